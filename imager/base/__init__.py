@@ -1,0 +1,1 @@
+"""Errors, units, subprocesses, progress, durable files: knows nothing of cards."""

@@ -1,0 +1,50 @@
+"""How long work tells whoever watches what it is doing, without knowing who watches.
+
+In: phases with a size in bytes, notes, warnings. Out: nothing; ``imager.cli`` turns them into
+bars, plain lines or JSON. Below ``cli`` nothing prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Phase(Protocol):
+    """One stretch of work with a known or unknown number of bytes."""
+
+    def advance(self, size_bytes: int) -> None:
+        """Report ``size_bytes`` more done; safe to call from worker threads."""
+
+
+class Progress(Protocol):
+    """Where a stage reports to."""
+
+    def phase(self, name: str, total_bytes: int | None = None) -> AbstractContextManager[Phase]:
+        """Begin a phase; leaving the context ends it, an exception in it marks it failed."""
+
+    def note(self, message: str) -> None:
+        """Say something worth knowing: a cache was used, a default was taken."""
+
+    def warn(self, message: str) -> None:
+        """Say something the person should act on, though the work goes on."""
+
+
+class _QuietPhase:
+    def advance(self, size_bytes: int) -> None:
+        pass
+
+
+class Quiet:
+    """A Progress for callers that watch nothing."""
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        yield _QuietPhase()
+
+    def note(self, message: str) -> None:
+        pass
+
+    def warn(self, message: str) -> None:
+        pass

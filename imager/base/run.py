@@ -1,0 +1,171 @@
+"""The one door to other programs.
+
+In: an argument vector. Out: what the program printed, or an error that names the program, the
+package it comes from, and its own last words. No shell, a built environment, stdin closed unless
+given: a tool sees the same world on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.errors import HostStorage, MissingTool, ToolFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """The name of a tool's package on each distribution the documentation speaks of."""
+
+    debian: str
+    arch: str
+
+
+PACKAGES: Mapping[str, Package] = {
+    "gzip": Package("gzip", "gzip"),
+    "mkfs.vfat": Package("dosfstools", "dosfstools"),
+    "fsck.vfat": Package("dosfstools", "dosfstools"),
+    "mcopy": Package("mtools", "mtools"),
+    "mmd": Package("mtools", "mtools"),
+    "mdel": Package("mtools", "mtools"),
+    "mke2fs": Package("e2fsprogs", "e2fsprogs"),
+    "e2fsck": Package("e2fsprogs", "e2fsprogs"),
+    "debugfs": Package("e2fsprogs", "e2fsprogs"),
+    "tune2fs": Package("e2fsprogs", "e2fsprogs"),
+    "resize2fs": Package("e2fsprogs", "e2fsprogs"),
+    "udevadm": Package("udev", "systemd"),
+}
+
+# Debian keeps mkfs and friends in sbin, which an ordinary user's PATH leaves out.
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def search_path() -> str:
+    """PATH with the sbin directories at its end."""
+    given = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(os.pathsep)
+    return os.pathsep.join([*given, *(folder for folder in _SBIN if folder not in given)])
+
+
+def find_tool(name: str) -> str | None:
+    """The absolute path of ``name``, or None when it is not installed."""
+    return shutil.which(name, path=search_path())
+
+
+def require_tools(*names: str) -> None:
+    """Raise one MissingTool that names every absent tool and its package on Debian and Arch."""
+    missing = [name for name in names if find_tool(name) is None]
+    if not missing:
+        return
+    known = [PACKAGES[name] for name in missing if name in PACKAGES]
+    debian = " ".join(sorted({package.debian for package in known}))
+    arch = " ".join(sorted({package.arch for package in known}))
+    raise MissingTool(
+        f"not installed: {', '.join(missing)}",
+        hint=f"Debian, Ubuntu: apt install {debian} · Arch: pacman -S {arch}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a program left behind."""
+
+    words: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    def output(self) -> str:
+        """Both streams as text, for messages."""
+        return (self.stdout + self.stderr).decode(errors="replace").strip()
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    base = {"PATH": search_path(), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    for name in ("HOME", "TMPDIR"):
+        if name in os.environ:
+            base[name] = os.environ[name]
+    return base | dict(extra or {})
+
+
+def run(
+    words: Sequence[str | os.PathLike[str]],
+    *,
+    stdin: bytes | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    ok: Sequence[int] = (0,),
+) -> Finished:
+    """Run ``words`` to its end and return what it said; ``env`` is added to the built environment.
+
+    Raises MissingTool when the program is absent, HostStorage when it ran out of disk, and
+    ToolFailed for any exit status not in ``ok``.
+    """
+    argv = tuple(os.fspath(word) for word in words)
+    require_tools(argv[0])
+    done = subprocess.run(
+        argv,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        capture_output=True,
+        cwd=cwd,
+        env=_environment(env),
+        check=False,
+    )
+    finished = Finished(argv, done.returncode, done.stdout, done.stderr)
+    if done.returncode not in ok:
+        raise tool_error(finished)
+    return finished
+
+
+def tool_error(finished: Finished) -> Exception:
+    """The error that says why ``finished`` failed."""
+    said = finished.output()
+    last = said.splitlines()[-1] if said else "it said nothing"
+    if "No space left on device" in said:
+        return HostStorage(
+            f"{finished.words[0]}: no space left on this computer's disk",
+            hint="free some space, or put the cache elsewhere with --cache DIR",
+        )
+    return ToolFailed(
+        f"{finished.words[0]} failed with status {finished.returncode}: {last}",
+        hint=f"the command was: {shlex.join(finished.words)}",
+        details=said.splitlines()[-20:],
+    )
+
+
+@contextmanager
+def running(
+    words: Sequence[str | os.PathLike[str]],
+    *,
+    stdin: int | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``words`` beside us with its standard output as a pipe; it is ended when the block is.
+
+    ``stdin`` is a file descriptor to read from. The caller checks ``returncode`` after the pipe
+    is drained and ``wait()`` was called; leaving early kills the program.
+    """
+    argv = tuple(os.fspath(word) for word in words)
+    require_tools(argv[0])
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(env),
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()

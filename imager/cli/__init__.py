@@ -1,0 +1,1 @@
+"""click commands, bars and JSON lines: the only place that prints or exits."""

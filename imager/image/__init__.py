@@ -1,0 +1,1 @@
+"""in: VerifiedRelease. out: GoldenImage, one per release, and the boot check."""

@@ -1,0 +1,60 @@
+"""Where the two partitions lie on a card of a given size. Pure arithmetic.
+
+In: the bytes a release needs and the size of the card. Out: a Layout. p1 is FAT32 at 8 MiB, p2
+ext4 from the next 8 MiB boundary to the end: SD erase units are 2 to 8 MiB (F58).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imager.base.units import GiB, MiB, align_down, align_up
+from imager.image.extents import Extent
+
+ALIGNMENT = 8 * MiB
+BOOT_DEFAULT = 256 * MiB
+FIRST_MIB = Extent(0, MiB)
+"""MBR and stamp: written last, so that a card pulled too early is visibly blank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A card of ``size_bytes`` with its boot (p1, FAT32) and root (p2, ext4) partitions."""
+
+    size_bytes: int
+    boot: Extent
+    root: Extent
+
+    def grown_to(self, size_bytes: int) -> Layout:
+        """The same card with p2 reaching to the end of ``size_bytes``."""
+        return Layout(size_bytes, self.boot, _root_after(self.boot, size_bytes))
+
+    @property
+    def tail(self) -> Extent:
+        """From 1 MiB before p2's end to the card's end: where stale backup GPTs and RAID labels
+        of the card's former life lie (both of the disk and of the partition)."""
+        start = self.root.end - MiB
+        return Extent(start, self.size_bytes - start)
+
+
+def _root_after(boot: Extent, size_bytes: int) -> Extent:
+    start = align_up(boot.end, ALIGNMENT)
+    return Extent(start, align_down(size_bytes, MiB) - start)
+
+
+def plan_layout(boot_bytes: int, root_bytes: int) -> Layout:
+    """The smallest card for ``boot_bytes`` of boot files and a root filesystem of ``root_bytes``.
+
+    p1 is 256 MiB, or twice the boot files in steps of 8 MiB where that is more (room for the
+    next kernel beside the present one); the card's size is a whole number of 8 MiB steps.
+    """
+    boot = Extent(ALIGNMENT, max(BOOT_DEFAULT, align_up(2 * boot_bytes, ALIGNMENT)))
+    size = align_up(boot.end, ALIGNMENT) + align_up(root_bytes, ALIGNMENT)
+    return Layout(size, boot, _root_after(boot, size))
+
+
+def root_bytes_for(content_bytes: int) -> int:
+    """Size of a golden root filesystem for ``content_bytes`` of files: a third more, plus the
+    journal and metadata, and never below 1 GiB, so that mke2fs chooses the geometry (block size,
+    journal, inode ratio) it would choose on a real card."""
+    return max(GiB, align_up(content_bytes * 4 // 3 + 256 * MiB, ALIGNMENT))

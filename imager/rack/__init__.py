@@ -1,0 +1,1 @@
+"""in: many nodes and many cards. out: a rack that joined."""

@@ -1,0 +1,1 @@
+"""in: a release's name or URL. out: VerifiedRelease, proven and archived."""

@@ -1,0 +1,79 @@
+"""ExtentMap against the obvious model: a set of byte numbers."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.image.extents import Extent, ExtentMap
+
+ranges = st.lists(st.builds(Extent, st.integers(0, 120), st.integers(0, 30)), max_size=8)
+
+
+def bytes_of(extents: ExtentMap) -> set[int]:
+    return {byte for extent in extents for byte in range(extent.offset, extent.end)}
+
+
+def model(extents: list[Extent]) -> set[int]:
+    return {byte for extent in extents for byte in range(extent.offset, extent.end)}
+
+
+@given(ranges)
+def test_holds_the_bytes_it_was_given_sorted_and_disjoint(given_extents: list[Extent]) -> None:
+    extents = ExtentMap(given_extents)
+    assert bytes_of(extents) == model(given_extents)
+    assert extents.total_bytes == len(model(given_extents))
+    listed = list(extents)
+    assert all(a.end < b.offset for a, b in itertools.pairwise(listed))
+
+
+@given(ranges, ranges)
+def test_set_operations(a: list[Extent], b: list[Extent]) -> None:
+    left, right = ExtentMap(a), ExtentMap(b)
+    assert bytes_of(left | right) == model(a) | model(b)
+    assert bytes_of(left & right) == model(a) & model(b)
+    assert bytes_of(left - right) == model(a) - model(b)
+
+
+@given(ranges, st.integers(0, 160), st.integers(0, 40))
+def test_within(a: list[Extent], offset: int, length: int) -> None:
+    found = ExtentMap(ExtentMap(a).within(offset, length))
+    assert bytes_of(found) == model(a) & set(range(offset, offset + length))
+
+
+@given(ranges, st.integers(1, 32))
+def test_split_cuts_at_every_step_and_loses_nothing(a: list[Extent], step: int) -> None:
+    parts = list(ExtentMap(a).split(step))
+    assert bytes_of(ExtentMap(parts)) == model(a)
+    assert all(part.offset // step == (part.end - 1) // step for part in parts)
+
+
+@given(ranges, st.integers(1, 32))
+def test_aligned_covers_and_ends_on_steps(a: list[Extent], step: int) -> None:
+    aligned = ExtentMap(a).aligned(step)
+    assert bytes_of(aligned) >= model(a)
+    assert all(e.offset % step == 0 and e.end % step == 0 for e in aligned)
+
+
+@given(ranges, st.integers(0, 10))
+def test_filling_gaps_leaves_only_larger_ones(a: list[Extent], gap: int) -> None:
+    filled = ExtentMap(a).without_gaps_below(gap)
+    assert bytes_of(filled) >= bytes_of(ExtentMap(a))
+    listed = list(filled)
+    assert all(y.offset - x.end >= gap for x, y in itertools.pairwise(listed))
+
+
+def test_membership_and_alignment_limit() -> None:
+    extents = ExtentMap([Extent(10, 5)])
+    assert 10 in extents and 14 in extents
+    assert 9 not in extents and 15 not in extents
+    assert list(extents.aligned(8, limit=15)) == [Extent(8, 7)]
+    assert list(extents.shifted(100)) == [Extent(110, 5)]
+
+
+def test_refuses_a_negative_offset() -> None:
+    with pytest.raises(ValueError, match="byte -1"):
+        ExtentMap([Extent(-1, 5)])
