@@ -1,0 +1,301 @@
+"""A FAT12, FAT16 or FAT32 filesystem, read without mounting it: any kernel, any user, any image.
+
+In: a way to read a disk and the place of a partition on it. Out: its files with the bytes they
+occupy, what must be written for it to be whole, and every fault as data. FSInfo is not read: it is
+a hint that any system may leave stale. A Raspberry Pi reads this filesystem with small ROM code,
+so what a desktop system would forgive is named here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from imager.base.units import SECTOR_BYTES, MiB
+from imager.image.extents import Extent, ExtentMap
+from imager.image.fat_directory import RECORD_BYTES, Record, parse_directory
+from imager.image.fat_geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
+from imager.image.fat_table import Chains, FatFault, FaultKind, Runs, Table, decode_table
+from imager.image.manifest import Reader
+
+__all__ = ["FatEntry", "FatError", "FatFault", "FatVolume", "FaultKind"]
+
+MAX_DIRECTORY_BYTES = 2 * MiB
+"""The largest directory the format allows (65,536 records)."""
+MAX_ENTRIES = 100_000
+"""More names than this on a boot partition are taken for garbage."""
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FatEntry:
+    """A file or directory. ``extents`` are its bytes on the disk in file order: cut to
+    ``size_bytes`` for a file, whole clusters for a directory."""
+
+    path: str
+    is_dir: bool
+    size_bytes: int
+    extents: tuple[Extent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FatVolume:
+    """A FAT filesystem. Paths are relative with ``/``; offsets are bytes from the disk's start.
+
+    ``metadata`` is everything but file data: reserved sectors, every FAT, root directory and
+    directories. ``used`` adds each cluster the table does not call free.
+    """
+
+    kind: int
+    sector_bytes: int
+    sectors_per_cluster: int
+    cluster_count: int
+    volume_id: int
+    label: str
+    dirty: bool
+    entries: Mapping[str, FatEntry]
+    metadata: ExtentMap
+    used: ExtentMap
+    faults: tuple[FatFault, ...]
+    _read: Reader
+    _folded: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, read: Reader, offset: int, length: int) -> FatVolume:
+        """Read the filesystem in the ``length`` bytes from byte ``offset``.
+
+        Raises FatError when there is none; damage inside one is in ``faults``.
+        """
+        sector = _exactly(read, Extent(offset, min(SECTOR_BYTES, length)))
+        return _Parser(read, parse_geometry(sector, offset, length), sector).volume()
+
+    def find(self, path: str) -> FatEntry | None:
+        """The entry at ``path``, upper and lower case alike as FAT has it."""
+        found = self._folded.get(path.strip("/").casefold())
+        return None if found is None else self.entries[found]
+
+    def read_file(self, path: str) -> bytes:
+        """The content of a file; shorter than its size where its chain is broken.
+
+        Raises FileNotFoundError or IsADirectoryError.
+        """
+        entry = self.find(path)
+        if entry is None:
+            raise FileNotFoundError(path)
+        if entry.is_dir:
+            raise IsADirectoryError(path)
+        return b"".join(_exactly(self._read, extent) for extent in entry.extents)
+
+
+def _exactly(read: Reader, extent: Extent) -> bytes:
+    data = read(extent.offset, extent.length)
+    if len(data) != extent.length:
+        raise FatError(f"the image ends before byte {extent.end}")
+    return data
+
+
+class _Parser:
+    """Walks one filesystem once; what it finds is handed over as a FatVolume."""
+
+    def __init__(self, read: Reader, geometry: Geometry, sector: bytes) -> None:
+        self.read, self.geometry, self.sector = read, geometry, sector
+        self.table = self._read_table(geometry.active_table)
+        self.chains = Chains(self.table)
+        self.entries: dict[str, FatEntry] = {}
+        self.folded: dict[str, str] = {}
+        self.faults: list[FatFault] = []
+        self.directories: list[Extent] = []
+        self.files: list[Extent] = []
+        self.label = "" if geometry.label == "NO NAME" else geometry.label
+
+    def volume(self) -> FatVolume:
+        geometry = self.geometry
+        self._walk()
+        lost = self._note_lost()
+        self._compare_copies()
+        self._compare_backup()
+        self._check_shape()
+        clean_bits = {12: 0, 16: 0x8000, 32: 0x08000000}[geometry.kind]
+        dirty = geometry.dirty or self.table[1] & clean_bits != clean_bits
+        if dirty:
+            self._fault(FaultKind.DIRTY, "it is marked as not cleanly unmounted")
+        start = geometry.offset
+        tables_end = geometry.table(geometry.table_count).offset
+        metadata = ExtentMap(
+            (Extent(start, tables_end - start), geometry.fixed_root, *self.directories)
+        )
+        return FatVolume(
+            kind=geometry.kind,
+            sector_bytes=geometry.sector_bytes,
+            sectors_per_cluster=geometry.sectors_per_cluster,
+            cluster_count=geometry.cluster_count,
+            volume_id=geometry.volume_id,
+            label=self.label,
+            dirty=dirty,
+            entries=MappingProxyType(self.entries),
+            metadata=metadata,
+            used=ExtentMap((*metadata, *self.files, *self._extents(lost))),
+            faults=(*self.faults, *self.chains.faults),
+            _read=self.read,
+            _folded=MappingProxyType(self.folded),
+        )
+
+    def _fault(self, kind: FaultKind, what: str, *paths: str, offset: int | None = None) -> None:
+        self.faults.append(FatFault(kind, what, paths, offset))
+
+    def _read_table(self, number: int) -> Table:
+        entries = self.geometry.readable_clusters + 2
+        return decode_table(self._table_bytes(number), self.geometry.kind, entries)
+
+    def _table_bytes(self, number: int) -> bytes:
+        """The part of a table that speaks of clusters; what follows it means nothing."""
+        bits = (self.geometry.readable_clusters + 2) * self.geometry.kind
+        return _exactly(self.read, Extent(self.geometry.table(number).offset, -(-bits // 8)))
+
+    def _extents(self, runs: Runs) -> Iterator[Extent]:
+        return (self.geometry.clusters(first, count) for first, count in runs)
+
+    # -- directories ---------------------------------------------------------------------------
+
+    def _walk(self) -> None:
+        waiting: list[tuple[str, bytes]] = [("", self._root())]
+        while waiting:
+            folder, data = waiting.pop()
+            records, damage = parse_directory(data, wide=self.geometry.kind == 32)
+            for what in damage:
+                self._damaged(folder, what)
+            for record in records:
+                if len(self.entries) >= MAX_ENTRIES:
+                    self._damaged(folder, f"more than {MAX_ENTRIES} names on the partition")
+                    return
+                if record.is_volume_label:
+                    self.label = record.name.replace(".", "") if not folder else self.label
+                    continue
+                path = f"{folder}/{record.name}" if folder else record.name
+                if path.casefold() in self.folded:
+                    self._damaged(folder, f"two entries are called {record.name}")
+                    continue
+                entry = self._entry(path, record)
+                self.entries[path] = entry
+                self.folded[path.casefold()] = path
+                if entry.is_dir:
+                    waiting.append((path, self._content(entry)))
+
+    def _root(self) -> bytes:
+        if self.geometry.kind != 32:
+            return _exactly(self.read, self.geometry.fixed_root)
+        runs = self.chains.claim("/", self.geometry.root_cluster, None)
+        root = FatEntry("", True, 0, self._directory("/", runs))
+        return self._content(root)
+
+    def _content(self, directory: FatEntry) -> bytes:
+        return b"".join(_exactly(self.read, extent) for extent in directory.extents)
+
+    def _entry(self, path: str, record: Record) -> FatEntry:
+        size = 0 if record.is_dir else record.size_bytes
+        wanted = None if record.is_dir else -(-size // self.geometry.cluster_bytes)
+        runs = self.chains.claim(path, record.first_cluster, wanted)
+        if record.is_dir:
+            if not runs:
+                self._damaged(path, "it has no cluster")
+            return FatEntry(path, True, 0, self._directory(path, runs))
+        extents = tuple(self._extents(runs))
+        self.files.extend(extents)
+        return FatEntry(path, False, size, tuple(_cut(extents, size)))
+
+    def _directory(self, path: str, runs: Runs) -> tuple[Extent, ...]:
+        extents = tuple(self._extents(runs))
+        self.directories.extend(extents)
+        if sum(extent.length for extent in extents) > MAX_DIRECTORY_BYTES:
+            self._damaged(path, f"it is longer than {MAX_DIRECTORY_BYTES // RECORD_BYTES} records")
+            return tuple(_cut(extents, MAX_DIRECTORY_BYTES))
+        return extents
+
+    def _damaged(self, folder: str, what: str) -> None:
+        name = folder or "/"
+        self._fault(FaultKind.DIRECTORY_DAMAGED, f"directory {name}: {what}", name)
+
+    # -- the whole -----------------------------------------------------------------------------
+
+    def _note_lost(self) -> Runs:
+        lost = self.chains.lost()
+        count = sum(length for _, length in lost)
+        if count:
+            size = count * self.geometry.cluster_bytes
+            self._fault(
+                FaultKind.LOST_CLUSTERS,
+                f"{count} clusters ({size} bytes) are marked as used and belong to no file",
+                offset=self.geometry.clusters(lost[0][0], 1).offset,
+            )
+        return lost
+
+    def _compare_copies(self) -> None:
+        if self.geometry.table_count < 2:
+            return
+        first, second = self._table_bytes(0), self._table_bytes(1)
+        if first == second:
+            return
+        at = next(i for i, pair in enumerate(zip(first, second, strict=True)) if len({*pair}) > 1)
+        other = self._read_table(1 - self.geometry.active_table)
+        clusters = [
+            n for n, pair in enumerate(zip(self.table, other, strict=True)) if len({*pair}) > 1
+        ]
+        holders = dict.fromkeys(filter(None, map(self.chains.owner_of, clusters)))
+        offset = self.geometry.table(0).offset + at
+        self._fault(
+            FaultKind.COPIES_DIFFER,
+            f"its two tables differ in {len(clusters)} entries, first at byte {at} of the table "
+            f"(cluster {clusters[0] if clusters else 0}){_naming(tuple(holders))}",
+            *holders,
+            offset=offset,
+        )
+
+    def _compare_backup(self) -> None:
+        geometry = self.geometry
+        if geometry.backup_sector == 0:
+            return
+        place = geometry.offset + geometry.backup_sector * geometry.sector_bytes
+        backup = _exactly(self.read, Extent(place, SECTOR_BYTES))
+        # Byte 65 is the dirty flag, which a system that mounts the volume sets in one copy only.
+        pairs = enumerate(zip(self.sector, backup, strict=True))
+        wrong = [at for at, (a, b) in pairs if a != b and at != 65]
+        if wrong:
+            self._fault(
+                FaultKind.BACKUP_DIFFERS,
+                f"its boot sector and the backup in sector {geometry.backup_sector} differ in "
+                f"{len(wrong)} bytes, first at byte {wrong[0]}",
+                offset=geometry.offset + wrong[0],
+            )
+
+    def _check_shape(self) -> None:
+        geometry = self.geometry
+        by_count = 32 if geometry.cluster_count >= FAT16_BELOW else 16
+        if (by_count == 32) != (geometry.kind == 32):
+            self._fault(
+                FaultKind.CLUSTER_COUNT,
+                f"it is laid out as FAT{geometry.kind} but has {geometry.cluster_count} clusters, "
+                f"and {FAT16_BELOW} is where FAT32 begins",
+            )
+        if geometry.readable_clusters < geometry.cluster_count:
+            self._fault(
+                FaultKind.TOO_LARGE,
+                f"it claims {geometry.cluster_count} clusters; its table and partition have room "
+                f"for {geometry.readable_clusters}",
+            )
+
+
+def _naming(paths: tuple[str, ...]) -> str:
+    if not paths:
+        return ""
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f": {', '.join(paths[:_NAMED])}{more}"
+
+
+def _cut(extents: tuple[Extent, ...], size_bytes: int) -> Iterator[Extent]:
+    left = size_bytes
+    for extent in extents:
+        if left <= 0:
+            return
+        yield Extent(extent.offset, min(left, extent.length))
+        left -= extent.length

@@ -1,0 +1,185 @@
+"""The file allocation table as numbers, and the chains of clusters in it.
+
+In: the bytes of a table. Out: which clusters a file has, who holds each cluster, and every way in
+which a chain can be broken. Every cluster is given to one owner and followed once, so that no
+table, however damaged, makes the walk longer than itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class FaultKind(StrEnum):
+    """What can be wrong with a FAT filesystem that still is one."""
+
+    COPIES_DIFFER = "copies-differ"
+    CROSS_LINKED = "cross-linked"
+    LOOP = "loop"
+    CHAIN_BROKEN = "chain-broken"
+    CHAIN_SHORT = "chain-short"
+    CHAIN_LONG = "chain-long"
+    LOST_CLUSTERS = "lost-clusters"
+    DIRECTORY_DAMAGED = "directory-damaged"
+    BACKUP_DIFFERS = "backup-differs"
+    CLUSTER_COUNT = "cluster-count"
+    TOO_LARGE = "too-large"
+    DIRTY = "dirty"
+
+
+@dataclass(frozen=True, slots=True)
+class FatFault:
+    """One fault: ``what`` is a sentence, ``paths`` the files it hurts, ``offset`` the first wrong
+    byte on the disk where there is one."""
+
+    kind: FaultKind
+    what: str
+    paths: tuple[str, ...] = ()
+    offset: int | None = None
+
+
+Table: TypeAlias = "array[int]"
+"""Entry n says which cluster follows cluster n, in the 28-bit form of FAT32 for every kind."""
+
+FREE, BAD, END = 0, 0x0FFFFFF7, 0x0FFFFFF8
+
+
+def decode_table(data: bytes, kind: int, entries: int) -> Table:
+    """The first ``entries`` entries of a FAT12, FAT16 or FAT32 table."""
+    if kind == 12:
+        return array("I", _widened(_entries12(data, entries), 0xFF7))
+    table = array("I" if kind == 32 else "H")
+    table.frombytes(data[: entries * kind // 8])
+    if sys.byteorder == "big":
+        table.byteswap()
+    if kind == 16:
+        return array("I", _widened(table, 0xFFF7))
+    if max(table[2:], default=0) > 0x0FFFFFFF:  # the upper four bits belong to no one
+        return array("I", (entry & 0x0FFFFFFF for entry in table))
+    return table
+
+
+def _entries12(data: bytes, entries: int) -> Iterator[int]:
+    for index in range(entries):
+        pair = int.from_bytes(data[index * 3 // 2 : index * 3 // 2 + 2], "little")
+        yield pair >> 4 if index & 1 else pair & 0xFFF
+
+
+def _widened(entries: Iterable[int], bad: int) -> Iterator[int]:
+    lift = BAD - bad
+    return (entry + lift if entry >= bad else entry for entry in entries)
+
+
+Runs = list[tuple[int, int]]
+"""Clusters of a chain in file order, as (first cluster, how many)."""
+
+
+class Chains:
+    """Gives every cluster of a table to the file or directory that uses it."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._next = array("I", range(1, len(table) + 1))
+        self._owner = array("I", bytes(4 * len(table)))
+        self._names: list[str] = [""]
+        self.faults: list[FatFault] = []
+
+    def claim(self, path: str, first: int, wanted: int | None) -> Runs:
+        """The clusters of ``path``, whose chain begins at ``first`` and whose size needs
+        ``wanted`` of them (None for a directory, which has no size).
+
+        Faults are noted; the chain ends where it breaks or meets another file's.
+        """
+        self._names.append(path)
+        if first == 0 and not wanted:
+            return []
+        straight = self._straight(first, wanted)
+        runs = [(first, straight)] if straight else self._step(path, first)
+        held = sum(count for _, count in runs)
+        whole = not self.faults or path not in self.faults[-1].paths
+        if wanted is not None and whole and held != wanted:
+            kind = FaultKind.CHAIN_SHORT if held < wanted else FaultKind.CHAIN_LONG
+            self._fault(kind, f"{path} has {held} clusters; its size needs {wanted}", path)
+        return runs
+
+    def _straight(self, first: int, wanted: int | None) -> int:
+        """``wanted`` when the chain is that many clusters in a row, free of owners, and then
+        ends: the common case, settled by comparing arrays."""
+        if not wanted or first < 2 or first + wanted > len(self._table):
+            return 0
+        last = first + wanted - 1
+        if (
+            self._table[last] < END
+            or self._table[first:last] != self._next[first:last]
+            or self._owner[first : last + 1].count(0) != wanted
+        ):
+            return 0
+        self._owner[first : last + 1] = array("I", [len(self._names) - 1]) * wanted
+        return wanted
+
+    def _step(self, path: str, first: int) -> Runs:
+        runs: Runs = []
+        me, cluster = len(self._names) - 1, first
+        while cluster < END:
+            if not 2 <= cluster < len(self._table) or self._table[cluster] in (FREE, 1, BAD):
+                self._broken(path, cluster, bool(runs))
+                break
+            owner = self._owner[cluster]
+            if owner == me:
+                self._fault(
+                    FaultKind.LOOP,
+                    f"the chain of {path} returns to its own cluster {cluster}",
+                    path,
+                )
+                break
+            if owner:
+                other = self._names[owner]
+                self._fault(
+                    FaultKind.CROSS_LINKED,
+                    f"{other} and {path} share cluster {cluster} and what follows it",
+                    other,
+                    path,
+                )
+                break
+            self._owner[cluster] = me
+            if runs and sum(runs[-1]) == cluster:
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            else:
+                runs.append((cluster, 1))
+            cluster = self._table[cluster]
+        return runs
+
+    def _broken(self, path: str, cluster: int, begun: bool) -> None:
+        where = f"the chain of {path} {'goes on' if begun else 'begins'} in cluster {cluster}"
+        if not 2 <= cluster < len(self._table):
+            why = "which does not exist"
+        else:
+            why = "which is marked bad" if self._table[cluster] == BAD else "which is free"
+        self._fault(FaultKind.CHAIN_BROKEN, f"{where}, {why}", path)
+
+    def _fault(self, kind: FaultKind, what: str, *paths: str) -> None:
+        self.faults.append(FatFault(kind, what, paths))
+
+    def owner_of(self, cluster: int) -> str | None:
+        """The path that holds ``cluster``, if any does."""
+        return self._names[self._owner[cluster]] or None if cluster < len(self._owner) else None
+
+    def lost(self) -> Runs:
+        """Clusters marked as used that no file holds."""
+        used = len(self._table) - 2 - self._table[2:].count(FREE)
+        if used == len(self._owner) - self._owner.count(0):
+            return []
+        runs: Runs = []
+        for cluster in range(2, len(self._table)):
+            if self._owner[cluster] or self._table[cluster] in (FREE, BAD):
+                continue
+            if runs and sum(runs[-1]) == cluster:
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            else:
+                runs.append((cluster, 1))
+        return runs
