@@ -1,0 +1,274 @@
+"""An ext4 filesystem read in place, without mounting it.
+
+In: a way to read a disk and the byte where the filesystem begins. Out: its files by path, and
+maps of its bytes for the block map and for diagnosis. Read only; the host's e2fsprogs write.
+"""
+
+from __future__ import annotations
+
+import stat
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from imager.base.units import MiB
+from imager.image import ext4_maps
+from imager.image.ext4_format import (
+    INCOMPAT_RECOVER,
+    Ext4Error,
+    RawInode,
+    device_number,
+    parse_directory_block,
+    parse_inline_xattrs,
+    parse_xattr_block,
+)
+from imager.image.ext4_volume import Volume
+from imager.image.extents import Extent, ExtentMap
+from imager.image.manifest import Reader
+
+__all__ = ["Ext4", "Ext4Error", "Inode"]
+
+ROOT_INODE = 2
+_MAX_LINKS_FOLLOWED = 40  # as many as the kernel follows (path_resolution(7))
+_MAX_DIRECTORY_BYTES = 64 * MiB
+_MAX_FILE_BYTES = 256 * MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """A file, directory or anything else that has a number; ``raw`` has every stored field."""
+
+    number: int
+    raw: RawInode
+    extents: tuple[Extent, ...]
+    """Where the content lies: bytes of the disk, in the order of the file, holes left out."""
+
+    @property
+    def mode(self) -> int:
+        return self.raw.mode
+
+    @property
+    def uid(self) -> int:
+        return self.raw.uid
+
+    @property
+    def gid(self) -> int:
+        return self.raw.gid
+
+    @property
+    def size_bytes(self) -> int:
+        return self.raw.size_bytes
+
+    @property
+    def links(self) -> int:
+        return self.raw.links
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.raw.mtime_ns
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.raw.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.raw.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.raw.mode)
+
+    @property
+    def device(self) -> tuple[int, int] | None:
+        """(major, minor) of a device node, else None."""
+        if stat.S_ISBLK(self.raw.mode) or stat.S_ISCHR(self.raw.mode):
+            return device_number(self.raw.block)
+        return None
+
+
+class Ext4:
+    """One filesystem. Paths are inside it, with or without a leading slash."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._directories: dict[int, dict[str, int]] = {}
+
+    @classmethod
+    def open(cls, read: Reader, offset: int) -> Ext4:
+        """The filesystem that begins at byte ``offset``; raises Ext4Error when there is none."""
+        return cls(Volume(read, offset))
+
+    @property
+    def uuid(self) -> uuid.UUID:
+        return self._volume.superblock.uuid
+
+    @property
+    def label(self) -> str:
+        return self._volume.superblock.label
+
+    @property
+    def block_size(self) -> int:
+        return self._volume.superblock.block_size
+
+    @property
+    def blocks_count(self) -> int:
+        return self._volume.superblock.blocks_count
+
+    @property
+    def inodes_count(self) -> int:
+        return self._volume.superblock.inodes_count
+
+    @property
+    def needs_recovery(self) -> bool:
+        """Whether the journal holds changes not yet applied: what is read here may be old."""
+        return bool(self._volume.superblock.incompat & INCOMPAT_RECOVER)
+
+    @cached_property
+    def used(self) -> ExtentMap:
+        """Every byte of the disk in use, but for inode tables no program reads yet."""
+        return ext4_maps.used(self._volume)
+
+    @cached_property
+    def metadata(self) -> ExtentMap:
+        """Every byte of the disk that is not the content of a regular file."""
+        return ext4_maps.metadata(self._volume)
+
+    @cached_property
+    def journal(self) -> ExtentMap:
+        """Every byte of the journal."""
+        return ext4_maps.journal(self._volume)
+
+    def inode(self, number: int) -> Inode:
+        """The inode ``number``, whether or not a path leads to it."""
+        raw = self._volume.inode(number)
+        pieces = self._volume.map_of(raw).pieces
+        size, base = self.block_size, self._volume.offset
+        extents = tuple(Extent(base + p.physical * size, p.count * size) for p in pieces)
+        return Inode(number, raw, extents)
+
+    def lookup(self, path: str, *, follow: bool = True) -> Inode | None:
+        """What ``path`` names, or None; symbolic links on the way are followed inside this
+        filesystem, one at the end only with ``follow``. Raises Ext4Error for a loop of links."""
+        number = self._find(self._resolve(path, follow_last=follow))
+        return None if number is None else self.inode(number)
+
+    def resolve(self, path: str) -> str:
+        """``path`` with every symbolic link replaced by what it leads to, as ``realpath -m``
+        would say it from inside; parts that do not exist are kept. Begins with a slash."""
+        return "/" + "/".join(self._resolve(path, follow_last=True))
+
+    def _resolve(self, path: str, *, follow_last: bool) -> list[str]:
+        waiting = [part for part in reversed(path.split("/")) if part]
+        reached: list[str] = []
+        followed = 0
+        while waiting:
+            part = waiting.pop()
+            if part == ".":
+                continue
+            if part == "..":
+                reached = reached[:-1]
+                continue
+            number = self._find([*reached, part])
+            if number is None or not (waiting or follow_last):
+                reached.append(part)
+                continue
+            raw = self._volume.inode(number)
+            if not stat.S_ISLNK(raw.mode):
+                reached.append(part)
+                continue
+            followed += 1
+            if followed > _MAX_LINKS_FOLLOWED:
+                raise Ext4Error(f"{path}: too many symbolic links lead to one another")
+            target = self._link_target(raw)
+            reached = [] if target.startswith("/") else reached
+            waiting.extend(word for word in reversed(target.split("/")) if word)
+        return reached
+
+    def _find(self, parts: list[str]) -> int | None:
+        """The inode number at a path without symbolic links."""
+        number: int | None = ROOT_INODE
+        for part in parts:
+            if number is None or not stat.S_ISDIR(self._volume.inode(number).mode):
+                return None
+            number = self._entries(number).get(part)
+        return number
+
+    def _entries(self, number: int) -> dict[str, int]:
+        known = self._directories.get(number)
+        if known is None:
+            content = self._volume.data(
+                self._volume.inode(number), limit_bytes=_MAX_DIRECTORY_BYTES
+            )
+            known = {}
+            for start in range(0, len(content), self.block_size):
+                for name, inode in parse_directory_block(content[start : start + self.block_size]):
+                    known[name.decode("utf-8", "surrogateescape")] = inode
+            self._directories[number] = known
+        return known
+
+    def list_directory(self, path: str) -> tuple[str, ...]:
+        """The names in a directory, sorted, without ``.`` and ``..``; () when it is none."""
+        inode = self.lookup(path)
+        if inode is None or not inode.is_dir:
+            return ()
+        return tuple(sorted(set(self._entries(inode.number)) - {".", ".."}))
+
+    def read_file(self, path: str, *, limit_bytes: int = _MAX_FILE_BYTES) -> bytes:
+        """The content of the regular file at ``path``, links followed; raises FileNotFoundError
+        when there is none, and Ext4Error when it claims more than ``limit_bytes``."""
+        inode = self.lookup(path)
+        if inode is None or not inode.is_file:
+            raise FileNotFoundError(path)
+        return self.content(inode, limit_bytes=limit_bytes)
+
+    def content(self, inode: Inode, *, limit_bytes: int = _MAX_FILE_BYTES) -> bytes:
+        """The content of a regular file already looked up."""
+        return self._volume.data(inode.raw, limit_bytes=limit_bytes)
+
+    def readlink(self, path: str) -> str:
+        """The target of the symbolic link at ``path``; FileNotFoundError when it is none."""
+        inode = self.lookup(path, follow=False)
+        if inode is None or not inode.is_symlink:
+            raise FileNotFoundError(path)
+        return self._link_target(inode.raw)
+
+    def _link_target(self, raw: RawInode) -> str:
+        if raw.has_map:
+            target = self._volume.data(raw, limit_bytes=self.block_size)
+        else:
+            target = raw.block[: raw.size_bytes]
+        return target.decode("utf-8", "surrogateescape")
+
+    def xattrs(self, inode: Inode) -> Mapping[str, bytes]:
+        """Extended attributes by full name (``security.capability``), as getxattr(2) gives them."""
+        found = parse_inline_xattrs(inode.raw.inline_xattrs)
+        if inode.raw.xattr_block:
+            found |= parse_xattr_block(self._volume.blocks(inode.raw.xattr_block))
+        return found
+
+    def walk(self) -> Iterator[tuple[str, Inode]]:
+        """Every path with its inode, a directory before what is in it, names sorted; the root is
+        ``/``. A file with two names comes twice."""
+        root = self.inode(ROOT_INODE)
+        if not root.is_dir:
+            raise Ext4Error("the root directory is not a directory")
+        seen = {ROOT_INODE}
+        waiting = [("/", root)]
+        while waiting:
+            path, inode = waiting.pop()
+            yield path, inode
+            if not inode.is_dir:
+                continue
+            below = []
+            for name, number in sorted(self._entries(inode.number).items()):
+                if name in (".", ".."):
+                    continue
+                child = self.inode(number)
+                if child.is_dir:
+                    if number in seen:
+                        raise Ext4Error(f"directory {number} can be reached in two ways")
+                    seen.add(number)
+                below.append((path.rstrip("/") + "/" + name, child))
+            waiting.extend(reversed(below))

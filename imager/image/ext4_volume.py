@@ -1,0 +1,255 @@
+"""An ext4 filesystem as blocks: descriptors, bitmaps, inode tables, the map of each inode.
+
+In: a way to read a disk and where the filesystem begins on it. Out: where everything lies, as
+block numbers. Names are the business of ``ext4``; which blocks a card needs, of ``ext4_maps``.
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import compress, islice
+
+from imager.image.ext4_format import (
+    BLOCK_UNINIT,
+    EXTENTS_FL,
+    INCOMPAT_META_BG,
+    INODE_UNINIT,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_OFFSET,
+    Ext4Error,
+    GroupDescriptor,
+    RawInode,
+    Superblock,
+    check_blocks,
+    parse_extent_header,
+    parse_group,
+    parse_inode,
+    parse_superblock,
+)
+from imager.image.manifest import Reader
+
+RESIZE_INODE = 7
+_LONGEST_EXTENT = 32768  # a longer length marks blocks that were reserved but never written
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """``count`` blocks of a file from its block ``logical``, stored from block ``physical``."""
+
+    logical: int
+    physical: int
+    count: int
+    written: bool = True
+
+
+@dataclass(slots=True)
+class BlockMap:
+    """Where a file's data lies, and the blocks that only say so."""
+
+    pieces: list[Piece] = field(default_factory=list)
+    index_blocks: set[int] = field(default_factory=set)
+
+    def add(self, piece: Piece) -> None:
+        """Append ``piece``; one that goes back in the file means a damaged map."""
+        if self.pieces:
+            last = self.pieces[-1]
+            if piece.logical < last.logical + last.count:
+                raise Ext4Error("a file's blocks are mapped out of order")
+            if _continues(last, piece):
+                self.pieces[-1] = replace(last, count=last.count + piece.count)
+                return
+        self.pieces.append(piece)
+
+
+def _continues(last: Piece, piece: Piece) -> bool:
+    return (
+        last.written == piece.written
+        and last.logical + last.count == piece.logical
+        and last.physical + last.count == piece.physical
+    )
+
+
+class Volume:
+    """The blocks and inodes of one filesystem; raises Ext4Error for whatever does not fit."""
+
+    def __init__(self, read: Reader, offset: int) -> None:
+        self._read = read
+        self.offset = offset
+        self.superblock: Superblock = parse_superblock(
+            self._bytes(SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
+        )
+        self.groups: tuple[GroupDescriptor, ...] = tuple(self._read_groups())
+
+    def _bytes(self, position: int, length: int) -> bytes:
+        data = self._read(self.offset + position, length)
+        if len(data) != length:
+            raise Ext4Error(f"the disk ends inside the filesystem, before byte {position + length}")
+        return data
+
+    def blocks(self, start: int, count: int = 1) -> bytes:
+        """The bytes of ``count`` blocks from block ``start``."""
+        check_blocks(start, count, self.superblock)
+        size = self.superblock.block_size
+        return self._bytes(start * size, count * size)
+
+    @property
+    def descriptor_blocks(self) -> int:
+        """Blocks of one whole group descriptor table."""
+        per_block = self.superblock.block_size // self.superblock.desc_size
+        return -(-self.superblock.group_count // per_block)
+
+    @property
+    def plain_descriptor_blocks(self) -> int:
+        """Descriptor blocks that lie behind each superblock (all, unless meta_bg moved some)."""
+        if self.superblock.incompat & INCOMPAT_META_BG:
+            return min(self.descriptor_blocks, self.superblock.first_meta_bg)
+        return self.descriptor_blocks
+
+    def _read_groups(self) -> Iterator[GroupDescriptor]:
+        superblock = self.superblock
+        plain = self.plain_descriptor_blocks
+        table = bytearray()
+        if plain:
+            table += self.blocks(superblock.first_data_block + 1, plain)
+        for index in range(plain, self.descriptor_blocks):
+            table += self.blocks(self.meta_group_descriptor_block(index))
+        for number in range(superblock.group_count):
+            start = number * superblock.desc_size
+            yield parse_group(bytes(table[start : start + superblock.desc_size]), superblock)
+
+    def meta_group_descriptor_block(self, index: int) -> int:
+        """Where descriptor block ``index`` lies under meta_bg: first in its own group of groups."""
+        group = index * (self.superblock.block_size // self.superblock.desc_size)
+        return self.superblock.first_block(group) + self.superblock.has_backup(group)
+
+    def block_bitmap(self, group: int) -> str | None:
+        """One character, ``1`` for used, per block of ``group``; None when it was never set up
+        and only filesystem metadata can lie there."""
+        descriptor = self.groups[group]
+        if descriptor.flags & BLOCK_UNINIT:
+            return None
+        return _bits(self.blocks(descriptor.block_bitmap), self.superblock.blocks_in(group))
+
+    def inodes_set_up(self, group: int) -> int:
+        """How many inodes at the start of the group's table were ever used; the rest is junk."""
+        descriptor = self.groups[group]
+        if descriptor.flags & INODE_UNINIT:
+            return 0
+        return self.superblock.inodes_per_group - descriptor.itable_unused
+
+    def raw_inodes(self) -> Iterator[tuple[int, bytes]]:
+        """Number and bytes of every inode in use, read a whole table at a time."""
+        superblock = self.superblock
+        size = superblock.inode_size
+        for group, descriptor in enumerate(self.groups):
+            count = self.inodes_set_up(group)
+            if not count:
+                continue
+            bitmap = _bits(self.blocks(descriptor.inode_bitmap), count)
+            table = self.blocks(descriptor.inode_table, -(-count * size // superblock.block_size))
+            first = group * superblock.inodes_per_group + 1
+            records = (
+                (number, record)
+                for number, (record,) in enumerate(struct.iter_unpack(f"{size}s", table), first)
+            )
+            yield from compress(islice(records, count), map(int, bitmap))
+
+    def inode(self, number: int) -> RawInode:
+        """The inode ``number``, counted from 1."""
+        superblock = self.superblock
+        if not 1 <= number <= superblock.inodes_count:
+            raise Ext4Error(f"inode {number} does not exist")
+        group, index = divmod(number - 1, superblock.inodes_per_group)
+        byte = index * superblock.inode_size
+        block = self.groups[group].inode_table + byte // superblock.block_size
+        start = byte % superblock.block_size
+        return parse_inode(self.blocks(block)[start : start + superblock.inode_size])
+
+    def map_of(self, inode: RawInode) -> BlockMap:
+        """Where the data of ``inode`` lies; empty for what keeps none."""
+        found = BlockMap()
+        if inode.has_map:
+            if inode.flags & EXTENTS_FL:
+                self._walk_extents(inode.block, found, None)
+            else:
+                self._walk_indirect(inode.block, found)
+        return found
+
+    def _add(self, piece: Piece, found: BlockMap) -> None:
+        check_blocks(piece.physical, piece.count, self.superblock)
+        found.add(piece)
+
+    def _walk_extents(self, node: bytes, found: BlockMap, expected_depth: int | None) -> None:
+        entries, depth = parse_extent_header(node)
+        if expected_depth is not None and depth != expected_depth:
+            raise Ext4Error("an extent tree has a node of the wrong depth")
+        for index in range(entries):
+            at = 12 + 12 * index
+            if depth == 0:
+                logical, length, high, low = struct.unpack_from("<IHHI", node, at)
+                written = length <= _LONGEST_EXTENT
+                count = length if written else length - _LONGEST_EXTENT
+                if not count:
+                    raise Ext4Error("an extent is empty")
+                self._add(Piece(logical, high << 32 | low, count, written), found)
+            else:
+                _, low, high = struct.unpack_from("<IIH", node, at)
+                child = self._index_block(high << 32 | low, found)
+                self._walk_extents(child, found, depth - 1)
+
+    def _walk_indirect(self, block: bytes, found: BlockMap) -> None:
+        pointers = struct.unpack("<15I", block)
+        per_block = self.superblock.block_size // 4
+        self._add_pointers(pointers[:12], 0, found)
+        logical = 12
+        for level in (1, 2, 3):
+            if pointers[11 + level]:
+                self._walk_pointers(pointers[11 + level], level, logical, found)
+            logical += per_block**level
+
+    def _walk_pointers(self, block: int, level: int, logical: int, found: BlockMap) -> None:
+        per_block = self.superblock.block_size // 4
+        pointers = struct.unpack(f"<{per_block}I", self._index_block(block, found))
+        if level == 1:
+            self._add_pointers(pointers, logical, found)
+            return
+        for index, pointer in enumerate(pointers):
+            if pointer:
+                start = logical + index * per_block ** (level - 1)
+                self._walk_pointers(pointer, level - 1, start, found)
+
+    def _add_pointers(self, pointers: tuple[int, ...], logical: int, found: BlockMap) -> None:
+        for index, physical in enumerate(pointers, logical):
+            if physical:
+                self._add(Piece(index, physical, 1), found)
+
+    def _index_block(self, block: int, found: BlockMap) -> bytes:
+        # Without this a damaged tree that points back at itself has no end.
+        if block in found.index_blocks:
+            raise Ext4Error(f"block {block} is in a file's block map twice")
+        found.index_blocks.add(block)
+        return self.blocks(block)
+
+    def data(self, inode: RawInode, *, limit_bytes: int) -> bytes:
+        """The content of a file, directory or long symbolic link, holes as zeros."""
+        if inode.size_bytes > limit_bytes:
+            raise Ext4Error(f"{inode.size_bytes} bytes are more than {limit_bytes} expected here")
+        content = bytearray(inode.size_bytes)
+        size = self.superblock.block_size
+        for piece in self.map_of(inode).pieces:
+            start = piece.logical * size
+            length = min(piece.count * size, inode.size_bytes - start)
+            if piece.written and length > 0:
+                blocks = self.blocks(piece.physical, -(-length // size))
+                content[start : start + length] = blocks[:length]
+        if stat.S_ISDIR(inode.mode) and len(content) % size:
+            raise Ext4Error("a directory is not a whole number of blocks")
+        return bytes(content)
+
+
+def _bits(bitmap: bytes, count: int) -> str:
+    """The first ``count`` bits, lowest first, as text: its find and split run at C speed."""
+    return f"{int.from_bytes(bitmap, 'little'):0{8 * len(bitmap)}b}"[::-1][:count]
