@@ -17,17 +17,15 @@ from pathlib import Path
 
 from imager.base.errors import HostStorage
 
-_STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-
 
 @contextmanager
 def host_storage(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals about ``path`` on this computer into HostStorage."""
     try:
         yield
+    except BlockingIOError:
+        raise  # a lock somebody holds says nothing about the disk
     except OSError as error:
-        if error.errno not in _STORAGE_ERRNOS:
-            raise
         raise HostStorage(
             f"{error.filename or path}: {os.strerror(error.errno or 0)}",
             hint=(

@@ -1,0 +1,113 @@
+"""Files that are whole or absent, secrets that are private from birth, locks that end."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from imager.base.durable import locked, private_folder, remove_tree, work_folder, write_atomically
+from imager.base.errors import HostStorage
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_the_mode_is_what_was_asked_for_under_any_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "secret", b"x", mode=0o400)
+        write_atomically(tmp_path / "plain", b"x", mode=0o644)
+        private_folder(tmp_path / "keys")
+    finally:
+        os.umask(before)
+    assert mode_of(tmp_path / "secret") == 0o400
+    assert mode_of(tmp_path / "plain") == 0o644
+    assert mode_of(tmp_path / "keys") == 0o700
+
+
+def test_replaces_whole_and_leaves_no_temporary(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "f", b"old")
+    write_atomically(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_failure_keeps_the_old_file_and_names_the_path(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "x").touch()
+    with pytest.raises(HostStorage, match="/f"):
+        write_atomically(tmp_path / "f", b"new")
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_an_unwritable_place_is_host_storage() -> None:
+    with pytest.raises(HostStorage) as caught:
+        write_atomically(Path("/proc/picloud/file"), b"x")
+    assert "/proc/picloud" in caught.value.what
+
+
+def test_a_second_holder_is_turned_away_until_the_first_ends(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / "l"),
+        pytest.raises(BlockingIOError),
+        locked(tmp_path / "l", wait=False),
+    ):
+        pass
+    with locked(tmp_path / "l", wait=False):
+        pass
+
+
+def test_work_folder_is_private_and_gone_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), work_folder(tmp_path / "work", "compose") as folder:
+        assert mode_of(folder) == 0o700
+        (folder / "locked").mkdir()
+        (folder / "locked" / "f").touch()
+        (folder / "locked").chmod(0o000)
+        raise RuntimeError
+    assert [name for name in os.listdir(tmp_path / "work") if name != ".guard"] == []
+
+
+def hold_for_ever(parent: str) -> None:
+    with work_folder(Path(parent), "victim") as folder:
+        (folder / "half-made").touch()
+        time.sleep(60)
+
+
+def test_the_folder_of_a_killed_run_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=hold_for_ever, args=(os.fspath(tmp_path),)
+    )
+    process.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not list(tmp_path.glob("victim-*/half-made")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        with work_folder(tmp_path, "other"):
+            assert list(tmp_path.glob("victim-*/half-made")), "a living run lost its folder"
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        with work_folder(tmp_path, "other"):
+            assert not list(tmp_path.glob("victim-*"))
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_remove_tree_removes_what_modes_forbid(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    (inner / "f").touch()
+    inner.chmod(0o000)
+    (tmp_path / "a").chmod(0o500)
+    remove_tree(tmp_path / "a")
+    assert not (tmp_path / "a").exists()

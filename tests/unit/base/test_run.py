@@ -1,0 +1,62 @@
+"""The one door to other programs, with real programs behind it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import HostStorage, MissingTool, ToolFailed
+from imager.base.run import find_tool, require_tools, run, running
+
+
+def test_output_and_input_pass_through() -> None:
+    assert run(["cat"], stdin=b"a\0b").stdout == b"a\0b"
+
+
+def test_the_environment_is_built_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("PICLOUD_SECRET", "x")
+    seen = run(["env"], env={"EXTRA": "1"}).stdout.decode().splitlines()
+    assert "LC_ALL=C.UTF-8" in seen
+    assert "EXTRA=1" in seen
+    assert not any(line.startswith("PICLOUD_SECRET") for line in seen)
+
+
+def test_sbin_is_searched_even_when_path_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert find_tool("mke2fs") is not None
+
+
+def test_every_missing_tool_is_named_with_its_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("imager.base.run._SBIN", ())
+    monkeypatch.setenv("PATH", os.fspath(tmp_path))
+    with pytest.raises(MissingTool) as caught:
+        require_tools("mcopy", "mkfs.vfat")
+    assert "mcopy, mkfs.vfat" in caught.value.what
+    assert "apt install dosfstools mtools" in caught.value.hint
+
+
+def test_a_failure_carries_the_tools_own_words() -> None:
+    with pytest.raises(ToolFailed) as caught:
+        run(["sh", "-c", "echo one; echo the reason >&2; exit 3"])
+    assert "status 3: the reason" in caught.value.what
+    assert caught.value.details == ("one", "the reason")
+
+
+def test_a_full_disk_is_not_our_bug() -> None:
+    with pytest.raises(HostStorage):
+        run(["sh", "-c", "echo 'cp: No space left on device' >&2; exit 1"])
+
+
+def test_expected_statuses_are_no_failure() -> None:
+    assert run(["sh", "-c", "exit 1"], ok=(0, 1)).returncode == 1
+
+
+def test_leaving_early_ends_the_program() -> None:
+    with pytest.raises(RuntimeError), running(["sleep", "60"]) as process:
+        raise RuntimeError
+    assert process.returncode == -9
