@@ -27,7 +27,7 @@ def host_storage(path: Path) -> Iterator[None]:
         raise  # a lock somebody holds says nothing about the disk
     except OSError as error:
         raise HostStorage(
-            f"{error.filename or path}: {os.strerror(error.errno or 0)}",
+            f"{error.filename2 or error.filename or path}: {os.strerror(error.errno or 0)}",
             hint=(
                 "free some space, or put the cache elsewhere with --cache DIR"
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
