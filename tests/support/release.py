@@ -1,0 +1,267 @@
+"""A small release tarball, made by hand, that has one of everything a real one may have.
+
+In: nothing, or a tree to pack. Out: a VerifiedRelease whose tarball is a few MB. Written with
+``tarfile``, so that what reads it in the product and what wrote it here share no code.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from imager.release.verified import VerifiedRelease
+
+MTIME = 1_700_000_000
+CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+"""security.capability as ``setcap cap_net_raw+ep`` stores it (linux/capability.h, revision 2)."""
+ODD_NAMES = (
+    "with space",
+    'quo"te',
+    "back\\slash",
+    "new\nline",
+    "-dash",
+    "<7>",
+    "größe-日本語",
+    b"caf\xe9".decode("utf-8", "surrogateescape"),
+    "n" * 255,
+    "#hash",
+    "  leading",
+    "tab\tand\x7fdel",
+)
+
+
+@dataclass
+class ReleaseTree:
+    """Members in the order they are packed."""
+
+    members: list[tuple[tarfile.TarInfo, bytes]] = field(default_factory=list)
+
+    def add(self, path: str, kind: bytes, data: bytes = b"", **fields: object) -> None:
+        """Add one member of ``tarfile`` type ``kind``; ``fields`` are attributes of TarInfo."""
+        info = tarfile.TarInfo(path)
+        info.type, info.mtime, info.size = kind, MTIME, len(data)
+        for name, value in fields.items():
+            setattr(info, name, value)
+        self.members.append((info, data))
+
+    def folder(self, path: str, mode: int = 0o755, **fields: object) -> None:
+        self.add(path, tarfile.DIRTYPE, mode=mode, **fields)
+
+    def file(self, path: str, data: bytes | str = b"", mode: int = 0o644, **fields: object) -> None:
+        raw = data.encode() if isinstance(data, str) else data
+        self.add(path, tarfile.REGTYPE, raw, mode=mode, **fields)
+
+    def symlink(self, path: str, target: str, **fields: object) -> None:
+        self.add(path, tarfile.SYMTYPE, linkname=target, mode=0o777, **fields)
+
+    def hardlink(self, path: str, target: str, **fields: object) -> None:
+        self.add(path, tarfile.LNKTYPE, linkname=target, mode=0o644, **fields)
+
+    def sparse(self, path: str, size: int, segments: list[tuple[int, bytes]]) -> None:
+        """A sparse file in the pax 1.0 form (GNU tar manual, "Storing Sparse Files")."""
+        numbers = [len(segments), *(n for at, data in segments for n in (at, len(data)))]
+        table = "".join(f"{number}\n" for number in numbers).encode()
+        data = table.ljust(-(-len(table) // 512) * 512, b"\0") + b"".join(d for _, d in segments)
+        self.file(
+            str(Path(path).parent / "GNUSparseFile.0" / Path(path).name),
+            data,
+            pax_headers={
+                "GNU.sparse.major": "1",
+                "GNU.sparse.minor": "0",
+                "GNU.sparse.name": path,
+                "GNU.sparse.realsize": str(size),
+            },
+        )
+
+    def pack(self) -> bytes:
+        """The uncompressed archive."""
+        stream = io.BytesIO()
+        with tarfile.open(
+            fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, errors="surrogateescape"
+        ) as archive:
+            for info, data in self.members:
+                archive.addfile(info, io.BytesIO(data))
+        return stream.getvalue()
+
+
+def build_release(
+    folder: Path,
+    tree: ReleaseTree | None = None,
+    *,
+    models: tuple[str, ...] = ("pi2",),
+    raw: bytes | None = None,
+) -> VerifiedRelease:
+    """Pack ``tree`` (``everyday_tree()`` when not given), or ``raw`` archive bytes, in ``folder``."""
+    packed = gzip.compress(raw or (tree or everyday_tree()).pack(), compresslevel=1, mtime=0)
+    tarball = folder / "stand-in-rpi-armv7-latest.tar.gz"
+    tarball.write_bytes(packed)
+    return release_of(tarball, models=models)
+
+
+def release_of(tarball: Path, *, models: tuple[str, ...] = ("pi2",)) -> VerifiedRelease:
+    """The VerifiedRelease a fetch of ``tarball`` would have ended in."""
+    packed = tarball.read_bytes()
+    return VerifiedRelease(
+        name="stand-in-rpi-armv7",
+        models=models,
+        sha256=hashlib.sha256(packed).hexdigest(),
+        tarball=tarball,
+        size_bytes=len(packed),
+        fingerprint="0" * 40,
+        source_url="http://127.0.0.1/stand-in-rpi-armv7-latest.tar.gz",
+        fetched_at="2026-01-02T03:04:05Z",
+    )
+
+
+def everyday_tree() -> ReleaseTree:
+    """A tree shaped like the distribution's, with every kind of member in it."""
+    tree = ReleaseTree()
+    tree.folder(".", 0o755)
+    for path in ("./boot", "./boot/overlays", "./dev", "./etc", "./proc", "./usr", "./usr/bin"):
+        tree.folder(path)
+    _add_boot_files(tree)
+    _add_system_files(tree)
+    _add_odd_files(tree)
+    return tree
+
+
+def device_tree(compatible: str) -> bytes:
+    """The smallest flattened device tree with a root ``compatible`` (Devicetree spec §5)."""
+    strings = b"compatible\0"
+    value = compatible.encode() + b"\0"
+    body = struct.pack(">II", 1, 0)  # FDT_BEGIN_NODE, empty name
+    body += struct.pack(">III", 3, len(value), 0) + value.ljust(-(-len(value) // 4) * 4, b"\0")
+    body += struct.pack(">II", 2, 9)  # FDT_END_NODE, FDT_END
+    start = 40 + 16
+    total = start + len(body) + len(strings)
+    head = (0xD00DFEED, total, start, start + len(body), 40, 17, 16, 0, len(strings), len(body))
+    return struct.pack(">10I", *head) + bytes(16) + body + strings
+
+
+def elf(size: int, seed: bytes) -> bytes:
+    """A 32-bit little-endian VideoCore executable's header and ``size`` bytes to go with it."""
+    header = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack("<HHI", 2, 137, 1)
+    return header + hashlib.sha256(seed).digest() * (size // 32)
+
+
+def zimage(size: int) -> bytes:
+    """An ARM zImage: its magic at byte 36, then its start and end (Linux arch/arm/boot)."""
+    image = bytearray(hashlib.sha256(b"kernel").digest() * (size // 32))
+    struct.pack_into("<III", image, 36, 0x016F2818, 0, len(image))
+    return bytes(image)
+
+
+def initramfs() -> bytes:
+    """A gzip'd newc archive that holds only its trailer."""
+    trailer = b"TRAILER!!!\0"
+    head = f"070701{0:08x}{0:08x}{0:08x}{0:08x}{1:08x}".encode() + b"00000000" * 6
+    archive = head + f"{len(trailer):08x}{0:08x}".encode() + trailer
+    return gzip.compress(archive.ljust(512, b"\0"), mtime=0)
+
+
+def _add_boot_files(tree: ReleaseTree) -> None:
+    files = {
+        "bootcode.bin": hashlib.sha256(b"bootcode").digest() * 1600,
+        "start.elf": elf(200_000, b"start"),
+        "fixup.dat": hashlib.sha256(b"fixup").digest() * 200,
+        "start_cd.elf": elf(50_000, b"cd"),
+        "fixup_cd.dat": hashlib.sha256(b"fixup_cd").digest() * 90,
+        "kernel7.img": zimage(400_000),
+        "initramfs-linux.img": initramfs(),
+        "bcm2709-rpi-2-b.dtb": device_tree("raspberrypi,2-model-b"),
+        "bcm2710-rpi-2-b.dtb": device_tree("raspberrypi,2-model-b-rev2"),
+        "bcm2710-rpi-3-b.dtb": device_tree("raspberrypi,3-model-b"),
+        "config.txt": b"initramfs initramfs-linux.img followkernel\ndtparam=audio=on\n",
+        "cmdline.txt": b"root=/dev/mmcblk0p2 rw rootwait console=serial0,115200 console=tty1\n",
+        "overlays/README": b"one overlay\n",
+        "overlays/vc4-kms-v3d.dtbo": device_tree("brcm,bcm2835"),
+        "A long name with spaces and ünïcödé.txt": b"long\n",
+        "empty.txt": b"",
+    }
+    for number, (name, data) in enumerate(files.items()):
+        tree.file(f"./boot/{name}", data, 0o755, mtime=MTIME + 7 * number)
+
+
+def _add_system_files(tree: ReleaseTree) -> None:
+    for path in ("ssh", "systemd", "systemd/network", "systemd/system", "salt"):
+        tree.folder(f"./etc/{path}")
+    texts = {
+        "hostname": "alarmpi\n",
+        "hosts": "127.0.0.1 localhost\n::1 localhost\n",
+        "fstab": "# <file system> <dir> <type> <options>\n/dev/mmcblk0p1  /boot   vfat"
+        "    defaults        0       0\n",
+        "passwd": "root:x:0:0::/root:/bin/bash\nalarm:x:1000:1000::/home/alarm:/bin/bash\n",
+        "group": "root:x:0:root\nwheel:x:998:alarm\nalarm:x:1000:\n",
+        "os-release": 'NAME="Stand-in for Arch Linux ARM"\nID=archarm\n',
+        "machine-id": "",
+        "systemd/network/eth.network": "[Match]\nName=eth*\n\n[Network]\nDHCP=yes\n",
+        "ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\n",
+    }
+    for name, text in texts.items():
+        tree.file(f"./etc/{name}", text)
+    shadow = "root:$6$salt$hash:14871::::::\nalarm:$6$salt$hash:14871::::::\n"
+    tree.file("./etc/shadow", shadow, 0o600)
+    tree.folder("./root", 0o700)
+    tree.folder("./home")
+    tree.folder("./home/alarm", 0o700, uid=1000, gid=1000)
+    for path in (
+        "./usr/lib",
+        "./usr/lib/systemd",
+        "./usr/lib/systemd/system",
+        "./var",
+        "./var/lib",
+    ):
+        tree.folder(path)
+    tree.symlink("./lib", "usr/lib")
+    tree.symlink("./bin", "usr/bin")
+    tree.file("./usr/lib/systemd/systemd", b"\x7fELF" + bytes(4000), 0o755)
+    tree.symlink("./usr/bin/init", "../lib/systemd/systemd")
+    tree.file("./usr/lib/systemd/system/sshd.service", "[Service]\nExecStart=/usr/bin/sshd -D\n")
+    tree.folder("./tmp", 0o1777)
+    tree.folder("./var/mail", 0o2775, gid=8)
+
+
+def _add_odd_files(tree: ReleaseTree) -> None:
+    tree.file("./usr/bin/su", b"\x7fELF su", 0o4755)
+    tree.file("./usr/bin/wall", b"\x7fELF wall", 0o2755, gid=5)
+    tree.file(
+        "./usr/bin/ping",
+        b"\x7fELF ping",
+        0o755,
+        pax_headers={
+            "SCHILY.xattr.security.capability": CAPABILITY.decode("latin-1"),
+            "LIBARCHIVE.xattr.user.note": base64.b64encode(b"a\0b\xff").decode().rstrip("="),
+        }
+        if max(CAPABILITY) < 128
+        else {},
+    )
+    tree.hardlink("./usr/bin/ping4", "./usr/bin/ping")
+    tree.file("./usr/bin/big-owner", b"x", 0o600, uid=70_000, gid=2**31 + 5)
+    tree.file("./etc/exact-time", b"t", pax_headers={"mtime": f"{MTIME}.123456789"})
+    tree.file("./etc/far-future", b"t", mtime=2**32 + 11)
+    tree.file("./etc/epoch", b"t", mtime=0)
+    tree.file("./etc/before-the-epoch", b"t", pax_headers={"mtime": "-86400.25"})
+    tree.file("./etc/empty")
+    tree.add("./dev/console", tarfile.CHRTYPE, mode=0o600, devmajor=5, devminor=1)
+    tree.add("./dev/loop300", tarfile.BLKTYPE, mode=0o660, gid=6, devmajor=7, devminor=300)
+    tree.add("./dev/initctl", tarfile.FIFOTYPE, mode=0o600)
+    tree.folder("./usr/odd")
+    for number, name in enumerate(ODD_NAMES):
+        tree.file(f"./usr/odd/{name}", f"odd {number}\n", uid=number)
+    tree.symlink("./usr/odd/long link", "../" * 40 + "x" * 100, uid=3)
+    tree.symlink("./usr/odd/nowhere", "/does/not/exist")
+    deep = "./usr/odd/" + "/".join(letter * 90 for letter in "abcd")
+    for depth in range(1, 5):
+        tree.folder("/".join(deep.split("/")[: 3 + depth]), 0o750)
+    tree.file(deep + "/" + "f" * 200, b"deep")
+    tree.file("./usr/odd/large", bytes(range(256)) * 8192)
+    tree.sparse("./usr/odd/sparse", 3_000_001, [(n * 200_000, b"%06d" % n * 900) for n in range(9)])
+    tree.folder("./usr/many")
+    for number in range(700):
+        tree.file(f"./usr/many/entry-{number:05d}-with-a-name-of-some-length", f"{number}\n")
