@@ -14,6 +14,7 @@ import struct
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from imager.release.verified import VerifiedRelease
 
@@ -42,7 +43,7 @@ class ReleaseTree:
 
     members: list[tuple[tarfile.TarInfo, bytes]] = field(default_factory=list)
 
-    def add(self, path: str, kind: bytes, data: bytes = b"", **fields: object) -> None:
+    def add(self, path: str, kind: bytes, data: bytes = b"", **fields: Any) -> None:
         """Add one member of ``tarfile`` type ``kind``; ``fields`` are attributes of TarInfo."""
         info = tarfile.TarInfo(path)
         info.type, info.mtime, info.size = kind, MTIME, len(data)
@@ -50,17 +51,17 @@ class ReleaseTree:
             setattr(info, name, value)
         self.members.append((info, data))
 
-    def folder(self, path: str, mode: int = 0o755, **fields: object) -> None:
+    def folder(self, path: str, mode: int = 0o755, **fields: Any) -> None:
         self.add(path, tarfile.DIRTYPE, mode=mode, **fields)
 
-    def file(self, path: str, data: bytes | str = b"", mode: int = 0o644, **fields: object) -> None:
+    def file(self, path: str, data: bytes | str = b"", mode: int = 0o644, **fields: Any) -> None:
         raw = data.encode() if isinstance(data, str) else data
         self.add(path, tarfile.REGTYPE, raw, mode=mode, **fields)
 
-    def symlink(self, path: str, target: str, **fields: object) -> None:
+    def symlink(self, path: str, target: str, **fields: Any) -> None:
         self.add(path, tarfile.SYMTYPE, linkname=target, mode=0o777, **fields)
 
-    def hardlink(self, path: str, target: str, **fields: object) -> None:
+    def hardlink(self, path: str, target: str, **fields: Any) -> None:
         self.add(path, tarfile.LNKTYPE, linkname=target, mode=0o644, **fields)
 
     def sparse(self, path: str, size: int, segments: list[tuple[int, bytes]]) -> None:
@@ -97,7 +98,7 @@ def build_release(
     models: tuple[str, ...] = ("pi2",),
     raw: bytes | None = None,
 ) -> VerifiedRelease:
-    """Pack ``tree`` (``everyday_tree()`` when not given), or ``raw`` archive bytes, in ``folder``."""
+    """Pack ``tree`` (default ``everyday_tree()``), or the archive ``raw``, in ``folder``."""
     packed = gzip.compress(raw or (tree or everyday_tree()).pack(), compresslevel=1, mtime=0)
     tarball = folder / "stand-in-rpi-armv7-latest.tar.gz"
     tarball.write_bytes(packed)
@@ -237,9 +238,7 @@ def _add_odd_files(tree: ReleaseTree) -> None:
         pax_headers={
             "SCHILY.xattr.security.capability": CAPABILITY.decode("latin-1"),
             "LIBARCHIVE.xattr.user.note": base64.b64encode(b"a\0b\xff").decode().rstrip("="),
-        }
-        if max(CAPABILITY) < 128
-        else {},
+        },
     )
     tree.hardlink("./usr/bin/ping4", "./usr/bin/ping")
     tree.file("./usr/bin/big-owner", b"x", 0o600, uid=70_000, gid=2**31 + 5)
