@@ -1,0 +1,117 @@
+"""The master boot record: which partitions a card has, in its first 512 bytes.
+
+In: a layout and a disk id, or a sector read from a card. Out: the sector, or what it says. Pure.
+Addresses are in 512-byte sectors whatever the reader reports, for that is how the Pi counts.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from imager.base.units import SECTOR_BYTES
+from imager.image.extents import Extent
+from imager.image.layout import Layout
+
+TYPE_FAT32_LBA = 0x0C
+TYPE_LINUX = 0x83
+
+_TABLE_OFFSET = 446
+_DISK_ID_OFFSET = 440
+_ENTRY = struct.Struct("<B3sB3sII")
+_SIGNATURE = b"\x55\xaa"
+_CHS_PAST_THE_END = b"\xfe\xff\xff"  # "look at the LBA fields": what sfdisk writes past 8 GB
+_BOOTABLE = 0x80
+
+
+class MbrError(ValueError):
+    """The sector is no usable master boot record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One entry of the table; ``index`` counts from 1 as in ``mmcblk0p1``."""
+
+    index: int
+    type_id: int
+    bootable: bool
+    start_lba: int
+    sector_count: int
+
+    @property
+    def extent(self) -> Extent:
+        """Where the partition lies, in bytes."""
+        return Extent(self.start_lba * SECTOR_BYTES, self.sector_count * SECTOR_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Mbr:
+    """The disk id (which PARTUUIDs begin with) and the partitions in use."""
+
+    disk_id: int
+    partitions: tuple[Partition, ...]
+
+    def partuuid(self, index: int) -> str:
+        """The PARTUUID the kernel derives for partition ``index``: ``1a2b3c4d-02``."""
+        return f"{self.disk_id:08x}-{index:02x}"
+
+    def partition(self, index: int) -> Partition | None:
+        """Entry ``index`` (from 1), or None when it is not in use."""
+        return next((part for part in self.partitions if part.index == index), None)
+
+
+def encode(layout: Layout, disk_id: int) -> bytes:
+    """The first sector of a card laid out as ``layout``: p1 FAT32, p2 Linux, none active.
+
+    A Pi's boot ROM looks at types only; the distribution's own instructions set no active flag.
+    """
+    sector = bytearray(SECTOR_BYTES)
+    struct.pack_into("<I", sector, _DISK_ID_OFFSET, disk_id)
+    for number, (type_id, extent) in enumerate(
+        ((TYPE_FAT32_LBA, layout.boot), (TYPE_LINUX, layout.root))
+    ):
+        start, count = extent.offset // SECTOR_BYTES, extent.length // SECTOR_BYTES
+        if start + count > 1 << 32:
+            raise MbrError("a master boot record cannot describe a card past 2 TiB")
+        _ENTRY.pack_into(
+            sector,
+            _TABLE_OFFSET + number * _ENTRY.size,
+            0,
+            _chs(start),
+            type_id,
+            _chs(start + count - 1),
+            start,
+            count,
+        )
+    sector[510:512] = _SIGNATURE
+    return bytes(sector)
+
+
+def parse(sector: bytes) -> Mbr:
+    """What the first 512 bytes of a card say; raises MbrError when they are no partition table."""
+    if len(sector) < SECTOR_BYTES:
+        raise MbrError(f"the first sector is {len(sector)} bytes long, not {SECTOR_BYTES}")
+    if sector[510:512] != _SIGNATURE:
+        raise MbrError("bytes 510 and 511 are not 55 AA: there is no partition table")
+    (disk_id,) = struct.unpack_from("<I", sector, _DISK_ID_OFFSET)
+    partitions = []
+    for number in range(4):
+        status, _, type_id, _, start, count = _ENTRY.unpack_from(
+            sector, _TABLE_OFFSET + number * _ENTRY.size
+        )
+        if status not in (0, _BOOTABLE):
+            raise MbrError(f"entry {number + 1} begins with {status:#04x}: no partition table")
+        if type_id and count:
+            partitions.append(
+                Partition(number + 1, type_id, status == _BOOTABLE, start, count),
+            )
+    return Mbr(disk_id, tuple(partitions))
+
+
+def _chs(lba: int) -> bytes:
+    """Cylinder, head and sector in the fictitious geometry of 255 heads and 63 sectors."""
+    cylinder, rest = divmod(lba, 255 * 63)
+    if cylinder > 1023:
+        return _CHS_PAST_THE_END
+    head, sector = divmod(rest, 63)
+    return bytes((head, sector + 1 | cylinder >> 8 << 6, cylinder & 0xFF))
