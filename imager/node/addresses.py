@@ -1,0 +1,151 @@
+"""Which address each node has: checked before any card is written, because two nodes with one
+address, or one outside its network, show up as a rack that is there only now and then.
+
+In: the [network] table and the nodes' own addresses. Out: an IPv4Interface for each node that
+has a fixed one, and a fault for every address that cannot work. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
+
+from imager.node.fields import Table, shown
+from imager.node.nodeset import expand
+from imager.node.rack import Network
+
+DEFAULT_INTERFACE = "en* eth* usb*"
+"""Names of systemd.link(5) for built-in and USB network cards, and the kernel's own names."""
+
+DEFAULT_PREFIX = 24
+_NOT_IPV4 = "is not an IPv4 address; write four numbers 0-255, like 10.0.0.10"
+
+
+@dataclass(slots=True)
+class AddressPlan:
+    """[network] as read: what is common, and the addresses to deal out in the nodes' order."""
+
+    network: Network
+    prefix: int
+    addresses: tuple[IPv4Address, ...] | None
+    table: Table
+    taken: dict[IPv4Address, str] = field(default_factory=dict)
+
+
+def parse_address(text: str) -> IPv4Address:
+    """``text`` as an IPv4 address. Raises ValueError with a message fit for a person."""
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        raise ValueError(_NOT_IPV4) from None
+
+
+def address_in(table: Table, name: str) -> IPv4Address | None:
+    """The address under ``name`` of ``table``; None, and a fault, when it is none."""
+    text = table.string(name, example='"10.0.0.10"')
+    if text is None:
+        return None
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        table.fault(name, f"{shown(text)} {error}")
+        return None
+
+
+def read_network(table: Table) -> AddressPlan:
+    """The [network] table."""
+    dhcp = table.boolean("dhcp")
+    addresses = _read_addresses(table)
+    if dhcp and "addresses" in table:
+        table.fault("dhcp", "true and addresses exclude each other; leave one of the two out")
+    if dhcp is False and "addresses" not in table:
+        table.fault("dhcp", 'false needs the addresses: addresses = "10.0.0.[10-23]"')
+    prefix = table.number("prefix", 1, 30) or DEFAULT_PREFIX
+    gateway = address_in(table, "gateway")
+    interface = table.string("interface", example=shown(DEFAULT_INTERFACE)) or DEFAULT_INTERFACE
+    if not all(letter.isalnum() or letter in "-_.*?[]! " for letter in interface):
+        table.fault(
+            "interface",
+            f"{shown(interface)} is not a list of interface names; write it like "
+            f"{shown(DEFAULT_INTERFACE)} (systemd.network(5), [Match] Name=)",
+        )
+    dns = _read_servers(table)
+    table.close()
+    return AddressPlan(Network(interface, gateway, dns), prefix, addresses, table)
+
+
+def _read_addresses(table: Table) -> tuple[IPv4Address, ...] | None:
+    text = table.string("addresses", example='"10.0.0.[10-23]"')
+    if text is None:
+        return None
+    try:
+        names = expand(text)
+    except ValueError as error:
+        table.fault("addresses", f"{shown(text)} {error}".replace("pi[0-13]", "10.0.0.[10-23]"))
+        return None
+    found = []
+    for name in names:
+        try:
+            found.append(parse_address(name))
+        except ValueError as error:
+            table.fault("addresses", f"{shown(name)} {error}")
+            return None
+    return tuple(found)
+
+
+def _read_servers(table: Table) -> tuple[IPv4Address, ...]:
+    servers = []
+    for text in table.strings("dns", example='["10.0.0.1"]') or ():
+        try:
+            servers.append(parse_address(text))
+        except ValueError as error:
+            table.fault("dns", f"{shown(text)} {error}")
+    return tuple(servers)
+
+
+def deal_addresses(
+    plan: AddressPlan, names: Sequence[str], own: Mapping[str, tuple[Table, IPv4Address]]
+) -> dict[str, IPv4Interface]:
+    """Node name -> address: its ``own`` (with the table that says so), else the one of [network]
+    at its place in ``names``. Faults go to the tables the addresses come from."""
+    dealt = plan.addresses
+    if dealt is not None and len(dealt) != len(names):
+        plan.table.fault(
+            "addresses",
+            f"{len(dealt)} addresses for {len(names)} nodes; give one for each, in their order",
+        )
+    found: dict[str, IPv4Interface] = {}
+    for index, name in enumerate(names):
+        table, key = plan.table, "addresses"
+        if name in own:
+            (table, address), key = own[name], "address"
+        elif dealt is not None and index < len(dealt):
+            address = dealt[index]
+        else:
+            continue
+        interface = IPv4Interface((address, plan.prefix))
+        fault = _fault_of(plan, name, interface)
+        if fault:
+            table.fault(key, f"{shown(str(address))} {fault}")
+        plan.taken.setdefault(address, name)
+        found[name] = interface
+    return found
+
+
+def _fault_of(plan: AddressPlan, name: str, interface: IPv4Interface) -> str | None:
+    address, gateway = interface.ip, plan.network.gateway
+    network = IPv4Network((gateway, plan.prefix), strict=False) if gateway else interface.network
+    if address in plan.taken:
+        return f"is given to both {plan.taken[address]} and {name}"
+    if address.is_loopback or address.is_multicast or address.is_unspecified:
+        return "cannot be a node's address (RFC 6890)"
+    if address == gateway:
+        return "is the gateway's address"
+    if address not in network:
+        return f"is outside {network}, the network of the gateway {gateway}"
+    if address == network.network_address:
+        return f"is the address of the network {network} itself"
+    if address == network.broadcast_address:
+        return f"is the broadcast address of {network}"
+    return None

@@ -1,0 +1,101 @@
+"""Folders of keys that are whole or absent, on the rack's disk.
+
+In: the files of one key pair or identity. Out: the same files, however often and by however many
+runs they are asked for. A folder is filled under another name and renamed when complete, so
+neither a second run nor a ``kill -9`` can leave half a pair that a later run would use.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.durable import (
+    fsync_folder,
+    host_storage,
+    locked,
+    private_folder,
+    remove_tree,
+    write_atomically,
+)
+from imager.base.errors import ConfigurationError
+
+PRIVATE_MODE = 0o600
+PUBLIC_MODE = 0o644
+_HALF_MADE = ".new-"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """One file of the store; a private one is never readable by others."""
+
+    content: bytes
+    private: bool
+
+    def __repr__(self) -> str:
+        # Whatever prints a value of this type must not print a key.
+        return f"KeyFile({len(self.content)} bytes, private={self.private})"
+
+
+@contextmanager
+def store_locked(keys: Path) -> Iterator[None]:
+    """Hold the key store ``keys`` alone; sweeps away what a killed run left half made."""
+    private_folder(keys)
+    with locked(keys / ".lock"):
+        for left_over in keys.glob(f"*/{_HALF_MADE}*"):
+            remove_tree(left_over)
+        yield
+
+
+def kept(
+    folder: Path, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
+) -> dict[str, bytes]:
+    """The files ``names`` of ``folder``, which is made by ``make`` when it is absent.
+
+    Call it with the store locked. Raises ConfigurationError that names the file when the folder
+    is there but a file of it is not: making a new half would not fit the other.
+    """
+    if not folder.is_dir():
+        _publish(folder, make())
+    return {name: _read(folder / name) for name in names}
+
+
+def _publish(folder: Path, files: Mapping[str, KeyFile]) -> None:
+    parent = private_folder(folder.parent)
+    unfinished = parent / f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}"
+    with host_storage(folder):
+        try:
+            private_folder(unfinished)
+            for name, file in files.items():
+                mode = PRIVATE_MODE if file.private else PUBLIC_MODE
+                write_atomically(unfinished / name, file.content, mode=mode)
+            unfinished.rename(folder)
+            fsync_folder(parent)
+        except BaseException:
+            remove_tree(unfinished)
+            raise
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise damaged(path, error.strerror or "cannot be read") from error
+    if not data:
+        raise damaged(path, "is empty")
+    return data
+
+
+def damaged(path: Path, why: str) -> ConfigurationError:
+    """The error for a file of the store that cannot be used."""
+    return ConfigurationError(
+        f"{path}: {why}",
+        hint=f"restore it from a backup; or remove the folder {path.parent} to have it made anew, "
+        "and make the others forget the old one (salt-key -d NODE, ssh-keygen -R NODE)",
+    )

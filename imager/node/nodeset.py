@@ -1,0 +1,76 @@
+"""Names in ranges, ``pi[0-13]``, as ClusterShell's nodeset(1) writes them.
+
+In: text from rack.toml. Out: the names in the rack's order, or what is wrong with the text. The
+size is reckoned before anything is expanded: ``pi[0-999999999]`` must cost a message, not memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
+
+LIMIT = 4096
+"""More names than any rack has nodes; beyond it a range is a slip of the finger."""
+
+_EXAMPLE = "write it like pi[0-13] or pi[0-3],head"
+_COMMA = re.compile(r",(?![^\[]*\])")
+_ALLOWED = re.compile(r"[A-Za-z0-9_.\-\[\],/]+\Z")
+_RANGES = re.compile(r"\[([^\]]*)\]")
+_RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9})(?:/(\d{1,4}))?)?\s*\Z")
+
+
+def expand(text: str) -> tuple[str, ...]:
+    """The names ``text`` stands for, in the order written, the numbers of a range ascending.
+
+    Raises ValueError, with a message fit for a person, when it is no such text, names more than
+    LIMIT nodes, or names one twice.
+    """
+    # Groups (@all) and set operators (! & ^) are left out: what they mean depends on files of
+    # the computer that reads them.
+    parts = [part.strip() for part in _COMMA.split(text)]
+    if not all(_ALLOWED.match(part) for part in parts):
+        raise ValueError(f"is not a list of names; {_EXAMPLE}")
+    expected = sum(_count(part) for part in parts)
+    if expected > LIMIT:
+        raise ValueError(f"stands for {expected} names; a rack has at most {LIMIT}")
+    # Part by part, because a whole NodeSet would sort them: addresses are dealt out in the
+    # order in which a person wrote the names.
+    names = [name for part in parts for name in _expand_part(part)]
+    if len(names) != expected:
+        raise ValueError("has the same number in one range twice")
+    repeated, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"has {repeated} in it twice")
+    return tuple(names)
+
+
+def _expand_part(part: str) -> list[str]:
+    try:
+        return [str(name) for name in NodeSet(part, resolver=RESOLVER_NOGROUP)]
+    except (NodeSetException, ValueError) as error:
+        raise ValueError(f"is not a list of names ({error}); {_EXAMPLE}") from error
+
+
+def fold(names: Sequence[str]) -> str:
+    """The short form of ``names``: pi[0-13]."""
+    return str(NodeSet.fromlist(list(names), resolver=RESOLVER_NOGROUP))
+
+
+def _count(part: str) -> int:
+    count = 1
+    for ranges in _RANGES.findall(part):
+        count *= sum(_range_size(one) for one in ranges.split(","))
+    return count
+
+
+def _range_size(text: str) -> int:
+    match = _RANGE.match(text)
+    if match is None:
+        raise ValueError(f"has the range {text!r}; write it like [0-13] or [0,2,4-7]")
+    low, high, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+    if high < low or step == 0:
+        raise ValueError(f"has the range {text!r}, which runs backwards")
+    return (high - low) // step + 1

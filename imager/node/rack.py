@@ -1,0 +1,123 @@
+"""A rack as a value: its nodes, its master, and what all of them share.
+
+In: nothing from outside; ``rackfile`` makes these from rack.toml after every check. Out: the
+questions the other modules ask of a rack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+from imager.base.errors import ConfigurationError
+from imager.node.fields import nearest
+
+RACK_FILE = "rack.toml"
+STATE = ".picloud"
+MINION = "salt-minion"
+MASTER = "salt-master"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One Raspberry Pi. ``address`` is None where DHCP gives it one."""
+
+    name: str
+    model: str
+    roles: tuple[str, ...]
+    address: IPv4Interface | None
+    authorized_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseChoice:
+    """Which release the cards are made from: ``source`` is a built-in name or a URL, and a URL
+    comes with the fingerprint of the OpenPGP key that must have signed it."""
+
+    source: str
+    signing_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What the nodes' network has in common. ``interface`` holds the globs of systemd.network(5)
+    [Match] Name=; gateway and name servers are used by nodes with an address of their own."""
+
+    interface: str
+    gateway: IPv4Address | None
+    dns: tuple[IPv4Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """The Salt master the nodes join: a node of this rack, or a computer elsewhere.
+
+    ``address`` goes into every node's /etc/hosts where it is known, because a minion that cannot
+    look the name up waits in silence. ``public_key`` is the PEM text of an outside master's key.
+    """
+
+    name: str
+    is_node: bool
+    address: IPv4Address | None = None
+    public_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rack:
+    """A checked rack.toml. ``folder`` holds the file, the overlays and ``.picloud/``."""
+
+    folder: Path
+    name: str
+    nodes: tuple[Node, ...]
+    master: Master
+    release: ReleaseChoice
+    network: Network
+    swap_bytes: int
+    timezone: str | None
+    salt_version: str | None
+
+    @property
+    def state(self) -> Path:
+        """The private folder of keys, ledger and receipts."""
+        return self.folder / STATE
+
+    @property
+    def keys(self) -> Path:
+        """The folder of every identity made for this rack."""
+        return self.state / "keys"
+
+    @property
+    def receipts(self) -> Path:
+        """The folder of the receipts of written cards."""
+        return self.state / "receipts"
+
+    @property
+    def overlays(self) -> Path:
+        """The rack's own overlays, laid over the built-in ones."""
+        return self.folder / "overlays"
+
+    @property
+    def lock_file(self) -> Path:
+        """Where the release's SHA-256 is pinned."""
+        return self.folder / "rack.lock"
+
+    def node(self, name: str) -> Node:
+        """The node called ``name``; ConfigurationError that names the nodes there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        names = [node.name for node in self.nodes]
+        raise ConfigurationError(
+            f"{self.folder / RACK_FILE}: no node is called {name!r} ({nearest(name, names)})"
+            if len(names) <= 20
+            else f"{self.folder / RACK_FILE}: none of {len(names)} nodes is called {name!r}",
+            hint=f'add it to nodes under [rack], e.g. nodes = "{_fold(names)},{name}"',
+        )
+
+
+def _fold(names: list[str]) -> str:
+    # Importing ClusterShell costs start-up time that only this message and load_rack pay.
+    from imager.node.nodeset import fold
+
+    return fold(names)

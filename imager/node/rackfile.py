@@ -1,0 +1,120 @@
+"""rack.toml -> Rack: read whole, every fault of every key reported at once.
+
+In: the folder of a rack. Out: a Rack in which every name, address and key has been checked, or
+one ConfigurationError whose details hold all that is wrong. Nothing is fetched and no card is
+looked at before this has passed.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from imager.base.errors import ConfigurationError
+from imager.node import sections
+from imager.node.addresses import address_in, deal_addresses, read_network
+from imager.node.fields import Table, nearest, parse_document
+from imager.node.rack import RACK_FILE, Node, Rack
+from imager.node.trees import roles_in, trees_folder
+
+_LIMIT_BYTES = 1 << 20
+
+
+def load_rack(folder: Path) -> Rack:
+    """The rack described by ``folder``/rack.toml.
+
+    Raises ConfigurationError when the file cannot be read, or with one line for each fault.
+    """
+    folder = folder.absolute()
+    top, faults = parse_document(RACK_FILE, _read_text(folder / RACK_FILE))
+    rack = None if faults.lines else _read(folder, top)
+    if rack is None or faults.lines:
+        count = len(faults.lines)
+        raise ConfigurationError(
+            f"{folder / RACK_FILE}: {count} fault{'s' if count > 1 else ''}",
+            hint="mend what is named here; picloud-image rack init writes a commented example",
+            details=faults.lines,
+        )
+    return rack
+
+
+def _read_text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: {error.strerror}",
+            hint="name the rack's folder with --rack DIR, or make one with picloud-image rack init",
+        ) from error
+    if len(data) > _LIMIT_BYTES:
+        raise ConfigurationError(
+            f"{path}: is larger than 1 MiB, so it is no rack.toml",
+            hint="name the rack's folder with --rack DIR",
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{path}: line {line} is not UTF-8 text (byte {error.start} of the file)",
+            hint="save the file as UTF-8, which TOML requires",
+        ) from None
+
+
+def _read(folder: Path, top: Table) -> Rack:
+    rack, salt, login = top.table("rack"), top.table("salt"), top.table("login")
+    release, swap, network = top.table("release"), top.table("swap"), top.table("network")
+    name, names = sections.read_rack_name(rack), sections.read_names(rack)
+    own = _own_tables(top, names)
+    plan = read_network(network)
+    addresses = deal_addresses(plan, names, _own_addresses(own))
+    master = sections.read_master(rack, salt, folder, {node: addresses.get(node) for node in names})
+    model = sections.read_model(rack, sections.DEFAULT_MODEL)
+    keys = (*sections.read_keys(login), *sections.read_key_files(login, folder))
+    roles = roles_in(trees_folder() / "overlays", folder / "overlays")
+    nodes = tuple(
+        Node(
+            name=node,
+            model=sections.read_model(own[node], model),
+            roles=sections.read_roles(own[node], roles, is_master=node == master.name),
+            address=addresses.get(node),
+            authorized_keys=(*keys, *sections.read_keys(own[node])),
+        )
+        for node in names
+    )
+    found = Rack(
+        folder=folder,
+        name=name,
+        nodes=nodes,
+        master=master,
+        release=sections.read_release(release, [node.model for node in nodes]),
+        network=plan.network,
+        swap_bytes=sections.read_swap(swap),
+        timezone=sections.read_timezone(rack),
+        salt_version=sections.read_salt_version(salt),
+    )
+    for table in (rack, salt, login, release, swap, *own.values(), top):
+        table.close()
+    return found
+
+
+def _own_tables(top: Table, names: tuple[str, ...]) -> dict[str, Table]:
+    """Each node's own table, empty where the file has none; a table for nobody is a fault."""
+    nodes = top.table("nodes")
+    found = {name: Table(top.faults, nodes.key(name), {}) for name in names}
+    for name, table in nodes.tables():
+        if name in found:
+            found[name] = table
+        elif names:
+            nodes.fault(name, f"is not one of the nodes under [rack]; {nearest(name, names)}")
+    return found
+
+
+def _own_addresses(own: dict[str, Table]) -> dict[str, tuple[Table, IPv4Address]]:
+    found = {}
+    for name, table in own.items():
+        address = address_in(table, "address")
+        if address is not None:
+            found[name] = (table, address)
+    return found

@@ -1,0 +1,80 @@
+"""Which folder is the rack: the one named, the one we stand in, or the default one.
+
+In: where the person stands. Out: a folder with a rack.toml. A rack is a folder of rack.toml,
+rack.lock, overlays/ and .picloud/ (keys and receipts, private), so that backing up one folder
+backs up the rack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from imager.base.durable import locked, private_folder, write_atomically
+from imager.base.errors import ConfigurationError
+from imager.node.rack import RACK_FILE, STATE
+from imager.node.racktext import DEFAULT_MASTER, DEFAULT_NODES, initial_rack_toml
+
+
+@dataclass(frozen=True, slots=True)
+class RackFolder:
+    """The folder to load; ``is_default`` when nobody chose it, which the person must be told."""
+
+    path: Path
+    is_default: bool
+
+
+def find_rack(start: Path, named: Path | None = None) -> RackFolder:
+    """The rack ``named``, else the nearest folder from ``start`` upwards that has a rack.toml,
+    else the default rack in the user's data directory, made when it is not there yet.
+
+    Raises ConfigurationError when the folder ``named`` has no rack.toml.
+    """
+    if named is not None:
+        folder = named.parent if named.name == RACK_FILE else named
+        if not (folder / RACK_FILE).is_file():
+            raise ConfigurationError(
+                f"{folder / RACK_FILE}: no such file",
+                hint=f"make one with picloud-image rack init --rack {folder}",
+            )
+        return RackFolder(folder.absolute(), is_default=False)
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        if (folder / RACK_FILE).is_file():
+            return RackFolder(folder, is_default=False)
+    return RackFolder(_default_rack(), is_default=True)
+
+
+def init_rack(
+    folder: Path, *, nodes: str = DEFAULT_NODES, master: str = DEFAULT_MASTER
+) -> tuple[Path, ...]:
+    """Make ``folder`` a rack and return the files made. Raises ConfigurationError rather than
+    touch a rack.toml that is there."""
+    path = folder / RACK_FILE
+    if path.exists() or path.is_symlink():
+        raise ConfigurationError(
+            f"{path}: is there already",
+            hint="edit it, or name another folder with --rack DIR",
+        )
+    write_atomically(path, initial_rack_toml(nodes=nodes, master=master).encode())
+    return (path, ensure_state(folder))
+
+
+def ensure_state(folder: Path) -> Path:
+    """The rack's private folder ``.picloud``, mode 0700, which git is told to leave alone."""
+    state = private_folder(folder / STATE)
+    ignore = state / ".gitignore"
+    if not ignore.exists():
+        write_atomically(ignore, b"# Private keys: back this folder up, never publish it.\n*\n")
+    return state
+
+
+def _default_rack() -> Path:
+    folder = platformdirs.user_data_path("picloud-image") / "default-rack"
+    # Two first runs at once make one rack: whoever is second finds the first one's file.
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / RACK_FILE).is_file():
+            init_rack(folder)
+    return folder

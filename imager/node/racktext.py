@@ -1,0 +1,86 @@
+"""The rack.toml that ``rack init`` writes: every key there is, with its default and its meaning.
+
+In: the few words that differ. Out: the text of the file, which is also the reference of its keys
+(a test reads every commented key back).
+"""
+
+from __future__ import annotations
+
+import json
+
+DEFAULT_NODES = "pi[0-13]"
+DEFAULT_MASTER = "salt"
+
+_TEXT = """\
+# A rack of Raspberry Pis: which nodes there are, what they run, and how they find each other.
+# Keys that begin with # show their default or an example. Every fault in this file is reported
+# at once, with its line, before anything is fetched or written.
+
+[rack]
+name = "picloud"
+# The nodes, in the order of their addresses. Ranges as in ClusterShell: "pi[0-13]",
+# "pi[00-13]", "pi[0-3],head". A name is a host name: a-z, 0-9, hyphens (RFC 1123).
+nodes = {nodes}
+# The Salt master: a node of this rack (its card then gets the master's key and every node's
+# accepted key, so that the whole rack joins with no prompt), or the name or address of another
+# computer.
+master = {master}
+# The board: pi2, pi3, pi4 or zero2w. A single node may differ, see the end of this file.
+model = "pi2"
+# timezone = "Europe/Brussels"
+
+[release]
+# A built-in release: alarm-rpi-armv7 (Pi 2, Pi 3, Zero 2 W) or alarm-rpi-aarch64 (Pi 3, Pi 4).
+name = "alarm-rpi-armv7"
+# Or any other one: the URL of a .tar.gz that has its signature beside it as .sig, and the
+# fingerprint of the OpenPGP key that must have made the signature.
+# url = "https://example.org/os/MyOS-rpi.tar.gz"
+# signing_key = "68B3537F39A313B3E574D06777193F152BDBE6A6"
+
+[network]
+# Every node asks a DHCP server for its address …
+dhcp = true
+# … or has one of its own: as many addresses as nodes, dealt out in their order.
+# addresses = "10.0.0.[10-23]"
+# prefix = 24
+# gateway = "10.0.0.1"
+# dns = ["10.0.0.1"]
+# Which interfaces this is for (systemd.network(5), [Match] Name=).
+# interface = "en* eth* usb*"
+
+[login]
+# Who may log in, as root and as the release's own user: lines as in authorized_keys(5), and
+# files of them. The release's default passwords are locked on every card, so without a key
+# nobody can log in.
+# authorized_keys = ["ssh-ed25519 AAAA… you@laptop"]
+# authorized_keys_files = ["~/.ssh/id_ed25519.pub"]
+
+[swap]
+# The swap file that first boot makes on each node; "0" for none.
+# size = "1GiB"
+
+[salt]
+# Where the master is when its name cannot be looked up; it goes into every node's /etc/hosts.
+# master_address = "10.0.0.2"
+# The public key of a master outside this rack (its /etc/salt/pki/master/master.pub): with it the
+# nodes trust that master only; without it they trust the first one that answers.
+# master_public_key = "master.pub"
+# The version of Salt the nodes shall have (noted for later; nothing installs it yet).
+# version = "3008.3"
+
+# One table for each node that differs from the rest.
+# [nodes.pi7]
+# address = "10.0.0.77"
+# model = "pi3"
+# roles = ["salt-minion"]
+# authorized_keys = ["ssh-ed25519 AAAA… somebody@else"]
+
+# Files of your own for the cards go into overlays/ beside this file, in folders shaped like the
+# card: overlays/base/root/etc/motd, overlays/model/pi2/boot/config.txt,
+# overlays/role/<role>/root/…, overlays/node/pi7/root/…. A name ending .j2 is a Jinja2 template.
+"""
+
+
+def initial_rack_toml(*, nodes: str = DEFAULT_NODES, master: str = DEFAULT_MASTER) -> str:
+    """The text of a new rack.toml."""
+    return _TEXT.format(nodes=json.dumps(nodes), master=json.dumps(master))

@@ -1,0 +1,104 @@
+"""Salt's key pairs, as Salt itself writes them, and the fingerprint a minion compares.
+
+In: nothing, or a pair of files. Out: a pair. RSA 2048: Salt's default, and what a Pi 2 that is
+the master of a rack can still answer quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from imager.node.keystore import KeyFile, damaged, kept
+
+KEY_BITS = 2048
+PUBLIC_EXPONENT = 65537
+
+
+@dataclass(frozen=True, slots=True)
+class SaltPair:
+    """One RSA pair: PKCS#1 private ("BEGIN RSA PRIVATE KEY") and SubjectPublicKeyInfo public
+    ("BEGIN PUBLIC KEY"), LF line ends, exactly one at the end (salt/crypt.py, gen_keys)."""
+
+    private: bytes
+    public: bytes
+
+    def __repr__(self) -> str:
+        return f"SaltPair({fingerprint(self.public)})"
+
+
+def salt_pair(folder: Path, name: str) -> SaltPair:
+    """The pair ``name``.pem and ``name``.pub in ``folder``, made on first use.
+
+    Call it with the store locked. Raises ConfigurationError when one half is missing, is no such
+    key, or does not belong to the other: a minion that has only one half, or two that differ,
+    never gets an answer, and Salt does not say why.
+    """
+    private, public = f"{name}.pem", f"{name}.pub"
+    files = kept(folder, (private, public), lambda: _new_pair(private, public))
+    pair = SaltPair(files[private], files[public])
+    try:
+        # The primality checks of a full load take 30 ms a key, and the master's card needs all.
+        key = serialization.load_pem_private_key(
+            pair.private, password=None, unsafe_skip_rsa_key_validation=True
+        )
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise damaged(folder / private, "is not a PEM private key") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise damaged(folder / private, "is not an RSA key")
+    if _public_pem(key) != _clean(pair.public):
+        raise damaged(folder / public, f"does not belong to {private}")
+    if not signs(key):
+        raise damaged(folder / private, "is damaged: what it signs does not verify")
+    return SaltPair(_clean(pair.private), _clean(pair.public))
+
+
+def fingerprint(public_pem: bytes) -> str:
+    """The value of ``master_finger`` for this key: SHA-256 over the lines between BEGIN and END
+    with their line ends, in pairs of hex digits with colons (salt/utils/crypt.py, pem_finger of
+    a path). ``salt-key -F`` of some releases hashes the whole text and prints another value, with
+    which every minion would exit, so it is never asked.
+    """
+    lines = [line for line in _clean(public_pem).splitlines(keepends=True) if line.strip()]
+    digest = hashlib.sha256(b"".join(lines[1:-1])).hexdigest()
+    return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
+
+
+def signs(key: rsa.RSAPrivateKey) -> bool:
+    """Whether both halves of ``key`` fit: what one signs the other verifies."""
+    try:
+        signature = key.sign(b"picloud", padding.PKCS1v15(), hashes.SHA256())
+        key.public_key().verify(signature, b"picloud", padding.PKCS1v15(), hashes.SHA256())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _new_pair(private: str, public: str) -> dict[str, KeyFile]:
+    key = rsa.generate_private_key(PUBLIC_EXPONENT, KEY_BITS)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    return {
+        private: KeyFile(pem, private=True),
+        public: KeyFile(_public_pem(key), private=False),
+    }
+
+
+def _public_pem(key: rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _clean(pem: bytes) -> bytes:
+    """The PEM text with LF line ends and exactly one at its end: older masters and minions
+    compare keys as raw text (salt issue 68493)."""
+    return b"\n".join(pem.strip().splitlines()) + b"\n"

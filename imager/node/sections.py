@@ -1,0 +1,238 @@
+"""The tables of rack.toml, one function each.
+
+In: a Table. Out: the checked value, with a fault noted for everything that is wrong and a
+harmless value in its place, so that the tables after it are still read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from imager.base.errors import ConfigurationError
+from imager.base.units import GiB, parse_size
+from imager.node.addresses import address_in, parse_address
+from imager.node.fields import Table, nearest, shown
+from imager.node.hostname import domain_fault, name_fault
+from imager.node.login import EXAMPLE, key_fault, keys_in
+from imager.node.nodeset import expand
+from imager.node.rack import MASTER, MINION, Master, ReleaseChoice
+from imager.node.racktext import DEFAULT_MASTER
+from imager.release.known import MODELS, spec_for
+
+DEFAULT_RELEASE = "alarm-rpi-armv7"
+
+DEFAULT_MODEL = "pi2"
+DEFAULT_SWAP_BYTES = GiB
+_ARMV6 = ("pi", "pi1", "pizero", "rpi", "rpi1", "zero", "zerow")
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
+_VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){0,2}\Z")
+
+
+def read_rack_name(table: Table) -> str:
+    """[rack] name."""
+    name = table.string("name", example='"picloud"') or "picloud"
+    fault = name_fault(name)
+    if fault:
+        table.fault("name", f"{shown(name)} {fault}")
+    return name
+
+
+def read_names(table: Table) -> tuple[str, ...]:
+    """[rack] nodes: the names of all nodes, in the order written."""
+    text = table.string("nodes", example='"pi[0-13]"')
+    if text is None:
+        if "nodes" not in table:
+            table.fault("nodes", 'is missing; name every node, like nodes = "pi[0-13]"')
+        return ()
+    try:
+        names = expand(text)
+    except ValueError as error:
+        table.fault("nodes", f"{shown(text)} {error}")
+        return ()
+    for name in names:
+        fault = name_fault(name)
+        if fault:
+            table.fault("nodes", f"{shown(name)} {fault}")
+    return names
+
+
+def read_model(table: Table, default: str) -> str:
+    """``model`` of [rack] or of one node."""
+    model = table.string("model", example='"pi2"')
+    if model is None or model in MODELS:
+        return model or default
+    if model.lower() in _ARMV6:
+        why = "has an ARMv6 processor, for which there are no releases since 2022"
+    else:
+        why = f"is not a board; {nearest(model, MODELS)}"
+    table.fault("model", f"{shown(model)} {why}")
+    return default
+
+
+def read_roles(table: Table, known: Sequence[str], *, is_master: bool) -> tuple[str, ...]:
+    """``roles`` of one node: salt-minion unless it says otherwise, and salt-master besides on
+    the rack's master."""
+    roles = table.strings("roles", example='["salt-minion"]')
+    if roles is None:
+        return (MINION, MASTER) if is_master else (MINION,)
+    for role in roles:
+        if role not in known:
+            table.fault("roles", f"{shown(role)} is not a role; {nearest(role, known)}")
+    if len(set(roles)) != len(roles):
+        table.fault("roles", "names a role twice")
+    if is_master and MASTER not in roles:
+        table.fault("roles", f'the node named by [rack] master needs "{MASTER}" among its roles')
+    if not is_master and MASTER in roles:
+        table.fault("roles", f'only the node named by [rack] master can have "{MASTER}"')
+    return roles
+
+
+def read_keys(table: Table) -> tuple[str, ...]:
+    """``authorized_keys`` of [login] or of one node."""
+    keys = table.strings("authorized_keys", example=f"[{EXAMPLE}]") or ()
+    good = []
+    for key in keys:
+        fault = key_fault(key.strip())
+        if fault:
+            where = "" if "PRIVATE KEY" in key else f"{shown(key)} "
+            table.fault("authorized_keys", f"{where}{fault}")
+        else:
+            good.append(key.strip())
+    return tuple(good)
+
+
+def read_key_files(table: Table, folder: Path) -> tuple[str, ...]:
+    """[login] authorized_keys_files: public keys in files, ``~`` and the rack's folder known."""
+    example = '["~/.ssh/id_ed25519.pub"]'
+    found = []
+    for name in table.strings("authorized_keys_files", example=example) or ():
+        text = _read_beside(table, "authorized_keys_files", folder, name)
+        for line in keys_in(text):
+            fault = key_fault(line)
+            if fault:
+                table.fault("authorized_keys_files", f"{shown(name)}: a line of it {fault}")
+                break
+            found.append(line)
+    return tuple(found)
+
+
+def read_master(
+    rack: Table, salt: Table, folder: Path, nodes: Mapping[str, IPv4Interface | None]
+) -> Master:
+    """[rack] master with [salt] master_address and master_public_key. ``nodes`` maps every
+    node's name to its fixed address or None."""
+    name = rack.string("master", example='"pi0"') or DEFAULT_MASTER
+    address = address_in(salt, "master_address")
+    public_key = _read_public_key(salt, folder)
+    if name in nodes:
+        own = nodes[name]
+        if own and address and address != own.ip:
+            salt.fault("master_address", f"{address} is not {name}'s address, which is {own.ip}")
+        if public_key:
+            salt.fault("master_public_key", f"{name} is a node, so its key is made here; leave out")
+        return Master(name, True, own.ip if own else address)
+    try:
+        address = parse_address(name)
+    except ValueError:
+        fault = domain_fault(name)
+        if fault:
+            names = f"a node ({', '.join(list(nodes)[:3])}, …) or another computer's name"
+            rack.fault("master", f"{shown(name)} {fault}; write {names} or address")
+        return Master(name, False, address, public_key)
+    owner = next((node for node, own in nodes.items() if own and own.ip == address), None)
+    if owner:
+        rack.fault("master", f'{shown(name)} is the address of {owner}; write master = "{owner}"')
+    return Master(name, False, address, public_key)
+
+
+def _read_public_key(table: Table, folder: Path) -> str | None:
+    name = table.string("master_public_key", example='"master.pub"')
+    if name is None:
+        return None
+    text = _read_beside(table, "master_public_key", folder, name)
+    if not text:
+        return None
+    try:
+        key = load_pem_public_key(text.encode())
+        if not isinstance(key, RSAPublicKey):
+            raise ValueError
+    except (ValueError, UnsupportedAlgorithm):
+        table.fault(
+            "master_public_key",
+            f"{shown(name)} holds no RSA public key; copy /etc/salt/pki/master/master.pub from it",
+        )
+        return None
+    return "\n".join(text.strip().splitlines()) + "\n"
+
+
+def read_release(table: Table, models: Sequence[str]) -> ReleaseChoice:
+    """[release]: a built-in name, or url and signing_key, able to boot every board of the rack."""
+    name = table.string("name", example=shown(DEFAULT_RELEASE))
+    url = table.string("url", example='"https://example.org/os/MyOS-rpi.tar.gz"')
+    key = table.string("signing_key", example='"68B3 537F …", 40 hex digits')
+    if name and url:
+        table.fault("url", "and name exclude each other; leave one of the two out")
+    if name and "://" in name:
+        table.fault("name", f"{shown(name)} is a URL; write it as url = {shown(name)}")
+        return ReleaseChoice(DEFAULT_RELEASE)
+    source = url or name or DEFAULT_RELEASE
+    told: set[str] = set()
+    for model in sorted(set(models)):
+        try:
+            spec_for(source, key, model)
+        except ConfigurationError as error:
+            if error.what not in told:
+                table.fault("url" if url else "name", f"{error.what}; {error.hint}")
+            told.add(error.what)
+    return ReleaseChoice(source, key)
+
+
+def read_swap(table: Table) -> int:
+    """[swap] size in bytes; 0 for none."""
+    text = table.string("size", example='"1GiB"')
+    if text is None:
+        return DEFAULT_SWAP_BYTES
+    if text.strip() in ("0", "none"):
+        return 0
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        table.fault("size", f'{error}, or "0" for no swap file')
+        return DEFAULT_SWAP_BYTES
+
+
+def read_timezone(table: Table) -> str | None:
+    """[rack] timezone; whether the release knows it is seen when a card is made."""
+    return _read_pattern(table, "timezone", _ZONE, "a time zone", '"Europe/Brussels"')
+
+
+def read_salt_version(table: Table) -> str | None:
+    """[salt] version."""
+    return _read_pattern(table, "version", _VERSION, "a version of Salt", '"3008.3"')
+
+
+def _read_pattern(
+    table: Table, name: str, pattern: re.Pattern[str], what: str, example: str
+) -> str | None:
+    text = table.string(name, example=example)
+    if text is not None and not pattern.match(text):
+        table.fault(name, f"{shown(text)} is not {what}; write it like {example}")
+        return None
+    return text
+
+
+def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
+    """The text of the file ``name``, relative to the rack's folder; "" and a fault when unread."""
+    try:
+        return (folder / Path(name).expanduser()).read_text()
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "is not a text file"
+        table.fault(key, f"{shown(name)}: {why}; the path is taken from {folder}")
+        return ""

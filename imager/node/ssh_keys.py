@@ -1,0 +1,83 @@
+"""The host keys of sshd, made on this computer so that its known_hosts can be complete before a
+node is switched on, and so that a node needs no entropy to make them.
+
+In: a folder of the key store. Out: the files for /etc/ssh, in OpenSSH's own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from imager.node.keystore import KeyFile, damaged, kept
+from imager.node.salt_keys import signs
+
+_HostKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+_MAKERS: Mapping[str, Callable[[], _HostKey]] = {
+    "ssh_host_ed25519_key": ed25519.Ed25519PrivateKey.generate,
+    "ssh_host_ecdsa_key": lambda: ec.generate_private_key(ec.SECP256R1()),
+    # The size ssh-keygen(1) takes by itself.
+    "ssh_host_rsa_key": lambda: rsa.generate_private_key(65537, 3072),
+}
+"""The three kinds ``ssh-keygen -A`` makes: with all of them there, sshd's own key generation at
+boot finds nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """One host key: ``name`` is the file's name in /etc/ssh, without ``.pub``."""
+
+    name: str
+    private: bytes
+    public: bytes
+
+    def __repr__(self) -> str:
+        return f"HostKey({self.name}, {self.public.decode(errors='replace').strip()})"
+
+
+def host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
+    """The host keys of ``node`` in ``folder``, made on first use.
+
+    Call it with the store locked. Raises ConfigurationError when a file is missing, is no key,
+    or a public half does not belong to its private half.
+    """
+    names = tuple(name for base in _MAKERS for name in (base, f"{base}.pub"))
+    files = kept(folder, names, lambda: _new_keys(node))
+    for base in _MAKERS:
+        try:
+            key = serialization.load_ssh_private_key(
+                files[base], password=None, unsafe_skip_rsa_key_validation=True
+            )
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise damaged(folder / base, "is not an OpenSSH private key") from None
+        if _public_line(key.public_key()) != files[f"{base}.pub"].split(b" ")[:2]:
+            raise damaged(folder / f"{base}.pub", f"does not belong to {base}")
+        if isinstance(key, rsa.RSAPrivateKey) and not signs(key):
+            raise damaged(folder / base, "is damaged: what it signs does not verify")
+    return tuple(HostKey(base, files[base], files[f"{base}.pub"]) for base in _MAKERS)
+
+
+def _new_keys(node: str) -> dict[str, KeyFile]:
+    files = {}
+    for name, make in _MAKERS.items():
+        key = make()
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
+        )
+        line = b" ".join((*_public_line(key.public_key()), f"root@{node}\n".encode()))
+        files[name] = KeyFile(private, private=True)
+        files[f"{name}.pub"] = KeyFile(line, private=False)
+    return files
+
+
+def _public_line(key: serialization.SSHPublicKeyTypes) -> list[bytes]:
+    text = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return text.split(b" ")

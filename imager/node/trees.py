@@ -1,0 +1,33 @@
+"""Where the trees lie whose files go onto cards: ``overlays/`` and ``firstboot/``.
+
+In: nothing. Out: folders. In a source checkout they lie beside the package, where a person reads
+and edits them; in an installed wheel they lie in the package's ``data`` folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imager
+from imager.base.errors import ConfigurationError
+
+MODEL = "model"
+ROLE = "role"
+
+
+def trees_folder() -> Path:
+    """The folder that holds ``overlays/`` and ``firstboot/``."""
+    package = Path(imager.__file__).resolve().parent
+    for folder in (package.parent, package / "data"):
+        if (folder / "overlays" / "base" / "overlay.toml").is_file():
+            return folder
+    raise ConfigurationError(
+        f"{package.parent / 'overlays'}: the built-in overlays are missing",
+        hint="install picloud-image again, or run it from a complete checkout",
+    )
+
+
+def roles_in(*overlays: Path) -> tuple[str, ...]:
+    """The names of the roles that any of these overlays folders has."""
+    found = (role.name for folder in overlays for role in (folder / ROLE).glob("*"))
+    return tuple(sorted(set(found)))
