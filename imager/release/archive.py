@@ -1,0 +1,244 @@
+"""Releases once used, kept for good under the hash of their bytes.
+
+In: a tarball whose signature was proven. Out: a folder ``<cache>/releases/<sha256>/`` with the
+tarball, its signature and where it came from, there whole or not at all. The distribution keeps
+no archive and replaces "latest" in place, so nothing here is ever deleted by this program; what
+is found damaged is renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from imager.base.cache import Cache
+from imager.base.durable import fsync_folder, host_storage, work_folder, write_atomically
+from imager.base.errors import NotAuthentic
+from imager.base.progress import Phase, Progress
+from imager.base.units import MiB
+from imager.release.verified import VerifiedRelease
+
+_TARBALL, _SIGNATURE, _RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of an archived tarball; the content of its ``release.json``.
+
+    ``url`` is where it was asked for, ``source_url`` the mirror that gave it, ``fetched_at`` a
+    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's words, if it said them.
+    """
+
+    name: str
+    sha256: str
+    size_bytes: int
+    fingerprint: str
+    url: str
+    source_url: str
+    fetched_at: str
+    last_modified: str | None
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One whole folder of the archive."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def tarball(self) -> Path:
+        return self.folder / _TARBALL
+
+    @property
+    def signature(self) -> Path:
+        return self.folder / _SIGNATURE
+
+
+class DamagedEntry(NotAuthentic):
+    """A folder of the archive does not hold what its name and record say."""
+
+
+def parse_record(data: bytes) -> Record:
+    """The inverse of what ``publish`` writes. Raises ValueError that names the field."""
+    try:
+        found = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    size = found.get("size_bytes")
+    if type(size) is not int or size < 0:
+        raise ValueError(f"size_bytes is {size!r}")
+
+    def text(key: str) -> str:
+        value = found.get(key)
+        if not isinstance(value, str):
+            raise ValueError(f"{key} is {value!r}")
+        return value
+
+    def text_or_none(key: str) -> str | None:
+        return None if found.get(key) is None else text(key)
+
+    return Record(
+        name=text("name"),
+        sha256=text("sha256"),
+        size_bytes=size,
+        fingerprint=text("fingerprint"),
+        url=text("url"),
+        source_url=text("source_url"),
+        fetched_at=text("fetched_at"),
+        last_modified=text_or_none("last_modified"),
+        etag=text_or_none("etag"),
+    )
+
+
+def sha256_of(path: Path, phase: Phase) -> str:
+    """The SHA-256 of the file, in hex. Raises HostStorage when it cannot be read."""
+    digest = hashlib.sha256()
+    with host_storage(path), path.open("rb") as file:
+        while block := file.read(4 * MiB):
+            digest.update(block)
+            phase.advance(len(block))
+    return digest.hexdigest()
+
+
+class Archive:
+    """The folder of all releases this computer ever used."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def find(self, sha256: str) -> Entry | None:
+        """The entry of that hash; None when there is none.
+
+        Its record must be whole and the tarball of the recorded size, which is what a full disk
+        or a power cut breaks; ``prove`` reads every byte. Raises DamagedEntry that names the file.
+        """
+        folder = self._cache.releases / sha256
+        with host_storage(folder):
+            if not folder.exists():
+                return None
+            entry = Entry(folder, _read_record(folder))
+            record = entry.record
+            if record.sha256 != sha256:
+                raise _damaged(folder / _RECORD, f"it speaks of {record.sha256[:12]}…")
+            for path in (entry.tarball, entry.signature):
+                if not path.is_file():
+                    raise _damaged(path, "the file is gone")
+            size = entry.tarball.stat().st_size
+            if size != record.size_bytes:
+                raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
+        return entry
+
+    def of_name(self, name: str, fingerprint: str) -> tuple[Entry, ...]:
+        """Every sound entry of that release signed by that key, newest first."""
+        found = [
+            entry
+            for entry in self._sound()
+            if (entry.record.name, entry.record.fingerprint) == (name, fingerprint)
+        ]
+        return tuple(sorted(found, key=lambda entry: entry.record.fetched_at, reverse=True))
+
+    def _sound(self) -> Iterator[Entry]:
+        with host_storage(self._cache.releases):
+            folders = (
+                sorted(self._cache.releases.glob("*")) if self._cache.releases.exists() else []
+            )
+        for folder in folders:
+            if _SHA256.match(folder.name):
+                try:
+                    entry = self.find(folder.name)
+                except DamagedEntry:
+                    continue  # whoever asks for it by its hash is told
+                if entry is not None:
+                    yield entry
+
+    def publish(self, tarball: Path, signature: bytes, record: Record) -> Entry:
+        """Move the proven ``tarball`` into the archive; nothing moves when it is there already."""
+        try:
+            present = self.find(record.sha256)
+        except DamagedEntry:
+            self.set_aside(record.sha256)
+            present = None
+        if present is not None:
+            return present
+        folder = self._cache.releases / record.sha256
+        with host_storage(folder):
+            self._cache.releases.mkdir(parents=True, exist_ok=True)
+            with work_folder(self._cache.work, "archive") as work:
+                staged = work / "entry"
+                staged.mkdir()
+                write_atomically(staged / _SIGNATURE, signature)
+                text = json.dumps(asdict(record), indent=2) + "\n"
+                write_atomically(staged / _RECORD, text.encode())
+                tarball.chmod(0o444)
+                tarball.rename(staged / _TARBALL)
+                fsync_folder(staged)
+                staged.rename(folder)
+            fsync_folder(folder.parent)
+        return Entry(folder, record)
+
+    def set_aside(self, sha256: str) -> Path:
+        """Rename a damaged entry so that its hash is free again; returns its new name."""
+        folder = self._cache.releases / sha256
+        number = 1
+        while (aside := folder.with_name(f"{sha256}.damaged-{number}")).exists():
+            number += 1
+        with host_storage(folder):
+            folder.rename(aside)
+        return aside
+
+
+def verified(entry: Entry, models: tuple[str, ...]) -> VerifiedRelease:
+    """The proof that ``entry`` stands for."""
+    record = entry.record
+    return VerifiedRelease(
+        name=record.name,
+        models=models,
+        sha256=record.sha256,
+        tarball=entry.tarball,
+        size_bytes=record.size_bytes,
+        fingerprint=record.fingerprint,
+        source_url=record.source_url,
+        fetched_at=record.fetched_at,
+    )
+
+
+def prove(release: VerifiedRelease, cache: Cache, progress: Progress) -> None:
+    """Read every byte of an archived release and compare with its hash, before it is composed.
+
+    A release that fails is renamed, so that the next fetch brings it anew, and NotAuthentic
+    says so.
+    """
+    with progress.phase(f"check {release.name}", release.size_bytes) as phase:
+        found = sha256_of(release.tarball, phase)
+    if found != release.sha256:
+        aside = Archive(cache).set_aside(release.sha256)
+        raise NotAuthentic(
+            f"{release.tarball} was altered since it was archived: its sha256 is {found[:12]}…",
+            hint=f"run picloud-image fetch to get it anew; the altered one is kept as {aside.name}",
+        )
+
+
+def _read_record(folder: Path) -> Record:
+    path = folder / _RECORD
+    try:
+        return parse_record(path.read_bytes())
+    except FileNotFoundError:
+        raise _damaged(path, "the file is gone") from None
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, why: str) -> DamagedEntry:
+    return DamagedEntry(
+        f"{path} is damaged: {why}",
+        hint="run picloud-image fetch without --offline: it sets this aside and fetches it anew",
+    )

@@ -1,0 +1,262 @@
+"""One large file from one mirror, however often the connection is cut.
+
+In: a mirror's URL and the folder of a partial file. Out: the whole file in that folder, still
+untrusted. What came in is never thrown away for a cut connection, a Ctrl-C or a kill: the next
+request asks for the rest with Range and If-Range, so that a server whose file has changed
+meanwhile sends the new one whole instead (RFC 9110, sections 13.1.5 and 14.2).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import requests
+
+from imager.base.durable import host_storage, write_all, write_atomically
+from imager.base.errors import HostStorage, NetworkError
+from imager.base.progress import Progress
+from imager.base.units import format_size
+from imager.release.web import TryAgain, Web, content_length, cut_short
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a server's headers say about which file it has; None where they are silent.
+
+    ``etag`` is a strong one: a weak one does not promise the same bytes.
+    """
+
+    size_bytes: int | None
+    etag: str | None
+    last_modified: str | None
+
+    @property
+    def validator(self) -> str | None:
+        """What If-Range may ask with."""
+        return self.etag or self.last_modified
+
+    def is_same_file(self, other: Version) -> bool:
+        """Whether both headers speak of the same bytes, also when two mirrors sent them.
+
+        Mirrors copy times faithfully but number their ETags as they like.
+        """
+        if self.size_bytes is None or self.size_bytes != other.size_bytes:
+            return False
+        return (self.etag is not None and self.etag == other.etag) or (
+            self.last_modified is not None and self.last_modified == other.last_modified
+        )
+
+
+def version_of(response: requests.Response) -> Version:
+    """The version a 200 or 206 answer speaks of; of the whole file, not of the part sent."""
+    size = content_length(response)
+    if response.status_code == 206:
+        found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+        size = int(found[3]) if found and found[3] != "*" else None
+    etag = response.headers.get("ETag")
+    strong = etag if etag is not None and etag.startswith('"') else None
+    return Version(size, strong, response.headers.get("Last-Modified"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one mirror keeps the tarball; its companions are at ``url`` + ``.sig`` and ``.md5``.
+
+    ``follow`` says whether ``url`` redirects each file to storage under another name.
+    """
+
+    url: str
+    follow: bool
+    version: Version
+
+
+def locate(web: Web, url: str) -> Place:
+    """Follow ``url`` once to the mirror that serves it, so that all its files come from there.
+
+    A geo redirector may send two requests to two mirrors in different states of sync. The place
+    is the last address on the way whose file is still called the same; one byte is asked for.
+    """
+    with web.open(url, headers={"Range": "bytes=0-0"}) as response:
+        if response.status_code == 416:
+            raise NetworkError(f"{response.url}: the file is empty", hint="try another mirror")
+        way = [*(hop.url for hop in response.history), response.url]
+        version = version_of(response)
+    name = url.rpartition("/")[2]
+    place = next((hop for hop in reversed(way) if hop.rpartition("/")[2] == name), way[0])
+    return Place(place, place != way[-1], version)
+
+
+class Partial:
+    """A download under way: its bytes so far, and which version of the file they are from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "tarball"
+        self._state = folder / "version.json"
+
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def version(self) -> Version | None:
+        """The version the bytes are from; None when nothing, or nothing legible, says so."""
+        try:
+            return parse_version(self._state.read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def begin(self, version: Version) -> None:
+        """Forget the bytes and start on ``version``."""
+        self.discard()
+        self.adopt(version)
+
+    def adopt(self, version: Version) -> None:
+        """Keep the bytes and hold them for a beginning of ``version``."""
+        write_atomically(self._state, json.dumps(asdict(version)).encode())
+
+    def discard(self) -> None:
+        with host_storage(self.path):
+            # The bytes go first: bytes without a version are not resumed, the reverse would be.
+            self.path.unlink(missing_ok=True)
+            self._state.unlink(missing_ok=True)
+
+
+def parse_version(data: bytes) -> Version:
+    """The inverse of what Partial writes. Raises ValueError."""
+    fields = json.loads(data)
+    if not isinstance(fields, dict) or set(fields) != {"size_bytes", "etag", "last_modified"}:
+        raise ValueError("not the three fields of a version")
+    size, etag, last_modified = fields["size_bytes"], fields["etag"], fields["last_modified"]
+    if size is not None and (type(size) is not int or size < 0):
+        raise ValueError(f"{size!r} is not a size")
+    for text in (etag, last_modified):
+        # It will be sent as a header, where a line break would end it.
+        if text is not None and not (isinstance(text, str) and text.isprintable()):
+            raise ValueError(f"{text!r} is not a header's text")
+    return Version(size, etag, last_modified)
+
+
+def download(web: Web, place: Place, partial: Partial, what: str, progress: Progress) -> None:
+    """Bring ``partial`` to hold the whole file at ``place``; ``what`` names the phase.
+
+    Raises NetworkError when the mirror fails for good or fails ``limits.attempts`` times in a row
+    without headway, and HostStorage when the disk of this computer does. Only a file that is
+    larger than it should be is thrown away.
+    """
+    kept = partial.version()
+    if kept is not None and kept.is_same_file(place.version):
+        partial.adopt(place.version)
+    else:
+        partial.discard()
+    with progress.phase(what, place.version.size_bytes) as phase:
+        shown = 0
+
+        def show(position: int) -> None:
+            # A transfer begun anew goes back; the bar waits until it is further than before.
+            nonlocal shown
+            if position > shown:
+                phase.advance(position - shown)
+                shown = position
+
+        show(partial.size_bytes())
+        failures, before = 0, partial.size_bytes()
+        while True:
+            try:
+                _transfer(web, place, partial, show)
+                return
+            except TryAgain as error:
+                headway = partial.size_bytes() - before >= web.limits.headway_bytes
+                failures = 1 if headway else failures + 1
+                before = partial.size_bytes()
+                if failures >= web.limits.attempts:
+                    raise
+                progress.note(f"{error.what}; trying again")
+                web.pause(failures)
+
+
+def _transfer(web: Web, place: Place, partial: Partial, show: Callable[[int], None]) -> None:
+    """Ask once for what is missing and append it. Raises TryAgain when more remains to ask."""
+    have, known = partial.size_bytes(), partial.version()
+    if known is not None and have == known.size_bytes:
+        return
+    headers = {}
+    if have and known is not None and known.validator is not None:
+        headers = {"Range": f"bytes={have}-", "If-Range": known.validator}
+    with web.open(place.url, headers=headers, follow=place.follow) as response:
+        if headers and known is not None and _continues(response, have, known):
+            offset, version = have, known
+        elif response.status_code == 200:
+            offset, version = 0, version_of(response)
+            _check_size(place.url, version, web.limits.tarball_bytes)
+            partial.begin(version)
+        else:
+            partial.discard()
+            raise TryAgain(
+                f"{place.url}: the server does not continue where it stopped",
+                hint="its file has changed; run it again to fetch it from the beginning",
+            )
+        _check_room(partial.folder, version, offset)
+        most = version.size_bytes or web.limits.tarball_bytes
+        with host_storage(partial.path):
+            descriptor = os.open(partial.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            for chunk in web.chunks(response):
+                offset += len(chunk)
+                if offset > most:
+                    partial.discard()
+                    raise NetworkError(
+                        f"{place.url}: the server sends more than {format_size(most)}",
+                        hint="this is not the release; try another mirror or network",
+                    )
+                with host_storage(partial.path):
+                    write_all(descriptor, chunk)
+                show(offset)
+            with host_storage(partial.path):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if version.size_bytes is not None and offset != version.size_bytes:
+        raise cut_short(place.url, offset, version.size_bytes)
+
+
+def _continues(response: requests.Response, have: int, known: Version) -> bool:
+    """Whether ``response`` is the rest, from byte ``have`` on, of the version that is ``known``."""
+    found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
+    if response.status_code != 206 or found is None or int(found[1]) != have:
+        return False
+    now = version_of(response)
+    if None not in (now.size_bytes, known.size_bytes) and now.size_bytes != known.size_bytes:
+        return False
+    # A server may know Range and not If-Range: then only its own headers tell of a new file.
+    if known.etag is not None and now.etag is not None:
+        return known.etag == now.etag
+    return known.last_modified is None or now.last_modified in (None, known.last_modified)
+
+
+def _check_size(url: str, version: Version, cap_bytes: int) -> None:
+    if version.size_bytes is not None and version.size_bytes > cap_bytes:
+        raise NetworkError(
+            f"{url}: the server announces {format_size(version.size_bytes)}, "
+            f"and no release is larger than {format_size(cap_bytes)}",
+            hint="this is not the release; try another mirror or network",
+        )
+
+
+def _check_room(folder: Path, version: Version, have: int) -> None:
+    """Refuse before the transfer what could only fail at its end."""
+    if version.size_bytes is None:
+        return
+    found = os.statvfs(folder)
+    blocks = found.f_bavail if os.geteuid() else found.f_bfree
+    free, need = blocks * found.f_frsize, version.size_bytes - have
+    if free < need:
+        raise HostStorage(
+            f"{folder}: {format_size(need)} are still to come, {format_size(free)} are free",
+            hint="free some space, or put the cache elsewhere with --cache DIR",
+        )

@@ -1,0 +1,127 @@
+"""Where the public key comes from; which key it must be is pinned, so the source needs no trust.
+
+In: a fingerprint. Out: the certificate of exactly that primary key, kept in the cache for next
+time. Asked in turn: a file the person names, the cache, this computer's pacman keyrings, and
+keyservers over HTTPS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysequoia import Cert
+
+from imager.base.cache import Cache
+from imager.base.durable import write_atomically
+from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
+from imager.base.progress import Progress
+from imager.base.units import MiB
+from imager.release.openpgp import fingerprints_in, merged, parse_certificate
+from imager.release.web import Web
+
+_KEY_BYTES = MiB
+
+
+@dataclass(frozen=True, slots=True)
+class KeySources:
+    """Places that may know a key; ``{fingerprint}`` in a keyserver's URL is replaced."""
+
+    keyrings: tuple[Path, ...] = (
+        Path("/usr/share/pacman/keyrings/archlinuxarm.gpg"),
+        Path("/usr/share/keyrings/archlinuxarm.gpg"),
+        Path("/etc/apt/keyrings/archlinuxarm.gpg"),
+    )
+    keyservers: tuple[str, ...] = (
+        "https://keyserver.ubuntu.com/pks/lookup?op=get&options=mr&search=0x{fingerprint}",
+        "https://keys.openpgp.org/vks/v1/by-fingerprint/{fingerprint}",
+    )
+
+
+def find_key(
+    fingerprint: str,
+    cache: Cache,
+    web: Web,
+    progress: Progress,
+    *,
+    file: Path | None,
+    sources: KeySources,
+) -> Cert:
+    """The certificate whose primary key is ``fingerprint``, from the first source that has it.
+
+    Raises ConfigurationError when ``file`` cannot be read or holds no key, NotAuthentic when it
+    holds another one, and NetworkError when no source has the key.
+    """
+    kept = cache.root / "keys" / f"{fingerprint}.asc"
+    if file is not None:
+        certificate = _from_file(file, fingerprint)
+    else:
+        known = _from_keyrings([kept], fingerprint)
+        if known is not None:
+            return known
+        local = _from_keyrings(sources.keyrings, fingerprint)
+        certificate = local or _from_keyservers(sources.keyservers, fingerprint, web)
+        where = "a pacman keyring of this computer" if local else "a keyserver"
+        progress.note(f"the public key {fingerprint} came from {where}")
+    write_atomically(kept, str(certificate).encode())
+    return certificate
+
+
+def _from_file(file: Path, fingerprint: str) -> Cert:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"--signing-key {file}: {error.strerror}", hint="name a file with an OpenPGP public key"
+        ) from error
+    certificate = parse_certificate(data, fingerprint)
+    if certificate is not None:
+        return certificate
+    held = fingerprints_in(data)
+    if not held:
+        raise ConfigurationError(
+            f"--signing-key {file}: no OpenPGP public key in it",
+            hint=f"export it with gpg --armor --export {fingerprint}",
+        )
+    raise NotAuthentic(
+        f"--signing-key {file}: holds {', '.join(held)}, not the pinned key",
+        hint=f"the release is pinned to {fingerprint}",
+    )
+
+
+def _from_keyrings(keyrings: Iterable[Path], fingerprint: str) -> Cert | None:
+    for keyring in keyrings:
+        try:
+            certificate = parse_certificate(keyring.read_bytes(), fingerprint)
+        except OSError:
+            continue  # not there, or not for us to read: the next source is as good
+        if certificate is not None:
+            return certificate
+    return None
+
+
+def _from_keyservers(keyservers: Iterable[str], fingerprint: str, web: Web) -> Cert:
+    """All that the keyservers together know of the key: one may know of its revocation."""
+    found: list[Cert] = []
+    failures: list[str] = []
+    for template in keyservers:
+        url = template.format(fingerprint=fingerprint)
+        try:
+            data = web.small_file(url, _KEY_BYTES)
+        except NetworkError as error:
+            failures.append(error.what)
+            continue
+        certificate = parse_certificate(data, fingerprint)
+        if certificate is None:
+            failures.append(f"{url}: gave something else than the key asked for")
+        else:
+            found.append(certificate)
+    whole = merged(found)
+    if whole is None:
+        raise NetworkError(
+            f"no keyserver gave the public key {fingerprint}",
+            hint="get the key's file some other way and name it with --signing-key FILE",
+            details=failures,
+        )
+    return whole

@@ -1,0 +1,124 @@
+"""One mirror's set of three files, taken together and proven together.
+
+In: the place a mirror keeps a tarball, and the pinned key. Out: a ProvenSet, still in the partial
+folder. The signature is fetched and looked at before the long download; the ``.md5``, over which
+anybody has power, only ever tells a transfer that was damaged (try once more) from a set that
+does not belong together (try another mirror).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pysequoia import Cert
+
+from imager.base.durable import host_storage, write_atomically
+from imager.base.errors import NetworkError, NotAuthentic
+from imager.base.progress import Progress
+from imager.base.units import KiB
+from imager.release.archive import sha256_of
+from imager.release.download import Partial, Place, Version, download
+from imager.release.openpgp import parse_signatures, verify_detached
+from imager.release.web import NotThere, Web
+
+_SIGNATURE_BYTES = 64 * KiB
+_MD5_BYTES = 4 * KiB
+_MD5 = re.compile(rb"\s*([0-9a-fA-F]{32})(\s|\Z)")
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenSet:
+    """A tarball whose bytes the pinned key signed, with that signature and their hash."""
+
+    source_url: str
+    version: Version
+    tarball: Path
+    sha256: str
+    size_bytes: int
+    signature: bytes
+
+
+class _DamagedOnTheWay(NotAuthentic):
+    """Neither the signature nor the mirror's own checksum fits the bytes that arrived."""
+
+
+def fetch_set(
+    web: Web, place: Place, key: Cert, partial: Partial, name: str, progress: Progress
+) -> ProvenSet:
+    """The set at ``place``, proven; a transfer that was damaged is tried once more.
+
+    ``name`` is the release's, for messages. A tarball that does not prove is renamed beside the
+    partial folder, ending in ``.rejected``. Raises NetworkError, NotAuthentic and HostStorage.
+    """
+    try:
+        return _fetch_once(web, place, key, partial, name, progress)
+    except _DamagedOnTheWay as error:
+        progress.note(f"{error.what}, nor what its .md5 says; fetching it once more")
+    return _fetch_once(web, place, key, partial, name, progress)
+
+
+def parse_md5(data: bytes) -> str | None:
+    """The checksum in a file as md5sum(1) writes it, in lower case; None when there is none."""
+    found = _MD5.match(data)
+    return found[1].decode().lower() if found else None
+
+
+def _fetch_once(
+    web: Web, place: Place, key: Cert, partial: Partial, name: str, progress: Progress
+) -> ProvenSet:
+    signature = _signature(web, place)
+    candidates = parse_signatures(signature, key, f"{place.url}.sig")
+    md5 = _md5(web, place)
+    download(web, place, partial, f"fetch {name}", progress)
+    size = partial.size_bytes()
+    with progress.phase(f"verify {name}", size) as phase:
+        sha256 = sha256_of(partial.path, phase)
+        try:
+            verify_detached(partial.path, candidates, key)
+        except NotAuthentic as error:
+            broken = md5 is not None and md5 != _md5_of(partial.path)
+            rejected = _set_aside(partial, place, signature)
+            raise (_DamagedOnTheWay if broken else NotAuthentic)(
+                f"{place.url} is not what the key {key.fingerprint.upper()} signed",
+                hint=f"{error.hint}; nothing was unpacked, the file is kept as {rejected}",
+            ) from error
+    # The mirror may have got a new file since it was located.
+    version = partial.version() or place.version
+    return ProvenSet(place.url, version, partial.path, sha256, size, signature)
+
+
+def _signature(web: Web, place: Place) -> bytes:
+    url = place.url + ".sig"
+    try:
+        return web.patiently(lambda: web.small_file(url, _SIGNATURE_BYTES, follow=place.follow))
+    except NotThere as error:
+        raise NotAuthentic(
+            f"{place.url} comes without a signature: {error.what}",
+            hint="a release is used only with its .sig beside it; try another mirror",
+        ) from error
+
+
+def _md5(web: Web, place: Place) -> str | None:
+    try:
+        return parse_md5(web.small_file(place.url + ".md5", _MD5_BYTES, follow=place.follow))
+    except NetworkError:
+        return None  # it would only have been a hint
+
+
+def _md5_of(path: Path) -> str:
+    with host_storage(path), path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _set_aside(partial: Partial, place: Place, signature: bytes) -> Path:
+    """Rename the bad tarball and its signature; the last rejected one of a name is kept."""
+    file_name = place.url.rpartition("/")[2]
+    rejected = partial.folder.with_name(f"{file_name}.rejected")
+    with host_storage(rejected):
+        partial.path.rename(rejected)
+    write_atomically(rejected.with_name(f"{file_name}.sig.rejected"), signature)
+    partial.discard()
+    return rejected

@@ -1,0 +1,154 @@
+"""Is this file what the pinned key signed? Sequoia decides; here its answer becomes words.
+
+In: a file, its detached signature, the pinned certificate. Out: nothing, or NotAuthentic.
+pysequoia gives one answer for every failure ("no valid signatures found"), so what can be seen
+without it (which key, which hash, what kind of signature) is looked at first and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pysequoia import Cert, Sig, verify
+from pysequoia.packet import HashAlgorithm, PacketPile, SignatureType, Tag
+
+from imager.base.errors import NotAuthentic
+from imager.base.run import running
+
+_STRONG_HASHES = (
+    HashAlgorithm.SHA256,
+    HashAlgorithm.SHA384,
+    HashAlgorithm.SHA512,
+    HashAlgorithm.SHA3_256,
+    HashAlgorithm.SHA3_512,
+)
+
+
+def parse_certificate(data: bytes, fingerprint: str) -> Cert | None:
+    """The certificate in ``data``, armoured or binary, whose primary key is ``fingerprint``.
+
+    ``data`` may be a whole keyring; None when it holds no such key or no key at all. Copies of
+    the same certificate are merged, so that a revocation in one of them counts.
+    """
+    try:
+        found = Cert.split_bytes(data)
+    except RuntimeError:
+        return None
+    return merged(cert for cert in found if cert.fingerprint.upper() == fingerprint)
+
+
+def merged(certificates: Iterable[Cert]) -> Cert | None:
+    """All that ``certificates``, copies of one, say about it; None when there are none.
+
+    keys.openpgp.org hands out keys without the user ids nobody confirmed, and a key of the old
+    style says only there that it may sign; another keyserver's copy fills that in.
+    """
+    whole: Cert | None = None
+    for certificate in certificates:
+        whole = certificate if whole is None else whole.merge(certificate)
+    return whole
+
+
+def fingerprints_in(data: bytes) -> tuple[str, ...]:
+    """The primary fingerprints of every certificate in ``data``, for messages."""
+    try:
+        return tuple(cert.fingerprint.upper() for cert in Cert.split_bytes(data))
+    except RuntimeError:
+        return ()
+
+
+def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ...]:
+    """The signatures in ``data``, armoured or binary, that ``certificate`` may have made.
+
+    ``name`` is the file they came in. Needs only a few hundred bytes, so it is asked before the
+    long download. Raises NotAuthentic when there is none: no OpenPGP signature at all, another
+    key's, one over text (which does not cover line endings), or a weak hash.
+    """
+    try:
+        packets = [packet for packet in PacketPile.from_bytes(data) if packet.tag == Tag.Signature]
+        found = [Sig.from_bytes(bytes(packet)) for packet in packets]
+    except RuntimeError:
+        found = []
+    if not found:
+        raise NotAuthentic(
+            f"{name} is not an OpenPGP signature: it begins {data[:16]!r}",
+            hint="the server gave something else, a sign-in page perhaps; try another network",
+        )
+    own = [signature for signature in found if _may_be_by(signature, certificate)]
+    if not own:
+        raise NotAuthentic(
+            f"{name} was made by the key {_issuer(found[0])}, not by the pinned one",
+            hint=f"the pinned key is {certificate.fingerprint.upper()}; do not use this release",
+        )
+    whole = [signature for signature in own if signature.signature_type == SignatureType.Binary]
+    if not whole:
+        raise NotAuthentic(
+            f"{name} is no signature over a file's bytes: {own[0].signature_type!r}",
+            hint="whoever signs this release must sign it again with gpg --detach-sign",
+        )
+    strong = [signature for signature in whole if signature.hash_algorithm in _STRONG_HASHES]
+    if not strong:
+        raise NotAuthentic(
+            f"{name} rests on the weak hash {_hash_name(whole[0])}, which can be forged",
+            hint="whoever signs this release must sign it again with SHA-256 or better",
+        )
+    return tuple(strong)
+
+
+def verify_detached(tarball: Path, signatures: Iterable[Sig], certificate: Cert) -> None:
+    """Return only when ``certificate`` made one of ``signatures`` over the bytes of ``tarball``.
+
+    Whether the certificate is expired or revoked, and which of its subkeys may sign, is
+    Sequoia's standard policy: a key must have been alive when it signed, and a revoked one never
+    counts. Raises NotAuthentic.
+    """
+    for signature in signatures:
+        if _made(tarball, signature, certificate):
+            return
+    state = ", which is revoked" if certificate.is_revoked else ""
+    raise NotAuthentic(
+        f"{tarball.name} is not what the key {certificate.fingerprint.upper()}{state} signed",
+        hint="a byte was altered on the way or on the mirror, or the signature is an older one",
+    )
+
+
+def _made(tarball: Path, signature: Sig, certificate: Cert) -> bool:
+    # Given a file's name, Sequoia maps the whole file into memory: 700 MiB of resident pages,
+    # and death by SIGBUS instead of an error should the disk fail under the map. It reads a pipe
+    # in small pieces, at the same speed (pysequoia 0.1.35: 17 MiB at most). pysequoia holds the
+    # interpreter lock meanwhile, so another process has to feed the pipe.
+    with running(["cat", tarball]) as child:
+        if child.stdout is None:
+            raise AssertionError("running() gives every child a pipe")
+        try:
+            result = verify(
+                file=f"/proc/self/fd/{child.stdout.fileno()}",
+                store=lambda _ids: [certificate],
+                signature=signature,
+            )
+        except RuntimeError:
+            return False
+    return any(valid.certificate == certificate.fingerprint for valid in result.valid_sigs)
+
+
+def _may_be_by(signature: Sig, certificate: Cert) -> bool:
+    """Whether the signature names a key of ``certificate`` as its maker, or names nobody."""
+    packets = PacketPile.from_bytes(bytes(certificate))
+    keys = {
+        packet.fingerprint for packet in packets if packet.tag in (Tag.PublicKey, Tag.PublicSubkey)
+    }
+    if signature.issuer_fingerprint is not None:
+        return signature.issuer_fingerprint in keys
+    if signature.issuer_key_id is None:
+        return True
+    # A version 4 key id is the end of the fingerprint (RFC 9580, section 5.5.4.2).
+    return any(key is not None and key.endswith(signature.issuer_key_id) for key in keys)
+
+
+def _issuer(signature: Sig) -> str:
+    return (signature.issuer_fingerprint or signature.issuer_key_id or "of unknown name").upper()
+
+
+def _hash_name(signature: Sig) -> str:
+    return repr(signature.hash_algorithm).rpartition(".")[2]

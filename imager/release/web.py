@@ -1,0 +1,197 @@
+"""Asking a server for bytes, with an end to every wait and a plain word for every failure.
+
+In: a URL. Out: an open answer, a small file, or chunks of a large one as they travelled on the
+wire. Everything that can go wrong is a NetworkError that names the URL and the cause;
+TryAgain is one that may be gone in a moment.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import requests
+import urllib3
+
+from imager.base.errors import NetworkError
+from imager.base.units import GiB, KiB, MiB, format_size
+
+_CHUNK_BYTES = 256 * KiB
+_MAX_REDIRECTS = 5
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long to wait, how much to take, how often to try.
+
+    ``attempts`` is how many failures in a row end a download from one mirror; a failure after
+    ``headway_bytes`` of new bytes is the first of a new row. The pause after the n-th is
+    ``back_off_seconds`` · 2ⁿ⁻¹. A transfer slower than ``least_bytes`` in ``window_seconds``
+    counts as broken: a server that drips would otherwise keep us for ever.
+    """
+
+    connect_seconds: float = 10
+    read_seconds: float = 30
+    attempts: int = 5
+    back_off_seconds: float = 1
+    headway_bytes: int = MiB
+    window_seconds: float = 60
+    least_bytes: int = 64 * KiB
+    tarball_bytes: int = 4 * GiB
+
+
+class TryAgain(NetworkError):
+    """A failure that may pass: a cut connection, a busy server."""
+
+
+class NotThere(NetworkError):
+    """The server answered and has no such file (404, 410)."""
+
+
+class Web:
+    """One session with the outside; proxies come from the environment as everywhere."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._session = requests.Session()
+        self._session.max_redirects = _MAX_REDIRECTS
+        self._session.headers.update(
+            {
+                "User-Agent": "picloud-image",
+                # Some servers call a .tar.gz "Content-Encoding: gzip"; the signature is over the
+                # bytes as stored, so nobody may pack or unpack them on the way.
+                "Accept-Encoding": "identity",
+            }
+        )
+
+    def close(self) -> None:
+        self._session.close()
+
+    @contextmanager
+    def open(
+        self, url: str, *, headers: Mapping[str, str] | None = None, follow: bool = True
+    ) -> Iterator[requests.Response]:
+        """GET ``url``; yields the answer with its body unread. ``follow``: go where it redirects.
+
+        Raises NetworkError for any failure, in the request or while the body is read, NotThere
+        for 404, and TryAgain for what may pass. An answer of 416 is yielded, for the caller knows
+        what it asked.
+        """
+        patience = (self.limits.connect_seconds, self.limits.read_seconds)
+        try:
+            with self._session.get(
+                url, headers=headers, stream=True, timeout=patience, allow_redirects=follow
+            ) as response:
+                _check_status(url, response)
+                yield response
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise _network_error(url, error, self.limits) from error
+
+    def small_file(self, url: str, cap_bytes: int, *, follow: bool = True) -> bytes:
+        """The whole body of ``url``, which must not be larger than ``cap_bytes``."""
+        with self.open(url, follow=follow) as response:
+            body = bytearray()
+            for chunk in self.chunks(response):
+                body += chunk
+                if len(body) > cap_bytes:
+                    raise NetworkError(
+                        f"{url} is larger than {format_size(cap_bytes)}",
+                        hint="this is not the file that was asked for; try another network",
+                    )
+        announced = content_length(response)
+        if announced is not None and announced != len(body):
+            raise cut_short(url, len(body), announced)
+        return bytes(body)
+
+    def chunks(self, response: requests.Response) -> Iterator[bytes]:
+        """The body of ``response`` as it comes in. Raises TryAgain when it drips or stops."""
+        window_end = time.monotonic() + self.limits.window_seconds
+        gained = 0
+        # read1 gives what has arrived; read would wait for a full chunk, however long it takes.
+        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+            yield chunk
+            gained += len(chunk)
+            if time.monotonic() > window_end:
+                if gained < self.limits.least_bytes:
+                    raise TryAgain(
+                        f"{response.url}: only {format_size(gained)} came in "
+                        f"{self.limits.window_seconds:g} s",
+                        hint="the mirror or the network is too slow just now; run it again later",
+                    )
+                window_end, gained = time.monotonic() + self.limits.window_seconds, 0
+
+    def patiently(self, action: Callable[[], _Answer]) -> _Answer:
+        """What ``action`` returns, tried again with growing pauses while it raises TryAgain."""
+        for attempt in range(1, self.limits.attempts):
+            try:
+                return action()
+            except TryAgain:
+                self.pause(attempt)
+        return action()
+
+    def pause(self, failures: int) -> None:
+        """Wait before the next attempt, longer after each failure in a row."""
+        time.sleep(self.limits.back_off_seconds * 2 ** (failures - 1))
+
+
+def content_length(response: requests.Response) -> int | None:
+    """The number of bytes the answer announced, if it did."""
+    text = response.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def cut_short(url: str, size_bytes: int, announced: int) -> TryAgain:
+    """The error for a body that ended before it was whole."""
+    return TryAgain(
+        f"{url}: the connection was cut after {size_bytes} of {announced} bytes",
+        hint="run the same command again; it goes on from there",
+    )
+
+
+def _check_status(url: str, response: requests.Response) -> None:
+    status = response.status_code
+    if status in (200, 206, 416):
+        return
+    what = f"{url}: the server answered {status} {response.reason or ''}".rstrip()
+    if status in _PASSING:
+        raise TryAgain(what, hint="the server is busy or broken; run it again later")
+    if status in (404, 410):
+        raise NotThere(what, hint="check the URL, or wait until the mirror is complete again")
+    raise NetworkError(what, hint="check the URL and whether a proxy is in the way")
+
+
+def _network_error(url: str, error: Exception, limits: Limits) -> NetworkError:
+    reason = _reason(error)
+    if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
+        return NetworkError(
+            f"{url}: {reason}", hint="check this computer's clock and its ca-certificates package"
+        )
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)):
+        return TryAgain(
+            f"{url}: no answer within {limits.read_seconds:g} s",
+            hint="check the network, then run it again; what came in so far is kept",
+        )
+    if isinstance(error, (requests.TooManyRedirects, ValueError)):
+        # requests' InvalidURL, InvalidSchema and MissingSchema are ValueErrors.
+        return NetworkError(f"{url}: {reason}", hint="the server redirects to nowhere; try another")
+    return TryAgain(
+        f"{url}: {reason}", hint="check the network, then run it again; what came in is kept"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause in one line: requests wraps urllib3, which wraps the system's words."""
+    seen: BaseException = error
+    for _ in range(8):
+        inner = [seen.__cause__, seen.__context__, getattr(seen, "reason", None), *seen.args]
+        deeper = next((each for each in inner if isinstance(each, BaseException)), None)
+        if deeper is None:
+            break
+        seen = deeper
+    said = getattr(seen, "strerror", None) or str(seen) or type(seen).__name__
+    return " ".join(str(said).split())
