@@ -135,11 +135,11 @@ class Surgeon:
         self.data = bytearray(data)
         self.reserved: int = struct.unpack_from("<H", data, OFFSET + 14)[0]
         self.table_sectors: int = struct.unpack_from("<I", data, OFFSET + 36)[0]
-        self.data_start = OFFSET + (self.reserved + 2 * self.table_sectors) * 512
+        self.data_start: int = OFFSET + (self.reserved + 2 * self.table_sectors) * 512
 
     def first_cluster(self, path: str) -> int:
-        extent = volume_of(bytes(self.data), 34 * 1024).entries[path].extents[0]
-        return 2 + (extent.offset - self.data_start) // 512
+        first: Extent = self.volume().entries[path].extents[0]
+        return 2 + (first.offset - self.data_start) // 512
 
     def set(self, cluster: int, value: int, *, tables: tuple[int, ...] = (0, 1)) -> None:
         for table in tables:
