@@ -1,0 +1,122 @@
+"""The files of a release as they are collected: which path is what, and what may not follow.
+
+In: members in archive order. Out: two trees, the root filesystem and the boot partition, or a
+refusal by name. Pure: the disk is the business of ``staging``. What tar would do quietly here is
+done only where it is safe; a later file replaces an earlier one, nothing replaces a directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from imager.base.units import align_up
+from imager.image.fat_names import LARGEST_FILE, name_fault, same_on_fat
+from imager.image.members import Entry, Kind, refuse
+
+BOOT = "boot"
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a member goes: ``path`` below the root of the boot partition or of the root."""
+
+    on_boot: bool
+    path: str
+
+
+def place_of(path: str) -> Place:
+    """The partition and path of the member ``path``; /boot itself stays as a mount point."""
+    head, _, rest = path.partition("/")
+    return Place(True, rest) if head == BOOT and rest else Place(False, path)
+
+
+def full_path(place: Place) -> str:
+    """The path of a place as the archive names it."""
+    return f"{BOOT}/{place.path}" if place.on_boot else place.path
+
+
+@dataclass(slots=True)
+class Tree:
+    """The entries of one partition by path; "" is its root. Two paths of one entry are links."""
+
+    is_boot: bool
+    entries: dict[str, Entry] = field(default_factory=dict)
+    _fat_names: dict[str, str] = field(default_factory=dict)
+
+    def missing_parents(self, path: str) -> list[str]:
+        """The directories above ``path`` that no member named yet, outermost first; refuses a
+        path that leads through anything but directories."""
+        missing = []
+        parent = path
+        while parent:
+            parent = parent.rpartition("/")[0]
+            known = self.entries.get(parent)
+            if known is not None:
+                if known.kind is not Kind.FOLDER:
+                    above = full_path(Place(self.is_boot, parent))
+                    raise refuse(self._named(path), f"leads through {above!r}, a {known.kind}")
+                break
+            missing.append(parent)
+        return missing[::-1]
+
+    def put(self, path: str, entry: Entry) -> Entry | None:
+        """Take ``entry`` in at ``path``; what was there before, or None. Refuses what cannot be."""
+        before = self.entries.get(path)
+        if before is not None and (before.kind is Kind.FOLDER) != (entry.kind is Kind.FOLDER):
+            raise refuse(self._named(path), f"is a {entry.kind} and comes after a {before.kind}")
+        if self.is_boot:
+            self._check_fat(path, entry)
+        elif path in ("", BOOT) and entry.kind is not Kind.FOLDER:
+            raise refuse(path or "/", f"is a {entry.kind} and must be a directory")
+        self.entries[path] = entry
+        return before
+
+    def _check_fat(self, path: str, entry: Entry) -> None:
+        if not path:
+            return
+        if entry.kind not in (Kind.FILE, Kind.FOLDER):
+            raise refuse(self._named(path), f"is a {entry.kind}, and FAT has none")
+        fault = name_fault(path.rpartition("/")[2])
+        if fault is not None:
+            raise refuse(
+                self._named(path), f"cannot be on the FAT boot partition: its name {fault}"
+            )
+        if entry.size_bytes > LARGEST_FILE:
+            raise refuse(self._named(path), "is larger than the 4 GiB - 1 FAT allows")
+        first = self._fat_names.setdefault(same_on_fat(path), path)
+        if first != path:
+            raise refuse(self._named(path), f"and {self._named(first)!r} are one name on FAT")
+
+    def _named(self, path: str) -> str:
+        return full_path(Place(self.is_boot, path))
+
+    def files(self) -> Iterator[tuple[str, Entry]]:
+        """Every path but the root, sorted bytewise."""
+        return iter(sorted(item for item in self.entries.items() if item[0]))
+
+    def size_bytes(self) -> int:
+        """What the content needs in whole 4096-byte blocks, each linked file once."""
+        distinct = {id(entry): entry for entry in self.entries.values()}
+        return sum(_stored_bytes(entry) for entry in distinct.values())
+
+
+def _stored_bytes(entry: Entry) -> int:
+    match entry.kind:
+        case Kind.FILE:
+            return align_up(entry.size_bytes, _BLOCK)
+        case Kind.FOLDER | Kind.SYMLINK:
+            return _BLOCK
+        case _:
+            return 0
+
+
+def implied_folder(mtime_ns: int) -> Entry:
+    """The directory for a parent that the archive never mentions."""
+    return Entry(Kind.FOLDER, 0o755, 0, 0, mtime_ns)
+
+
+def copy_of(entry: Entry) -> Entry:
+    """An entry equal to ``entry`` but not linked to it: links cannot cross partitions."""
+    return replace(entry)
