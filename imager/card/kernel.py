@@ -1,0 +1,190 @@
+"""What the kernel and udev say about block devices, read and nothing more.
+
+In: sysfs, procfs and udev's database. Out: small facts by device number ("8:17"), never by name
+prefix, because sda is a prefix of sdaa. The roots can be pointed at a made-up tree, so that tests
+meet the LUKS, LVM, md and ZFS holders that the kernel they run on may lack.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyudev
+
+from imager.base.run import find_tool, run
+
+Properties = Mapping[str, str]
+
+
+def udev_properties(number: str) -> Properties:
+    """Everything udev knows of the block device ``major:minor``; empty when it knows nothing."""
+    major, minor = (int(part) for part in number.split(":"))
+    try:
+        device = pyudev.Devices.from_device_number(
+            pyudev.Context(), "block", os.makedev(major, minor)
+        )
+    except pyudev.DeviceNotFoundError:
+        return {}
+    return {str(name): str(value) for name, value in device.properties.items()}
+
+
+def blkid_properties(node: Path) -> Properties:
+    """What blkid(8) finds on ``node``, under the names udev uses; for hosts without udevd.
+
+    Status 2 is "nothing found", 8 "ambivalent", and also what an ordinary user gets.
+    """
+    if find_tool("blkid") is None or not os.access(node, os.R_OK):
+        return {}
+    said = run(["blkid", "-p", "-o", "udev", node], ok=(0, 2, 8)).stdout.decode(errors="replace")
+    return dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+    number: str
+    where: Path
+    filesystem: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """The trees to ask; the defaults are the machine this runs on."""
+
+    sysfs: Path = Path("/sys")
+    proc: Path = Path("/proc")
+    dev: Path = Path("/dev")
+    udev: Callable[[str], Properties] = udev_properties
+    blkid: Callable[[Path], Properties] = blkid_properties
+
+    @property
+    def udev_runs(self) -> bool:
+        """Whether udevd listens on its control socket."""
+        return Path("/run/udev/control").exists()
+
+    def block_names(self) -> tuple[str, ...]:
+        """Every block device and partition the kernel has, by its kernel name."""
+        folder = self.sysfs / "class/block"
+        return tuple(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ()
+
+    def folder(self, name: str) -> Path:
+        """The device's own folder in sysfs; a partition's lies inside its disk's."""
+        return (self.sysfs / "class/block" / name).resolve()
+
+    def attribute(self, name: str, attribute: str) -> str:
+        """The text of one sysfs attribute, stripped; empty when there is none."""
+        try:
+            text = (self.folder(name) / attribute).read_bytes()
+        except OSError:
+            return ""
+        return text.decode(errors="replace").strip("\0 \t\n")
+
+    def number(self, name: str) -> str:
+        """``major:minor`` of the device with this kernel name; empty when there is none."""
+        return self.attribute(name, "dev")
+
+    def name_of(self, number: str) -> str | None:
+        """The kernel name of ``major:minor``."""
+        link = self.sysfs / "dev/block" / number
+        if link.exists():
+            return link.resolve().name
+        return next((name for name in self.block_names() if self.number(name) == number), None)
+
+    def listed(self, name: str, folder: str) -> tuple[str, ...]:
+        """The names in ``holders`` or ``slaves`` of a device."""
+        path = self.folder(name) / folder
+        return tuple(sorted(entry.name for entry in path.iterdir())) if path.is_dir() else ()
+
+    def partitions(self, name: str) -> tuple[str, ...]:
+        """The kernel names of a disk's partitions, by number."""
+        found = [entry.parent.name for entry in self.folder(name).glob("*/partition")]
+        return tuple(sorted(found, key=lambda part: int(self.attribute(part, "partition") or 0)))
+
+    def number_at(self, path: str | Path) -> str | None:
+        """``major:minor`` of the block device at ``path``, through symlinks; else None."""
+        try:
+            real = Path(path).resolve()
+            status = real.stat()
+        except OSError:
+            return None
+        if stat.S_ISBLK(status.st_mode):
+            return device_number(status.st_rdev)
+        inside = real.is_relative_to(self.dev.resolve())
+        return (self.number(real.name) or None) if inside else None
+
+    def mounts(self) -> Iterator[Mount]:
+        """Every mount this process can see, each with the number of a real block device.
+
+        btrfs and others with several disks report a made-up number 0:N, so for those the number
+        is the one of the source device.
+        """
+        for line in self._lines("self/mountinfo"):
+            fields, _, tail = line.partition(" - ")
+            words, more = fields.split(), tail.split()
+            if len(words) < 5 or len(more) < 2:
+                continue
+            number, source = words[2], unescape(more[1])
+            if number.startswith("0:"):
+                number = self.number_at(source) or number
+            yield Mount(number, Path(unescape(words[4])), more[0], source)
+
+    def swaps(self) -> Iterator[str]:
+        """The device numbers of swap partitions in use (proc_swaps(5))."""
+        for line in self._lines("swaps"):
+            number = self.number_at(unescape(line.split()[0])) if line.split() else None
+            if number is not None:
+                yield number
+
+    def btrfs_members(self) -> Iterator[tuple[str, str]]:
+        """(kernel name, filesystem id) of every device of a mounted btrfs."""
+        for folder in (self.sysfs / "fs/btrfs").glob("*/devices"):
+            for entry in folder.iterdir():
+                yield entry.name, folder.parent.name
+
+    def zfs_pool_imported(self, pool: str) -> bool:
+        """Whether the ZFS pool of this name is in use; ZFS leaves no holder in sysfs."""
+        return bool(pool) and (self.proc / "spl/kstat/zfs" / pool).is_dir()
+
+    def loops(self) -> Iterator[tuple[str, str]]:
+        """(kernel name, path of the backing file) of every loop device in use."""
+        for name in self.block_names():
+            backing = self.attribute(name, "loop/backing_file")
+            if backing:
+                yield name, backing.removesuffix(" (deleted)")
+
+    def properties(self, name: str) -> Properties:
+        """udev's properties of a device, with blkid's findings where udev did not look."""
+        known = self.udev(self.number(name))
+        if "ID_FS_TYPE" in known or "ID_PART_TABLE_TYPE" in known or "ID_PATH" in known:
+            return known
+        return {**self.blkid(self.dev / name), **known}
+
+    def links(self, name: str, folder: str) -> tuple[str, ...]:
+        """The names under /dev/disk/``folder`` that point at this device."""
+        base = self.dev / "disk" / folder
+        if not base.is_dir():
+            return ()
+        return tuple(sorted(str(link) for link in base.iterdir() if link.resolve().name == name))
+
+    def _lines(self, name: str) -> list[str]:
+        try:
+            return (self.proc / name).read_text(errors="surrogateescape").splitlines()
+        except OSError:
+            return []
+
+
+def unescape(word: str) -> str:
+    """Undo the octal escapes of blanks and backslashes in /proc (``\\040``)."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+
+
+def device_number(rdev: int) -> str:
+    """``major:minor`` of a device number from stat(2)."""
+    return f"{os.major(rdev)}:{os.minor(rdev)}"

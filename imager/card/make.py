@@ -1,0 +1,194 @@
+"""One card from beginning to end: claim, write, read back, check, keep, receipt.
+
+In: a node's image and a confirmed target. Out: a finished card and its receipt; a card that fails
+gets a receipt too, which says how. What would be done can be asked for first (``plan_card``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from imager.base.errors import CardFaulty, CardIOError, Interrupted, PicloudError, WouldNotBoot
+from imager.base.progress import Progress
+from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions
+from imager.card.claim import claim
+from imager.card.devices import Disk
+from imager.card.fresh import reader_of
+from imager.card.kernel import Kernel
+from imager.card.readback import read_back
+from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.receipts import save_receipt
+from imager.card.refusals import AcceptedTarget
+from imager.card.targets import ImageFile
+from imager.card.write import DEFAULT_OPTIONS, blank_unless_done, write_card
+from imager.image.manifest import Reader
+from imager.image.mbr import parse
+from imager.node.image import NodeImage
+
+Check = Callable[[Reader, int], None]
+"""``check(read, size_bytes)`` of a finished card; raises a PicloudError (WouldNotBoot) if bad."""
+
+_RESULTS = (
+    (CardFaulty, Result.FAULTY),
+    (CardIOError, Result.IO_ERROR),
+    (WouldNotBoot, Result.WOULD_NOT_BOOT),
+    (Interrupted, Result.INTERRUPTED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WritePlan:
+    """What ``make_card`` would do; ``holds`` is what is lost by it."""
+
+    node: str
+    target: Disk | ImageFile
+    title: str
+    holds: tuple[str, ...]
+    release_name: str
+    image_id: str
+    size_bytes: int
+    write_bytes: int
+    ranges: int
+    delta_bytes: int
+    options: WriteOptions
+
+
+def plan_card(
+    image: NodeImage, target: Disk | ImageFile, options: WriteOptions = DEFAULT_OPTIONS
+) -> WritePlan:
+    """The plan for ``image`` on ``target``; touches nothing."""
+    return WritePlan(
+        node=image.node,
+        target=target,
+        title=target.title,
+        holds=target.holds if isinstance(target, Disk) else (),
+        release_name=image.golden.release_name,
+        image_id=image.image_id,
+        size_bytes=image.manifest.size_bytes,
+        write_bytes=image.manifest.extents.total_bytes,
+        ranges=len(image.manifest.extents),
+        delta_bytes=image.delta.extents.total_bytes,
+        options=options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCard:
+    """A finished card's receipt and where it lies."""
+
+    receipt: Receipt
+    receipt_path: Path
+
+
+def make_card(
+    image: NodeImage,
+    accepted: AcceptedTarget,
+    receipts: Path,
+    progress: Progress,
+    *,
+    options: WriteOptions = DEFAULT_OPTIONS,
+    check: Check | None = None,
+    kernel: Kernel | None = None,
+) -> MadeCard:
+    """Make the card for ``image`` and put its receipt into the folder ``receipts``.
+
+    ``check`` looks at the finished card through the fresh descriptor (the boot check). Raises
+    TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, WouldNotBoot or
+    Interrupted with the card left blank and a receipt that says so.
+    """
+    with claim(accepted, image.manifest.size_bytes, kernel) as card:
+        try:
+            written = write_card(image, card, progress, options)
+            verified = read_back(written, progress)
+            if check is not None:
+                _check(verified, check)
+            verified.keep()
+        except PicloudError as error:
+            result = next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
+            if result is not None:
+                receipt = receipt_of(image, card, options, result, failure=error.what)
+                save_receipt(receipt, receipts)
+            raise
+    receipt = receipt_of(
+        image, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
+    )
+    return MadeCard(receipt, save_receipt(receipt, receipts))
+
+
+def _check(verified: VerifiedCard, check: Check) -> None:
+    card = verified.written.card
+    with blank_unless_done(card), card.reopen() as fresh:
+        check(reader_of(fresh.raw), fresh.raw.size_bytes)
+
+
+def receipt_of(
+    image: NodeImage,
+    card: ClaimedCard,
+    options: WriteOptions,
+    result: Result,
+    *,
+    failure: str = "",
+    cache_bypassed: bool = False,
+) -> Receipt:
+    """The receipt of a card in whatever state it is."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Receipt(
+        node=image.node,
+        result=result,
+        failure=failure,
+        finished_at=now,
+        tool_version=tool_version(),
+        target=_target_facts(card),
+        image=_image_facts(image),
+        options=options,
+        cache_bypassed=cache_bypassed,
+        fallbacks=card.fallbacks,
+        phases=tuple(card.log.phases),
+        boot_files=image.boot_files,
+        manifest=image.manifest,
+    )
+
+
+def tool_version() -> str:
+    """The version of this program as installed; ``source`` when it runs from its source tree."""
+    try:
+        return version("picloud-image")
+    except PackageNotFoundError:
+        return "source"
+
+
+def _target_facts(card: ClaimedCard) -> TargetFacts:
+    target, size = card.target, card.raw.size_bytes
+    if isinstance(target, ImageFile):
+        return TargetFacts(path=target.node, size_bytes=size, bus="file")
+    return TargetFacts(
+        path=target.node,
+        size_bytes=size,
+        bus=target.bus.value,
+        slot=target.by_path[0] if target.by_path else "",
+        by_id=target.by_id[0] if target.by_id else "",
+        vendor=target.vendor,
+        model=target.model,
+        serial=target.serial,
+        cid=target.cid,
+        diskseq=target.diskseq or 0,
+        logical_bytes=target.logical_bytes,
+        physical_bytes=target.physical_bytes,
+    )
+
+
+def _image_facts(image: NodeImage) -> ImageFacts:
+    with image.open() as reader:
+        disk_id = parse(reader.read(0, 512)).disk_id
+    return ImageFacts(
+        image_id=image.image_id,
+        golden_key=image.golden.key,
+        release_name=image.golden.release_name,
+        release_sha256=image.golden.release_sha256,
+        disk_id=disk_id,
+        layout=image.layout,
+    )

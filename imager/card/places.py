@@ -1,0 +1,142 @@
+"""What lies at a byte of a card, in words a person knows: partition, file, structure.
+
+In: a layout and a way to read the card (or the image it should hold). Out: names for byte ranges.
+The filesystems are read only when a name is asked for, and a filesystem too damaged to be read
+leaves the partition's name.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from imager.base.errors import PicloudError
+from imager.image.ext4 import Ext4
+from imager.image.extents import Extent, ExtentMap
+from imager.image.fat import FatVolume
+from imager.image.layout import FIRST_MIB, Layout
+from imager.image.manifest import Reader
+
+_NAMED_AT_MOST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stretch of a card: ``region`` always, and the files in it where they are known.
+
+    Paths begin with ``/`` as on the node, those of the boot partition with ``/boot/``. ``inner``
+    names a filesystem's own structures when the range touches them.
+    """
+
+    region: str
+    paths: tuple[str, ...] = ()
+    inner: str = ""
+
+    def __str__(self) -> str:
+        named = ", ".join(self.paths[:_NAMED_AT_MOST])
+        more = len(self.paths) - _NAMED_AT_MOST
+        if more > 0:
+            named += f" and {more} more files"
+        return ": ".join(filter(None, (self.region, "; ".join(filter(None, (self.inner, named))))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """The files of one filesystem by their place on the card, and its own structures."""
+
+    starts: tuple[int, ...]
+    files: tuple[tuple[Extent, str], ...]
+    longest: int
+    structures: tuple[tuple[str, ExtentMap], ...]
+
+    @classmethod
+    def of(
+        cls, files: Iterable[tuple[Extent, str]], structures: Iterable[tuple[str, ExtentMap]]
+    ) -> _Contents:
+        ordered = tuple(sorted(files))
+        return cls(
+            starts=tuple(extent.offset for extent, _ in ordered),
+            files=ordered,
+            longest=max((extent.length for extent, _ in ordered), default=0),
+            structures=tuple(structures),
+        )
+
+    def place(self, region: str, extent: Extent) -> Place:
+        first = bisect_left(self.starts, extent.offset - self.longest)
+        last = bisect_left(self.starts, extent.end)
+        paths = (path for part, path in self.files[first:last] if part.end > extent.offset)
+        inner = (
+            name
+            for name, ranges in self.structures
+            if next(ranges.within(extent.offset, extent.length), None) is not None
+        )
+        return Place(region, tuple(dict.fromkeys(paths)), ", ".join(inner))
+
+
+_NOTHING = _Contents.of((), ())
+
+
+class Places:
+    """Names for the ranges of one card."""
+
+    def __init__(self, layout: Layout, read: Reader) -> None:
+        self._layout = layout
+        self._read = read
+
+    def of(self, extent: Extent) -> tuple[Place, ...]:
+        """Every place ``extent`` touches, in order."""
+        return tuple(self._places(extent))
+
+    def _places(self, extent: Extent) -> Iterator[Place]:
+        boot, root = self._layout.boot, self._layout.root
+        regions = (
+            (FIRST_MIB, "partition table (first MiB)"),
+            (Extent(FIRST_MIB.end, boot.offset - FIRST_MIB.end), "gap before the boot partition"),
+            (boot, "boot partition (p1)"),
+            (Extent(boot.end, root.offset - boot.end), "gap between the partitions"),
+            (root, "root partition (p2)"),
+            (Extent(root.end, max(0, extent.end - root.end)), "end of the card"),
+        )
+        for region, name in regions:
+            for part in ExtentMap([region]).within(extent.offset, extent.length):
+                if region == boot:
+                    yield self._boot.place(name, part)
+                elif region == root:
+                    yield self._root.place(name, part)
+                else:
+                    yield Place(name)
+
+    @cached_property
+    def _boot(self) -> _Contents:
+        boot = self._layout.boot
+        try:
+            volume = FatVolume.parse(self._read, boot.offset, boot.length)
+        except (ValueError, PicloudError):
+            return _NOTHING
+        files = (
+            (extent, f"/boot/{entry.path}")
+            for entry in volume.entries.values()
+            if not entry.is_dir
+            for extent in entry.extents
+        )
+        return _Contents.of(files, [("FAT tables or folders", volume.metadata)])
+
+    @cached_property
+    def _root(self) -> _Contents:
+        try:
+            volume = Ext4.open(self._read, self._layout.root.offset)
+            files = [
+                (extent, f"/{path.lstrip('/')}")
+                for path, inode in volume.walk()
+                if not inode.is_dir
+                for extent in inode.extents
+            ]
+            structures = [
+                ("journal", volume.journal),
+                ("filesystem structures", volume.metadata - volume.journal),
+            ]
+        except (ValueError, PicloudError):
+            return _NOTHING
+        return _Contents.of(files, structures)

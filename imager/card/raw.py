@@ -1,0 +1,172 @@
+"""The card as bytes: what the write engine and the verifier need of one, and no more.
+
+In: an open descriptor. Out: whole reads and whole writes at aligned offsets, or one error that
+names the card, the byte, and what to do. The engine takes the protocol, so that tests drive it
+with a card that lies, tears and vanishes.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+from imager.base.errors import CardIOError
+
+# <linux/fs.h>: _IO(0x12, n) and _IOR(0x12, n, type).
+BLKROGET = 0x125E
+BLKFLSBUF = 0x1261
+BLKSSZGET = 0x1268
+BLKGETSIZE64 = 0x80001272 | struct.calcsize("N") << 16
+BLKGETDISKSEQ = 0x80081280
+
+
+class RawCard(Protocol):
+    """A card that can be read and written at offsets and lengths that are multiples of
+    ``block_bytes``, from memory that is aligned likewise."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: ``/dev/sdb``, ``build/pi7.img``."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it says it holds."""
+
+    @property
+    def block_bytes(self) -> int:
+        """The alignment it asks for; 1 when it asks for none."""
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        """Read into ``buffer``; returns how many bytes came, 0 at the end. Raises OSError."""
+
+    def pwrite(self, offset: int, data: memoryview) -> int:
+        """Write ``data``; returns how many bytes were taken, maybe fewer. Raises OSError."""
+
+    def flush(self) -> None:
+        """Return when everything written is on the medium. Raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A RawCard over an open file descriptor."""
+
+    fd: int
+    name: str
+    size_bytes: int
+    block_bytes: int
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        """See RawCard."""
+        return os.preadv(self.fd, [buffer], offset)
+
+    def pwrite(self, offset: int, data: memoryview) -> int:
+        """See RawCard."""
+        return os.pwrite(self.fd, data, offset)
+
+    def flush(self) -> None:
+        """fdatasync(2), which also empties the device's own write cache."""
+        os.fdatasync(self.fd)
+
+
+def aligned_buffer(size_bytes: int) -> memoryview:
+    """Zeroed memory that begins on a page, as O_DIRECT asks for (open(2))."""
+    return memoryview(mmap.mmap(-1, size_bytes))
+
+
+def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
+    """Write all of ``data`` at byte ``offset``; a short write is normal.
+
+    Raises CardIOError with the byte at which the card refused.
+    """
+    while data:
+        try:
+            taken = card.pwrite(offset, data)
+        except OSError as error:
+            raise card_error(card, f"writing at byte {offset}", error) from error
+        # What was taken of a torn block is sent again: direct I/O must begin on a whole one.
+        taken -= taken % card.block_bytes
+        if taken == 0:
+            raise CardIOError(
+                f"{card.name}: the card takes no more bytes at byte {offset}",
+                hint="it ends earlier than it says, or broke off; try another card or reader",
+            )
+        offset, data = offset + taken, data[taken:]
+
+
+def read_fully(card: RawCard, offset: int, buffer: memoryview) -> None:
+    """Fill ``buffer`` from byte ``offset``; raises CardIOError with the byte that failed."""
+    while buffer:
+        try:
+            count = card.pread(offset, buffer)
+        except OSError as error:
+            raise card_error(card, f"reading at byte {offset}", error) from error
+        count -= count % card.block_bytes
+        if count == 0:
+            raise CardIOError(
+                f"{card.name}: the card ends at byte {offset}, before its size of "
+                f"{card.size_bytes} bytes",
+                hint="try another reader; if it says the same, the card is broken",
+            )
+        offset, buffer = offset + count, buffer[count:]
+
+
+def flush(card: RawCard) -> None:
+    """Flush ``card``; raises CardIOError when it could not store what it had taken."""
+    try:
+        card.flush()
+    except OSError as error:
+        raise card_error(card, "storing what was written", error) from error
+
+
+_AGAIN = "try again in another reader or port; if it fails again, throw the card away"
+_VANISHED = "the card or reader is gone: put it back, look at cable and hub, and begin again"
+_LOCKED = "the card locked itself, as worn-out cards do, or its lock slid: use another card"
+_HINTS = {
+    errno.ENOSPC: "there is no room left: free some, or choose another place",
+    errno.EDQUOT: "your quota there is used up: free some room, or choose another place",
+    errno.EROFS: _LOCKED,
+    errno.EACCES: _LOCKED,
+    errno.EPERM: _LOCKED,
+    errno.ENODEV: _VANISHED,
+    errno.ENXIO: _VANISHED,
+    errno.ENOMEDIUM: _VANISHED,
+    errno.ESHUTDOWN: _VANISHED,
+}
+_OUR_MISTAKES = {errno.EINVAL, errno.EBADF, errno.EFAULT}
+
+
+def card_error(card: RawCard, doing: str, error: OSError) -> Exception:
+    """The CardIOError for what the operating system said while ``doing`` something; what only
+    a mistake of ours can cause is given back as it is."""
+    if error.errno in _OUR_MISTAKES:
+        return error
+    said = os.strerror(error.errno or errno.EIO)
+    return CardIOError(
+        f"{card.name}: {doing} failed: {said}", hint=_HINTS.get(error.errno or 0, _AGAIN)
+    )
+
+
+def ask(fd: int, request: int, kind: str = "i") -> int:
+    """The number an ioctl of <linux/fs.h> gives back; ``kind`` is its array type code."""
+    answer = array.array(kind, [0])
+    fcntl.ioctl(fd, request, answer)
+    return answer[0]
+
+
+def drop_cache(fd: int) -> bool:
+    """Ask the kernel to forget what it read or wrote here; False when it would not promise.
+
+    posix_fadvise(2) is advice; BLKFLSBUF drops a block device's pages and needs privilege.
+    """
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    try:
+        fcntl.ioctl(fd, BLKFLSBUF, 0)
+    except OSError:
+        return False
+    return True

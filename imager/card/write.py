@@ -1,0 +1,153 @@
+"""Write a node's image to a claimed card: visibly blank first, complete last.
+
+In: a NodeImage and a ClaimedCard. Out: a WrittenCard, or an error and a blank card. The first and
+last MiB are zeroed and flushed before anything else (old partition tables at both ends), the body
+goes from 1 MiB upward, and only when that is flushed comes the first MiB with the partition
+table. A card pulled at any moment is blank or whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from imager.base.errors import CardIOError, Interrupted, PicloudError, UsageError
+from imager.base.progress import Progress
+from imager.base.units import MiB, format_size
+from imager.card.cards import ClaimedCard, WriteOptions, WrittenCard
+from imager.card.flight import in_flight
+from imager.card.meter import Meter, metered
+from imager.card.raw import RawCard, aligned_buffer, flush, write_fully
+from imager.image.extents import Extent, ExtentMap
+from imager.image.layout import FIRST_MIB
+from imager.node.image import ImageReader, NodeImage
+
+DEFAULT_OPTIONS = WriteOptions(block_bytes=4 * MiB, depth=2)
+"""4 MiB is the erase unit of common cards and large for every reader; two transfers keep a reader
+busy without filling the two-slot queues that some card readers have."""
+
+MAX_BLOCK_BYTES = 16 * MiB
+MAX_DEPTH = 8
+
+
+def write_options(block_bytes: int | None = None, depth: int | None = None) -> WriteOptions:
+    """Options as a person gave them, with defaults; raises UsageError for useless ones."""
+    block = DEFAULT_OPTIONS.block_bytes if block_bytes is None else block_bytes
+    many = DEFAULT_OPTIONS.depth if depth is None else depth
+    if not MiB <= block <= MAX_BLOCK_BYTES or block % MiB:
+        raise UsageError(
+            f"a block of {format_size(block)} cannot be used",
+            hint=f"choose whole MiB from 1 MiB to {format_size(MAX_BLOCK_BYTES)}",
+        )
+    if not 1 <= many <= MAX_DEPTH:
+        raise UsageError(
+            f"{many} transfers at a time cannot be had", hint=f"choose from 1 to {MAX_DEPTH}"
+        )
+    return WriteOptions(block, many)
+
+
+def write_card(
+    image: NodeImage,
+    card: ClaimedCard,
+    progress: Progress,
+    options: WriteOptions = DEFAULT_OPTIONS,
+) -> WrittenCard:
+    """Write every byte of ``image``'s block map and flush it.
+
+    Raises CardIOError with the byte the card refused, Interrupted on Ctrl-C; in both cases the
+    card's first MiB is zero, or the message says that even this could not be done.
+    """
+    if image.manifest.size_bytes > card.raw.size_bytes:
+        raise ValueError("the image is larger than the claimed card")
+    extents = written_extents(image.manifest.extents, card.raw)
+    with blank_unless_done(card), image.open() as reader:
+        _blank_ends(card, progress)
+        _copy("write", reader, card, extents - ExtentMap([FIRST_MIB]), options, progress)
+        _copy("table", reader, card, extents & ExtentMap([FIRST_MIB]), options, progress)
+    return WrittenCard(card, image, extents, options)
+
+
+def written_extents(extents: ExtentMap, raw: RawCard) -> ExtentMap:
+    """What to write for the block map ``extents``: also the first and the last MiB, and every
+    range widened to the card's own blocks."""
+    ends = ExtentMap([FIRST_MIB, _last_mib(raw)])
+    return (extents | ends).aligned(raw.block_bytes, limit=raw.size_bytes)
+
+
+def _last_mib(raw: RawCard) -> Extent:
+    start = max(0, raw.size_bytes - MiB)
+    return Extent(start, raw.size_bytes - start)
+
+
+def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
+    if card.is_file:
+        return
+    ends = [FIRST_MIB, _last_mib(card.raw)]
+    with metered(progress, "blank", sum(end.length for end in ends), card.log) as meter:
+        _zero(card.raw, ends, meter)
+
+
+def _zero(raw: RawCard, extents: Iterable[Extent], meter: Meter | None = None) -> None:
+    zeros = aligned_buffer(MiB)
+
+    def work(extent: Extent, _: None) -> None:
+        write_fully(raw, extent.offset, zeros[: extent.length])
+        if meter:
+            meter.advance(extent.length)
+
+    in_flight(extents, work, depth=1, tools=lambda: None)
+    flush(raw)
+
+
+def _copy(
+    name: str,
+    reader: ImageReader,
+    card: ClaimedCard,
+    extents: ExtentMap,
+    options: WriteOptions,
+    progress: Progress,
+) -> None:
+    def work(extent: Extent, buffer: memoryview) -> None:
+        block = buffer[: extent.length]
+        reader.read_into(extent.offset, block)
+        write_fully(card.raw, extent.offset, block)
+        meter.advance(extent.length)
+
+    with metered(progress, name, extents.total_bytes, card.log) as meter:
+        in_flight(
+            extents.split(options.block_bytes),
+            work,
+            depth=options.depth,
+            tools=lambda: aligned_buffer(options.block_bytes),
+        )
+        flush(card.raw)
+
+
+@contextmanager
+def blank_unless_done(card: ClaimedCard) -> Iterator[None]:
+    """Zero the card's first MiB when the block is left by an exception.
+
+    A card that was not written whole, or did not give back what was written, must not look
+    bootable. The error says in which state the card is; Ctrl-C becomes Interrupted.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted("interrupted", hint=_leave_blank(card)) from stop
+    except PicloudError as error:
+        error.details = (*error.details, _leave_blank(card))
+        raise
+    except BaseException:
+        _leave_blank(card)
+        raise
+
+
+def _leave_blank(card: ClaimedCard) -> str:
+    """Zero the first MiB if the card still takes it; a sentence about its state."""
+    name = card.target.node
+    if card.is_file:
+        return f"no unfinished image was left at {name}"
+    with suppress(CardIOError, OSError):
+        _zero(card.raw, [FIRST_MIB])
+        return f"{name} is visibly blank: it has no partition table; write it again"
+    return f"{name} no longer takes writes: do not use this card, whatever it seems to hold"
