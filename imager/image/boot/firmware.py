@@ -1,0 +1,132 @@
+"""The GPU firmware: bootcode.bin, start*.elf and the fixup*.dat that belongs to it.
+
+In: the bytes of the files. Out: what is wrong with each, and whether start and fixup are a pair.
+Pure. The firmware is closed; what is checked here of a fixup file was found by comparing the 24
+pairs of three releases (2021, 2022, 2024): it is a list of places in start.elf that hold
+addresses. It begins with the entry point and both addresses of every program header, so its
+first entries tell how many headers its partner has, and every further place must hold an address
+inside the firmware.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_VIDEOCORE = 137
+_ADDRESS_BITS = 0x3FFFFFFF  # the two upper bits of a VideoCore address choose how it is cached
+_FLOOR = 0xFFFFF  # the firmware also points to the start of the MiB it is loaded into
+_BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
+_ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Elf:
+    headers: tuple[tuple[int, ...], ...]
+
+    def span(self) -> tuple[int, int]:
+        """The lowest and highest address the firmware occupies."""
+        places = [(header[2] & _ADDRESS_BITS, header[5]) for header in self.headers]
+        low = min(address for address, _ in places) & ~_FLOOR
+        return low, max(address + size for address, size in places)
+
+
+def _parse_elf(data: bytes) -> _Elf | str:
+    """The program headers, or what is wrong with the file."""
+    if data[:4] != b"\x7fELF":
+        return f"it begins with {data[:4].hex(' ')}, not with the mark of an ELF program"
+    if len(data) < _HEADERS_AT:
+        return f"it ends after {len(data)} bytes"
+    machine, header_at, sections_at = struct.unpack_from("<18xH8xII", data)
+    header_size, headers, section_size, sections = struct.unpack_from("<42xHHHH", data)
+    if data[4:6] != b"\x01\x01" or machine != _VIDEOCORE:
+        return f"it is a program for another processor (ELF machine {machine})"
+    if header_at != _HEADERS_AT or header_size != _HEADER_BYTES or headers == 0:
+        return "its ELF header is damaged"
+    ends = [header_at + headers * header_size, sections_at + sections * section_size]
+    table: tuple[tuple[int, ...], ...] = ()
+    if ends[0] <= len(data):
+        table = tuple(
+            struct.unpack_from("<8I", data, header_at + n * header_size) for n in range(headers)
+        )
+        ends.extend(header[1] + header[4] for header in table)
+    if max(ends) > len(data):
+        return f"it is cut off: {len(data)} bytes of {max(ends)}"
+    return _Elf(table)
+
+
+def start_fault(data: bytes) -> str | None:
+    """What is wrong with a start*.elf; None when it is a whole VideoCore program."""
+    parsed = _parse_elf(data)
+    return parsed if isinstance(parsed, str) else None
+
+
+def build_id(data: bytes) -> str | None:
+    """The commit a start*.elf was built from."""
+    match = _BUILD.search(data)
+    return match[1].decode() if match else None
+
+
+def bootcode_fault(data: bytes) -> str | None:
+    """What is wrong with a bootcode.bin; it must fit the 128 KiB cache the ROM loads it into and
+    must know the name of the file it loads next."""
+    if not any(data):
+        return "it holds only zeros"
+    if len(data) > 128 * 1024:
+        return f"it is {len(data)} bytes long; the boot ROM loads at most 131072"
+    if b"start" not in data and b"START" not in data:
+        return "nowhere in it stands the name of start.elf, which it must load"
+    return None
+
+
+def fixup_fault(data: bytes) -> str | None:
+    """What is wrong with a fixup*.dat taken by itself."""
+    return None if any(data) else "it holds only zeros"
+
+
+def _places(fixup: bytes) -> Iterator[int]:
+    """Offsets into start.elf, from the first of the two lists in a fixup file.
+
+    One byte n stands for a step of 2(n - 1) bytes; 01 and three bytes for twice their number;
+    00 ends the list.
+    """
+    at, place = 0, -4
+    while at < len(fixup) and fixup[at]:
+        if fixup[at] == 1:
+            place += 2 * int.from_bytes(fixup[at + 1 : at + 4], "little")
+            at += 4
+        else:
+            place += 2 * (fixup[at] - 1)
+            at += 1
+        yield place
+
+
+def pair_fault(start: bytes, fixup: bytes) -> str | None:
+    """Why these two are no pair; None when they are one or when this form of fixup is unknown
+    (see ``knows_fixup``).
+
+    Two releases of one variant that differ little can pass: only the hash of both can tell then.
+    """
+    elf = _parse_elf(start)
+    if isinstance(elf, str) or not knows_fixup(fixup):
+        return None
+    places = list(_places(fixup))
+    count = len(elf.headers)
+    expected = [_HEADERS_AT + n * _HEADER_BYTES + field for n in range(count) for field in (8, 12)]
+    if places[1 : 1 + 2 * count] != expected:
+        return f"the fixup file is made for a firmware with other than {count} program headers"
+    low, high = elf.span()
+    for place in places:
+        (value,) = struct.unpack_from("<I", start, place) if place + 4 <= len(start) else (0,)
+        if not low <= value & _ADDRESS_BITS <= high:
+            return f"the fixup file would change byte {place} of it, which holds no address"
+    return None
+
+
+def knows_fixup(fixup: bytes) -> bool:
+    """Whether the file has the form described above."""
+    steps = _places(fixup)
+    first = [next(steps, None) for _ in range(3)]
+    return first == [_ENTRY_AT, _HEADERS_AT + 8, _HEADERS_AT + 12]

@@ -1,0 +1,80 @@
+"""Kernel files: is this one whole, and is it for this processor?
+
+In: the bytes of a kernel file. Out: what is wrong with it. Pure. Sources: the kernel's
+arch/arm/boot/compressed/head.S (zImage header), Documentation/arch/arm64/booting.rst (Image
+header), U-Boot's include/image.h (script header).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+_ZIMAGE_MAGIC = 0x016F2818
+_ARM64_MAGIC = b"ARM\x64"
+_UBOOT_MAGIC = 0x27051956
+_MAX_UNPACKED = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """What a kernel file is: 32 or 64 bits (None: unknown), and its fault if it has one."""
+
+    bits: int | None
+    fault: str | None
+
+
+def inspect_kernel(data: bytes) -> Kernel:
+    """Recognise a zImage, an arm64 Image (plain or gzip'd) or U-Boot."""
+    if data[:2] == b"\x1f\x8b":
+        return _gzipped(data)
+    if len(data) >= 64 and data[56:60] == _ARM64_MAGIC:
+        (size,) = struct.unpack_from("<Q", data, 16)
+        # image_size counts memory that is zeroed at start too, so a file may be shorter; a whole
+        # one is never shorter than a third of it.
+        if size and len(data) * 3 < size:
+            return Kernel(64, f"it is cut off: {len(data)} bytes of a kernel of about {size}")
+        return Kernel(64, None)
+    if len(data) >= 48 and struct.unpack_from("<I", data, 36)[0] == _ZIMAGE_MAGIC:
+        start, end = struct.unpack_from("<II", data, 40)
+        if end <= start:
+            return Kernel(32, "its header is damaged: it ends before it begins")
+        if len(data) < end - start:
+            return Kernel(32, f"it is cut off: {len(data)} bytes of {end - start}")
+        return Kernel(32, None)
+    if b"U-Boot 20" in data:
+        return Kernel(None, None)
+    return Kernel(None, "it is no kernel: neither a zImage nor an arm64 Image nor U-Boot")
+
+
+def _gzipped(data: bytes) -> Kernel:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        head = unpacker.decompress(data, 64)
+        total, rest = len(head), unpacker.unconsumed_tail
+        while not unpacker.eof and rest and total < _MAX_UNPACKED:
+            chunk = unpacker.decompress(rest, 1 << 20)
+            total, rest = total + len(chunk), unpacker.unconsumed_tail
+    except zlib.error as error:
+        return Kernel(64, f"its gzip data is damaged ({error})")
+    if not unpacker.eof:
+        return Kernel(64, f"its gzip data is cut off after {len(data)} bytes")
+    if head[56:60] != _ARM64_MAGIC:
+        return Kernel(None, "it is gzip data, but no arm64 kernel is in it")
+    return Kernel(64, None)
+
+
+def boot_script_fault(data: bytes) -> str | None:
+    """What is wrong with U-Boot's boot.scr: both of its checksums must be right."""
+    if len(data) < 64 or struct.unpack_from(">I", data)[0] != _UBOOT_MAGIC:
+        return "it is no U-Boot script"
+    header_sum, size = struct.unpack_from(">4xI4xI", data)
+    (data_sum,) = struct.unpack_from(">I", data, 24)
+    if zlib.crc32(data[:4] + bytes(4) + data[8:64]) != header_sum:
+        return "the checksum of its header is wrong"
+    if len(data) < 64 + size:
+        return f"it is cut off: {len(data)} bytes of {64 + size}"
+    if zlib.crc32(data[64 : 64 + size]) != data_sum:
+        return "the checksum of its content is wrong"
+    return None
