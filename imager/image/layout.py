@@ -13,6 +13,8 @@ from imager.image.extents import Extent
 
 ALIGNMENT = 8 * MiB
 BOOT_DEFAULT = 256 * MiB
+BYTES_PER_INODE = 16384
+"""One inode for so many bytes of the root filesystem: the default of mke2fs for this size."""
 FIRST_MIB = Extent(0, MiB)
 """MBR and stamp: written last, so that a card pulled too early is visibly blank."""
 
@@ -53,8 +55,10 @@ def plan_layout(boot_bytes: int, root_bytes: int) -> Layout:
     return Layout(size, boot, _root_after(boot, size))
 
 
-def root_bytes_for(content_bytes: int) -> int:
-    """Size of a golden root filesystem for ``content_bytes`` of files: a third more, plus the
-    journal and metadata, and never below 1 GiB, so that mke2fs chooses the geometry (block size,
-    journal, inode ratio) it would choose on a real card."""
-    return max(GiB, align_up(content_bytes * 4 // 3 + 256 * MiB, ALIGNMENT))
+def root_bytes_for(content_bytes: int, files: int = 0) -> int:
+    """Size of a golden root filesystem for ``content_bytes`` in ``files`` files: a third more,
+    plus the journal and metadata, an inode for each file and some to spare, and never below
+    1 GiB, so that mke2fs chooses the geometry it would choose on a real card."""
+    for_content = content_bytes * 4 // 3 + 256 * MiB
+    for_inodes = files * BYTES_PER_INODE * 5 // 4
+    return max(GiB, align_up(max(for_content, for_inodes), ALIGNMENT))

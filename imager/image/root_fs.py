@@ -18,6 +18,7 @@ from imager.base.units import KiB
 from imager.image.ext4 import Ext4
 from imager.image.extents import Extent
 from imager.image.identity import Identity
+from imager.image.layout import BYTES_PER_INODE
 from imager.image.manifest import Reader
 from imager.image.members import DEVICES, Entry, Kind, refuse
 from imager.image.staging import Staged
@@ -40,7 +41,7 @@ _CONFIG = """\
     enable_periodic_fsck = 0
     blocksize = 4096
     inode_size = 256
-    inode_ratio = 16384
+    inode_ratio = {bytes_per_inode}
 [fs_types]
     ext4 = {{
     }}
@@ -91,7 +92,7 @@ def check_root(image: Path, where: Extent, made_at: int) -> None:
 
 def _environment(folder: Path, made_at: int) -> dict[str, str]:
     config = folder / "mke2fs.conf"
-    config.write_text(_CONFIG.format(features=_FEATURES))
+    config.write_text(_CONFIG.format(features=_FEATURES, bytes_per_inode=BYTES_PER_INODE))
     return {
         "MKE2FS_CONFIG": str(config),
         "E2FSPROGS_FAKE_TIME": str(made_at),  # e2fsprogs before 1.47.1

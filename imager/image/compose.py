@@ -1,0 +1,153 @@
+"""A release becomes a golden image: unpacked, made into two filesystems, checked, cached.
+
+In: a VerifiedRelease. Out: a GoldenImage in the cache, the same bytes for everybody with the same
+tools. Nothing is mounted and nothing needs privileges; a run that ends early, however it ends,
+leaves nothing that a later run could take for an image.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from imager.base.cache import Cache
+from imager.base.durable import host_storage, locked, private_folder, remove_tree, work_folder
+from imager.base.errors import HostStorage
+from imager.base.progress import Progress
+from imager.base.run import require_tools
+from imager.base.units import MiB, format_size
+from imager.image import golden_cache, mbr
+from imager.image.block_map import block_map
+from imager.image.boot_fs import boot_hashes, check_boot_fs, make_boot
+from imager.image.ext4 import Ext4
+from imager.image.extents import ExtentMap
+from imager.image.golden import GoldenImage
+from imager.image.golden_cache import Composed, UnusableEntry, golden_key
+from imager.image.identity import golden_identity
+from imager.image.layout import Layout, plan_layout, root_bytes_for
+from imager.image.manifest import Manifest, Reader, build_manifest
+from imager.image.root_fs import check_root, make_root
+from imager.image.staging import Staged, stage
+from imager.release.verified import VerifiedRelease
+
+TOOLS = ("gzip", "mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
+_UNPACKED_PER_PACKED = 3
+"""gzip makes a root filesystem about a third; used only to say early that a disk is too full."""
+_METADATA_BYTES = 128 * MiB
+
+
+def cached_golden(release: VerifiedRelease, cache: Cache) -> GoldenImage | None:
+    """The golden image of ``release`` if the cache has a sound one; makes and mends nothing."""
+    require_tools(*TOOLS)
+    try:
+        return golden_cache.load(release, cache, golden_key(release))
+    except UnusableEntry:
+        return None
+
+
+def compose(release: VerifiedRelease, cache: Cache, progress: Progress) -> GoldenImage:
+    """The golden image of ``release``, from the cache or made now.
+
+    Raises MalformedRelease for a release that cannot be a card, NotAuthentic when the archived
+    tarball was damaged since its fetch, HostStorage when the disk is too full, MissingTool.
+    """
+    require_tools(*TOOLS)
+    key = golden_key(release)
+    with _held(cache.golden / f"{key}.lock", progress):
+        try:
+            golden = golden_cache.load(release, cache, key)
+        except UnusableEntry as reason:
+            progress.note(f"the cached image is composed again: {reason}")
+            golden = None
+        if golden is None:
+            golden = _compose(release, cache, key, progress)
+    return golden
+
+
+@contextmanager
+def _held(lock: Path, progress: Progress) -> Iterator[None]:
+    """Only one run composes a release; a second one waits and uses what the first made."""
+    private_folder(lock.parent)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(lock, wait=False))
+        except BlockingIOError:
+            progress.note("another run is composing this release; waiting for it")
+            held.enter_context(locked(lock))
+        yield
+
+
+def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progress) -> GoldenImage:
+    with work_folder(cache.work, "compose") as work, host_storage(work):
+        _require_space(work, 2 * _UNPACKED_PER_PACKED * release.size_bytes)
+        (work / "files").mkdir()
+        staged = stage(release, work / "files", progress)
+        image = work / golden_cache.IMAGE
+        layout = _plan(staged)
+        _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
+        with progress.phase("make filesystems"):
+            _make(image, layout, staged, release)
+        manifest, boot_files = _check(image, layout, staged, progress)
+        composed = Composed(image, release, key, layout, manifest, boot_files)
+        return golden_cache.publish(composed, cache)
+
+
+def _plan(staged: Staged) -> Layout:
+    root_bytes = root_bytes_for(staged.root.size_bytes(), len(staged.root.entries))
+    return plan_layout(staged.boot.size_bytes(), root_bytes)
+
+
+def _require_space(folder: Path, content_bytes: int) -> None:
+    need = content_bytes + _METADATA_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise HostStorage(
+            f"{folder}: composing needs about {format_size(need)} and {format_size(free)} are free",
+            hint="free some space, or put the cache elsewhere with --cache DIR",
+        )
+
+
+def _make(image: Path, layout: Layout, staged: Staged, release: VerifiedRelease) -> None:
+    identity = golden_identity(release.sha256)
+    with image.open("wb") as file:
+        file.truncate(layout.size_bytes)
+        file.write(mbr.encode(layout, identity.disk_id))
+    # The two filesystems share a file and nothing else.
+    with ThreadPoolExecutor(1) as other_core:
+        boot = other_core.submit(make_boot, image, layout.boot, staged, identity)
+        make_root(image, layout.root, staged, identity)
+        boot.result()
+
+
+def _check(
+    image: Path, layout: Layout, staged: Staged, progress: Progress
+) -> tuple[Manifest, Mapping[str, str]]:
+    """Check both filesystems; map and hash what a card must hold."""
+    with image.open("rb") as file:
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset)
+
+        with progress.phase("check filesystems"), ThreadPoolExecutor(2) as other_core:
+            cleared = other_core.submit(remove_tree, staged.root_folder)
+            root_checked = other_core.submit(check_root, image, layout.root, staged.made_at)
+            boot = check_boot_fs(image, layout.boot, staged, read)
+            extents = block_map(layout, boot, Ext4.open(read, layout.root.offset))
+            manifest = _manifest(layout, extents, read, progress)
+            root_checked.result()
+            cleared.result()
+        return manifest, boot_hashes(boot)
+
+
+def _manifest(layout: Layout, extents: ExtentMap, read: Reader, progress: Progress) -> Manifest:
+    with progress.phase("hash", extents.total_bytes) as phase:
+
+        def counted(offset: int, length: int) -> bytes:
+            phase.advance(length)
+            return read(offset, length)
+
+        return build_manifest(layout.size_bytes, extents, counted)

@@ -1,0 +1,168 @@
+"""Golden images in the cache: found, judged, published; never half there.
+
+In: a release, and a folder with a finished image. Out: a GoldenImage, or None when the cache has
+none worth trusting. An entry is a folder named by the hash of everything that went into it; it
+appears by one rename, and what is found later is believed only if its description is whole and
+the image untouched since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imager.base.cache import Cache
+from imager.base.durable import fsync_folder, host_storage, write_atomically
+from imager.base.run import run
+from imager.image.extents import Extent
+from imager.image.golden import GoldenImage
+from imager.image.layout import ALIGNMENT, BOOT_DEFAULT, Layout
+from imager.image.manifest import Manifest
+from imager.release.verified import VerifiedRelease
+
+COMPOSER_VERSION = 1
+"""Goes into every key: raise it whenever the same release would give other bytes."""
+IMAGE = "image"
+_DESCRIPTION = "golden.json"
+_FORMAT = 1
+_VERSION_QUESTIONS = (("mke2fs", "-V"), ("mkfs.vfat", "--help"), ("mcopy", "-V"))
+
+
+class UnusableEntry(ValueError):
+    """A cache entry that is there and must not be used; the text says why."""
+
+
+def golden_key(release: VerifiedRelease) -> str:
+    """The name of the golden image of ``release`` as this host's tools would make it."""
+    parts = [
+        f"composer {COMPOSER_VERSION} format {_FORMAT}",
+        f"release {release.sha256} models {' '.join(sorted(release.models))}",
+        f"layout {ALIGNMENT} {BOOT_DEFAULT}",
+        *(_version(*question) for question in _VERSION_QUESTIONS),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _version(tool: str, question: str) -> str:
+    said = run([tool, question], ok=(0, 1)).output().splitlines()
+    return next((line for line in said if line[:1].isalpha() and any(map(str.isdigit, line))), tool)
+
+
+def load(release: VerifiedRelease, cache: Cache, key: str) -> GoldenImage | None:
+    """The cached image of ``release`` under ``key``, or None when there is none.
+
+    Raises UnusableEntry for one that was truncated, altered or cannot be read.
+    """
+    folder = cache.golden / key
+    if not folder.exists():
+        return None
+    try:
+        document = json.loads((folder / _DESCRIPTION).read_bytes())
+        status = (folder / IMAGE).stat()
+        golden = _decode(document, folder / IMAGE)
+        with (folder / IMAGE).open("rb"):
+            pass
+    except OSError as error:
+        raise UnusableEntry(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnusableEntry(f"{folder / _DESCRIPTION} is damaged ({error})") from error
+    if golden.key != key or golden.release_sha256 != release.sha256:
+        raise UnusableEntry(f"{folder} describes another image")
+    if status.st_size != golden.layout.size_bytes:
+        raise UnusableEntry(f"{folder / IMAGE} has {status.st_size} bytes, not what it was made of")
+    if status.st_mtime_ns != document["image_mtime_ns"]:
+        raise UnusableEntry(f"{folder / IMAGE} was changed after it was made")
+    return golden
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A finished image in a private working folder, not yet published."""
+
+    image: Path
+    release: VerifiedRelease
+    key: str
+    layout: Layout
+    manifest: Manifest
+    boot_files: Mapping[str, str]
+
+
+def publish(composed: Composed, cache: Cache) -> GoldenImage:
+    """Give the image its place in the cache; whatever unusable thing is there gives way.
+
+    The caller holds the lock of this key. Both files are on disk before the name appears.
+    """
+    place = cache.golden / composed.key
+    golden = GoldenImage(
+        path=place / IMAGE,
+        key=composed.key,
+        release_name=composed.release.name,
+        release_sha256=composed.release.sha256,
+        models=composed.release.models,
+        layout=composed.layout,
+        manifest=composed.manifest,
+        boot_files=composed.boot_files,
+    )
+    work = composed.image.parent
+    folder = work / "golden"
+    with host_storage(place):
+        folder.mkdir()
+        composed.image.chmod(0o444)
+        description = _encode(golden, composed.image.stat().st_mtime_ns)
+        write_atomically(folder / _DESCRIPTION, description)
+        with composed.image.open("rb") as file:
+            os.fsync(file.fileno())
+        composed.image.rename(folder / IMAGE)
+        fsync_folder(folder)
+        if place.exists():
+            place.rename(work / "unusable")
+        folder.rename(place)
+        fsync_folder(cache.golden)
+    return golden
+
+
+def _encode(golden: GoldenImage, image_mtime_ns: int) -> bytes:
+    document = {
+        "format": _FORMAT,
+        "key": golden.key,
+        "release_name": golden.release_name,
+        "release_sha256": golden.release_sha256,
+        "models": list(golden.models),
+        "layout": {
+            "size_bytes": golden.layout.size_bytes,
+            "boot": [golden.layout.boot.offset, golden.layout.boot.length],
+            "root": [golden.layout.root.offset, golden.layout.root.length],
+        },
+        "image_mtime_ns": image_mtime_ns,
+        "boot_files": dict(sorted(golden.boot_files.items())),
+        "manifest": golden.manifest.to_json(),
+    }
+    return json.dumps(document | {"sha256": _digest(document)}, indent=1).encode() + b"\n"
+
+
+def _decode(document: Any, path: Path) -> GoldenImage:
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        raise ValueError("not a description this version wrote")
+    claimed = document.pop("sha256", None)
+    if claimed != _digest(document):
+        raise ValueError("it does not match its own SHA-256")
+    layout = document["layout"]
+    return GoldenImage(
+        path=path,
+        key=document["key"],
+        release_name=document["release_name"],
+        release_sha256=document["release_sha256"],
+        models=tuple(document["models"]),
+        layout=Layout(layout["size_bytes"], Extent(*layout["boot"]), Extent(*layout["root"])),
+        manifest=Manifest.from_json(document["manifest"]),
+        boot_files=document["boot_files"],
+    )
+
+
+def _digest(document: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
