@@ -8,12 +8,12 @@ table. A card pulled at any moment is blank or whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from imager.base.errors import CardIOError, Interrupted, PicloudError, UsageError
 from imager.base.progress import Progress
-from imager.base.units import MiB, format_size
+from imager.base.units import KiB, MiB, format_size
 from imager.card.cards import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.flight import in_flight
 from imager.card.meter import Meter, metered
@@ -25,6 +25,9 @@ from imager.node.image import ImageReader, NodeImage
 DEFAULT_OPTIONS = WriteOptions(block_bytes=4 * MiB, depth=2)
 """4 MiB is the erase unit of common cards and large for every reader; two transfers keep a reader
 busy without filling the two-slot queues that some card readers have."""
+
+TABLE = Extent(0, 4 * KiB)
+"""The partition table's own block: the very last thing written, too small to be torn."""
 
 MAX_BLOCK_BYTES = 16 * MiB
 MAX_DEPTH = 8
@@ -60,10 +63,11 @@ def write_card(
     if image.manifest.size_bytes > card.raw.size_bytes:
         raise ValueError("the image is larger than the claimed card")
     extents = written_extents(image.manifest.extents, card.raw)
+    first, table = ExtentMap([FIRST_MIB]), ExtentMap([TABLE])
     with blank_unless_done(card), image.open() as reader:
         _blank_ends(card, progress)
-        _copy("write", reader, card, extents - ExtentMap([FIRST_MIB]), options, progress)
-        _copy("table", reader, card, extents & ExtentMap([FIRST_MIB]), options, progress)
+        _copy("write", reader, card, [extents - first], options, progress)
+        _copy("table", reader, card, [extents & first - table, table], options, progress)
     return WrittenCard(card, image, extents, options)
 
 
@@ -103,24 +107,27 @@ def _copy(
     name: str,
     reader: ImageReader,
     card: ClaimedCard,
-    extents: ExtentMap,
+    steps: Sequence[ExtentMap],
     options: WriteOptions,
     progress: Progress,
 ) -> None:
+    """Copy the steps one after the other; each is on the medium before the next begins."""
+
     def work(extent: Extent, buffer: memoryview) -> None:
         block = buffer[: extent.length]
         reader.read_into(extent.offset, block)
         write_fully(card.raw, extent.offset, block)
         meter.advance(extent.length)
 
-    with metered(progress, name, extents.total_bytes, card.log) as meter:
-        in_flight(
-            extents.split(options.block_bytes),
-            work,
-            depth=options.depth,
-            tools=lambda: aligned_buffer(options.block_bytes),
-        )
-        flush(card.raw)
+    with metered(progress, name, sum(step.total_bytes for step in steps), card.log) as meter:
+        for step in steps:
+            in_flight(
+                step.split(options.block_bytes),
+                work,
+                depth=options.depth,
+                tools=lambda: aligned_buffer(options.block_bytes),
+            )
+            flush(card.raw)
 
 
 @contextmanager

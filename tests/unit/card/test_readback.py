@@ -1,0 +1,160 @@
+"""Reading back: nothing that differs is missed, nothing that is equal is blamed."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imager.base.errors import CardFaulty, CardIOError
+from imager.base.progress import Quiet
+from imager.base.units import MiB
+from imager.card.cards import WriteOptions, WrittenCard
+from imager.card.readback import ReadBackFailed, differing_sectors, read_back
+from imager.card.write import write_card
+from imager.image.extents import Extent, ExtentMap
+from imager.node.image import NodeImage
+from tests.support.cards import FaultyCard, claimed, make_image
+
+SIZE = 12 * MiB
+BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB, 12288)])
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> NodeImage:
+    return make_image(tmp_path, SIZE, BODY, pieces=((9 * MiB, b"pi7"),))
+
+
+def written(image: NodeImage, card: FaultyCard, block: int = 4 * MiB) -> WrittenCard:
+    return write_card(image, claimed(card), Quiet(), WriteOptions(block, 2))
+
+
+def test_a_good_card_is_verified(image: NodeImage) -> None:
+    card = FaultyCard(SIZE)
+    verified = read_back(written(image, card), Quiet())
+    assert verified.cache_bypassed
+    assert [phase.name for phase in verified.written.card.log.phases] == [
+        "blank",
+        "write",
+        "table",
+        "read back",
+    ]
+    assert verified.written.card.log.phases[-1].size_bytes == verified.written.extents.total_bytes
+
+
+@pytest.mark.parametrize(
+    ("byte", "place"),
+    [
+        (0, "partition table"),
+        (511, "partition table"),
+        (MiB - 1, "partition table"),
+        (2 * MiB, "boot partition"),
+        (3 * MiB - 1, "boot partition"),
+        (5 * MiB - 1, "root partition"),
+        (9 * MiB + 2, "root partition"),
+        (SIZE - 1, "root partition"),
+    ],
+)
+def test_one_flipped_bit_is_found_and_named(image: NodeImage, byte: int, place: str) -> None:
+    card = FaultyCard(SIZE, flips={byte: 0x10})
+    with pytest.raises(ReadBackFailed) as caught:
+        read_back(written(image, card), Quiet())
+    assert caught.value.exit_code == CardFaulty.exit_code
+    assert f"first at byte {byte}," in caught.value.what
+    assert place in caught.value.what
+    (difference,) = caught.value.differences
+    assert difference.first_byte == byte
+    assert difference.extent == Extent(byte // 512 * 512, 512)
+    inside = byte - difference.extent.offset
+    assert difference.expected[inside] ^ difference.actual[inside] == 0x10
+
+
+def test_a_rejected_card_is_blanked(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, flips={2 * MiB: 1})
+    with pytest.raises(CardFaulty) as caught:
+        read_back(written(image, card), Quiet())
+    assert card.is_blank
+    assert "visibly blank" in caught.value.details[-1]
+
+
+def test_a_dropped_write_is_found(image: NodeImage) -> None:
+    lost = Extent(3 * MiB + 4096, 4096)
+    card = FaultyCard(SIZE, dropped=ExtentMap([lost]))
+    with pytest.raises(ReadBackFailed) as caught:
+        read_back(written(image, card, MiB), Quiet())
+    assert [d.extent for d in caught.value.differences] == [lost]
+    assert set(caught.value.differences[0].actual) == {0xA5}
+
+
+def test_a_card_that_wraps_around_is_found(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, real_bytes=SIZE // 4)
+    with pytest.raises(CardFaulty, match="did not give back"):
+        read_back(written(image, card), Quiet())
+
+
+def test_ranges_that_touch_across_blocks_are_told_once(image: NodeImage) -> None:
+    lost = Extent(4 * MiB - 8192, 16384)
+    card = FaultyCard(SIZE, dropped=ExtentMap([lost]))
+    with pytest.raises(ReadBackFailed) as caught:
+        read_back(written(image, card), Quiet())
+    assert caught.value.details[0].startswith(f"bytes {lost.offset} to {lost.end - 1}: root")
+
+
+def test_an_unreadable_byte_is_an_io_error_at_its_block(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, read_errors={4 * MiB + 9000: errno.EIO})
+    with pytest.raises(CardIOError, match=f"reading at byte {4 * MiB}"):
+        read_back(written(image, card), Quiet())
+    assert card.is_blank
+
+
+def test_short_reads_are_normal(image: NodeImage) -> None:
+    read_back(written(image, FaultyCard(SIZE, short_bytes=1536)), Quiet())
+
+
+def test_a_dead_card_does_not_fill_the_memory(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, dropped=ExtentMap([Extent(0, SIZE)]))
+    with pytest.raises(ReadBackFailed) as caught:
+        read_back(written(image, card), Quiet())
+    kept = sum(len(d.expected) + len(d.actual) for d in caught.value.differences)
+    assert kept <= 2 * (MiB + 4096)
+    assert sum(d.extent.length for d in caught.value.differences) >= BODY.total_bytes
+
+
+@given(st.binary(max_size=3000), st.lists(st.tuples(st.integers(0, 2999), st.integers(1, 255))))
+def test_differing_sectors_are_exactly_those_that_differ(
+    data: bytes, changes: list[tuple[int, int]]
+) -> None:
+    other = bytearray(data)
+    for position, mask in changes:
+        if position < len(other):
+            other[position] ^= mask
+    found = differing_sectors(data, bytes(other))
+    for position, (one, two) in enumerate(zip(data, other, strict=True)):
+        assert (position in found) or one == two
+    assert all(data[e.offset : e.offset + 512] != other[e.offset : e.offset + 512] for e in found)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    byte=st.integers(0, SIZE - 1),
+    mask=st.integers(1, 255),
+    sector=st.sampled_from([512, 4096]),
+    depth=st.integers(1, 4),
+)
+def test_any_changed_byte_is_found_if_and_only_if_it_was_written(
+    byte: int, mask: int, sector: int, depth: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        image = make_image(Path(folder), SIZE, BODY)
+        card = FaultyCard(SIZE, block_bytes=sector, flips={byte: mask})
+        done = write_card(image, claimed(card), Quiet(), WriteOptions(MiB, depth))
+        if byte in done.extents:
+            with pytest.raises(ReadBackFailed) as caught:
+                read_back(done, Quiet())
+            assert caught.value.differences[0].first_byte == byte
+        else:
+            read_back(done, Quiet())
