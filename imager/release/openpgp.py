@@ -66,11 +66,11 @@ def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ..
     key's, one over text (which does not cover line endings), or a weak hash.
     """
     try:
-        packets = [packet for packet in PacketPile.from_bytes(data) if packet.tag == Tag.Signature]
+        packets = list(PacketPile.from_bytes(data))
         found = [Sig.from_bytes(bytes(packet)) for packet in packets]
     except RuntimeError:
-        found = []
-    if not found:
+        packets, found = [], []
+    if not found or any(packet.tag != Tag.Signature for packet in packets):
         raise NotAuthentic(
             f"{name} is not an OpenPGP signature: it begins {data[:16]!r}",
             hint="the server gave something else, a sign-in page perhaps; try another network",
@@ -81,16 +81,17 @@ def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ..
             f"{name} was made by the key {_issuer(found[0])}, not by the pinned one",
             hint=f"the pinned key is {certificate.fingerprint.upper()}; do not use this release",
         )
-    whole = [signature for signature in own if signature.signature_type == SignatureType.Binary]
+    whole = [signature for signature in own if _is_over_bytes(signature)]
     if not whole:
         raise NotAuthentic(
-            f"{name} is no signature over a file's bytes: {own[0].signature_type!r}",
+            f"{name} is a signature over something else than a file's bytes",
             hint="whoever signs this release must sign it again with gpg --detach-sign",
         )
-    strong = [signature for signature in whole if signature.hash_algorithm in _STRONG_HASHES]
+    strong = [signature for signature in whole if _hash_of(signature) in _STRONG_HASHES]
     if not strong:
+        hash_name = repr(_hash_of(whole[0])).rpartition(".")[2]
         raise NotAuthentic(
-            f"{name} rests on the weak hash {_hash_name(whole[0])}, which can be forged",
+            f"{name} rests on the weak or unknown hash {hash_name}, which may be forged",
             hint="whoever signs this release must sign it again with SHA-256 or better",
         )
     return tuple(strong)
@@ -150,5 +151,18 @@ def _issuer(signature: Sig) -> str:
     return (signature.issuer_fingerprint or signature.issuer_key_id or "of unknown name").upper()
 
 
-def _hash_name(signature: Sig) -> str:
-    return repr(signature.hash_algorithm).rpartition(".")[2]
+# pysequoia raises RuntimeError for a number that no standard gave a name.
+
+
+def _is_over_bytes(signature: Sig) -> bool:
+    try:
+        return signature.signature_type == SignatureType.Binary
+    except RuntimeError:
+        return False
+
+
+def _hash_of(signature: Sig) -> HashAlgorithm | None:
+    try:
+        return signature.hash_algorithm
+    except RuntimeError:
+        return None

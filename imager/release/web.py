@@ -84,13 +84,18 @@ class Web:
         """
         patience = (self.limits.connect_seconds, self.limits.read_seconds)
         try:
-            with self._session.get(
+            response = self._session.get(
                 url, headers=headers, stream=True, timeout=patience, allow_redirects=follow
-            ) as response:
+            )
+        # A redirect to something that is no URL raises a bare ValueError (urllib.parse).
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            raise _network_error(url, error, self.limits) from error
+        with response:
+            try:
                 _check_status(url, response)
                 yield response
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise _network_error(url, error, self.limits) from error
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+                raise _network_error(url, error, self.limits) from error
 
     def small_file(self, url: str, cap_bytes: int, *, follow: bool = True) -> bytes:
         """The whole body of ``url``, which must not be larger than ``cap_bytes``."""
@@ -179,6 +184,8 @@ def _network_error(url: str, error: Exception, limits: Limits) -> NetworkError:
     if isinstance(error, (requests.TooManyRedirects, ValueError)):
         # requests' InvalidURL, InvalidSchema and MissingSchema are ValueErrors.
         return NetworkError(f"{url}: {reason}", hint="the server redirects to nowhere; try another")
+    if isinstance(error, urllib3.exceptions.ProtocolError):
+        reason = "the connection was cut"
     return TryAgain(
         f"{url}: {reason}", hint="check the network, then run it again; what came in is kept"
     )

@@ -1,0 +1,330 @@
+"""A whole file from a mirror with any manners, or a plain word about why not."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import NetworkError, NotAuthentic
+from imager.release.download import Version, parse_version
+from tests.support.fetching import LIMITS, PATH, Scene, md5_line, release_files, some_bytes
+from tests.support.mirror import LAST_MODIFIED, Manners, Mirror, serving
+
+pytestmark = pytest.mark.image
+
+
+def test_a_cut_connection_is_resumed_where_it_broke(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 70_000]))
+    release = scene.fetch(mirror)
+    assert release.tarball.read_bytes() == scene.data
+    asked = mirror.asked(PATH)
+    assert [each.range for each in asked] == [None, *["bytes=50000-"] * 2, "bytes=120000-"]
+    assert {each.if_range for each in asked[1:]} == {'"v1"'}
+    assert sum(scene.heard.phases["fetch stand-in"]) == len(scene.data)
+
+
+def test_without_an_etag_the_time_says_whether_to_go_on(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000], etags=[]))
+    scene.fetch(mirror)
+    assert mirror.asked(PATH)[1].if_range == LAST_MODIFIED
+
+
+def test_without_any_validator_a_cut_download_begins_anew(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000], etags=[], last_modified=None))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert [each.range for each in mirror.asked(PATH)] == [None, None]
+
+
+def test_a_weak_etag_is_no_promise_of_the_same_bytes(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000], etags=['W/"v1"']))
+    scene.fetch(mirror)
+    assert mirror.asked(PATH)[1].if_range == LAST_MODIFIED
+
+
+def test_a_server_that_ignores_range_sends_it_all_again(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 150_000], ignores_range=True))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert sum(scene.heard.phases["fetch stand-in"]) == len(scene.data)
+
+
+@pytest.mark.parametrize("ignores_if_range", [False, True])
+def test_a_file_replaced_meanwhile_is_fetched_whole(
+    scene: Scene, mirror: Mirror, ignores_if_range: bool
+) -> None:
+    new = some_bytes(1)
+    mirror.files.update(release_files(scene.key, new))
+    # One probe and one cut request see the old file, every later one the new.
+    mirror.misbehave(
+        PATH,
+        Manners(
+            bodies=[scene.data],
+            cut_after=[50_000],
+            etags=['"v1"', '"v1"', '"v2"'],
+            ignores_if_range=ignores_if_range,
+        ),
+    )
+    assert scene.fetch(mirror).tarball.read_bytes() == new
+
+
+def test_cuts_without_headway_end_in_a_network_error(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0, 0, 0]))
+    with pytest.raises(NetworkError, match="the connection was cut") as caught:
+        scene.fetch(mirror)
+    assert caught.value.exit_code == 11
+    assert len(mirror.asked(PATH)) == LIMITS.attempts
+    assert (scene.partial / "tarball").stat().st_size == 50_000
+
+
+def test_cuts_with_headway_do_not_count(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[20_000] * 9))
+    release = scene.fetch(mirror, limits=replace(LIMITS, headway_bytes=10_000))
+    assert release.tarball.read_bytes() == scene.data
+
+
+def test_the_next_run_goes_on_where_the_last_gave_up(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0]))
+    with pytest.raises(NetworkError):
+        scene.fetch(mirror)
+    mirror.log.clear()
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert [each.range for each in mirror.asked(PATH)] == ["bytes=50000-"]
+
+
+def test_another_mirror_with_the_same_file_goes_on_too(
+    scene: Scene, mirror: Mirror, second: Mirror
+) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0]))
+    second.misbehave(PATH, Manners(etags=['"numbered otherwise"']))
+    assert scene.fetch(mirror, second).tarball.read_bytes() == scene.data
+    (asked,) = second.asked(PATH)
+    assert (asked.range, asked.if_range) == ("bytes=50000-", '"numbered otherwise"')
+
+
+def test_another_mirror_with_another_file_does_not(
+    scene: Scene, mirror: Mirror, second: Mirror
+) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0]))
+    second.files.update(release_files(scene.key, some_bytes(1)))
+    second.misbehave(PATH, Manners(etags=['"v2"'], last_modified="Mon, 09 Nov 2026 10:00:00 GMT"))
+    assert scene.fetch(mirror, second).tarball.read_bytes() == some_bytes(1)
+    assert [each.range for each in second.asked(PATH)] == [None]
+
+
+def test_a_partial_file_longer_than_the_real_one_begins_anew(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0]))
+    with pytest.raises(NetworkError):
+        scene.fetch(mirror)
+    with (scene.partial / "tarball").open("ab") as file:
+        file.write(bytes(300_000))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+
+
+def test_a_complete_partial_file_is_not_fetched_again(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0]))
+    with pytest.raises(NetworkError):
+        scene.fetch(mirror)
+    (scene.partial / "tarball").write_bytes(scene.data)
+    mirror.log.clear()
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert mirror.asked(PATH) == []
+
+
+def test_an_endless_body_is_left_at_the_size_cap(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(endless=True))
+    with pytest.raises(NetworkError, match=r"sends more than 1\.9 MiB"):
+        scene.fetch(mirror)
+    assert not (scene.partial / "tarball").exists()
+
+
+def test_an_endless_signature_is_left_at_its_cap(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(f"{PATH}.sig", Manners(endless=True))
+    with pytest.raises(NetworkError, match=r"\.sig is larger than 64 KiB"):
+        scene.fetch(mirror)
+    assert mirror.asked(PATH) == []
+
+
+def test_a_length_over_the_cap_is_refused_before_a_byte(scene: Scene, mirror: Mirror) -> None:
+    mirror.files[PATH] = bytes(2_000_001)
+    with pytest.raises(NetworkError, match="no release is larger than"):
+        scene.fetch(mirror)
+
+
+def test_a_length_too_large_is_a_cut_connection(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(announced=250_000))
+    with pytest.raises(NetworkError):
+        scene.fetch(mirror)
+
+
+def test_a_length_too_small_is_not_the_signed_file(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(announced=150_000))
+    with pytest.raises(NotAuthentic):
+        scene.fetch(mirror)
+    assert scene.archived() == []
+
+
+def test_a_truncated_file_is_not_the_signed_one(scene: Scene, mirror: Mirror) -> None:
+    mirror.files[PATH] = scene.data[:-1]
+    with pytest.raises(NotAuthentic) as caught:
+        scene.fetch(mirror)
+    assert caught.value.exit_code == 12
+    assert len(mirror.asked(PATH)) == 2, "the .md5 said the transfer may have been damaged"
+
+
+def test_a_transfer_damaged_once_is_repeated(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(bodies=[scene.data[:-1] + b"?"]))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_of_unannounced_length_is_taken(scene: Scene, mirror: Mirror, chunked: bool) -> None:
+    mirror.misbehave(PATH, Manners(chunked=chunked, ignores_range=True))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+
+
+def test_a_cut_chunked_body_is_noticed(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(chunked=True, ignores_range=True, cut_after=[50_000]))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert len(mirror.asked(PATH)) == 2
+
+
+def test_bytes_are_kept_as_stored_whatever_encoding_is_claimed(
+    scene: Scene, mirror: Mirror
+) -> None:
+    mirror.misbehave(PATH, Manners(content_encoding="gzip"))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+
+
+def test_a_busy_server_is_asked_again(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(failures=[503, 429]))
+    mirror.misbehave(f"{PATH}.sig", Manners(failures=[502]))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+
+
+def test_a_silent_server_is_given_up(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(seconds_per_kib=3))
+    with pytest.raises(NetworkError, match="no answer within"):
+        scene.fetch(mirror, limits=replace(LIMITS, attempts=1, read_seconds=0.2))
+
+
+def test_a_server_that_drips_is_given_up(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(seconds_per_kib=0.05))
+    limits = replace(LIMITS, attempts=1, window_seconds=0.2, least_bytes=100_000)
+    began = time.monotonic()
+    with pytest.raises(NetworkError, match="came in"):
+        scene.fetch(mirror, limits=limits)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("status", [404, 403, 410])
+def test_a_missing_file_sends_us_to_the_next_mirror(
+    scene: Scene, mirror: Mirror, second: Mirror, status: int
+) -> None:
+    mirror.misbehave(PATH, Manners(status=status))
+    release = scene.fetch(mirror, second)
+    assert release.source_url == second.address + PATH
+
+
+def test_a_dead_mirror_sends_us_to_the_next(scene: Scene, mirror: Mirror) -> None:
+    with serving() as gone:
+        pass
+    assert scene.fetch(gone, mirror).source_url == mirror.address + PATH
+
+
+def test_when_every_mirror_fails_each_is_named(scene: Scene) -> None:
+    with serving() as dead:
+        pass
+    with serving() as empty, pytest.raises(NetworkError, match="none of 2 mirrors") as caught:
+        scene.fetch(dead, empty)
+    assert "refused" in caught.value.details[0]
+    assert "404" in caught.value.details[1]
+    assert all("\n" not in line for line in (caught.value.what, *caught.value.details))
+
+
+def test_an_answer_that_is_not_http_is_a_network_error(scene: Scene, mirror: Mirror) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.listen()
+        mirror.address, real = f"http://127.0.0.1:{listener.getsockname()[1]}", mirror.address
+        with pytest.raises(NetworkError):
+            scene.fetch(mirror, limits=replace(LIMITS, read_seconds=0.2, attempts=1))
+        mirror.address = real
+
+
+def test_a_redirect_loop_ends(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(redirect=mirror.address + PATH))
+    with pytest.raises(NetworkError, match="redirect"):
+        scene.fetch(mirror)
+
+
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://x/y", "http://[", "http:///x"])
+def test_a_redirect_to_nowhere_is_a_network_error(
+    scene: Scene, mirror: Mirror, target: str
+) -> None:
+    mirror.misbehave(PATH, Manners(redirect=target))
+    with pytest.raises(NetworkError):
+        scene.fetch(mirror)
+
+
+def test_all_three_files_come_from_the_mirror_the_redirector_chose(scene: Scene) -> None:
+    with serving() as geo, serving(scene.files) as chosen, serving(scene.files) as other:
+        geo.misbehave(PATH, Manners(redirect=chosen.address + PATH))
+        for ending in (".sig", ".md5"):
+            geo.misbehave(PATH + ending, Manners(redirect=other.address + PATH + ending))
+        release = scene.fetch(geo)
+        assert release.source_url == chosen.address + PATH
+        assert [each.path for each in geo.log] == [PATH], "the redirector is asked once"
+        assert {each.path for each in chosen.log} == {PATH, f"{PATH}.sig", f"{PATH}.md5"}
+        assert other.log == []
+
+
+def test_resuming_stays_with_the_mirror_that_was_chosen(scene: Scene) -> None:
+    with serving() as geo, serving(scene.files) as chosen:
+        geo.misbehave(PATH, Manners(redirect=chosen.address + PATH))
+        chosen.misbehave(PATH, Manners(cut_after=[50_000]))
+        scene.fetch(geo)
+        assert len(geo.log) == 1
+        assert [each.range for each in chosen.asked(PATH)] == [None, "bytes=50000-"]
+
+
+def test_a_server_that_redirects_each_file_to_storage_is_followed(scene: Scene) -> None:
+    with serving() as front, serving() as storage:
+        for number, (path, body) in enumerate(scene.files.items()):
+            storage.files[f"/blob{number}?token=x"] = body
+            front.misbehave(path, Manners(redirect=f"{storage.address}/blob{number}?token=x"))
+        release = scene.fetch(front)
+        assert release.tarball.read_bytes() == scene.data
+        assert release.source_url == front.address + PATH
+
+
+@pytest.mark.parametrize("body", [b"", b"not a checksum", b"\xff" * 5000])
+def test_a_useless_md5_changes_nothing(scene: Scene, mirror: Mirror, body: bytes) -> None:
+    mirror.files[f"{PATH}.md5"] = body
+    scene.fetch(mirror)
+
+
+def test_a_missing_md5_changes_nothing(scene: Scene, mirror: Mirror) -> None:
+    del mirror.files[f"{PATH}.md5"]
+    scene.fetch(mirror)
+
+
+def test_a_wrong_md5_does_not_overrule_the_signature(scene: Scene, mirror: Mirror) -> None:
+    mirror.files[f"{PATH}.md5"] = md5_line(b"something else")
+    scene.fetch(mirror)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_a_version_or_a_value_error(data: bytes) -> None:
+    with suppress(ValueError):
+        parse_version(data)
+
+
+def test_versions_without_a_common_validator_are_not_the_same_file() -> None:
+    assert not Version(5, None, None).is_same_file(Version(5, None, None))
+    assert not Version(None, '"a"', None).is_same_file(Version(None, '"a"', None))
+    assert not Version(5, '"a"', None).is_same_file(Version(6, '"a"', None))
+    assert Version(5, '"a"', "x").is_same_file(Version(5, '"b"', "x"))

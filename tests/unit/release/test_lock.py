@@ -1,0 +1,93 @@
+"""rack.lock: written as it is read, every fault named, only what was asked for moved."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import ConfigurationError, HostStorage
+from imager.release.lock import Pin, RackLock, encode_lock, parse_lock
+
+PIN = Pin("ab" * 32, 612, "http://m/os/x.tar.gz", "AB" * 20, "2026-11-02T10:00:00+00:00")
+
+hexes = st.text("0123456789abcdef", min_size=64, max_size=64)
+pins = st.builds(
+    Pin,
+    sha256=hexes,
+    size_bytes=st.integers(0, 2**60),
+    url=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1).map(
+        lambda path: f"http://h/{path}"
+    ),
+    fingerprint=hexes.map(lambda text: text[:40].upper()),
+    fetched_at=st.just("2026-11-02T10:00:00+00:00"),
+)
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), pins, max_size=3))
+def test_what_is_written_is_what_is_read(pinned: dict[str, Pin]) -> None:
+    assert parse_lock(encode_lock(pinned).encode()) == (pinned, [])
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300).map(lambda t: t.encode(errors="replace")))
+def test_any_bytes_are_pins_or_faults(data: bytes) -> None:
+    parse_lock(data)
+
+
+def test_a_missing_file_has_no_pins(tmp_path: Path) -> None:
+    assert RackLock.load(tmp_path / "rack.lock").pin("alarm-rpi-armv7") is None
+
+
+def test_an_unreadable_file_is_not_a_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "rack.lock").mkdir()
+    with pytest.raises(HostStorage, match=r"rack\.lock"):
+        RackLock.load(tmp_path / "rack.lock")
+
+
+def test_one_pin_moves_and_the_others_stay(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rack.lock"
+    RackLock.load(path).with_pin("b", PIN)
+    stale = RackLock.load(path)
+    RackLock.load(path).with_pin("c", PIN)
+    written = stale.with_pin("a", PIN)
+    assert list(written.pins) == ["a", "b", "c"]
+    assert RackLock.load(path).pins == written.pins
+    assert path.read_text().startswith("# rack.lock")
+
+
+def test_writers_at_once_lose_no_pin(tmp_path: Path) -> None:
+    lock = RackLock.load(tmp_path / "rack.lock")
+    names = [f"r{number}" for number in range(12)]
+    threads = [threading.Thread(target=lock.with_pin, args=(name, PIN)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(RackLock.load(lock.path).pins) == set(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["rack.lock"], "nothing else for git"
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "rack.lock"
+    path.write_text(
+        'version = 2\n[release.a]\nsha256 = "AB"\nsize_bytes = true\nurl = "file:///x"\n'
+        f'fingerprint = "{"AB" * 20}"\nfetched_at = 2026-11-02\nextra = 1\n[release]\nb = 3\n'
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        RackLock.load(path)
+    said = "\n".join(caught.value.details)
+    for key in ("version", "release.a.sha256", "a.size_bytes", "a.url", "a.fetched_at", "a.extra"):
+        assert key in said
+    assert "release.b: must be a table" in said
+    assert "a.fingerprint" not in said
+
+
+def test_a_file_that_is_not_toml_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "rack.lock"
+    path.write_bytes(b"<<<<<<< HEAD\n")
+    with pytest.raises(ConfigurationError, match="not TOML") as caught:
+        RackLock.load(path)
+    assert "git" in caught.value.hint
