@@ -31,12 +31,13 @@ _NAMED = 5
 @dataclass(frozen=True, slots=True)
 class FatEntry:
     """A file or directory. ``extents`` are its bytes on the disk in file order: cut to
-    ``size_bytes`` for a file, whole clusters for a directory."""
+    ``size_bytes`` for a file, whole clusters for a directory. ``written`` sorts as time does."""
 
     path: str
     is_dir: bool
     size_bytes: int
     extents: tuple[Extent, ...]
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,7 @@ class _Parser:
             return FatEntry(path, True, 0, self._directory(path, runs))
         extents = tuple(self._extents(runs))
         self.files.extend(extents)
-        return FatEntry(path, False, size, tuple(_cut(extents, size)))
+        return FatEntry(path, False, size, tuple(_cut(extents, size)), record.written)
 
     def _directory(self, path: str, runs: Runs) -> tuple[Extent, ...]:
         extents = tuple(self._extents(runs))

@@ -17,13 +17,18 @@ _FORBIDDEN = frozenset('"*/:<>?\\|') | {chr(code) for code in range(32)} | {chr(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One name in a directory: where its data begins (cluster number, 0 = none) and its size."""
+    """One name in a directory: where its data begins (cluster number, 0 = none) and its size.
+
+    ``written`` is the date in the upper and the time in the lower 16 bits as FAT packs them, which
+    sorts as time does (local time of whoever wrote, steps of 2 s).
+    """
 
     name: str
     is_dir: bool
     is_volume_label: bool
     first_cluster: int
     size_bytes: int
+    written: int
 
 
 def short_name_checksum(short: bytes) -> int:
@@ -122,11 +127,12 @@ def parse_directory(data: bytes, *, wide: bool) -> tuple[list[Record], list[str]
 
 
 def _record(record: bytes, name: str, *, wide: bool) -> Record:
-    high, low = struct.unpack_from("<H", record, 20)[0], struct.unpack_from("<H", record, 26)[0]
+    high, time, date, low, size = struct.unpack_from("<HHHHI", record, 20)
     return Record(
         name=name,
         is_dir=bool(record[11] & DIRECTORY),
         is_volume_label=bool(record[11] & VOLUME),
         first_cluster=(high << 16 if wide else 0) | low,
-        size_bytes=int(struct.unpack_from("<I", record, 28)[0]),
+        size_bytes=size,
+        written=date << 16 | time,
     )

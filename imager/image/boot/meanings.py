@@ -1,0 +1,327 @@
+"""What each finding means for a person: why it matters, what is seen, how to mend it.
+
+``docs/boot-check.md`` is this table as text; a test keeps the two the same. What the lights and the
+screen do is from the Raspberry Pi documentation ("LED warning flash codes") and, where firmware
+from before 2020 differs, from its users' reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from imager.image.boot.findings import Code, Finding, Meaning, Severity
+
+_DARK = "The red power light only; the green ACT light never blinks and the screen stays black."
+_NO_START = (
+    "ACT blinks 4 times (3 times with firmware from before 2020), or not at all; "
+    "the screen stays black."
+)
+_START_FAILS = (
+    "ACT blinks 3 times (4 times with firmware from before 2020), or the rainbow screen stays."
+)
+_NO_KERNEL = "The rainbow screen stays and ACT blinks 7 times."
+_SILENT = "The rainbow screen, then black; ACT does not blink."
+_NO_ROOT = "The kernel starts and stops at 'Waiting for root device' or in an emergency shell."
+_ANY = "Anything from no light at all to a crash later, depending on which bytes are wrong."
+_NOTHING = "Nothing on this card today."
+_REWRITE = "Write the card again with 'picloud-image write'."
+_COPY = "Copy the file again from the release, or write the card again."
+
+
+def _error(why: str, symptom: str, mend: str) -> Meaning:
+    return Meaning(Severity.ERROR, why, symptom, mend)
+
+
+def _warning(why: str, symptom: str, mend: str) -> Meaning:
+    return Meaning(Severity.WARNING, why, symptom, mend)
+
+
+MEANINGS: Mapping[Code, Meaning] = {
+    Code.MBR_MISSING: _error(
+        "The boot ROM finds the boot partition through the table in the first sector.",
+        _DARK,
+        _REWRITE,
+    ),
+    Code.GPT_ONLY: _error(
+        "The boot ROM of a Pi 2 or 3 reads MBR tables; a pure GPT is invisible to it.",
+        _DARK,
+        "Partition the card with an MBR ('label: dos' in sfdisk), or write it with this tool.",
+    ),
+    Code.BOOT_PARTITION_MISSING: _error(
+        "The boot ROM looks for bootcode.bin in the first entry of the table only.",
+        _DARK,
+        "Make the FAT partition the first entry of the table.",
+    ),
+    Code.PARTITION_TYPE_REFUSED: _error(
+        "The boot ROM checks the type of the first entry and skips what is not FAT to it.",
+        _DARK,
+        "Set the type to 0c: 'sfdisk --part-type DISK 1 c'.",
+    ),
+    Code.PARTITION_TYPE_UNPROVEN: _warning(
+        "Types 0b and 0c are known to boot; this one is reported to boot some boards only.",
+        "On some boards the red power light only; others boot.",
+        "Set the type to 0c: 'sfdisk --part-type DISK 1 c'.",
+    ),
+    Code.PARTITION_OUTSIDE: _error(
+        "Part of the partition lies where the card has no storage.",
+        "The boot stops where the missing part is first read, or files are lost later.",
+        "Use a card at least as large as the image, or write the card again.",
+    ),
+    Code.PARTITIONS_OVERLAP: _error(
+        "Two partitions claim the same bytes, so writing to one destroys the other.",
+        "It may boot once; then files on either partition turn to garbage.",
+        _REWRITE,
+    ),
+    Code.ROOT_PARTITION_MISSING: _error(
+        "The system itself is on the second partition.",
+        _NO_ROOT,
+        _REWRITE,
+    ),
+    Code.ROOT_FILESYSTEM: _error(
+        "The second partition holds nothing the kernel could mount as its root.",
+        _NO_ROOT,
+        _REWRITE,
+    ),
+    Code.ROOT_UNPROVEN: _warning(
+        "This check reads ext4 only and cannot tell whether the root filesystem is whole.",
+        "Nothing if it is whole; else " + _NO_ROOT[0].lower() + _NO_ROOT[1:],
+        "If the Pi does not boot, check that filesystem with its own tool.",
+    ),
+    Code.ROOT_JOURNAL: _warning(
+        "The root filesystem was not unmounted; the kernel replays its journal at the next boot.",
+        _NOTHING,
+        "None needed. Shut a Pi down before its card is pulled.",
+    ),
+    Code.FAT_MISSING: _error(
+        "The first partition holds no FAT filesystem, so nothing on it can be read.",
+        "The red power light only, or ACT blinks 2 long and 1 short.",
+        _REWRITE,
+    ),
+    Code.FAT_COPIES_DIFFER: _error(
+        "The firmware follows the first table; repair tools may trust the second one. One of them "
+        "leads to the wrong clusters.",
+        _ANY,
+        "Run 'fsck.vfat -a' on the first partition, compare its files, better write it again.",
+    ),
+    Code.FAT_CROSS_LINKED: _error(
+        "Two files end in the same clusters, so at least one of them has foreign content.",
+        _ANY,
+        _REWRITE,
+    ),
+    Code.FAT_CHAIN: _error(
+        "The table does not lead through the whole file, so what is loaded is not the file.",
+        _ANY,
+        _REWRITE,
+    ),
+    Code.FAT_DIRECTORY: _error(
+        "A directory is damaged: files in it may be unreachable or under a wrong name.",
+        _ANY,
+        _REWRITE,
+    ),
+    Code.FAT_SIZE: _error(
+        "The firmware decides between FAT16 and FAT32 by the number of clusters and so misreads a "
+        "filesystem whose number does not fit its form or its partition.",
+        _DARK,
+        "Format with 'mkfs.vfat -F 32 -s 1' a partition of at least 34 MiB, or write the card "
+        "again.",
+    ),
+    Code.FAT_SECTOR_SIZE: _error(
+        "A card is read in sectors of 512 bytes, and the firmware knows no other FAT.",
+        _DARK,
+        "Format with 'mkfs.vfat -S 512 -F 32'.",
+    ),
+    Code.FAT_LOST_CLUSTERS: _warning(
+        "Space is marked as used that no file owns: a write was interrupted once.",
+        _NOTHING,
+        "Run 'fsck.vfat -a' on the first partition.",
+    ),
+    Code.FAT_BACKUP_DIFFERS: _warning(
+        "The two copies of the boot sector differ; the firmware uses the first one.",
+        _NOTHING,
+        "Run 'fsck.vfat' on the first partition and choose which copy is right.",
+    ),
+    Code.FAT_DIRTY: _warning(
+        "The partition was not unmounted after it was last written to.",
+        "Nothing, unless the last write was cut short.",
+        "Run 'fsck.vfat -a' on the first partition. Eject a card before it is pulled.",
+    ),
+    Code.FAT_KIND: _warning(
+        "Some boards boot from FAT32 only; FAT32 is what the maker of the Pi ships.",
+        "On some boards the red power light only; others boot.",
+        "Format with 'mkfs.vfat -F 32' (it makes FAT16 below 512 MiB when not told).",
+    ),
+    Code.FAT_CLUSTER_SIZE: _warning(
+        "Some boards read only FAT with 1 or 4 sectors per cluster, as the maker's images have.",
+        "On some boards the red power light only; others boot.",
+        "Format with 'mkfs.vfat -F 32 -s 1' (or -s 4).",
+    ),
+    Code.BOOTCODE: _error(
+        "The boot ROM loads bootcode.bin first; without a whole one nothing else is read.",
+        _DARK,
+        _COPY,
+    ),
+    Code.START: _error(
+        "bootcode.bin (on a Pi 4 the EEPROM) loads this firmware, which starts everything else.",
+        _NO_START,
+        _COPY,
+    ),
+    Code.FIXUP: _error(
+        "The firmware needs this file to arrange its memory; start and fixup work as a pair.",
+        "The rainbow screen stays, or the Pi boots with 256 MB of memory only.",
+        _COPY,
+    ),
+    Code.FIRMWARE_PAIR: _error(
+        "The fixup file changes addresses inside start.elf; for another start.elf it changes the "
+        "wrong bytes.",
+        _START_FAILS + " Or it boots with 256 MB of memory only.",
+        "Take bootcode.bin, start*.elf and fixup*.dat from one release.",
+    ),
+    Code.FIRMWARE_MIXED: _warning(
+        "Firmware files of several releases are on the card; mixed sets have stopped Pis before.",
+        "Nothing while the files in use fit together.",
+        "Take bootcode.bin, start*.elf and fixup*.dat from one release.",
+    ),
+    Code.FIRMWARE_UNPROVEN: _warning(
+        "The fixup file has a form this check does not know, so it cannot be matched to start.elf.",
+        "Nothing if they are a pair; else " + _START_FAILS,
+        "If the Pi does not boot, take both files from one release.",
+    ),
+    Code.KERNEL: _error(
+        "The firmware loads this kernel.",
+        _NO_KERNEL + " With a damaged kernel: " + _SILENT[0].lower() + _SILENT[1:],
+        _COPY,
+    ),
+    Code.KERNEL_WIDTH: _error(
+        "The kernel is for another kind of processor than the one that will run it.",
+        _SILENT,
+        "Use the release for this model; a Pi 2 runs 32-bit kernels (kernel7.img) only.",
+    ),
+    Code.KERNEL_CHOICE: _warning(
+        "A 32-bit and a 64-bit kernel are both there; which one is loaded depends on the age of "
+        "the firmware.",
+        "Nothing, or modules that do not load because the other kernel runs.",
+        "Say arm_64bit=0 or arm_64bit=1 in config.txt, or keep one kernel only.",
+    ),
+    Code.DEVICE_TREE: _error(
+        "Kernels since 4.4 do not start without the device tree of their board.",
+        _SILENT,
+        _COPY,
+    ),
+    Code.DEVICE_TREE_MODEL: _error(
+        "The device tree describes another board.",
+        _SILENT,
+        _COPY,
+    ),
+    Code.DEVICE_TREE_BOARD: _warning(
+        "Some boards sold under this model's name need a device tree that is missing or damaged.",
+        "On those boards: " + _SILENT[0].lower() + _SILENT[1:] + " Others boot.",
+        "Copy the file from the release if you have such a board.",
+    ),
+    Code.INITRAMFS: _error(
+        "config.txt asks for this initramfs; without all of it the kernel finds no root.",
+        "A kernel panic ('Unable to mount root fs') or an emergency shell, or a hang without blink "
+        "codes.",
+        "Run mkinitcpio again on the node, or copy the file again from the release.",
+    ),
+    Code.OVERLAY: _warning(
+        "config.txt asks for this overlay; the firmware boots without it.",
+        "The device that the overlay describes is missing.",
+        "Copy the overlay from the release, or take the line out of config.txt.",
+    ),
+    Code.BOOT_SCRIPT: _error(
+        "This release boots through U-Boot, which runs boot.scr.",
+        "U-Boot's own prompt on the serial console and screen, or a reboot every few seconds.",
+        _COPY,
+    ),
+    Code.CONFIG_MISSING: _warning(
+        "Without config.txt the firmware uses its defaults, which load no initramfs.",
+        "Nothing, or no root filesystem where the kernel needs its initramfs.",
+        "Copy config.txt from the release.",
+    ),
+    Code.CONFIG_LINE: _warning(
+        "The firmware does not read this line of config.txt as it is written.",
+        "A setting without effect.",
+        "Mend the line; one setting a line, at most 98 characters.",
+    ),
+    Code.CONFIG_UNDECIDED: _warning(
+        "A line of config.txt that holds on some boards or displays only names a missing file.",
+        "Where the line holds: no boot.",
+        "Copy the file, or take the line out of config.txt.",
+    ),
+    Code.OS_PREFIX: _warning(
+        "No kernel and device tree are under os_prefix, so the firmware ignores the prefix.",
+        "The Pi boots another system than the one meant, or none.",
+        "Copy the files under that prefix, or take os_prefix out of config.txt.",
+    ),
+    Code.AUTOBOOT: _warning(
+        "autoboot.txt sends the firmware to another partition, which is not checked here.",
+        "The Pi boots from that partition, or not at all.",
+        "Remove autoboot.txt to boot from the first partition.",
+    ),
+    Code.CMDLINE_MISSING: _error(
+        "Without cmdline.txt the kernel is not told where its root filesystem is.",
+        "A kernel panic: 'Unable to mount root fs'.",
+        _COPY,
+    ),
+    Code.CMDLINE_LINES: _error(
+        "The kernel gets the first line only; what stands on others is lost.",
+        _NO_ROOT,
+        "Put everything in cmdline.txt on one line.",
+    ),
+    Code.CMDLINE_TEXT: _warning(
+        "Part of the command line does not reach the kernel as it is written.",
+        "A kernel option without effect.",
+        "Write cmdline.txt as one short line of plain text with a Unix line end.",
+    ),
+    Code.ROOT_MISSING: _error(
+        "No root= tells the kernel where its root filesystem is.",
+        "A kernel panic: 'Unable to mount root fs', or an emergency shell.",
+        "Add root=PARTUUID=… of the second partition to cmdline.txt ('inspect' prints it).",
+    ),
+    Code.ROOT_ELSEWHERE: _error(
+        "root= names no partition of this card.",
+        _NO_ROOT,
+        "Set root= in cmdline.txt to the second partition of this card.",
+    ),
+    Code.ROOTWAIT: _warning(
+        "A card answers later than the kernel looks for it; rootwait makes the kernel wait.",
+        "Now and then a kernel panic at power-on: 'Unable to mount root fs'.",
+        "Add rootwait to cmdline.txt.",
+    ),
+    Code.FILE_CHANGED: _error(
+        "The file is not what was put on this card, though its date says that nobody replaced it.",
+        _ANY,
+        _REWRITE + " If it happens again, throw the card away.",
+    ),
+    Code.FILE_REPLACED: _warning(
+        "The file was written after the card was made: by an upgrade on the node, or by hand.",
+        _NOTHING,
+        "None, if the node was upgraded or the file was edited on purpose.",
+    ),
+    Code.FILE_LOST: _error(
+        "A boot file that was put on this card is gone.",
+        _ANY,
+        _COPY,
+    ),
+    Code.FILE_UNLISTED: _warning(
+        "The file was not on the card when it was made; the firmware may prefer it to another.",
+        _NOTHING,
+        "Remove it if nobody knows what it is for.",
+    ),
+    Code.SUMS_DAMAGED: _warning(
+        "picloud/SHA256SUMS cannot be read, so boot files cannot be compared with what was put on "
+        "this card.",
+        _NOTHING,
+        _REWRITE,
+    ),
+}
+
+
+def finding(
+    code: Code, what: str, *, path: str | None = None, severity: Severity | None = None
+) -> Finding:
+    """A finding with the meaning its code has; ``severity`` where this case is less grave."""
+    meaning = MEANINGS[code]
+    return Finding(
+        code, severity or meaning.severity, what, meaning.why, meaning.symptom, meaning.mend, path
+    )

@@ -1,0 +1,174 @@
+"""The boot check: would a Raspberry Pi start from this card, and if not, why not?
+
+In: a way to read a card or image, of this program's making or not. Out: a BootReport whose
+findings say what is wrong, why it stops the boot, what a person would see and how to mend it.
+Nothing is mounted or written. The rules are in ``imager.image.boot``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from imager.image.boot.cmdline import RootNames
+from imager.image.boot.contents import Contents
+from imager.image.boot.findings import Code, Finding, Severity
+from imager.image.boot.meanings import finding
+from imager.image.boot.models import MODELS, model_named
+from imager.image.boot.partitions import Card, read_card
+from imager.image.boot.requirements import Requirements
+from imager.image.fat import FatEntry
+from imager.image.manifest import Reader
+from imager.image.sums import SUMS_PATH, SumsError, parse_sums
+
+__all__ = ["BootReport", "Finding", "Severity", "check_boot"]
+
+_NODE_WRITES = "picloud/firstboot."
+_MAX_SUMS_BYTES = 16 << 20
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BootReport:
+    """What the check found.
+
+    ``models`` are those that would boot; ``judged_as`` is the model the findings are about (None
+    when the card has no boot partition to judge). ``node`` is the host name on the root
+    partition, ``partuuid`` what root= should name.
+    """
+
+    findings: tuple[Finding, ...]
+    models: tuple[str, ...]
+    judged_as: str | None
+    node: str | None
+    partuuid: str | None
+
+    @property
+    def bootable(self) -> bool:
+        """Whether nothing stands in the way of a boot: no finding is an error."""
+        return all(found.severity is not Severity.ERROR for found in self.findings)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that stop the boot."""
+        return tuple(found for found in self.findings if found.severity is Severity.ERROR)
+
+    def to_json(self) -> dict[str, object]:
+        """The form of ``inspect --json``."""
+        return {
+            "bootable": self.bootable,
+            "models": list(self.models),
+            "judged_as": self.judged_as,
+            "node": self.node,
+            "partuuid": self.partuuid,
+            "findings": [found.to_json() for found in self.findings],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What one model says of the card."""
+
+    model: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(found.severity is Severity.ERROR for found in self.findings)
+
+
+def check_boot(
+    read: Reader,
+    size_bytes: int,
+    *,
+    model: str | None = None,
+    expected: Mapping[str, str] | None = None,
+) -> BootReport:
+    """Check the card of ``size_bytes`` behind ``read`` for ``model``, or for every known model.
+
+    ``expected`` maps boot files to their SHA-256 (hex); without it the list the card itself
+    carries in picloud/SHA256SUMS is used, if it does. With no ``model`` the report is about the
+    first model that would boot, or else the one that is nearest to it. Raises ValueError for an
+    unknown model and whatever ``read`` raises.
+    """
+    candidates = MODELS if model is None else (model_named(model),)
+    card = read_card(read, size_bytes)
+    node = card.root.node if card.root else None
+    partuuid = card.mbr.partuuid(2) if card.mbr and card.mbr.partition(2) else None
+    if card.fat is None:
+        return BootReport(card.findings, (), None, node, partuuid)
+    contents, found = _contents(card, expected)
+    names = _root_names(card)
+    verdicts = []
+    for candidate in candidates:
+        requirements = Requirements(contents, candidate, names)
+        own = requirements.findings()
+        compared = _compare(contents, frozenset(requirements.needed), strict=expected is not None)
+        every = (*card.findings, *found, *own, *compared)
+        verdicts.append(_Verdict(candidate.name, every))
+    best = min(verdicts, key=lambda verdict: verdict.errors)
+    bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
+    return BootReport(best.findings, bootable, best.model, node, partuuid)
+
+
+def _root_names(card: Card) -> RootNames | None:
+    if card.mbr is None or card.mbr.partition(2) is None:
+        return None
+    uuid, label = (card.root.uuid, card.root.label) if card.root else (None, None)
+    return RootNames(card.mbr.partuuid(2), uuid, label)
+
+
+def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents, list[Finding]]:
+    """The boot files with the digests they should have, and what is wrong with the list."""
+    assert card.fat is not None  # noqa: S101 -- the caller has looked
+    listed = card.fat.find(SUMS_PATH)
+    if expected is not None or listed is None or listed.is_dir:
+        return Contents(card.fat, expected or {}), []
+    try:
+        if not 0 < listed.size_bytes <= _MAX_SUMS_BYTES:
+            raise SumsError(f"it is {listed.size_bytes} bytes long")
+        return Contents(card.fat, parse_sums(card.fat.read_file(SUMS_PATH))), []
+    except SumsError as error:
+        found = finding(Code.SUMS_DAMAGED, f"{SUMS_PATH}: {error}", path=SUMS_PATH)
+        return Contents(card.fat, {}), [found]
+
+
+def _compare(contents: Contents, needed: frozenset[str], *, strict: bool) -> Iterator[Finding]:
+    """Findings about files that are not what was put on the card.
+
+    Damage is an error in what the boot needs, and a warning elsewhere. Unless ``strict``, a file
+    dated after the card's own list was replaced on purpose: a failing card changes no dates.
+    """
+    if not contents.expected:
+        return
+    sums = contents.entry(SUMS_PATH)
+    for path in sorted(contents.expected):
+        entry = contents.entry(path)
+        in_use = (entry.path if entry else path) in needed
+        gravity = None if in_use else Severity.WARNING
+        if entry is None:
+            yield finding(Code.FILE_LOST, f"{path} is gone", path=path, severity=gravity)
+        elif contents.digest(entry.path) != contents.expected[path]:
+            if not strict and sums is not None and entry.written > sums.written:
+                what = f"{path} was replaced after the card was made"
+                yield finding(Code.FILE_REPLACED, what, path=path)
+            else:
+                what = f"{path} is not what was put on the card"
+                yield finding(Code.FILE_CHANGED, what, path=path, severity=gravity)
+    yield from _unlisted(contents)
+
+
+def _unlisted(contents: Contents) -> Iterator[Finding]:
+    listed = {path.casefold() for path in (*contents.expected, SUMS_PATH)}
+    extra = sorted(
+        entry.path for entry in contents.volume.entries.values() if _is_extra(entry, listed)
+    )
+    if extra:
+        more = f" and {len(extra) - _NAMED} more" if len(extra) > _NAMED else ""
+        what = f"not there when the card was made: {', '.join(extra[:_NAMED])}{more}"
+        yield finding(Code.FILE_UNLISTED, what, path=extra[0])
+
+
+def _is_extra(entry: FatEntry, listed: set[str]) -> bool:
+    folded = entry.path.casefold()
+    return not entry.is_dir and folded not in listed and not folded.startswith(_NODE_WRITES)

@@ -1,0 +1,107 @@
+"""Whole card images from plain tools (sfdisk, mkfs.vfat, mcopy, mke2fs), not from our composer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from imager.base.run import run
+from imager.base.units import MiB
+from imager.image.bootcheck import BootReport, check_boot
+from imager.image.manifest import Reader
+from tests.support.fatdisk import make_fat, put_files, tool
+
+DISK_ID = 0x5EED1E57
+PARTUUID = "5eed1e57-02"
+BOOT_OFFSET = MiB
+BOOT_KIB = 34 * 1024
+ROOT_OFFSET = 36 * MiB
+SIZE = 44 * MiB
+
+
+def make_disk(
+    image: Path,
+    files: Mapping[str, bytes],
+    *,
+    node: str = "pi7",
+    type_id: str = "c",
+    fat_kind: int = 32,
+    sectors_per_cluster: int = 1,
+    boot_kib: int = BOOT_KIB,
+) -> None:
+    """An MBR, a FAT with ``files``, and an ext4 whose /etc/hostname is ``node``."""
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    table = (
+        f"label: dos\nlabel-id: {DISK_ID:#x}\n"
+        f"start={BOOT_OFFSET // 512}, size={boot_kib * 2}, type={type_id}\n"
+        f"start={ROOT_OFFSET // 512}, size={(SIZE - ROOT_OFFSET) // 512}, type=83\n"
+    )
+    run(["sfdisk", "--quiet", image], stdin=table.encode())
+    make_fat(
+        image, files, size_kib=boot_kib, kind=fat_kind,
+        sectors_per_cluster=sectors_per_cluster, offset_bytes=BOOT_OFFSET,
+    )  # fmt: skip
+    make_root(image, node)
+
+
+def make_root(image: Path, node: str) -> None:
+    """Put an ext4 at ROOT_OFFSET."""
+    tree = image.with_name(image.name + ".root")
+    (tree / "etc").mkdir(parents=True)
+    (tree / "etc/hostname").write_text(f"{node}\n")
+    tool(
+        "mke2fs", "-q", "-t", "ext4", "-d", tree, "-L", "root",
+        "-E", f"offset={ROOT_OFFSET},lazy_itable_init=1,nodiscard", "-F", image,
+        f"{(SIZE - ROOT_OFFSET) // 1024}k",
+    )  # fmt: skip
+    shutil.rmtree(tree)
+
+
+class Disk:
+    """A card image a test may break."""
+
+    def __init__(self, image: Path) -> None:
+        self.image = image
+        self.fat = f"{image}@@{BOOT_OFFSET}"
+
+    def write(self, path: str, content: bytes) -> None:
+        """Put one file onto the boot partition, over an old one."""
+        put_files(self.image, BOOT_OFFSET, {path: content})
+
+    def remove(self, *paths: str) -> None:
+        """Delete files from the boot partition."""
+        tool("mdel", "-i", self.fat, *(f"::{path}" for path in paths))
+
+    def poke(self, offset: int, content: bytes) -> None:
+        """Overwrite bytes of the card."""
+        with self.image.open("r+b") as file:
+            file.seek(offset)
+            file.write(content)
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """Bytes of the card."""
+        with self.image.open("rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def check(
+        self, model: str | None = None, expected: Mapping[str, str] | None = None
+    ) -> BootReport:
+        """The boot check of the image as it is now."""
+        with reading(self.image) as read:
+            size = self.image.stat().st_size
+            return check_boot(read, size, model=model, expected=expected)
+
+
+@contextmanager
+def reading(image: Path) -> Iterator[Reader]:
+    """A Reader of ``image``."""
+    descriptor = os.open(image, os.O_RDONLY)
+    try:
+        yield lambda offset, length: os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
