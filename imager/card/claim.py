@@ -55,6 +55,7 @@ def claim(
         return
     kernel = kernel or Kernel()
     disk = accepted.target
+    claimed = False
     try:
         with _opened(disk, kernel) as (fd, direct):
             fallbacks = [] if direct else [NO_DIRECT]
@@ -65,6 +66,7 @@ def claim(
             _require_still_acceptable(accepted, size_bytes, kernel)
             raw = Descriptor(fd, disk.node, found.size_bytes, found.logical_bytes)
             again = f"/proc/self/fd/{fd}"
+            claimed = True
             yield ClaimedCard(
                 target=disk,
                 raw=raw,
@@ -73,7 +75,8 @@ def claim(
                 fallbacks=tuple(fallbacks),
             )
     finally:
-        settle(kernel)
+        if claimed:
+            settle(kernel)
 
 
 def settle(kernel: Kernel) -> None:

@@ -19,7 +19,7 @@ from imager.base.errors import TargetRefused
 from imager.base.units import KiB
 from imager.card.cards import ClaimedCard
 from imager.card.fresh import fresh_read
-from imager.card.raw import Descriptor, card_error
+from imager.card.raw import Descriptor, RawCard, card_error
 from imager.card.targets import ImageFile
 
 _HOLE_BYTES = 64 * KiB
@@ -34,7 +34,7 @@ class SparseFile:
     Only for the first writing of a fresh file: zeros written over other bytes would be lost.
     """
 
-    inner: Descriptor
+    inner: RawCard
     name: str = field(init=False)
     size_bytes: int = field(init=False)
     block_bytes: int = field(init=False)

@@ -53,7 +53,8 @@ class Meter:
         """What was counted until now."""
         with self._lock:
             samples = tuple(self._samples)
-        return PhaseFigures(self._name, sum(samples), self._clock() - self._begun, samples)
+        seconds = round(self._clock() - self._begun, 6)
+        return PhaseFigures(self._name, sum(samples), seconds, samples)
 
 
 @dataclass(slots=True)

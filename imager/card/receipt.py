@@ -118,7 +118,6 @@ class Receipt:
             "phases": [
                 {
                     **asdict(phase),
-                    "seconds": round(phase.seconds, 3),
                     "mb_per_second": round(phase.bytes_per_second / 1e6, 2),
                 }
                 for phase in self.phases

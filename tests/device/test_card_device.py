@@ -1,0 +1,454 @@
+"""The card engine on real block devices: loop devices, udevd, partition nodes, two sector sizes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import CardFaulty, CardIOError, StampMismatch, TargetRefused
+from imager.base.progress import Quiet
+from imager.base.units import MiB
+from imager.card import claim as claim_module
+from imager.card.claim import claim
+from imager.card.devices import Bus, Disk, list_disks
+from imager.card.kernel import Kernel
+from imager.card.make import make_card
+from imager.card.readback import read_back
+from imager.card.receipt import Result
+from imager.card.receipts import all_receipts
+from imager.card.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
+from imager.card.targets import Unsuitable, target_at
+from imager.card.verify import open_target, receipt_for, verify_card
+from imager.card.write import write_card
+from imager.node.image import NodeImage
+from tests.support.cardwriter import SIZE, card_image
+from tests.support.loop import (
+    Loop,
+    call,
+    exchanged,
+    loop_over,
+    missing_abilities,
+    mounted,
+    sized_file,
+    udevd_running,
+)
+
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def udevd() -> Iterator[None]:
+    with udevd_running():
+        yield
+
+
+@pytest.fixture(params=[512, 4096])
+def loop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loop]:
+    """A card full of old bytes, with each sector size."""
+    backing = sized_file(tmp_path / "card.raw", SIZE, b"\xa5" * 4096)
+    with loop_over(backing, sector_bytes=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Iterator[Loop]:
+    """A card full of old bytes, 512-byte sectors."""
+    with loop_over(sized_file(tmp_path / "card.raw", SIZE, b"\xa5" * 4096)) as made:
+        yield made
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> NodeImage:
+    return card_image(tmp_path)
+
+
+def accepted(loop: Loop) -> AcceptedTarget:
+    return accept(target_at(loop.node), SIZE)
+
+
+def codes(path: Path, limits: Limits | None = None) -> set[RefusalCode]:
+    return {reason.code for reason in refusals(target_at(path), SIZE, limits)}
+
+
+def on(loop: Loop, offset: int, length: int) -> bytes:
+    with loop.backing.open("rb") as file:
+        file.seek(offset)
+        return file.read(length)
+
+
+def is_whole(loop: Loop, image: NodeImage) -> bool:
+    with image.open() as reader:
+        return all(
+            on(loop, e.offset, e.length) == reader.read(e.offset, e.length)
+            for e in image.manifest.extents
+        )
+
+
+def is_blank(loop: Loop) -> bool:
+    return not any(on(loop, 0, MiB))
+
+
+def test_a_card_is_made_and_proven(loop: Loop, image: NodeImage, tmp_path: Path) -> None:
+    made = make_card(image, accepted(loop), tmp_path / "receipts", Quiet())
+    assert is_whole(loop, image)
+    assert set(on(loop, 30 * MiB, MiB)) == {0xA5}, "what is not mapped is not touched"
+    receipt = made.receipt
+    assert receipt.result is Result.VERIFIED
+    assert receipt.cache_bypassed
+    assert receipt.fallbacks == ()
+    assert receipt.target.bus == "loop"
+    assert receipt.target.diskseq > 0
+    with open_target(loop.node) as fresh:
+        path, found = receipt_for(fresh.raw, tmp_path / "receipts")
+        assert path == made.receipt_path
+        assert verify_card(fresh, found, Quiet()).matches
+
+
+def test_discovery_shows_the_card_and_what_is_on_it(card: Loop, image: NodeImage) -> None:
+    with claim(accepted(card), SIZE) as held:
+        write_card(image, held, Quiet())
+    disk = next(disk for disk in list_disks() if disk.node == str(card.node))
+    assert (disk.bus, disk.size_bytes, disk.backing_file) == (Bus.LOOP, SIZE, card.backing)
+    assert disk.diskseq
+    assert disk.content is not None
+    assert disk.content.kind == "dos"
+
+
+def test_a_filesystem_is_named_with_its_label(card: Loop) -> None:
+    call("mkfs.ext4", "-q", "-L", "holiday", str(card.node))
+    claim_module.settle(Kernel())
+    disk = target_at(card.node)
+    assert isinstance(disk, Disk)
+    assert disk.holds == ("ext4 'holiday'",)
+
+
+def test_a_mounted_partition_refuses_the_disk(card: Loop, image: NodeImage, tmp_path: Path) -> None:
+    with claim(accepted(card), SIZE) as held:
+        write_card(image, held, Quiet())
+    first, second = card.partition_nodes()
+    for node in (first, second):
+        call("mkfs.ext4", "-q", "-F", str(node))
+        with mounted(node, tmp_path / "mnt"):
+            assert codes(card.node) == {RefusalCode.MOUNTED}
+            with pytest.raises(TargetRefused, match=f"{node} is mounted on {tmp_path}/mnt"):
+                accepted(card)
+        assert codes(card.node) == set()
+
+
+def test_a_partition_is_no_target_and_names_its_disk(card: Loop, image: NodeImage) -> None:
+    with claim(accepted(card), SIZE) as held:
+        write_card(image, held, Quiet())
+    first, _ = card.partition_nodes()
+    target = target_at(first)
+    assert isinstance(target, Unsuitable)
+    assert str(card.node) in target.hint
+
+
+def test_a_mount_after_the_look_is_caught_by_the_claim(
+    card: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
+    call("mkfs.ext4", "-q", str(card.node))
+    target = accepted(card)
+    with (
+        mounted(card.node, tmp_path / "mnt"),
+        pytest.raises(TargetRefused) as caught,
+        claim(target, SIZE),
+    ):
+        pass
+    assert f"{card.node} is mounted on {tmp_path}/mnt" in caught.value.details
+
+
+def test_swap_refuses_the_disk(card: Loop) -> None:
+    call("mkswap", str(card.node))
+    done = subprocess.run(["swapon", str(card.node)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("this kernel has no swap")
+    try:
+        assert codes(card.node) == {RefusalCode.SWAP}
+    finally:
+        call("swapoff", str(card.node))
+
+
+def test_a_read_only_card_is_refused(tmp_path: Path) -> None:
+    with loop_over(sized_file(tmp_path / "card.raw", SIZE), read_only=True) as loop:
+        assert codes(loop.node) == {RefusalCode.READ_ONLY}
+
+
+def test_a_loop_on_top_of_the_card_refuses_it(card: Loop) -> None:
+    with loop_over(card.node) as upper:
+        assert codes(card.node) == {RefusalCode.LOOP_ON_TOP}
+        assert codes(upper.node) == {RefusalCode.LOOP_OVER_DISK}
+
+
+def test_two_loops_over_one_file_refuse_each_other(card: Loop) -> None:
+    with loop_over(card.backing) as other:
+        assert codes(card.node) == {RefusalCode.LOOP_ON_TOP}
+        assert codes(other.node) == {RefusalCode.LOOP_ON_TOP}
+
+
+def test_an_image_file_shown_by_a_loop_is_refused(tmp_path: Path) -> None:
+    with loop_over(sized_file(tmp_path / "pi7.img", SIZE)):
+        assert codes(tmp_path / "pi7.img") == {RefusalCode.LOOP_ON_TOP}
+
+
+def test_a_loop_over_our_own_files_is_refused(card: Loop) -> None:
+    assert codes(card.node, Limits(ours=(card.backing.parent,))) == {RefusalCode.OURS}
+
+
+def test_a_card_one_mib_too_small_is_refused(tmp_path: Path) -> None:
+    with loop_over(sized_file(tmp_path / "card.raw", SIZE - MiB)) as loop:
+        assert codes(loop.node) == {RefusalCode.TOO_SMALL}
+
+
+def test_a_loop_device_without_a_file_has_no_medium() -> None:
+    free = call("losetup", "--find")
+    assert RefusalCode.NO_MEDIUM in codes(Path(free))
+
+
+def test_a_symlink_to_a_disk_is_followed_once(card: Loop, tmp_path: Path) -> None:
+    (tmp_path / "slot3").symlink_to(card.node)
+    target = accept(target_at(tmp_path / "slot3"), SIZE)
+    (tmp_path / "slot3").unlink()
+    (tmp_path / "slot3").symlink_to("/dev/null")
+    with claim(target, SIZE) as held:
+        assert held.raw.name == str(card.node)
+
+
+def test_the_disk_of_this_computer_is_refused() -> None:
+    number = os.stat("/").st_dev
+    folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    if not folder.exists():
+        pytest.skip("the root filesystem is on no disk of its own")
+    real = folder.resolve()
+    name = real.parent.name if (real / "partition").exists() else real.name
+    assert {RefusalCode.SYSTEM, RefusalCode.MOUNTED} <= codes(Path("/dev") / name)
+
+
+def test_a_card_exchanged_after_confirmation_is_refused(tmp_path: Path) -> None:
+    first = sized_file(tmp_path / "a.raw", SIZE)
+    second = sized_file(tmp_path / "b.raw", SIZE, b"\xbb" * 4096)
+    with loop_over(first) as loop:
+        target = accepted(loop)
+        with (
+            exchanged(loop, second),
+            pytest.raises(TargetRefused, match="no longer the disk") as caught,
+            claim(target, SIZE),
+        ):
+            pass
+    assert any("diskseq" in line for line in caught.value.details)
+    assert set(second.read_bytes()) == {0xBB}
+
+
+def test_the_claim_keeps_mounts_and_other_claims_away(
+    card: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
+    call("mkfs.ext4", "-q", str(card.node))
+    (tmp_path / "mnt").mkdir()
+    target = accepted(card)
+    with claim(target, SIZE):
+        done = subprocess.run(
+            ["mount", str(card.node), str(tmp_path / "mnt")], capture_output=True, check=False
+        )
+        assert done.returncode != 0
+        with pytest.raises(TargetRefused, match="in use") as caught, claim(target, SIZE):
+            pass
+        assert any(f"process {os.getpid()} " in line for line in caught.value.details)
+    with mounted(card.node, tmp_path / "mnt"):
+        pass
+
+
+def test_a_card_locked_by_another_program_is_refused(
+    card: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
+    target = accepted(card)
+    fd = os.open(card.node, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(TargetRefused, match="locked by another"), claim(target, SIZE):
+            pass
+    finally:
+        os.close(fd)
+
+
+def test_a_passing_probe_is_waited_for(card: Loop) -> None:
+    """udev holds a shared lock while it probes."""
+    target = accepted(card)
+    probe = subprocess.Popen(["flock", "--shared", str(card.node), "sleep", "0.5"])
+    try:
+        time.sleep(0.1)
+        with claim(target, SIZE) as held:
+            assert held.fallbacks == ()
+    finally:
+        probe.wait()
+
+
+def test_damage_under_the_engine_is_found_and_the_card_blanked(
+    card: Loop, image: NodeImage
+) -> None:
+    with claim(accepted(card), SIZE) as held:
+        written = write_card(image, held, Quiet())
+        with card.backing.open("r+b") as file:
+            file.seek(41 * MiB + 77)
+            file.write(b"!")
+        with pytest.raises(CardFaulty, match=f"first at byte {41 * MiB + 77}"):
+            read_back(written, Quiet())
+    assert is_blank(card)
+
+
+def test_verify_names_a_byte_changed_later(card: Loop, image: NodeImage, tmp_path: Path) -> None:
+    receipt = make_card(image, accepted(card), tmp_path / "receipts", Quiet()).receipt
+    with card.backing.open("r+b") as file:
+        file.seek(9 * MiB)
+        file.write(b"!!")
+    with open_target(card.node) as fresh:
+        found = verify_card(fresh, receipt, Quiet())
+    with pytest.raises(StampMismatch) as caught:
+        found.require_match()
+    assert "boot partition" in caught.value.details[0]
+
+
+def test_direct_io_refused_by_the_device_is_a_recorded_fallback(
+    card: Loop, image: NodeImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open = os.open
+
+    def without_direct(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(22, "Invalid argument")
+        return real_open(path, flags, mode)
+
+    target = accepted(card)
+    monkeypatch.setattr(os, "open", without_direct)
+    made = make_card(image, target, tmp_path / "receipts", Quiet())
+    assert made.receipt.fallbacks == (claim_module.NO_DIRECT,)
+    assert not made.receipt.cache_bypassed
+    assert is_whole(card, image)
+
+
+def test_a_full_disk_under_an_image_file(image: NodeImage, tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    with mounted(Path("tmpfs"), tmp_path / "small", "-t", "tmpfs", "-o", "size=6m"):
+        target = accept(target_at(tmp_path / "small/pi7.img"), SIZE)
+        with pytest.raises(CardIOError) as caught:
+            make_card(image, target, tmp_path / "receipts", Quiet())
+        assert "small/pi7.img: writing at byte" in caught.value.what
+        assert "No space left" in caught.value.what
+        assert list((tmp_path / "small").iterdir()) == []
+    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    assert receipt.result is Result.IO_ERROR
+
+
+def start_writer(folder: Path, target: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.cardwriter", str(folder), str(target)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop_in(process: subprocess.Popen[str], phase: str, delay: float, sign: int) -> str:
+    """Send ``sign`` ``delay`` seconds after ``phase`` began; what the writer then said."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.strip() == phase:
+            break
+    else:
+        pytest.fail(f"the writer never came to {phase}")
+    time.sleep(delay)
+    process.send_signal(sign)
+    said, trouble = process.communicate(timeout=30)
+    assert not trouble or process.returncode == -signal.SIGKILL, trouble
+    return said
+
+
+MOMENTS = [
+    (phase, delay)
+    for phase, delays in (
+        ("blank", (0.0, 0.012)),
+        ("write", (0.0, 0.01, 0.03, 0.06)),
+        ("table", (0.0, 0.005, 0.012, 0.02)),
+        ("read back", (0.0, 0.03)),
+    )
+    for delay in delays
+]
+
+
+@pytest.mark.parametrize(("phase", "delay"), MOMENTS)
+def test_kill_9_leaves_a_card_blank_or_whole(
+    card: Loop, image: NodeImage, tmp_path: Path, phase: str, delay: float
+) -> None:
+    stop_in(start_writer(tmp_path, card.node), phase, delay, signal.SIGKILL)
+    if phase == "blank":
+        return  # the old content may still be there: nothing was promised yet
+    table = on(card, 0, 4096)
+    assert not any(table) or is_whole(card, image)
+    if not any(table):
+        found = subprocess.run(["blkid", "-p", str(card.node)], capture_output=True, check=False)
+        assert found.returncode == 2, found.stdout
+    make_card(image, accepted(card), tmp_path / "receipts", Quiet())
+    assert is_whole(card, image)
+
+
+@pytest.mark.parametrize("phase", ["blank", "write", "table", "read back"])
+def test_ctrl_c_leaves_a_blank_card_and_a_receipt(card: Loop, tmp_path: Path, phase: str) -> None:
+    process = start_writer(tmp_path, card.node)
+    said = stop_in(process, phase, 0.005, signal.SIGINT)
+    assert process.returncode == 130
+    assert "visibly blank" in said
+    assert is_blank(card)
+    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    assert receipt.result is Result.INTERRUPTED
+
+
+@pytest.mark.parametrize("phase", ["write", "table", "read back"])
+def test_kill_9_leaves_no_image_file(tmp_path: Path, image: NodeImage, phase: str) -> None:
+    target = tmp_path / "pi7.img"
+    stop_in(start_writer(tmp_path, target), phase, 0.005, signal.SIGKILL)
+    assert not target.exists()
+    make_card(image, accept(target_at(target), SIZE), tmp_path / "receipts", Quiet())
+    assert target.stat().st_size == SIZE
+    assert not (tmp_path / ".pi7.img.partial").exists()
+
+
+def test_a_card_that_fails_half_way_is_named_and_left_blank(
+    image: NodeImage, tmp_path: Path
+) -> None:
+    """The file under the device has room for 8 MiB only: then every write is an I/O error."""
+    (tmp_path / "small").mkdir()
+    with (
+        mounted(Path("tmpfs"), tmp_path / "small", "-t", "tmpfs", "-o", "size=8m"),
+        loop_over(sized_file(tmp_path / "small/card.raw", SIZE)) as loop,
+    ):
+        with pytest.raises(CardIOError, match="writing at byte") as caught:
+            make_card(image, accepted(loop), tmp_path / "receipts", Quiet())
+        assert "visibly blank" in caught.value.details[-1]
+        assert is_blank(loop)
+    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    assert receipt.result is Result.IO_ERROR
+    assert receipt.failure == caught.value.what
+    assert [phase.name for phase in receipt.phases] == ["blank", "write"]
+
+
+def test_nothing_is_left_attached(tmp_path: Path) -> None:
+    backing = sized_file(tmp_path / "x.raw", MiB)
+    with pytest.raises(RuntimeError), loop_over(backing) as loop:
+        raise RuntimeError
+    assert not Path(f"/sys/block/{loop.name}/loop/backing_file").exists()

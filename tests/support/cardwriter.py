@@ -1,0 +1,73 @@
+"""Writes a card slowly in a process of its own, to be killed at any phase.
+
+``python -m tests.support.cardwriter FOLDER TARGET`` prints the name of each phase as it begins and
+``done`` at the end; every block takes a moment, so that there is time to hit it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imager.base.errors import Interrupted
+from imager.base.progress import Phase, Quiet
+from imager.base.units import MiB
+from imager.card.cards import WriteOptions
+from imager.card.make import make_card
+from imager.card.refusals import accept
+from imager.card.targets import target_at
+from imager.image.extents import Extent, ExtentMap
+from imager.image.layout import Layout
+from imager.node.image import NodeImage
+from tests.support.cards import make_image
+
+SIZE = 64 * MiB
+LAYOUT = Layout(SIZE, Extent(8 * MiB, 16 * MiB), Extent(24 * MiB, 40 * MiB))
+BODY = ExtentMap(
+    [Extent(8 * MiB, 5 * MiB), Extent(24 * MiB + 4096, 4096), Extent(40 * MiB, 9 * MiB)]
+)
+
+
+def card_image(folder: Path) -> NodeImage:
+    """The same image every time, its golden file in ``folder``."""
+    return make_image(folder, SIZE, BODY, layout=LAYOUT)
+
+
+def say(line: str) -> None:
+    """One line at once to whoever started us."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+class SlowPhase:
+    def advance(self, size_bytes: int) -> None:
+        time.sleep(0.01)
+
+
+class Loud(Quiet):
+    """Says which phase begins and holds the work up a little."""
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        say(name)
+        yield SlowPhase()
+
+
+def main() -> None:
+    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
+    (folder / "writer").mkdir(exist_ok=True)
+    accepted = accept(target_at(target), SIZE)
+    image = card_image(folder / "writer")
+    try:
+        make_card(image, accepted, folder / "receipts", Loud(), options=WriteOptions(MiB, 2))
+    except Interrupted as error:
+        say(error.hint)
+        sys.exit(error.exit_code)
+    say("done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Loop devices that the tests made themselves, and udevd when they need it.
+
+Nothing here opens or detaches a device it did not attach: every path is checked against the
+backing file the kernel reports for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+UDEVD = Path("/lib/systemd/systemd-udevd")
+
+
+def missing_abilities() -> str:
+    """Why device tests cannot run here; empty when they can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    if not Path("/dev/loop-control").exists():
+        return "needs loop devices"
+    absent = [name for name in ("losetup", "partx", "blkid") if shutil.which(name) is None]
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A loop device over a file of ours."""
+
+    node: Path
+    backing: Path
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    def require_ours(self) -> None:
+        """Refuse to go on when the node shows anything but our file."""
+        shown = Path(f"/sys/block/{self.name}/loop/backing_file").read_text().strip()
+        assert self.node.name.startswith("loop"), self.node
+        assert shown == str(self.backing), f"{self.node} shows {shown}"
+
+    def partition_nodes(self) -> list[Path]:
+        """Tell the kernel of the partitions, as a kernel with MBR support does by itself."""
+        self.require_ours()
+        call("partx", "-a", str(self.node))
+        found = sorted(Path("/sys/block", self.name).glob(f"{self.name}p*"))
+        assert found
+        return [Path("/dev") / folder.name for folder in found]
+
+
+def call(*words: str) -> str:
+    """Run a tool that must succeed; its output."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@contextmanager
+def loop_over(backing: Path, *, sector_bytes: int = 512, read_only: bool = False) -> Iterator[Loop]:
+    """Attach ``backing`` and detach it again, whatever happens in between."""
+    words = ["losetup", "--find", "--show", "--sector-size", str(sector_bytes)]
+    node = call(*words, *(["--read-only"] if read_only else []), str(backing))
+    loop = Loop(Path(node), backing.resolve())
+    try:
+        loop.require_ours()
+        yield loop
+    finally:
+        detach(loop)
+
+
+def detach(loop: Loop) -> None:
+    """Detach our device if it is still ours, and wait until the kernel let go."""
+    if shown_by(loop) != str(loop.backing):
+        return
+    subprocess.run(["partx", "-d", str(loop.node)], capture_output=True, check=False)
+    subprocess.run(["losetup", "--detach", str(loop.node)], capture_output=True, check=False)
+    deadline = time.monotonic() + 10
+    while shown_by(loop) == str(loop.backing) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert shown_by(loop) != str(loop.backing), f"{loop.node} is still attached"
+
+
+def shown_by(loop: Loop) -> str:
+    """The backing file the kernel reports; empty when there is none."""
+    try:
+        return Path(f"/sys/block/{loop.name}/loop/backing_file").read_text().strip()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
+    """The same device node over another file, as when somebody swaps the card in a reader."""
+    detach(loop)
+    swapped = Loop(loop.node, other.resolve())
+    deadline = time.monotonic() + 10
+    # udevd looks at the emptied device for a moment, and then it is busy.
+    while subprocess.run(
+        ["losetup", str(loop.node), str(other)], capture_output=True, check=False
+    ).returncode:
+        assert time.monotonic() < deadline, f"{loop.node} stays busy"
+        time.sleep(0.05)
+    try:
+        swapped.require_ours()
+        yield swapped
+    finally:
+        detach(swapped)
+
+
+def sized_file(path: Path, size_bytes: int, fill: bytes = b"") -> Path:
+    """A file of ``size_bytes``: a hole, or full of ``fill``."""
+    with path.open("wb") as file:
+        if fill:
+            file.write(fill * (size_bytes // len(fill)))
+        file.truncate(size_bytes)
+    return path
+
+
+@contextmanager
+def udevd_running() -> Iterator[None]:
+    """Run udevd for as long as the block lasts, unless one runs already."""
+    control = Path("/run/udev/control")
+    if control.exists() or not UDEVD.exists():
+        yield
+        return
+    process = subprocess.Popen([str(UDEVD)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not control.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert control.exists(), "udevd did not come up"
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        control.unlink(missing_ok=True)
+
+
+@contextmanager
+def mounted(source: Path, where: Path, *options: str) -> Iterator[None]:
+    """Mount ``source`` on ``where`` and unmount it again."""
+    where.mkdir(exist_ok=True)
+    call("mount", *options, str(source), str(where))
+    try:
+        yield
+    finally:
+        call("umount", str(where))

@@ -1,0 +1,204 @@
+"""Image files: sparse, private, and there under their name only when proven."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import CardFaulty, CardIOError, TargetRefused, WouldNotBoot
+from imager.base.progress import Quiet
+from imager.base.units import KiB, MiB
+from imager.card.cards import ClaimedCard
+from imager.card.claim import claim
+from imager.card.imagefile import SparseFile
+from imager.card.make import make_card, plan_card
+from imager.card.raw import Descriptor, write_fully
+from imager.card.readback import read_back
+from imager.card.receipt import Result
+from imager.card.receipts import all_receipts
+from imager.card.refusals import AcceptedTarget, accept
+from imager.card.targets import target_at
+from imager.card.write import write_card
+from imager.image.extents import Extent, ExtentMap
+from imager.image.manifest import Reader
+from imager.node.image import NodeImage
+from tests.support.cards import make_image
+
+SIZE = 12 * MiB
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> NodeImage:
+    return make_image(tmp_path, SIZE, ExtentMap([Extent(2 * MiB, 3 * MiB)]))
+
+
+def accepted(tmp_path: Path) -> AcceptedTarget:
+    return accept(target_at(tmp_path / "pi7.img"), SIZE)
+
+
+def left_behind(tmp_path: Path) -> set[str]:
+    return {path.name for path in tmp_path.iterdir()} - {"golden.raw", "receipts"}
+
+
+def test_the_file_holds_the_image_and_zeros_elsewhere(image: NodeImage, tmp_path: Path) -> None:
+    made = make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet())
+    data = (tmp_path / "pi7.img").read_bytes()
+    assert len(data) == SIZE
+    with image.open() as reader:
+        assert data == reader.read(0, SIZE)
+    assert made.receipt.target.bus == "file"
+    assert left_behind(tmp_path) == {"pi7.img"}
+
+
+def test_holes_stay_holes(image: NodeImage, tmp_path: Path) -> None:
+    make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet())
+    assert (tmp_path / "pi7.img").stat().st_blocks * 512 <= 4 * MiB
+
+
+def test_the_file_is_private_from_birth(image: NodeImage, tmp_path: Path) -> None:
+    def look(read: Reader, size_bytes: int) -> None:
+        partial = tmp_path / ".pi7.img.partial"
+        assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+
+    make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet(), check=look)
+    assert stat.S_IMODE((tmp_path / "pi7.img").stat().st_mode) == 0o600
+
+
+def test_the_old_file_stays_until_the_new_one_is_proven(image: NodeImage, tmp_path: Path) -> None:
+    (tmp_path / "pi7.img").write_bytes(b"the old one")
+    with claim(accepted(tmp_path), SIZE) as card:
+        verified = read_back(write_card(image, card, Quiet()), Quiet())
+        assert (tmp_path / "pi7.img").read_bytes() == b"the old one"
+        verified.keep()
+    assert (tmp_path / "pi7.img").stat().st_size == SIZE
+
+
+def test_what_is_not_kept_vanishes(image: NodeImage, tmp_path: Path) -> None:
+    with claim(accepted(tmp_path), SIZE) as card:
+        write_card(image, card, Quiet())
+    assert left_behind(tmp_path) == set()
+
+
+def test_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), claim(accepted(tmp_path), SIZE):
+        raise RuntimeError
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_file_damaged_between_writing_and_reading_is_not_kept(
+    image: NodeImage, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(CardFaulty, match="no unfinished") as caught,
+        claim(accepted(tmp_path), SIZE) as card,
+    ):
+        written = write_card(image, card, Quiet())
+        with (tmp_path / ".pi7.img.partial").open("r+b") as file:
+            file.seek(2 * MiB + 5)
+            file.write(b"!!")
+        try:
+            read_back(written, Quiet())
+        except CardFaulty as error:
+            raise CardFaulty(error.details[-1], hint=error.what) from error
+    assert f"byte {2 * MiB + 5}" in caught.value.hint
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_check_that_fails_leaves_no_file_but_a_receipt(image: NodeImage, tmp_path: Path) -> None:
+    def refuse(read: Reader, size_bytes: int) -> None:
+        assert (size_bytes, read(510, 2)) == (SIZE, b"\x55\xaa")
+        raise WouldNotBoot("no kernel", hint="add one")
+
+    with pytest.raises(WouldNotBoot):
+        make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet(), check=refuse)
+    assert left_behind(tmp_path) == set()
+    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    assert (receipt.result, receipt.failure) == (Result.WOULD_NOT_BOOT, "no kernel")
+
+
+def test_what_a_killed_run_left_is_written_over(image: NodeImage, tmp_path: Path) -> None:
+    (tmp_path / ".pi7.img.partial").write_bytes(b"\xff" * (SIZE + 4096))
+    make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet())
+    with image.open() as reader:
+        assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, SIZE)
+
+
+def test_two_runs_cannot_write_one_file(tmp_path: Path) -> None:
+    with (
+        claim(accepted(tmp_path), SIZE),
+        pytest.raises(TargetRefused, match="another run"),
+        claim(accepted(tmp_path), SIZE),
+    ):
+        pass
+
+
+def test_a_symlink_planted_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "diary.txt").write_text("dear diary")
+    (tmp_path / ".pi7.img.partial").symlink_to("diary.txt")
+    with pytest.raises(CardIOError), claim(accepted(tmp_path), SIZE):
+        pass
+    assert (tmp_path / "diary.txt").read_text() == "dear diary"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(image: NodeImage, tmp_path: Path) -> None:
+    """/dev/full refuses every byte as a full disk does; the real one is in the device tests."""
+    with open("/dev/full", "wb") as full:
+        raw = Descriptor(full.fileno(), str(tmp_path / "pi7.img"), SIZE, 4096)
+        with claim(accepted(tmp_path), SIZE) as card, pytest.raises(CardIOError) as caught:
+            write_card(image, replace(card, raw=SparseFile(raw)), Quiet())
+    assert "pi7.img: writing at byte" in caught.value.what
+    assert "No space left" in caught.value.what
+    assert "free some" in caught.value.hint
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_size_that_is_no_whole_block(tmp_path: Path) -> None:
+    odd = SIZE - 1000
+    image = make_image(tmp_path, odd, ExtentMap([Extent(3 * MiB, 4096), Extent(odd - 700, 700)]))
+    target = accept(target_at(tmp_path / "pi7.img"), odd)
+    made = make_card(image, target, tmp_path / "receipts", Quiet())
+    assert not made.receipt.cache_bypassed
+    with image.open() as reader:
+        assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, odd)
+
+
+def test_the_plan_touches_nothing(image: NodeImage, tmp_path: Path) -> None:
+    target = accepted(tmp_path).target
+    plan = plan_card(image, target)
+    assert (plan.node, plan.size_bytes, plan.ranges) == ("pi7", SIZE, 2)
+    assert plan.write_bytes == 3 * MiB + 4096
+    assert "a new image file" in plan.title
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_claimed_file_says_that_it_is_one(tmp_path: Path) -> None:
+    with claim(accepted(tmp_path), SIZE) as card:
+        assert isinstance(card, ClaimedCard)
+        assert card.is_file
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 200 * KiB)), max_size=8))
+def test_skipping_zeros_changes_no_byte(pieces: list[tuple[bool, int]]) -> None:
+    data = b"".join((b"x" if full else b"\0") * length for full, length in pieces)
+    memory = bytearray(len(data))
+
+    class Memory:
+        name, size_bytes, block_bytes = "memory", len(data), 1
+
+        def pread(self, offset: int, buffer: memoryview) -> int:
+            raise NotImplementedError
+
+        def pwrite(self, offset: int, piece: memoryview) -> int:
+            memory[offset : offset + len(piece)] = piece
+            return len(piece)
+
+        def flush(self) -> None:
+            raise NotImplementedError
+
+    write_fully(SparseFile(Memory()), 0, memoryview(data))
+    assert memory == data

@@ -1,0 +1,203 @@
+"""Receipts: what is saved is what is loaded, and nothing malformed is believed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import ConfigurationError
+from imager.base.progress import Quiet
+from imager.base.units import MiB
+from imager.card.cards import WriteOptions
+from imager.card.meter import Log, Meter, PhaseFigures, metered
+from imager.card.receipt import (
+    ImageFacts,
+    Receipt,
+    ReceiptError,
+    Result,
+    TargetFacts,
+    decode_receipt,
+)
+from imager.card.receipts import (
+    all_receipts,
+    by_disk_id,
+    by_node,
+    by_target,
+    find_receipt,
+    load_receipt,
+    save_receipt,
+)
+from imager.image.extents import Extent, ExtentMap
+from imager.image.layout import Layout
+from imager.image.manifest import Manifest
+
+RECEIPT = Receipt(
+    node="pi7",
+    result=Result.VERIFIED,
+    failure="",
+    finished_at="2026-11-23T06:05:04.123Z",
+    tool_version="0.1.0",
+    target=TargetFacts("/dev/sdb", 32 << 30, "usb", slot="/dev/disk/by-path/pci-2", diskseq=9),
+    image=ImageFacts(
+        "ab" * 32,
+        "cd" * 32,
+        "alarm",
+        "ef" * 32,
+        0x00ABCDEF,
+        Layout(16 * MiB, Extent(2 * MiB, MiB), Extent(4 * MiB, 12 * MiB)),
+    ),
+    options=WriteOptions(4 * MiB, 2),
+    cache_bypassed=True,
+    fallbacks=("no lock",),
+    phases=(PhaseFigures("write", 40 * MiB, 2.5, (20 * MiB, 15 * MiB, 5 * MiB)),),
+    boot_files={"overlays/ü.dtbo": "12" * 32},
+    manifest=Manifest(
+        16 * MiB, ExtentMap([Extent(0, 4096), Extent(3 * MiB, 512)]), (b"1" * 32, b"2" * 32)
+    ),
+)
+
+
+def test_a_receipt_survives_its_file(tmp_path: Path) -> None:
+    path = save_receipt(RECEIPT, tmp_path / "receipts")
+    assert load_receipt(path) == RECEIPT
+    assert path.name == "20261123T060504.123Z-pi7.json"
+
+
+def test_it_is_private(tmp_path: Path) -> None:
+    path = save_receipt(RECEIPT, tmp_path / "receipts")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_two_in_one_moment_are_both_kept(tmp_path: Path) -> None:
+    assert save_receipt(RECEIPT, tmp_path) != save_receipt(RECEIPT, tmp_path)
+    assert len(list(all_receipts(tmp_path))) == 2
+
+
+def test_the_newest_proven_one_is_found(tmp_path: Path) -> None:
+    save_receipt(replace(RECEIPT, finished_at="2026-01-01T00:00:00.000Z", node="z"), tmp_path)
+    newest = save_receipt(replace(RECEIPT, node="a"), tmp_path)
+    save_receipt(
+        replace(RECEIPT, finished_at="2027-01-01T00:00:00.000Z", result=Result.FAULTY), tmp_path
+    )
+    (tmp_path / "9999-broken.json").write_text("{")
+    for matches in (by_disk_id(0xABCDEF), by_target("/dev/sdb"), by_node("a")):
+        found = find_receipt(tmp_path, matches)
+        assert found is not None
+        assert found[0] == newest
+    assert find_receipt(tmp_path, by_disk_id(1)) is None
+    assert find_receipt(tmp_path / "none", by_node("a")) is None
+
+
+def test_the_disk_id_is_written_as_the_partuuid_has_it() -> None:
+    assert json.loads(RECEIPT.encode())["image"]["disk_id"] == "00abcdef"
+
+
+def test_rates_are_in_the_file_for_people() -> None:
+    assert json.loads(RECEIPT.encode())["phases"][0]["mb_per_second"] == 16.78
+
+
+def test_an_absent_or_malformed_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load_receipt(tmp_path / "x.json")
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(ConfigurationError, match="not an object"):
+        load_receipt(tmp_path / "x.json")
+
+
+def every_key(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return []
+    return [
+        found for key in value for found in [(*path, key), *every_key(value[key], (*path, key))]
+    ]
+
+
+UNREAD = {("phases",), ("boot_files", "overlays/ü.dtbo")}
+KEYS = [key for key in every_key(json.loads(RECEIPT.encode())) if key not in UNREAD]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=".".join)
+@pytest.mark.parametrize("wrong", [None, [None], {"x": {}}, -1, "zzz"])
+def test_a_wrong_value_is_refused_by_name_or_is_text(key: tuple[str, ...], wrong: object) -> None:
+    value = json.loads(RECEIPT.encode())
+    inner = value
+    for part in key[:-1]:
+        inner = inner[part]
+    before = inner[key[-1]]
+    inner[key[-1]] = wrong
+    if (
+        isinstance(before, str)
+        and wrong == "zzz"
+        and key[-1] not in ("format", "result", "disk_id")
+    ):
+        decode_receipt(json.dumps(value).encode())
+        return
+    with pytest.raises(ReceiptError):
+        decode_receipt(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("key", KEYS, ids=".".join)
+def test_a_missing_key_is_refused(key: tuple[str, ...]) -> None:
+    value = json.loads(RECEIPT.encode())
+    inner = value
+    for part in key[:-1]:
+        inner = inner[part]
+    del inner[key[-1]]
+    with pytest.raises(ReceiptError):
+        decode_receipt(json.dumps(value).encode())
+
+
+def test_a_later_version_is_refused() -> None:
+    with pytest.raises(ReceiptError, match="version 2"):
+        decode_receipt(RECEIPT.encode().replace(b'"version": 1', b'"version": 2'))
+
+
+@given(st.binary())
+def test_any_bytes_are_a_receipt_or_refused(data: bytes) -> None:
+    with pytest.raises(ReceiptError):
+        decode_receipt(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(KEYS), JSON)
+def test_any_value_anywhere_is_taken_or_refused(key: tuple[str, ...], replacement: object) -> None:
+    value = json.loads(RECEIPT.encode())
+    inner = value
+    for part in key[:-1]:
+        inner = inner[part]
+    inner[key[-1]] = replacement
+    with suppress(ReceiptError):
+        decode_receipt(json.dumps(value).encode())
+
+
+def test_samples_are_bytes_per_second_of_the_phase() -> None:
+    now = 100.0
+    with Quiet().phase("x") as phase:
+        meter = Meter("write", phase, lambda: now)
+        meter.advance(5)
+        now = 102.5
+        meter.advance(7)
+        meter.advance(1)
+    assert meter.figures() == PhaseFigures("write", 13, 2.5, (5, 0, 8))
+
+
+def test_a_phase_that_failed_is_in_the_log() -> None:
+    log = Log()
+    with pytest.raises(RuntimeError), metered(Quiet(), "write", 10, log) as meter:
+        meter.advance(4)
+        raise RuntimeError
+    assert [(phase.name, phase.size_bytes) for phase in log.phases] == [("write", 4)]

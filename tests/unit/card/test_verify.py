@@ -1,0 +1,128 @@
+"""Verify: a card against its receipt, on good, damaged, strange and unreadable cards."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import CardIOError, ConfigurationError, StampMismatch, TargetRefused
+from imager.base.progress import Quiet
+from imager.base.units import MiB
+from imager.card.cards import FreshRead
+from imager.card.make import make_card
+from imager.card.receipt import Receipt
+from imager.card.receipts import save_receipt
+from imager.card.refusals import accept
+from imager.card.targets import target_at
+from imager.card.verify import Verification, open_target, receipt_for, verify_card
+from imager.image.extents import Extent, ExtentMap
+from tests.support.cards import DISK_ID, FaultyCard, make_image
+
+SIZE = 12 * MiB
+BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB + 4096, 8192)])
+
+
+@pytest.fixture
+def receipt(tmp_path: Path) -> Receipt:
+    image = make_image(tmp_path, SIZE, BODY)
+    target = accept(target_at(tmp_path / "pi7.img"), SIZE)
+    return make_card(image, target, tmp_path / "receipts", Quiet()).receipt
+
+
+def verified(path: Path, receipt: Receipt) -> Verification:
+    with open_target(path) as fresh:
+        return verify_card(fresh, receipt, Quiet())
+
+
+def damage(path: Path, offset: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        (byte,) = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_an_untouched_image_matches(tmp_path: Path, receipt: Receipt) -> None:
+    found = verified(tmp_path / "pi7.img", receipt)
+    assert found.matches
+    found.require_match()
+    assert found.checked_bytes == BODY.total_bytes + 4096
+
+
+def test_the_receipt_is_found_by_the_cards_disk_id(tmp_path: Path, receipt: Receipt) -> None:
+    with open_target(tmp_path / "pi7.img") as fresh:
+        assert receipt_for(fresh.raw, tmp_path / "receipts")[1] == receipt
+
+
+@pytest.mark.parametrize(
+    ("byte", "place"),
+    [(440, "partition table"), (2 * MiB, "boot partition"), (9 * MiB + 5000, "root partition")],
+)
+def test_one_changed_byte_is_a_mismatch_with_its_place(
+    tmp_path: Path, receipt: Receipt, byte: int, place: str
+) -> None:
+    damage(tmp_path / "pi7.img", byte)
+    found = verified(tmp_path / "pi7.img", receipt)
+    (mismatch,) = found.mismatches
+    assert mismatch.extent.offset <= byte < mismatch.extent.end
+    with pytest.raises(StampMismatch, match="not what was written for pi7") as caught:
+        found.require_match()
+    assert place in caught.value.details[0]
+
+
+def test_what_was_never_written_may_hold_anything(tmp_path: Path, receipt: Receipt) -> None:
+    damage(tmp_path / "pi7.img", 6 * MiB)
+    assert verified(tmp_path / "pi7.img", receipt).matches
+
+
+def test_a_card_cut_short_is_a_mismatch_at_its_end(tmp_path: Path, receipt: Receipt) -> None:
+    with (tmp_path / "pi7.img").open("r+b") as file:
+        file.truncate(9 * MiB)
+    found = verified(tmp_path / "pi7.img", receipt)
+    assert [mismatch.extent for mismatch in found.mismatches] == [Extent(9 * MiB + 4096, 8192)]
+    with pytest.raises(StampMismatch) as caught:
+        found.require_match()
+    assert f"this card has {9 * MiB} bytes" in caught.value.details[-1]
+
+
+def test_a_larger_card_is_judged_by_what_was_written(tmp_path: Path, receipt: Receipt) -> None:
+    with (tmp_path / "pi7.img").open("ab") as file:
+        file.write(b"more" * 1024)
+    assert verified(tmp_path / "pi7.img", receipt).matches
+
+
+def test_an_unreadable_card_is_an_io_error(receipt: Receipt) -> None:
+    card = FaultyCard(SIZE, read_errors={3 * MiB: errno.EIO})
+    with pytest.raises(CardIOError, match="reading at byte"):
+        verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
+
+
+def test_a_blank_card_and_an_empty_file_hold_no_image_of_ours(tmp_path: Path) -> None:
+    for content in (bytes(SIZE), b"", b"short"):
+        (tmp_path / "x.img").write_bytes(content)
+        with open_target(tmp_path / "x.img") as fresh, pytest.raises(StampMismatch):
+            receipt_for(fresh.raw, tmp_path)
+
+
+def test_a_card_nobody_has_a_receipt_for(tmp_path: Path, receipt: Receipt) -> None:
+    with (
+        open_target(tmp_path / "pi7.img") as fresh,
+        pytest.raises(ConfigurationError, match=f"{DISK_ID:08x}"),
+    ):
+        receipt_for(fresh.raw, tmp_path / "elsewhere")
+
+
+def test_the_newest_receipt_counts(tmp_path: Path, receipt: Receipt) -> None:
+    newer = replace(receipt, finished_at="2999-01-01T00:00:00.000Z")
+    save_receipt(newer, tmp_path / "receipts")
+    with open_target(tmp_path / "pi7.img") as fresh:
+        assert receipt_for(fresh.raw, tmp_path / "receipts")[1] == newer
+
+
+@pytest.mark.parametrize("name", ["none.img", ".", "/dev/null"])
+def test_what_cannot_be_verified_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TargetRefused), open_target(tmp_path / name):
+        pass
