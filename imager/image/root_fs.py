@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from imager.base.errors import ToolFailed
@@ -26,6 +27,8 @@ from imager.image.tree import Tree
 
 LABEL = "picloud-root"
 _LOST_AND_FOUND = "lost+found"
+_COMMANDS_PER_RUN = 3000
+"""debugfs repeats every command on its output; this keeps one run's words to a few MB."""
 
 # Every feature by name: the host's mke2fs.conf and the defaults of its e2fsprogs do not matter.
 # No orphan_file: kernels before 5.15 refuse to mount it, and resize2fs mishandled it (release
@@ -74,11 +77,12 @@ def make_root(image: Path, where: Extent, staged: Staged, identity: Identity) ->
         def read(offset: int, length: int) -> bytes:
             return os.pread(file.fileno(), length, offset)
 
-        devices = list(_device_commands(read, where.offset, staged.root))
-        if devices:
-            _debugfs(device, devices, folder, environment)
-        commands = list(_inode_commands(read, where.offset, staged, folder))
-    _debugfs(device, commands, folder, environment)
+        for commands in (
+            _device_commands(read, where.offset, staged.root),
+            _inode_commands(read, where.offset, staged, folder),
+        ):
+            while batch := list(islice(commands, _COMMANDS_PER_RUN)):
+                _debugfs(device, batch, folder, environment)
 
 
 def check_root(image: Path, where: Extent, made_at: int) -> None:

@@ -107,13 +107,14 @@ def build_release(
 
 def release_of(tarball: Path, *, models: tuple[str, ...] = ("pi2",)) -> VerifiedRelease:
     """The VerifiedRelease a fetch of ``tarball`` would have ended in."""
-    packed = tarball.read_bytes()
+    with tarball.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return VerifiedRelease(
         name="stand-in-rpi-armv7",
         models=models,
-        sha256=hashlib.sha256(packed).hexdigest(),
+        sha256=sha256,
         tarball=tarball,
-        size_bytes=len(packed),
+        size_bytes=tarball.stat().st_size,
         fingerprint="0" * 40,
         source_url="http://127.0.0.1/stand-in-rpi-armv7-latest.tar.gz",
         fetched_at="2026-01-02T03:04:05Z",

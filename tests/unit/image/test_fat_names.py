@@ -1,0 +1,41 @@
+"""What may be on the boot partition, and what is refused before a tool would mangle it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.image.fat_names import name_fault, same_on_fat
+
+
+@pytest.mark.parametrize(
+    "name", ["config.txt", "A long name", "ünïcödé", "日本", ".hidden", "n" * 255, "CONSOLE", "a;b"]
+)
+def test_ordinary_names_are_fine(name: str) -> None:
+    assert name_fault(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        *((f"a{bad}b", "has") for bad in '"*:<>?\\|\x01\x7f'),
+        ("ends.", "ends in a dot"),
+        ("ends ", "ends in a dot or a space"),
+        (" starts", "begins with a space"),
+        ("n" * 256, "256 characters"),
+        ("\udce9", "not UTF-8"),
+        ("🥧", "16-bit"),
+        ("con", "DOS device"),
+        ("LPT1.txt", "DOS device"),
+    ],
+)
+def test_what_fat_cannot_hold_is_named(name: str, says: str) -> None:
+    fault = name_fault(name)
+    assert fault is not None
+    assert says in fault
+
+
+@given(st.text())
+def test_case_alone_makes_no_difference(name: str) -> None:
+    assert same_on_fat(name.lower()) == same_on_fat(name.lower().upper())

@@ -1,0 +1,91 @@
+"""The first sector says what the layout says, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.units import SECTOR_BYTES, GiB, MiB
+from imager.image import mbr
+from imager.image.extents import Extent
+from imager.image.layout import Layout, plan_layout
+
+LAYOUTS = st.builds(
+    lambda boot, root, more: plan_layout(boot, root).grown_to(
+        plan_layout(boot, root).size_bytes + more
+    ),
+    st.integers(0, 2 * GiB),
+    st.integers(MiB, 64 * GiB),
+    st.integers(0, 512 * GiB),
+)
+
+
+@given(LAYOUTS, st.integers(0, 2**32 - 1))
+def test_what_is_encoded_is_parsed(layout: Layout, disk_id: int) -> None:
+    found = mbr.parse(mbr.encode(layout, disk_id))
+    assert found.disk_id == disk_id
+    assert [part.extent for part in found.partitions] == [layout.boot, layout.root]
+    assert [part.type_id for part in found.partitions] == [0x0C, 0x83]
+    assert [part.index for part in found.partitions] == [1, 2]
+    assert not any(part.bootable for part in found.partitions)
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_are_parsed_or_refused(sector: bytes) -> None:
+    try:
+        found = mbr.parse(sector)
+    except mbr.MbrError:
+        return
+    assert len(found.partitions) <= 4
+
+
+@given(st.binary(min_size=446, max_size=446), st.binary(min_size=64, max_size=64))
+def test_any_signed_sector_is_parsed_or_refused(code: bytes, table: bytes) -> None:
+    try:
+        found = mbr.parse(code + table + b"\x55\xaa")
+    except mbr.MbrError:
+        return
+    assert all(part.sector_count and part.type_id for part in found.partitions)
+
+
+def test_partuuid_is_what_the_kernel_derives() -> None:
+    found = mbr.parse(mbr.encode(plan_layout(0, GiB), 0x0A2B3C4D))
+    assert found.partuuid(2) == "0a2b3c4d-02"
+    assert found.partition(1) == found.partitions[0]
+    assert found.partition(3) is None
+
+
+def test_bytes_of_a_4_gib_card_are_these() -> None:
+    """Taken from ``sfdisk`` (util-linux 2.38) given the same table."""
+    layout = plan_layout(0, GiB).grown_to(4 * GiB)
+    assert mbr.encode(layout, 0x1A2B3C4D)[440:].hex() == (
+        "4d3c2b1a0000"
+        "0005"
+        "0501"
+        "0ca7062100400000"
+        "00000800"
+        "00a7072183"
+        "2aa00a"
+        "00400800"
+        "00c07700" + "00" * 32 + "55aa"
+    )
+
+
+def test_a_card_past_2_tib_is_refused() -> None:
+    layout = Layout(3 << 40, Extent(8 * MiB, 8 * MiB), Extent(16 * MiB, 3 << 40))
+    with pytest.raises(mbr.MbrError, match="2 TiB"):
+        mbr.encode(layout, 1)
+
+
+@pytest.mark.parametrize(
+    ("sector", "says"),
+    [
+        (bytes(SECTOR_BYTES), "55 AA"),
+        (b"\x55\xaa", "2 bytes long"),
+        (b"\x7f" * 510 + b"\x55\xaa", "entry 1 begins with 0x7f"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_the_reason(sector: bytes, says: str) -> None:
+    with pytest.raises(mbr.MbrError, match=says):
+        mbr.parse(sector)

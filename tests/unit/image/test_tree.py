@@ -1,0 +1,94 @@
+"""What may come after what in an archive, decided without a disk."""
+
+from __future__ import annotations
+
+import pytest
+
+from imager.base.errors import MalformedRelease
+from imager.image.members import Entry, Kind
+from imager.image.tree import Place, Tree, place_of
+
+
+def entry(kind: Kind, size_bytes: int = 0) -> Entry:
+    return Entry(kind, 0o755, 0, 0, 0, size_bytes=size_bytes)
+
+
+FILE, FOLDER, LINK = entry(Kind.FILE, 5), entry(Kind.FOLDER), entry(Kind.SYMLINK)
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("boot", Place(False, "boot")),
+        ("boot/kernel7.img", Place(True, "kernel7.img")),
+        ("boots/x", Place(False, "boots/x")),
+        ("usr/boot/x", Place(False, "usr/boot/x")),
+    ],
+)
+def test_only_what_is_below_boot_goes_to_the_boot_partition(path: str, place: Place) -> None:
+    assert place_of(path) == place
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        (FILE, FOLDER, "comes after a file"),
+        (FOLDER, FILE, "comes after a directory"),
+        (FOLDER, LINK, "comes after a directory"),
+        (LINK, FOLDER, "comes after a symbolic link"),
+    ],
+)
+def test_nothing_replaces_a_directory_nor_the_reverse(
+    first: Entry, second: Entry, says: str
+) -> None:
+    tree = Tree(is_boot=False, entries={"": FOLDER})
+    tree.put("x", first)
+    with pytest.raises(MalformedRelease, match=says):
+        tree.put("x", second)
+
+
+def test_a_later_file_replaces_an_earlier_one() -> None:
+    tree = Tree(is_boot=False, entries={"": FOLDER})
+    assert tree.put("x", LINK) is None
+    assert tree.put("x", FILE) is LINK
+    assert tree.entries["x"] is FILE
+
+
+@pytest.mark.parametrize("above", [FILE, LINK, entry(Kind.FIFO)])
+def test_nothing_leads_through_what_is_no_directory(above: Entry) -> None:
+    tree = Tree(is_boot=False, entries={"": FOLDER, "a": above})
+    with pytest.raises(MalformedRelease, match="leads through 'a'"):
+        tree.missing_parents("a/b/c")
+
+
+def test_missing_parents_are_named_outermost_first() -> None:
+    tree = Tree(is_boot=False, entries={"": FOLDER, "a": FOLDER})
+    assert tree.missing_parents("a/b/c/d") == ["a/b", "a/b/c"]
+
+
+@pytest.mark.parametrize("path", ["", "boot"])
+def test_the_root_and_the_mount_point_must_be_directories(path: str) -> None:
+    with pytest.raises(MalformedRelease, match="must be a directory"):
+        Tree(is_boot=False).put(path, LINK)
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "says"),
+    [
+        ("a:b", FILE, r"'boot/a:b' cannot be on the FAT"),
+        ("link", LINK, "FAT has none"),
+        ("tty", entry(Kind.CHARACTER), "FAT has none"),
+        ("huge", entry(Kind.FILE, 4 << 30), "larger than"),
+        ("Config.txt", FILE, "'boot/config.txt' are one name"),
+    ],
+)
+def test_what_fat_cannot_hold_is_refused_by_name(path: str, what: Entry, says: str) -> None:
+    tree = Tree(is_boot=True, entries={"": FOLDER})
+    tree.put("config.txt", FILE)
+    with pytest.raises(MalformedRelease, match=says):
+        tree.put(path, what)
+
+
+def test_a_linked_file_is_counted_once() -> None:
+    tree = Tree(is_boot=False, entries={"": FOLDER, "a": FILE, "b": FILE, "c": entry(Kind.FILE, 1)})
+    assert tree.size_bytes() == 3 * 4096
