@@ -59,6 +59,10 @@ class Table:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
+    def names(self) -> tuple[str, ...]:
+        """Every key in this table."""
+        return tuple(self._values)
+
     def key(self, name: str) -> str:
         """The dotted path of ``name`` in this table."""
         return f"{self._path}.{name}" if self._path else name

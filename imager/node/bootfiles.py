@@ -1,0 +1,71 @@
+"""The boot partition's own files: the kernel's command line, and what card this is.
+
+In: the boot files of the overlays, the release's boot partition, and the node. Out: every file to
+put there, with the list of digests that lets any laptop tell a damaged boot file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from imager.image.fat import FatVolume
+from imager.image.golden import GoldenImage
+from imager.image.sums import SUMS_PATH, encode_sums
+from imager.node.cardtree import CardFile
+from imager.node.cardvalues import CardValues
+from imager.node.cmdline import with_root
+from imager.node.rack import Node, Rack
+
+NODE_PATH = "picloud/node.json"
+"""For people and for ``inspect``: which node this card is for, and of what it was made."""
+_CMDLINE = "cmdline.txt"
+_NO_CMDLINE = b"rw console=tty1\n"
+
+
+def boot_files(
+    golden: GoldenImage,
+    boot: FatVolume,
+    given: Iterable[CardFile],
+    node_file: CardFile,
+    card: CardValues,
+) -> tuple[CardFile, ...]:
+    """``given`` by the overlays, ``node_file``, cmdline.txt with this card's root=, and
+    SHA256SUMS over all files the boot partition then has."""
+    files = {file.path: file for file in (_spelt(file, boot) for file in given)}
+    found = boot.read_file(_CMDLINE) if boot.find(_CMDLINE) else _NO_CMDLINE
+    cmdline = files.get(_CMDLINE) or CardFile(_CMDLINE, found)
+    files[_CMDLINE] = replace(cmdline, content=with_root(cmdline.content, card.root_partuuid))
+    files[node_file.path] = node_file
+    sums = {**golden.boot_files, **digests(files.values())}
+    sums.pop(SUMS_PATH, None)
+    files[SUMS_PATH] = CardFile(SUMS_PATH, encode_sums(sums))
+    return tuple(files[path] for path in sorted(files))
+
+
+def node_file(golden: GoldenImage, rack: Rack, node: Node, card: CardValues) -> CardFile:
+    """picloud/node.json; nothing in it is secret."""
+    facts = {
+        "format": 1,
+        "rack": rack.name,
+        "node": node.name,
+        "model": node.model,
+        "master": rack.master.name,
+        "release": golden.release_name,
+        "release_sha256": golden.release_sha256,
+        "imaged_at": card.imaged_at,
+    }
+    return CardFile(NODE_PATH, json.dumps(facts, indent=2).encode() + b"\n")
+
+
+def digests(files: Iterable[CardFile]) -> Mapping[str, str]:
+    """Path -> SHA-256 in hex."""
+    return {file.path: hashlib.sha256(file.content).hexdigest() for file in files}
+
+
+def _spelt(file: CardFile, boot: FatVolume) -> CardFile:
+    """``file`` under the name the release has it by: FAT takes CONFIG.TXT for config.txt."""
+    found = boot.find(file.path)
+    return replace(file, path=found.path) if found else file

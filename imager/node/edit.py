@@ -1,0 +1,111 @@
+"""Edits a working copy of a golden image and says what changed.
+
+In: the golden image's filesystems, the card's layout, and the content of one card. Out: the delta
+and the block map of the card. The standard tools do the editing, in memory and without mounting;
+afterwards e2fsck has the last word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imager.base.errors import ToolFailed
+from imager.base.run import run
+from imager.image import mbr
+from imager.image.block_map import block_map
+from imager.image.ext4 import Ext4
+from imager.image.extents import ExtentMap
+from imager.image.fat import FatVolume
+from imager.image.layout import Layout
+from imager.image.manifest import Reader
+from imager.node.cardtree import CardFile, CardTree
+from imager.node.ext4_edit import apply_edits, plan_edits, tool_times
+from imager.node.fat_edit import put_files, set_volume_id
+from imager.node.identity import CardNumbers
+from imager.node.image import Delta
+from imager.node.nodefiles import accounts_of, old_host_keys
+from imager.node.workcopy import Part, part_of
+
+TOOLS = ("debugfs", "resize2fs", "tune2fs", "e2fsck", "mcopy", "mmd")
+
+
+@dataclass(frozen=True, slots=True)
+class Filesystems:
+    """Both filesystems of an image, addressed by bytes of the card."""
+
+    boot: FatVolume
+    root: Ext4
+
+    @classmethod
+    def open(cls, read: Reader, layout: Layout) -> Filesystems:
+        """The filesystems of the image that ``read`` reads."""
+        boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length)
+        return cls(boot, Ext4.open(read, layout.root.offset))
+
+
+@dataclass(frozen=True, slots=True)
+class CardContent:
+    """What makes one card different from the golden image; ``time`` is that of all its files."""
+
+    files: CardTree
+    numbers: CardNumbers
+    time: int
+
+
+def edit(
+    layout: Layout, old: Filesystems, content: CardContent, golden: Reader
+) -> tuple[Delta, ExtentMap]:
+    """The changed bytes and the block map of a card of ``layout`` with ``content``."""
+    files, numbers = content.files, content.numbers
+    with (
+        part_of(layout.boot, old.boot.metadata, golden) as boot,
+        part_of(layout.root, old.root.metadata, golden) as root,
+    ):
+        put_files(boot.work, old.boot, files.boot, content.time)
+        set_volume_id(boot.work, numbers.volume_id)
+        _edit_root(root, content, old.root)
+        new = Filesystems(
+            FatVolume.parse(boot.read, layout.boot.offset, layout.boot.length),
+            Ext4.open(root.read, layout.root.offset),
+        )
+        delta = Delta(
+            (
+                (0, mbr.encode(layout, numbers.disk_id)),
+                *boot.changes(_written_on_boot(files, new.boot), golden),
+                *root.changes(_written_on_root(files, old.root, new.root), golden),
+            )
+        )
+        return delta, block_map(layout, new.boot, new.root)
+
+
+def _edit_root(root: Part, content: CardContent, old: Ext4) -> None:
+    files, time = content.files, content.time
+    # The kernel of this computer decides otherwise whether new inode tables are zeroed here,
+    # which on a large card is hundreds of MB that first mount does as well.
+    env = tool_times(time) | {"RESIZE2FS_FORCE_LAZY_ITABLE_INIT": "1"}
+    blocks = root.where.length // old.block_size
+    run(["resize2fs", "-f", root.work.path, str(blocks)], env=env)
+    writes = plan_edits(old, files, old_host_keys(old), accounts_of(old, files), time)
+    apply_edits(writes, root.work, time)
+    run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env)
+    # Names, links, sizes, bitmaps and checksums are all metadata, so the copy can be checked.
+    run(["e2fsck", "-fn", root.work.path], env=env)
+
+
+def _written_on_boot(files: CardTree, boot: FatVolume) -> ExtentMap:
+    content = (extent for file in files.boot for extent in boot.entries[file.path].extents)
+    return boot.metadata | ExtentMap(content)
+
+
+def _written_on_root(files: CardTree, old: Ext4, root: Ext4) -> ExtentMap:
+    """All metadata, and the contents of the files written. Raises ToolFailed when a tool moved
+    the content of another file, which the working copy does not have."""
+    found = (root.lookup(e.path, follow=False) for e in files.root if isinstance(e, CardFile))
+    content = ExtentMap(extent for inode in found if inode for extent in inode.extents)
+    moved = root.used - root.metadata - content - old.used
+    if moved:
+        raise ToolFailed(
+            f"growing the root filesystem moved file contents to byte {next(iter(moved)).offset}",
+            hint="please report this with the size of the card and the release",
+        )
+    return root.metadata | content

@@ -1,0 +1,69 @@
+"""Writes a node's files into a FAT filesystem without mounting it, through mtools.
+
+In: a working copy of the boot partition and the files to put on it. Out: the same file, changed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from imager.base.errors import ConfigurationError
+from imager.base.run import run
+from imager.base.units import SECTOR_BYTES, format_size
+from imager.image.fat import FatVolume
+from imager.node.cardtree import CardFile
+from imager.node.ext4_edit import tool_times
+from imager.node.scratch import Scratch, scratch
+
+_VOLUME_ID_OFFSET = 67
+_BACKUP_SECTOR_OFFSET = 50
+"""FAT32 boot sector, BS_VolID and BPB_BkBootSec (Microsoft's FAT32 File System Specification)."""
+
+
+def put_files(work: Scratch, volume: FatVolume, files: Sequence[CardFile], time: int) -> None:
+    """Write ``files`` onto the filesystem in ``work``, which holds ``volume``; folders on the
+    way are made. Raises ConfigurationError when one cannot be written or all do not fit."""
+    _check(volume, files)
+    env = tool_times(time) | {"MTOOLS_SKIP_CHECK": "1"}
+    for folder in _missing_folders(volume, files):
+        run(["mmd", "-i", work.path, f"::/{folder}"], env=env)
+    for file in files:
+        with scratch(content=file.content) as source:
+            # -m keeps this time, which is in UTC because the tool runs in UTC.
+            os.utime(source.descriptor, (time, time))
+            run(["mcopy", "-o", "-m", "-i", work.path, source.path, f"::/{file.path}"], env=env)
+
+
+def set_volume_id(work: Scratch, volume_id: int) -> None:
+    """Give the FAT32 filesystem in ``work`` another volume id, in its boot sector and in the
+    copy of it."""
+    (backup,) = struct.unpack("<H", work.read(_BACKUP_SECTOR_OFFSET, 2))
+    for sector in (0, backup):
+        work.write(sector * SECTOR_BYTES + _VOLUME_ID_OFFSET, struct.pack("<I", volume_id))
+
+
+def _check(volume: FatVolume, files: Sequence[CardFile]) -> None:
+    faults = []
+    for file in files:
+        found = volume.find(file.path)
+        if found is not None and found.is_dir:
+            faults.append(f"{file.source}: {file.path} is a folder in the release")
+    cluster = volume.sectors_per_cluster * volume.sector_bytes
+    needed = sum(len(file.content) + cluster for file in files)
+    free = volume.cluster_count * cluster - (volume.used - volume.metadata).total_bytes
+    if needed > free:
+        faults.append(f"{format_size(needed)} do not fit; the partition has {format_size(free)}")
+    if faults:
+        raise ConfigurationError(
+            "some files of the node cannot be put on its boot partition",
+            hint="change the overlays' boot/ folders",
+            details=faults,
+        )
+
+
+def _missing_folders(volume: FatVolume, files: Sequence[CardFile]) -> list[str]:
+    folders = {str(parent) for file in files for parent in PurePosixPath(file.path).parents}
+    return sorted(folder for folder in folders - {"."} if volume.find(folder) is None)

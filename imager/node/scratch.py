@@ -1,0 +1,48 @@
+"""Files that exist only in memory, for host tools that want a path.
+
+In: a size or bytes. Out: a descriptor and a path other programs of this run can open. A working
+copy holds private keys; in memory there is nothing left to sweep after a ``kill -9``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from imager.base.durable import write_all
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A file in memory; gone when its block ends (memfd_create(2))."""
+
+    descriptor: int
+
+    @property
+    def path(self) -> str:
+        """A name under which programs we start can open it (proc_pid_fd(5))."""
+        return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from byte ``offset``, zeros where nothing was written or it ends."""
+        return os.pread(self.descriptor, length, offset).ljust(length, b"\0")
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put ``data`` at byte ``offset``."""
+        done = 0
+        while done < len(data):
+            done += os.pwrite(self.descriptor, data[done:], offset + done)
+
+
+@contextmanager
+def scratch(*, size_bytes: int = 0, content: bytes = b"") -> Iterator[Scratch]:
+    """A file of ``size_bytes`` zeros, or with ``content``."""
+    descriptor = os.memfd_create("picloud-image", os.MFD_CLOEXEC)
+    try:
+        os.ftruncate(descriptor, size_bytes)
+        write_all(descriptor, content)
+        yield Scratch(descriptor)
+    finally:
+        os.close(descriptor)

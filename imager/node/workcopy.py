@@ -1,0 +1,66 @@
+"""A working copy that holds only what tools look at: the metadata of both filesystems.
+
+In: a golden image and the card's layout. Out: two files in memory, which the editing programs
+take for whole filesystems, and afterwards the blocks in which they differ from the golden image.
+File contents stay behind: no tool used here reads them, so one node costs some MiB and not the
+whole release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from imager.base.units import MiB
+from imager.image.block_map import GRANULE
+from imager.image.extents import Extent, ExtentMap
+from imager.image.manifest import Reader
+from imager.node.scratch import Scratch, scratch
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One partition of the working copy: the file, and where it lies on the card."""
+
+    work: Scratch
+    where: Extent
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes by their offset on the card, as the readers of filesystems ask for them."""
+        return self.work.read(offset - self.where.offset, length)
+
+    def changes(self, candidates: ExtentMap, golden: Reader) -> Iterator[tuple[int, bytes]]:
+        """The parts of ``candidates`` that differ from the golden image: (offset, bytes).
+
+        Only ranges that are metadata, or content written here, may be asked for: the rest of
+        the working copy is empty and would look changed.
+        """
+        for extent in candidates.split(MiB):
+            new, old = self.read(extent.offset, extent.length), golden(extent.offset, extent.length)
+            if new != old:
+                yield from _differing(extent.offset, new, old)
+
+
+@contextmanager
+def part_of(where: Extent, metadata: ExtentMap, golden: Reader) -> Iterator[Part]:
+    """A partition at ``where`` on the card, filled with ``metadata`` of the golden image."""
+    with scratch(size_bytes=where.length) as work:
+        for extent in metadata.split(MiB):
+            work.write(extent.offset - where.offset, golden(extent.offset, extent.length))
+        yield Part(work, where)
+
+
+def _differing(offset: int, new: bytes, old: bytes) -> Iterator[tuple[int, bytes]]:
+    """The granules of ``new`` that are not as in ``old``, neighbours joined."""
+    pieces = ExtentMap([Extent(offset, len(new))]).split(GRANULE)
+    for run in ExtentMap(_unequal(pieces, offset, new, old)):
+        start = run.offset - offset
+        yield run.offset, new[start : start + run.length]
+
+
+def _unequal(pieces: Iterable[Extent], base: int, new: bytes, old: bytes) -> Iterator[Extent]:
+    for piece in pieces:
+        start, stop = piece.offset - base, piece.end - base
+        if new[start:stop] != old[start:stop]:
+            yield piece
