@@ -16,13 +16,14 @@ from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, private_folder, remove_tree, work_folder
-from imager.base.errors import HostStorage
+from imager.base.errors import HostStorage, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import MiB, format_size
 from imager.image import golden_cache, mbr
 from imager.image.block_map import block_map
 from imager.image.boot_fs import boot_hashes, check_boot_fs, make_boot
+from imager.image.bootcheck import check_boot
 from imager.image.ext4 import Ext4
 from imager.image.extents import ExtentMap
 from imager.image.golden import GoldenImage
@@ -91,7 +92,7 @@ def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progres
         _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
         with progress.phase("make filesystems"):
             _make(image, layout, staged, release)
-        manifest, boot_files = _check(image, layout, staged, progress)
+        manifest, boot_files = _check(image, layout, staged, release, progress)
         composed = Composed(image, release, key, layout, manifest, boot_files)
         return golden_cache.publish(composed, cache)
 
@@ -124,7 +125,7 @@ def _make(image: Path, layout: Layout, staged: Staged, release: VerifiedRelease)
 
 
 def _check(
-    image: Path, layout: Layout, staged: Staged, progress: Progress
+    image: Path, layout: Layout, staged: Staged, release: VerifiedRelease, progress: Progress
 ) -> tuple[Manifest, Mapping[str, str]]:
     """Check both filesystems; map and hash what a card must hold."""
     with image.open("rb") as file:
@@ -137,6 +138,7 @@ def _check(
             root_checked = other_core.submit(check_root, image, layout.root, staged.made_at)
             boot = check_boot_fs(image, layout.boot, staged, read)
             extents = block_map(layout, boot, Ext4.open(read, layout.root.offset))
+            _require_bootable(release, layout, read)
             manifest = _manifest(layout, extents, read, progress)
             root_checked.result()
             cleared.result()
@@ -151,3 +153,15 @@ def _manifest(layout: Layout, extents: ExtentMap, read: Reader, progress: Progre
             return read(offset, length)
 
         return build_manifest(layout.size_bytes, extents, counted)
+
+
+def _require_bootable(release: VerifiedRelease, layout: Layout, read: Reader) -> None:
+    """Raise MalformedRelease unless every model the release is for would start from the image."""
+    for model in release.models:
+        errors = check_boot(read, layout.size_bytes, model=model).errors
+        if errors:
+            raise MalformedRelease(
+                f"{release.name} would not boot a {model}: {errors[0].what}",
+                hint="choose a release made for this model, or name the model it is made for",
+                details=[found.what for found in errors],
+            )

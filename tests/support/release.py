@@ -10,13 +10,13 @@ import base64
 import gzip
 import hashlib
 import io
-import struct
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from imager.release.verified import VerifiedRelease
+from tests.support.bootfiles import minimal_boot_files
 
 MTIME = 1_700_000_000
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
@@ -133,56 +133,9 @@ def everyday_tree() -> ReleaseTree:
     return tree
 
 
-def device_tree(compatible: str) -> bytes:
-    """The smallest flattened device tree with a root ``compatible`` (Devicetree spec §5)."""
-    strings = b"compatible\0"
-    value = compatible.encode() + b"\0"
-    body = struct.pack(">II", 1, 0)  # FDT_BEGIN_NODE, empty name
-    body += struct.pack(">III", 3, len(value), 0) + value.ljust(-(-len(value) // 4) * 4, b"\0")
-    body += struct.pack(">II", 2, 9)  # FDT_END_NODE, FDT_END
-    start = 40 + 16
-    total = start + len(body) + len(strings)
-    head = (0xD00DFEED, total, start, start + len(body), 40, 17, 16, 0, len(strings), len(body))
-    return struct.pack(">10I", *head) + bytes(16) + body + strings
-
-
-def elf(size: int, seed: bytes) -> bytes:
-    """A 32-bit little-endian VideoCore executable's header and ``size`` bytes to go with it."""
-    header = b"\x7fELF\1\1\1".ljust(16, b"\0") + struct.pack("<HHI", 2, 137, 1)
-    return header + hashlib.sha256(seed).digest() * (size // 32)
-
-
-def zimage(size: int) -> bytes:
-    """An ARM zImage: its magic at byte 36, then its start and end (Linux arch/arm/boot)."""
-    image = bytearray(hashlib.sha256(b"kernel").digest() * (size // 32))
-    struct.pack_into("<III", image, 36, 0x016F2818, 0, len(image))
-    return bytes(image)
-
-
-def initramfs() -> bytes:
-    """A gzip'd newc archive that holds only its trailer."""
-    trailer = b"TRAILER!!!\0"
-    head = f"070701{0:08x}{0:08x}{0:08x}{0:08x}{1:08x}".encode() + b"00000000" * 6
-    archive = head + f"{len(trailer):08x}{0:08x}".encode() + trailer
-    return gzip.compress(archive.ljust(512, b"\0"), mtime=0)
-
-
 def _add_boot_files(tree: ReleaseTree) -> None:
-    files = {
-        "bootcode.bin": hashlib.sha256(b"bootcode").digest() * 1600,
-        "start.elf": elf(200_000, b"start"),
-        "fixup.dat": hashlib.sha256(b"fixup").digest() * 200,
-        "start_cd.elf": elf(50_000, b"cd"),
-        "fixup_cd.dat": hashlib.sha256(b"fixup_cd").digest() * 90,
-        "kernel7.img": zimage(400_000),
-        "initramfs-linux.img": initramfs(),
-        "bcm2709-rpi-2-b.dtb": device_tree("raspberrypi,2-model-b"),
-        "bcm2710-rpi-2-b.dtb": device_tree("raspberrypi,2-model-b-rev2"),
-        "bcm2710-rpi-3-b.dtb": device_tree("raspberrypi,3-model-b"),
-        "config.txt": b"initramfs initramfs-linux.img followkernel\ndtparam=audio=on\n",
-        "cmdline.txt": b"root=/dev/mmcblk0p2 rw rootwait console=serial0,115200 console=tty1\n",
-        "overlays/README": b"one overlay\n",
-        "overlays/vc4-kms-v3d.dtbo": device_tree("brcm,bcm2835"),
+    files = minimal_boot_files("pi2") | {
+        "large.bin": hashlib.sha256(b"large").digest() * 20_000,
         "A long name with spaces and ünïcödé.txt": b"long\n",
         "empty.txt": b"",
     }
