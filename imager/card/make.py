@@ -100,6 +100,7 @@ def make_card(
     TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, WouldNotBoot or
     Interrupted with the card left blank and a receipt that says so.
     """
+    facts = _image_facts(image)
     with claim(accepted, image.manifest.size_bytes, kernel) as card:
         try:
             written = write_card(image, card, progress, options)
@@ -110,11 +111,11 @@ def make_card(
         except PicloudError as error:
             result = next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
             if result is not None:
-                receipt = receipt_of(image, card, options, result, failure=error.what)
+                receipt = _receipt(image, facts, card, options, result, failure=error.what)
                 save_receipt(receipt, receipts)
             raise
-    receipt = receipt_of(
-        image, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
+    receipt = _receipt(
+        image, facts, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
     )
     return MadeCard(receipt, save_receipt(receipt, receipts))
 
@@ -125,8 +126,9 @@ def _check(verified: VerifiedCard, check: Check) -> None:
         check(reader_of(fresh.raw), fresh.raw.size_bytes)
 
 
-def receipt_of(
+def _receipt(
     image: NodeImage,
+    facts: ImageFacts,
     card: ClaimedCard,
     options: WriteOptions,
     result: Result,
@@ -134,7 +136,6 @@ def receipt_of(
     failure: str = "",
     cache_bypassed: bool = False,
 ) -> Receipt:
-    """The receipt of a card in whatever state it is."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return Receipt(
         node=image.node,
@@ -143,7 +144,7 @@ def receipt_of(
         finished_at=now,
         tool_version=tool_version(),
         target=_target_facts(card),
-        image=_image_facts(image),
+        image=facts,
         options=options,
         cache_bypassed=cache_bypassed,
         fallbacks=card.fallbacks,

@@ -30,7 +30,8 @@ TABLE = Extent(0, 4 * KiB)
 """The partition table's own block: the very last thing written, too small to be torn."""
 
 MAX_BLOCK_BYTES = 16 * MiB
-MAX_DEPTH = 8
+MAX_IN_FLIGHT = 32 * MiB
+"""Reading back holds twice this in memory."""
 
 
 def write_options(block_bytes: int | None = None, depth: int | None = None) -> WriteOptions:
@@ -42,9 +43,10 @@ def write_options(block_bytes: int | None = None, depth: int | None = None) -> W
             f"a block of {format_size(block)} cannot be used",
             hint=f"choose whole MiB from 1 MiB to {format_size(MAX_BLOCK_BYTES)}",
         )
-    if not 1 <= many <= MAX_DEPTH:
+    if not 1 <= many <= MAX_IN_FLIGHT // block:
         raise UsageError(
-            f"{many} transfers at a time cannot be had", hint=f"choose from 1 to {MAX_DEPTH}"
+            f"{many} transfers of {format_size(block)} at a time cannot be had",
+            hint=f"choose from 1 to {MAX_IN_FLIGHT // block}",
         )
     return WriteOptions(block, many)
 

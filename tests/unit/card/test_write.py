@@ -194,7 +194,15 @@ def test_an_image_larger_than_the_card_is_our_mistake(image: NodeImage) -> None:
 
 @pytest.mark.parametrize(
     ("block", "depth"),
-    [(MiB // 2, None), (MiB + 512, None), (32 * MiB, None), (None, 0), (None, 9)],
+    [
+        (MiB // 2, None),
+        (MiB + 512, None),
+        (32 * MiB, None),
+        (None, 0),
+        (None, 9),
+        (16 * MiB, 3),
+        (MiB, 33),
+    ],
 )
 def test_useless_options_are_refused(block: int | None, depth: int | None) -> None:
     with pytest.raises(UsageError):
