@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 _TRAILER = b"TRAILER!!!"
+_CPIO_MAGICS = (b"070701", b"070702")
 _MAX_UNPACKED = 1 << 30
 _LZ4_MAX_BLOCK = 9 << 20
 _STEP = 1 << 14  # small, so that hostile data cannot unpack to gigabytes in one go
@@ -36,14 +37,21 @@ class _Unpacker(Protocol):
 
 def initramfs_fault(data: bytes) -> str | None:
     """What is wrong with an initramfs; None when every part of it is whole."""
+    if not any(data):
+        return "it holds only zeros"
+    at, has_init = _skip_zeros(data, 0), False
     try:
-        at, parts = _skip_zeros(data, 0), 0
         while at < len(data):
-            at = _skip_zeros(data, _end_of_part(data, at))
-            parts += 1
+            if data[at : at + 6] in _CPIO_MAGICS:
+                at, names = _end_of_cpio(data, at)
+                has_init = has_init or not names.isdisjoint({b"init", b"./init"})
+            else:
+                at, has_init = _end_of_packed(data, at), True
+            at = _skip_zeros(data, at)
     except InitramfsError as error:
         return str(error)
-    return None if parts else "it holds only zeros"
+    # Microcode and the like travel in a plain archive before the real one.
+    return None if has_init else "it is cut off: it has no init, only what stands before it"
 
 
 def _skip_zeros(data: bytes, at: int) -> int:
@@ -53,17 +61,17 @@ def _skip_zeros(data: bytes, at: int) -> int:
     return min(len(data), at + len(rest) - len(rest.lstrip(b"\0")))
 
 
-def _end_of_part(data: bytes, at: int) -> int:
+def _end_of_packed(data: bytes, at: int) -> int:
     head = data[at : at + 6]
-    if head in (b"070701", b"070702"):
-        return _end_of_cpio(data, at)
     for magic, end_of in _FORMATS:
         if head.startswith(magic):
             return end_of(data, at)
     raise InitramfsError(f"at byte {at} stands {head.hex(' ')}, which begins no archive")
 
 
-def _end_of_cpio(data: bytes, at: int) -> int:
+def _end_of_cpio(data: bytes, at: int) -> tuple[int, set[bytes]]:
+    """Where a plain newc archive ends, and the names in it."""
+    names: set[bytes] = set()
     while at + 110 <= len(data):
         header = data[at : at + 110]
         try:
@@ -76,7 +84,8 @@ def _end_of_cpio(data: bytes, at: int) -> int:
         content = at + (110 + name_size + 3 & ~3)
         at = content + (size + 3 & ~3)
         if name == _TRAILER:
-            return min(at, len(data))
+            return min(at, len(data)), names
+        names.add(name)
     raise InitramfsError(f"it is cut off: its cpio archive does not end ({len(data)} bytes)")
 
 
