@@ -196,6 +196,7 @@ def test_a_card_that_ends_too_early_is_named(disk: Disk) -> None:
 def test_partitions_that_overlap_are_named(disk: Disk) -> None:
     disk.poke(446 + 12, struct.pack("<I", (ROOT_OFFSET - BOOT_OFFSET) // 512 + 1))
     report = disk.check("pi2")
+    assert "partitions-overlap" in errors(report)
     assert "partitions 1 and 2 overlap" in {f.what for f in report.errors}
 
 
@@ -253,6 +254,30 @@ def test_fat32_with_too_few_clusters_stops_the_boot(tmp_path: Path) -> None:
     assert "fat-size" in errors(Disk(image).check("pi2"))
 
 
+def test_sectors_of_4096_bytes_stop_the_boot(disk: Disk) -> None:
+    tool(
+        "mkfs.vfat", "-F", "32", "-S", "4096", "-s", "1", "--offset", str(BOOT_OFFSET // 4096),
+        disk.image, str(BOOT_KIB),
+    )  # fmt: skip
+    assert "fat-sector-size" in errors(disk.check("pi2"))
+
+
+def test_a_boot_sector_unlike_its_backup_is_a_warning(disk: Disk) -> None:
+    disk.poke(BOOT_OFFSET + 6 * 512 + 100, b"\xa5")
+    report = disk.check("pi2")
+    assert "first at byte 100" in only(report, "fat-backup-differs")
+    assert report.bootable
+
+
+def test_a_damaged_directory_stops_the_boot(disk: Disk) -> None:
+    with reading(disk.image) as read:
+        root = next(iter(FatVolume.parse(read, BOOT_OFFSET, BOOT_KIB * 1024).metadata))
+    records = disk.peek(BOOT_OFFSET, root.end - BOOT_OFFSET)
+    place = records.index("initr".encode("utf-16-le"))
+    disk.poke(BOOT_OFFSET + place - place % 32 + 13, b"\0")
+    assert "fat-directory" in errors(disk.check("pi2"))
+
+
 class Tables:
     """The two FATs of a disk, to be edited as a failing card would."""
 
@@ -298,6 +323,13 @@ def test_tables_that_differ_in_free_space_are_a_warning(disk: Disk) -> None:
     Tables(disk).set(60_000, 0x0FFFFFFF, copies=(1,))
     report = disk.check("pi2")
     assert only(report, "fat-copies-differ")
+    assert report.bootable
+
+
+def test_space_that_no_file_owns_is_a_warning(disk: Disk) -> None:
+    Tables(disk).set(60_000, 0x0FFFFFFF)
+    report = disk.check("pi2")
+    assert "1 clusters (512 bytes)" in only(report, "fat-lost-clusters")
     assert report.bootable
 
 
@@ -422,6 +454,19 @@ def test_a_release_that_boots_through_u_boot_needs_what_u_boot_loads(
     make_disk(image, files | {damage: files[damage][:-9] if damage != "Image" else b"x"})
     report = Disk(image).check("pi4")
     assert [f.path for f in report.errors] == [damage]
+    expected = {"boot.scr": "boot-script", "Image": "kernel"}.get(damage, "device-tree")
+    assert errors(report) == {expected}
+
+
+def test_two_kernels_of_different_width_are_a_warning(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi3") | {"kernel8.img": bootfiles.arm64_image()})
+    disk = Disk(image)
+    report = disk.check("pi3")
+    assert only(report, "kernel-choice") == "there are kernel8.img and kernel7.img"
+    assert report.bootable
+    disk.write("config.txt", bootfiles.CONFIG_TXT + b"arm_64bit=0\n")
+    assert disk.check("pi3").findings == ()
 
 
 # -- config.txt ----------------------------------------------------------------------------------
@@ -493,6 +538,13 @@ def test_no_config_txt_means_no_initramfs_and_a_warning(disk: Disk) -> None:
     disk.remove("config.txt")
     report = disk.check("pi2")
     assert only(report, "config-missing")
+
+
+def test_a_file_that_only_some_boards_need_is_a_warning(disk: Disk) -> None:
+    disk.write("config.txt", bootfiles.CONFIG_TXT + b"[gpio4=1]\nkernel=rescue.img\n")
+    report = disk.check("pi2")
+    assert only(report, "config-undecided") == "config.txt, line 5: rescue.img is missing"
+    assert report.bootable
 
 
 def test_autoboot_txt_is_a_warning(disk: Disk) -> None:

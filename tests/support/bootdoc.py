@@ -1,0 +1,32 @@
+"""docs/boot-check.md's table, made from the code: ``python -m tests.support.bootdoc`` writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imager.image.boot.meanings import MEANINGS
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs/boot-check.md"
+BEGIN = "<!-- findings: made by python -m tests.support.bootdoc -->"
+END = "<!-- end of findings -->"
+
+
+def table() -> str:
+    """Every finding as one row."""
+    rows = ["| finding | | why it matters | what a person sees | how to mend it |",
+            "|---|---|---|---|---|"]  # fmt: skip
+    for code, meaning in MEANINGS.items():
+        cells = (f"`{code}`", meaning.severity, meaning.why, meaning.symptom, meaning.mend)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def with_table(text: str) -> str:
+    """The document with its table made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text()))
