@@ -1,0 +1,278 @@
+"""The ext4 reader agrees with the kernel's own tools, and survives any bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imager.base.run import search_path
+from imager.base.units import KiB, MiB
+from imager.image.ext4 import Ext4, Ext4Error
+from imager.image.extents import Extent, ExtentMap
+from imager.image.manifest import Reader
+
+pytestmark = pytest.mark.image
+
+SHAPES = {
+    "as composed": [
+        "-b",
+        "4096",
+        "-O",
+        "metadata_csum,metadata_csum_seed,64bit",
+        "-E",
+        "nodiscard",
+    ],
+    "1 KiB blocks": ["-b", "1024"],
+    "indirect blocks": ["-b", "1024", "-O", "^extent,^64bit,^metadata_csum", "-I", "128"],
+    "2 KiB blocks, meta_bg": ["-b", "2048", "-O", "^resize_inode,meta_bg"],
+    "sparse_super2": ["-b", "1024", "-O", "sparse_super2,^resize_inode"],
+    "no flex_bg": ["-b", "4096", "-O", "^flex_bg,^metadata_csum"],
+}
+
+
+def tool(*words: str | Path, stdin: str = "") -> str:
+    done = subprocess.run(
+        [str(word) for word in words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={"PATH": search_path(), "LC_ALL": "C.UTF-8"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def reader_of(path: Path) -> Reader:
+    data = path.read_bytes()
+    return lambda offset, length: data[offset : offset + length]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree") / "files"
+    (folder / "etc" / "deep").mkdir(parents=True)
+    (folder / "etc" / "hostname").write_text("pi7\n")
+    (folder / "etc" / "deep" / "linked").hardlink_to(folder / "etc" / "hostname")
+    (folder / "etc" / "name").symlink_to("hostname")
+    (folder / "up").symlink_to("/etc/deep/../name")
+    (folder / "long").symlink_to("./" * 60 + "etc/hostname")
+    (folder / "loop").symlink_to("loop")
+    (folder / "dangling").symlink_to("nowhere/else")
+    (folder / "empty").touch()
+    (folder / "large").write_bytes(os.urandom(700 * KiB))
+    with (folder / "holes").open("wb") as file:
+        for number in range(12):
+            file.seek(number * 20_000)
+            file.write(b"%04d" % number * 600)
+    many = folder / "many"
+    many.mkdir()
+    for number in range(600):
+        (many / f"entry-{number}-{'x' * 40}").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    made: dict[str, Path] = {}
+
+    def one(shape: str) -> Path:
+        if shape not in made:
+            image = tmp_path_factory.mktemp("fs") / "image"
+            image.touch()
+            tool("mke2fs", "-q", "-F", "-t", "ext4", *SHAPES[shape], "-d", tree, image, "24M")
+            tool("e2fsck", "-fn", image)
+            made[shape] = image
+        return made[shape]
+
+    return one
+
+
+@pytest.fixture(params=SHAPES)
+def image(request: pytest.FixtureRequest, make: Callable[[str], Path]) -> Path:
+    return make(request.param)
+
+
+def test_every_path_has_the_content_that_went_in(image: Path, tree: Path) -> None:
+    filesystem = Ext4.open(reader_of(image), 0)
+    found = {path: inode for path, inode in filesystem.walk() if path != "/lost+found"}
+    expected = {"/", *(f"/{path.relative_to(tree)}" for path in tree.rglob("*"))}
+    assert set(found) == expected
+    for path, inode in found.items():
+        source = tree / path[1:]
+        if source.is_symlink():
+            assert filesystem.readlink(path) == os.readlink(source)
+        elif source.is_file():
+            assert filesystem.content(inode) == source.read_bytes()
+    assert found["/etc/hostname"].number == found["/etc/deep/linked"].number
+    assert found["/etc/hostname"].links == 2
+
+
+def test_used_is_what_dumpe2fs_calls_used(image: Path) -> None:
+    """dumpe2fs counts whole inode tables; the reader leaves out what no program reads yet."""
+    said = tool("dumpe2fs", image)
+    filesystem = Ext4.open(reader_of(image), 0)
+    size = filesystem.block_size
+    first = int(next(iter(re.findall(r"First block: +(\d+)", said))))
+    free: list[Extent] = []
+    for line in re.findall(r"^  Free blocks: (.+)$", said, re.MULTILINE):
+        for part in line.split(", "):
+            low, _, high = part.partition("-")
+            free.append(Extent(int(low) * size, (int(high or low) - int(low) + 1) * size))
+    whole = ExtentMap([Extent(first * size, (filesystem.blocks_count - first) * size)])
+    by_tool = whole - ExtentMap(free)
+    assert filesystem.used - by_tool == ExtentMap([Extent(0, first * size)])
+    tables = ExtentMap(
+        Extent(int(low) * size, (int(high) - int(low) + 1) * size)
+        for low, high in re.findall(r"Inode table at (\d+)-(\d+)", said)
+    )
+    assert (by_tool - filesystem.used) - tables == ExtentMap()
+    assert filesystem.metadata - filesystem.used == ExtentMap()
+    assert filesystem.journal - filesystem.used == ExtentMap()
+
+
+def test_metadata_alone_is_a_filesystem_e2fsck_finds_nothing_wrong_with(
+    image: Path, tmp_path: Path
+) -> None:
+    """The working copy of a node is just these bytes; what is not in them must be file data."""
+    data = image.read_bytes()
+    bare = tmp_path / "bare"
+    with bare.open("wb") as file:
+        file.truncate(len(data))
+        for extent in Ext4.open(reader_of(image), 0).metadata:
+            file.seek(extent.offset)
+            file.write(data[extent.offset : extent.end])
+    tool("e2fsck", "-fn", bare)
+    with_data = Ext4.open(reader_of(bare), 0)
+    assert with_data.read_file("/etc/hostname").strip(b"\0") == b""  # content is left out
+    assert with_data.readlink("/long").endswith("etc/hostname")
+
+
+def test_used_alone_on_a_card_full_of_junk_is_the_whole_filesystem(
+    image: Path, tmp_path: Path
+) -> None:
+    data = image.read_bytes()
+    filesystem = Ext4.open(reader_of(image), 0)
+    card = tmp_path / "card"
+    with card.open("wb") as file:
+        file.write(os.urandom(len(data)))
+        for extent in filesystem.used | filesystem.journal:
+            file.seek(extent.offset)
+            file.write(data[extent.offset : extent.end])
+    tool("e2fsck", "-fn", card)
+    read_back = Ext4.open(reader_of(card), 0)
+    for path, inode in filesystem.walk():
+        if inode.is_file:
+            assert read_back.read_file(path) == filesystem.content(inode)
+
+
+def test_links_are_followed_inside_the_filesystem(make: Callable[[str], Path]) -> None:
+    filesystem = Ext4.open(reader_of(make("as composed")), 0)
+    assert filesystem.read_file("up") == b"pi7\n"
+    assert filesystem.resolve("up") == "/etc/hostname"
+    assert filesystem.resolve("/etc/deep/../../long") == "/etc/hostname"
+    assert filesystem.resolve("/etc/new/file") == "/etc/new/file"
+    assert filesystem.resolve("/dangling/x") == "/nowhere/else/x"
+    assert filesystem.lookup("/dangling") is None
+    assert filesystem.lookup("/etc/hostname/x") is None
+    link = filesystem.lookup("/up", follow=False)
+    assert link is not None
+    assert link.is_symlink
+    with pytest.raises(Ext4Error, match="too many symbolic links"):
+        filesystem.lookup("/loop")
+    with pytest.raises(FileNotFoundError):
+        filesystem.read_file("/etc")
+
+
+def test_a_file_larger_than_expected_is_not_read_into_memory(make: Callable[[str], Path]) -> None:
+    filesystem = Ext4.open(reader_of(make("as composed")), 0)
+    with pytest.raises(Ext4Error, match="more than 1000"):
+        filesystem.read_file("/large", limit_bytes=1000)
+
+
+def test_a_filesystem_inside_a_disk_has_the_addresses_of_the_disk(
+    make: Callable[[str], Path], tmp_path: Path
+) -> None:
+    inner = make("as composed").read_bytes()
+    disk = bytes(3 * MiB) + inner
+    alone = Ext4.open(lambda offset, length: inner[offset : offset + length], 0)
+    inside = Ext4.open(lambda offset, length: disk[offset : offset + length], 3 * MiB)
+    assert inside.used == alone.used.shifted(3 * MiB)
+    assert inside.read_file("/large") == alone.read_file("/large")
+    large = inside.lookup("/large")
+    assert large is not None
+    on_disk = b"".join(disk[extent.offset : extent.end] for extent in large.extents)
+    assert on_disk[: large.size_bytes] == alone.read_file("/large")
+
+
+def exercise(read: Reader) -> None:
+    filesystem = Ext4.open(read, 0)
+    assert filesystem.used.end <= filesystem.blocks_count * filesystem.block_size
+    assert filesystem.metadata.total_bytes >= 0
+    assert filesystem.journal.total_bytes >= 0
+    for path, inode in filesystem.walk():
+        filesystem.xattrs(inode)
+        if inode.is_symlink:
+            filesystem.readlink(path)
+        elif inode.is_file:
+            filesystem.content(inode, limit_bytes=4 * MiB)
+    filesystem.lookup("up")
+    filesystem.resolve("/etc/deep/../name/x")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), shape=st.sampled_from(["as composed", "indirect blocks"]))
+def test_damage_anywhere_ends_in_ext4_error_or_an_answer(
+    make: Callable[[str], Path], data: st.DataObject, shape: str
+) -> None:
+    whole = bytearray(make(shape).read_bytes())
+    metadata = list(Ext4.open(reader_of(make(shape)), 0).metadata)
+    for _ in range(data.draw(st.integers(1, 12))):
+        extent = data.draw(st.sampled_from(metadata))
+        # Most of the metadata is empty inode tables; the first bytes of a block are not.
+        within = data.draw(st.integers(0, min(extent.length, 8192) - 1))
+        junk = data.draw(st.binary(min_size=1, max_size=8))
+        whole[extent.offset + within : extent.offset + within + len(junk)] = junk
+    try:
+        exercise(lambda offset, length: bytes(whole[offset : offset + length]))
+    except Ext4Error as error:
+        assert str(error)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cut=st.integers(0, 24 * MiB))
+def test_a_disk_that_ends_early_is_an_ext4_error(make: Callable[[str], Path], cut: int) -> None:
+    data = make("as composed").read_bytes()[:cut]
+    short = False
+
+    def read(offset: int, length: int) -> bytes:
+        nonlocal short
+        short = short or offset + length > len(data)
+        return data[offset : offset + length]
+
+    try:
+        exercise(read)
+    except Ext4Error:
+        assert short
+    else:
+        assert not short
+
+
+def test_what_is_no_filesystem_is_refused_with_the_reason() -> None:
+    with pytest.raises(Ext4Error, match="magic number at byte 1080"):
+        Ext4.open(lambda _, length: bytes(length), 0)
+
+
+def test_a_feature_this_reader_does_not_know_is_refused(tree: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.touch()
+    tool("mke2fs", "-q", "-F", "-t", "ext4", "-O", "inline_data", "-d", tree, image, "24M")
+    with pytest.raises(Ext4Error, match="0x8000"):
+        Ext4.open(reader_of(image), 0)
