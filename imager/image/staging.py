@@ -21,7 +21,7 @@ from imager.base.errors import MalformedRelease
 from imager.base.progress import Progress
 from imager.image.members import DEVICES, Entry, Kind, clean_path, entry_of, refuse, segments_of
 from imager.image.tar_stream import HINT, TarStream, unpacked
-from imager.image.tree import BOOT, Place, Tree, copy_of, full_path, implied_folder, place_of
+from imager.image.tree import BOOT, Place, Tree, copy_of, implied_folder, place_of
 from imager.release.verified import VerifiedRelease
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -177,20 +177,19 @@ class _Stager:
             raise refuse(info.name, f"is a hard link to the directory {info.linkname!r}")
         if source == place:
             return
+        if entry.kind in DEVICES:
+            raise refuse(info.name, f"is a hard link to {info.linkname!r}, a {entry.kind}")
         same_partition = source.on_boot == place.on_boot
-        if entry.kind in DEVICES and not same_partition:
-            raise refuse(info.name, f"links the {entry.kind} {full_path(source)!r} across /boot")
         # FAT has no links, and none can lead from one partition to the other: they become copies.
         linked = entry if same_partition and not place.on_boot else copy_of(entry)
         self._clear(place, self._take_in(place, linked))
-        if entry.kind not in DEVICES:
-            os.link(
-                source.path,
-                place.path,
-                src_dir_fd=self._fds[source.on_boot],
-                dst_dir_fd=self._fds[place.on_boot],
-                follow_symlinks=False,
-            )
+        os.link(
+            source.path,
+            place.path,
+            src_dir_fd=self._fds[source.on_boot],
+            dst_dir_fd=self._fds[place.on_boot],
+            follow_symlinks=False,
+        )
 
 
 def _write_file(path: str, directory: int, info: tarfile.TarInfo, stream: TarStream) -> None:

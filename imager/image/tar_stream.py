@@ -48,11 +48,13 @@ class TarStream:
         self._start = self._end = 0
         self._position = 0
         self.last_block = b""
+        self.ended = False
 
     def _available(self) -> int:
         """Bytes in the buffer, refilled when it is empty; 0 at the end of the stream."""
         if self._start == self._end:
             self._start, self._end = 0, os.readv(self._descriptor, [self._buffer])
+            self.ended = self._end == 0
         return self._end - self._start
 
     def _take(self, length: int) -> memoryview:
@@ -176,8 +178,13 @@ def unpacked(release: VerifiedRelease, phase: Phase) -> Iterator[TarStream]:
             os.close(from_feeder)
             feeder.start()
             stream = TarStream(cast(IO[bytes], gzip.stdout).fileno(), release.tarball)
-            yield stream
-            stream.expect_only_padding()
+            try:
+                yield stream
+                stream.expect_only_padding()
+            except MalformedRelease:
+                if stream.ended:  # then what gzip has to say is the reason
+                    _check_gzip(gzip, release.tarball, stream.tell())
+                raise
             _check_gzip(gzip, release.tarball, stream.tell())
     except MalformedRelease as error:
         # Damage on our own disk looks like a malformed release; the hash tells them apart.
