@@ -18,7 +18,7 @@ _LOAD_ADDRESS = 0x0EC00000
 
 def bootcode() -> bytes:
     """A bootcode.bin: begins with the 512 zeros of the real one, names what it loads."""
-    return bytes(512) + b"bootcode look-alike: START   ELF start.elf".ljust(1024, b".")
+    return bytes(512) + b"bootcode look-alike: START   ELF start.elf".ljust(4096, b".")
 
 
 def start_elf(*, build: str = "0" * 40, headers: int = 2, filler: bytes = b"") -> bytes:

@@ -19,6 +19,7 @@ _VIDEOCORE = 137
 _ADDRESS_BITS = 0x3FFFFFFF  # the two upper bits of a VideoCore address choose how it is cached
 _FLOOR = 0xFFFFF  # the firmware also points to the start of the MiB it is loaded into
 _BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
+_BOOTCODE_MIN = 4096
 _ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
 
 
@@ -74,6 +75,8 @@ def bootcode_fault(data: bytes) -> str | None:
     must know the name of the file it loads next."""
     if not any(data):
         return "it holds only zeros"
+    if len(data) < _BOOTCODE_MIN:
+        return f"it is cut off: {len(data)} bytes, and no bootcode.bin is below {_BOOTCODE_MIN}"
     if len(data) > 128 * 1024:
         return f"it is {len(data)} bytes long; the boot ROM loads at most 131072"
     if b"start" not in data and b"START" not in data:

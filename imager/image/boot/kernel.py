@@ -14,6 +14,7 @@ from dataclasses import dataclass
 _ZIMAGE_MAGIC = 0x016F2818
 _ARM64_MAGIC = b"ARM\x64"
 _UBOOT_MAGIC = 0x27051956
+_UBOOT_MIN = 1024
 _MAX_UNPACKED = 1 << 28
 
 
@@ -43,7 +44,7 @@ def inspect_kernel(data: bytes) -> Kernel:
         if len(data) < end - start:
             return Kernel(32, f"it is cut off: {len(data)} bytes of {end - start}")
         return Kernel(32, None)
-    if b"U-Boot 20" in data:
+    if len(data) >= _UBOOT_MIN and b"U-Boot 20" in data:
         return Kernel(None, None)
     return Kernel(None, "it is no kernel: neither a zImage nor an arm64 Image nor U-Boot")
 

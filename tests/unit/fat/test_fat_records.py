@@ -135,3 +135,12 @@ def test_every_cluster_is_given_out_at_most_once(
     used = {n for n in range(2, len(entries)) if entries[n] not in (0, BAD)}
     assert set(lost) <= used <= set(lost) | set(given_out)
     assert all(fault.kind is not FaultKind.LOST_CLUSTERS for fault in chains.faults)
+
+
+def test_a_chain_in_a_row_that_belongs_to_another_file_is_cross_linked() -> None:
+    entries = [0, 0, 3, 4, END, 0]
+    chains = Chains(decode_table(b"".join(e.to_bytes(4, "little") for e in entries), 32, 6))
+    assert chains.claim("first", 2, 3) == [(2, 3)]
+    assert chains.claim("second", 2, 3) == []
+    (fault,) = chains.faults
+    assert (fault.kind, fault.paths) == (FaultKind.CROSS_LINKED, ("first", "second"))
