@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from imager.node.keystore import KeyFile, damaged, kept
-from imager.node.salt_keys import signs
+from imager.node.salt_keys import is_whole
 
 _HostKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -56,10 +56,10 @@ def host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
             )
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise damaged(folder / base, "is not an OpenSSH private key") from None
+        if isinstance(key, rsa.RSAPrivateKey) and not is_whole(key):
+            raise damaged(folder / base, "is damaged: its numbers do not fit together")
         if _public_line(key.public_key()) != files[f"{base}.pub"].split(b" ")[:2]:
             raise damaged(folder / f"{base}.pub", f"does not belong to {base}")
-        if isinstance(key, rsa.RSAPrivateKey) and not signs(key):
-            raise damaged(folder / base, "is damaged: what it signs does not verify")
     return tuple(HostKey(base, files[base], files[f"{base}.pub"]) for base in _MAKERS)
 
 

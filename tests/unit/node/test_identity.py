@@ -1,0 +1,294 @@
+"""Identities are made once, whole or not at all, and private from birth."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import ConfigurationError
+from imager.node import keystore
+from imager.node.identity import Identity, identity_of
+from imager.node.keystore import KeyFile, kept, store_locked
+from imager.node.rack import Rack
+from imager.node.rackfile import load_rack
+from imager.node.rackfolder import init_rack
+from imager.node.salt_keys import fingerprint, salt_pair
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rack of two nodes with every key made: RSA keys cost more than all else here."""
+    folder = tmp_path_factory.mktemp("identity") / "rack"
+    mask = os.umask(0)
+    try:
+        init_rack(folder, nodes="pi[0-1]", master="pi0")
+        rack = load_rack(folder)
+        for node in rack.nodes:
+            identity_of(rack, node)
+    finally:
+        os.umask(mask)
+    return folder
+
+
+@pytest.fixture
+def rack(made: Path, tmp_path: Path) -> Rack:
+    """A copy of that rack a test may damage."""
+    shutil.copytree(made, tmp_path / "rack")
+    return load_rack(tmp_path / "rack")
+
+
+def identity(rack: Rack, name: str = "pi1") -> Identity:
+    return identity_of(rack, rack.node(name))
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_node_keeps_its_identity(rack: Rack) -> None:
+    assert identity(rack) == identity(rack)
+
+
+def test_two_nodes_differ_in_everything(rack: Rack) -> None:
+    one, other = identity(rack, "pi0"), identity(rack, "pi1")
+    assert one.numbers.machine_id != other.numbers.machine_id
+    assert one.numbers.disk_id != other.numbers.disk_id
+    assert one.numbers.volume_id != other.numbers.volume_id
+    assert one.numbers.root_uuid != other.numbers.root_uuid
+    assert one.minion.private != other.minion.private
+    assert not {key.private for key in one.ssh} & {key.private for key in other.ssh}
+
+
+def test_numbers_are_what_the_formats_ask_for(rack: Rack) -> None:
+    numbers = identity(rack).numbers
+    assert uuid.UUID(numbers.machine_id).version == 4
+    assert uuid.UUID(numbers.root_uuid).version == 4
+    assert 0 < numbers.disk_id < 1 << 32
+    assert 0 < numbers.volume_id < 1 << 32
+
+
+def test_private_files_are_private_whatever_the_umask(made: Path) -> None:
+    """The fixture ran under umask 0."""
+    for path in files_in(made / ".picloud"):
+        private = b"PRIVATE KEY" in path.read_bytes()
+        assert stat.S_IMODE(path.stat().st_mode) == (0o600 if private else 0o644) or path.name in (
+            ".lock",
+            ".gitignore",
+        )
+    for folder in (made / ".picloud", made / ".picloud/keys", made / ".picloud/keys/pi1/ssh"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert sum(b"PRIVATE KEY" in path.read_bytes() for path in files_in(made)) == 2 * 4 + 1
+
+
+def test_git_is_told_to_leave_the_state_alone(made: Path) -> None:
+    assert (made / ".picloud/.gitignore").read_text().splitlines()[-1] == "*"
+
+
+def test_no_value_that_could_be_printed_shows_a_private_key(rack: Rack) -> None:
+    shown = f"{identity(rack, 'pi0')!r}"
+    for path in files_in(rack.keys):
+        if b"PRIVATE KEY" in path.read_bytes():
+            assert path.read_text().splitlines()[3] not in shown
+    assert repr(KeyFile(b"secret", private=True)) == "KeyFile(6 bytes, private=True)"
+
+
+def test_salt_keys_are_as_salt_writes_them(rack: Rack) -> None:
+    pair = identity(rack).minion
+    assert pair.private.startswith(b"-----BEGIN RSA PRIVATE KEY-----\n")
+    assert pair.public.startswith(b"-----BEGIN PUBLIC KEY-----\n")
+    for pem in (pair.private, pair.public):
+        assert pem.endswith(b"-----\n")
+        assert b"\r" not in pem
+        assert not pem.endswith(b"\n\n")
+
+
+def test_openssl_agrees_that_the_salt_pair_is_one(rack: Rack) -> None:
+    folder = rack.keys / "pi1/salt"
+    derived = subprocess.run(
+        ["openssl", "rsa", "-in", folder / "minion.pem", "-pubout"],
+        capture_output=True,
+        check=True,
+    )
+    assert derived.stdout == (folder / "minion.pub").read_bytes()
+    text = subprocess.run(
+        ["openssl", "rsa", "-in", folder / "minion.pem", "-text", "-noout"],
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert "(2048 bit" in text
+    assert "publicExponent: 65537" in text
+
+
+def test_ssh_keygen_agrees_on_every_host_key(rack: Rack, tmp_path: Path) -> None:
+    for key in identity(rack).ssh:
+        private = tmp_path / key.name
+        private.touch(0o600)
+        private.write_bytes(key.private)
+        said = subprocess.run(
+            ["ssh-keygen", "-y", "-f", private], capture_output=True, check=True
+        ).stdout
+        assert said.split()[:2] == key.public.split()[:2]
+        assert key.public.endswith(b" root@pi1\n")
+    names = [key.name for key in identity(rack).ssh]
+    assert names == ["ssh_host_ed25519_key", "ssh_host_ecdsa_key", "ssh_host_rsa_key"]
+
+
+FINGER_KEY = """-----BEGIN PUBLIC KEY-----
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAabc
+defg
+-----END PUBLIC KEY-----"""
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\r\n"])
+def test_the_fingerprint_is_over_the_lines_between_begin_and_end(end: str) -> None:
+    """Salt's pem_finger of a path: body lines with their line ends, blank lines left out."""
+    body = b"MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAabc\ndefg\n"
+    digest = hashlib.sha256(body).digest()
+    assert fingerprint((FINGER_KEY + end).encode()) == digest.hex(":")
+    assert fingerprint((FINGER_KEY + end).replace("\n", "\r\n").encode()) == digest.hex(":")
+
+
+def test_the_fingerprint_as_a_shell_would_compute_it(rack: Rack) -> None:
+    public = rack.keys / "pi0/master/master.pub"
+    lines = public.read_text().splitlines()[1:-1]
+    assert base64.b64decode("".join(lines)), "the body is all there is between the two lines"
+    script = "sed '1d;$d' \"$1\" | sha256sum | cut -c1-64"
+    said = subprocess.run(
+        ["sh", "-c", script, "sh", public], capture_output=True, check=True, text=True
+    )
+    assert fingerprint(public.read_bytes()).replace(":", "") == said.stdout.strip()
+
+
+def test_nodes_know_their_master_and_the_master_knows_all_nodes(rack: Rack) -> None:
+    master, node = identity(rack, "pi0"), identity(rack, "pi1")
+    assert node.master.public == master.master.public is not None
+    assert node.master.pair is None
+    assert node.master.accepted == ()
+    assert master.master.pair is not None
+    assert dict(master.master.accepted) == {"pi0": master.minion.public, "pi1": node.minion.public}
+
+
+DAMAGE = [
+    ("pi1/salt/minion.pub", None, "No such file"),
+    ("pi1/salt/minion.pem", b"", "is empty"),
+    ("pi1/salt/minion.pem", b"rubbish", "is not a PEM private key"),
+    ("pi1/ssh/ssh_host_rsa_key", b"rubbish", "is not an OpenSSH private key"),
+    ("pi1/ssh/ssh_host_rsa_key.pub", b"ssh-rsa AAAA x\n", "does not belong to ssh_host_rsa_key"),
+    ("pi1/card/identity.json", b"{}", "does not hold exactly"),
+    ("pi1/card/identity.json", b"\xff", "is not JSON"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "why"), DAMAGE)
+def test_a_damaged_store_is_named_and_never_patched(
+    rack: Rack, name: str, content: bytes | None, why: str
+) -> None:
+    path = rack.keys / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        identity(rack)
+    assert str(path) in caught.value.what
+    assert str(path.parent) in caught.value.hint
+    assert (path.read_bytes() if path.exists() else None) == content
+
+
+def test_halves_of_two_pairs_are_told_apart(rack: Rack) -> None:
+    (rack.keys / "pi1/salt/minion.pub").write_bytes(identity(rack, "pi0").minion.public)
+    with pytest.raises(ConfigurationError, match=r"does not belong to minion\.pem"):
+        identity(rack)
+
+
+@pytest.mark.parametrize("line", range(1, 26, 3))
+@pytest.mark.parametrize("name", ["salt/minion.pem", "ssh/ssh_host_rsa_key"])
+def test_one_wrong_letter_anywhere_in_a_private_key_is_found(
+    rack: Rack, name: str, line: int
+) -> None:
+    path = rack.keys / "pi1" / name
+    lines = path.read_text().splitlines()
+    lines[line] = lines[line][:9] + ("A" if lines[line][9] != "A" else "B") + lines[line][10:]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigurationError) as caught:
+        identity(rack)
+    assert str(path) in caught.value.what
+
+
+def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
+    rack: Rack, tmp_path: Path
+) -> None:
+    path = rack.keys / "pi1/salt/minion.pem"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match="symbolic links"):
+        identity(rack)
+
+
+def test_disk_ids_do_not_repeat_within_a_rack(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = identity(rack, "pi0").numbers.disk_id
+    shutil.rmtree(rack.keys / "pi1/card")
+    offered = iter([0, taken, 7, 8])
+    monkeypatch.setattr("secrets.randbits", lambda bits: next(offered))
+    assert identity(rack).numbers.disk_id == 7
+
+
+def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:
+    calls: list[str] = []
+    found: list[dict[str, bytes]] = []
+
+    def make() -> dict[str, KeyFile]:
+        calls.append("made")
+        return {"key": KeyFile(os.urandom(8), private=True)}
+
+    def run() -> None:
+        with store_locked(tmp_path / "keys"):
+            found.append(kept(tmp_path / "keys/pi7/salt", ("key",), make))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == ["made"]
+    assert all(one == found[0] for one in found)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from imager.node import keystore
+from imager.node.salt_keys import salt_pair
+real = keystore.write_atomically
+def half(path, data, **rest):
+    real(path, data, **rest)
+    os.kill(os.getpid(), signal.SIGKILL)
+keystore.write_atomically = half
+with keystore.store_locked(Path(sys.argv[1])):
+    salt_pair(Path(sys.argv[1]) / "pi7/salt", "minion")
+"""
+
+
+def test_a_run_killed_between_the_two_halves_leaves_no_pair(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    root = Path(keystore.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", KILLED, keys], cwd=root, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert any(keys.rglob("minion.pem")), "the kill came after the first half was written"
+    assert not (keys / "pi7/salt").exists()
+    with store_locked(keys):
+        assert not list(keys.rglob("minion.pem")), "what was half made is swept away"
+        pair = salt_pair(keys / "pi7/salt", "minion")
+        assert pair == salt_pair(keys / "pi7/salt", "minion")

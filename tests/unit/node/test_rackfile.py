@@ -1,0 +1,403 @@
+"""rack.toml is read whole: every fault at once, each with its line, key, value and remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imager.base.errors import ConfigurationError
+from imager.base.units import GiB
+from imager.node.rack import Rack, ReleaseChoice
+from imager.node.rackfile import load_rack
+from imager.node.racktext import initial_rack_toml
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
+RACK = '[rack]\nnodes = "pi[0-3]"\n'
+
+
+def rack_of(folder: Path, text: str) -> Rack:
+    (folder / "rack.toml").write_text(text)
+    return load_rack(folder)
+
+
+def faults_of(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        rack_of(folder, text)
+    assert caught.value.exit_code == 10
+    return list(caught.value.details)
+
+
+def test_the_file_rack_init_writes_is_a_good_rack(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, initial_rack_toml())
+    assert [node.name for node in rack.nodes] == [f"pi{n}" for n in range(14)]
+    assert (rack.name, rack.master.name, rack.master.is_node) == ("picloud", "salt", False)
+    assert rack.release == ReleaseChoice("alarm-rpi-armv7")
+    assert rack.swap_bytes == GiB
+    assert {node.model for node in rack.nodes} == {"pi2"}
+    assert {node.roles for node in rack.nodes} == {("salt-minion",)}
+    assert all(node.address is None for node in rack.nodes)
+
+
+def test_every_commented_key_of_that_file_exists(tmp_path: Path) -> None:
+    """The example is the reference: a key in it that load_rack does not know would be a lie."""
+    text = re.sub(r"^# (?=[a-z_]+ = |\[nodes)", "", initial_rack_toml(), flags=re.MULTILINE)
+    text = text.replace("ssh-ed25519 AAAA… you@laptop", KEY).replace(
+        "ssh-ed25519 AAAA… somebody@else", KEY
+    )
+    lines = faults_of(tmp_path, text)
+    assert not [line for line in lines if "no such key" in line]
+    assert set(tomllib.loads(text)) == {
+        "rack",
+        "release",
+        "network",
+        "login",
+        "salt",
+        "swap",
+        "nodes",
+    }
+    excluding = [line for line in lines if "exclude" in line]
+    assert len(excluding) == 2, "dhcp and addresses, name and url"
+
+
+def test_the_smallest_rack_is_a_list_of_nodes(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, RACK)
+    assert [node.name for node in rack.nodes] == ["pi0", "pi1", "pi2", "pi3"]
+    assert rack.folder == tmp_path
+
+
+def test_addresses_are_dealt_out_in_the_order_of_the_nodes(tmp_path: Path) -> None:
+    rack = rack_of(
+        tmp_path,
+        '[rack]\nnodes = "pi[2-3],head"\nmaster = "head"\n'
+        '[network]\naddresses = "10.0.0.[10-12]"\ngateway = "10.0.0.1"\ndns = ["10.0.0.1"]\n',
+    )
+    assert {node.name: node.address for node in rack.nodes} == {
+        "pi2": IPv4Interface("10.0.0.10/24"),
+        "pi3": IPv4Interface("10.0.0.11/24"),
+        "head": IPv4Interface("10.0.0.12/24"),
+    }
+    assert rack.master.address == IPv4Address("10.0.0.12")
+    assert rack.network.dns == (IPv4Address("10.0.0.1"),)
+
+
+def test_a_node_s_own_table_overrides_the_rack(tmp_path: Path) -> None:
+    rack = rack_of(
+        tmp_path,
+        RACK + f'[login]\nauthorized_keys = ["{KEY}"]\n'
+        '[nodes.pi2]\naddress = "10.0.0.77"\nmodel = "pi3"\nroles = []\n'
+        f"authorized_keys = ['from=\"10.0.0.*\" {KEY}']\n",
+    )
+    other, own = rack.node("pi1"), rack.node("pi2")
+    assert (other.address, other.model, len(other.authorized_keys)) == (None, "pi2", 1)
+    assert own.address == IPv4Interface("10.0.0.77/24")
+    assert (own.model, own.roles, len(own.authorized_keys)) == ("pi3", (), 2)
+
+
+def test_the_master_of_the_rack_has_both_roles(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n')
+    assert rack.master.is_node
+    assert rack.node("pi0").roles == ("salt-minion", "salt-master")
+    assert rack.node("pi1").roles == ("salt-minion",)
+
+
+def test_a_master_elsewhere_can_be_an_address_and_have_its_key_pinned(tmp_path: Path) -> None:
+    public = rsa.generate_private_key(65537, 2048).public_key()
+    pem = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (tmp_path / "master.pub").write_bytes(pem.strip().replace(b"\n", b"\r\n"))
+    rack = rack_of(
+        tmp_path,
+        '[rack]\nnodes = "pi0"\nmaster = "10.0.0.2"\n[salt]\nmaster_public_key = "master.pub"\n',
+    )
+    assert rack.master.address == IPv4Address("10.0.0.2")
+    assert rack.master.public_key == pem.decode()
+
+
+def test_keys_come_from_files_too(tmp_path: Path) -> None:
+    (tmp_path / "keys.pub").write_text(f"# two\n{KEY}\n\n{KEY}2\n")
+    rack = rack_of(tmp_path, RACK + '[login]\nauthorized_keys_files = ["keys.pub"]\n')
+    assert rack.node("pi0").authorized_keys == (KEY, f"{KEY}2")
+
+
+def test_swap_can_be_none(tmp_path: Path) -> None:
+    assert rack_of(tmp_path, RACK + '[swap]\nsize = "0"\n').swap_bytes == 0
+
+
+RACK_FAULTS = [
+    ("", 'rack.toml: rack.nodes: is missing; name every node, like nodes = "pi[0-13]"'),
+    (
+        '[rack]\nnodes = "pi_7"\n',
+        'rack.toml:2: rack.nodes: "pi_7" has an underscore, which host names cannot have '
+        "(RFC 1123); try pi-7",
+    ),
+    (
+        '[rack]\nnodes = "pi[0-3],pi2"\n',
+        'rack.toml:2: rack.nodes: "pi[0-3],pi2" has pi2 in it twice',
+    ),
+    (
+        "[rack]\nnodes = 14\n",
+        'rack.toml:2: rack.nodes: 14 is not text; write it like "pi[0-13]"',
+    ),
+    (RACK + 'naem = "x"\n', "rack.toml:3: rack.naem: no such key; did you mean name?"),
+    (
+        RACK + "[racks]\n",
+        "rack.toml:3: racks: no such key; did you mean rack?",
+    ),
+    (
+        RACK + 'name = ""\n',
+        'rack.toml:3: rack.name: is empty; write it like "picloud", or leave the key out',
+    ),
+    (RACK + 'model = "pi9"\n', 'rack.toml:3: rack.model: "pi9" is not a board; did you mean pi4?'),
+    (
+        RACK + 'model = "pi1"\n',
+        'rack.toml:3: rack.model: "pi1" has an ARMv6 processor, for which there are no releases '
+        "since 2022",
+    ),
+    (
+        RACK + 'timezone = "../../etc/shadow"\n',
+        'rack.toml:3: rack.timezone: "../../etc/shadow" is not a time zone; write it like '
+        '"Europe/Brussels"',
+    ),
+    (
+        RACK + 'master = "pi_0"\n',
+        "rack.toml:3: rack.master: \"pi_0\" has the part 'pi_0', which is not a host name "
+        "(RFC 1123); write a node (pi0, pi1, pi2, …) or another computer's name or address",
+    ),
+    (
+        RACK + '[nodes.pi2]\naddress = "10.0.0.300"\n',
+        'rack.toml:4: nodes.pi2.address: "10.0.0.300" is not an IPv4 address; write four numbers '
+        "0-255, like 10.0.0.10",
+    ),
+    (
+        RACK + '[nodes.pi9]\nmodel = "pi2"\n',
+        "rack.toml:3: nodes.pi9: is not one of the nodes under [rack]; did you mean pi3?",
+    ),
+    (
+        RACK + '[nodes.pi2]\nroles = ["salt-mnion"]\n',
+        'rack.toml:4: nodes.pi2.roles: "salt-mnion" is not a role; did you mean salt-minion?',
+    ),
+    (
+        RACK + '[nodes.pi2]\nroles = ["salt-master"]\n',
+        'rack.toml:4: nodes.pi2.roles: only the node named by [rack] master can have "salt-master"',
+    ),
+    (
+        '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n[nodes.pi0]\nroles = ["salt-minion"]\n',
+        "rack.toml:5: nodes.pi0.roles: the node named by [rack] master needs \"salt-master\" among "
+        "its roles",
+    ),
+    (
+        RACK + '[release]\nname = "alarm-rpi-aarch64"\n',
+        "rack.toml:4: release.name: alarm-rpi-aarch64 cannot boot pi2; the Pi 2's BCM2836 has no "
+        '64-bit mode; use release = "alarm-rpi-armv7" for this board',
+    ),
+    (
+        RACK + '[swap]\nsize = "lots"\n',
+        "rack.toml:4: swap.size: 'lots' is not a size; write it like 8GiB, 512MiB or 32GB, or "
+        '"0" for no swap file',
+    ),
+    (
+        RACK + '[salt]\nversion = "newest"\n',
+        'rack.toml:4: salt.version: "newest" is not a version of Salt; write it like "3008.3"',
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fault"), RACK_FAULTS, ids=[f for _, f in RACK_FAULTS])
+def test_a_fault_names_line_key_value_and_remedy(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults_of(tmp_path, text) == [fault]
+
+
+NETWORK_FAULTS = [
+    (
+        'addresses = "10.0.0.[10-12]"\n',
+        "network.addresses: 3 addresses for 4 nodes; give one for each, in their order",
+    ),
+    (
+        'addresses = "10.0.0.[1-4]"\ngateway = "10.0.0.1"\n',
+        'network.addresses: "10.0.0.1" is the gateway\'s address',
+    ),
+    (
+        'addresses = "10.0.1.[2-5]"\ngateway = "10.0.0.1"\n',
+        'network.addresses: "10.0.1.2" is outside 10.0.0.0/24, the network of the gateway 10.0.0.1',
+    ),
+    (
+        'addresses = "10.0.0.[252-255]"\n',
+        'network.addresses: "10.0.0.255" is the broadcast address of 10.0.0.0/24',
+    ),
+    (
+        'addresses = "10.0.0.[0-3]"\n',
+        'network.addresses: "10.0.0.0" is the address of the network 10.0.0.0/24 itself',
+    ),
+    (
+        'addresses = "10.0.0.[254-257]"\n',
+        'network.addresses: "10.0.0.256" is not an IPv4 address; write four numbers 0-255, like '
+        "10.0.0.10",
+    ),
+    (
+        'dhcp = true\naddresses = "10.0.0.[2-5]"\n',
+        "network.dhcp: true and addresses exclude each other; leave one of the two out",
+    ),
+    ("dhcp = false\n", 'network.dhcp: false needs the addresses: addresses = "10.0.0.[10-23]"'),
+    ('dhcp = "yes"\n', 'network.dhcp: "yes" is not true or false'),
+    ("prefix = 33\n", "network.prefix: 33 is not a whole number from 1 to 30"),
+    ("prefix = true\n", "network.prefix: true is not a whole number from 1 to 30"),
+    ('dns = ["8.8.8"]\n', 'network.dns: "8.8.8" is not an IPv4 address; write four numbers 0-255, '
+     "like 10.0.0.10"),
+    (
+        'interface = "eth0\\nName=x"\n',
+        'network.interface: "eth0\\nName=x" is not a list of interface names; write it like '
+        '"en* eth* usb*" (systemd.network(5), [Match] Name=)',
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fault"), NETWORK_FAULTS, ids=[f for _, f in NETWORK_FAULTS])
+def test_addresses_that_cannot_work_are_refused(tmp_path: Path, text: str, fault: str) -> None:
+    lines = faults_of(tmp_path, RACK + "[network]\n" + text)
+    assert re.sub(r"rack.toml(:\d+)?: ", "", lines[0]) == fault
+
+
+def test_two_nodes_with_one_address_are_both_named(tmp_path: Path) -> None:
+    text = RACK + '[network]\naddresses = "10.0.0.[2-5]"\n[nodes.pi3]\naddress = "10.0.0.2"\n'
+    assert faults_of(tmp_path, text) == [
+        'rack.toml:6: nodes.pi3.address: "10.0.0.2" is given to both pi0 and pi3'
+    ]
+
+
+def test_a_master_given_by_the_address_of_a_node_is_told_its_name(tmp_path: Path) -> None:
+    text = '[rack]\nnodes = "pi[0-1]"\nmaster = "10.0.0.2"\n[network]\naddresses = "10.0.0.[2-3]"\n'
+    assert faults_of(tmp_path, text) == [
+        'rack.toml:3: rack.master: "10.0.0.2" is the address of pi0; write master = "pi0"'
+    ]
+
+
+LOGIN_FAULTS = [
+    ("not a key", '"not a key" is not a public key; write it like "ssh-ed25519 AAAA… you@laptop"'),
+    (
+        KEY[:60],
+        f'"{KEY[:56]}... is a damaged public key; copy the whole line of the .pub file again',
+    ),
+    ("ssh-dss AAAAB3NzaC1kc3MAAACB", '"ssh-dss AAAAB3NzaC1kc3MAAACB" is a DSA key, which sshd no '
+     "longer takes; make a key with ssh-keygen -t ed25519"),
+    (f"{KEY}\\nroot", f'"{KEY[:56]}... has a line break or a control character in it; give one key '
+     "per entry"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "fault"), LOGIN_FAULTS, ids=[k[:12] for k, _ in LOGIN_FAULTS])
+def test_what_is_no_public_key_is_refused(tmp_path: Path, key: str, fault: str) -> None:
+    lines = faults_of(tmp_path, RACK + f'[login]\nauthorized_keys = ["{key}"]\n')
+    assert lines == [f"rack.toml:4: login.authorized_keys: {fault}"]
+
+
+def test_a_private_key_pasted_by_mistake_is_never_repeated(tmp_path: Path) -> None:
+    text = '"""-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----"""'
+    (tmp_path / "id").write_text(tomllib.loads(f"k = {text}")["k"])
+    lines = faults_of(
+        tmp_path, RACK + f'[login]\nauthorized_keys = [{text}]\nauthorized_keys_files = ["id"]\n'
+    )
+    assert len(lines) == 2
+    assert all("holds a private key" in line for line in lines)
+    assert "c2VjcmV0" not in "".join(lines)
+
+
+def test_a_key_file_that_is_not_there_is_named_with_the_folder_it_is_taken_from(
+    tmp_path: Path,
+) -> None:
+    lines = faults_of(tmp_path, RACK + '[login]\nauthorized_keys_files = ["no.pub"]\n')
+    assert lines == [
+        f'rack.toml:4: login.authorized_keys_files: "no.pub": No such file or directory; the path '
+        f"is taken from {tmp_path}"
+    ]
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    lines = faults_of(
+        tmp_path,
+        '[rack]\nname = "A"\nnodes = "pi_0,pi[1-2]"\nmodle = "pi2"\n[network]\nprefix = 99\n'
+        '[login]\nauthorized_keys = [3, "x"]\n[swap]\nsize = "x"\n[nodes.pi1]\naddress = "x"\n'
+        'roles = "salt-minion"\n',
+    )
+    keys = ["rack.name", "rack.nodes", "rack.modle", "network.prefix", "login.authorized_keys"]
+    keys += ["login.authorized_keys", "swap.size", "nodes.pi1.address", "nodes.pi1.roles"]
+    assert [line.split(": ")[1] for line in lines] == keys
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("[rack\n", "rack.toml:1: not TOML: Expected ']'"),
+        ('[rack]\nname = "a\n', "rack.toml:2: not TOML: Illegal character"),
+        ("a = 1\na = 2\n", "rack.toml:2: not TOML: Cannot overwrite a value"),
+    ],
+)
+def test_broken_toml_is_one_fault_with_its_line(tmp_path: Path, text: str, start: str) -> None:
+    (line,) = faults_of(tmp_path, text)
+    assert line.startswith(start)
+
+
+def test_a_file_that_is_not_text_is_refused_with_the_line(tmp_path: Path) -> None:
+    (tmp_path / "rack.toml").write_bytes(b"[rack]\nname = \xff\n")
+    with pytest.raises(ConfigurationError, match=r"line 2 is not UTF-8 text \(byte 14 "):
+        load_rack(tmp_path)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file") as caught:
+        load_rack(tmp_path)
+    assert "rack init" in caught.value.hint
+
+
+def test_a_node_that_is_not_in_the_rack_is_refused_with_what_to_add(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, RACK)
+    with pytest.raises(ConfigurationError) as caught:
+        rack.node("pi99")
+    assert caught.value.exit_code == 10
+    assert "no node is called 'pi99'" in caught.value.what
+    assert 'nodes = "pi[0-3],pi99"' in caught.value.hint
+
+
+scalars = st.none() | st.booleans() | st.integers(-5, 300) | st.text(max_size=12)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
+KEYS = """name nodes master model timezone url signing_key dhcp addresses prefix gateway dns size
+interface authorized_keys authorized_keys_files version master_address master_public_key address
+roles other"""
+SECTIONS = "rack release network login swap salt nodes.pi1 nodes odd"
+keys = st.sampled_from(KEYS.split())
+sections = st.sampled_from(SECTIONS.split(" "))
+documents = st.dictionaries(sections, st.dictionaries(keys, values, max_size=5), max_size=5)
+
+
+def as_toml(document: dict[str, dict[str, object]]) -> str:
+    def value(item: object) -> str:
+        return json.dumps(item, ensure_ascii=False).replace("null", '""').replace("\x7f", "")
+
+    return "".join(
+        f"[{section}]\n" + "".join(f"{key} = {value(item)}\n" for key, item in table.items())
+        for section, table in document.items()
+    )
+
+
+@given(documents)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+def test_any_document_is_a_rack_or_a_list_of_faults(
+    tmp_path: Path, document: dict[str, dict[str, object]]
+) -> None:
+    (tmp_path / "rack.toml").write_text(as_toml(document))
+    try:
+        rack = load_rack(tmp_path)
+    except ConfigurationError as error:
+        assert error.details
+        assert all("\n" not in line for line in error.details)
+        return
+    assert rack.nodes

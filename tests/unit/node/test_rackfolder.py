@@ -1,0 +1,60 @@
+"""Which folder is the rack."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import ConfigurationError
+from imager.node.rackfile import load_rack
+from imager.node.rackfolder import find_rack, init_rack
+
+
+@pytest.fixture(autouse=True)
+def data_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_the_nearest_rack_toml_upwards_counts(tmp_path: Path) -> None:
+    (tmp_path / "rack/deep/er").mkdir(parents=True)
+    (tmp_path / "rack/rack.toml").write_text("")
+    found = find_rack(tmp_path / "rack/deep/er")
+    assert (found.path, found.is_default) == (tmp_path / "rack", False)
+
+
+def test_without_one_a_default_rack_is_made_and_said_to_be_one(
+    tmp_path: Path, data_home: Path
+) -> None:
+    found = find_rack(tmp_path)
+    assert found.is_default
+    assert found.path.is_relative_to(data_home)
+    rack = load_rack(found.path)
+    assert rack.node("pi7")
+    assert rack.master.name == "salt"
+    (found.path / "rack.toml").write_text('[rack]\nnodes = "a"\n')
+    assert find_rack(tmp_path) == found, "a default rack that is there is kept"
+    assert load_rack(found.path).node("a")
+
+
+def test_a_rack_named_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"rack\.toml: no such file"):
+        find_rack(tmp_path, tmp_path / "nowhere")
+
+
+def test_a_rack_can_be_named_by_its_file(tmp_path: Path) -> None:
+    init_rack(tmp_path / "r")
+    assert find_rack(tmp_path, tmp_path / "r/rack.toml").path == tmp_path / "r"
+
+
+def test_init_makes_a_rack_and_never_overwrites_one(tmp_path: Path) -> None:
+    made = init_rack(tmp_path / "r", nodes="a[1-2]", master="a1")
+    assert {path.name for path in made} == {"rack.toml", ".picloud"}
+    assert stat.S_IMODE((tmp_path / "r/.picloud").stat().st_mode) == 0o700
+    assert load_rack(tmp_path / "r").master.is_node
+    before = (tmp_path / "r/rack.toml").read_bytes()
+    with pytest.raises(ConfigurationError, match="is there already"):
+        init_rack(tmp_path / "r")
+    assert (tmp_path / "r/rack.toml").read_bytes() == before
