@@ -1,0 +1,171 @@
+"""The runner: order, marks, failures, kernel words, and what a laptop reads."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fakenode import FIRSTBOOT, FakeNode
+
+STEPS = ["10-clock", "20-grow-root", "30-swap", "40-start-minion"]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> FakeNode:
+    return FakeNode(tmp_path)
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_every_step_runs_once_and_complete_is_marked_last(node: FakeNode, shell: str) -> None:
+    node.shell = shell  # Arch's sh is bash, Debian's is dash
+    boot = node.boot()
+    assert boot.status == 0, boot.output
+    assert [name for name in node.state if name.endswith(".done")] == [f"{s}.done" for s in STEPS]
+    assert "complete" in node.state
+    assert not [name for name in node.state if name.endswith((".running", ".failed"))]
+    assert boot.output.splitlines()[-1] == "picloud-firstboot: pi7: complete"
+
+
+def test_the_report_says_what_each_step_did(node: FakeNode) -> None:
+    node.boot()
+    report = node.report
+    assert (report["format"], report["node"], report["state"]) == (1, "pi7", "complete")
+    assert [(step["name"], step["state"]) for step in report["steps"]] == [
+        (name, "done") for name in STEPS
+    ]
+    assert report["steps"][3]["note"] == "started, to join 10.0.0.10"
+    assert "30-swap: 1 MiB in /swapfile" in node.read("boot/picloud/firstboot.log")
+
+
+def test_a_second_boot_after_success_changes_nothing(node: FakeNode) -> None:
+    node.boot()
+    before = node.state, node.read("etc/fstab")
+    boot = node.boot()
+    assert boot.status == 0
+    assert not [call for call in boot.calls if call.startswith(("mkswap", "fallocate", "touch"))]
+    after = {name: text for name, text in node.state.items() if name.endswith(".done")}
+    assert after == {name: text for name, text in before[0].items() if name.endswith(".done")}
+    assert node.read("etc/fstab") == before[1]
+
+
+def test_the_unit_starts_nothing_once_complete() -> None:
+    unit = (FIRSTBOOT / "units/picloud-firstboot.service").read_text()
+    assert "ConditionPathExists=!/var/lib/picloud/firstboot/complete\n" in unit
+    assert "Before=" not in unit, "nothing, sshd least of all, may wait for first boot"
+    assert "Restart=on-failure\n" in unit
+    assert "StartLimitIntervalSec=0\n" in unit
+
+
+def test_a_failed_step_stops_no_other_and_alone_runs_again(node: FakeNode) -> None:
+    node.fake_tool("mkswap", "echo mkswap: no such thing >&2; exit 7\n")
+    boot = node.boot()
+    assert boot.status == 1
+    assert "complete" not in node.state
+    assert "40-start-minion.done" in node.state, "the minion must start without swap too"
+    assert node.report["state"] == "failed"
+    swap = node.report["steps"][2]
+    assert (swap["state"], swap["note"]) == ("failed", "ended with status 7")
+    assert "mkswap: no such thing" in node.read("boot/picloud/firstboot.log")
+
+    node.fake_tool("mkswap", "exit 0\n")
+    again = node.run()
+    assert again.status == 0, again.output
+    assert not [call for call in again.calls if call.startswith("systemctl")]
+    assert node.report["state"] == "complete"
+
+
+def test_a_note_of_any_characters_is_valid_json(node: FakeNode) -> None:
+    step = node.firstboot / "steps/50-odd"
+    step.write_text("printf 'a \"quoted\" back\\\\\\\\slash\\tand\\033[1m colour'\n")
+    node.boot()
+    assert node.report["steps"][4]["note"] == 'a "quoted" back\\slashand[1m colour'
+
+
+def test_debug_traces_every_command_into_the_log(node: FakeNode) -> None:
+    node.write("proc/cmdline", "quiet picloud.firstboot=debug rw\n")
+    assert node.boot().status == 0
+    assert "+ mkswap" in node.read("boot/picloud/firstboot.log")
+    assert node.report["steps"][2]["note"] == "1 MiB in /swapfile"
+
+
+def test_skip_runs_nothing_and_the_next_boot_runs_all(node: FakeNode) -> None:
+    cmdline = node.read("proc/cmdline")
+    node.write("proc/cmdline", "quiet picloud.firstboot=skip\n")
+    assert node.boot().status == 0
+    assert node.report["state"] == "skipped"
+    assert {step["state"] for step in node.report["steps"]} == {"pending"}
+    assert "complete" not in node.state
+    node.write("proc/cmdline", cmdline)
+    assert node.boot().status == 0
+    assert "complete" in node.state
+
+
+def test_a_word_that_only_resembles_the_kernel_word_is_ignored(node: FakeNode) -> None:
+    node.write("proc/cmdline", "xpicloud.firstboot=skip picloud.firstboot=skipped\n")
+    node.boot()
+    assert "complete" in node.state
+
+
+def test_settings_are_read_and_never_executed(node: FakeNode) -> None:
+    node.configure(NODE='$(touch "$PICLOUD_ROOT/owned")', PATH="/nowhere")
+    assert node.boot().status == 0
+    assert not (node.root / "owned").exists()
+    assert node.report["node"] == '$(touch "$PICLOUD_ROOT/owned")'
+
+
+def test_without_settings_the_node_says_so_and_still_starts_salt(node: FakeNode) -> None:
+    (node.root / "etc/picloud/firstboot.conf").unlink()
+    boot = node.boot()
+    assert boot.status == 1
+    assert "firstboot.conf cannot be read" in boot.output
+    assert "40-start-minion.done" in node.state
+    assert "when the card was made" in node.report["steps"][0]["note"]
+
+
+@pytest.fixture(params=["absent", "full", "unwritable"])
+def bad_fat(node: FakeNode, request: pytest.FixtureRequest) -> Iterator[FakeNode]:
+    folder = node.root / "boot/picloud"
+    if request.param == "full":
+        (folder / "firstboot.new").symlink_to("/dev/full")
+    else:
+        folder.rmdir()
+    if request.param == "unwritable":
+        folder.symlink_to("/proc/self")  # not even root can make a file there
+    yield node
+
+
+def test_a_boot_partition_that_takes_nothing_stops_nothing(bad_fat: FakeNode) -> None:
+    boot = bad_fat.boot()
+    assert boot.status == 0, boot.output
+    assert "complete" in bad_fat.state
+    assert len(boot.output.splitlines()) == len(STEPS) + 1, "no complaints on the console"
+
+
+def test_the_log_does_not_grow_for_ever(node: FakeNode) -> None:
+    node.fake_tool("mkswap", "exit 1\n")
+    node.boot()
+    with (node.root / "var/lib/picloud/firstboot/log").open("a") as log:
+        log.write("retried for a year\n" * 100_000)
+    node.run()
+    assert len(node.state["log"]) < 300_000
+    assert len(node.read("boot/picloud/firstboot.log")) <= 32768
+
+
+def test_a_root_that_cannot_be_written_is_a_failure_not_a_success(node: FakeNode) -> None:
+    (node.root / "var/lib/picloud").symlink_to("/proc/self")
+    assert node.boot().status == 1
+
+
+def test_everything_a_node_runs_is_clean_posix_shell() -> None:
+    scripts = [FIRSTBOOT / "picloud-firstboot", FIRSTBOOT / "report.sh"]
+    scripts += sorted((FIRSTBOOT / "steps").iterdir())
+    for script in scripts[:1] + scripts[2:]:
+        assert script.read_text().startswith("#!/bin/sh\n")
+        assert script.stat().st_mode & 0o111, f"{script} cannot be executed"
+    done = subprocess.run(
+        ["shellcheck", "--shell=sh", *scripts], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

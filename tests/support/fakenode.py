@@ -1,0 +1,173 @@
+"""A fake root on which the real first boot runs, under a real shell, and where power can fail.
+
+In: a folder. Out: what a boot did. Tools that would touch this machine (the clock, swap, systemd)
+are small programs on PATH that act on the fake root; all others are the real ones. Every tool that
+changes something counts its calls, and at a given call the whole runner is killed. ``sync`` takes a
+copy of the root: after a cut, either everything survives or only what the last copy holds, which
+are the two extremes of what an SD card keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FIRSTBOOT = Path(__file__).resolve().parents[2] / "firstboot"
+IMAGED_AT = 1_780_000_000
+MIB = 1 << 20
+CHANGING = ("mkdir", "mv", "cp", "rm", "touch", "fallocate", "mkswap")
+"""Real tools whose calls are counted."""
+
+_COUNT = """#!/bin/dash
+echo "${0##*/} $*" >>"$FAKE/calls"
+read -r left <"$FAKE/left"
+[ "$left" -ne 1 ] || kill -9 0
+echo $((left - 1)) >"$FAKE/left"
+"""
+_FAKES = {
+    "sync": '/bin/rm -rf "$FAKE/kept" && /bin/cp -a "$PICLOUD_ROOT" "$FAKE/kept"\n',
+    "date": """case $1 in
+-s) echo "${2#@}" >"$FAKE/clock" && echo "date $*" >>"$FAKE/calls" ;;
++%s) cat "$FAKE/clock" ;;
+-u) exec "$FAKE_REAL/date" -u -d "@$(cat "$FAKE/clock")" "$2" ;;
+esac
+""",
+    "swapon": 'echo "$1 file 1024 0 -2" >>"$PICLOUD_ROOT/proc/swaps"\n',
+    "swapoff": ': >"$PICLOUD_ROOT/proc/swaps"\n',
+    "systemctl": """case $1 in
+cat) [ -e "$PICLOUD_ROOT/usr/lib/systemd/system/$2" ] ;;
+enable) mkdir -p "$PICLOUD_ROOT/enabled" && : >"$PICLOUD_ROOT/enabled/$2" ;;
+start) [ "$2" = --no-block ] && : >"$PICLOUD_ROOT/proc/started-$3" ;;
+esac
+""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """What one run of the runner did; ``calls`` are those of the changing tools, in order."""
+
+    status: int
+    output: str
+    calls: tuple[str, ...]
+
+
+class FakeNode:
+    """A node called pi7 whose disk is a folder."""
+
+    def __init__(self, folder: Path, *, salt: bool = True, **settings: str) -> None:
+        self.root = folder / "root"
+        self.shell = "dash"
+        self._fake = folder / "fake"
+        self._tools = self._fake / "tools"
+        self.firstboot = self.root / "usr/lib/picloud/firstboot"
+        shutil.copytree(FIRSTBOOT, self.firstboot)
+        for name in ("etc/picloud", "proc", "boot/picloud", "var/lib/systemd/timesync"):
+            (self.root / name).mkdir(parents=True)
+        self.settings = {
+            "NODE": "pi7",
+            "MASTER": "10.0.0.10",
+            "SWAP_BYTES": str(MIB),
+            "GROW_ROOT": "no",
+            "IMAGED_AT": str(IMAGED_AT),
+        } | settings
+        self.configure()
+        self.write("proc/cmdline", "root=PARTUUID=1234abcd-02 rw rootwait\n")
+        self.write("etc/fstab", "PARTUUID=1234abcd-01 /boot vfat defaults 0 0")
+        clock = self.write("var/lib/systemd/timesync/clock", "")
+        os.utime(clock, (IMAGED_AT, IMAGED_AT))
+        if salt:
+            self.write("usr/lib/systemd/system/salt-minion.service", "[Service]\n")
+        self._make_tools()
+
+    def configure(self, **settings: str) -> None:
+        """Write firstboot.conf anew."""
+        self.settings |= settings
+        lines = (f"{key}={value}\n" for key, value in self.settings.items())
+        self.write("etc/picloud/firstboot.conf", "# for first boot\n" + "".join(lines))
+
+    def write(self, path: str, text: str) -> Path:
+        """Write one file of the root."""
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def read(self, path: str) -> str:
+        return (self.root / path).read_text()
+
+    def fake_tool(self, name: str, script: str) -> None:
+        """Put a program of this name before the real one on PATH."""
+        tool = self._tools / name
+        tool.unlink(missing_ok=True)
+        tool.write_text(("#!/bin/dash\n" if name == "date" else _COUNT) + script)
+        tool.chmod(0o755)
+
+    def boot(self, *, cut_at: int = 0, clock: int = 0) -> Boot:
+        """Power on: nothing is mounted as swap, the clock is what systemd would make of ``clock``.
+
+        ``cut_at``: the power fails when the changing tools are called for the so-manieth time.
+        """
+        remembered = (self.root / "var/lib/systemd/timesync/clock").stat().st_mtime
+        (self._fake / "clock").write_text(f"{max(clock, int(remembered))}\n")
+        return self.run(cut_at=cut_at)
+
+    def run(self, *, cut_at: int = 0) -> Boot:
+        """Start the runner once more without a power cycle, as systemd does after a failure."""
+        self.write("proc/swaps", "Filename Type Size Used Priority\n")
+        shell = self._tools / "sh"
+        shell.unlink(missing_ok=True)
+        shell.symlink_to(shutil.which(self.shell) or self.shell)
+        (self._fake / "calls").write_text("")
+        (self._fake / "left").write_text(f"{cut_at}\n")
+        process = subprocess.Popen(
+            [shell, self.firstboot / "picloud-firstboot"],
+            env={
+                "PATH": f"{self._tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+                "PICLOUD_ROOT": str(self.root),
+                "FAKE": str(self._fake),
+                "FAKE_REAL": str(Path(shutil.which("date") or "/bin/date").parent),
+                "LC_ALL": "C",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        output, _ = process.communicate(timeout=60)
+        calls = tuple((self._fake / "calls").read_text().splitlines())
+        assert cut_at == 0 or process.returncode == -signal.SIGKILL, output
+        return Boot(process.returncode, output, calls)
+
+    def lose_what_was_not_synced(self) -> None:
+        """After a cut: the card holds what it held at the last sync and nothing later."""
+        kept = self._fake / "kept"
+        if kept.exists():
+            shutil.rmtree(self.root)
+            shutil.copytree(kept, self.root, symlinks=True)
+
+    @property
+    def state(self) -> dict[str, str]:
+        """The node's own marks: file name -> content."""
+        folder = self.root / "var/lib/picloud/firstboot"
+        return {path.name: path.read_text().strip() for path in sorted(folder.glob("*"))}
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What a laptop reads on the boot partition."""
+        loaded: dict[str, Any] = json.loads(self.read("boot/picloud/firstboot.json"))
+        return loaded
+
+    def _make_tools(self) -> None:
+        self._tools.mkdir(parents=True)
+        for name, script in _FAKES.items():
+            self.fake_tool(name, script)
+        for name in CHANGING:
+            real = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
+            self.fake_tool(name, f'exec {real} "$@"\n')
