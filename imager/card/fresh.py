@@ -32,7 +32,8 @@ def fresh_read(
     try:
         if not direct:
             drop_cache(fd)
-        yield FreshRead(Descriptor(fd, name, size_bytes, block_bytes), direct)
+        # Without direct I/O any byte may be read, also the last ones of an odd-sized file.
+        yield FreshRead(Descriptor(fd, name, size_bytes, block_bytes if direct else 1), direct)
     finally:
         os.close(fd)
 
