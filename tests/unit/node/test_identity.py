@@ -213,7 +213,7 @@ def test_halves_of_two_pairs_are_told_apart(rack: Rack) -> None:
         identity(rack)
 
 
-@pytest.mark.parametrize("line", range(1, 26, 3))
+@pytest.mark.parametrize("line", [1, 4, 9, 20])
 @pytest.mark.parametrize("name", ["salt/minion.pem", "ssh/ssh_host_rsa_key"])
 def test_one_wrong_letter_anywhere_in_a_private_key_is_found(
     rack: Rack, name: str, line: int
