@@ -17,8 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.errors import TargetRefused
+from imager.base.errors import Interrupted, TargetRefused
 from imager.base.run import find_tool, run
+from imager.card.blank import leave_blank
 from imager.card.cards import ClaimedCard
 from imager.card.devices import Disk, disk_named, serial_of
 from imager.card.fresh import fresh_read
@@ -49,12 +50,23 @@ def claim(
     Raises TargetRefused when it is in use after all, was swapped for another, or may not be
     opened; CardIOError when an image file cannot get its room.
     """
-    if not isinstance(accepted.target, Disk):
-        with claim_file(accepted.target, size_bytes) as card:
+    target = accepted.target
+    if isinstance(target, Disk):
+        held = _claim_disk(target, accepted, size_bytes, kernel or Kernel())
+    else:
+        held = claim_file(target, size_bytes)
+    with held as card:
+        try:
             yield card
-        return
-    kernel = kernel or Kernel()
-    disk = accepted.target
+        except KeyboardInterrupt as stop:
+            # Between two steps; within one the step itself has seen to it.
+            raise Interrupted("interrupted", hint=leave_blank(card)) from stop
+
+
+@contextmanager
+def _claim_disk(
+    disk: Disk, accepted: AcceptedTarget, size_bytes: int, kernel: Kernel
+) -> Iterator[ClaimedCard]:
     claimed = False
     try:
         with _opened(disk, kernel) as (fd, direct):

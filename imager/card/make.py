@@ -1,7 +1,7 @@
 """One card from beginning to end: claim, write, read back, check, keep, receipt.
 
 In: a node's image and a confirmed target. Out: a finished card and its receipt; a card that fails
-gets a receipt too, which says how. What would be done can be asked for first (``plan_card``).
+gets a receipt too, which says how.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from imager.base.errors import CardFaulty, CardIOError, Interrupted, PicloudError, WouldNotBoot
 from imager.base.progress import Progress
+from imager.card.blank import blank_unless_done
 from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions
 from imager.card.claim import claim
-from imager.card.devices import Disk
 from imager.card.fresh import reader_of
 from imager.card.kernel import Kernel
 from imager.card.readback import read_back
@@ -24,7 +24,7 @@ from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
 from imager.card.receipts import save_receipt
 from imager.card.refusals import AcceptedTarget
 from imager.card.targets import ImageFile
-from imager.card.write import DEFAULT_OPTIONS, blank_unless_done, write_card
+from imager.card.write import DEFAULT_OPTIONS, write_card
 from imager.image.manifest import Reader
 from imager.image.mbr import parse
 from imager.node.image import NodeImage
@@ -38,42 +38,6 @@ _RESULTS = (
     (WouldNotBoot, Result.WOULD_NOT_BOOT),
     (Interrupted, Result.INTERRUPTED),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class WritePlan:
-    """What ``make_card`` would do; ``holds`` is what is lost by it."""
-
-    node: str
-    target: Disk | ImageFile
-    title: str
-    holds: tuple[str, ...]
-    release_name: str
-    image_id: str
-    size_bytes: int
-    write_bytes: int
-    ranges: int
-    delta_bytes: int
-    options: WriteOptions
-
-
-def plan_card(
-    image: NodeImage, target: Disk | ImageFile, options: WriteOptions = DEFAULT_OPTIONS
-) -> WritePlan:
-    """The plan for ``image`` on ``target``; touches nothing."""
-    return WritePlan(
-        node=image.node,
-        target=target,
-        title=target.title,
-        holds=target.holds if isinstance(target, Disk) else (),
-        release_name=image.golden.release_name,
-        image_id=image.image_id,
-        size_bytes=image.manifest.size_bytes,
-        write_bytes=image.manifest.extents.total_bytes,
-        ranges=len(image.manifest.extents),
-        delta_bytes=image.delta.extents.total_bytes,
-        options=options,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,11 @@ class Meter:
 
 @dataclass(slots=True)
 class Log:
-    """The figures of every phase of one card, also of one that failed, in order."""
+    """What happened to one card so far: the figures of every phase, also of one that failed, in
+    order; and whether any byte of it may have been changed (``touched``)."""
 
     phases: list[PhaseFigures] = field(default_factory=list)
+    touched: bool = False
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from imager.base.errors import CardFaulty
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, KiB, MiB
+from imager.card.blank import blank_unless_done
 from imager.card.cards import VerifiedCard, WrittenCard
 from imager.card.flight import in_flight
 from imager.card.meter import metered
 from imager.card.places import Places
 from imager.card.raw import RawCard, aligned_buffer, read_fully
-from imager.card.write import blank_unless_done
 from imager.image.extents import Extent, ExtentMap
 from imager.node.image import ImageReader, NodeImage
 

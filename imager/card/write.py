@@ -8,15 +8,15 @@ table. A card pulled at any moment is blank or whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 
-from imager.base.errors import CardIOError, Interrupted, PicloudError, UsageError
+from imager.base.errors import UsageError
 from imager.base.progress import Progress
 from imager.base.units import KiB, MiB, format_size
+from imager.card.blank import blank_unless_done, zero
 from imager.card.cards import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.flight import in_flight
-from imager.card.meter import Meter, metered
+from imager.card.meter import metered
 from imager.card.raw import RawCard, aligned_buffer, flush, write_fully
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import FIRST_MIB
@@ -60,7 +60,7 @@ def write_card(
     """Write every byte of ``image``'s block map and flush it.
 
     Raises CardIOError with the byte the card refused, Interrupted on Ctrl-C; in both cases the
-    card's first MiB is zero, or the message says that even this could not be done.
+    card's first MiB is zero, or the details say that even this could not be done.
     """
     if image.manifest.size_bytes > card.raw.size_bytes:
         raise ValueError("the image is larger than the claimed card")
@@ -89,20 +89,9 @@ def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
     if card.is_file:
         return
     ends = [FIRST_MIB, _last_mib(card.raw)]
+    card.log.touched = True
     with metered(progress, "blank", sum(end.length for end in ends), card.log) as meter:
-        _zero(card.raw, ends, meter)
-
-
-def _zero(raw: RawCard, extents: Iterable[Extent], meter: Meter | None = None) -> None:
-    zeros = aligned_buffer(MiB)
-
-    def work(extent: Extent, _: None) -> None:
-        write_fully(raw, extent.offset, zeros[: extent.length])
-        if meter:
-            meter.advance(extent.length)
-
-    in_flight(extents, work, depth=1, tools=lambda: None)
-    flush(raw)
+        zero(card.raw, ends, meter)
 
 
 def _copy(
@@ -130,33 +119,3 @@ def _copy(
                 tools=lambda: aligned_buffer(options.block_bytes),
             )
             flush(card.raw)
-
-
-@contextmanager
-def blank_unless_done(card: ClaimedCard) -> Iterator[None]:
-    """Zero the card's first MiB when the block is left by an exception.
-
-    A card that was not written whole, or did not give back what was written, must not look
-    bootable. The error says in which state the card is; Ctrl-C becomes Interrupted.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        raise Interrupted("interrupted", hint=_leave_blank(card)) from stop
-    except PicloudError as error:
-        error.details = (*error.details, _leave_blank(card))
-        raise
-    except BaseException:
-        _leave_blank(card)
-        raise
-
-
-def _leave_blank(card: ClaimedCard) -> str:
-    """Zero the first MiB if the card still takes it; a sentence about its state."""
-    name = card.target.node
-    if card.is_file:
-        return f"no unfinished image was left at {name}"
-    with suppress(CardIOError, OSError):
-        _zero(card.raw, [FIRST_MIB])
-        return f"{name} is visibly blank: it has no partition table; write it again"
-    return f"{name} no longer takes writes: do not use this card, whatever it seems to hold"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import CardFaulty, CardIOError, StampMismatch, TargetRefused
+from imager.base.errors import CardFaulty, CardIOError, Interrupted, StampMismatch, TargetRefused
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card import claim as claim_module
@@ -298,6 +298,21 @@ def test_a_passing_probe_is_waited_for(card: Loop) -> None:
         probe.wait()
 
 
+def test_ctrl_c_between_two_steps_blanks_the_card(card: Loop, image: NodeImage) -> None:
+    with pytest.raises(Interrupted) as caught, claim(accepted(card), SIZE) as held:
+        write_card(image, held, Quiet())
+        raise KeyboardInterrupt
+    assert "visibly blank" in caught.value.hint
+    assert is_blank(card)
+
+
+def test_ctrl_c_before_the_first_write_changes_nothing(card: Loop) -> None:
+    with pytest.raises(Interrupted) as caught, claim(accepted(card), SIZE):
+        raise KeyboardInterrupt
+    assert "nothing was written" in caught.value.hint
+    assert set(on(card, 0, SIZE)) == {0xA5}
+
+
 def test_damage_under_the_engine_is_found_and_the_card_blanked(
     card: Loop, image: NodeImage
 ) -> None:
@@ -413,6 +428,7 @@ def test_ctrl_c_leaves_a_blank_card_and_a_receipt(card: Loop, tmp_path: Path, ph
     said = stop_in(process, phase, 0.005, signal.SIGINT)
     assert process.returncode == 130
     assert "visibly blank" in said
+    assert phase == "table" or "table\n" not in said, "it went on to the next phase"
     assert is_blank(card)
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
     assert receipt.result is Result.INTERRUPTED

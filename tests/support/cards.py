@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -127,6 +128,11 @@ class FaultyCard:
         for byte, number in errors.items():
             if offset <= byte < offset + count:
                 raise OSError(number, os.strerror(number))
+
+
+def press_ctrl_c() -> None:
+    """What a terminal does: a signal for the main thread, which wakes it from waiting."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def claimed(card: FaultyCard) -> ClaimedCard:

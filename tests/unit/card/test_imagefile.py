@@ -16,7 +16,7 @@ from imager.base.units import KiB, MiB
 from imager.card.cards import ClaimedCard
 from imager.card.claim import claim
 from imager.card.imagefile import SparseFile
-from imager.card.make import make_card, plan_card
+from imager.card.make import make_card
 from imager.card.raw import Descriptor, write_fully
 from imager.card.readback import read_back
 from imager.card.receipt import Result
@@ -165,15 +165,6 @@ def test_a_size_that_is_no_whole_block(tmp_path: Path) -> None:
     assert not made.receipt.cache_bypassed
     with image.open() as reader:
         assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, odd)
-
-
-def test_the_plan_touches_nothing(image: NodeImage, tmp_path: Path) -> None:
-    target = accepted(tmp_path).target
-    plan = plan_card(image, target)
-    assert (plan.node, plan.size_bytes, plan.ranges) == ("pi7", SIZE, 2)
-    assert plan.write_bytes == 3 * MiB + 4096
-    assert "a new image file" in plan.title
-    assert left_behind(tmp_path) == set()
 
 
 def test_a_claimed_file_says_that_it_is_one(tmp_path: Path) -> None:

@@ -115,13 +115,24 @@ def test_short_reads_are_normal(image: NodeImage) -> None:
     read_back(written(image, FaultyCard(SIZE, short_bytes=1536)), Quiet())
 
 
-def test_a_dead_card_does_not_fill_the_memory(image: NodeImage) -> None:
+def test_a_dead_card_is_one_difference_a_block(image: NodeImage) -> None:
     card = FaultyCard(SIZE, dropped=ExtentMap([Extent(0, SIZE)]))
     with pytest.raises(ReadBackFailed) as caught:
         read_back(written(image, card), Quiet())
-    kept = sum(len(d.expected) + len(d.actual) for d in caught.value.differences)
-    assert kept <= 2 * (MiB + 4096)
     assert sum(d.extent.length for d in caught.value.differences) >= BODY.total_bytes
+
+
+def test_a_card_bad_all_over_does_not_fill_the_memory(tmp_path: Path) -> None:
+    image = make_image(tmp_path, SIZE, ExtentMap([Extent(0, SIZE)]))
+    flips = dict.fromkeys(range(0, SIZE, 1024), 1)
+    with pytest.raises(ReadBackFailed) as caught:
+        read_back(written(image, FaultyCard(SIZE, flips=flips), MiB), Quiet())
+    assert len(caught.value.differences) < 10_000 + 2 * 1024
+    kept = sum(len(d.expected) + len(d.actual) for d in caught.value.differences)
+    assert MiB <= kept <= 2 * (MiB + 4096)
+    found = ExtentMap(difference.extent for difference in caught.value.differences)
+    assert all(byte in found for byte in flips)
+    assert caught.value.details[20] == f"and {len(found) - 20} more ranges"
 
 
 @given(st.binary(max_size=3000), st.lists(st.tuples(st.integers(0, 2999), st.integers(1, 255))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import errno
 import itertools
 from pathlib import Path
@@ -15,12 +14,13 @@ from hypothesis import strategies as st
 from imager.base.errors import CardIOError, Interrupted, UsageError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
+from imager.card.blank import blank_unless_done
 from imager.card.cards import WriteOptions
 from imager.card.raw import read_fully, write_fully
 from imager.card.write import write_card, write_options
 from imager.image.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
-from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image
+from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
 
 SIZE = 12 * MiB
 BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(7 * MiB + 8192, 4096), Extent(9 * MiB, 12288)])
@@ -178,13 +178,44 @@ def test_ctrl_c_leaves_the_card_blank_and_says_so(image: NodeImage, at: int) -> 
         nonlocal pressed
         if not pressed and write.offset >= at:
             pressed = True
-            _thread.interrupt_main()
+            press_ctrl_c()
 
     card.on_write = press
     with pytest.raises(Interrupted) as caught:
         write_card(image, claimed(card), Quiet(), WriteOptions(MiB, 2))
     assert "visibly blank" in caught.value.hint
     assert card.is_blank
+
+
+def test_ctrl_c_pressed_again_and_again_still_blanks(image: NodeImage) -> None:
+    card = FaultyCard(SIZE)
+    presses = 0
+
+    def press(write: Write) -> None:
+        nonlocal presses
+        if write.offset >= 3 * MiB or presses:
+            presses += 1
+            if presses <= 4:
+                press_ctrl_c()
+
+    card.on_write = press
+    with pytest.raises(Interrupted) as caught:
+        write_card(image, claimed(card), Quiet(), WriteOptions(MiB, 2))
+    assert presses >= 2
+    assert "visibly blank" in caught.value.hint
+    assert card.is_blank
+
+
+def test_a_card_that_was_not_touched_keeps_its_content(image: NodeImage) -> None:
+    card = FaultyCard(SIZE)
+    held = claimed(card)
+    with pytest.raises(Interrupted) as caught, blank_unless_done(held):
+        raise KeyboardInterrupt
+    assert caught.value.hint == "nothing was written to /dev/faulty"
+    image.golden.path.unlink()
+    with pytest.raises(FileNotFoundError):
+        write_card(image, held, Quiet())
+    assert card.log == []
 
 
 def test_an_image_larger_than_the_card_is_our_mistake(image: NodeImage) -> None:
