@@ -1,8 +1,62 @@
-"""The ``picloud-image`` command: where errors become two lines and an exit code."""
+"""The ``picloud-image`` command line: the group, its commands, and usage errors.
+
+In: the words typed. Out: an exit status (docs/exit-codes.md). Commands import the stage they
+drive when they run, so that ``--help`` stays quick.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from imager.base.errors import Interrupted, UsageError
+from imager.cli.card_commands import add_card_commands
+from imager.cli.rack_commands import add_rack_commands
+from imager.cli.release_commands import add_release_commands
+from imager.cli.settings import common_options, take
+from imager.cli.show import Console
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes and what to do about each: docs/exit-codes.md.",
+)
+@click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
+@common_options
+@click.pass_context
+def cli(context: click.Context, /, **options: Any) -> None:
+    """Turn blank SD cards into a working Raspberry Pi cluster.
+
+    Fetches and proves the release, composes one golden image, lays each node's identity over
+    it, writes the card, reads every byte back and checks that it can boot.
+    """
+    context.obj = take(context, options)
+
+
+add_card_commands(cli)
+add_release_commands(cli)
+add_rack_commands(cli)
+
+
+def run(words: Sequence[str]) -> int:
+    """Carry out one command line and return its exit status."""
+    try:
+        status = cli.main(list(words), prog_name="picloud-image", standalone_mode=False)
+    except click.Abort:
+        return Interrupted.exit_code
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        page = context.command_path if context else "picloud-image"
+        console = Console(as_json="--json" in words)
+        console.error(UsageError(error.format_message(), hint=f"{page} --help says more"))
+        console.result(UsageError.exit_code, {})
+        return UsageError.exit_code
+    return status if isinstance(status, int) else 0
+
 
 def main() -> None:
-    """Entry point; the commands arrive with the stages they drive."""
-    raise SystemExit(2)
+    """The console script's entry point."""
+    raise SystemExit(run(sys.argv[1:]))

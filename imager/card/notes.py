@@ -1,0 +1,52 @@
+"""What our own small files on a card's boot partition say of it: which node, how far it came.
+
+In: a way to read a card. Out: the JSON of picloud/node.json (written with the image) and
+picloud/firstboot.json (written by the node), or None for what is absent or unreadable: a card is
+judged by the boot check, and these are only what it says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imager.image.fat import FatVolume
+from imager.image.manifest import Reader
+from imager.image.mbr import parse
+
+NODE_FILE = "picloud/node.json"
+FIRSTBOOT_FILE = "picloud/firstboot.json"
+_MAX_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class CardNotes:
+    """The two files as they stand."""
+
+    node: Mapping[str, object] | None = None
+    firstboot: Mapping[str, object] | None = None
+
+
+def read_notes(read: Reader, size_bytes: int) -> CardNotes:
+    """The notes on the card of ``size_bytes`` behind ``read``; raises only what ``read`` does."""
+    try:
+        first = parse(read(0, 512)).partition(1)
+        if first is None:
+            return CardNotes()
+        boot = first.extent
+        volume = FatVolume.parse(read, boot.offset, min(boot.length, size_bytes - boot.offset))
+    except ValueError:
+        return CardNotes()
+    return CardNotes(_object(volume, NODE_FILE), _object(volume, FIRSTBOOT_FILE))
+
+
+def _object(volume: FatVolume, path: str) -> Mapping[str, object] | None:
+    entry = volume.find(path)
+    if entry is None or entry.is_dir or entry.size_bytes > _MAX_BYTES:
+        return None
+    try:
+        value = json.loads(volume.read_file(path))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

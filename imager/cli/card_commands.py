@@ -1,0 +1,172 @@
+"""``devices``, ``verify`` and ``inspect``: look at disks and cards without changing them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.errors import WouldNotBoot
+from imager.base.units import format_rate, format_size
+from imager.cli.rack_choice import open_rack
+from imager.cli.session import Outcome, Session, command
+from imager.cli.write_command import add_write_command
+
+if TYPE_CHECKING:
+    from imager.card.devices import Disk
+    from imager.card.notes import CardNotes
+    from imager.card.refusals import Refusal
+    from imager.image.bootcheck import BootReport, Finding
+
+TARGET = click.argument("target", type=click.Path(path_type=Path))
+
+
+def add_card_commands(group: click.Group) -> None:
+    """Add the commands that have to do with cards."""
+    add_write_command(group)
+
+    @command(group, "verify")
+    @TARGET
+    @click.option(
+        "--receipt",
+        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        help="Check against this receipt, not the newest one for the card.",
+    )
+    def verify(session: Session, target: Path, receipt: Path | None) -> Outcome:
+        """Read a card again and compare it with the receipt of its writing."""
+        from imager.card.receipts import load_receipt
+        from imager.card.verify import open_target, receipt_for, verify_card
+
+        with open_target(target) as fresh:
+            if receipt is None:
+                path, found = receipt_for(fresh.raw, open_rack(session).receipts)
+            else:
+                path, found = receipt, load_receipt(receipt)
+            outcome = verify_card(fresh, found, session.console)
+        fields: dict[str, object] = {
+            "node": outcome.node,
+            "target": outcome.target,
+            "receipt": str(path),
+            "checked_bytes": outcome.checked_bytes,
+            "cache_bypassed": outcome.cache_bypassed,
+            "matches": outcome.matches,
+            "boot_files": list(outcome.boot_files),
+            "mismatches": [
+                {
+                    "offset": mismatch.extent.offset,
+                    "length": mismatch.extent.length,
+                    "places": [str(place) for place in mismatch.places],
+                }
+                for mismatch in outcome.mismatches
+            ],
+        }
+        for mismatch in fields["mismatches"] if isinstance(fields["mismatches"], list) else []:
+            session.console.event("finding", **mismatch)
+        outcome.require_match()
+        session.console.lines(
+            f"{outcome.target} is {outcome.node}, byte for byte as its receipt says: "
+            f"{format_size(outcome.checked_bytes)} read at "
+            f"{format_rate(outcome.figures.bytes_per_second)}"
+        )
+        return fields
+
+    @command(group, "inspect")
+    @TARGET
+    @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
+    def inspect(session: Session, target: Path, model: str | None) -> Outcome:
+        """Say what a card or image is, and whether and where it would boot."""
+        from imager.card.fresh import reader_of
+        from imager.card.notes import read_notes
+        from imager.card.verify import open_target
+        from imager.image.boot.models import model_named
+        from imager.image.bootcheck import check_boot
+
+        if model is not None:
+            try:
+                model_named(model)
+            except ValueError as error:
+                raise click.BadParameter(str(error), param_hint="--model") from error
+        with open_target(target) as fresh:
+            read = reader_of(fresh.raw)
+            report = check_boot(read, fresh.raw.size_bytes, model=model)
+            notes = read_notes(read, fresh.raw.size_bytes)
+        _tell_report(session, target, report, notes)
+        fields = {**report.to_json(), "target": str(target), "card": notes.node}
+        fields["firstboot"] = notes.firstboot
+        if report.bootable:
+            return fields
+        session.console.error(
+            WouldNotBoot(
+                f"{target} would not boot: {report.errors[0].what}", hint=report.errors[0].mend
+            )
+        )
+        return {"exit_code": WouldNotBoot.exit_code, **fields}
+
+    @command(group, "devices")
+    def devices(session: Session) -> Outcome:
+        """List every disk, what is on it, and whether it may be written."""
+        from imager.card.devices import list_disks
+        from imager.card.refusals import Limits, refusals
+
+        ours = (session.cache.root.resolve(),)
+        judged = [(disk, refusals(disk, 0, Limits(ours=ours))) for disk in list_disks(ours)]
+        for disk, reasons in judged:
+            session.console.lines(
+                f"{disk.title}: {'refused' if reasons else 'ready'}",
+                *(f"    on it: {held}" for held in disk.holds),
+                *(f"    slot: {slot}" for slot in disk.by_path[:1]),
+                *(f"    refused: {reason.message}" for reason in reasons),
+            )
+        if not judged:
+            session.console.lines("This computer has no disk that could be a card.")
+        return {"devices": [_disk_fields(disk, reasons) for disk, reasons in judged]}
+
+
+def _disk_fields(disk: Disk, reasons: tuple[Refusal, ...]) -> dict[str, object]:
+    return {
+        "device": disk.node,
+        "size_bytes": disk.size_bytes,
+        "bus": disk.bus,
+        "vendor": disk.vendor,
+        "model": disk.model,
+        "serial": disk.serial,
+        "removable": disk.removable,
+        "read_only": disk.read_only,
+        "slots": list(disk.by_path),
+        "holds": list(disk.holds),
+        "ready": not reasons,
+        "refusals": [
+            {"code": reason.code, "message": reason.message, "hint": reason.hint}
+            for reason in reasons
+        ],
+    }
+
+
+def _tell_report(session: Session, target: Path, report: BootReport, notes: CardNotes) -> None:
+    console = session.console
+    lines = [f"{target}: {report.node or 'no host name found'}"]
+    if notes.node:
+        lines.append("    " + ", ".join(f"{k} {v}" for k, v in notes.node.items()))
+    if report.models:
+        lines.append(f"    would boot: {', '.join(report.models)}")
+    if notes.firstboot:
+        state, step = notes.firstboot.get("state"), notes.firstboot.get("step")
+        lines.append(f"    first boot: {state}{f' at step {step}' if step else ''}")
+    elif report.bootable:
+        lines.append("    first boot: not yet")
+    console.lines(*lines)
+    for finding in report.findings:
+        console.event("finding", **finding.to_json())
+        console.lines(*_finding_lines(finding))
+    if not report.findings:
+        console.lines("    no findings: every boot file is whole and in its place")
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    return [
+        f"{finding.severity}: {finding.what} [{finding.code}]",
+        f"    why:  {finding.why}",
+        f"    seen: {finding.symptom}",
+        f"    mend: {finding.mend}",
+    ]

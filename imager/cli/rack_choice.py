@@ -1,0 +1,88 @@
+"""From the common options to the rack, the release and the folders a command works with.
+
+In: a Session. Out: a checked Rack, a ReleaseSpec or a VerifiedRelease. Kept apart from the
+commands because every one of them begins here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imager.base.errors import ConfigurationError
+from imager.cli.session import Session
+from imager.node.rack import Node, Rack
+from imager.release.known import ReleaseSpec
+from imager.release.verified import VerifiedRelease
+
+
+def open_rack(session: Session) -> Rack:
+    """The rack named, the one we stand in, or the default one, which is said aloud."""
+    from imager.node.rackfile import load_rack
+    from imager.node.rackfolder import find_rack
+
+    found = find_rack(Path.cwd(), session.settings.rack)
+    if found.is_default:
+        session.console.note(
+            f"no rack.toml here or above: using the default rack in {found.path} "
+            "(picloud-image rack init makes one of your own)"
+        )
+    return load_rack(found.path)
+
+
+def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
+    """Folders a target must not hold: the cache and the rack."""
+    return (session.cache.root.resolve(), rack.folder.resolve())
+
+
+def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
+    """The release to use for a board: ``--release`` if given, else the one rack.toml names."""
+    from imager.release.known import spec_for
+
+    asked = session.settings.release
+    if asked is None or asked == rack.release.source:
+        return spec_for(rack.release.source, rack.release.signing_key, model)
+    return spec_for(asked, _key_for(session, asked), model)
+
+
+def _key_for(session: Session, release: str) -> str | None:
+    """A URL on the command line is trusted as far as the one key in the file given with it."""
+    from imager.release.openpgp import fingerprints_in
+
+    file = session.settings.signing_key
+    if file is None or "://" not in release:
+        return None
+    found = fingerprints_in(file.read_bytes())
+    if len(found) != 1:
+        raise ConfigurationError(
+            f"--signing-key {file}: holds {len(found)} OpenPGP keys, not one",
+            hint="give the file of the one key that signs this release",
+        )
+    return found[0]
+
+
+def proven_release(
+    session: Session, rack: Rack, model: str, *, update: bool = False
+) -> VerifiedRelease:
+    """The chosen release, fetched if need be, proven and archived."""
+    from imager.release.fetch import fetch_release
+    from imager.release.lock import RackLock
+
+    return fetch_release(
+        chosen_release(session, rack, model),
+        session.cache,
+        RackLock.load(rack.lock_file),
+        session.console,
+        offline=session.settings.offline,
+        update=update,
+        signing_key_file=session.settings.signing_key,
+    )
+
+
+def models_of(rack: Rack) -> tuple[str, ...]:
+    """The boards of a rack, each once, in the order of its nodes."""
+    return tuple(dict.fromkeys(node.model for node in rack.nodes))
+
+
+def addresses_of(node: Node) -> str:
+    """A node's address for a table."""
+    return str(node.address) if node.address is not None else "DHCP"

@@ -1,0 +1,58 @@
+"""``fetch`` and ``compose``: from a release's name to a golden image in the cache."""
+
+from __future__ import annotations
+
+import click
+
+from imager.base.units import format_size
+from imager.cli.rack_choice import models_of, open_rack, proven_release
+from imager.cli.session import Outcome, Session, command
+
+
+def add_release_commands(group: click.Group) -> None:
+    """Add the commands that need no card."""
+
+    @command(group, "fetch")
+    @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
+    def fetch(session: Session, update: bool) -> Outcome:
+        """Fetch the release, prove its signature, archive and pin it."""
+        rack = open_rack(session)
+        release = proven_release(session, rack, models_of(rack)[0], update=update)
+        session.console.lines(
+            f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
+            f"sha256 {release.sha256}",
+            f"archived in {release.tarball.parent}, pinned in {rack.lock_file}",
+        )
+        return {
+            "release": release.name,
+            "sha256": release.sha256,
+            "size_bytes": release.size_bytes,
+            "fingerprint": release.fingerprint,
+            "tarball": str(release.tarball),
+            "source_url": release.source_url,
+            "fetched_at": release.fetched_at,
+        }
+
+    @command(group, "compose")
+    def compose(session: Session) -> Outcome:
+        """Compose the golden image that every node of the rack shares."""
+        from imager.image.compose import compose as compose_image
+
+        rack = open_rack(session)
+        release = proven_release(session, rack, models_of(rack)[0])
+        golden = compose_image(release, session.cache, session.console)
+        written = golden.manifest.extents.total_bytes
+        session.console.lines(
+            f"golden image of {golden.release_name} for {', '.join(golden.models)}: "
+            f"{format_size(golden.layout.size_bytes)}, {format_size(written)} of it to write",
+            f"in {golden.path}",
+        )
+        return {
+            "release": golden.release_name,
+            "release_sha256": golden.release_sha256,
+            "image": str(golden.path),
+            "key": golden.key,
+            "size_bytes": golden.layout.size_bytes,
+            "mapped_bytes": written,
+            "models": list(golden.models),
+        }

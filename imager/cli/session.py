@@ -1,0 +1,121 @@
+"""One run of one command: its settings, its console, and the way out of it.
+
+In: a command's function. Out: a click command that hands it a Session, prints what it returns as
+the result, and turns every failure into two lines and the exit code its class names.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imager.base.cache import Cache
+from imager.base.errors import Interrupted, PicloudError
+from imager.cli.settings import Settings, common_options, take
+from imager.cli.show import Console
+
+BUG_EXIT_CODE = 70
+Outcome = Mapping[str, object]
+"""What a command returns: the fields of its JSON result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every command works with."""
+
+    settings: Settings
+    console: Console
+
+    @property
+    def cache(self) -> Cache:
+        """The cache the person named, else the one in their cache directory."""
+        if self.settings.cache is not None:
+            return Cache(self.settings.cache.absolute())
+        import platformdirs
+
+        return Cache(Path(platformdirs.user_cache_dir("picloud-image")))
+
+
+def command(
+    group: click.Group, name: str, **attributes: Any
+) -> Callable[[Callable[..., Outcome]], click.Command]:
+    """Make a function ``f(session, …) -> Outcome`` the command ``name`` of ``group``."""
+
+    def decorate(function: Callable[..., Outcome]) -> click.Command:
+        @click.pass_context
+        @wraps(function)
+        def entry(context: click.Context, /, **options: Any) -> None:
+            settings = take(context, options)
+            console = Console(
+                as_json=settings.as_json, quiet=settings.quiet, verbose=settings.verbose
+            )
+            context.exit(_carry_out(function, Session(settings, console), options))
+
+        own = list(getattr(entry, "__click_params__", ()))
+        common_options(entry)
+        # Click lists parameters last first: a command's own options are shown before these.
+        params = entry.__click_params__  # type: ignore[attr-defined]
+        params[:] = [*params[len(own) :], *own]
+        return group.command(name, **attributes)(entry)
+
+    return decorate
+
+
+def _carry_out(
+    function: Callable[..., Outcome], session: Session, options: Mapping[str, Any]
+) -> int:
+    console = session.console
+    # A service manager's stop and a person's Ctrl-C unwind the same way: through finally.
+    previous = signal.signal(signal.SIGTERM, lambda *_: _raise_interrupt())
+    try:
+        outcome = function(session, **options)
+    except PicloudError as error:
+        console.error(error)
+        if error.exit_code == BUG_EXIT_CODE:
+            _report_bug()
+        console.result(error.exit_code, {})
+        return error.exit_code
+    except KeyboardInterrupt:
+        interrupted = Interrupted(
+            "interrupted; no card was being written",
+            hint="run the same command again: finished downloads and images are kept",
+        )
+        console.error(interrupted)
+        console.result(interrupted.exit_code, {})
+        return interrupted.exit_code
+    except BrokenPipeError:
+        # The reader of our output went away (``| head``); there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes exit 70
+        traceback.print_exc()
+        _report_bug()
+        console.event("error", exit_code=BUG_EXIT_CODE, kind=type(error).__name__, what=str(error))
+        console.result(BUG_EXIT_CODE, {})
+        return BUG_EXIT_CODE
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    exit_code = outcome.get("exit_code", 0)
+    assert isinstance(exit_code, int)  # noqa: S101 - our own commands set it
+    console.result(exit_code, {k: v for k, v in outcome.items() if k != "exit_code"})
+    return exit_code
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _report_bug() -> None:
+    sys.stderr.write(
+        "This is a mistake in picloud-image, not in what you did.\n"
+        "  → please report it with the lines above and the command you ran\n"
+    )

@@ -1,0 +1,98 @@
+"""The options every command takes, before or after its name, and what they come to.
+
+In: command line and environment. Out: one frozen Settings. An option given after the command
+wins over the same option given before it, and both win over the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the common options say; None where neither line nor environment said anything."""
+
+    rack: Path | None = None
+    cache: Path | None = None
+    release: str | None = None
+    signing_key: Path | None = None
+    offline: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def merged(self, later: dict[str, Any]) -> Settings:
+        """These settings with every option that ``later`` gives."""
+        given = {name: value for name, value in later.items() if value not in (None, False)}
+        return replace(self, **given)
+
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_OPTIONS = (
+    click.option(
+        "--rack",
+        metavar="DIR",
+        type=_FOLDER,
+        envvar="PICLOUD_RACK",
+        help="Folder with rack.toml; else the one here or above.",
+    ),
+    click.option(
+        "--cache",
+        metavar="DIR",
+        type=_FOLDER,
+        envvar="PICLOUD_CACHE",
+        help="Where releases are archived and golden images kept.",
+    ),
+    click.option(
+        "--release",
+        metavar="NAME|URL",
+        envvar="PICLOUD_RELEASE",
+        help="Use this release instead of the one rack.toml names.",
+    ),
+    click.option(
+        "--signing-key",
+        metavar="FILE",
+        envvar="PICLOUD_SIGNING_KEY",
+        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        help="OpenPGP certificate that signed the release; must have the pinned fingerprint.",
+    ),
+    click.option(
+        "--offline",
+        is_flag=True,
+        envvar="PICLOUD_OFFLINE",
+        help="Never use the network; the release must be archived.",
+    ),
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        envvar="PICLOUD_JSON",
+        help="One JSON object per line on standard output; the last is the result.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
+    click.option("-v", "--verbose", is_flag=True, help="Also every finding, note and detail."),
+)
+_NAMES = tuple(entry.name for entry in fields(Settings))
+
+
+def common_options(function: Function) -> Function:
+    """Give a command (or the group itself) the common options; read them with ``take``."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def take(context: click.Context, options: dict[str, Any]) -> Settings:
+    """Remove the common options from ``options`` and merge them over the enclosing group's."""
+    own = {name: options.pop(name) for name in _NAMES if name in options}
+    base = context.parent.obj if context.parent and context.parent.obj else Settings()
+    assert isinstance(base, Settings)  # noqa: S101 - click hands back what take() stored
+    return base.merged(own)

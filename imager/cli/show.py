@@ -1,0 +1,243 @@
+"""All that a person or a program sees: bars, lines, JSON. Nothing else in the package prints.
+
+In: phases, notes and results as values. Out: on a terminal, bars on standard error and the
+result on standard output; without one, a line per phase; with ``--json``, one object per line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+from tqdm import tqdm
+
+from imager.base.errors import PicloudError
+from imager.base.progress import Phase
+from imager.base.units import format_rate, format_size
+
+_BAR = "{desc:<14}{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
+_BAR_UNSIZED = "{desc:<14}{n_fmt}  {rate_fmt}  {elapsed}"
+_JSON_INTERVAL_SECONDS = 0.5
+
+
+class _Counter:
+    """A phase's bytes and time, counted from any thread."""
+
+    def __init__(self, name: str, total_bytes: int | None) -> None:
+        self.name = name
+        self.total_bytes = total_bytes
+        self.done_bytes = 0
+        self.began = time.monotonic()
+        self._lock = threading.Lock()
+
+    def advance(self, size_bytes: int) -> None:
+        with self._lock:
+            self.done_bytes += size_bytes
+            self.changed(size_bytes)
+
+    def changed(self, size_bytes: int) -> None:
+        """Called under the lock after every step."""
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float:
+        return self.done_bytes / max(self.seconds, 1e-6)
+
+    def summary(self) -> str:
+        """``write: 612 MiB in 31.0 s, 20.7 MB/s``"""
+        if not self.done_bytes:
+            return f"{self.name}: {self.seconds:.1f} s"
+        return (
+            f"{self.name}: {format_size(self.done_bytes)} in {self.seconds:.1f} s, "
+            f"{format_rate(self.rate)}"
+        )
+
+
+class _BarCounter(_Counter):
+    def __init__(self, name: str, total_bytes: int | None) -> None:
+        super().__init__(name, total_bytes)
+        self._bar: tqdm[Any] = tqdm(
+            desc=name,
+            total=total_bytes,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            dynamic_ncols=True,
+            file=sys.stderr,
+            bar_format=_BAR if total_bytes else _BAR_UNSIZED,
+            miniters=1,
+        )
+
+    def changed(self, size_bytes: int) -> None:
+        self._bar.update(size_bytes)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _JsonCounter(_Counter):
+    def __init__(self, name: str, total_bytes: int | None, console: Console) -> None:
+        super().__init__(name, total_bytes)
+        self._console = console
+        self._told = 0.0
+        self.tell("begin")
+
+    def changed(self, size_bytes: int) -> None:
+        if time.monotonic() - self._told >= _JSON_INTERVAL_SECONDS:
+            self.tell("running")
+
+    def tell(self, state: str) -> None:
+        self._told = time.monotonic()
+        self._console.event(
+            "progress",
+            phase=self.name,
+            state=state,
+            done_bytes=self.done_bytes,
+            total_bytes=self.total_bytes,
+            seconds=round(self.seconds, 3),
+            bytes_per_second=round(self.rate),
+        )
+
+
+class Console:
+    """Where a command speaks; implements ``imager.base.progress.Progress``."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False):
+        self.as_json = as_json
+        self.quiet = quiet
+        self.verbose = verbose
+        self._on_terminal = sys.stderr.isatty()
+
+    # ── work in progress ────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        """Show one phase while it lasts and one line when it is over."""
+        if self.as_json:
+            yield from self._json_phase(name, total_bytes)
+        elif self.quiet:
+            yield _Counter(name, total_bytes)
+        elif self._on_terminal:
+            yield from self._bar_phase(name, total_bytes)
+        else:
+            counter = _Counter(name, total_bytes)
+            yield counter
+            self._err(counter.summary())
+
+    def _json_phase(self, name: str, total_bytes: int | None) -> Iterator[Phase]:
+        counter = _JsonCounter(name, total_bytes, self)
+        try:
+            yield counter
+        except BaseException:
+            counter.tell("failed")
+            raise
+        counter.tell("done")
+
+    def _bar_phase(self, name: str, total_bytes: int | None) -> Iterator[Phase]:
+        counter = _BarCounter(name, total_bytes)
+        try:
+            yield counter
+        except BaseException:
+            counter.close()
+            # Parentheses: the step was met while unwinding, so the last one without is to blame.
+            self._err(f"({counter.summary()})")
+            raise
+        counter.close()
+        self._err(counter.summary())
+
+    def note(self, message: str) -> None:
+        """Something worth knowing."""
+        if self.as_json:
+            self.event("note", message=message)
+        else:
+            self.say(message)
+
+    def detail(self, message: str) -> None:
+        """Something worth knowing to those who asked for more."""
+        if self.verbose:
+            self.note(message)
+
+    def warn(self, message: str) -> None:
+        """Something to act on."""
+        if self.as_json:
+            self.event("warning", message=message)
+        else:
+            self._err(f"warning: {message}")
+
+    # ── results ─────────────────────────────────────────────────────────────────────────────
+
+    def event(self, event: str, **fields: object) -> None:
+        """One JSON object on one line; silent unless ``--json``."""
+        if self.as_json:
+            self._out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=str))
+
+    def lines(self, *lines: str) -> None:
+        """The answer of a command, on standard output."""
+        if not self.as_json:
+            for line in lines:
+                self._out(line)
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns as wide as their widest cell."""
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        for row in [head, *rows]:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.lines("  ".join(cells).rstrip())
+
+    def result(self, exit_code: int, fields: Mapping[str, object]) -> None:
+        """The last JSON line of every command."""
+        self.event("result", ok=exit_code == 0, exit_code=exit_code, **fields)
+
+    def error(self, error: PicloudError) -> None:
+        """One line what, one line what to do, the particulars between them."""
+        if self.as_json:
+            self.event(
+                "error",
+                exit_code=error.exit_code,
+                kind=type(error).__name__,
+                what=error.what,
+                hint=error.hint,
+                details=list(error.details),
+            )
+            return
+        self._err(f"picloud-image: {error.what}")
+        for line in error.details:
+            self._err(f"    {line}")
+        self._err(f"  → {error.hint}")
+
+    def say(self, line: str) -> None:
+        """A line for the person, on standard error; a program gets the same as an event."""
+        if not (self.as_json or self.quiet):
+            self._err(line)
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether somebody can answer a question."""
+        return sys.stdin.isatty()
+
+    def confirm(self, lines: Sequence[str], expected: str) -> bool:
+        """Show ``lines`` and ask the person to type ``expected``; anything else is no."""
+        for line in lines:
+            self._err(line)
+        sys.stderr.write(f"Type {expected} to go on, anything else to stop: ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip() == expected
+
+    def _err(self, line: str) -> None:
+        self._print(line, sys.stderr)
+
+    def _out(self, line: str) -> None:
+        self._print(line, sys.stdout)
+
+    @staticmethod
+    def _print(line: str, stream: IO[str]) -> None:
+        with tqdm.external_write_mode(file=stream):
+            print(line, file=stream, flush=True)

@@ -1,0 +1,318 @@
+"""``write``: one node's card, from the release's name to the receipt.
+
+In: TARGET and ``--node``. Out: a card that was written, read back and boot-checked. Whatever can
+be known is checked before the release is fetched, and the person is asked before it too, so that
+nobody has to come back after a download to say yes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.errors import Interrupted, TargetRefused, UsageError, WouldNotBoot
+from imager.base.units import format_rate, format_size, parse_size
+from imager.cli.rack_choice import chosen_release, open_rack, own_folders, proven_release
+from imager.cli.session import Outcome, Session, command
+
+if TYPE_CHECKING:
+    from imager.card.cards import WriteOptions
+    from imager.card.devices import Disk
+    from imager.card.make import Check, MadeCard
+    from imager.card.refusals import Limits
+    from imager.card.targets import Target
+    from imager.image.golden import GoldenImage
+    from imager.image.manifest import Reader
+    from imager.node.image import NodeImage
+    from imager.node.rack import Node, Rack
+
+
+class SizeType(click.ParamType[int]):
+    """``8GiB`` on a command line."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Bytes; a usage error that says how sizes are written."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = SizeType()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the person asked for, as far as it can be judged without the release."""
+
+    rack: Rack
+    node: Node
+    target: Target
+    limits: Limits
+    size_bytes: int | None
+    options: WriteOptions
+
+
+def add_write_command(group: click.Group) -> None:
+    """Add ``write`` to ``group``."""
+
+    @command(group, "write")
+    @click.argument("target", type=click.Path(path_type=Path))
+    @click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
+    @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
+    @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
+    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
+    @click.option("--allow-fixed-disk", is_flag=True, help="Also a disk that is not removable.")
+    @click.option("--block-size", type=SIZE, help="Bytes per transfer, whole MiB. [4MiB]")
+    @click.option("--depth", type=int, help="Transfers in flight. [2]")
+    def write(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
+        """Write one node's card to a disk or an image file.
+
+        TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
+        back and the boot partition is checked before this says it is done.
+        """
+        request = _request(session, given)
+        _show_plan(session, request)
+        if dry_run:
+            session.console.lines("Nothing was touched (--dry-run).")
+            return {"dry_run": True, **_plan_fields(session, request)}
+        request = _confirmed(session, request, yes=yes)
+        image = _node_image(session, request)
+        made = _make(session, request, image)
+        return _told(session, request, made)
+
+
+def _request(session: Session, given: Mapping[str, object]) -> Request:
+    """Everything that can be checked before a byte is fetched."""
+    from imager.card.refusals import Limits
+    from imager.card.targets import target_at
+    from imager.card.write import write_options
+
+    rack = open_rack(session)
+    node = rack.node(str(given["node_name"]))
+    chosen_release(session, rack, node.model)
+    ours = own_folders(session, rack)
+    limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
+    if isinstance(given["max_size"], int):
+        limits = replace(limits, max_size_bytes=given["max_size"])
+    target = target_at(Path(str(given["target"])), ours)
+    block, depth = given["block_size"], given["depth"]
+    options = write_options(
+        block if isinstance(block, int) else None, depth if isinstance(depth, int) else None
+    )
+    size = given["size"] if isinstance(given["size"], int) else None
+    request = Request(rack, node, target, limits, _size_for(target, size), options)
+    _refuse_early(request)
+    return request
+
+
+def _size_for(target: Target, size: int | None) -> int | None:
+    """How large the card is to be; None for an image file as small as the release allows."""
+    from imager.card.devices import Disk
+
+    if size is None:
+        return target.size_bytes if isinstance(target, Disk) else None
+    if isinstance(target, Disk):
+        raise UsageError(
+            "--size is for image files; a disk is used whole",
+            hint="leave --size out, or name a file ending in .img",
+        )
+    if size % 512:
+        raise UsageError(
+            f"--size {size}: a card is a whole number of 512-byte sectors",
+            hint=f"say --size {size // 512 * 512}",
+        )
+    return size
+
+
+def _refuse_early(request: Request) -> None:
+    """Raise for every refusal that needs no knowledge of the image; a fixed disk's name is
+    asked for later, so it counts as typed here."""
+    from imager.card.devices import Disk
+    from imager.card.refusals import accept
+
+    limits = request.limits
+    if isinstance(request.target, Disk):
+        limits = replace(limits, typed_name=request.target.typed_name)
+    accept(request.target, 0, limits)
+
+
+def _plan_fields(session: Session, request: Request) -> dict[str, object]:
+    from imager.card.devices import Disk
+    from imager.release.archive import Archive
+    from imager.release.lock import RackLock
+
+    spec = chosen_release(session, request.rack, request.node.model)
+    pin = RackLock.load(request.rack.lock_file).pin(spec.name)
+    archived = pin is not None and Archive(session.cache).find(pin.sha256) is not None
+    return {
+        "node": request.node.name,
+        "rack": request.rack.name,
+        "target": request.target.node,
+        "target_is": getattr(request.target, "title", request.target.node),
+        "holds": list(request.target.holds) if isinstance(request.target, Disk) else [],
+        "size_bytes": request.size_bytes,
+        "release": spec.name,
+        "release_sha256": pin.sha256 if pin else None,
+        "release_archived": archived,
+        "block_bytes": request.options.block_bytes,
+        "depth": request.options.depth,
+    }
+
+
+def _show_plan(session: Session, request: Request) -> None:
+    fields = _plan_fields(session, request)
+    session.console.event("plan", **fields)
+    pin = fields["release_sha256"]
+    where = "archived" if fields["release_archived"] else "to be fetched and proven"
+    size = request.size_bytes
+    roles = ", ".join(request.node.roles)
+    lines = [
+        f"node      {request.node.name} ({request.node.model}, {roles}), rack {request.rack.name}",
+        f"target    {fields['target_is']}",
+        f"release   {fields['release']}, {f'pinned to {str(pin)[:16]}…, ' if pin else ''}{where}",
+        f"size      {format_size(size) if size else 'as small as the release allows'}",
+        f"transfers {format_size(request.options.block_bytes)} each, "
+        f"{request.options.depth} in flight; every byte is read back",
+    ]
+    for line in lines:
+        session.console.say(line)
+
+
+def _confirmed(session: Session, request: Request, *, yes: bool) -> Request:
+    """The request as the person confirmed it; Interrupted when they did not."""
+    from imager.card.devices import Disk
+    from imager.card.targets import ImageFile
+
+    target = request.target
+    if isinstance(target, Disk) and target.is_fixed:
+        # --yes cannot stand in for typing the name of a disk that belongs in the computer.
+        _ask(session, _warning(target), target.typed_name)
+        return replace(request, limits=replace(request.limits, typed_name=target.typed_name))
+    if not yes and not (isinstance(target, ImageFile) and not target.exists):
+        if not session.console.can_ask:
+            raise UsageError(
+                f"{target.node} is to be overwritten and there is nobody to ask",
+                hint="say --yes if it is the right one",
+            )
+        lines = _warning(target) if isinstance(target, Disk) else [f"{target.node} is replaced."]
+        _ask(session, lines, "yes")
+    return request
+
+
+def _warning(disk: Disk) -> list[str]:
+    lines = [f"Everything on {disk.title} will be lost."]
+    return lines + [f"    on it now: {held}" for held in disk.holds or ("nothing known",)]
+
+
+def _ask(session: Session, lines: list[str], expected: str) -> None:
+    if not session.console.confirm(lines, expected):
+        raise Interrupted("not confirmed; nothing was written", hint="run the command again")
+
+
+def _node_image(session: Session, request: Request) -> NodeImage:
+    """Release, golden image, node image, each proven before the card is touched."""
+    from imager.card.refusals import accept
+    from imager.image.compose import compose
+    from imager.node.personalise import personalise
+
+    release = proven_release(session, request.rack, request.node.model)
+    golden = compose(release, session.cache, session.console)
+    if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
+        accept(request.target, golden.layout.size_bytes, request.limits)
+        raise TargetRefused(
+            f"--size {request.size_bytes} is too small: the image needs "
+            f"{golden.layout.size_bytes} bytes ({format_size(golden.layout.size_bytes)})",
+            hint=f"say --size {_round_size(golden)} or more",
+        )
+    size = request.size_bytes or golden.layout.size_bytes
+    image = personalise(golden, request.rack, request.node, size, session.console)
+    with image.open() as reader:
+        _boot_check(request, image)(reader.read, image.layout.size_bytes)
+    return image
+
+
+def _round_size(golden: GoldenImage) -> str:
+    return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
+
+
+def _boot_check(request: Request, image: NodeImage) -> Check:
+    from imager.image.bootcheck import check_boot
+
+    def check(read: Reader, size_bytes: int) -> None:
+        report = check_boot(
+            read, size_bytes, model=request.node.model, expected=dict(image.boot_files)
+        )
+        if not report.bootable:
+            raise WouldNotBoot(
+                f"{request.node.name} would not boot: {report.errors[0].what}",
+                hint=report.errors[0].mend,
+                details=[f"{found.code}: {found.what}" for found in report.errors],
+            )
+
+    return check
+
+
+def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
+    from imager.card.make import make_card
+    from imager.card.refusals import accept
+
+    mapped = image.manifest.extents.total_bytes
+    session.console.note(
+        f"{format_size(mapped)} of {format_size(image.layout.size_bytes)} to write, "
+        f"{format_size(image.delta.extents.total_bytes)} of it {request.node.name}'s own"
+    )
+    accepted = accept(request.target, image.layout.size_bytes, request.limits)
+    return make_card(
+        image,
+        accepted,
+        request.rack.receipts,
+        session.console,
+        options=request.options,
+        check=_boot_check(request, image),
+    )
+
+
+def _told(session: Session, request: Request, made: MadeCard) -> Outcome:
+    receipt = made.receipt
+    session.console.event("receipt", path=str(made.receipt_path), **_receipt_fields(made))
+    read = next((phase for phase in receipt.phases if phase.name == "read back"), None)
+    how = f" at {format_rate(read.bytes_per_second)}" if read else ""
+    caution = "" if receipt.cache_bypassed else " (through this computer's cache: see the receipt)"
+    session.console.lines(
+        f"{request.target.node} is {request.node.name}: written, read back{how}{caution}, "
+        f"boot check passed",
+        f"receipt {made.receipt_path}",
+    )
+    return _receipt_fields(made)
+
+
+def _receipt_fields(made: MadeCard) -> dict[str, object]:
+    receipt = made.receipt
+    return {
+        "node": receipt.node,
+        "target": receipt.target.path,
+        "verified": receipt.result == "verified",
+        "image_id": receipt.image.image_id,
+        "release_sha256": receipt.image.release_sha256,
+        "size_bytes": receipt.target.size_bytes,
+        "mapped_bytes": receipt.manifest.extents.total_bytes,
+        "cache_bypassed": receipt.cache_bypassed,
+        "fallbacks": list(receipt.fallbacks),
+        "phases": {
+            phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
+            for phase in receipt.phases
+        },
+        "receipt": str(made.receipt_path),
+    }

@@ -1,0 +1,123 @@
+"""A person's workplace: a rack, a cache, and a mirror with a signed release, on loopback.
+
+``workplace.run("write", …)`` runs the real command in its own process and gives back everything
+it said; with ``--json`` the lines are parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.mirror import Mirror, serving
+from tests.support.release import build_release
+from tests.support.signing import make_key, sign_detached
+
+ROOT = Path(__file__).resolve().parents[2]
+TARBALL = "/os/StandIn-rpi-armv7-latest.tar.gz"
+LIMIT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one run of the command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """Standard output as the JSON lines it must be."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The last line, which must be the result."""
+        last = self.events[-1]
+        assert last["event"] == "result"
+        assert last["exit_code"] == self.code
+        return last
+
+
+@dataclass
+class Workplace:
+    """Folders under one temporary folder, and the environment that points the command at them."""
+
+    folder: Path
+    mirror: Mirror
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rack(self) -> Path:
+        return self.folder / "rack"
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def command(self, *words: str | Path) -> list[str]:
+        """The argument vector of the command with ``words``."""
+        return [sys.executable, "-m", "imager", *(os.fspath(word) for word in words)]
+
+    def run(self, *words: str | Path, stdin: str | None = None) -> Said:
+        """Run the command to its end; no terminal, standard input empty unless given."""
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env=self.environment,
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            check=False,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    def json(self, *words: str | Path) -> Said:
+        """The same with ``--json``."""
+        return self.run(*words, "--json")
+
+
+@contextmanager
+def workplace(folder: Path) -> Iterator[Workplace]:
+    """A workplace with a rack of pi[0-13] whose release is a small one served from loopback."""
+    tarball = build_release(folder).tarball.read_bytes()
+    key = make_key()
+    (folder / "signing-key.asc").write_bytes(key.certificate)
+    files = {
+        TARBALL: tarball,
+        f"{TARBALL}.sig": sign_detached(key, tarball),
+        f"{TARBALL}.md5": f"{hashlib.md5(tarball).hexdigest()}  {Path(TARBALL).name}\n".encode(),
+    }
+    with serving(files) as mirror:
+        place = Workplace(folder, mirror, _environment(folder))
+        made = place.run("rack", "init")
+        assert made.code == 0, made.err
+        toml = (place.rack / "rack.toml").read_text()
+        url = f"http://127.0.0.1:{mirror.server.server_address[1]}{TARBALL}"
+        ours = f'url = "{url}"\nsigning_key = "{key.fingerprint}"'
+        assert 'name = "alarm-rpi-armv7"' in toml
+        (place.rack / "rack.toml").write_text(toml.replace('name = "alarm-rpi-armv7"', ours))
+        yield place
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.fspath(ROOT),
+        "LANG": "C.UTF-8",
+        "HOME": os.fspath(folder / "home"),
+        "XDG_DATA_HOME": os.fspath(folder / "data"),
+        "PICLOUD_RACK": os.fspath(folder / "rack"),
+        "PICLOUD_CACHE": os.fspath(folder / "cache"),
+        "PICLOUD_SIGNING_KEY": os.fspath(folder / "signing-key.asc"),
+    }
