@@ -15,8 +15,8 @@ report() (
     [ -d "$fat" ] || return 0
     {
         printf '{"format": 1, "node": %s, "state": "%s"' "$(quoted "${NODE-}")" "$1"
+        at='' comma=''
         printf ', "time": "%s", "steps": [' "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
-        comma=
         for step in "$here"/steps/[0-9][0-9]-*; do
             name=${step##*/} now=pending note=
             for mark in failed running 'done'; do
@@ -24,9 +24,10 @@ report() (
             done
             printf '%s\n{"name": "%s", "state": "%s", "note": %s}' \
                 "$comma" "$name" "$now" "$(quoted "$note")"
+            case $now in failed | running) at=${at:-$name} ;; esac
             comma=,
         done
-        printf ']}\n'
+        printf '], "step": "%s"}\n' "$at"
     } >"$state/json"
     tail -c 32768 "$state/log" >"$state/log.end"
     cp "$state/json" "$fat/firstboot.new" && mv "$fat/firstboot.new" "$fat/firstboot.json" &&

@@ -131,6 +131,7 @@ class FakeNode:
             env={
                 "PATH": f"{self._tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
                 "PICLOUD_ROOT": str(self.root),
+                "PICLOUD_SYS": str(self.root / "sys"),
                 "FAKE": str(self._fake),
                 "FAKE_REAL": str(Path(shutil.which("date") or "/bin/date").parent),
                 "LC_ALL": "C",
