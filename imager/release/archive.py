@@ -161,23 +161,30 @@ class Archive:
                     yield entry
 
     def publish(self, tarball: Path, signature: bytes, record: Record) -> Entry:
-        """Move the proven ``tarball`` into the archive; nothing moves when it is there already."""
+        """Move the proven ``tarball`` into the archive; nothing moves when it is there already.
+
+        Bytes archived under another key's signature keep their place and get this proof instead.
+        """
         try:
             present = self.find(record.sha256)
         except DamagedEntry:
             self.set_aside(record.sha256)
             present = None
-        if present is not None:
-            return present
         folder = self._cache.releases / record.sha256
+        text = (json.dumps(asdict(record), indent=2) + "\n").encode()
+        if present is not None:
+            if present.record.fingerprint == record.fingerprint:
+                return present
+            write_atomically(present.signature, signature)
+            write_atomically(folder / _RECORD, text)
+            return Entry(folder, record)
         with host_storage(folder):
             self._cache.releases.mkdir(parents=True, exist_ok=True)
             with work_folder(self._cache.work, "archive") as work:
                 staged = work / "entry"
                 staged.mkdir()
                 write_atomically(staged / _SIGNATURE, signature)
-                text = json.dumps(asdict(record), indent=2) + "\n"
-                write_atomically(staged / _RECORD, text.encode())
+                write_atomically(staged / _RECORD, text)
                 tarball.chmod(0o444)
                 tarball.rename(staged / _TARBALL)
                 fsync_folder(staged)

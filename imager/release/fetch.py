@@ -65,12 +65,8 @@ def fetch_release(
             run = replace(run, lock=None if lock is None else RackLock.load(lock.path))
             entry = run.archived(mend=True)
             if entry is None:
-                sources = key_sources or KeySources()
-                key = find_key(
-                    spec.signing_key, cache, web, progress, file=signing_key_file, sources=sources
-                )
-                entry = run.from_mirrors(web, key)
-    run.pin(entry)
+                entry = run.from_mirrors(web, signing_key_file, key_sources or KeySources())
+                run.pin(entry)
     return verified(entry, spec.models)
 
 
@@ -115,13 +111,15 @@ class _Run:
                 hint=f"for one by {self.spec.signing_key}, run picloud-image fetch --update",
             )
         try:
-            return self.archive.find(pin.sha256)
+            entry = self.archive.find(pin.sha256)
         except DamagedEntry as error:
             if not mend:
                 raise
             aside = self.archive.set_aside(pin.sha256)
             self.progress.warn(f"{error.what}; it is kept as {aside.name}")
             return None
+        # Another rack may have got the same bytes by another key: that proves nothing here.
+        return entry if entry and entry.record.fingerprint == self.spec.signing_key else None
 
     def not_here(self) -> NetworkError:
         """Why --offline cannot work."""
@@ -151,8 +149,10 @@ class _Run:
                 hint="run the same command again; it goes on from there",
             ) from None
 
-    def from_mirrors(self, web: Web, key: Cert) -> Entry:
+    def from_mirrors(self, web: Web, key_file: Path | None, sources: KeySources) -> Entry:
         """What the first mirror with an authentic set offers, in the archive."""
+        fingerprint = self.spec.signing_key
+        key = find_key(fingerprint, self.cache, web, self.progress, file=key_file, sources=sources)
         failures: list[PicloudError] = []
         for url in self.spec.urls:
             try:

@@ -29,7 +29,8 @@ class Manners:
     dropped after so many bytes of the body, 0 before the first. ``redirect`` is a full URL.
     ``announced`` is a Content-Length that is not the body's. ``endless`` repeats the body for
     ever without announcing a length. ``etags`` are used up one per request, the last one stays.
-    ``seconds_per_kib`` slows the body down. ``ignores_if_range`` continues a file that changed.
+    ``seconds_per_kib`` slows the body down. ``ignores_if_range`` continues a file that changed;
+    ``shifts_range`` continues it so many bytes too late.
     ``failures`` are statuses and ``bodies`` other contents, each used up one per request.
     """
 
@@ -41,6 +42,7 @@ class Manners:
     chunked: bool = False
     ignores_range: bool = False
     ignores_if_range: bool = False
+    shifts_range: int = 0
     etags: list[str] = field(default_factory=lambda: ['"v1"'])
     last_modified: str | None = LAST_MODIFIED
     content_encoding: str | None = None
@@ -56,6 +58,7 @@ class Asked:
     path: str
     range: str | None
     if_range: str | None
+    accept_encoding: str | None
 
 
 class _Server(ThreadingHTTPServer):
@@ -96,7 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        asked = Asked(self.path, self.headers.get("Range"), self.headers.get("If-Range"))
+        headers = ("Range", "If-Range", "Accept-Encoding")
+        asked = Asked(self.path, *(self.headers.get(name) for name in headers))
         self.owner.log.append(asked)
         manners = self.owner.manners(self.path)
         probe = asked.range == "bytes=0-0"
@@ -133,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(206 if wanted else 200)
         if wanted:
-            start = int(wanted[1])
+            start = int(wanted[1]) + (0 if probe else manners.shifts_range)
             end = min(int(wanted[2] or total - 1), total - 1)
             body = body[start : end + 1]
             self.send_header("Content-Range", f"bytes {start}-{end}/{total}")

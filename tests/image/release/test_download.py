@@ -70,6 +70,15 @@ def test_a_file_replaced_meanwhile_is_fetched_whole(
         ),
     )
     assert scene.fetch(mirror).tarball.read_bytes() == new
+    assert not list(scene.cache.partial.glob("*.rejected")), "the two were never mixed"
+
+
+def test_a_server_that_continues_at_the_wrong_byte_begins_anew(
+    scene: Scene, mirror: Mirror
+) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[50_000], shifts_range=1))
+    assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert not list(scene.cache.partial.glob("*.rejected"))
 
 
 def test_cuts_without_headway_end_in_a_network_error(scene: Scene, mirror: Mirror) -> None:
@@ -198,6 +207,7 @@ def test_bytes_are_kept_as_stored_whatever_encoding_is_claimed(
 ) -> None:
     mirror.misbehave(PATH, Manners(content_encoding="gzip"))
     assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+    assert {each.accept_encoding for each in mirror.log} == {"identity"}
 
 
 def test_a_busy_server_is_asked_again(scene: Scene, mirror: Mirror) -> None:

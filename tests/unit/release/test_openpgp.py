@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pysequoia import Cert
 from pysequoia.packet import PacketPile, Tag
 
 from imager.base.errors import NotAuthentic
+from imager.base.units import KiB, MiB
 from imager.release.openpgp import (
     fingerprints_in,
     merged,
@@ -21,7 +24,14 @@ from imager.release.openpgp import (
     parse_signatures,
     verify_detached,
 )
-from tests.support.signing import GnuPG, SigningKey, gnupg, make_key, sign_detached
+from tests.support.signing import (
+    GnuPG,
+    SigningKey,
+    gnupg,
+    make_key,
+    sign_detached,
+    sign_file_detached,
+)
 
 DATA = b"release\n" * 40_000
 KEY = make_key()
@@ -140,6 +150,31 @@ def test_a_damaged_signature_never_breaks_the_parser(place: int, value: int) -> 
 
 
 SIGNATURE = sign_detached(KEY, DATA)
+
+
+_PEAK = """
+import sys
+from pathlib import Path
+from pysequoia import Cert
+from imager.release.openpgp import parse_signatures, verify_detached
+tarball, signature, key = map(Path, sys.argv[1:])
+cert = Cert.from_bytes(key.read_bytes())
+verify_detached(tarball, parse_signatures(signature.read_bytes(), cert, "x.sig"), cert)
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def test_a_large_file_is_verified_in_little_memory(tmp_path: Path) -> None:
+    tarball, signature, key = (tmp_path / name for name in ("x.tar.gz", "x.sig", "key.asc"))
+    with tarball.open("wb") as file:
+        file.truncate(200 * MiB)
+    sign_file_detached(KEY, tarball, signature)
+    key.write_bytes(KEY.certificate)
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, tarball, signature, key],
+        cwd=Path(__file__).resolve().parents[3], capture_output=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) * KiB < 100 * MiB
 
 
 @pytest.fixture(scope="module")
