@@ -677,15 +677,26 @@ def test_one_flipped_bit_in_any_boot_file_names_the_file(listed: Disk, path: str
     assert path in {f.path for f in given.findings}
 
 
+def put_dated(disk: Disk, path: str, content: bytes, date: str) -> None:
+    """Put a file onto the boot partition with a date of its own."""
+    source = disk.image.with_name("dated")
+    source.write_bytes(content)
+    tool("touch", "-d", date, source)
+    tool("mcopy", "-o", "-m", "-i", disk.fat, source, f"::{path}")
+
+
 def test_a_file_dated_after_the_list_was_replaced_not_damaged(listed: Disk) -> None:
-    newer = listed.image.with_name("kernel7.img")
-    newer.write_bytes(bootfiles.zimage(filler=b"\xbb"))
-    tool("touch", "-d", "2099-01-01", newer)
-    tool("mcopy", "-o", "-m", "-i", listed.fat, newer, "::kernel7.img")
+    put_dated(listed, "kernel7.img", bootfiles.zimage(filler=b"\xbb"), "2099-01-01")
     report = listed.check("pi2")
     assert only(report, "file-replaced").startswith("kernel7.img")
     assert report.bootable
     assert "file-changed" in errors(listed.check("pi2", expected=digests()))
+
+
+def test_a_file_as_old_as_the_list_was_not_replaced(listed: Disk) -> None:
+    put_dated(listed, SUMS_PATH, encode_sums(digests()), "2026-01-01 12:00:00")
+    put_dated(listed, "kernel7.img", bootfiles.zimage(filler=b"\xbb"), "2026-01-01 12:00:00")
+    assert errors(listed.check("pi2")) == {"file-changed"}
 
 
 def test_a_listed_file_that_is_gone_is_named(listed: Disk) -> None:

@@ -184,7 +184,7 @@ class _Parser:
             self.settings[setting.key] = setting
 
     def include(self, path: str, number: int, name: str) -> None:
-        if self.filters.hold is not True:
+        if self.filters.hold is False:
             return
         data = self.read(name) if name else None
         if data is None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 _TRAILER = b"TRAILER!!!"
+_LEAST_PACKED = 64
 _CPIO_MAGICS = (b"070701", b"070702")
 _MAX_UNPACKED = 1 << 30
 _LZ4_MAX_BLOCK = 9 << 20
@@ -65,7 +66,10 @@ def _end_of_packed(data: bytes, at: int) -> int:
     head = data[at : at + 6]
     for magic, end_of in _FORMATS:
         if head.startswith(magic):
-            return end_of(data, at)
+            end = end_of(data, at)
+            if end - at < _LEAST_PACKED:
+                raise InitramfsError(f"it is cut off: an archive of {end - at} bytes holds nothing")
+            return end
     raise InitramfsError(f"at byte {at} stands {head.hex(' ')}, which begins no archive")
 
 

@@ -112,6 +112,13 @@ def test_the_boards_of_a_device_tree_are_read() -> None:
     assert root_compatible(bootfiles.fdt("a,b", "c,d")) == ("a,b", "c,d")
 
 
+def test_a_tree_that_lost_its_last_byte_says_so() -> None:
+    data = bootfiles.fdt("a,b")
+    assert tree_fault(data[:-1]) == (
+        f"it is {len(data) - 1} bytes long and says it should be {len(data)}"
+    )
+
+
 def test_a_tree_by_the_device_tree_compiler_is_read() -> None:
     if shutil.which("dtc") is None:
         pytest.skip("dtc is not installed")

@@ -126,6 +126,8 @@ def test_include_inserts_a_file_with_the_filters_in_force() -> None:
     assert config("include a.txt\n", a="kernel=x\n").value("kernel") == "x"
     assert config("[pi4]\ninclude a.txt\n", a="kernel=x\n").value("kernel") == ""
     assert config("include a.txt\nkernel=x\n", a="[pi4]\n").value("kernel") == ""
+    undecided = config("[gpio4=1]\ninclude a.txt\n", a="kernel=x\n").undecided
+    assert [(s.value, s.path) for s in undecided] == [("x", "a.txt")]
     assert config("include a.txt\n").notes[0].kind is NoteKind.INCLUDE_MISSING
 
 
