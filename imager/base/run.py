@@ -100,9 +100,12 @@ def run(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     ok: Sequence[int] = (0,),
+    inherit: Sequence[int] = (),
 ) -> Finished:
     """Run ``words`` to its end and return what it said; ``env`` is added to the built environment.
 
+    The program gets the descriptors ``inherit`` under the same numbers: ``/dev/fd/N`` in
+    ``words`` is then a file that needs no name (memfd_create(2)).
     Raises MissingTool when the program is absent, HostStorage when it ran out of disk, and
     ToolFailed for any exit status not in ``ok``.
     """
@@ -115,6 +118,7 @@ def run(
         capture_output=True,
         cwd=cwd,
         env=_environment(env),
+        pass_fds=tuple(inherit),
         check=False,
     )
     finished = Finished(argv, done.returncode, done.stdout, done.stderr)

@@ -84,12 +84,13 @@ def _edit_root(root: Part, content: CardContent, old: Ext4) -> None:
     # which on a large card is hundreds of MB that first mount does as well.
     env = tool_times(time) | {"RESIZE2FS_FORCE_LAZY_ITABLE_INIT": "1"}
     blocks = root.where.length // old.block_size
-    run(["resize2fs", "-f", root.work.path, str(blocks)], env=env)
+    inherit = [root.work.descriptor]
+    run(["resize2fs", "-f", root.work.path, str(blocks)], env=env, inherit=inherit)
     writes = plan_edits(old, files, old_host_keys(old), accounts_of(old, files), time)
     apply_edits(writes, root.work, time)
-    run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env)
+    run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env, inherit=inherit)
     # Names, links, sizes, bitmaps and checksums are all metadata, so the copy can be checked.
-    run(["e2fsck", "-fn", root.work.path], env=env)
+    run(["e2fsck", "-fn", root.work.path], env=env, inherit=inherit)
 
 
 def _written_on_boot(files: CardTree, boot: FatVolume) -> ExtentMap:

@@ -56,15 +56,18 @@ def apply_edits(writes: Sequence[Write], work: Scratch, time: int) -> None:
 def _run_debugfs(writes: Sequence[Write], work: Scratch, time: int) -> None:
     with ExitStack() as files:
         lines: list[str] = []
+        inherit = [work.descriptor]
         for write in writes:
             lines += write.before
             if write.content is not None:
                 source = files.enter_context(scratch(content=write.content))
+                inherit.append(source.descriptor)
                 lines.append(f"write {source.path} {quote(write.name)}")
             lines += write.after
-        script = files.enter_context(scratch(content="".join(f"{x}\n" for x in lines).encode()))
+        text = "".join(f"{line}\n" for line in lines).encode()
+        script = files.enter_context(scratch(content=text))
         words = ["debugfs", "-w", "-f", script.path, work.path]
-        done = run(words, env=tool_times(time))
+        done = run(words, env=tool_times(time), inherit=[*inherit, script.descriptor])
     # Its first line is its name and version; every other one is a complaint (com_err(3)).
     complaints = done.stderr.decode(errors="replace").splitlines()[1:]
     if complaints:

@@ -29,12 +29,13 @@ def put_files(work: Scratch, volume: FatVolume, files: Sequence[CardFile], time:
     _check(volume, files)
     env = tool_times(time) | {"MTOOLS_SKIP_CHECK": "1"}
     for folder in _missing_folders(volume, files):
-        run(["mmd", "-i", work.path, f"::/{folder}"], env=env)
+        run(["mmd", "-i", work.path, f"::/{folder}"], env=env, inherit=[work.descriptor])
     for file in files:
         with scratch(content=file.content) as source:
             # -m keeps this time, which is in UTC because the tool runs in UTC.
             os.utime(source.descriptor, (time, time))
-            run(["mcopy", "-o", "-m", "-i", work.path, source.path, f"::/{file.path}"], env=env)
+            words = ["mcopy", "-o", "-m", "-i", work.path, source.path, f"::/{file.path}"]
+            run(words, env=env, inherit=[work.descriptor, source.descriptor])
 
 
 def set_volume_id(work: Scratch, volume_id: int) -> None:

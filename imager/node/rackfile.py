@@ -25,8 +25,13 @@ def load_rack(folder: Path) -> Rack:
 
     Raises ConfigurationError when the file cannot be read, or with one line for each fault.
     """
+    return parse_rack(folder, _read_text(folder.absolute() / RACK_FILE))
+
+
+def parse_rack(folder: Path, text: str) -> Rack:
+    """The rack described by ``text``, as if it were ``folder``/rack.toml; raises as load_rack."""
     folder = folder.absolute()
-    top, faults = parse_document(RACK_FILE, _read_text(folder / RACK_FILE))
+    top, faults = parse_document(RACK_FILE, text)
     rack = None if faults.lines else _read(folder, top)
     if rack is None or faults.lines:
         count = len(faults.lines)

@@ -15,6 +15,7 @@ import platformdirs
 from imager.base.durable import locked, private_folder, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.node.rack import RACK_FILE, STATE
+from imager.node.rackfile import parse_rack
 from imager.node.racktext import DEFAULT_MASTER, DEFAULT_NODES, initial_rack_toml
 
 
@@ -50,15 +51,17 @@ def find_rack(start: Path, named: Path | None = None) -> RackFolder:
 def init_rack(
     folder: Path, *, nodes: str = DEFAULT_NODES, master: str = DEFAULT_MASTER
 ) -> tuple[Path, ...]:
-    """Make ``folder`` a rack and return the files made. Raises ConfigurationError rather than
-    touch a rack.toml that is there."""
+    """Make ``folder`` a rack and return what was made. Raises ConfigurationError, and makes
+    nothing, for names that cannot be, or when there is a rack.toml already."""
     path = folder / RACK_FILE
     if path.exists() or path.is_symlink():
         raise ConfigurationError(
             f"{path}: is there already",
             hint="edit it, or name another folder with --rack DIR",
         )
-    write_atomically(path, initial_rack_toml(nodes=nodes, master=master).encode())
+    text = initial_rack_toml(nodes=nodes, master=master)
+    parse_rack(folder, text)
+    write_atomically(path, text.encode())
     return (path, ensure_state(folder))
 
 

@@ -1,6 +1,6 @@
 """Files that exist only in memory, for host tools that want a path.
 
-In: a size or bytes. Out: a descriptor and a path other programs of this run can open. A working
+In: a size or bytes. Out: a descriptor, and a path for programs that inherit it. A working
 copy holds private keys; in memory there is nothing left to sweep after a ``kill -9``.
 """
 
@@ -22,8 +22,8 @@ class Scratch:
 
     @property
     def path(self) -> str:
-        """A name under which programs we start can open it (proc_pid_fd(5))."""
-        return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+        """What a program that inherits the descriptor can open."""
+        return f"/dev/fd/{self.descriptor}"
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes from byte ``offset``, zeros where nothing was written or it ends."""

@@ -58,3 +58,10 @@ def test_init_makes_a_rack_and_never_overwrites_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="is there already"):
         init_rack(tmp_path / "r")
     assert (tmp_path / "r/rack.toml").read_bytes() == before
+
+
+def test_init_with_a_bad_name_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        init_rack(tmp_path / "r", nodes="pi_[0-3]")
+    assert "underscore" in caught.value.details[0]
+    assert not (tmp_path / "r").exists()
