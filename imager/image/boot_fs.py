@@ -32,35 +32,38 @@ _FAT_TIMES = (315_532_800, 4_354_819_198)
 
 
 def make_boot(image: Path, where: Extent, staged: Staged, identity: Identity) -> None:
-    """Fill the range ``where`` of the file ``image`` with the boot filesystem."""
+    """Fill the range ``where`` of the file ``image`` with the boot filesystem.
+
+    The staged files must lie below the folder of ``image``: everything is named from there, for
+    mtools take ``@@`` and more in a path for options.
+    """
+    folder = image.parent
     environment = {
         "SOURCE_DATE_EPOCH": str(max(staged.made_at, _FAT_TIMES[0])),
         "MTOOLS_SKIP_CHECK": "1",
-        "HOME": str(image.parent),  # where there is no .mtoolsrc
+        "HOME": str(folder),  # where there is no .mtoolsrc
         "MTOOLSRC": os.devnull,
     }
-    run(_mkfs_words(image, where, identity), env=environment)
-    drive = f"{image}@@{where.offset}"
+    run(_mkfs_words(image.name, where, identity), cwd=folder, env=environment)
+    drive = f"{image.name}@@{where.offset}"
+    files = staged.boot_folder.relative_to(folder)
     for path, entry in staged.boot.files():
         if entry.kind is Kind.FILE:
             _set_time(staged.boot_folder / path, entry)
         else:
-            run(["mmd", "-i", drive, f"::/{path}"], env=environment)
-    for folder, names in _files_by_folder(staged.boot):
-        run(
-            ["mcopy", "-m", "-i", drive, *(f"./{name}" for name in names), f"::/{folder}"],
-            cwd=staged.boot_folder / folder,
-            env=environment,
-        )
+            run(["mmd", "-i", drive, f"::/{path}"], cwd=folder, env=environment)
+    for inner, names in _files_by_folder(staged.boot):
+        sources = [files / inner / name for name in names]
+        run(["mcopy", "-m", "-i", drive, *sources, f"::/{inner}"], cwd=folder, env=environment)
 
 
-def _mkfs_words(image: Path, where: Extent, identity: Identity) -> list[str | os.PathLike[str]]:
+def _mkfs_words(name: str, where: Extent, identity: Identity) -> list[str]:
     sector = where.offset // SECTOR_BYTES
     cluster_sectors = 1 if where.length <= _ONE_SECTOR_CLUSTERS_UP_TO else 4
     return [
         *("mkfs.vfat", "--invariant", "-F", "32", "-s", str(cluster_sectors), "-n", LABEL),
         *("-i", f"{identity.volume_id:08x}", "-h", str(sector), f"--offset={sector}"),
-        *(image, str(where.length // KiB)),
+        *(name, str(where.length // KiB)),
     ]
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -361,31 +364,35 @@ compose(release, Cache(Path({cache!r})), Quiet())
 """
 
 
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder of nobody's; pytest keeps its own closed to everybody else."""
+    folder = Path(tempfile.mkdtemp(prefix="picloud-test-"))
+    try:
+        os.chown(folder, 65534, 65534)
+        folder.chmod(0o2755)
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
 def test_an_ordinary_user_composes_the_same_bytes(
-    release: VerifiedRelease, golden: GoldenImage, tmp_path: Path
+    release: VerifiedRelease, golden: GoldenImage, public_folder: Path
 ) -> None:
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == os.geteuid() and folder.name.startswith("pytest"):
-            folder.chmod(0o755)
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    os.chown(shared, 65534, 65534)
-    tarball = shared / "release.tar.gz"
+    tarball = public_folder / "release.tar.gz"
     tarball.write_bytes(release.tarball.read_bytes())
     tarball.chmod(0o644)
-    shared.chmod(0o2755)
-    tmp_path.chmod(0o755)
     program = AS_NOBODY.format(
         root=str(ROOT),
         name=release.name,
         sha256=release.sha256,
         tarball=str(tarball),
         size=release.size_bytes,
-        cache=str(shared / "cache"),
+        cache=str(public_folder / "cache"),
     )
     tool(sys.executable, "-c", program, cwd=Path("/"))
-    image = next((shared / "cache" / "golden").glob("*/image"))
+    image = next((public_folder / "cache" / "golden").glob("*/image"))
     assert image.stat().st_uid == 65534
     assert same_bytes(golden.path, image)
 
