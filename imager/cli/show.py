@@ -20,8 +20,8 @@ from imager.base.errors import PicloudError
 from imager.base.progress import Phase
 from imager.base.units import format_rate, format_size
 
-_BAR = "{desc:<14}{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
-_BAR_UNSIZED = "{desc:<14}{n_fmt}  {rate_fmt}  {elapsed}"
+_BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
+_BAR_UNSIZED = "{desc} …"
 _JSON_INTERVAL_SECONDS = 0.5
 
 

@@ -74,7 +74,7 @@ def _fetch_once(
     md5 = _md5(web, place)
     download(web, place, partial, f"fetch {name}", progress)
     size = partial.size_bytes()
-    with progress.phase(f"verify {name}", size) as phase:
+    with progress.phase(f"prove {name}", size) as phase:
         sha256 = sha256_of(partial.path, phase)
         try:
             verify_detached(partial.path, candidates, key)
