@@ -6,15 +6,14 @@ elsewhere (``refusals``), so that every judgement can be tested without a disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from imager.base.units import SECTOR_BYTES, format_size
 from imager.card.kernel import Kernel, Properties
-
-SYSTEM_FOLDERS = tuple(Path(text) for text in ("/", "/boot", "/home", "/usr", "/var"))
+from imager.card.uses import SYSTEM_FOLDERS, Use, backs_of, uses_of
 
 
 class Bus(StrEnum):
@@ -29,38 +28,6 @@ class Bus(StrEnum):
     VIRTIO = "virtio"
     VIRTUAL = "virtual"
     """dm, md, zram, ram: made of other things, no disk of its own."""
-
-
-class UseKind(StrEnum):
-    """Why a disk is busy."""
-
-    MOUNT = "mount"
-    SWAP = "swap"
-    HOLDER = "holder"
-    LOOP = "loop"
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Somebody uses ``node`` (the disk, a partition, or something built on one).
-
-    ``by`` is a mount point, the name of a holder, or a loop device.
-    """
-
-    kind: UseKind
-    node: str
-    by: str
-
-    def __str__(self) -> str:
-        match self.kind:
-            case UseKind.MOUNT:
-                return f"{self.node} is mounted on {self.by}"
-            case UseKind.SWAP:
-                return f"{self.node} is swap space in use"
-            case UseKind.LOOP:
-                return f"{self.by} is attached to {self.node}"
-            case _:
-                return f"{self.node} is held by {self.by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +126,8 @@ class Disk:
 def list_disks(watched: Iterable[Path] = (), kernel: Kernel | None = None) -> tuple[Disk, ...]:
     """Every disk worth showing: no RAM disks, mapped devices, optical drives, unused loops."""
     kernel = kernel or Kernel()
-    names = [name for name in kernel.block_names() if not _is_partition(name, kernel)]
-    disks = (_disk(name, tuple(watched), kernel) for name in names)
-    return tuple(disk for disk in disks if _worth_showing(disk))
+    names = [name for name in kernel.block_names() if _worth_showing(name, kernel)]
+    return tuple(_disk(name, tuple(watched), kernel) for name in names)
 
 
 def disk_named(name: str, watched: Iterable[Path] = (), kernel: Kernel | None = None) -> Disk:
@@ -172,14 +138,13 @@ def disk_named(name: str, watched: Iterable[Path] = (), kernel: Kernel | None = 
     return _disk(name, tuple(watched), kernel or Kernel())
 
 
-def _worth_showing(disk: Disk) -> bool:
-    if disk.bus is Bus.LOOP:
-        return disk.backing_file is not None
-    return disk.bus is not Bus.VIRTUAL
-
-
-def _is_partition(name: str, kernel: Kernel) -> bool:
-    return (kernel.folder(name) / "partition").exists()
+def _worth_showing(name: str, kernel: Kernel) -> bool:
+    if (kernel.folder(name) / "partition").exists():
+        return False
+    bus = _bus(name, {}, kernel)
+    if bus is Bus.LOOP:
+        return bool(kernel.attribute(name, "loop/backing_file"))
+    return bus is not Bus.VIRTUAL
 
 
 def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
@@ -205,8 +170,8 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
         read_only=kernel.attribute(name, "ro") == "1",
         content=_content(known),
         partitions=tuple(_partition(part, kernel) for part in parts),
-        uses=tuple(_uses(name, kernel)),
-        backs=_backs((name, *parts), (*SYSTEM_FOLDERS, *watched), kernel),
+        uses=tuple(uses_of(name, kernel)),
+        backs=backs_of((name, *parts), (*SYSTEM_FOLDERS, *watched), kernel),
         backing_file=Path(backing) if backing else None,
         backing_disk=backing if backing and kernel.number_at(backing) else None,
     )
@@ -252,68 +217,6 @@ def _removable(name: str, bus: Bus, kernel: Kernel) -> bool:
     if bus is Bus.MMC:
         return kernel.attribute(name, "device/type") == "SD"
     return kernel.attribute(name, "removable") == "1"
-
-
-def _uses(name: str, kernel: Kernel) -> Iterator[Use]:
-    """Every use of the disk, its partitions, and of whatever is built upon them."""
-    above = tuple(_stack((name, *kernel.partitions(name)), kernel))
-    node_of = {kernel.number(device): str(kernel.dev / device) for device in above}
-    for mount in kernel.mounts():
-        if mount.number in node_of:
-            yield Use(UseKind.MOUNT, node_of[mount.number], str(mount.where))
-    for number in kernel.swaps():
-        if number in node_of:
-            yield Use(UseKind.SWAP, node_of[number], "swap")
-    for device in above:
-        for holder in kernel.listed(device, "holders"):
-            yield Use(UseKind.HOLDER, str(kernel.dev / device), _holder_title(holder, kernel))
-        known = kernel.properties(device)
-        pool = known.get("ID_FS_LABEL", "")
-        if known.get("ID_FS_TYPE") == "zfs_member" and kernel.zfs_pool_imported(pool):
-            yield Use(UseKind.HOLDER, str(kernel.dev / device), f"the ZFS pool {pool}")
-    for member, filesystem in kernel.btrfs_members():
-        if member in above:
-            yield Use(UseKind.HOLDER, str(kernel.dev / member), f"the btrfs {filesystem}")
-    own_file = dict(kernel.loops()).get(name)
-    for loop, backing in kernel.loops():
-        if loop != name and (kernel.number_at(backing) in node_of or backing == own_file):
-            yield Use(UseKind.LOOP, backing, str(kernel.dev / loop))
-
-
-def _stack(names: Iterable[str], kernel: Kernel) -> Iterator[str]:
-    """``names`` and everything that holds them, and what holds that, each once."""
-    todo, seen = list(names), set[str]()
-    while todo:
-        device = todo.pop(0)
-        if device not in seen:
-            seen.add(device)
-            todo += kernel.listed(device, "holders")
-            yield device
-
-
-def _holder_title(holder: str, kernel: Kernel) -> str:
-    """``dm-0 (LUKS, vg-home)``: what kind of thing a holder is, in words."""
-    uuid, title = kernel.attribute(holder, "dm/uuid"), kernel.attribute(holder, "dm/name")
-    kind = {"CRYPT": "LUKS", "LVM": "LVM", "mpath": "multipath"}.get(uuid.partition("-")[0], "dm")
-    if holder.startswith("md"):
-        return f"{holder} (RAID {kernel.attribute(holder, 'md/level') or 'array'})"
-    return f"{holder} ({kind}, {title})" if title else holder
-
-
-def _backs(names: Iterable[str], folders: Iterable[Path], kernel: Kernel) -> tuple[Path, ...]:
-    """Those of ``folders`` whose filesystem lies on ``names``, through any holder."""
-    numbers = {kernel.number(device) for device in _stack(names, kernel)}
-    mounts = list(kernel.mounts())
-    found = []
-    for folder in dict.fromkeys(folders):
-        if not folder.is_absolute():
-            continue
-        covering = [mount for mount in mounts if folder.is_relative_to(mount.where)]
-        # The last of equal mount points hides the earlier ones.
-        nearest = max(reversed(covering), key=lambda mount: len(mount.where.parts), default=None)
-        if nearest is not None and nearest.number in numbers:
-            found.append(folder)
-    return tuple(found)
 
 
 def _integer(text: str) -> int:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pyudev
@@ -21,16 +23,25 @@ from imager.base.run import find_tool, run
 Properties = Mapping[str, str]
 
 
+_udev_lock = threading.Lock()  # a libudev context must not be used by two threads at a time
+
+
+@cache
+def _udev() -> pyudev.Context:
+    """Made once: pyudev looks for libudev anew, with ldconfig and gcc, for every context."""
+    return pyudev.Context()
+
+
 def udev_properties(number: str) -> Properties:
-    """Everything udev knows of the block device ``major:minor``; empty when it knows nothing."""
+    """Everything udev knows of the block device ``major:minor``; empty when it knows nothing,
+    or when this host has no udev."""
     major, minor = (int(part) for part in number.split(":"))
-    try:
-        device = pyudev.Devices.from_device_number(
-            pyudev.Context(), "block", os.makedev(major, minor)
-        )
-    except pyudev.DeviceNotFoundError:
-        return {}
-    return {str(name): str(value) for name, value in device.properties.items()}
+    with _udev_lock:
+        try:
+            device = pyudev.Devices.from_device_number(_udev(), "block", os.makedev(major, minor))
+            return {str(name): str(value) for name, value in device.properties.items()}
+        except (pyudev.DeviceNotFoundError, ImportError):
+            return {}
 
 
 def blkid_properties(node: Path) -> Properties:

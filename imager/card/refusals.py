@@ -13,8 +13,9 @@ from pathlib import Path
 
 from imager.base.errors import TargetRefused
 from imager.base.units import GiB, format_size
-from imager.card.devices import SYSTEM_FOLDERS, Bus, Disk, UseKind
+from imager.card.devices import Bus, Disk
 from imager.card.targets import ImageFile, Target, Unsuitable
+from imager.card.uses import SYSTEM_FOLDERS, UseKind
 
 
 class RefusalCode(StrEnum):

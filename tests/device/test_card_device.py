@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -236,6 +237,52 @@ def test_the_disk_of_this_computer_is_refused() -> None:
     real = folder.resolve()
     name = real.parent.name if (real / "partition").exists() else real.name
     assert {RefusalCode.SYSTEM, RefusalCode.MOUNTED} <= codes(Path("/dev") / name)
+
+
+def test_a_card_locked_after_the_look_is_refused(card: Loop) -> None:
+    target = accepted(card)
+    call("blockdev", "--setro", str(card.node))
+    try:
+        with pytest.raises(TargetRefused, match="turned read-only"), claim(target, SIZE):
+            pass
+    finally:
+        call("blockdev", "--setrw", str(card.node))  # it would outlive the loop device
+
+
+def test_a_loop_attached_after_the_look_is_refused(card: Loop) -> None:
+    target = accepted(card)
+    with (
+        loop_over(card.node) as upper,
+        pytest.raises(TargetRefused, match=f"{upper.node} is attached to"),
+        claim(target, SIZE),
+    ):
+        pass
+
+
+def test_a_device_that_knows_no_locks_is_a_recorded_fallback(
+    card: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with claim(accepted(card), SIZE) as held:
+        assert held.fallbacks == (claim_module.NO_LOCK,)
+
+
+def test_an_ordinary_user_is_told_what_to_do(card: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    real_open = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if path == str(card.node):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real_open(path, flags, mode)
+
+    target = accepted(card)
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(TargetRefused, match="may not write") as caught, claim(target, SIZE):
+        pass
+    assert "sudo" in caught.value.hint
 
 
 def test_a_card_exchanged_after_confirmation_is_refused(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.devices import Bus, Disk, UseKind, disk_named, list_disks
+from imager.card.devices import Bus, Disk, disk_named, list_disks
 from imager.card.kernel import unescape
 from imager.card.refusals import RefusalCode, refusals
 from imager.card.targets import Unsuitable, target_at
+from imager.card.uses import UseKind
 from tests.support.sysfs import FakeHost
 
 
