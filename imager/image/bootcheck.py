@@ -7,6 +7,7 @@ Nothing is mounted or written. The rules are in ``imager.image.boot``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
 
+_NODE_CARD = "picloud/node.json"
+"""What the card says of itself; its ``model`` is the board it was made for."""
 _NODE_WRITES = "picloud/firstboot."
 _MAX_SUMS_BYTES = 16 << 20
 _NAMED = 5
@@ -88,8 +91,9 @@ def check_boot(
 
     ``expected`` maps boot files to their SHA-256 (hex); without it the list the card itself
     carries in picloud/SHA256SUMS is used, if it does. With no ``model`` the report is about the
-    first model that would boot, or else the one that is nearest to it. Raises ValueError for an
-    unknown model and whatever ``read`` raises.
+    one the card says it was made for (picloud/node.json), or else the first that would boot, or
+    else the one that is nearest to it. Raises ValueError for an unknown model and whatever
+    ``read`` raises.
     """
     candidates = MODELS if model is None else (model_named(model),)
     card = read_card(read, size_bytes)
@@ -102,13 +106,25 @@ def check_boot(
     verdicts = []
     for candidate in candidates:
         requirements = Requirements(contents, candidate, names)
-        own = requirements.findings()
+        missed = requirements.findings()
         compared = _compare(contents, frozenset(requirements.needed), strict=expected is not None)
-        every = (*card.findings, *found, *own, *compared)
+        every = (*card.findings, *found, *missed, *compared)
         verdicts.append(_Verdict(candidate.name, every))
-    best = min(verdicts, key=lambda verdict: verdict.errors)
+    made_for = _made_for(contents)
+    own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
+    best = own or min(verdicts, key=lambda verdict: verdict.errors)
     bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
     return BootReport(best.findings, bootable, best.model, node, partuuid)
+
+
+def _made_for(contents: Contents) -> str | None:
+    """The model in the card's own description, None where that is missing or unreadable."""
+    try:
+        described = json.loads(contents.read(_NODE_CARD) or b"{}")
+    except ValueError:
+        return None
+    model = described.get("model") if isinstance(described, dict) else None
+    return model if isinstance(model, str) else None
 
 
 def _root_names(card: Card) -> RootNames | None:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.image.extents import Extent, ExtentMap
-from imager.image.fat_directory import RECORD_BYTES, Record, parse_directory
+from imager.image.fat_directory import RECORD_BYTES, FatEntry, Record, parse_directory
 from imager.image.fat_geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
 from imager.image.fat_table import Chains, FatFault, FaultKind, Runs, Table, decode_table
 from imager.image.manifest import Reader
@@ -26,18 +26,6 @@ MAX_DIRECTORY_BYTES = 2 * MiB
 MAX_ENTRIES = 100_000
 """More names than this on a boot partition are taken for garbage."""
 _NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FatEntry:
-    """A file or directory. ``extents`` are its bytes on the disk in file order: cut to
-    ``size_bytes`` for a file, whole clusters for a directory. ``written`` sorts as time does."""
-
-    path: str
-    is_dir: bool
-    size_bytes: int
-    extents: tuple[Extent, ...]
-    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +69,19 @@ class FatVolume:
 
         Raises FileNotFoundError or IsADirectoryError.
         """
+        return b"".join(self.chunks(path))
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """The content of a file in pieces of at most 1 MiB; raises as ``read_file`` does."""
         entry = self.find(path)
         if entry is None:
             raise FileNotFoundError(path)
         if entry.is_dir:
             raise IsADirectoryError(path)
-        return b"".join(_exactly(self._read, extent) for extent in entry.extents)
+        for extent in entry.extents:
+            for start in range(0, extent.length, MiB):
+                piece = Extent(extent.offset + start, min(MiB, extent.length - start))
+                yield _exactly(self._read, piece)
 
 
 def _exactly(read: Reader, extent: Extent) -> bytes:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from imager.image.extents import Extent
+
 RECORD_BYTES = 32
 READ_ONLY, HIDDEN, SYSTEM, VOLUME, DIRECTORY = 0x01, 0x02, 0x04, 0x08, 0x10
 _LONG_NAME = READ_ONLY | HIDDEN | SYSTEM | VOLUME
@@ -29,6 +31,18 @@ class Record:
     first_cluster: int
     size_bytes: int
     written: int
+
+
+@dataclass(frozen=True, slots=True)
+class FatEntry:
+    """A file or directory. ``extents`` are its bytes on the disk in file order: cut to
+    ``size_bytes`` for a file, whole clusters for a directory. ``written`` sorts as time does."""
+
+    path: str
+    is_dir: bool
+    size_bytes: int
+    extents: tuple[Extent, ...]
+    written: int = 0
 
 
 def short_name_checksum(short: bytes) -> int:

@@ -749,6 +749,31 @@ def test_a_scrambled_card_gets_a_report(disk: Disk, seed: int) -> None:
     assert all(found.what and found.mend for found in report.findings)
 
 
+def test_a_card_is_judged_as_the_model_it_was_made_for(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    made_for = {"picloud/node.json": b'{"format": 1, "model": "pi2"}'}
+    files = minimal_boot_files("pi2") | minimal_boot_files("pi3") | made_for
+    make_disk(image, files | {"bcm2709-rpi-2-b.dtb": b"damaged"})
+    disk = Disk(image)
+    report = disk.check()
+    assert (report.judged_as, report.models, report.bootable) == ("pi2", ("pi3",), False)
+    assert errors(report) == {"device-tree"}
+    disk.write("picloud/node.json", b'{"model": 3')
+    assert disk.check().judged_as == "pi3"
+
+
+def test_a_file_that_claims_to_be_huge_is_not_read(disk: Disk) -> None:
+    with reading(disk.image) as read:
+        root = next(iter(FatVolume.parse(read, BOOT_OFFSET, BOOT_KIB * 1024).metadata))
+    records = disk.peek(BOOT_OFFSET, root.end - BOOT_OFFSET)
+    place = BOOT_OFFSET + records.index(b"KERNEL7 IMG")
+    disk.poke(place + 28, struct.pack("<I", 0xFFFFFFFF))
+    report = disk.check("pi2")
+    assert {"kernel", "fat-chain"} == errors(report)
+    said = [f.what for f in report.errors if f.code.value == "kernel"]
+    assert said == ["kernel7.img has 4294967295 bytes, more than a Pi can load"]
+
+
 BREAKS: dict[str, Callable[[Disk], None]] = {
     "fixup": lambda disk: disk.remove("fixup.dat"),
     "kernel": lambda disk: disk.remove("kernel7.img"),

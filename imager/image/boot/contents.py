@@ -9,7 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 
+from imager.base.units import MiB
 from imager.image.fat import FatEntry, FatVolume
+
+MAX_LOADED_BYTES = 256 * MiB
+"""No file that a Pi loads at boot is larger; what claims to be is not read into memory here."""
 
 Judge = Callable[[bytes], str | None]
 """Says what is wrong with the content of a file; None when nothing is."""
@@ -32,13 +36,19 @@ class Contents:
         return None if found is None or found.is_dir else found
 
     def read(self, path: str) -> bytes | None:
-        """Its content, None when there is no such file."""
-        return None if self.entry(path) is None else self.volume.read_file(path)
+        """Its content; None when there is no such file, or one too large to be a boot file."""
+        entry = self.entry(path)
+        if entry is None or entry.size_bytes > MAX_LOADED_BYTES:
+            return None
+        return self.volume.read_file(path)
 
     def digest(self, path: str) -> str:
         """Its SHA-256 in hex."""
         if path not in self._digests:
-            self._digests[path] = hashlib.sha256(self.volume.read_file(path)).hexdigest()
+            sha256 = hashlib.sha256()
+            for chunk in self.volume.chunks(path):
+                sha256.update(chunk)
+            self._digests[path] = sha256.hexdigest()
         return self._digests[path]
 
     def proven(self, path: str) -> bool:
@@ -54,6 +64,8 @@ class Contents:
             return f"{path} is missing"
         if entry.size_bytes == 0:
             return f"{path} is empty"
+        if entry.size_bytes > MAX_LOADED_BYTES:
+            return f"{path} has {entry.size_bytes} bytes, more than a Pi can load"
         key = (entry.path, judge)
         if key not in self._verdicts:
             clean = entry.path not in self._unreadable
@@ -64,4 +76,6 @@ class Contents:
     def is_readable(self, path: str) -> bool:
         """Whether the file is there and the FAT leads through all of it."""
         entry = self.entry(path)
-        return entry is not None and entry.size_bytes > 0 and entry.path not in self._unreadable
+        if entry is None or entry.path in self._unreadable:
+            return False
+        return 0 < entry.size_bytes <= MAX_LOADED_BYTES
