@@ -101,7 +101,7 @@ class _Planner:
             found = self._image.lookup(path, follow=False)
             if found is not None and not found.is_dir:
                 folder, name = self._split(path)
-                writes.append(Write((_cd(folder), f"rm {quote(name)}")))
+                writes.append(Write((_cd(folder), f"rm {_existing(name)}")))
         # Folders first: a link such as lib -> usr/lib must not be found missing half-way.
         for entry in sorted(entries, key=lambda entry: not isinstance(entry, CardFolder)):
             try:
@@ -129,13 +129,13 @@ class _Planner:
         found = self._image.lookup(path, follow=False)
         if found is not None and found.is_dir:
             raise ValueError("is a folder in the release")
-        removed = [f"rm {quote(name)}"] if found is not None else []
+        removed = [f"rm {_existing(name)}"] if found is not None else []
         if isinstance(entry, CardLink):
             made = [f"symlink {quote(name)} {quote(entry.target)}", *self._times(name)]
             yield Write((_cd(folder), *removed, *made, *self._owned(name, (0, 0))))
             return
         owned = self._owned(name, self._accounts.owner(entry.owner))
-        mode = f"sif {quote(name)} mode 0{stat.S_IFREG | entry.mode:o}"
+        mode = f"sif {_existing(name)} mode 0{stat.S_IFREG | entry.mode:o}"
         after = (mode, *owned, *self._times(name))
         yield Write((_cd(folder), *removed), name, entry.content, after)
 
@@ -147,7 +147,7 @@ class _Planner:
         yield from self._parents(real)
         commands = []
         if entry.mode is not None:
-            commands.append(f"sif {quote(real)} mode 0{stat.S_IFDIR | entry.mode:o}")
+            commands.append(f"sif {_existing(real)} mode 0{stat.S_IFDIR | entry.mode:o}")
         if entry.owner is not None:
             commands += self._owned(real, self._accounts.owner(entry.owner))
         if commands:
@@ -166,7 +166,7 @@ class _Planner:
                 raise ValueError(f"{path} is a file in the release")
             if found is None:
                 owned = self._owned(part, self._accounts.owner(ROOT_OWNER))
-                mode = f"sif {quote(part)} mode 0{stat.S_IFDIR | 0o755:o}"
+                mode = f"sif {_existing(part)} mode 0{stat.S_IFDIR | 0o755:o}"
                 made = (f"mkdir {quote(part)}", mode, *owned, *self._times(part))
                 yield Write((_cd(above), *made))
 
@@ -176,11 +176,11 @@ class _Planner:
 
     def _owned(self, name: str, owner: tuple[int, int]) -> list[str]:
         uid, gid = owner
-        return [f"sif {quote(name)} uid {uid}", f"sif {quote(name)} gid {gid}"]
+        return [f"sif {_existing(name)} uid {uid}", f"sif {_existing(name)} gid {gid}"]
 
     def _times(self, name: str) -> list[str]:
         fields = ("atime", "mtime", "ctime", "crtime")
-        return [f"sif {quote(name)} {field} @{self._time}" for field in fields]
+        return [f"sif {_existing(name)} {field} @{self._time}" for field in fields]
 
 
 def quote(text: str) -> str:
@@ -191,6 +191,12 @@ def quote(text: str) -> str:
     if any(ord(letter) < 0x20 or letter == "\x7f" for letter in text):
         raise ValueError("has a control character in its name")
     return '"' + text.replace('"', '""') + '"'
+
+
+def _existing(name: str) -> str:
+    """A file by its path or by its name in the current folder. debugfs takes a bare ``<12>`` for
+    the inode 12 where it looks a file up, though not where it makes one."""
+    return quote(name if name.startswith("/") else f"./{name}")
 
 
 def _cd(folder: str) -> str:
