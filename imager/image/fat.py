@@ -159,8 +159,9 @@ class _Parser:
         while waiting:
             folder, data = waiting.pop()
             records, damage = parse_directory(data, wide=self.geometry.kind == 32)
-            for what in damage:
-                self._damaged(folder, what)
+            if damage:
+                more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+                self._damaged(folder, damage[0] + more)
             for record in records:
                 if len(self.entries) >= MAX_ENTRIES:
                     self._damaged(folder, f"more than {MAX_ENTRIES} names on the partition")

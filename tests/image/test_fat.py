@@ -274,6 +274,15 @@ def test_a_damaged_long_name_is_a_damaged_directory(fat12: bytes) -> None:
     assert path == "overlays/deep"
 
 
+def test_a_directory_of_garbage_is_one_fault(fat12: bytes) -> None:
+    extent = volume_of(fat12).entries["overlays"].extents[-1]
+    garbage = (b"A?*" + b"x" * 8 + bytes(21)) * (extent.length // 32)
+    data = fat12[: extent.offset] + garbage + fat12[extent.end :]
+    damaged = [f for f in volume_of(data).faults if f.kind is FaultKind.DIRECTORY_DAMAGED]
+    assert [fault.paths for fault in damaged] == [("overlays",)]
+    assert "more)" in damaged[0].what
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [
