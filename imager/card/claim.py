@@ -210,9 +210,11 @@ def _not_opened(disk: Disk, error: OSError, kernel: Kernel) -> TargetRefused:
 
 
 def openers(number: str, proc: Path = Path("/proc")) -> tuple[str, ...]:
-    """``process 812 (parted) has it open``, for every process we may look into."""
+    """``process 812 (parted) has it open``, for every other process we may look into."""
     found = []
     for folder in proc.glob("[0-9]*"):
+        if folder.name == str(os.getpid()):
+            continue
         with suppress(OSError):
             if any(_is_device(link, number) for link in (folder / "fd").iterdir()):
                 name = (folder / "comm").read_text(errors="replace").strip()

@@ -149,7 +149,6 @@ def _worth_showing(name: str, kernel: Kernel) -> bool:
 
 def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
     known = kernel.properties(name)
-    parts = kernel.partitions(name)
     bus = _bus(name, known, kernel)
     backing = dict(kernel.loops()).get(name)
     return Disk(
@@ -169,9 +168,9 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
         removable=_removable(name, bus, kernel),
         read_only=kernel.attribute(name, "ro") == "1",
         content=_content(known),
-        partitions=tuple(_partition(part, kernel) for part in parts),
+        partitions=tuple(_partition(part, kernel) for part in kernel.partitions(name)),
         uses=tuple(uses_of(name, kernel)),
-        backs=backs_of((name, *parts), (*SYSTEM_FOLDERS, *watched), kernel),
+        backs=backs_of(name, (*SYSTEM_FOLDERS, *watched), kernel),
         backing_file=Path(backing) if backing else None,
         backing_disk=backing if backing and kernel.number_at(backing) else None,
     )

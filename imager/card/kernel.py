@@ -142,7 +142,7 @@ class Kernel:
             if len(words) < 5 or len(more) < 2:
                 continue
             number, source = words[2], unescape(more[1])
-            if number.startswith("0:"):
+            if number.startswith("0:") and source.startswith("/"):
                 number = self.number_at(source) or number
             yield Mount(number, Path(unescape(words[4])), more[0], source)
 

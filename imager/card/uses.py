@@ -51,7 +51,7 @@ class Use:
 
 def uses_of(name: str, kernel: Kernel) -> Iterator[Use]:
     """Every use of the disk, its partitions, and of whatever is built upon them."""
-    above = tuple(_stack((name, *kernel.partitions(name)), kernel))
+    above = tuple(_stack([name], kernel))
     node_of = {kernel.number(device): str(kernel.dev / device) for device in above}
     for mount in kernel.mounts():
         if mount.number in node_of:
@@ -76,13 +76,13 @@ def uses_of(name: str, kernel: Kernel) -> Iterator[Use]:
 
 
 def _stack(names: Iterable[str], kernel: Kernel) -> Iterator[str]:
-    """``names`` and everything that holds them, and what holds that, each once."""
+    """``names``, their partitions, everything that holds those, its partitions, and so on."""
     todo, seen = list(names), set[str]()
     while todo:
         device = todo.pop(0)
         if device not in seen:
             seen.add(device)
-            todo += kernel.listed(device, "holders")
+            todo += [*kernel.partitions(device), *kernel.listed(device, "holders")]
             yield device
 
 
@@ -95,9 +95,9 @@ def _holder_title(holder: str, kernel: Kernel) -> str:
     return f"{holder} ({kind}, {title})" if title else holder
 
 
-def backs_of(names: Iterable[str], folders: Iterable[Path], kernel: Kernel) -> tuple[Path, ...]:
-    """Those of ``folders`` whose filesystem lies on ``names``, through any holder."""
-    numbers = {kernel.number(device) for device in _stack(names, kernel)}
+def backs_of(name: str, folders: Iterable[Path], kernel: Kernel) -> tuple[Path, ...]:
+    """Those of ``folders`` whose filesystem lies on the disk, through any holder."""
+    numbers = {kernel.number(device) for device in _stack([name], kernel)}
     mounts = list(kernel.mounts())
     found = []
     for folder in dict.fromkeys(folders):

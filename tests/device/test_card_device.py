@@ -312,11 +312,18 @@ def test_the_claim_keeps_mounts_and_other_claims_away(
             ["mount", str(card.node), str(tmp_path / "mnt")], capture_output=True, check=False
         )
         assert done.returncode != 0
-        with pytest.raises(TargetRefused, match="in use") as caught, claim(target, SIZE):
+        with pytest.raises(TargetRefused, match="in use"), claim(target, SIZE):
             pass
-        assert any(f"process {os.getpid()} " in line for line in caught.value.details)
     with mounted(card.node, tmp_path / "mnt"):
         pass
+
+
+HOLD_THE_LOCK = """
+import fcntl, os, sys, time
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print(flush=True)
+time.sleep(60)
+"""
 
 
 def test_a_card_locked_by_another_program_is_refused(
@@ -324,13 +331,15 @@ def test_a_card_locked_by_another_program_is_refused(
 ) -> None:
     monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
     target = accepted(card)
-    fd = os.open(card.node, os.O_RDONLY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with pytest.raises(TargetRefused, match="locked by another"), claim(target, SIZE):
+    words = [sys.executable, "-c", HOLD_THE_LOCK, str(card.node)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(TargetRefused, match="locked by another") as caught, claim(target, SIZE):
             pass
-    finally:
-        os.close(fd)
+        holder.kill()
+    assert any(f"process {holder.pid} (python" in line for line in caught.value.details)
+    assert not any(f"process {os.getpid()} " in line for line in caught.value.details)
 
 
 def test_a_passing_probe_is_waited_for(card: Loop) -> None:

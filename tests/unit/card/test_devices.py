@@ -114,6 +114,15 @@ def test_lvm_on_raid_on_the_whole_disk(host: FakeHost) -> None:
     assert Path("/srv/rack") in disk.backs
 
 
+def test_a_partition_of_a_raid_counts(host: FakeHost) -> None:
+    host.disk("md0", "9:0", md__level="raid1")
+    host.partition("md0", "md0p1", "259:0")
+    host.holder("md0", "sdb2")
+    host.mount("259:0", "/home")
+    assert (UseKind.MOUNT, "md0p1", "/home") in uses(host)
+    assert disk_named("sdb", (), host.kernel).backs == (Path("/home"),)
+
+
 def test_a_zfs_member_is_held_while_its_pool_is_imported(host: FakeHost) -> None:
     host.udev["8:17"] = {"ID_FS_TYPE": "zfs_member", "ID_FS_LABEL": "tank"}
     assert uses(host) == set()
