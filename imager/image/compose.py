@@ -138,11 +138,12 @@ def _check(
             root_checked = other_core.submit(check_root, image, layout.root, staged.made_at)
             boot = check_boot_fs(image, layout.boot, staged, read)
             extents = block_map(layout, boot, Ext4.open(read, layout.root.offset))
-            _require_bootable(release, layout, read)
+            boot_files = boot_hashes(boot)
+            _require_bootable(release, layout, read, boot_files)
             manifest = _manifest(layout, extents, read, progress)
             root_checked.result()
             cleared.result()
-        return manifest, boot_hashes(boot)
+        return manifest, boot_files
 
 
 def _manifest(layout: Layout, extents: ExtentMap, read: Reader, progress: Progress) -> Manifest:
@@ -155,10 +156,16 @@ def _manifest(layout: Layout, extents: ExtentMap, read: Reader, progress: Progre
         return build_manifest(layout.size_bytes, extents, counted)
 
 
-def _require_bootable(release: VerifiedRelease, layout: Layout, read: Reader) -> None:
-    """Raise MalformedRelease unless every model the release is for would start from the image."""
+def _require_bootable(
+    release: VerifiedRelease, layout: Layout, read: Reader, boot_files: Mapping[str, str]
+) -> None:
+    """Raise MalformedRelease unless every model the release is for would start from the image.
+
+    The digests vouch for files that came from one signed tarball, so that no rule learned from
+    earlier firmware can turn down a later one.
+    """
     for model in release.models:
-        errors = check_boot(read, layout.size_bytes, model=model).errors
+        errors = check_boot(read, layout.size_bytes, model=model, expected=boot_files).errors
         if errors:
             raise MalformedRelease(
                 f"{release.name} would not boot a {model}: {errors[0].what}",

@@ -438,11 +438,11 @@ def test_the_device_tree_of_another_board_stops_the_boot(disk: Disk) -> None:
     assert what.startswith("bcm2709-rpi-2-b.dtb is for raspberrypi,3-model-b")
 
 
-def test_a_missing_tree_of_a_later_board_revision_is_a_warning(disk: Disk) -> None:
+def test_a_missing_tree_of_a_later_board_revision_stops_the_boot(disk: Disk) -> None:
     disk.remove("bcm2710-rpi-2-b.dtb")
     report = disk.check("pi2")
     assert "Pi 2 v1.2 (BCM2837)" in only(report, "device-tree-board")
-    assert report.bootable
+    assert not report.bootable
 
 
 @pytest.mark.parametrize("damage", ["boot.scr", "Image", "dtbs/broadcom/bcm2711-rpi-4-b.dtb"])

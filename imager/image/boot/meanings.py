@@ -212,8 +212,9 @@ MEANINGS: Mapping[Code, Meaning] = {
         _SILENT,
         _COPY,
     ),
-    Code.DEVICE_TREE_BOARD: _warning(
-        "Some boards sold under this model's name need a device tree that is missing or damaged.",
+    Code.DEVICE_TREE_BOARD: _error(
+        "Some boards sold under this model's name need a device tree that is missing or damaged, "
+        "and nobody asks a Pi for its revision before putting the card in.",
         "On those boards: " + _SILENT[0].lower() + _SILENT[1:] + " Others boot.",
         "Copy the file from the release if you have such a board.",
     ),

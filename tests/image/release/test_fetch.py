@@ -56,7 +56,7 @@ def test_a_fetched_release_is_archived_with_all_that_is_known(scene: Scene, mirr
     assert record["last_modified"] is not None
     assert record["etag"] == '"v1"'
     assert record["source_url"] == mirror.address + PATH
-    assert sum(scene.heard.phases["verify stand-in"]) == len(scene.data)
+    assert sum(scene.heard.phases["prove stand-in"]) == len(scene.data)
     assert not (scene.partial / "tarball").exists()
 
 
