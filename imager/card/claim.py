@@ -147,14 +147,10 @@ def _require_same(disk: Disk, found: OpenIdentity) -> None:
             details=changes,
         )
     if found.read_only:
-        raise _turned_read_only(disk)
-
-
-def _turned_read_only(disk: Disk) -> TargetRefused:
-    return TargetRefused(
-        f"{disk.node} turned read-only",
-        hint="check the lock on the card's edge; a worn-out card locks itself",
-    )
+        raise TargetRefused(
+            f"{disk.node} turned read-only",
+            hint="check the lock on the card's edge; a worn-out card locks itself",
+        )
 
 
 def _require_still_acceptable(accepted: AcceptedTarget, size_bytes: int, kernel: Kernel) -> None:
@@ -189,15 +185,13 @@ def _opened(disk: Disk, kernel: Kernel) -> Iterator[tuple[int, bool]]:
 
 
 def _not_opened(disk: Disk, error: OSError, kernel: Kernel) -> TargetRefused:
-    now = disk_named(Path(disk.node).name, (), kernel)
     if error.errno == errno.EBUSY:
+        now = disk_named(Path(disk.node).name, (), kernel)
         return TargetRefused(
             f"{disk.node} is in use by another program",
             hint="end what uses it (a desktop may have mounted the card), then try again",
             details=[*map(str, now.uses), *openers(disk.number)],
         )
-    if now.read_only:
-        return _turned_read_only(disk)
     if error.errno in (errno.EACCES, errno.EPERM):
         return TargetRefused(
             f"{disk.node}: you may not write to this disk",

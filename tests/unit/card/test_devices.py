@@ -150,6 +150,12 @@ def test_the_nearest_mount_decides_what_a_disk_backs(host: FakeHost) -> None:
     assert disk.backs == (Path("/srv/cache"),)
 
 
+def test_of_two_mounts_on_one_folder_the_later_counts(host: FakeHost) -> None:
+    host.mount("254:0", "/srv")
+    host.mount("8:18", "/srv")
+    assert disk_named("sdb", (Path("/srv"),), host.kernel).backs == (Path("/srv"),)
+
+
 def test_the_list_leaves_out_what_is_no_disk(host: FakeHost) -> None:
     for number, name in enumerate(("dm-0", "md127", "zram0", "sr0", "loop0")):
         host.disk(name, f"250:{number}")
