@@ -23,7 +23,7 @@ from imager.node.ext4_edit import apply_edits, plan_edits, tool_times
 from imager.node.fat_edit import put_files, set_volume_id
 from imager.node.identity import CardNumbers
 from imager.node.image import Delta
-from imager.node.nodefiles import accounts_of, old_host_keys
+from imager.node.nodefiles import accounts_of, shared_secrets
 from imager.node.workcopy import Part, part_of
 
 TOOLS = ("debugfs", "resize2fs", "tune2fs", "e2fsck", "mcopy", "mmd")
@@ -86,7 +86,7 @@ def _edit_root(root: Part, content: CardContent, old: Ext4) -> None:
     blocks = root.where.length // old.block_size
     inherit = [root.work.descriptor]
     run(["resize2fs", "-f", root.work.path, str(blocks)], env=env, inherit=inherit)
-    writes = plan_edits(old, files, old_host_keys(old), accounts_of(old, files), time)
+    writes = plan_edits(old, files, shared_secrets(old), accounts_of(old, files), time)
     apply_edits(writes, root.work, time)
     run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env, inherit=inherit)
     # Names, links, sizes, bitmaps and checksums are all metadata, so the copy can be checked.

@@ -18,6 +18,8 @@ from imager.node.cardtree import CardFile
 from imager.node.ext4_edit import tool_times
 from imager.node.scratch import Scratch, scratch
 
+_MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "HOME": os.devnull}
+"""Nobody's own settings: below that home there is no .mtoolsrc."""
 _VOLUME_ID_OFFSET = 67
 _BACKUP_SECTOR_OFFSET = 50
 """FAT32 boot sector, BS_VolID and BPB_BkBootSec (Microsoft's FAT32 File System Specification)."""
@@ -27,7 +29,7 @@ def put_files(work: Scratch, volume: FatVolume, files: Sequence[CardFile], time:
     """Write ``files`` onto the filesystem in ``work``, which holds ``volume``; folders on the
     way are made. Raises ConfigurationError when one cannot be written or all do not fit."""
     _check(volume, files)
-    env = tool_times(time) | {"MTOOLS_SKIP_CHECK": "1"}
+    env = tool_times(time) | _MTOOLS
     for folder in _missing_folders(volume, files):
         run(["mmd", "-i", work.path, f"::/{folder}"], env=env, inherit=[work.descriptor])
     for file in files:

@@ -85,6 +85,9 @@ def _read(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             data = file.read()
+    except PermissionError:
+        with host_storage(path):
+            raise
     except OSError as error:
         raise damaged(path, error.strerror or "cannot be read") from error
     if not data:

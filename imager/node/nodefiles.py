@@ -23,6 +23,11 @@ SSH = "/etc/ssh"
 _ZONES = "/usr/share/zoneinfo"
 _CLOCK = "/var/lib/systemd/timesync"
 _RESOLVED = "/usr/lib/systemd/system/systemd-resolved.service"
+_SHARED = (
+    "/var/lib/dbus/machine-id",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/credential.secret",
+)
 _PUBLIC, _SECRET, _SALT_SECRET = 0o644, 0o600, 0o400
 
 
@@ -51,10 +56,13 @@ def node_files(
     return CardTree(root=tuple(root))
 
 
-def old_host_keys(image: Ext4) -> tuple[str, ...]:
-    """Host keys the release came with, which every card made from it would share."""
-    names = image.list_directory(SSH)
-    return tuple(f"{SSH}/{name}" for name in names if name.startswith("ssh_host_"))
+def shared_secrets(image: Ext4) -> tuple[str, ...]:
+    """What the release came with and every card made from it would share: host keys, Salt keys,
+    random seeds and other ids (systemd's "Building Images Safely")."""
+    host_keys = (f"{SSH}/{n}" for n in image.list_directory(SSH) if n.startswith("ssh_host_"))
+    folders = (f"{PKI}/minion", f"{PKI}/master", f"{PKI}/master/minions")
+    salt_keys = (f"{folder}/{name}" for folder in folders for name in image.list_directory(folder))
+    return (*host_keys, *salt_keys, *_SHARED)
 
 
 def can_log_in(node: Node, overlays: CardTree) -> bool:

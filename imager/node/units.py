@@ -86,7 +86,8 @@ def enabling_links(units: Sequence[str], image: Ext4, tree: CardTree) -> tuple[C
         waiting.extend(reversed(install.also))
         for link in install.links:
             place = f"{ADMIN_UNITS}/{link}"
-            if place != path:
+            # Not for a unit that is its own alias, nor where the release enabled it already.
+            if image.resolve(place) != path:
                 links[place] = CardLink(place, path, f"enabling {unit}")
     return tuple(links.values())
 

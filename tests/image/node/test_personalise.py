@@ -65,6 +65,10 @@ def golden(tmp_path_factory: pytest.TempPathFactory) -> GoldenImage:
             tree.file("./etc/passwd", data + passwd.encode())
     for name in ("ssh_host_rsa_key", "ssh_host_dsa_key", "ssh_host_dsa_key.pub"):
         tree.file(f"./etc/ssh/{name}", "one for all", 0o600)
+    for path in ("./etc/salt/pki", "./etc/salt/pki/minion", "./var/lib/systemd"):
+        tree.folder(path)
+    for name in ("etc/salt/pki/minion/minion_master.pub.old", "var/lib/systemd/random-seed"):
+        tree.file(f"./{name}", "one for all", 0o600)
     for path in ("./usr/share", "./usr/share/zoneinfo", "./usr/share/zoneinfo/Europe"):
         tree.folder(path)
     tree.file("./usr/share/zoneinfo/Europe/Brussels", "TZif2")
@@ -170,10 +174,16 @@ def test_all_else_is_as_in_the_release(golden: GoldenImage, pi7: Card) -> None:
         "/etc/hostname",
         "/etc/hosts",
         "/etc/machine-id",
+        "/etc/salt/pki/minion",
         "/etc/shadow",
         "/etc/ssh/ssh_host_rsa_key",
     }
-    assert old.keys() - new.keys() == {"/etc/ssh/ssh_host_dsa_key", "/etc/ssh/ssh_host_dsa_key.pub"}
+    assert old.keys() - new.keys() == {
+        "/etc/ssh/ssh_host_dsa_key",
+        "/etc/ssh/ssh_host_dsa_key.pub",
+        "/etc/salt/pki/minion/minion_master.pub.old",
+        "/var/lib/systemd/random-seed",
+    }
 
 
 def test_the_partition_table_is_this_card_s_own(pi7: Card, rack: Rack) -> None:
@@ -309,7 +319,7 @@ def test_the_minion_knows_its_master_before_it_ever_saw_it(pi7: Card, rack: Rack
     assert mine.master.public is not None
     config = pi7.text("/etc/salt/minion.d/picloud.conf")
     assert f"master_finger: '{fingerprint(mine.master.public)}'\n" in config
-    assert "\nid: pi7\nmaster: pi0\n" in config
+    assert "\nid: 'pi7'\nmaster: 'pi0'\n" in config
     assert pi7.text("/etc/salt/minion_id") == "pi7\n"
     assert pi7.root.lookup("/etc/salt/pki/master") is None
 
@@ -430,4 +440,4 @@ def test_no_key_means_a_warning_and_a_key_means_none(golden: GoldenImage, tmp_pa
         assert card.root.lookup("/root/.ssh") is None
         assert card.root.lookup("/etc/salt/pki/minion/minion_master.pub") is None
         assert "master_finger" not in card.text("/etc/salt/minion.d/picloud.conf")
-        assert "master: salt\n" in card.text("/etc/salt/minion.d/picloud.conf")
+        assert "master: 'salt'\n" in card.text("/etc/salt/minion.d/picloud.conf")
