@@ -1,0 +1,170 @@
+"""A whole card written and read back at the speed of a card, beside bmaptool and dd.
+
+The card is a loop device limited to 20 MB/s for writing and 40 MB/s for reading. bmaptool gets our
+own finished image and a block map it made of it; it writes and does not read back. dd writes
+every byte, holes too; it is measured on the beginning and reckoned for the whole.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.devices import Loop, card_of, no_throttle, throttled, written_bytes
+from benchmarks.process import Ran, measure
+from benchmarks.table import Row, Sample, skipped
+from benchmarks.workshop import Workshop
+from imager.base.units import GiB, MiB
+
+WRITE_BPS, READ_BPS = 20 * 10**6, 40 * 10**6
+LIMIT = 1.05
+CARD_BYTES = 4 * GiB
+NODE = "pi7"
+_JOURNAL_BYTES = 64 * MiB
+_DD_BLOCKS = 48
+_WHAT = "write and read back a 4 GiB card, 20 MB/s and 40 MB/s"
+_PLAIN = f"{LIMIT} × bytes/speed"
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Our finished image, and what bmaptool's map of it says must be written."""
+
+    image: Path
+    bmap: Path
+    mapped_bytes: int
+
+
+@dataclass(slots=True)
+class _Times:
+    """Seconds and bytes of each repetition."""
+
+    whole: list[float] = field(default_factory=list)
+    ideal: list[float] = field(default_factory=list)
+    writing: list[float] = field(default_factory=list)
+    written: list[float] = field(default_factory=list)
+    bmaptool: list[float] = field(default_factory=list)
+    bmaptool_written: list[float] = field(default_factory=list)
+
+
+def card_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
+    """Time and bytes of a whole card."""
+    missing = no_throttle() or without_bmaptool()
+    if missing:
+        yield skipped(_WHAT, _PLAIN, missing)
+        return
+    peer = peer_image(place)
+    times = _Times()
+    with (
+        card_of(place.folder, CARD_BYTES) as card,
+        throttled(card, write_bps=WRITE_BPS, read_bps=READ_BPS),
+    ):
+        for number in range(repetitions):
+            _ours(place, card, times)
+            _bmaptool(peer, card, times)
+            print(
+                f"card {number + 1}: {times.whole[-1]:.1f} s, of it writing "
+                f"{times.writing[-1]:.1f} s; bmaptool {times.bmaptool[-1]:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+        dd_seconds = _dd(peer, card)
+    yield from _rows(times, peer, dd_seconds)
+
+
+def _rows(times: _Times, peer: Peer, dd_seconds: float) -> Iterator[Row]:
+    whole, ideal = Sample(tuple(times.whole)), Sample(tuple(times.ideal))
+    yield Row(
+        _WHAT,
+        f"{LIMIT} × bytes/speed",
+        whole.text("s"),
+        f"bytes/speed: {ideal.text('s')}",
+        whole.ratio_to(ideal),
+        whole.ratio_to(ideal) <= LIMIT,
+    )
+    writing, bmaptool = Sample(tuple(times.writing)), Sample(tuple(times.bmaptool))
+    yield Row(
+        "… the writing alone",
+        "–",
+        writing.text("s"),
+        f"bmaptool copy: {bmaptool.text('s')}",
+        writing.ratio_to(bmaptool),
+    )
+    dd = Sample((dd_seconds,) * len(writing.values))
+    yield Row(
+        "… the writing alone",
+        "–",
+        writing.text("s"),
+        f"dd bs=4M oflag=direct: {dd_seconds:.0f} s (reckoned from {_DD_BLOCKS * 4} MiB)",
+        writing.ratio_to(dd),
+    )
+    written, mapped = Sample(tuple(times.written)), peer.mapped_bytes
+    allowed = LIMIT * (mapped + _JOURNAL_BYTES)
+    yield Row(
+        "… bytes written to the card",
+        f"{LIMIT} × (map + 64 MiB journal) = {allowed / MiB:.0f} MiB",
+        f"{written.median / MiB:.1f} MiB",
+        f"map of bmaptool: {mapped / MiB:.1f} MiB",
+        written.median / mapped,
+        max(written.values) <= allowed,
+    )
+
+
+def _ours(place: Workshop, card: Loop, times: _Times) -> None:
+    before = written_bytes(card)
+    ran = write(place, card)
+    mapped = ran.number("mapped_bytes")
+    began = ran.phase("blank").began
+    times.whole.append(ran.seconds - began)
+    times.writing.append(ran.phase("read back").began - began)
+    times.ideal.append(mapped / WRITE_BPS + mapped / READ_BPS)
+    times.written.append(written_bytes(card) - before)
+
+
+def _bmaptool(peer: Peer, card: Loop, times: _Times) -> None:
+    before = written_bytes(card)
+    times.bmaptool.append(bmaptool_copy(peer, card).seconds)
+    times.bmaptool_written.append(written_bytes(card) - before)
+
+
+def _dd(peer: Peer, card: Loop) -> float:
+    """Seconds for the whole image, reckoned from its first blocks."""
+    card.require_ours()
+    words = ["dd", f"if={peer.image}", f"of={card.node}", "bs=4M", f"count={_DD_BLOCKS}"]
+    ran = measure([*words, "oflag=direct", "conv=fsync,nocreat", "status=none"])
+    return ran.seconds * CARD_BYTES / (_DD_BLOCKS * 4 * MiB)
+
+
+def without_bmaptool() -> str:
+    """Why bmaptool cannot be measured; empty when it can."""
+    return "" if shutil.which("bmaptool") else "needs bmaptool (Debian: bmap-tools)"
+
+
+def peer_image(place: Workshop) -> Peer:
+    """The same node's card as a file, and bmaptool's map of it; made once."""
+    image, bmap = place.folder / "peer.img", place.folder / "peer.bmap"
+    if not bmap.exists():
+        place.picloud("write", image, "--node", NODE, "--size", str(CARD_BYTES), "--yes")
+        measure(["bmaptool", "create", "-o", bmap, image])
+    text = bmap.read_text()
+    blocks = re.search(r"<MappedBlocksCount>\s*(\d+)", text)
+    block_bytes = re.search(r"<BlockSize>\s*(\d+)", text)
+    assert blocks is not None, text[:500]
+    assert block_bytes is not None, text[:500]
+    return Peer(image, bmap, int(blocks[1]) * int(block_bytes[1]))
+
+
+def write(place: Workshop, card: Loop) -> Ran:
+    """Write our card."""
+    card.require_ours()
+    return place.picloud("write", card.node, "--node", NODE, "--yes")
+
+
+def bmaptool_copy(peer: Peer, card: Loop) -> Ran:
+    """Write the same image with bmaptool."""
+    card.require_ours()
+    return measure(["bmaptool", "copy", "--bmap", peer.bmap, peer.image, card.node])

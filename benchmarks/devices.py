@@ -1,0 +1,68 @@
+"""Loop devices as slow cards: a limit on bytes per second, and a count of bytes written.
+
+In: a loop device made here. Out: the same device, slow for as long as the ``with`` lasts. The
+limit is a rule of cgroup v1's blkio controller in its root group, where it holds for direct I/O
+and for the kernel's own writeback alike, and for no device but ours. A benchmark killed with -9
+leaves its rule behind, which the next one on that device replaces and removes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imager.base.units import SECTOR_BYTES
+from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
+
+__all__ = ["Loop", "card_of", "missing_abilities", "no_throttle", "throttled", "written_bytes"]
+
+_BLKIO = Path("/sys/fs/cgroup/blkio")
+_RULES = {
+    "write": _BLKIO / "blkio.throttle.write_bps_device",
+    "read": _BLKIO / "blkio.throttle.read_bps_device",
+}
+
+
+def no_throttle() -> str:
+    """Why cards cannot be made slow here; empty when they can."""
+    if missing := missing_abilities():
+        return missing
+    if not all(os.access(rule, os.W_OK) for rule in _RULES.values()):
+        return f"needs the blkio controller of cgroup v1 at {_BLKIO}"
+    groups = Path("/proc/self/cgroup").read_text().splitlines()
+    if not any(line.endswith(":blkio:/") for line in groups):
+        return "needs to run in the root group of cgroup v1's blkio controller"
+    return ""
+
+
+@contextmanager
+def card_of(folder: Path, size_bytes: int) -> Iterator[Loop]:
+    """A card of ``size_bytes`` that holds nothing; its file is gone afterwards."""
+    backing = sized_file(folder / f"card-{size_bytes}", size_bytes)
+    try:
+        with loop_over(backing) as loop:
+            yield loop
+    finally:
+        backing.unlink()
+
+
+@contextmanager
+def throttled(loop: Loop, *, write_bps: int, read_bps: int) -> Iterator[None]:
+    """Limit ``loop`` to so many bytes per second."""
+    loop.require_ours()
+    number = Path(f"/sys/block/{loop.name}/dev").read_text().strip()
+    try:
+        _RULES["write"].write_text(f"{number} {write_bps}\n")
+        _RULES["read"].write_text(f"{number} {read_bps}\n")
+        yield
+    finally:
+        for rule in _RULES.values():
+            rule.write_text(f"{number} 0\n")
+
+
+def written_bytes(loop: Loop) -> int:
+    """Bytes written to the device since it was attached (block/stat in the kernel's docs)."""
+    fields = Path(f"/sys/block/{loop.name}/stat").read_text().split()
+    return int(fields[6]) * SECTOR_BYTES
