@@ -8,7 +8,7 @@ has a fixed one, and a fault for every address that cannot work. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
 from imager.node.fields import Table, shown
@@ -22,7 +22,7 @@ DEFAULT_PREFIX = 24
 _NOT_IPV4 = "is not an IPv4 address; write four numbers 0-255, like 10.0.0.10"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class AddressPlan:
     """[network] as read: what is common, and the addresses to deal out in the nodes' order."""
 
@@ -30,7 +30,6 @@ class AddressPlan:
     prefix: int
     addresses: tuple[IPv4Address, ...] | None
     table: Table
-    taken: dict[IPv4Address, str] = field(default_factory=dict)
 
 
 def parse_address(text: str) -> IPv4Address:
@@ -116,6 +115,7 @@ def deal_addresses(
             f"{len(dealt)} addresses for {len(names)} nodes; give one for each, in their order",
         )
     found: dict[str, IPv4Interface] = {}
+    taken: dict[IPv4Address, str] = {}
     for index, name in enumerate(names):
         table, key = plan.table, "addresses"
         if name in own:
@@ -125,19 +125,19 @@ def deal_addresses(
         else:
             continue
         interface = IPv4Interface((address, plan.prefix))
-        fault = _fault_of(plan, name, interface)
+        owner = taken.setdefault(address, name)
+        fault = _fault_of(plan, interface)
+        if owner != name:
+            fault = f"is given to both {owner} and {name}"
         if fault:
             table.fault(key, f"{shown(str(address))} {fault}")
-        plan.taken.setdefault(address, name)
         found[name] = interface
     return found
 
 
-def _fault_of(plan: AddressPlan, name: str, interface: IPv4Interface) -> str | None:
+def _fault_of(plan: AddressPlan, interface: IPv4Interface) -> str | None:
     address, gateway = interface.ip, plan.network.gateway
     network = IPv4Network((gateway, plan.prefix), strict=False) if gateway else interface.network
-    if address in plan.taken:
-        return f"is given to both {plan.taken[address]} and {name}"
     if address.is_loopback or address.is_multicast or address.is_unspecified:
         return "cannot be a node's address (RFC 6890)"
     if address == gateway:

@@ -11,7 +11,6 @@ from pathlib import Path
 import imager
 from imager.base.errors import ConfigurationError
 
-MODEL = "model"
 ROLE = "role"
 
 

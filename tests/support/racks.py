@@ -17,7 +17,7 @@ from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import MiB
 from imager.image.ext4 import Ext4
-from imager.image.extents import Extent, ExtentMap
+from imager.image.extents import ExtentMap
 from imager.image.fat import FatVolume
 from imager.image.golden import GoldenImage
 from imager.image.layout import Layout
@@ -135,16 +135,3 @@ def junk_reader(golden: GoldenImage, extents: ExtentMap, read: Reader) -> Reader
         return bytes(data)
 
     return reading
-
-
-__all__ = [
-    "KEY",
-    "Card",
-    "Extent",
-    "Heard",
-    "check_filesystems",
-    "junk_reader",
-    "rack_in",
-    "tool",
-    "written",
-]

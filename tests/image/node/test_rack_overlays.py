@@ -20,8 +20,10 @@ from imager.image.compose import compose
 from imager.image.golden import GoldenImage
 from imager.image.sums import SUMS_PATH, parse_sums
 from imager.node.edit import TOOLS
+from imager.node.identity import identity_of
 from imager.node.personalise import personalise
 from imager.node.rack import Rack
+from imager.node.salt_keys import fingerprint
 from tests.support.racks import Card, Heard, check_filesystems, rack_in, written
 from tests.support.release import build_release
 
@@ -330,3 +332,32 @@ def test_a_filesystem_left_damaged_is_found_before_any_card(
     monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
     with pytest.raises(ToolFailed, match="e2fsck"):
         personalise(golden, rack, rack.node("pi7"), 2 * GiB, Quiet())
+
+
+def test_contents_moved_by_a_tool_are_found_out(
+    golden: GoldenImage, rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working copy has no file contents: blocks of a file that is not ours would be holes."""
+    real = find_tool("resize2fs")
+    fake = tmp_path / "bin/resize2fs"
+    fake.parent.mkdir()
+    foreign = f'debugfs -w -R "write {Path(__file__)} foreign" "$2" 2>/dev/null'
+    fake.write_text(f'#!/bin/sh\n{real} "$@" && {foreign}\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    with pytest.raises(ToolFailed, match="moved file contents to byte"):
+        personalise(golden, rack, rack.node("pi7"), 2 * GiB, Quiet())
+
+
+def test_the_key_of_a_master_elsewhere_is_pinned(golden: GoldenImage, tmp_path: Path) -> None:
+    other = rack_in(tmp_path / "other", '[rack]\nnodes = "boss"\nmaster = "boss"\n')
+    pair = identity_of(other, other.node("boss")).master.pair
+    assert pair is not None
+    text = '[rack]\nnodes = "pi7"\nmaster = "boss.lab"\n[salt]\nmaster_public_key = "boss.pub"\n'
+    (tmp_path / "rack").mkdir()
+    (tmp_path / "rack/boss.pub").write_bytes(pair.public)
+    with card_of(golden, rack_in(tmp_path / "rack", text), tmp_path) as card:
+        pinned = card.root.read_file("/etc/salt/pki/minion/minion_master.pub")
+        assert pinned == pair.public
+        assert fingerprint(pair.public) in card.text("/etc/salt/minion.d/picloud.conf")
+        assert card.root.lookup("/etc/salt/pki/master") is None
