@@ -41,6 +41,13 @@ def test_the_report_says_what_each_step_did(node: FakeNode) -> None:
     assert "30-swap: 1 MiB in /swapfile" in node.read("boot/picloud/firstboot.log")
 
 
+def test_the_console_says_complete_only_when_it_is_true(tmp_path: Path) -> None:
+    calls = FakeNode(tmp_path / "whole").boot().calls
+    node = FakeNode(tmp_path / "cut")
+    boot = node.boot(cut_at=len(calls))
+    assert ": complete" not in boot.output
+
+
 def test_a_second_boot_after_success_changes_nothing(node: FakeNode) -> None:
     node.boot()
     before = node.state, node.read("etc/fstab")
