@@ -35,7 +35,7 @@ from imager.image.root_fs import check_root, make_root
 from imager.image.staging import Staged, stage
 from imager.release.verified import VerifiedRelease
 
-TOOLS = ("gzip", "mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
+TOOLS = ("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
 _UNPACKED_PER_PACKED = 3
 """gzip makes a root filesystem about a third; used only to say early that a disk is too full."""
 _METADATA_BYTES = 128 * MiB

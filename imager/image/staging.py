@@ -19,6 +19,7 @@ from pathlib import Path
 from imager.base.durable import host_storage
 from imager.base.errors import MalformedRelease
 from imager.base.progress import Progress
+from imager.image.inflate import GzipError
 from imager.image.members import DEVICES, Entry, Kind, clean_path, entry_of, refuse, segments_of
 from imager.image.tar_stream import HINT, TarStream, unpacked
 from imager.image.tree import BOOT, Place, Tree, copy_of, implied_folder, place_of
@@ -68,7 +69,9 @@ def _read_members(stream: TarStream, stager: _Stager, tarball: Path) -> None:
         while (info := archive.next()) is not None:
             archive.members = []  # tarfile keeps every header otherwise
             stager.add(info, stream)
-    except (tarfile.TarError, ValueError, IndexError, UnicodeError) as error:
+    except GzipError:
+        raise
+    except (tarfile.TarError, ValueError, IndexError) as error:
         raise _broken_at(stream, tarball, str(error)) from error
     # tarfile takes a header it cannot read for the end of the archive, as tar never would.
     if len(stream.last_block) < _BLOCK:

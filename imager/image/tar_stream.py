@@ -1,30 +1,23 @@
 """A release tarball unpacked as it is read: one pass, hashed on the way, whole or refused.
 
-In: a VerifiedRelease. Out: a file object under ``tarfile`` that only goes forward. A child
-``gzip`` decompresses on another core; what goes into it is hashed by the thread that feeds it, so
-the bytes unpacked are the bytes that were signed, even if the archive decayed since its fetch.
+In: a VerifiedRelease. Out: a file object under ``tarfile`` that only goes forward. The bytes
+unpacked are the bytes that are hashed, so an archive that decayed since its fetch is found out,
+and told from one that was malformed when it was signed.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 from imager.base.durable import host_storage, write_all
 from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
-from imager.base.run import require_tools, running
 from imager.base.units import MiB
+from imager.image.inflate import GZIP_MAGIC, GzipError, Inflater
 from imager.release.verified import VerifiedRelease
 
-_BUFFER_BYTES = MiB
 _LARGEST_HEADER = 16 * MiB
 """tarfile reads a whole extended header at once; no honest one is nearly this long."""
 _COMPRESSIONS = {
@@ -32,35 +25,29 @@ _COMPRESSIONS = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
 }
-_GZIP_MAGIC = b"\x1f\x8b"
 HINT = "this release cannot become a card: choose another, and tell whoever publishes it"
 
 
 class TarStream:
     """The unpacked archive, read forward only; ``last_block`` is what ``tarfile`` read last."""
 
-    def __init__(self, descriptor: int, tarball: Path) -> None:
-        with suppress(OSError):  # fewer, larger reads; the limit for ordinary users is 1 MiB
-            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _BUFFER_BYTES)
-        self._descriptor = descriptor
+    def __init__(self, next_chunk: Callable[[], bytes], tarball: Path) -> None:
+        self._next_chunk = next_chunk
         self._tarball = tarball
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        self._start = self._end = 0
+        self._chunk = memoryview(b"")
         self._position = 0
         self.last_block = b""
-        self.ended = False
 
     def _available(self) -> int:
-        """Bytes in the buffer, refilled when it is empty; 0 at the end of the stream."""
-        if self._start == self._end:
-            self._start, self._end = 0, os.readv(self._descriptor, [self._buffer])
-            self.ended = self._end == 0
-        return self._end - self._start
+        """Bytes at hand, fetched when there are none; 0 at the end of the stream."""
+        if not self._chunk:
+            self._chunk = memoryview(self._next_chunk())
+        return len(self._chunk)
 
     def _take(self, length: int) -> memoryview:
-        """Up to ``length`` of the bytes in the buffer."""
-        taken = self._buffer[self._start : min(self._start + length, self._end)]
-        self._start += len(taken)
+        """Up to ``length`` of the bytes at hand."""
+        taken = self._chunk[:length]
+        self._chunk = self._chunk[length:]
         self._position += len(taken)
         return taken
 
@@ -114,94 +101,37 @@ class TarStream:
                 )
 
 
-class _Feeder(threading.Thread):
-    """Reads the tarball once, for the hash and for gzip; hashes on when gzip stopped listening."""
-
-    def __init__(self, release: VerifiedRelease, to_gzip: int, phase: Phase) -> None:
-        super().__init__(name="feed-gzip")
-        self._tarball = release.tarball
-        self._to_gzip: int | None = to_gzip
-        self._phase = phase
-        self._stopped = threading.Event()
-        self._error: Exception | None = None
-        self._sha256 = hashlib.sha256()
-
-    def run(self) -> None:
-        try:
-            with host_storage(self._tarball), self._tarball.open("rb", buffering=0) as file:
-                while not self._stopped.is_set() and (chunk := file.read(_BUFFER_BYTES)):
-                    self._sha256.update(chunk)
-                    self._feed(chunk)
-                    self._phase.advance(len(chunk))
-        except Exception as error:  # noqa: BLE001 - it is raised again by the thread that waits
-            self._error = error
-        finally:
-            self._close()
-
-    def _feed(self, chunk: bytes) -> None:
-        if self._to_gzip is not None:
-            try:
-                write_all(self._to_gzip, chunk)
-            except BrokenPipeError:
-                self._close()
-
-    def _close(self) -> None:
-        if self._to_gzip is not None:
-            os.close(self._to_gzip)
-            self._to_gzip = None
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def digest(self) -> str:
-        """Wait for the end of the tarball; its SHA-256 in hex, or the error that stopped it."""
-        self.join()
-        if self._error is not None:
-            raise self._error
-        return self._sha256.hexdigest()
-
-
 @contextmanager
 def unpacked(release: VerifiedRelease, phase: Phase) -> Iterator[TarStream]:
     """The archive in ``release`` as a stream; ``phase`` counts its compressed bytes.
 
-    Leaving the block in peace means: the stream was read to its end, gzip found it sound, and
+    Leaving the block in peace means: the stream was read to its end, its checksums are right, and
     the tarball still has the SHA-256 it was signed with. Raises MalformedRelease, or NotAuthentic
     when the reason is that the archived file changed.
     """
     _check_compression(release.tarball)
-    require_tools("gzip")
-    from_feeder, to_gzip = os.pipe()
-    feeder = _Feeder(release, to_gzip, phase)
+    inflater = Inflater(release.tarball, phase)
+    inflater.start()
     try:
-        with running(["gzip", "-dc"], stdin=from_feeder) as gzip:
-            os.close(from_feeder)
-            feeder.start()
-            stream = TarStream(cast(IO[bytes], gzip.stdout).fileno(), release.tarball)
-            try:
-                yield stream
-                stream.expect_only_padding()
-            except MalformedRelease:
-                if stream.ended:  # then what gzip has to say is the reason
-                    _check_gzip(gzip, release.tarball, stream.tell())
-                raise
-            _check_gzip(gzip, release.tarball, stream.tell())
-    except MalformedRelease as error:
+        stream = TarStream(inflater.next_chunk, release.tarball)
+        yield stream
+        stream.expect_only_padding()
+        _check_digest(inflater.digest(), release)
+    except (MalformedRelease, GzipError) as error:
         # Damage on our own disk looks like a malformed release; the hash tells them apart.
-        _check_digest(feeder.digest(), release, error)
+        inflater.abandon()
+        _check_digest(inflater.digest(), release)
+        if isinstance(error, GzipError):
+            raise MalformedRelease(f"{release.tarball}: {error}", hint=HINT) from error
         raise
-    except BaseException:
-        feeder.stop()
-        if feeder.ident is not None:
-            feeder.join()
-        raise
-    _check_digest(feeder.digest(), release, None)
+    finally:
+        inflater.cancel()
 
 
 def _check_compression(tarball: Path) -> None:
     with host_storage(tarball), tarball.open("rb") as file:
         magic = file.read(8)
-    if magic.startswith(_GZIP_MAGIC):
+    if magic.startswith(GZIP_MAGIC):
         return
     other = next((name for head, name in _COMPRESSIONS.items() if magic.startswith(head)), None)
     raise MalformedRelease(
@@ -210,21 +140,9 @@ def _check_compression(tarball: Path) -> None:
     )
 
 
-def _check_gzip(gzip: subprocess.Popen[bytes], tarball: Path, position: int) -> None:
-    said = (
-        cast(IO[bytes], gzip.stderr).read().decode(errors="replace").strip().removeprefix("gzip: ")
-    )
-    if gzip.wait() != 0:
-        raise MalformedRelease(
-            f"{tarball}: {said.splitlines()[-1] if said else 'gzip failed'}"
-            f" (after byte {position} of what is in it)",
-            hint=HINT,
-        )
-
-
-def _check_digest(digest: str, release: VerifiedRelease, cause: Exception | None) -> None:
+def _check_digest(digest: str, release: VerifiedRelease) -> None:
     if digest != release.sha256:
         raise NotAuthentic(
             f"{release.tarball}: its SHA-256 is {digest}, not {release.sha256} as when fetched",
             hint="the archived file was damaged; move it away and run: picloud-image fetch",
-        ) from cause
+        )
