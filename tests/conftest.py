@@ -26,5 +26,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         return
     skipped = reporter.stats.get("skipped", [])
     if skipped:
+        reporter.ensure_newline()
         reporter.write_line(f"CI is set and {len(skipped)} tests were skipped: failed", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
