@@ -26,6 +26,7 @@ from imager.image.boot_fs import boot_hashes, check_boot_fs, make_boot
 from imager.image.bootcheck import check_boot
 from imager.image.ext4 import Ext4
 from imager.image.extents import ExtentMap
+from imager.image.file_digests import FileDigests, digest_files
 from imager.image.golden import GoldenImage
 from imager.image.golden_cache import Composed, UnusableEntry, golden_key
 from imager.image.identity import golden_identity
@@ -92,8 +93,8 @@ def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progres
         _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
         with progress.phase("make filesystems"):
             _make(image, layout, staged, release)
-        manifest, boot_files = _check(image, layout, staged, release, progress)
-        composed = Composed(image, release, key, layout, manifest, boot_files)
+        manifest, boot_files, files = _check(image, layout, staged, release, progress)
+        composed = Composed(image, release, key, layout, manifest, boot_files, files)
         return golden_cache.publish(composed, cache)
 
 
@@ -126,8 +127,8 @@ def _make(image: Path, layout: Layout, staged: Staged, release: VerifiedRelease)
 
 def _check(
     image: Path, layout: Layout, staged: Staged, release: VerifiedRelease, progress: Progress
-) -> tuple[Manifest, Mapping[str, str]]:
-    """Check both filesystems; map and hash what a card must hold."""
+) -> tuple[Manifest, Mapping[str, str], FileDigests]:
+    """Check both filesystems; map and hash what a card must hold, and every file."""
     with image.open("rb") as file:
 
         def read(offset: int, length: int) -> bytes:
@@ -137,13 +138,15 @@ def _check(
             cleared = other_core.submit(remove_tree, staged.root_folder)
             root_checked = other_core.submit(check_root, image, layout.root, staged.made_at)
             boot = check_boot_fs(image, layout.boot, staged, read)
-            extents = block_map(layout, boot, Ext4.open(read, layout.root.offset))
+            root = Ext4.open(read, layout.root.offset)
+            files = other_core.submit(digest_files, root)
+            extents = block_map(layout, boot, root)
             boot_files = boot_hashes(boot)
             _require_bootable(release, layout, read, boot_files)
             manifest = _manifest(layout, extents, read, progress)
             root_checked.result()
             cleared.result()
-        return manifest, boot_files
+        return manifest, boot_files, files.result()
 
 
 def _manifest(layout: Layout, extents: ExtentMap, read: Reader, progress: Progress) -> Manifest:

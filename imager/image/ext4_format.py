@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from imager.image.crc32c import crc32c
+
 SUPERBLOCK_OFFSET = 1024
 SUPERBLOCK_BYTES = 1024
 
@@ -21,6 +23,7 @@ COMPAT_SPARSE_SUPER2 = 0x200
 INCOMPAT_RECOVER = 0x4
 INCOMPAT_META_BG = 0x10
 INCOMPAT_64BIT = 0x80
+INCOMPAT_CSUM_SEED = 0x2000
 RO_COMPAT_SPARSE_SUPER = 0x1
 RO_COMPAT_GDT_CSUM = 0x10
 RO_COMPAT_BIGALLOC = 0x200
@@ -75,6 +78,9 @@ class Superblock:
     uuid: uuid.UUID
     label: str
     backup_groups: tuple[int, int]
+    mount_count: int
+    mounted_at: int
+    checksum_seed: int
 
     @property
     def group_count(self) -> int:
@@ -147,9 +153,20 @@ def parse_superblock(raw: bytes) -> Superblock:
         uuid=uuid.UUID(bytes=raw[104:120]),
         label=raw[120:136].split(b"\0")[0].decode("utf-8", "replace"),
         backup_groups=struct.unpack_from("<II", raw, 588),
+        mount_count=struct.unpack_from("<H", raw, 52)[0],
+        mounted_at=struct.unpack_from("<I", raw, 44)[0],
+        checksum_seed=_checksum_seed(raw, incompat),
     )
     _check_superblock(parsed)
     return parsed
+
+
+def _checksum_seed(raw: bytes, incompat: int) -> int:
+    """What every checksum of the filesystem begins with: stored, or made of its UUID."""
+    if incompat & INCOMPAT_CSUM_SEED:
+        (stored,) = struct.unpack_from("<I", raw, 624)
+        return int(stored)
+    return crc32c(raw[104:120])
 
 
 def _check_superblock(found: Superblock) -> None:
@@ -243,6 +260,7 @@ class RawInode:
 
 _INODE = struct.Struct("<HHIIIIIHHIII60sIIIIHHHH")
 _INODE_EXTRA = struct.Struct("<HHIIIII")
+_GENERATION, _CHECKSUM_LOW, _CHECKSUM_HIGH = 100, 124, 130
 
 
 def parse_inode(raw: bytes) -> RawInode:
@@ -275,6 +293,21 @@ def parse_inode(raw: bytes) -> RawInode:
         xattr_block=acl | acl_high << 32,
         inline_xattrs=raw[INODE_BASE_BYTES + extra_size :] if extra_size else b"",
     )
+
+
+def inode_checksum_fits(raw: bytes, number: int, seed: int) -> bool:
+    """Whether the checksum in the bytes of inode ``number`` is theirs (metadata_csum)."""
+    content = bytearray(raw)
+    stored = int.from_bytes(raw[_CHECKSUM_LOW : _CHECKSUM_LOW + 2], "little")
+    content[_CHECKSUM_LOW : _CHECKSUM_LOW + 2] = bytes(2)
+    mask = 0xFFFF
+    if len(raw) > INODE_BASE_BYTES and struct.unpack_from("<H", raw, INODE_BASE_BYTES)[0] >= 4:
+        stored |= int.from_bytes(raw[_CHECKSUM_HIGH : _CHECKSUM_HIGH + 2], "little") << 16
+        content[_CHECKSUM_HIGH : _CHECKSUM_HIGH + 2] = bytes(2)
+        mask = 0xFFFFFFFF
+    generation = raw[_GENERATION : _GENERATION + 4]
+    seed = crc32c(number.to_bytes(4, "little") + generation, seed)
+    return crc32c(content, seed) & mask == stored
 
 
 def _time_ns(seconds: int, extra: int) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 
+from imager.base.units import MiB
 from imager.image.ext4_format import (
     BLOCK_UNINIT,
     EXTENTS_FL,
@@ -248,6 +249,27 @@ class Volume:
         if stat.S_ISDIR(inode.mode) and len(content) % size:
             raise Ext4Error("a directory is not a whole number of blocks")
         return bytes(content)
+
+    def data_in_pieces(self, inode: RawInode) -> Iterator[bytes]:
+        """The content of a file, at most 1 MiB at a time, holes as zeros."""
+        size, done = self.superblock.block_size, 0
+        for piece in self.map_of(inode).pieces:
+            start = min(piece.logical * size, inode.size_bytes)
+            end = min(start + piece.count * size, inode.size_bytes)
+            if not piece.written or start == end:
+                continue
+            yield from _zeros(start - done)
+            for at in range(start, end, MiB):
+                length = min(MiB, end - at)
+                first = piece.physical + (at - start) // size
+                yield self.blocks(first, -(-length // size))[:length]
+            done = end
+        yield from _zeros(inode.size_bytes - done)
+
+
+def _zeros(length: int) -> Iterator[bytes]:
+    for done in range(0, length, MiB):
+        yield bytes(min(MiB, length - done))
 
 
 def _bits(bitmap: bytes, count: int) -> str:

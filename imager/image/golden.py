@@ -7,9 +7,10 @@ of everything that went into it, and is never written again.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from imager.image.file_digests import FileDigests
 from imager.image.layout import Layout
 from imager.image.manifest import Manifest
 
@@ -20,7 +21,8 @@ class GoldenImage:
 
     ``models`` are the boards (``pi2``) whose boot files it was checked to hold;
     ``manifest`` covers every byte a card must be given (not the holes); ``boot_files`` maps each
-    path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in hex.
+    path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in hex;
+    ``files`` has the digest of every file of the root partition.
     """
 
     path: Path
@@ -31,3 +33,4 @@ class GoldenImage:
     layout: Layout
     manifest: Manifest
     boot_files: Mapping[str, str]
+    files: FileDigests = field(default_factory=FileDigests)

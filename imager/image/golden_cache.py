@@ -8,6 +8,7 @@ the image untouched since.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage, write_atomically
 from imager.base.run import run
 from imager.image.extents import Extent
+from imager.image.file_digests import FileDigests
 from imager.image.golden import GoldenImage
 from imager.image.layout import ALIGNMENT, BOOT_DEFAULT, Layout
 from imager.image.manifest import Manifest
@@ -29,7 +31,7 @@ COMPOSER_VERSION = 1
 """Goes into every key: raise it whenever the same release would give other bytes."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
-_FORMAT = 1
+_FORMAT = 2
 _VERSION_QUESTIONS = (("mke2fs", "-V"), ("mkfs.vfat", "--help"), ("mcopy", "-V"))
 
 
@@ -90,6 +92,7 @@ class Composed:
     layout: Layout
     manifest: Manifest
     boot_files: Mapping[str, str]
+    files: FileDigests
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
@@ -107,6 +110,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         layout=composed.layout,
         manifest=composed.manifest,
         boot_files=composed.boot_files,
+        files=composed.files,
     )
     work = composed.image.parent
     folder = work / "golden"
@@ -140,6 +144,7 @@ def _encode(golden: GoldenImage, image_mtime_ns: int) -> bytes:
         },
         "image_mtime_ns": image_mtime_ns,
         "boot_files": dict(sorted(golden.boot_files.items())),
+        "files": base64.b64encode(golden.files.pack()).decode(),
         "manifest": golden.manifest.to_json(),
     }
     return json.dumps(document | {"sha256": _digest(document)}, indent=1).encode() + b"\n"
@@ -161,6 +166,7 @@ def _decode(document: Any, path: Path) -> GoldenImage:
         layout=Layout(layout["size_bytes"], Extent(*layout["boot"]), Extent(*layout["root"])),
         manifest=Manifest.from_json(document["manifest"]),
         boot_files=document["boot_files"],
+        files=FileDigests.unpack(base64.b64decode(document["files"], validate=True)),
     )
 
 

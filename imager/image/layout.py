@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imager.base.units import GiB, MiB, align_down, align_up
+from imager.base.units import GiB, KiB, MiB, align_down, align_up
 from imager.image.extents import Extent
 
 ALIGNMENT = 8 * MiB
@@ -17,6 +17,8 @@ BYTES_PER_INODE = 16384
 """One inode for so many bytes of the root filesystem: the default of mke2fs for this size."""
 FIRST_MIB = Extent(0, MiB)
 """MBR and stamp: written last, so that a card pulled too early is visibly blank."""
+STAMP_AREA = Extent(4 * KiB, MiB - 4 * KiB)
+"""Room for the stamp: the first MiB behind the partition table's own block."""
 
 
 @dataclass(frozen=True, slots=True)

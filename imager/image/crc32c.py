@@ -1,0 +1,27 @@
+"""CRC-32C, the checksum of ext4's metadata (Castagnoli's polynomial, bits reversed).
+
+In: bytes and the value so far. Out: the value as ext4 stores it, which the usual final inversion
+does not touch (kernel, Documentation/filesystems/ext4/checksums.rst). The standard library has
+only the CRC-32 of zip files.
+"""
+
+from __future__ import annotations
+
+_POLYNOMIAL = 0x82F63B78
+
+
+def _row(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (_POLYNOMIAL if value & 1 else 0)
+    return value
+
+
+_TABLE = tuple(_row(value) for value in range(256))
+
+
+def crc32c(data: bytes | bytearray, value: int = 0xFFFFFFFF) -> int:
+    """The checksum of ``data`` after what gave ``value``."""
+    table = _TABLE
+    for byte in data:
+        value = table[(value ^ byte) & 0xFF] ^ value >> 8
+    return value

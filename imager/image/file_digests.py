@@ -1,0 +1,69 @@
+"""What every file of a root filesystem holds, in 12 bytes a file.
+
+In: a filesystem. Out: inode number -> the first 8 bytes of the SHA-256 of the content, small
+enough to travel in a card's stamp. Later, when a node has used the card, they tell a file that was
+damaged from one that was not. Eight bytes suffice, for they stand against accidents only: whoever
+is root on the node can change a file and say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from imager.base.units import GiB
+from imager.image.ext4 import Ext4, Inode
+
+DIGEST_BYTES = 8
+MAX_FILE_BYTES = 4 * GiB
+"""A sparse file can claim any size; one above this is left out."""
+_ROW = struct.Struct(f"<I{DIGEST_BYTES}s")
+ROW_BYTES = _ROW.size
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigests:
+    """Digests of regular files by inode number."""
+
+    by_inode: Mapping[int, bytes] = field(default_factory=dict)
+
+    def pack(self) -> bytes:
+        """Rows of a 32-bit inode number (little endian) and a digest, by ascending number."""
+        return b"".join(_ROW.pack(*row) for row in sorted(self.by_inode.items()))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> FileDigests:
+        """The digests in ``data``; raises ValueError when the rows are cut or out of order."""
+        if len(data) % _ROW.size:
+            raise ValueError("the list of file digests is cut short")
+        rows = dict(_ROW.iter_unpack(data))
+        if [*rows] != sorted(rows) or len(rows) * _ROW.size != len(data):
+            raise ValueError("the list of file digests is out of order")
+        return cls(rows)
+
+    def changed(self, present: set[int], written: Mapping[int, bytes]) -> FileDigests:
+        """The same after an edit: only files in ``present`` are left, and each inode number in
+        ``written`` has that content."""
+        kept = {number: digest for number, digest in self.by_inode.items() if number in present}
+        return FileDigests(kept | {number: digest_of([data]) for number, data in written.items()})
+
+
+def digest_of(pieces: Iterable[bytes]) -> bytes:
+    """The digest of a content given in pieces."""
+    sha256 = hashlib.sha256()
+    for piece in pieces:
+        sha256.update(piece)
+    return sha256.digest()[:DIGEST_BYTES]
+
+
+def digest_files(filesystem: Ext4) -> FileDigests:
+    """Digest every regular file of ``filesystem`` of at most MAX_FILE_BYTES."""
+    return FileDigests(dict(_digests(filesystem, filesystem.files())))
+
+
+def _digests(filesystem: Ext4, files: Iterable[Inode]) -> Iterator[tuple[int, bytes]]:
+    for inode in files:
+        if inode.raw.size_bytes <= MAX_FILE_BYTES:
+            yield inode.number, digest_of(filesystem.content_in_pieces(inode))
