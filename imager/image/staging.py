@@ -8,6 +8,7 @@ umask nor the host's filesystem change what comes out.
 
 from __future__ import annotations
 
+import errno
 import os
 import tarfile
 import time
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.durable import host_storage
-from imager.base.errors import MalformedRelease
+from imager.base.errors import HostStorage, MalformedRelease
 from imager.base.progress import Progress
 from imager.image.inflate import GzipError
 from imager.image.members import DEVICES, Entry, Kind, clean_path, entry_of, refuse, segments_of
@@ -27,6 +28,7 @@ from imager.release.verified import VerifiedRelease
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK = tarfile.BLOCKSIZE
+_CANNOT_HOLD = (errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG, errno.EOPNOTSUPP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def _read_members(stream: TarStream, stager: _Stager, tarball: Path) -> None:
         )
         while (info := archive.next()) is not None:
             archive.members = []  # tarfile keeps every header otherwise
-            stager.add(info, stream)
+            with _holds(info.name):
+                stager.add(info, stream)
     except GzipError:
         raise
     except (tarfile.TarError, ValueError, IndexError) as error:
@@ -78,6 +81,21 @@ def _read_members(stream: TarStream, stager: _Stager, tarball: Path) -> None:
         raise _broken_at(stream, tarball, "it stops without an end mark")
     if any(stream.last_block):
         raise _broken_at(stream, tarball, "a header's checksum is wrong")
+
+
+@contextmanager
+def _holds(name: str) -> Iterator[None]:
+    """Tell a filesystem of this computer that cannot hold a name from a fault of the release:
+    one that ignores case, wants UTF-8, or encrypts names and so makes them longer."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_HOLD:
+            raise
+        raise HostStorage(
+            f"the filesystem of this computer cannot hold {name!r}: {os.strerror(error.errno)}",
+            hint="put the cache on an ordinary ext4, xfs or btrfs filesystem with --cache DIR",
+        ) from error
 
 
 def _broken_at(stream: TarStream, tarball: Path, reason: str) -> MalformedRelease:

@@ -336,3 +336,20 @@ def test_any_archive_is_unpacked_inside_the_folder_or_refused(
             "stand-in-rpi-armv7-latest.tar.gz",
         }
         shutil.rmtree(outer)
+
+
+def test_a_host_filesystem_that_ignores_case_is_said_not_blamed_on_the_release(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def ignoring_case(path: str, flags: int, mode: int = 0o777, **words: int) -> int:
+        return real(path.lower() if path == "README" else path, flags, mode, **words)
+
+    monkeypatch.setattr(os, "open", ignoring_case)
+    tree = ReleaseTree()
+    tree.file("readme")
+    tree.file("README")
+    with pytest.raises(HostStorage, match="cannot hold 'README'") as caught:
+        staged(tmp_path, tree)
+    assert "--cache" in caught.value.hint
