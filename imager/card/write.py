@@ -68,8 +68,8 @@ def write_card(
     first, table = ExtentMap([FIRST_MIB]), ExtentMap([TABLE])
     with blank_unless_done(card), image.open() as reader:
         _blank_ends(card, progress)
-        _copy("write", reader, card, [extents - first], options, progress)
-        _copy("table", reader, card, [extents & first - table, table], options, progress)
+        copy("write", reader, card, [extents - first], options, progress)
+        copy("table", reader, card, [extents & first - table, table], options, progress)
     return WrittenCard(card, image, extents, options)
 
 
@@ -94,7 +94,7 @@ def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
         zero(card.raw, ends, meter)
 
 
-def _copy(
+def copy(
     name: str,
     reader: ImageReader,
     card: ClaimedCard,
