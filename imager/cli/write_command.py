@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imager.base.errors import Interrupted, TargetRefused, UsageError, WouldNotBoot
-from imager.base.units import format_rate, format_size, parse_size
+from imager.base.errors import TargetRefused, UsageError, WouldNotBoot
+from imager.base.units import format_rate, format_size
+from imager.cli.consent import SIZE, consent_options, consented, limits_of, refuse_early
 from imager.cli.rack_choice import chosen_release, open_rack, own_folders, proven_release
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.card.cards import WriteOptions
-    from imager.card.devices import Disk
     from imager.card.make import Check, MadeCard
     from imager.card.refusals import Limits
     from imager.card.targets import Target
@@ -29,26 +29,6 @@ if TYPE_CHECKING:
     from imager.image.manifest import Reader
     from imager.node.image import NodeImage
     from imager.node.rack import Node, Rack
-
-
-class SizeType(click.ParamType[int]):
-    """``8GiB`` on a command line."""
-
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Bytes; a usage error that says how sizes are written."""
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-SIZE = SizeType()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +51,7 @@ def add_write_command(group: click.Group) -> None:
     @click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
     @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
     @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
-    @click.option("--yes", is_flag=True, help="Do not ask.")
-    @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
-    @click.option("--allow-fixed-disk", is_flag=True, help="Also a disk that is not removable.")
+    @consent_options
     @click.option("--block-size", type=SIZE, help="Bytes per transfer, whole MiB. [4MiB]")
     @click.option("--depth", type=int, help="Transfers in flight. [2]")
     def write(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
@@ -87,7 +65,8 @@ def add_write_command(group: click.Group) -> None:
         if dry_run:
             session.console.lines("Nothing was touched (--dry-run).")
             return {"dry_run": True, **_plan_fields(session, request)}
-        request = _confirmed(session, request, yes=yes)
+        allowed = consented(session, request.target, request.limits, yes=yes)
+        request = replace(request, limits=allowed)
         image = _node_image(session, request)
         made = _make(session, request, image)
         return _told(session, request, made)
@@ -95,7 +74,6 @@ def add_write_command(group: click.Group) -> None:
 
 def _request(session: Session, given: Mapping[str, object]) -> Request:
     """Everything that can be checked before a byte is fetched."""
-    from imager.card.refusals import Limits
     from imager.card.targets import target_at
     from imager.card.write import write_options
 
@@ -103,17 +81,15 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
     node = rack.node(str(given["node_name"]))
     chosen_release(session, rack, node.model)
     ours = own_folders(session, rack)
-    limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
-    if isinstance(given["max_size"], int):
-        limits = replace(limits, max_size_bytes=given["max_size"])
     target = target_at(Path(str(given["target"])), ours)
     block, depth = given["block_size"], given["depth"]
     options = write_options(
         block if isinstance(block, int) else None, depth if isinstance(depth, int) else None
     )
     size = given["size"] if isinstance(given["size"], int) else None
+    limits = limits_of(given, ours)
     request = Request(rack, node, target, limits, _size_for(target, size), options)
-    _refuse_early(request)
+    refuse_early(target, limits)
     return request
 
 
@@ -134,18 +110,6 @@ def _size_for(target: Target, size: int | None) -> int | None:
             hint=f"say --size {size // 512 * 512}",
         )
     return size
-
-
-def _refuse_early(request: Request) -> None:
-    """Raise for every refusal that needs no knowledge of the image; a fixed disk's name is
-    asked for later, so it counts as typed here."""
-    from imager.card.devices import Disk
-    from imager.card.refusals import accept
-
-    limits = request.limits
-    if isinstance(request.target, Disk):
-        limits = replace(limits, typed_name=request.target.typed_name)
-    accept(request.target, 0, limits)
 
 
 def _plan_fields(session: Session, request: Request) -> dict[str, object]:
@@ -188,37 +152,6 @@ def _show_plan(session: Session, request: Request) -> None:
     ]
     for line in lines:
         session.console.say(line)
-
-
-def _confirmed(session: Session, request: Request, *, yes: bool) -> Request:
-    """The request as the person confirmed it; Interrupted when they did not."""
-    from imager.card.devices import Disk
-    from imager.card.targets import ImageFile
-
-    target = request.target
-    if isinstance(target, Disk) and target.is_fixed:
-        # --yes cannot stand in for typing the name of a disk that belongs in the computer.
-        _ask(session, _warning(target), target.typed_name)
-        return replace(request, limits=replace(request.limits, typed_name=target.typed_name))
-    if not yes and not (isinstance(target, ImageFile) and not target.exists):
-        if not session.console.can_ask:
-            raise UsageError(
-                f"{target.node} is to be overwritten and there is nobody to ask",
-                hint="say --yes if it is the right one",
-            )
-        lines = _warning(target) if isinstance(target, Disk) else [f"{target.node} is replaced."]
-        _ask(session, lines, "yes")
-    return request
-
-
-def _warning(disk: Disk) -> list[str]:
-    lines = [f"Everything on {disk.title} will be lost."]
-    return lines + [f"    on it now: {held}" for held in disk.holds or ("nothing known",)]
-
-
-def _ask(session: Session, lines: list[str], expected: str) -> None:
-    if not session.console.confirm(lines, expected):
-        raise Interrupted("not confirmed; nothing was written", hint="run the command again")
 
 
 def _node_image(session: Session, request: Request) -> NodeImage:

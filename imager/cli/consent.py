@@ -1,0 +1,108 @@
+"""Before a disk is overwritten: which disks may be, and a person's word that this is the one.
+
+In: the words of a command and its target. Out: the limits under which the target is accepted and
+claimed. One piece for every command that destroys what is on a card, so that all ask alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imager.base.errors import Interrupted, UsageError
+from imager.base.units import parse_size
+from imager.cli.session import Session
+
+if TYPE_CHECKING:
+    from imager.card.devices import Disk
+    from imager.card.refusals import Limits
+    from imager.card.targets import Target
+
+
+class SizeType(click.ParamType[int]):
+    """``8GiB`` on a command line."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Bytes; a usage error that says how sizes are written."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SIZE = SizeType()
+
+
+def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--yes``, ``--max-size`` and ``--allow-fixed-disk`` to a command."""
+    for option in (
+        click.option("--allow-fixed-disk", is_flag=True, help="Also a disk that is not removable."),
+        click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]"),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    ):
+        function = option(function)
+    return function
+
+
+def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
+    """What the options allow; ``ours`` are the folders a target must not hold."""
+    from imager.card.refusals import Limits
+
+    limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
+    if isinstance(given["max_size"], int):
+        limits = replace(limits, max_size_bytes=given["max_size"])
+    return limits
+
+
+def refuse_early(target: Target, limits: Limits) -> None:
+    """Raise for every refusal that needs no knowledge of what is to be written; a fixed disk's
+    name is asked for later, so it counts as typed here."""
+    from imager.card.devices import Disk
+    from imager.card.refusals import accept
+
+    if isinstance(target, Disk):
+        limits = replace(limits, typed_name=target.typed_name)
+    accept(target, 0, limits)
+
+
+def consented(session: Session, target: Target, limits: Limits, *, yes: bool) -> Limits:
+    """The limits after the person confirmed; Interrupted when they did not.
+
+    A new image file needs no word; UsageError when there is nobody to ask.
+    """
+    from imager.card.devices import Disk
+    from imager.card.targets import ImageFile
+
+    if isinstance(target, Disk) and target.is_fixed:
+        # --yes cannot stand in for typing the name of a disk that belongs in the computer.
+        _ask(session, _warning(target), target.typed_name)
+        return replace(limits, typed_name=target.typed_name)
+    if not yes and not (isinstance(target, ImageFile) and not target.exists):
+        if not session.console.can_ask:
+            raise UsageError(
+                f"{target.node} is to be overwritten and there is nobody to ask",
+                hint="say --yes if it is the right one",
+            )
+        lines = _warning(target) if isinstance(target, Disk) else [f"{target.node} is replaced."]
+        _ask(session, lines, "yes")
+    return limits
+
+
+def _warning(disk: Disk) -> list[str]:
+    lines = [f"Everything on {disk.title} will be lost."]
+    return lines + [f"    on it now: {held}" for held in disk.holds or ("nothing known",)]
+
+
+def _ask(session: Session, lines: list[str], expected: str) -> None:
+    if not session.console.confirm(lines, expected):
+        raise Interrupted("not confirmed; nothing was written", hint="run the command again")
