@@ -14,7 +14,9 @@ import click
 
 from imager.base.errors import Interrupted, UsageError
 from imager.cli.card_commands import add_card_commands
+from imager.cli.probe_command import add_probe_command
 from imager.cli.rack_commands import add_rack_commands
+from imager.cli.receipt_command import add_receipt_command
 from imager.cli.release_commands import add_release_commands
 from imager.cli.settings import common_options, take
 from imager.cli.show import Console
@@ -37,6 +39,8 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
 
 add_card_commands(cli)
+add_probe_command(cli)
+add_receipt_command(cli)
 add_release_commands(cli)
 add_rack_commands(cli)
 

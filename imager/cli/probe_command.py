@@ -1,0 +1,60 @@
+"""``probe``: does this card store what it claims, and how fast is it?
+
+In: TARGET, a disk. Out: a verdict in words or JSON, exit 24 for a fake, 21 for a faulty card, 22
+for one that cannot be read. It overwrites, so it refuses and asks as ``write`` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.errors import UsageError
+from imager.cli.consent import consent_options, consented, limits_of, refuse_early
+from imager.cli.session import Outcome, Session, command
+
+if TYPE_CHECKING:
+    from imager.card.probe_report import ProbeReport
+
+
+def add_probe_command(group: click.Group) -> None:
+    """Add ``probe`` to ``group``."""
+
+    @command(group, "probe")
+    @click.argument("target", type=click.Path(path_type=Path))
+    @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
+    @consent_options
+    def probe(session: Session, target: Path, whole: bool, yes: bool, **given: object) -> Outcome:
+        """Find out whether a card stores what it claims, and how fast it is.
+
+        Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
+        most cards; --whole takes as long as writing and reading all of the card.
+        """
+        from imager.card.claim import claim
+        from imager.card.probe import probe_card
+        from imager.card.refusals import accept
+        from imager.card.targets import ImageFile, target_at
+
+        ours = (session.cache.root.resolve(),)
+        disk, limits = target_at(target, ours), limits_of(given, ours)
+        if isinstance(disk, ImageFile):
+            raise UsageError(
+                f"{target} is an image file and has no capacity or speed of its own",
+                hint="give a disk; picloud-image devices lists those of this computer",
+            )
+        refuse_early(disk, limits)
+        limits = consented(session, disk, limits, yes=yes)
+        with claim(accept(disk, 0, limits), 0) as card:
+            report = probe_card(card, session.console, whole=whole)
+        return _told(session, report)
+
+
+def _told(session: Session, report: ProbeReport) -> Outcome:
+    failure = report.error()
+    if failure is None:
+        session.console.lines(*report.verdict(), f"{report.target} is blank now.")
+        return report.to_json()
+    session.console.error(failure)
+    return {"exit_code": failure.exit_code, **report.to_json()}

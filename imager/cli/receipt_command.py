@@ -1,0 +1,102 @@
+"""``receipt``: show what a receipt says, with a curve of how fast it went.
+
+In: a receipt file, or a node whose newest one is shown. Out: lines for a person; with ``--json``
+the receipt itself, without its list of chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.errors import ConfigurationError, UsageError
+from imager.base.units import format_rate, format_size
+from imager.cli.rack_choice import open_rack
+from imager.cli.session import Outcome, Session, command
+
+if TYPE_CHECKING:
+    from imager.card.receipt import Receipt
+
+_BARS = "▁▂▃▄▅▆▇█"
+_WIDTH = 60
+
+
+def add_receipt_command(group: click.Group) -> None:
+    """Add ``receipt`` to ``group``."""
+
+    @command(group, "receipt")
+    @click.argument("file", required=False, type=click.Path(path_type=Path))
+    @click.option("--node", metavar="NAME", help="The newest receipt of this node.")
+    def receipt(session: Session, file: Path | None, node: str | None) -> Outcome:
+        """Show a receipt: which card, which node, how fast, with what result."""
+        path, found = _chosen(session, file, node)
+        session.console.lines(*_lines(path, found))
+        shown = found.to_json()
+        del shown["manifest"]
+        return {"path": str(path), "receipt": shown}
+
+
+def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path, Receipt]:
+    from imager.card.receipts import all_receipts, load_receipt
+
+    if (file is None) == (node is None):
+        raise UsageError(
+            "give either a receipt's file or --node NAME",
+            hint="receipts lie in .picloud/receipts of the rack",
+        )
+    if file is not None:
+        return file, load_receipt(file)
+    folder = open_rack(session).receipts
+    for path, found in all_receipts(folder):
+        if found.node == node:
+            return path, found
+    raise ConfigurationError(
+        f"no receipt in {folder} is of a node {node}",
+        hint="name the rack it was written for with --rack DIR",
+    )
+
+
+def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
+    target, image = receipt.target, receipt.image
+    made = " ".join(filter(None, (target.vendor, target.model)))
+    marks = {"serial": target.serial, "CID": target.cid, "slot": target.slot}
+    known = ", ".join(f"{name} {value}" for name, value in marks.items() if value)
+    yield f"{receipt.node}: {receipt.result.value}, {receipt.finished_at}"
+    if receipt.failure:
+        yield f"    {receipt.failure}"
+    yield f"card      {target.path}{f' ({made})' if made else ''}, {format_size(target.size_bytes)}"
+    if known:
+        yield f"          {known}"
+    yield f"release   {image.release_name}, sha256 {image.release_sha256[:16]}…"
+    yield f"image     {image.image_id[:16]}…, disk id {image.disk_id:08x}"
+    yield (
+        f"mapped    {format_size(receipt.manifest.extents.total_bytes)} in "
+        f"{len(receipt.manifest.digests)} chunks, {format_size(receipt.options.block_bytes)} a "
+        f"transfer, {receipt.options.depth} in flight"
+    )
+    for phase in receipt.phases:
+        yield (
+            f"{phase.name:<14}{format_size(phase.size_bytes):>10} {phase.seconds:8.1f} s "
+            f"{format_rate(phase.bytes_per_second):>12}  {curve(phase.samples)}"
+        )
+    if not receipt.cache_bypassed:
+        yield "caution   it was read back through the computer's cache, or not at all"
+    yield from (f"caution   {fallback}" for fallback in receipt.fallbacks)
+    yield f"file      {path}"
+
+
+def curve(samples: Sequence[int]) -> str:
+    """One-second samples as a line of bars, from nothing to the fastest; several seconds share a
+    bar when there are many. Empty for less than two samples, which have no shape."""
+    if len(samples) < 2 or not any(samples):
+        return ""
+    step = -(-len(samples) // _WIDTH)
+    means = [
+        sum(part) / len(part)
+        for part in (samples[start : start + step] for start in range(0, len(samples), step))
+    ]
+    top = max(means)
+    return "".join(_BARS[round(mean / top * (len(_BARS) - 1))] for mean in means)
