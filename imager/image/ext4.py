@@ -163,9 +163,17 @@ class Ext4:
     def files(self) -> Iterator[Inode]:
         """Every regular file once, by ascending number, whether or not a path leads to it; whole
         tables are read at a time, so this is quick on a card as well."""
+        for number, raw in self._raw_files():
+            yield self._inode(number, parse_inode(raw))
+
+    def _raw_files(self) -> Iterator[tuple[int, bytes]]:
         for number, raw in self._volume.raw_inodes():
             if number >= _FIRST_FILE and stat.S_ISREG(int.from_bytes(raw[:2], "little")):
-                yield self._inode(number, parse_inode(raw))
+                yield number, raw
+
+    def file_numbers(self) -> set[int]:
+        """The inode numbers of all regular files."""
+        return {number for number, _ in self._raw_files()}
 
     def damaged_inodes(self) -> set[int]:
         """Regular files whose inode does not fit its own checksum; none where the filesystem
@@ -175,10 +183,8 @@ class Ext4:
             return set()
         return {
             number
-            for number, raw in self._volume.raw_inodes()
-            if number >= _FIRST_FILE
-            and stat.S_ISREG(int.from_bytes(raw[:2], "little"))
-            and not inode_checksum_fits(raw, number, superblock.checksum_seed)
+            for number, raw in self._raw_files()
+            if not inode_checksum_fits(raw, number, superblock.checksum_seed)
         }
 
     def lookup(self, path: str, *, follow: bool = True) -> Inode | None:

@@ -7,6 +7,7 @@ afterwards e2fsck has the last word.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imager.base.errors import ToolFailed
@@ -52,10 +53,19 @@ class CardContent:
     time: int
 
 
-def edit(
-    layout: Layout, old: Filesystems, content: CardContent, golden: Reader
-) -> tuple[Delta, ExtentMap]:
-    """The changed bytes and the block map of a card of ``layout`` with ``content``."""
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """One card: the changed bytes, the block map, and the content of every file written, by
+    inode number. ``present`` are the numbers of all regular files."""
+
+    delta: Delta
+    extents: ExtentMap
+    written: Mapping[int, bytes]
+    present: set[int]
+
+
+def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader) -> Edited:
+    """The card of ``layout`` with ``content``."""
     files, numbers = content.files, content.numbers
     with (
         part_of(layout.boot, old.boot.metadata, golden) as boot,
@@ -75,7 +85,12 @@ def edit(
                 *root.changes(_written_on_root(files, old.root, new.root), golden),
             )
         )
-        return delta, block_map(layout, new.boot, new.root)
+        return Edited(
+            delta=delta,
+            extents=block_map(layout, new.boot, new.root),
+            written=dict(_contents(files, new.root)),
+            present=new.root.file_numbers(),
+        )
 
 
 def _edit_root(root: Part, content: CardContent, old: Ext4) -> None:
@@ -91,6 +106,13 @@ def _edit_root(root: Part, content: CardContent, old: Ext4) -> None:
     run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env, inherit=inherit)
     # Names, links, sizes, bitmaps and checksums are all metadata, so the copy can be checked.
     run(["e2fsck", "-fn", root.work.path], env=env, inherit=inherit)
+
+
+def _contents(files: CardTree, root: Ext4) -> Iterator[tuple[int, bytes]]:
+    for entry in files.root:
+        inode = root.lookup(entry.path, follow=False) if isinstance(entry, CardFile) else None
+        if inode is not None and isinstance(entry, CardFile):
+            yield inode.number, entry.content
 
 
 def _written_on_boot(files: CardTree, boot: FatVolume) -> ExtentMap:

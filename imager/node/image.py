@@ -31,6 +31,10 @@ class Delta:
         if self.extents.total_bytes != sum(len(data) for _, data in self._pieces):
             raise ValueError("the pieces of a delta overlap")
 
+    def with_piece(self, offset: int, data: bytes) -> Delta:
+        """The same with ``data`` at byte ``offset``, where nothing of it was before."""
+        return Delta([*self._pieces, (offset, data)])
+
     def overlay(self, offset: int, buffer: memoryview) -> None:
         """Lay the delta's bytes over ``buffer``, which holds the card from byte ``offset``."""
         end = offset + len(buffer)
@@ -71,8 +75,9 @@ class ImageReader:
 class NodeImage:
     """Everything one card must hold: golden image, delta, size, and the manifest of both.
 
-    ``image_id`` is the SHA-256 (hex) over the manifest: two cards with one id hold the same
-    bytes. ``boot_files`` maps each path on the boot partition to its SHA-256 in hex.
+    ``image_id`` is the SHA-256 (hex) over the manifest of all but the stamp: two cards with one
+    id hold the same bytes elsewhere. ``boot_files`` maps each path on the boot partition to its
+    SHA-256 in hex.
     """
 
     golden: GoldenImage

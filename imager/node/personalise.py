@@ -10,26 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from imager.base.errors import ConfigurationError, TargetRefused
+from imager.base.errors import ConfigurationError, MalformedRelease, TargetRefused
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import SECTOR_BYTES, format_size
+from imager.base.version import tool_version
+from imager.image.extents import Extent, ExtentMap
 from imager.image.golden import GoldenImage
-from imager.image.layout import Layout
+from imager.image.layout import STAMP_AREA, Layout
 from imager.image.manifest import Manifest, build_manifest
+from imager.image.sums import SUMS_PATH
 from imager.node.bootfiles import boot_files, digests, node_file
 from imager.node.cardtree import merge
-from imager.node.cardvalues import card_values, imaging_time
-from imager.node.edit import TOOLS, CardContent, Filesystems, edit
-from imager.node.identity import identity_of
+from imager.node.cardvalues import CardValues, card_values, imaging_time
+from imager.node.edit import TOOLS, CardContent, Edited, Filesystems, edit
+from imager.node.identity import CardNumbers, identity_of
 from imager.node.image import Delta, ImageReader, NodeImage
 from imager.node.nodefiles import can_log_in, node_files
 from imager.node.overlay import load_overlays
 from imager.node.rack import Node, Rack
+from imager.node.rack_key import rack_key
+from imager.node.stamp import StampTooLarge, encode_stamp
+from imager.node.stamp_facts import StampFacts
 from imager.node.templates import Templates
 from imager.node.trees import trees_folder
 
@@ -56,15 +62,27 @@ def personalise(
         about = node_file(golden, rack, node, card)
         boot = boot_files(golden, old.boot, files.boot, about, card)
         content = CardContent(replace(files, boot=boot), identity.numbers, time)
-        delta, extents = edit(layout, old, content, reader.read)
+        edited = edit(layout, old, content, reader.read)
     if not can_log_in(node, overlays):
         progress.warn(
             f"nobody can log in to {node.name}: its default passwords are locked and rack.toml "
             "names no authorized_keys under [login]"
         )
+    unstamped = _image(golden, node, layout, edited, digests(boot))
+    return _stamped(unstamped, rack, node, card, identity.numbers, edited)
+
+
+def _image(
+    golden: GoldenImage, node: Node, layout: Layout, edited: Edited, boot: Mapping[str, str]
+) -> NodeImage:
+    delta = edited.delta
     with _reading(golden, delta) as reader:
         manifest = build_manifest(
-            layout.size_bytes, extents, reader.read, base=golden.manifest, changed=delta.extents
+            layout.size_bytes,
+            edited.extents,
+            reader.read,
+            base=golden.manifest,
+            changed=delta.extents,
         )
     return NodeImage(
         golden=golden,
@@ -73,8 +91,47 @@ def personalise(
         layout=layout,
         delta=delta,
         manifest=manifest,
-        boot_files={**golden.boot_files, **digests(boot)},
+        boot_files={**golden.boot_files, **boot},
     )
+
+
+def _stamped(
+    image: NodeImage, rack: Rack, node: Node, card: CardValues, numbers: CardNumbers, edited: Edited
+) -> NodeImage:
+    """``image`` with the stamp that vouches for all the rest of it."""
+    golden, key = image.golden, rack_key(rack)
+    facts = StampFacts(
+        rack=rack.name,
+        node=node.name,
+        model=node.model,
+        release_name=golden.release_name,
+        release_sha256=golden.release_sha256,
+        golden_key=golden.key,
+        image_id=image.image_id,
+        boot_sums=image.boot_files[SUMS_PATH],
+        tool_version=tool_version(),
+        imaged_at=card.imaged_at,
+        disk_id=numbers.disk_id,
+        layout=image.layout,
+    )
+    files = golden.files.changed(edited.present, edited.written)
+    try:
+        stamp = encode_stamp(facts, image.manifest, files, key.public, key.sign)
+    except StampTooLarge as error:
+        raise MalformedRelease(
+            f"{golden.release_name} is too large for the stamp of its cards: {error}",
+            hint="use a smaller release: this one fills more than 25 GB",
+        ) from error
+    delta = image.delta.with_piece(STAMP_AREA.offset, stamp)
+    with _reading(golden, delta) as reader:
+        manifest = build_manifest(
+            image.layout.size_bytes,
+            image.manifest.extents,
+            reader.read,
+            base=image.manifest,
+            changed=ExtentMap([Extent(STAMP_AREA.offset, len(stamp))]),
+        )
+    return replace(image, delta=delta, manifest=manifest)
 
 
 def _check_model(golden: GoldenImage, node: Node) -> None:

@@ -1,0 +1,172 @@
+"""The stamp: a card's own proof of what was written to it, in its first MiB.
+
+In: what is known of a node's image, and the rack's key; or the bytes found on a card. Out: the
+bytes, or a Stamp whose signature fits. Pure. ``docs/stamp.md`` describes every byte, so that a
+stranger's program can read it too.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from imager.base.units import format_size
+from imager.image.extents import Extent, ExtentMap
+from imager.image.file_digests import ROW_BYTES, FileDigests
+from imager.image.layout import FIRST_MIB, STAMP_AREA
+from imager.image.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
+from imager.node.stamp_facts import MAX_CARD_BYTES, StampError, StampFacts
+
+MAGIC = b"PICSTAMP"
+VERSION = 1
+_HEADER = struct.Struct("<8s6I")
+_EXTENT = struct.Struct("<QQ")
+_DIGEST_BYTES = 32
+_KEY_BYTES = 32
+_SIGNATURE_BYTES = 64
+
+
+class NoStamp(StampError):
+    """There is nothing where a stamp would be."""
+
+
+class StampTooLarge(ValueError):
+    """A card's map does not fit into the room for the stamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a card says of itself, with a signature that fits.
+
+    ``manifest`` covers the whole card, but for the stamp's own ``length`` bytes, which count as
+    zeros in the digest of the first chunk. ``files`` is empty when there was no room for it.
+    ``public_key`` made the signature; whose key that is, the stamp cannot say.
+    """
+
+    facts: StampFacts
+    manifest: Manifest
+    files: FileDigests
+    public_key: bytes
+    length: int
+
+    @property
+    def extent(self) -> Extent:
+        """Where the stamp lies on the card."""
+        return Extent(STAMP_AREA.offset, self.length)
+
+    def without_itself(self, chunk: Chunk, data: memoryview) -> None:
+        """Zero what is the stamp's own in ``data``, the card's bytes from the start of
+        ``chunk``, so that the digest of the rest can be compared."""
+        if chunk.offset == FIRST_MIB.offset:
+            data[self.extent.offset : self.extent.end] = bytes(self.length)
+
+
+def encode_stamp(
+    facts: StampFacts,
+    manifest: Manifest,
+    files: FileDigests,
+    public_key: bytes,
+    sign: Callable[[bytes], bytes],
+) -> bytes:
+    """The bytes of a stamp. ``manifest`` is that of the card with zeros in the stamp's place.
+
+    The list of files is left out when there is no room for it; raises StampTooLarge when there is
+    none even for the map.
+    """
+    packed = files.pack()
+    body = _body(facts, manifest, packed)
+    if _size(body) > STAMP_AREA.length and packed:
+        body = _body(facts, manifest, b"")
+    if _size(body) > STAMP_AREA.length:
+        raise StampTooLarge(
+            f"the map of this card takes {format_size(_size(body))} "
+            f"({len(manifest.digests)} chunks, {len(manifest.extents)} ranges) and the first MiB "
+            f"has room for {format_size(STAMP_AREA.length)}"
+        )
+    signed = body + public_key
+    return signed + sign(signed)
+
+
+def _size(body: bytes) -> int:
+    return len(body) + _KEY_BYTES + _SIGNATURE_BYTES
+
+
+def _body(facts: StampFacts, manifest: Manifest, files: bytes) -> bytes:
+    text = facts.encode()
+    extents = [_EXTENT.pack(extent.offset, extent.length) for extent in manifest.extents]
+    counts = (len(text), len(extents), len(manifest.digests), len(files) // ROW_BYTES)
+    header = _HEADER.pack(MAGIC, VERSION, *counts, 0)
+    return b"".join((header, text, *extents, *manifest.digests, files))
+
+
+def parse_stamp(area: bytes) -> Stamp:
+    """The stamp at the start of ``area``, the bytes of STAMP_AREA.
+
+    Raises NoStamp when there is none, StampError that says what is wrong with it. A signature
+    that does not fit is wrong as well: then no word of it can be believed.
+    """
+    if not any(area[: len(MAGIC)]):
+        raise NoStamp("the card carries no stamp")
+    if len(area) < _HEADER.size or not area.startswith(MAGIC):
+        raise StampError(f"byte {STAMP_AREA.offset} does not begin a stamp")
+    _, version, facts, extents, chunks, files, reserved = _HEADER.unpack_from(area)
+    if version != VERSION:
+        raise StampError(f"it is of version {version}, and this program reads version {VERSION}")
+    lengths = (facts, extents * _EXTENT.size, chunks * _DIGEST_BYTES, files * ROW_BYTES)
+    signed_bytes = _HEADER.size + sum(lengths) + _KEY_BYTES
+    length = signed_bytes + _SIGNATURE_BYTES
+    if reserved or length > min(len(area), STAMP_AREA.length):
+        raise StampError("its lengths cannot be")
+    parts = _Parts(area, _HEADER.size)
+    text, ranges, digests, rows = (parts.take(size) for size in lengths)
+    key, signature = parts.take(_KEY_BYTES), parts.take(_SIGNATURE_BYTES)
+    _check_signature(key, signature, area[:signed_bytes])
+    found = StampFacts.decode(text)
+    try:
+        listed = FileDigests.unpack(rows)
+    except ValueError as error:
+        raise StampError(str(error)) from error
+    return Stamp(found, _manifest(found, ranges, digests), listed, key, length)
+
+
+class _Parts:
+    """Bytes handed out piece after piece."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data, self._position = data, position
+
+    def take(self, length: int) -> bytes:
+        start, self._position = self._position, self._position + length
+        return self._data[start : self._position]
+
+
+def _check_signature(key: bytes, signature: bytes, signed: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, signed)
+    except (InvalidSignature, ValueError) as error:
+        raise StampError("its signature does not fit: it was damaged or altered") from error
+
+
+def _manifest(facts: StampFacts, ranges: bytes, digests: bytes) -> Manifest:
+    """The map; what is signed may still be nonsense, and must not cost more than it weighs."""
+    size_bytes = min(facts.layout.size_bytes, MAX_CARD_BYTES)
+    extents: list[Extent] = []
+    pairs: Any = _EXTENT.iter_unpack(ranges)
+    for offset, length in pairs:
+        if not length or offset < (extents[-1].end + 1 if extents else 0):
+            raise StampError("the ranges of its map are not in order")
+        extents.append(Extent(offset, length))
+        if extents[-1].end > size_bytes:
+            raise StampError(f"its map ends past byte {size_bytes}, the size of the card")
+    covered = ExtentMap(extents)
+    count = len(digests) // _DIGEST_BYTES
+    # Counting chunks takes as many steps as there are chunks: look at the sum before.
+    if covered.total_bytes > count * CHUNK_BYTES or count != sum(1 for _ in chunks_of(covered)):
+        raise StampError("its map has not as many chunks as digests")
+    hashes = (digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES))
+    return Manifest(facts.layout.size_bytes, covered, tuple(hashes))

@@ -1,0 +1,204 @@
+"""The stamp's bytes: as documented, whole or refused, and no danger to whoever reads them."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.units import MiB
+from imager.image.extents import Extent, ExtentMap
+from imager.image.file_digests import FileDigests
+from imager.image.layout import STAMP_AREA
+from imager.image.manifest import Chunk, Manifest
+from imager.node.stamp import NoStamp, Stamp, StampTooLarge, encode_stamp, parse_stamp
+from imager.node.stamp_facts import StampError
+from tests.support.stamps import DOCUMENT, FACTS, KEY, LAYOUT, PUBLIC, by_hand
+
+MANIFEST = Manifest(
+    LAYOUT.size_bytes,
+    ExtentMap([Extent(0, MiB), Extent(8 * MiB + 4096, MiB)]),
+    (b"\1" * 32, b"\2" * 32, b"\3" * 32),
+)
+FILES = FileDigests({12: b"12345678", 400: b"abcdefgh"})
+
+
+def encoded(manifest: Manifest = MANIFEST, files: FileDigests = FILES) -> bytes:
+    return encode_stamp(FACTS, manifest, files, PUBLIC, KEY.sign)
+
+
+def test_a_stamp_built_by_hand_from_the_document_is_read() -> None:
+    found = parse_stamp(by_hand().ljust(STAMP_AREA.length, b"\0"))
+    assert found == Stamp(FACTS, MANIFEST, FILES, PUBLIC, len(by_hand()))
+
+
+def test_what_is_written_is_what_the_document_says() -> None:
+    assert encoded() == by_hand()
+
+
+def test_the_same_facts_give_the_same_bytes() -> None:
+    assert encoded() == encoded()
+
+
+def test_keys_a_later_program_added_are_passed_over() -> None:
+    later = by_hand({**DOCUMENT, "colour": {"deep": [1, None]}})
+    assert parse_stamp(later).facts == FACTS
+
+
+@given(st.integers(min_value=0), st.integers(min_value=0, max_value=7))
+def test_one_flipped_bit_anywhere_is_found(byte: int, bit: int) -> None:
+    data = bytearray(by_hand())
+    data[byte % len(data)] ^= 1 << bit
+    with pytest.raises(StampError):
+        parse_stamp(bytes(data))
+
+
+@given(st.integers(min_value=0))
+def test_a_stamp_cut_short_anywhere_is_refused(length: int) -> None:
+    data = by_hand()
+    with pytest.raises(StampError):
+        parse_stamp(data[: length % len(data)])
+
+
+@given(st.binary(max_size=4096))
+def test_garbage_is_refused_and_nothing_else_happens(data: bytes) -> None:
+    with pytest.raises(StampError):
+        parse_stamp(data)
+
+
+@given(st.binary(max_size=300))
+def test_garbage_behind_the_magic_is_refused(data: bytes) -> None:
+    with pytest.raises(StampError):
+        parse_stamp(b"PICSTAMP" + struct.pack("<I", 1) + data)
+
+
+@given(st.binary(max_size=300))
+def test_signed_garbage_is_refused_too(facts: bytes) -> None:
+    with pytest.raises(StampError, match="facts"):
+        parse_stamp(by_hand(facts))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), min_size=1, max_size=6
+    ),
+    st.integers(0, 4),
+)
+def test_a_signed_map_of_nonsense_is_refused_at_once(
+    ranges: list[tuple[int, int]], chunks: int
+) -> None:
+    try:
+        found = parse_stamp(by_hand(ranges=ranges, digests=[b"d" * 32] * chunks))
+    except StampError:
+        return
+    assert found.manifest.extents.total_bytes <= chunks * MiB
+
+
+@pytest.mark.parametrize(
+    ("ranges", "why"),
+    [
+        ([(4096, 4096), (0, 4096)], "not in order"),
+        ([(0, 4096), (4096, 4096)], "not in order"),
+        ([(0, 0)], "not in order"),
+        ([(0, LAYOUT.size_bytes + 1)], "past byte"),
+        ([(0, LAYOUT.size_bytes)], "as many chunks"),
+        ([(0, 4096)], "as many chunks"),
+    ],
+)
+def test_a_map_that_cannot_be_is_named(ranges: list[tuple[int, int]], why: str) -> None:
+    with pytest.raises(StampError, match=why):
+        parse_stamp(by_hand(ranges=ranges))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("node", ""),
+        ("node", 7),
+        ("node", "pi7\x1b[2J"),
+        ("rack", "x" * 1001),
+        ("disk_id", "1A2B3C4D"),
+        ("disk_id", "1a2b"),
+        ("imaged_at", -1),
+        ("imaged_at", True),
+        ("imaged_at", 1.5),
+        ("size_bytes", 2**42),
+        ("boot", [0]),
+        ("root", [0, 2**41]),
+        ("release_sha256", "zz" * 32),
+        ("image_id", None),
+    ],
+)
+def test_a_wrong_fact_is_named_by_its_key(key: str, value: object) -> None:
+    with pytest.raises(StampError, match=key):
+        parse_stamp(by_hand({**DOCUMENT, key: value}))
+
+
+def test_a_missing_fact_is_named() -> None:
+    with pytest.raises(StampError, match="golden_key"):
+        parse_stamp(by_hand({key: DOCUMENT[key] for key in DOCUMENT if key != "golden_key"}))
+
+
+@pytest.mark.parametrize("files", [((400, b"a" * 8), (12, b"b" * 8)), ((12, b"a" * 8),) * 2])
+def test_files_out_of_order_are_refused(files: tuple[tuple[int, bytes], ...]) -> None:
+    with pytest.raises(StampError, match="out of order"):
+        parse_stamp(by_hand(files=files))
+
+
+def test_zeros_are_no_stamp_and_other_bytes_no_stamp_either() -> None:
+    with pytest.raises(NoStamp, match="no stamp"):
+        parse_stamp(bytes(STAMP_AREA.length))
+    with pytest.raises(NoStamp):
+        parse_stamp(b"")
+    with pytest.raises(StampError, match="does not begin a stamp") as caught:
+        parse_stamp(b"EFI PART" * 100)
+    assert not isinstance(caught.value, NoStamp)
+
+
+def test_a_later_version_is_told_from_damage() -> None:
+    with pytest.raises(StampError, match="version 2"):
+        parse_stamp(by_hand(version=2))
+
+
+def test_the_list_of_files_gives_way_when_there_is_no_room() -> None:
+    many = FileDigests({number: b"d" * 8 for number in range(11, 90_000)})
+    found = parse_stamp(encoded(files=many))
+    assert found.files == FileDigests()
+    assert found.manifest == MANIFEST
+
+
+def test_a_release_of_3_gb_with_70_000_files_fits() -> None:
+    size = 3 * 1000**3 // MiB * MiB
+    manifest = Manifest(1 << 37, ExtentMap([Extent(0, size)]), (b"d" * 32,) * (size // MiB))
+    large = replace(FACTS, layout=replace(LAYOUT, size_bytes=1 << 37))
+    files = FileDigests({number: b"d" * 8 for number in range(11, 70_011)})
+    found = parse_stamp(encode_stamp(large, manifest, files, PUBLIC, KEY.sign))
+    assert found.manifest == manifest
+    assert found.files == files
+
+
+def test_a_map_without_room_is_an_error_with_figures() -> None:
+    size = 40_000 * MiB
+    manifest = Manifest(size, ExtentMap([Extent(0, size)]), (b"d" * 32,) * 40_000)
+    with pytest.raises(StampTooLarge, match="40000 chunks"):
+        encoded(manifest, FileDigests())
+
+
+def test_the_first_chunk_is_compared_with_zeros_in_the_stamps_place() -> None:
+    found = parse_stamp(by_hand())
+    data = bytearray(b"\xff" * MiB)
+    found.without_itself(Chunk(0, (Extent(0, MiB),)), memoryview(data))
+    assert data[: STAMP_AREA.offset] == b"\xff" * STAMP_AREA.offset
+    assert not any(data[STAMP_AREA.offset : STAMP_AREA.offset + found.length])
+    assert data[STAMP_AREA.offset + found.length :].count(0xFF) == STAMP_AREA.length - found.length
+    other = bytearray(b"\xff" * MiB)
+    found.without_itself(Chunk(MiB, (Extent(MiB, MiB),)), memoryview(other))
+    assert other.count(0xFF) == MiB
+
+
+@given(st.dictionaries(st.integers(0, 2**32 - 1), st.binary(min_size=8, max_size=8), max_size=50))
+def test_file_digests_come_back_from_their_rows(rows: dict[int, bytes]) -> None:
+    assert FileDigests.unpack(FileDigests(rows).pack()) == FileDigests(dict(sorted(rows.items())))
