@@ -14,9 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.units import SECTOR_BYTES
-from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
+from tests.support.loop import Loop, call, loop_over, missing_abilities, mounted, sized_file
 
-__all__ = ["Loop", "card_of", "missing_abilities", "no_throttle", "throttled", "written_bytes"]
+__all__ = [
+    "Loop",
+    "call",
+    "card_of",
+    "missing_abilities",
+    "mounted",
+    "no_throttle",
+    "throttled",
+    "written_bytes",
+]
 
 _BLKIO = Path("/sys/fs/cgroup/blkio")
 _RULES = {
@@ -63,6 +72,7 @@ def throttled(loop: Loop, *, write_bps: int, read_bps: int) -> Iterator[None]:
 
 
 def written_bytes(loop: Loop) -> int:
-    """Bytes written to the device since it was attached (block/stat in the kernel's docs)."""
+    """Bytes ever written to this number of loop device, whatever file it showed: only a difference
+    tells something (Documentation/block/stat.rst in the kernel's source)."""
     fields = Path(f"/sys/block/{loop.name}/stat").read_text().split()
     return int(fields[6]) * SECTOR_BYTES

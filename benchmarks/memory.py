@@ -6,12 +6,12 @@ bmaptool's is that of its whole run: it hashes what it reads from the image and 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from benchmarks.card import CARD_BYTES, bmaptool_copy, peer_image, without_bmaptool, write
 from benchmarks.devices import card_of, missing_abilities
-from benchmarks.table import Row, Sample, skipped
+from benchmarks.process import parts
+from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import Workshop
 from imager.base.units import GiB, MiB
 
@@ -27,16 +27,18 @@ def memory_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
         return
     peer = peer_image(place)
     peaks, peer_peaks, cpu, peer_cpu, child = [], [], [], [], 0
-    with card_of(place.folder, CARD_BYTES) as card:
-        for _ in range(repetitions):
-            ours, theirs = write(place, card), bmaptool_copy(peer, card)
-            peaks.append(ours.peak_bytes / MiB)
-            peer_peaks.append(theirs.peak_bytes / MiB)
-            child = max(child, ours.child_peak_bytes)
-            gib = ours.number("mapped_bytes") / GiB
-            cpu.append((ours.cpu_seconds - ours.phase("blank").cpu_began) / gib)
-            peer_cpu.append(theirs.cpu_seconds / (peer.mapped_bytes / GiB))
-            print(f"memory: {peaks[-1]:.0f} MiB, CPU {cpu[-1]:.2f} s", file=sys.stderr, flush=True)
+    for _ in range(repetitions):
+        with card_of(place.folder, CARD_BYTES) as card:
+            ours = write(place, card)
+        with card_of(place.folder, CARD_BYTES) as card:
+            theirs = bmaptool_copy(peer, card)
+        peaks.append(ours.peak_bytes / MiB)
+        peer_peaks.append(theirs.peak_bytes / MiB)
+        child = max(child, ours.child_peak_bytes)
+        gib = ours.number("mapped_bytes") / GiB
+        cpu.append((ours.cpu_seconds - ours.phase("blank").cpu_began) / gib)
+        peer_cpu.append(theirs.cpu_seconds / (peer.mapped_bytes / GiB))
+        tell(f"memory: {peaks[-1]:.0f} MiB, CPU {cpu[-1]:.2f} s/GiB; {parts(ours)}")
     mine, other = Sample(tuple(peaks)), Sample(tuple(peer_peaks))
     yield Row(
         _WHAT,

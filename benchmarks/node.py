@@ -7,12 +7,11 @@ the golden one.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from benchmarks.devices import card_of, missing_abilities
 from benchmarks.process import measure
-from benchmarks.table import Row, Sample, skipped
+from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import Workshop
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
@@ -51,7 +50,7 @@ def node_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
             theirs.append(_copy(place, golden))
             number += 1
         mine, copy = Sample(tuple(ours)), Sample(tuple(theirs))
-        print(f"{what}: {mine.text('s', 2)}, CPU {cpu:.2f} s", file=sys.stderr, flush=True)
+        tell(f"{what}: {mine.text('s', 2)}, CPU {cpu:.2f} s")
         yield Row(
             what,
             limit,

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -37,6 +37,7 @@ class Phase:
     name: str
     began: float
     cpu_began: float
+    ended: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,16 @@ def measure(
     )
 
 
+def parts(ran: Ran, since: str | None = None) -> str:
+    """Seconds of each phase in order, and the rest between and after them, from the beginning of
+    the phase ``since`` on."""
+    first = 0 if since is None else ran.phases.index(ran.phase(since))
+    began = 0.0 if since is None else ran.phases[first].began
+    told = [(phase.name, phase.ended - phase.began) for phase in ran.phases[first:]]
+    rest = ran.seconds - began - sum(seconds for _, seconds in told)
+    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in [*told, ("rest", rest)])
+
+
 @contextmanager
 def _running(
     argv: Sequence[str], errors: IO[bytes], cwd: Path | None, env: Mapping[str, str] | None
@@ -150,6 +161,9 @@ class _Said:
             self.phases.append(Phase(event["phase"], at, _cpu_of(self.process.pid)))
             if event["phase"] == self.stop_at:
                 self.process.send_signal(signal.SIGINT)
+        elif event["event"] == "progress" and event["state"] == "done":
+            begun = [n for n, phase in enumerate(self.phases) if phase.name == event["phase"]]
+            self.phases[begun[-1]] = replace(self.phases[begun[-1]], ended=at)
 
 
 class _Peak:

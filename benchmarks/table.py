@@ -6,6 +6,7 @@ the other, so that a busy machine slows both sides of it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -57,6 +58,11 @@ def skipped(what: str, limit: str, why: str) -> Row:
 
 
 _HEAD = ("what", "limit", "picloud-image", "peer", "ratio", "verdict")
+
+
+def tell(line: str) -> None:
+    """One line for whoever waits, at once; the table comes at the end."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def markdown(rows: Sequence[Row]) -> str:
