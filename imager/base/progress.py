@@ -18,6 +18,13 @@ class Phase(Protocol):
         """Report ``size_bytes`` more done; safe to call from worker threads."""
 
 
+class Finding(Protocol):
+    """Something found wrong, as data for a program."""
+
+    def to_json(self) -> dict[str, object]:
+        """Its fields."""
+
+
 class Progress(Protocol):
     """Where a stage reports to."""
 
@@ -29,6 +36,9 @@ class Progress(Protocol):
 
     def warn(self, message: str) -> None:
         """Say something the person should act on, though the work goes on."""
+
+    def finding(self, finding: Finding) -> None:
+        """Hand a program what was found; a person is told by notes and errors."""
 
 
 class _QuietPhase:
@@ -47,4 +57,7 @@ class Quiet:
         pass
 
     def warn(self, message: str) -> None:
+        pass
+
+    def finding(self, finding: Finding) -> None:
         pass

@@ -12,7 +12,14 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from imager.base.errors import CardFaulty, CardIOError, Interrupted, PicloudError, WouldNotBoot
+from imager.base.errors import (
+    CardFaulty,
+    CardIOError,
+    FakeCapacity,
+    Interrupted,
+    PicloudError,
+    WouldNotBoot,
+)
 from imager.base.progress import Progress
 from imager.card.blank import blank_unless_done
 from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions
@@ -35,6 +42,7 @@ Check = Callable[[Reader, int], None]
 _RESULTS = (
     (CardFaulty, Result.FAULTY),
     (CardIOError, Result.IO_ERROR),
+    (FakeCapacity, Result.FAKE_CAPACITY),
     (WouldNotBoot, Result.WOULD_NOT_BOOT),
     (Interrupted, Result.INTERRUPTED),
 )
@@ -61,8 +69,8 @@ def make_card(
     """Make the card for ``image`` and put its receipt into the folder ``receipts``.
 
     ``check`` looks at the finished card through the fresh descriptor (the boot check). Raises
-    TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, WouldNotBoot or
-    Interrupted with the card left blank and a receipt that says so.
+    TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
+    WouldNotBoot or Interrupted with the card left blank and a receipt that says so.
     """
     facts = _image_facts(image)
     with claim(accepted, image.manifest.size_bytes, kernel) as card:
@@ -115,6 +123,7 @@ def _receipt(
         phases=tuple(card.log.phases),
         boot_files=image.boot_files,
         manifest=image.manifest,
+        trouble=card.log.trouble,
     )
 
 

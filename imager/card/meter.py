@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imager.base.progress import Phase, Progress
+from imager.card.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,12 @@ class Meter:
 @dataclass(slots=True)
 class Log:
     """What happened to one card so far: the figures of every phase, also of one that failed, in
-    order; and whether any byte of it may have been changed (``touched``)."""
+    order; whether any byte of it may have been changed (``touched``); and what was wrong with it,
+    if anything was (``trouble``)."""
 
     phases: list[PhaseFigures] = field(default_factory=list)
     touched: bool = False
+    trouble: Trouble | None = None
 
 
 @contextmanager

@@ -138,6 +138,7 @@ _HINTS = {
     errno.ENOMEDIUM: _VANISHED,
     errno.ESHUTDOWN: _VANISHED,
 }
+_GONE = {number for number, hint in _HINTS.items() if hint is _VANISHED}
 _OUR_MISTAKES = {errno.EINVAL, errno.EBADF, errno.EFAULT}
 
 
@@ -150,6 +151,19 @@ def card_error(card: RawCard, doing: str, error: OSError) -> Exception:
     return CardIOError(
         f"{card.name}: {doing} failed: {said}", hint=_HINTS.get(error.errno or 0, _AGAIN)
     )
+
+
+def is_gone(error: CardIOError) -> bool:
+    """Whether the card as a whole no longer answers, so that trying elsewhere on it is useless;
+    one that ends before its size is gone, too."""
+    cause = error.__cause__
+    return not isinstance(cause, OSError) or cause.errno in _GONE
+
+
+def is_refusal(error: CardIOError) -> bool:
+    """Whether the card refused one transfer without a reason that would hold for all."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno not in _HINTS
 
 
 def ask(fd: int, request: int, kind: str = "i") -> int:

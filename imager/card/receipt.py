@@ -14,6 +14,7 @@ from typing import cast
 
 from imager.card.cards import WriteOptions
 from imager.card.meter import PhaseFigures
+from imager.card.trouble import Trouble
 from imager.image.extents import Extent
 from imager.image.layout import Layout
 from imager.image.manifest import Manifest
@@ -32,6 +33,7 @@ class Result(StrEnum):
     VERIFIED = "verified"
     FAULTY = "faulty"
     IO_ERROR = "io-error"
+    FAKE_CAPACITY = "fake-capacity"
     WOULD_NOT_BOOT = "would-not-boot"
     INTERRUPTED = "interrupted"
 
@@ -83,6 +85,7 @@ class Receipt:
     phases: tuple[PhaseFigures, ...]
     boot_files: Mapping[str, str]
     manifest: Manifest
+    trouble: Trouble | None = None
 
     @property
     def bytes_per_second(self) -> float:
@@ -124,6 +127,7 @@ class Receipt:
             ],
             "boot_files": dict(self.boot_files),
             "manifest": self.manifest.to_json(),
+            "trouble": self.trouble.to_json() if self.trouble else None,
         }
 
     def encode(self) -> bytes:
@@ -159,6 +163,7 @@ def decode_receipt(data: bytes) -> Receipt:
         phases=tuple(_phase(_Fields.of(item, "phases")) for item in whole.items("phases")),
         boot_files=_boot_files(whole.inner("boot_files")),
         manifest=_manifest(whole.inner("manifest")),
+        trouble=_trouble(whole.values.get("trouble")),
     )
 
 
@@ -284,3 +289,13 @@ def _manifest(fields: _Fields) -> Manifest:
         return Manifest.from_json(dict(fields.values))
     except (ValueError, TypeError) as error:
         raise ReceiptError(f"the manifest is malformed: {error}") from error
+
+
+def _trouble(value: object) -> Trouble | None:
+    """Receipts of before there was a diagnosis have none."""
+    if value is None:
+        return None
+    try:
+        return Trouble.from_json(value)
+    except ValueError as error:
+        raise ReceiptError(f"trouble is malformed: {error}") from error

@@ -65,11 +65,11 @@ def write_card(
     if image.manifest.size_bytes > card.raw.size_bytes:
         raise ValueError("the image is larger than the claimed card")
     extents = written_extents(image.manifest.extents, card.raw)
-    first, table = ExtentMap([FIRST_MIB]), ExtentMap([TABLE])
+    first = ExtentMap([FIRST_MIB])
     with blank_unless_done(card), image.open() as reader:
         _blank_ends(card, progress)
         copy("write", reader, card, [extents - first], options, progress)
-        copy("table", reader, card, [extents & first - table, table], options, progress)
+        write_first_mib(reader, card, extents, options, progress)
     return WrittenCard(card, image, extents, options)
 
 
@@ -92,6 +92,18 @@ def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
     card.log.touched = True
     with metered(progress, "blank", sum(end.length for end in ends), card.log) as meter:
         zero(card.raw, ends, meter)
+
+
+def write_first_mib(
+    reader: ImageReader,
+    card: ClaimedCard,
+    extents: ExtentMap,
+    options: WriteOptions,
+    progress: Progress,
+) -> None:
+    """What of ``extents`` lies in the first MiB, the partition table's block last."""
+    first, table = extents & ExtentMap([FIRST_MIB]), ExtentMap([TABLE])
+    copy("table", reader, card, [first - table, first & table], options, progress)
 
 
 def copy(

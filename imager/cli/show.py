@@ -17,7 +17,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from imager.base.errors import PicloudError
-from imager.base.progress import Phase
+from imager.base.progress import Finding, Phase
 from imager.base.units import format_rate, format_size
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
@@ -171,6 +171,10 @@ class Console:
             self.event("warning", message=message)
         else:
             self._err(f"warning: {message}")
+
+    def finding(self, finding: Finding) -> None:
+        """A fault as data."""
+        self.event("finding", **finding.to_json())
 
     # ── results ─────────────────────────────────────────────────────────────────────────────
 

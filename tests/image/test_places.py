@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import StampMismatch
+from imager.base.errors import CardFaulty, StampMismatch
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.make import make_card
 from imager.card.places import Places
-from imager.card.readback import ReadBackFailed, read_back
+from imager.card.readback import read_back
 from imager.card.receipt import Receipt
 from imager.card.refusals import accept
 from imager.card.targets import target_at
@@ -130,7 +130,7 @@ def test_a_filesystem_too_damaged_to_read_leaves_the_partition(image: NodeImage)
 def test_read_back_names_the_file(image: NodeImage) -> None:
     bad = library_extent(image).offset + 70_000
     card = FaultyCard(SIZE, flips={bad: 1})
-    with pytest.raises(ReadBackFailed, match="/usr/lib/libsalt") as caught:
+    with pytest.raises(CardFaulty, match="/usr/lib/libsalt") as caught:
         read_back(write_card(image, claimed(card), Quiet()), Quiet())
     assert f"byte {bad}," in caught.value.what
 

@@ -50,7 +50,10 @@ class FaultyCard:
     ``short_bytes`` is the most it takes or gives at once; ``write_errors``, ``read_errors`` give
     the errno for any transfer that touches the byte; ``flips`` are XORed into what is read;
     writes to ``dropped`` vanish; ``real_bytes`` is where a fake card wraps around; ``on_write``
-    sees every write before it happens.
+    sees every write before it happens. What happens once only: ``lies`` are XORed into the first
+    read of a byte, ``failing_once`` are bytes whose first read fails, ``lost_once`` are the
+    offsets of sectors whose next write vanishes. ``kept_bytes`` is where a card ends that forgets
+    what lies beyond and reads zeros there.
     """
 
     size_bytes: int
@@ -64,6 +67,11 @@ class FaultyCard:
     dropped: ExtentMap = field(default_factory=ExtentMap)
     real_bytes: int | None = None
     on_write: Callable[[Write], None] | None = None
+    lies: dict[int, int] = field(default_factory=dict)
+    failing_once: set[int] = field(default_factory=set)
+    failing_writes_once: set[int] = field(default_factory=set)
+    lost_once: set[int] = field(default_factory=set)
+    kept_bytes: int | None = None
 
     def __post_init__(self) -> None:
         self.data = bytearray(b"\xa5" * (self.real_bytes or self.size_bytes))
@@ -74,13 +82,15 @@ class FaultyCard:
         self._insist_on_alignment(offset, buffer)
         count = self._granted(offset, len(buffer))
         self._maybe_fail(self.read_errors, offset, count)
+        self._fail_once(self.failing_once, offset, count)
         for index in range(0, count, 512):
             size = min(512, count - index)
             start = (offset + index) % len(self.data)
             buffer[index : index + size] = self.data[start : start + size]
-        for byte, mask in self.flips.items():
+        for byte, mask in [*self.flips.items(), *self.lies.items()]:
             if offset <= byte < offset + count:
                 buffer[byte - offset] ^= mask
+                self.lies.pop(byte, None)
         return count
 
     def pwrite(self, offset: int, data: memoryview) -> int:
@@ -91,13 +101,18 @@ class FaultyCard:
         if self.on_write:
             self.on_write(Write(offset, count))
         self._maybe_fail(self.write_errors, offset, count)
+        self._fail_once(self.failing_writes_once, offset, count)
         with self._lock:
             self.log.append(Write(offset, count))
             for index in range(0, count, 512):
                 size = min(512, count - index)
                 start = (offset + index) % len(self.data)
-                if offset + index not in self.dropped:
+                if offset + index in self.lost_once:
+                    self.lost_once.remove(offset + index)
+                elif offset + index not in self.dropped:
                     self.data[start : start + size] = data[index : index + size]
+                if self.kept_bytes is not None and offset + index >= self.kept_bytes:
+                    self.data[start : start + size] = bytes(size)
         return count
 
     def flush(self) -> None:
@@ -123,6 +138,12 @@ class FaultyCard:
         if len(buffer):
             address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
             assert address % self.block_bytes == 0, "memory is not aligned"
+
+    def _fail_once(self, bytes_: set[int], offset: int, count: int) -> None:
+        hit = {byte for byte in bytes_ if offset <= byte < offset + count}
+        bytes_ -= hit
+        if hit:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def _maybe_fail(self, errors: Mapping[int, int], offset: int, count: int) -> None:
         for byte, number in errors.items():

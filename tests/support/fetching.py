@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.progress import Phase
+from imager.base.progress import Finding, Phase
 from imager.release.fetch import fetch_release
 from imager.release.keys import KeySources
 from imager.release.known import ReleaseSpec
@@ -69,6 +69,9 @@ class Heard:
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)
+
+    def finding(self, finding: Finding) -> None:
+        raise AssertionError(f"nothing to find while fetching: {finding.to_json()}")
 
 
 class Scene:

@@ -16,7 +16,9 @@ from imager.base.errors import ConfigurationError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.cards import WriteOptions
+from imager.card.diagnose import Damage, Kind
 from imager.card.meter import Log, Meter, PhaseFigures, metered
+from imager.card.places import Place
 from imager.card.receipt import (
     ImageFacts,
     Receipt,
@@ -34,6 +36,7 @@ from imager.card.receipts import (
     load_receipt,
     save_receipt,
 )
+from imager.card.trouble import Trouble
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import Layout
 from imager.image.manifest import Manifest
@@ -120,7 +123,7 @@ def every_key(value: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]
     ]
 
 
-UNREAD = {("phases",), ("boot_files", "overlays/ü.dtbo")}
+UNREAD = {("phases",), ("boot_files", "overlays/ü.dtbo"), ("trouble",)}
 KEYS = [key for key in every_key(json.loads(RECEIPT.encode())) if key not in UNREAD]
 
 
@@ -181,6 +184,17 @@ def test_any_value_anywhere_is_taken_or_refused(key: tuple[str, ...], replacemen
         inner = inner[part]
     inner[key[-1]] = replacement
     with suppress(ReceiptError):
+        decode_receipt(json.dumps(value).encode())
+
+
+def test_a_receipt_keeps_what_went_wrong(tmp_path: Path) -> None:
+    damage = Damage(Extent(4096, 512), Kind.FLIPPED, 4100, bits=1, places=(Place("/boot/x"),))
+    trouble = Trouble((damage,), (), (Extent(0, 512),), 1, "Mended.")
+    path = save_receipt(replace(RECEIPT, trouble=trouble), tmp_path)
+    assert load_receipt(path).trouble == trouble
+    value = json.loads(path.read_bytes())
+    value["trouble"]["found"][0]["kind"] = "bad"
+    with pytest.raises(ReceiptError, match="trouble is malformed: kind 'bad'"):
         decode_receipt(json.dumps(value).encode())
 
 

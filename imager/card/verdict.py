@@ -1,0 +1,113 @@
+"""What is said of a card that read back wrong: the error, the findings, the receipt's record.
+
+In: a diagnosis. Out: the exception whose class decides the exit code, and words for a person.
+"""
+
+from __future__ import annotations
+
+from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
+from imager.base.progress import Progress
+from imager.base.units import MiB, format_size
+from imager.card.cards import WrittenCard
+from imager.card.compare import Reading
+from imager.card.diagnose import LISTED_AT_MOST, Diagnosis, Kind
+from imager.card.trouble import Trouble
+from imager.image.extents import ExtentMap
+from imager.image.layout import FIRST_MIB
+
+_KEPT_LIES = 1000
+_LOST_AT_LEAST = 16
+"""A card that keeps nothing of its last sixteenth, or more, is smaller than it says."""
+
+
+def tell(written: WrittenCard, diagnosis: Diagnosis, progress: Progress, attempts: int) -> None:
+    """Report what was found and keep it for the receipt, beside what was found before."""
+    name, log = written.card.target.node, written.card.log
+    for damage in diagnosis.damages:
+        progress.finding(damage)
+    for line in diagnosis.lines[:LISTED_AT_MOST]:
+        progress.note(f"{name}: {line}")
+    if diagnosis.lies:
+        progress.warn(
+            f"{name}: the first reading was wrong from byte {next(iter(diagnosis.lies)).offset} "
+            f"on, {format_size(diagnosis.lies.total_bytes)} in all, and the second one right: "
+            "the reader, its cable or its port is not reliable"
+        )
+    before = log.trouble
+    if before is None and not (diagnosis.damages or diagnosis.lies):
+        return
+    lies = ExtentMap((*(before.lies if before else ()), *diagnosis.lies))
+    log.trouble = Trouble(
+        found=before.found if before and before.found else diagnosis.damages,
+        left=diagnosis.damages,
+        lies=tuple(lies)[:_KEPT_LIES],
+        attempts=attempts,
+        meaning=_meaning(diagnosis, attempts),
+    )
+
+
+def _meaning(diagnosis: Diagnosis, attempts: int) -> str:
+    if diagnosis.damages:
+        return diagnosis.meaning()
+    if attempts:
+        return (
+            "Not everything was stored at first; what was missing was written again and is right "
+            "now. If it happens again, try another reader first, then another card."
+        )
+    return "The card is good. The reader gave wrong answers at first: use another one."
+
+
+def condemned(written: WrittenCard, reading: Reading, attempts: int) -> PicloudError:
+    """The error for a card that stays wrong after ``attempts`` at rewriting it."""
+    name, size = written.card.target.node, written.card.raw.size_bytes
+    diagnosis = with_lost_end(reading.diagnosis, written.extents, size)
+    if not diagnosis.damages:
+        return CardIOError(
+            f"{name}: reading fails again and again, though not always at the same place",
+            hint="try another reader, cable or port",
+        )
+    error = _error(name, size, diagnosis, attempts)
+    error.details = (*diagnosis.lines, diagnosis.meaning())
+    return error
+
+
+def _error(name: str, size: int, diagnosis: Diagnosis, attempts: int) -> PicloudError:
+    first = diagnosis.damages[0]
+    where = f"{diagnosis.ranges}, first at byte {first.first_byte}, {first.where}: {first.what}"
+    again = {0: "", 1: ", rewritten once"}.get(attempts, f", rewritten {attempts} times")
+    if diagnosis.holds_bytes is not None:
+        return FakeCapacity(
+            f"{name} is a fake: it says it holds {format_size(size)} and holds "
+            f"{format_size(diagnosis.holds_bytes)} at most ({where})",
+            hint="do not use this card for anything; give it back where it was bought",
+        )
+    if diagnosis.unreadable:
+        return CardIOError(
+            f"{name}: the card cannot be read back{again}: {where}",
+            hint="try the card in another reader once; if it fails again, throw it away",
+        )
+    return CardFaulty(
+        f"{name}: the card did not give back what was written{again}: {where}",
+        hint="try the card in another reader once; if it fails again, throw it away",
+    )
+
+
+def with_lost_end(diagnosis: Diagnosis, extents: ExtentMap, size_bytes: int) -> Diagnosis:
+    """``diagnosis`` with ``holds_bytes`` when nothing of the card's end was kept: some fakes
+    forget what is beyond their size and do not wrap around."""
+    if diagnosis.holds_bytes is not None or diagnosis.unreadable or not diagnosis.damages:
+        return diagnosis
+    # The first MiB is zeros while a card is mended, so it proves nothing.
+    good = extents - diagnosis.bad - ExtentMap([FIRST_MIB])
+    kept = good.end
+    lost = size_bytes - kept
+    silent = {Kind.ZEROS, Kind.ONES, Kind.FOREIGN}
+    beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
+    if (
+        not good
+        or lost < max(size_bytes // _LOST_AT_LEAST, 4 * MiB)
+        or len(list(extents.within(kept, lost))) < 2
+        or not all(damage.kind in silent for damage in beyond)
+    ):
+        return diagnosis
+    return Diagnosis(diagnosis.damages, diagnosis.lies, kept)
