@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from imager.base.errors import (
@@ -21,6 +20,8 @@ from imager.base.errors import (
     WouldNotBoot,
 )
 from imager.base.progress import Progress
+from imager.base.version import tool_version
+from imager.card.begin import lay_down
 from imager.card.blank import blank_unless_done
 from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions
 from imager.card.claim import claim
@@ -31,7 +32,7 @@ from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
 from imager.card.receipts import save_receipt
 from imager.card.refusals import AcceptedTarget
 from imager.card.targets import ImageFile
-from imager.card.write import DEFAULT_OPTIONS, write_card
+from imager.card.write import DEFAULT_OPTIONS
 from imager.image.manifest import Reader
 from imager.image.mbr import parse
 from imager.node.image import NodeImage
@@ -65,17 +66,21 @@ def make_card(
     options: WriteOptions = DEFAULT_OPTIONS,
     check: Check | None = None,
     kernel: Kernel | None = None,
+    update: bool = False,
+    probe: bool = False,
 ) -> MadeCard:
     """Make the card for ``image`` and put its receipt into the folder ``receipts``.
 
-    ``check`` looks at the finished card through the fresh descriptor (the boot check). Raises
+    ``check`` looks at the finished card through the fresh descriptor (the boot check). With
+    ``update`` a card that holds the same golden image is given only what differs; with ``probe``
+    one that was never written from this rack is looked at first. Raises
     TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
     WouldNotBoot or Interrupted with the card left blank and a receipt that says so.
     """
     facts = _image_facts(image)
     with claim(accepted, image.manifest.size_bytes, kernel) as card:
         try:
-            written = write_card(image, card, progress, options)
+            written = lay_down(image, card, receipts, progress, options, update=update, probe=probe)
             verified = read_back(written, progress)
             if check is not None:
                 _check(verified, check)
@@ -125,14 +130,6 @@ def _receipt(
         manifest=image.manifest,
         trouble=card.log.trouble,
     )
-
-
-def tool_version() -> str:
-    """The version of this program as installed; ``source`` when it runs from its source tree."""
-    try:
-        return version("picloud-image")
-    except PackageNotFoundError:
-        return "source"
 
 
 def _target_facts(card: ClaimedCard) -> TargetFacts:

@@ -28,7 +28,7 @@ BLOCKS = (MiB, 2 * MiB, 4 * MiB, 8 * MiB, 16 * MiB)
 
 _STRETCH_BYTES = 32 * MiB
 _POINTS = 1024
-_SHORT_BYTES = 8 * MiB
+_SHORT_BYTES = 4 * MiB
 _SHORT_RANDOM = 48
 _SMALLEST_POWER = 4 * MiB
 
@@ -58,7 +58,7 @@ class Plan:
 
 
 def short_plan(size_bytes: int) -> Plan:
-    """At most 3 s and 20 MB: what may be spent on every card that was never seen before."""
+    """At most 3 s and 15 MB of traffic: to be spent on every card never seen before."""
     room = min(_SHORT_BYTES, max(MiB, align_down(size_bytes // 4, MiB)))
     stretch = Stretch(_clipped(FIRST_MIB.end, room, size_bytes), MiB)
     points = [*_telling(size_bytes), *_random(size_bytes, _SHORT_RANDOM)]

@@ -76,6 +76,11 @@ class Speeds:
     random_write: Speed | None = None
     random_read: Speed | None = None
 
+    def note(self, speeds: list[Speed], speed: Speed) -> None:
+        """Add to the ``writes`` or ``reads``; a later figure for a block size replaces it."""
+        others = [known for known in speeds if known.block_bytes != speed.block_bytes]
+        speeds[:] = sorted([*others, speed], key=lambda known: known.block_bytes)
+
     @property
     def best_block_bytes(self) -> int:
         """The smallest transfer with which writing is within 5 % of the fastest; 0 if untimed."""

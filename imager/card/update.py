@@ -9,53 +9,24 @@ every byte is proven by having been read: the others in this pass.
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
-
 from imager.base.progress import Progress
 from imager.base.units import KiB, MiB
 from imager.card.blank import blank_unless_done, zero
 from imager.card.cards import ClaimedCard, WriteOptions, WrittenCard
+from imager.card.compare import BufferPair, Comparison
+from imager.card.diagnose import differing_sectors
 from imager.card.flight import in_flight
 from imager.card.fresh import reader_of
-from imager.card.meter import Meter, metered
-from imager.card.raw import RawCard, read_fully
-from imager.card.readback import BufferPair, differing_sectors
-from imager.card.receipts import by_disk_id, find_receipt
+from imager.card.meter import metered
 from imager.card.write import DEFAULT_OPTIONS, TABLE, copy, written_extents
-from imager.image.extents import Extent, ExtentMap
+from imager.image.extents import ExtentMap
 from imager.image.layout import FIRST_MIB
-from imager.image.manifest import Reader
-from imager.image.mbr import MbrError, parse
 from imager.node.image import ImageReader, NodeImage
 
 _GRANULE = 4 * KiB
 _GAPS = (64 * KiB, 32 * KiB, 16 * KiB, 8 * KiB)
 _SPARE_BYTES = 512 * KiB
 """So much may be written besides what differs, to make fewer and larger transfers of it."""
-
-
-def holds_golden(card: ClaimedCard, image: NodeImage, receipts: Path) -> bool:
-    """Whether the card says it holds ``image``'s golden image with the same layout.
-
-    It is taken at its word: comparing it finds out anyway. Raises CardIOError.
-    """
-    if card.is_file:
-        return False
-    with card.reopen() as fresh:
-        return _by_receipt(reader_of(fresh.raw), image, receipts)
-
-
-def _by_receipt(read: Reader, image: NodeImage, receipts: Path) -> bool:
-    try:
-        disk_id = parse(read(0, TABLE.length)[:512]).disk_id
-    except MbrError:
-        return False
-    found = find_receipt(receipts, by_disk_id(disk_id))
-    if found is None:
-        return False
-    was = found[1].image
-    return was.golden_key == image.golden.key and was.layout == image.layout
 
 
 def update_card(
@@ -94,51 +65,18 @@ def _compare(
     options: WriteOptions,
     progress: Progress,
 ) -> tuple[ExtentMap, bytes]:
-    """Read ``mapped`` from the card; what differs, in granules, and the first MiB as it is."""
-    first = ExtentMap([FIRST_MIB])
+    """Read ``mapped`` from the card; what differs (or cannot be read), in granules, and the first
+    MiB as it is."""
     with card.reopen() as fresh, metered(progress, "compare", mapped.total_bytes, card.log) as met:
-        look = _Look(reader, fresh.raw, met)
-        old_first = reader_of(fresh.raw)(0, MiB)
-        look.note(FIRST_MIB, reader.read(0, MiB), old_first)
-        met.advance(MiB)
+        comparison = Comparison(reader, fresh.raw)
         in_flight(
-            (mapped - first).split(options.block_bytes),
-            look.at,
+            mapped.split(options.block_bytes),
+            lambda extent, pair: met.advance(comparison.compare(extent, pair)),
             depth=options.depth,
             tools=lambda: BufferPair(options.block_bytes),
         )
-    return look.differing(), old_first
-
-
-class _Look:
-    """What differs between a card and an image; safe to share between workers."""
-
-    def __init__(self, reader: ImageReader, raw: RawCard, meter: Meter) -> None:
-        self._reader, self._raw, self._meter = reader, raw, meter
-        self._found: list[Extent] = []
-        self._lock = threading.Lock()
-
-    def at(self, extent: Extent, pair: BufferPair) -> None:
-        """Compare one range of at most the buffers' size."""
-        actual, expected = pair.actual[: extent.length], pair.expected
-        read_fully(self._raw, extent.offset, actual)
-        with memoryview(expected) as whole:
-            self._reader.read_into(extent.offset, whole[: extent.length])
-        if extent.length < len(expected):
-            expected = expected[: extent.length]
-        if expected != actual:
-            self.note(extent, bytes(expected), bytes(actual))
-        self._meter.advance(extent.length)
-
-    def note(self, extent: Extent, expected: bytes, actual: bytes) -> None:
-        """Add the granules of ``extent`` in which the two differ."""
-        found = differing_sectors(expected, actual).shifted(extent.offset)
-        with self._lock:
-            self._found += found.aligned(_GRANULE, limit=self._raw.size_bytes)
-
-    def differing(self) -> ExtentMap:
-        """All of it."""
-        return ExtentMap(self._found)
+        old_first = reader_of(fresh.raw)(0, MiB) if comparison.suspects else b""
+    return comparison.suspects.aligned(_GRANULE, limit=card.raw.size_bytes), old_first
 
 
 def _not_zero(first_mib: bytes) -> ExtentMap:

@@ -41,6 +41,8 @@ class Request:
     limits: Limits
     size_bytes: int | None
     options: WriteOptions
+    update: bool
+    probe: bool
 
 
 def add_write_command(group: click.Group) -> None:
@@ -52,6 +54,8 @@ def add_write_command(group: click.Group) -> None:
     @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
     @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
     @consent_options
+    @click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
+    @click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
     @click.option("--block-size", type=SIZE, help="Bytes per transfer, whole MiB. [4MiB]")
     @click.option("--depth", type=int, help="Transfers in flight. [2]")
     def write(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
@@ -88,7 +92,16 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
     )
     size = given["size"] if isinstance(given["size"], int) else None
     limits = limits_of(given, ours)
-    request = Request(rack, node, target, limits, _size_for(target, size), options)
+    request = Request(
+        rack,
+        node,
+        target,
+        limits,
+        _size_for(target, size),
+        options,
+        update=not given["full"],
+        probe=not given["no_probe"],
+    )
     refuse_early(target, limits)
     return request
 
@@ -213,6 +226,8 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
         request.rack.receipts,
         session.console,
         options=request.options,
+        update=request.update,
+        probe=request.probe,
         check=_boot_check(request, image),
     )
 
@@ -220,12 +235,17 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
 def _told(session: Session, request: Request, made: MadeCard) -> Outcome:
     receipt = made.receipt
     session.console.event("receipt", path=str(made.receipt_path), **_receipt_fields(made))
-    read = next((phase for phase in receipt.phases if phase.name == "read back"), None)
-    how = f" at {format_rate(read.bytes_per_second)}" if read else ""
+    phases = {phase.name: phase for phase in receipt.phases}
+    read, compared = phases.get("read back"), phases.get("compare")
+    done = f"written, read back at {format_rate(read.bytes_per_second)}" if read else "written"
+    if compared:
+        done = (
+            f"every byte read at {format_rate(compared.bytes_per_second)}, "
+            f"{format_size(read.size_bytes) if read else 'nothing'} written anew and read back"
+        )
     caution = "" if receipt.cache_bypassed else " (through this computer's cache: see the receipt)"
     session.console.lines(
-        f"{request.target.node} is {request.node.name}: written, read back{how}{caution}, "
-        f"boot check passed",
+        f"{request.target.node} is {request.node.name}: {done}{caution}, boot check passed",
         f"receipt {made.receipt_path}",
     )
     return _receipt_fields(made)
