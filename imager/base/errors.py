@@ -79,9 +79,13 @@ class CardFaulty(PicloudError):
 
 
 class CardIOError(PicloudError):
-    """The card, its reader or the target file answered with an I/O error."""
+    """The card, its reader or the target file answered with an I/O error.
+
+    ``offset`` is the byte of the card at which it did, where that is known.
+    """
 
     exit_code = 22
+    offset: int | None = None
 
 
 class StampMismatch(PicloudError):

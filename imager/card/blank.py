@@ -15,7 +15,7 @@ from imager.base.units import MiB
 from imager.card.cards import ClaimedCard
 from imager.card.flight import in_flight
 from imager.card.meter import Meter
-from imager.card.raw import RawCard, aligned_buffer, flush, write_fully
+from imager.card.raw import RawCard, aligned_buffer, flush, write_stubbornly
 from imager.image.extents import Extent
 from imager.image.layout import FIRST_MIB
 
@@ -25,7 +25,7 @@ def zero(raw: RawCard, extents: Iterable[Extent], meter: Meter | None = None) ->
     zeros = aligned_buffer(MiB)
 
     def work(extent: Extent, _: None) -> None:
-        write_fully(raw, extent.offset, zeros[: extent.length])
+        write_stubbornly(raw, extent.offset, zeros[: extent.length])
         if meter:
             meter.advance(extent.length)
 

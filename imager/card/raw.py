@@ -13,10 +13,12 @@ import fcntl
 import mmap
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from imager.base.errors import CardIOError
+from imager.base.units import KiB
 
 # <linux/fs.h>: _IO(0x12, n) and _IOR(0x12, n, type).
 BLKROGET = 0x125E
@@ -24,6 +26,10 @@ BLKFLSBUF = 0x1261
 BLKSSZGET = 0x1268
 BLKGETSIZE64 = 0x80001272 | struct.calcsize("N") << 16
 BLKGETDISKSEQ = 0x80081280
+
+
+_SMALLER = (64 * KiB, 4 * KiB)
+"""A refused transfer is tried again in pieces of these sizes, to find the block at fault."""
 
 
 class RawCard(Protocol):
@@ -88,7 +94,7 @@ def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
         try:
             taken = card.pwrite(offset, data)
         except OSError as error:
-            raise card_error(card, f"writing at byte {offset}", error) from error
+            raise card_error(card, f"writing at byte {offset}", error, offset) from error
         # What was taken of a torn block is sent again: direct I/O must begin on a whole one.
         taken -= taken % card.block_bytes
         if taken == 0:
@@ -99,13 +105,33 @@ def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
         offset, data = offset + taken, data[taken:]
 
 
+def write_stubbornly(
+    card: RawCard, offset: int, data: memoryview, steps: Sequence[int] = _SMALLER
+) -> bool:
+    """``write_fully``, and what is refused again in smaller pieces; whether that was needed.
+
+    Raises CardIOError with the one block the card does not take, or at once where trying again
+    is useless. Direct I/O only: an error that a flush reports cannot be made good by writing.
+    """
+    try:
+        write_fully(card, offset, data)
+    except CardIOError as error:
+        if not steps or not is_refusal(error):
+            raise
+        for start in range(0, len(data), steps[0]):
+            piece = data[start : start + steps[0]]
+            write_stubbornly(card, offset + start, piece, steps[1:])
+        return True
+    return False
+
+
 def read_fully(card: RawCard, offset: int, buffer: memoryview) -> None:
     """Fill ``buffer`` from byte ``offset``; raises CardIOError with the byte that failed."""
     while buffer:
         try:
             count = card.pread(offset, buffer)
         except OSError as error:
-            raise card_error(card, f"reading at byte {offset}", error) from error
+            raise card_error(card, f"reading at byte {offset}", error, offset) from error
         count -= count % card.block_bytes
         if count == 0:
             raise CardIOError(
@@ -142,15 +168,17 @@ _GONE = {number for number, hint in _HINTS.items() if hint is _VANISHED}
 _OUR_MISTAKES = {errno.EINVAL, errno.EBADF, errno.EFAULT}
 
 
-def card_error(card: RawCard, doing: str, error: OSError) -> Exception:
+def card_error(card: RawCard, doing: str, error: OSError, offset: int | None = None) -> Exception:
     """The CardIOError for what the operating system said while ``doing`` something; what only
     a mistake of ours can cause is given back as it is."""
     if error.errno in _OUR_MISTAKES:
         return error
     said = os.strerror(error.errno or errno.EIO)
-    return CardIOError(
+    failed = CardIOError(
         f"{card.name}: {doing} failed: {said}", hint=_HINTS.get(error.errno or 0, _AGAIN)
     )
+    failed.offset = offset
+    return failed
 
 
 def is_gone(error: CardIOError) -> bool:

@@ -7,6 +7,8 @@ any repair it begins again, so that a VerifiedCard was read whole after its last
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from imager.base.progress import Progress
 from imager.card.blank import blank_unless_done
 from imager.card.cards import VerifiedCard, WrittenCard
@@ -27,10 +29,10 @@ def read_back(written: WrittenCard, progress: Progress) -> VerifiedCard:
     everything = written_extents(written.image.manifest.extents, written.card.raw)
     with blank_unless_done(written.card):
         while True:
-            # Whatever was written in this run, after a repair all of the card is in doubt.
-            extents = everything if attempts else written.extents
-            reading = compare(written, extents, progress)
+            reading = compare(written, written.extents, progress)
             tell(written, reading.diagnosis, progress, attempts)
             if reading.is_right:
                 return VerifiedCard(written, reading.cache_bypassed)
+            # However little was written in this run, a repair puts all of the card in doubt.
+            written = replace(written, extents=everything)
             attempts = mend(written, reading, attempts, progress)

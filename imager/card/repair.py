@@ -35,7 +35,8 @@ from imager.base.progress import Progress
 from imager.card.blank import zero
 from imager.card.cards import ClaimedCard, WrittenCard
 from imager.card.compare import Reading, compare
-from imager.card.verdict import condemned, tell
+from imager.card.diagnose import GRANULE_BYTES
+from imager.card.verdict import condemned, places_named, tell
 from imager.card.write import copy, write_first_mib
 from imager.image.extents import ExtentMap
 from imager.image.layout import FIRST_MIB
@@ -56,11 +57,9 @@ def mend(written: WrittenCard, reading: Reading, attempts: int, progress: Progre
         if attempts == ATTEMPTS or not _can_be_mended(written.card, reading):
             raise condemned(written, reading, attempts)
         attempts += 1
-        bad = reading.diagnosis.bad.aligned(
-            written.card.raw.block_bytes, limit=written.card.raw.size_bytes
-        )
+        bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & written.extents
         _blank(written.card)
-        with written.image.open() as reader:
+        with written.image.open() as reader, places_named(written.image, reader):
             copy("repair", reader, written.card, [bad - first], written.options, progress)
             reading = _read_again(written, bad - first, attempts, progress)
             if not reading.is_right:

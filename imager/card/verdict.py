@@ -5,15 +5,22 @@ In: a diagnosis. Out: the exception whose class decides the exit code, and words
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
 from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
 from imager.card.cards import WrittenCard
 from imager.card.compare import Reading
 from imager.card.diagnose import LISTED_AT_MOST, Diagnosis, Kind
+from imager.card.places import Places
 from imager.card.trouble import Trouble
-from imager.image.extents import ExtentMap
+from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import FIRST_MIB
+from imager.image.manifest import Reader
+from imager.node.image import ImageReader, NodeImage
 
 _KEPT_LIES = 1000
 _LOST_AT_LEAST = 16
@@ -60,7 +67,8 @@ def _meaning(diagnosis: Diagnosis, attempts: int) -> str:
 def condemned(written: WrittenCard, reading: Reading, attempts: int) -> PicloudError:
     """The error for a card that stays wrong after ``attempts`` at rewriting it."""
     name, size = written.card.target.node, written.card.raw.size_bytes
-    diagnosis = with_lost_end(reading.diagnosis, written.extents, size)
+    with written.image.open() as reader:
+        diagnosis = with_lost_end(reading.diagnosis, written.extents, size, reader.read)
     if not diagnosis.damages:
         return CardIOError(
             f"{name}: reading fails again and again, though not always at the same place",
@@ -92,22 +100,43 @@ def _error(name: str, size: int, diagnosis: Diagnosis, attempts: int) -> Picloud
     )
 
 
-def with_lost_end(diagnosis: Diagnosis, extents: ExtentMap, size_bytes: int) -> Diagnosis:
+@contextmanager
+def places_named(image: NodeImage, reader: ImageReader) -> Iterator[None]:
+    """Add to a CardIOError what lies at its byte."""
+    try:
+        yield
+    except CardIOError as error:
+        if error.offset is not None:
+            places = Places(image.layout, reader.read).of(Extent(error.offset, 1))
+            error.details = (f"byte {error.offset}: {' | '.join(map(str, places))}", *error.details)
+        raise
+
+
+def with_lost_end(
+    diagnosis: Diagnosis, extents: ExtentMap, size_bytes: int, read: Reader
+) -> Diagnosis:
     """``diagnosis`` with ``holds_bytes`` when nothing of the card's end was kept: some fakes
     forget what is beyond their size and do not wrap around."""
-    if diagnosis.holds_bytes is not None or diagnosis.unreadable or not diagnosis.damages:
+    if diagnosis.holds_bytes is not None or diagnosis.unreadable:
         return diagnosis
     # The first MiB is zeros while a card is mended, so it proves nothing.
-    good = extents - diagnosis.bad - ExtentMap([FIRST_MIB])
-    kept = good.end
-    lost = size_bytes - kept
+    kept = _end_of_what_was_kept(extents - diagnosis.bad - ExtentMap([FIRST_MIB]), read)
     silent = {Kind.ZEROS, Kind.ONES, Kind.FOREIGN}
     beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
     if (
-        not good
-        or lost < max(size_bytes // _LOST_AT_LEAST, 4 * MiB)
-        or len(list(extents.within(kept, lost))) < 2
+        not kept
+        or size_bytes - kept < max(size_bytes // _LOST_AT_LEAST, 4 * MiB)
+        or len(beyond) < 2
         or not all(damage.kind in silent for damage in beyond)
     ):
         return diagnosis
-    return Diagnosis(diagnosis.damages, diagnosis.lies, kept)
+    return replace(diagnosis, holds_bytes=kept)
+
+
+def _end_of_what_was_kept(good: ExtentMap, read: Reader) -> int:
+    """The end of the last piece that came back right and is not zeros, which a card that forgot
+    them would give back, too; 0 when there is none."""
+    for part in reversed(list(good.split(MiB))):
+        if any(read(part.offset, part.length)):
+            return part.end
+    return 0

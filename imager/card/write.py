@@ -17,7 +17,8 @@ from imager.card.blank import blank_unless_done, zero
 from imager.card.cards import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.flight import in_flight
 from imager.card.meter import metered
-from imager.card.raw import RawCard, aligned_buffer, flush, write_fully
+from imager.card.raw import RawCard, aligned_buffer, flush, write_stubbornly
+from imager.card.verdict import places_named
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import FIRST_MIB
 from imager.node.image import ImageReader, NodeImage
@@ -66,7 +67,7 @@ def write_card(
         raise ValueError("the image is larger than the claimed card")
     extents = written_extents(image.manifest.extents, card.raw)
     first = ExtentMap([FIRST_MIB])
-    with blank_unless_done(card), image.open() as reader:
+    with blank_unless_done(card), image.open() as reader, places_named(image, reader):
         _blank_ends(card, progress)
         copy("write", reader, card, [extents - first], options, progress)
         write_first_mib(reader, card, extents, options, progress)
@@ -119,7 +120,11 @@ def copy(
     def work(extent: Extent, buffer: memoryview) -> None:
         block = buffer[: extent.length]
         reader.read_into(extent.offset, block)
-        write_fully(card.raw, extent.offset, block)
+        if write_stubbornly(card.raw, extent.offset, block):
+            progress.warn(
+                f"{card.target.node}: the card refused a transfer at byte {extent.offset} and took "
+                "it at the second try"
+            )
         meter.advance(extent.length)
 
     with metered(progress, name, sum(step.total_bytes for step in steps), card.log) as meter:

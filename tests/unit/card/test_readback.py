@@ -59,7 +59,7 @@ def trouble_of(done: WrittenCard) -> Trouble:
     [
         (0, "partition table"),
         (511, "partition table"),
-        (MiB - 1, "partition table"),
+        (MiB - 1, "first MiB"),
         (2 * MiB, "boot partition"),
         (3 * MiB - 1, "boot partition"),
         (5 * MiB - 1, "root partition"),

@@ -1,0 +1,347 @@
+"""Repair: only what is bad is rewritten, a card under repair is blank, a bad card is condemned."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted, PicloudError
+from imager.base.progress import Finding, Quiet
+from imager.base.units import MiB
+from imager.card.cards import WriteOptions
+from imager.card.diagnose import Kind
+from imager.card.readback import read_back
+from imager.card.trouble import Trouble
+from imager.card.write import write_card
+from imager.image.extents import Extent, ExtentMap
+from imager.node.image import NodeImage
+from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
+
+SIZE = 12 * MiB
+BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB, 12288)])
+TABLE = Extent(0, 4096)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> NodeImage:
+    return make_image(tmp_path, SIZE, BODY)
+
+
+@dataclass
+class Heard(Quiet):
+    """A Progress that remembers what it was told."""
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    findings: list[dict[str, object]] = field(default_factory=list)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def finding(self, finding: Finding) -> None:
+        self.findings.append(finding.to_json())
+
+
+@dataclass
+class Made:
+    """What came of writing and proving one card."""
+
+    card: FaultyCard
+    heard: Heard
+    error: PicloudError | None
+    trouble: Trouble | None
+    after: list[Write | Flush]
+    """Writes and flushes after the first reading began."""
+
+    @property
+    def repaired(self) -> Trouble:
+        assert self.error is None, self.error
+        assert self.trouble is not None
+        assert self.trouble.left == ()
+        return self.trouble
+
+    @property
+    def body_writes(self) -> list[Extent]:
+        return [
+            Extent(step.offset, step.length)
+            for step in self.after
+            if isinstance(step, Write) and step.offset >= MiB
+        ]
+
+
+def make(image: NodeImage, card: FaultyCard, spoil: Callable[[], None] | None = None) -> Made:
+    """Write and prove ``card``; ``spoil`` is called between the two."""
+    heard, held = Heard(), claimed(card)
+    error = None
+    before = 0
+    try:
+        written = write_card(image, held, heard, WriteOptions(MiB, 2))
+        before = len(card.log)
+        if spoil:
+            spoil()
+        read_back(written, heard)
+    except PicloudError as caught:
+        error = caught
+    return Made(card, heard, error, held.log.trouble, card.log[before:])
+
+
+def is_whole(card: FaultyCard, image: NodeImage) -> bool:
+    with image.open() as reader:
+        return all(card.holds(e) == reader.read(e.offset, e.length) for e in image.manifest.extents)
+
+
+def sectors(offset: int, length: int) -> set[int]:
+    return set(range(offset, offset + length, 512))
+
+
+def test_a_good_card_has_no_trouble(image: NodeImage) -> None:
+    made = make(image, FaultyCard(SIZE))
+    assert (made.error, made.trouble, made.after, made.heard.warnings) == (None, None, [], [])
+
+
+@pytest.mark.parametrize("offset", [2 * MiB, 4 * MiB + 40960, 9 * MiB + 8192])
+def test_a_write_lost_once_is_written_again_and_nothing_else(image: NodeImage, offset: int) -> None:
+    card = FaultyCard(SIZE, lost_once=sectors(offset, 4096))
+    made = make(image, card)
+    assert is_whole(card, image)
+    (damage,) = made.repaired.found
+    assert (damage.extent, damage.kind) == (Extent(offset, 4096), Kind.FOREIGN)
+    assert made.repaired.attempts == 1
+    assert made.body_writes == [Extent(offset, 4096)]
+    assert "written again and is right now" in made.repaired.meaning
+    assert [found["offset"] for found in made.heard.findings] == [offset]
+    assert any("older or foreign" in note for note in made.heard.notes)
+
+
+def test_a_damaged_partition_table_is_mended_too(image: NodeImage) -> None:
+    card = FaultyCard(SIZE)
+
+    def spoil() -> None:
+        card.data[446] ^= 3
+
+    made = make(image, card, spoil)
+    assert is_whole(card, image)
+    assert [(d.kind, d.bits, d.first_byte) for d in made.repaired.found] == [(Kind.FLIPPED, 2, 446)]
+    assert made.body_writes == []
+
+
+def test_a_card_under_repair_is_blank_until_the_table_comes_last(image: NodeImage) -> None:
+    """Pulled at any write of the repair, the card has no partition table or is whole."""
+    card = FaultyCard(SIZE, lost_once=sectors(3 * MiB, 4096))
+    states: list[tuple[bool, bool]] = []
+
+    def watch(write: Write) -> None:
+        table = any(card.holds(TABLE))
+        states.append((table, is_whole(card, image)))
+
+    def spoil() -> None:
+        card.on_write = watch
+
+    made = make(image, card, spoil)
+    first, *later = states
+    assert first == (True, False), "the unproven table is the first thing to go"
+    assert all(whole or not table for table, whole in later)
+    last = [step for step in made.after if isinstance(step, Write)][-1]
+    assert (last.offset, last.length) == (TABLE.offset, TABLE.length)
+
+
+def test_zeros_reach_the_card_before_the_repair_and_the_repair_before_the_table(
+    image: NodeImage,
+) -> None:
+    card = FaultyCard(SIZE, lost_once=sectors(3 * MiB, 4096))
+    made = make(image, card)
+    steps = ["flush" if isinstance(step, Flush) else step.offset for step in made.after]
+    assert steps == [0, "flush", 3 * MiB, "flush", 4096, "flush", 0, "flush"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"flips": {4 * MiB + 77: 4}},
+        {"dropped": ExtentMap([Extent(3 * MiB, 4096)])},
+        {"flips": {100: 1}},
+    ],
+    ids=["flip", "dropped", "table"],
+)
+def test_what_stays_wrong_condemns_the_card(image: NodeImage, fault: dict[str, object]) -> None:
+    card = FaultyCard(SIZE, **fault)  # type: ignore[arg-type]
+    made = make(image, card)
+    assert isinstance(made.error, CardFaulty)
+    assert "rewritten 2 times" in made.error.what
+    assert made.trouble is not None
+    assert made.trouble.attempts == 2
+    assert made.trouble.left
+    assert made.trouble.meaning in made.error.details
+    assert "visibly blank" in made.error.details[-1]
+
+
+def test_a_second_rewrite_may_still_mend_a_card(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, lost_once={3 * MiB})
+    written_before: list[int] = []
+
+    def lose_again(write: Write) -> None:
+        if write.offset == 3 * MiB and len(written_before) < 2:
+            written_before.append(write.offset)
+            card.lost_once.add(3 * MiB)
+
+    card.on_write = lose_again
+    made = make(image, card)
+    assert made.repaired.attempts == 2
+    assert is_whole(card, image)
+
+
+def test_a_reading_that_lies_once_is_told_and_nothing_is_rewritten(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, lies={3 * MiB + 5: 1, 600: 0xFF})
+    made = make(image, card)
+    assert made.repaired.attempts == 0
+    assert made.repaired.found == ()
+    assert made.repaired.lies == (Extent(512, 512), Extent(3 * MiB, 512))
+    assert made.after == []
+    assert "the second one right" in made.heard.warnings[0]
+    assert "reader" in made.repaired.meaning
+
+
+def test_a_reading_that_fails_once_is_told_and_nothing_is_rewritten(image: NodeImage) -> None:
+    made = make(image, FaultyCard(SIZE, failing_once={3 * MiB + 5}))
+    assert made.repaired.lies == (Extent(3 * MiB, MiB),)
+    assert made.after == []
+
+
+def test_what_cannot_be_read_is_rewritten_and_may_be_mended(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, read_errors={3 * MiB + 5000: errno.EIO})
+
+    def mended_by_writing(write: Write) -> None:
+        if write.offset == 3 * MiB + 4096:
+            card.read_errors = {}
+
+    card.on_write = mended_by_writing
+    made = make(image, card)
+    (damage,) = made.repaired.found
+    assert (damage.extent, damage.kind) == (Extent(3 * MiB + 4096, 4096), Kind.UNREADABLE)
+    assert made.body_writes == [damage.extent]
+
+
+def test_what_stays_unreadable_is_an_io_error_with_its_place(image: NodeImage) -> None:
+    made = make(image, FaultyCard(SIZE, read_errors={2 * MiB + 5000: errno.EIO}))
+    assert isinstance(made.error, CardIOError)
+    assert "rewritten 2 times" in made.error.what
+    assert f"first at byte {2 * MiB + 4096}, boot partition (p1): cannot be read" in made.error.what
+    assert made.card.is_blank
+
+
+def test_a_card_that_hardly_answers_is_given_up_without_a_repair(tmp_path: Path) -> None:
+    image = make_image(tmp_path, SIZE, ExtentMap([Extent(0, SIZE)]))
+    errors = dict.fromkeys(range(MiB, SIZE, 4096), errno.EIO)
+    made = make(image, FaultyCard(SIZE, read_errors=errors))
+    assert isinstance(made.error, CardIOError)
+    assert made.body_writes == []
+    assert made.card.is_blank
+
+
+def test_a_card_that_is_gone_is_an_io_error_at_once(image: NodeImage) -> None:
+    made = make(image, FaultyCard(SIZE, read_errors={3 * MiB: errno.ENODEV}))
+    assert isinstance(made.error, CardIOError)
+    assert made.error.hint.startswith("the card or reader is gone")
+
+
+def test_a_repair_that_is_refused_is_an_io_error_that_names_the_place(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, lost_once={3 * MiB + 512})
+
+    def spoil() -> None:
+        card.write_errors = {3 * MiB + 512: errno.EIO}
+
+    made = make(image, card, spoil)
+    assert isinstance(made.error, CardIOError)
+    assert f"writing at byte {3 * MiB}" in made.error.what
+    assert made.error.details[0] == f"byte {3 * MiB}: root partition (p2)"
+    assert card.is_blank
+
+
+def test_a_card_that_locks_itself_in_a_repair_is_told_of(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, lost_once={3 * MiB + 512})
+
+    def spoil() -> None:
+        card.write_errors = dict.fromkeys(range(0, SIZE, 4096), errno.EROFS)
+
+    made = make(image, card, spoil)
+    assert isinstance(made.error, CardIOError)
+    assert "locked itself" in made.error.hint
+    assert "no longer takes writes" in made.error.details[-1]
+
+
+def test_ctrl_c_in_a_repair_leaves_the_card_blank(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, lost_once={3 * MiB + 512})
+
+    def interrupt(write: Write) -> None:
+        if write.offset == 3 * MiB:
+            card.on_write = None
+            press_ctrl_c()
+
+    def spoil() -> None:
+        card.on_write = interrupt
+
+    made = make(image, card, spoil)
+    assert isinstance(made.error, Interrupted)
+    assert card.is_blank
+
+
+@pytest.mark.parametrize("fraction", [(1, 4), (1, 2), (7, 8), (2, 3)])
+def test_a_card_that_wraps_around_is_a_fake_and_is_not_repaired(
+    tmp_path: Path, fraction: tuple[int, int]
+) -> None:
+    real = SIZE * 2 * fraction[0] // fraction[1]
+    body = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(14 * MiB, 8 * MiB)])
+    image = make_image(tmp_path, SIZE * 2, body)
+    made = make(image, FaultyCard(SIZE * 2, real_bytes=real))
+    assert isinstance(made.error, FakeCapacity), made.error
+    assert f"holds {real // MiB} MiB at most" in made.error.what
+    assert "pretends to be larger than it is" in made.error.details[-2]
+    assert made.body_writes == []
+    assert made.card.is_blank
+    assert made.trouble is not None
+    assert {damage.kind for damage in made.trouble.left} == {Kind.OTHER_BLOCK}
+
+
+def test_a_card_that_forgets_what_is_beyond_its_size_is_a_fake(tmp_path: Path) -> None:
+    body = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(7 * MiB, MiB), Extent(9 * MiB, 4096)])
+    image = make_image(tmp_path, SIZE, body)
+    made = make(image, FaultyCard(SIZE, kept_bytes=6 * MiB))
+    assert isinstance(made.error, FakeCapacity)
+    assert "holds 5 MiB at most" in made.error.what
+    assert made.trouble is not None
+    assert made.trouble.attempts == 2
+
+
+def test_a_refused_write_is_repeated_and_told(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, failing_writes_once={3 * MiB + 70_000})
+    made = make(image, card)
+    assert made.error is None
+    assert is_whole(card, image)
+    assert f"refused a transfer at byte {3 * MiB} and took it" in made.heard.warnings[0]
+
+
+def test_a_write_that_is_always_refused_names_block_and_place(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, write_errors={2 * MiB + 70_000: errno.EIO})
+    made = make(image, card)
+    assert isinstance(made.error, CardIOError)
+    assert f"writing at byte {2 * MiB + 69_632} failed" in made.error.what
+    assert made.error.details[0] == f"byte {2 * MiB + 69_632}: boot partition (p1)"
+    assert card.is_blank
+    assert len([s for s in card.log if isinstance(s, Write) and s.offset == 2 * MiB]) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.ENODEV])
+def test_what_holds_for_the_whole_card_is_not_tried_again(image: NodeImage, number: int) -> None:
+    refused: list[Write] = []
+    card = FaultyCard(SIZE, write_errors=dict.fromkeys(range(2 * MiB, SIZE, 4096), number))
+    card.on_write = lambda write: refused.append(write) if write.offset >= 2 * MiB else None
+    made = make(image, card)
+    assert isinstance(made.error, CardIOError)
+    assert len(refused) <= 3, "one for each of two workers, and the last MiB before"
