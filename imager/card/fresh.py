@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
-from imager.base.units import align_down, align_up
+from imager.base.units import KiB, align_down, align_up
 from imager.card.cards import FreshRead
 from imager.card.raw import Descriptor, RawCard, aligned_buffer, card_error, drop_cache, read_fully
 from imager.image.manifest import Reader
+
+_WINDOW_BYTES = 64 * KiB
 
 
 @contextmanager
@@ -61,3 +64,20 @@ def reader_of(raw: RawCard) -> Reader:
         return bytes(buffer[offset - low : offset - low + length])
 
     return read
+
+
+def remembering(read: Reader, size_bytes: int) -> Reader:
+    """``read`` of a card of ``size_bytes`` that keeps what it read lately (16 MiB at most): a
+    filesystem is read in many small pieces that lie side by side."""
+
+    @lru_cache(maxsize=256)
+    def window(offset: int) -> bytes:
+        return read(offset, min(_WINDOW_BYTES, size_bytes - offset))
+
+    def reading(offset: int, length: int) -> bytes:
+        start = align_down(offset, _WINDOW_BYTES)
+        if offset + length > min(start + _WINDOW_BYTES, size_bytes):
+            return read(offset, length)
+        return window(start)[offset - start : offset - start + length]
+
+    return reading

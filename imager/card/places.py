@@ -16,10 +16,11 @@ from imager.base.errors import PicloudError
 from imager.image.ext4 import Ext4
 from imager.image.extents import Extent, ExtentMap
 from imager.image.fat import FatVolume
-from imager.image.layout import FIRST_MIB, Layout
+from imager.image.layout import FIRST_MIB, STAMP_AREA, Layout
 from imager.image.manifest import Reader
 
 _NAMED_AT_MOST = 8
+_TABLE = Extent(0, STAMP_AREA.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ class Places:
     def _places(self, extent: Extent) -> Iterator[Place]:
         boot, root = self._layout.boot, self._layout.root
         regions = (
-            (FIRST_MIB, "partition table (first MiB)"),
+            (_TABLE, "partition table (first MiB)"),
+            (STAMP_AREA, "stamp (first MiB)"),
             (Extent(FIRST_MIB.end, boot.offset - FIRST_MIB.end), "gap before the boot partition"),
             (boot, "boot partition (p1)"),
             (Extent(boot.end, root.offset - boot.end), "gap between the partitions"),

@@ -1,8 +1,8 @@
-"""Check a card or an image file against its receipt, with no image at hand.
+"""Check a card or an image file against its own stamp or a receipt, with no image at hand.
 
-In: something readable and a receipt. Out: every chunk that no longer holds what was written, with
-partition and files, as data. The receipt is found by the disk id in the card's own partition
-table, so the person need not know which card this is.
+In: something readable and what it is held against. Out: every chunk that no longer holds what was
+written, with partition and files, as data; and for a card that a node has used, what is damaged
+and what the node's own work. Which card it is, the card itself says.
 """
 
 from __future__ import annotations
@@ -27,70 +27,23 @@ from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, align_down, align_up
 from imager.card.cards import FreshRead
 from imager.card.flight import in_flight
-from imager.card.fresh import fresh_read, reader_of
-from imager.card.meter import Log, PhaseFigures, metered
-from imager.card.places import Place, Places
+from imager.card.fresh import fresh_read, reader_of, remembering
+from imager.card.meter import Log, metered
+from imager.card.places import Places
 from imager.card.raw import BLKGETSIZE64, BLKSSZGET, RawCard, aligned_buffer, ask, read_fully
 from imager.card.receipt import Receipt
-from imager.card.receipts import by_disk_id, find_receipt
+from imager.card.receipts import by_disk_id, find_receipt, receipts_folder
+from imager.card.stamped import read_stamp
+from imager.card.used import damaged_boot_files, judge_use, was_used
+from imager.card.verification import RECEIPT, STAMP, Mismatch, Verification
 from imager.image.extents import Extent, ExtentMap
 from imager.image.fat import FatVolume
-from imager.image.manifest import CHUNK_BYTES, Chunk, Reader
+from imager.image.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
 from imager.image.mbr import MbrError, parse
+from imager.node.stamp import NoStamp, Stamp
+from imager.node.stamp_facts import StampError
 
 _DEPTH = 2
-_LISTED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A chunk whose digest is not the receipt's: where it lies and what lies there."""
-
-    extent: Extent
-    places: tuple[Place, ...]
-
-    def __str__(self) -> str:
-        where = " | ".join(map(str, self.places))
-        return f"bytes {self.extent.offset} to {self.extent.end - 1}: {where}"
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What came of it; ``boot_files`` are the boot files that are missing or differ."""
-
-    node: str
-    target: str
-    size_bytes: int
-    receipt_size_bytes: int
-    checked_bytes: int
-    cache_bypassed: bool
-    mismatches: tuple[Mismatch, ...]
-    boot_files: tuple[str, ...]
-    figures: PhaseFigures
-
-    @property
-    def matches(self) -> bool:
-        """Whether every byte is as it was written."""
-        return not self.mismatches
-
-    def require_match(self) -> None:
-        """Raise StampMismatch, with every place named, unless everything matches."""
-        if self.matches:
-            return
-        lines = [f"boot file {path} is not what was written" for path in self.boot_files]
-        lines += [str(mismatch) for mismatch in self.mismatches[:_LISTED]]
-        if len(self.mismatches) > _LISTED:
-            lines.append(f"and {len(self.mismatches) - _LISTED} more ranges")
-        if self.size_bytes < self.receipt_size_bytes:
-            lines.append(
-                f"this card has {self.size_bytes} bytes; {self.receipt_size_bytes} were expected"
-            )
-        ranges = "one range" if len(self.mismatches) == 1 else f"{len(self.mismatches)} ranges"
-        raise StampMismatch(
-            f"{self.target}: this is not what was written for {self.node}: {ranges} differ",
-            hint="if a Pi has run from it since, that is its own work; if not, write it again",
-            details=lines,
-        )
 
 
 @contextmanager
@@ -153,50 +106,108 @@ def receipt_for(raw: RawCard, folder: Path) -> tuple[Path, Receipt]:
     return found
 
 
-def verify_card(fresh: FreshRead, receipt: Receipt, progress: Progress) -> Verification:
-    """Digest every chunk the receipt lists and compare.
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a card is held against: its stamp, or a receipt. ``fault`` says what is wrong with a
+    stamp that could not be used."""
 
-    A card larger than the receipt's is judged by what the receipt lists; of a smaller one the
+    held: Stamp | Receipt
+    receipt_path: Path | None = None
+    fault: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``stamp`` or ``receipt``."""
+        return STAMP if isinstance(self.held, Stamp) else RECEIPT
+
+
+def proof_for(raw: RawCard, rack: Path | None) -> Proof:
+    """The card's own stamp, else the newest receipt for it in the folder of the rack at hand.
+
+    Raises StampMismatch when there is neither: then nobody knows what the card should hold.
+    """
+    try:
+        return Proof(read_stamp(reader_of(raw), raw.size_bytes))
+    except NoStamp as error:
+        fault = str(error)
+    except StampError as error:
+        fault = f"the stamp is unusable: {error}"
+    disk_id = disk_id_of(raw)
+    try:
+        if rack is not None:
+            path, receipt = receipt_for(raw, receipts_folder(rack))
+            return Proof(receipt, path, fault)
+    except ConfigurationError:
+        pass
+    raise StampMismatch(
+        f"{raw.name}: {fault}, and no receipt for its disk id {disk_id:08x} is at hand",
+        hint="name the rack it was written for with --rack DIR, give --receipt FILE, or write "
+        "it again",
+    )
+
+
+def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> Verification:
+    """Digest every chunk and compare; where a node has used the card, look at every file.
+
+    A card larger than the one written for is judged by what was written; of a smaller one the
     missing part counts as different. Raises CardIOError where the card cannot be read.
     """
-    raw, log, lock = fresh.raw, Log(), threading.Lock()
+    raw, log = fresh.raw, Log()
+    stamp = held if isinstance(held, Stamp) else None
+    layout = held.facts.layout if isinstance(held, Stamp) else held.image.layout
+    read = remembering(_up_to_the_end(raw), max(raw.size_bytes, held.manifest.size_bytes))
+    wrong = _wrong_chunks(raw, held.manifest, stamp, progress, log)
+    use = None
+    if stamp is not None and wrong and was_used(read, layout):
+        with metered(progress, "files", wrong.total_bytes, log) as meter:
+            use = judge_use(stamp, read, wrong, meter)
+    places = Places(layout, read)
+    return Verification(
+        node=held.facts.node if isinstance(held, Stamp) else held.node,
+        target=raw.name,
+        size_bytes=raw.size_bytes,
+        receipt_size_bytes=held.manifest.size_bytes,
+        checked_bytes=held.manifest.extents.total_bytes,
+        cache_bypassed=fresh.cache_bypassed,
+        mismatches=tuple(Mismatch(extent, places.of(extent)) for extent in wrong),
+        boot_files=_boot_files(held, read) if wrong else (),
+        figures=log.phases[0],
+        proof=RECEIPT if stamp is None else STAMP,
+        use=use,
+    )
+
+
+def _wrong_chunks(
+    raw: RawCard, manifest: Manifest, stamp: Stamp | None, progress: Progress, log: Log
+) -> ExtentMap:
     wrong: list[Extent] = []
-    total = receipt.manifest.extents.total_bytes
+    lock = threading.Lock()
 
     def work(job: tuple[Chunk, bytes], buffer: memoryview) -> None:
         chunk, digest = job
-        if digest_on_card(raw, chunk, buffer) != digest:
+        if digest_on_card(raw, chunk, buffer, stamp) != digest:
             with lock:
                 wrong.extend(chunk.extents)
         meter.advance(sum(extent.length for extent in chunk.extents))
 
-    with metered(progress, "verify", total, log) as meter:
-        in_flight(
-            receipt.manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES)
-        )
-    read = _up_to_the_end(raw)
-    places = Places(receipt.image.layout, read)
-    return Verification(
-        node=receipt.node,
-        target=raw.name,
-        size_bytes=raw.size_bytes,
-        receipt_size_bytes=receipt.manifest.size_bytes,
-        checked_bytes=total,
-        cache_bypassed=fresh.cache_bypassed,
-        mismatches=tuple(Mismatch(extent, places.of(extent)) for extent in ExtentMap(wrong)),
-        boot_files=_boot_files(receipt, read) if wrong else (),
-        figures=log.phases[0],
-    )
+    with metered(progress, "verify", manifest.extents.total_bytes, log) as meter:
+        in_flight(manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES))
+    return ExtentMap(wrong)
 
 
-def digest_on_card(raw: RawCard, chunk: Chunk, buffer: memoryview) -> bytes | None:
-    """SHA-256 of the chunk's bytes on the card, read in one go; None when the card ends before."""
+def digest_on_card(
+    raw: RawCard, chunk: Chunk, buffer: memoryview, stamp: Stamp | None = None
+) -> bytes | None:
+    """SHA-256 of the chunk's bytes on the card, read in one go, zeros in the place of ``stamp``;
+    None when the card ends before."""
     low = align_down(chunk.extents[0].offset, raw.block_bytes)
     end = chunk.extents[-1].end
     if end > raw.size_bytes:
         return None
     high = min(align_up(end, raw.block_bytes), raw.size_bytes)
     read_fully(raw, low, buffer[: high - low])
+    if stamp is not None and low == chunk.offset:
+        stamp.without_itself(chunk, buffer)
     sha256 = hashlib.sha256()
     for extent in chunk.extents:
         sha256.update(buffer[extent.offset - low : extent.end - low])
@@ -214,17 +225,20 @@ def _up_to_the_end(raw: RawCard) -> Reader:
     return bounded
 
 
-def _boot_files(receipt: Receipt, read: Reader) -> tuple[str, ...]:
-    """Boot files of the receipt that are missing or differ; none when p1 cannot be read at all,
-    for then the ranges say more."""
-    boot = receipt.image.layout.boot
+def _boot_files(held: Stamp | Receipt, read: Reader) -> tuple[str, ...]:
+    """Boot files that are missing or differ; none when p1 cannot be read at all, for then the
+    ranges say more."""
+    if isinstance(held, Stamp):
+        _, damaged = damaged_boot_files(held, read)
+        return tuple(d.path.removeprefix("/boot/") for d in damaged if d.path.startswith("/boot/"))
+    boot = held.image.layout.boot
     try:
         volume = FatVolume.parse(read, boot.offset, boot.length)
     except ValueError:
         return ()
     return tuple(
         path
-        for path, expected in sorted(receipt.boot_files.items())
+        for path, expected in sorted(held.boot_files.items())
         if volume.find(path) is None
         or hashlib.sha256(volume.read_file(path)).hexdigest() != expected
     )

@@ -1,4 +1,4 @@
-"""``devices``, ``verify`` and ``inspect``: look at disks and cards without changing them."""
+"""``devices`` and ``inspect``: look at disks and cards without changing them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.base.errors import WouldNotBoot
-from imager.base.units import format_rate, format_size
-from imager.cli.rack_choice import open_rack
+from imager.cli.rack_choice import rack_at_hand
 from imager.cli.session import Outcome, Session, command
+from imager.cli.stamp_lines import stamp_fields, stamp_lines
+from imager.cli.verify_command import add_verify_command
 from imager.cli.write_command import add_write_command
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from imager.card.notes import CardNotes
     from imager.card.refusals import Refusal
     from imager.image.bootcheck import BootReport, Finding
+    from imager.image.manifest import Reader
+    from imager.node.stamp import Stamp
 
 TARGET = click.argument("target", type=click.Path(path_type=Path))
 
@@ -25,51 +28,7 @@ TARGET = click.argument("target", type=click.Path(path_type=Path))
 def add_card_commands(group: click.Group) -> None:
     """Add the commands that have to do with cards."""
     add_write_command(group)
-
-    @command(group, "verify")
-    @TARGET
-    @click.option(
-        "--receipt",
-        type=click.Path(dir_okay=False, exists=True, path_type=Path),
-        help="Check against this receipt, not the newest one for the card.",
-    )
-    def verify(session: Session, target: Path, receipt: Path | None) -> Outcome:
-        """Read a card again and compare it with the receipt of its writing."""
-        from imager.card.receipts import load_receipt
-        from imager.card.verify import open_target, receipt_for, verify_card
-
-        with open_target(target) as fresh:
-            if receipt is None:
-                path, found = receipt_for(fresh.raw, open_rack(session).receipts)
-            else:
-                path, found = receipt, load_receipt(receipt)
-            outcome = verify_card(fresh, found, session.console)
-        fields: dict[str, object] = {
-            "node": outcome.node,
-            "target": outcome.target,
-            "receipt": str(path),
-            "checked_bytes": outcome.checked_bytes,
-            "cache_bypassed": outcome.cache_bypassed,
-            "matches": outcome.matches,
-            "boot_files": list(outcome.boot_files),
-            "mismatches": [
-                {
-                    "offset": mismatch.extent.offset,
-                    "length": mismatch.extent.length,
-                    "places": [str(place) for place in mismatch.places],
-                }
-                for mismatch in outcome.mismatches
-            ],
-        }
-        for mismatch in fields["mismatches"] if isinstance(fields["mismatches"], list) else []:
-            session.console.event("finding", **mismatch)
-        outcome.require_match()
-        session.console.lines(
-            f"{outcome.target} is {outcome.node}, byte for byte as its receipt says: "
-            f"{format_size(outcome.checked_bytes)} read at "
-            f"{format_rate(outcome.figures.bytes_per_second)}"
-        )
-        return fields
+    add_verify_command(group)
 
     @command(group, "inspect")
     @TARGET
@@ -87,12 +46,16 @@ def add_card_commands(group: click.Group) -> None:
                 model_named(model)
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint="--model") from error
+        rack = rack_at_hand(session)
         with open_target(target) as fresh:
             read = reader_of(fresh.raw)
             report = check_boot(read, fresh.raw.size_bytes, model=model)
             notes = read_notes(read, fresh.raw.size_bytes)
-        _tell_report(session, target, report, notes)
+            stamp = _stamp_or_fault(read, fresh.raw.size_bytes)
+        told = [f"    stamp: {stamp}"] if isinstance(stamp, str) else stamp_lines(stamp, rack)
+        _tell_report(session, target, report, notes, told)
         fields = {**report.to_json(), "target": str(target), "card": notes.node}
+        fields["stamp"] = stamp_fields(stamp, rack)
         fields["firstboot"] = notes.firstboot
         if report.bootable:
             return fields
@@ -143,11 +106,27 @@ def _disk_fields(disk: Disk, reasons: tuple[Refusal, ...]) -> dict[str, object]:
     }
 
 
-def _tell_report(session: Session, target: Path, report: BootReport, notes: CardNotes) -> None:
+def _stamp_or_fault(read: Reader, size_bytes: int) -> Stamp | str:
+    from imager.card.stamped import read_stamp
+    from imager.node.stamp import NoStamp
+    from imager.node.stamp_facts import StampError
+
+    try:
+        return read_stamp(read, size_bytes)
+    except NoStamp as error:
+        return str(error)
+    except StampError as error:
+        return f"unusable: {error}"
+
+
+def _tell_report(
+    session: Session, target: Path, report: BootReport, notes: CardNotes, stamp: list[str]
+) -> None:
     console = session.console
     lines = [f"{target}: {report.node or 'no host name found'}"]
     if notes.node:
         lines.append("    " + ", ".join(f"{k} {v}" for k, v in notes.node.items()))
+    lines += stamp
     if report.models:
         lines.append(f"    would boot: {', '.join(report.models)}")
     if notes.firstboot:

@@ -29,6 +29,13 @@ def open_rack(session: Session) -> Rack:
     return load_rack(found.path)
 
 
+def rack_at_hand(session: Session) -> Path | None:
+    """The folder of the rack named, near or default, or None; nothing is made for it."""
+    from imager.node import rackfolder
+
+    return rackfolder.rack_at_hand(Path.cwd(), session.settings.rack)
+
+
 def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
     """Folders a target must not hold: the cache and the rack."""
     return (session.cache.root.resolve(), rack.folder.resolve())

@@ -45,14 +45,18 @@ def add_rack_commands(group: click.Group) -> None:
     def show(session: Session) -> Outcome:
         """Show the rack: its nodes, addresses and roles, and the last card of each."""
         from imager.card.receipts import all_receipts
+        from imager.node.rack_key import fingerprint, known_public_key
 
         rack = open_rack(session)
+        public = known_public_key(rack.folder)
+        signs = fingerprint(public) if public else None
         cards: dict[str, str] = {}
         for _, receipt in all_receipts(rack.receipts):
             cards.setdefault(receipt.node, f"{receipt.result} {receipt.finished_at}")
         session.console.lines(
             f"rack {rack.name} in {rack.folder}",
             f"release {rack.release.source} · Salt master {rack.master.name}",
+            f"cards signed by key {signs or '(made with the first card)'}",
             "",
         )
         session.console.table(
@@ -73,6 +77,7 @@ def add_rack_commands(group: click.Group) -> None:
             "folder": str(rack.folder),
             "release": rack.release.source,
             "master": rack.master.name,
+            "key": signs,
             "nodes": [
                 {
                     "node": node.name,

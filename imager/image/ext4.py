@@ -160,6 +160,11 @@ class Ext4:
         superblock = self._volume.superblock
         return bool(superblock.mount_count or superblock.mounted_at)
 
+    @property
+    def superblock_fits(self) -> bool:
+        """Whether the superblock fits its own checksum; true where it has none."""
+        return self._volume.superblock.checksum_fits
+
     def files(self) -> Iterator[Inode]:
         """Every regular file once, by ascending number, whether or not a path leads to it; whole
         tables are read at a time, so this is quick on a card as well."""

@@ -81,6 +81,7 @@ class Superblock:
     mount_count: int
     mounted_at: int
     checksum_seed: int
+    checksum_fits: bool
 
     @property
     def group_count(self) -> int:
@@ -156,6 +157,8 @@ def parse_superblock(raw: bytes) -> Superblock:
         mount_count=struct.unpack_from("<H", raw, 52)[0],
         mounted_at=struct.unpack_from("<I", raw, 44)[0],
         checksum_seed=_checksum_seed(raw, incompat),
+        checksum_fits=not ro_compat & RO_COMPAT_METADATA_CSUM
+        or crc32c(raw[:1020]) == int.from_bytes(raw[1020:1024], "little"),
     )
     _check_superblock(parsed)
     return parsed

@@ -41,11 +41,24 @@ def find_rack(start: Path, named: Path | None = None) -> RackFolder:
                 hint=f"make one with picloud-image rack init --rack {folder}",
             )
         return RackFolder(folder.absolute(), is_default=False)
-    start = start.absolute()
-    for folder in (start, *start.parents):
-        if (folder / RACK_FILE).is_file():
-            return RackFolder(folder, is_default=False)
+    near = _nearest(start)
+    if near is not None:
+        return RackFolder(near, is_default=False)
     return RackFolder(_default_rack(), is_default=True)
+
+
+def rack_at_hand(start: Path, named: Path | None = None) -> Path | None:
+    """As ``find_rack``, but makes nothing: None when there is no rack at all. For whoever looks at
+    a card and not for one to be written."""
+    if named is not None:
+        return find_rack(start, named).path
+    near, default = _nearest(start), _default_folder()
+    return near or (default if (default / RACK_FILE).is_file() else None)
+
+
+def _nearest(start: Path) -> Path | None:
+    start = start.absolute()
+    return next((f for f in (start, *start.parents) if (f / RACK_FILE).is_file()), None)
 
 
 def init_rack(
@@ -74,8 +87,12 @@ def ensure_state(folder: Path) -> Path:
     return state
 
 
+def _default_folder() -> Path:
+    return platformdirs.user_data_path("picloud-image") / "default-rack"
+
+
 def _default_rack() -> Path:
-    folder = platformdirs.user_data_path("picloud-image") / "default-rack"
+    folder = _default_folder()
     # Two first runs at once make one rack: whoever is second finds the first one's file.
     with locked(folder.with_suffix(".lock")):
         if not (folder / RACK_FILE).is_file():

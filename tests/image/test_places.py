@@ -152,7 +152,7 @@ def test_verify_names_the_boot_file(
         found = verify_card(fresh, receipt, Quiet())
     assert found.boot_files == ("kernel7.img",)
     with pytest.raises(StampMismatch) as caught:
-        found.require_match()
+        found.require_sound()
     assert caught.value.details[0] == "boot file kernel7.img is not what was written"
     assert "/boot/kernel7.img" in caught.value.details[1]
 

@@ -17,7 +17,8 @@ from imager.card.receipt import Receipt
 from imager.card.receipts import save_receipt
 from imager.card.refusals import accept
 from imager.card.targets import target_at
-from imager.card.verify import Verification, open_target, receipt_for, verify_card
+from imager.card.verification import Verification
+from imager.card.verify import open_target, receipt_for, verify_card
 from imager.image.extents import Extent, ExtentMap
 from tests.support.cards import DISK_ID, FaultyCard, make_image
 
@@ -48,7 +49,7 @@ def damage(path: Path, offset: int) -> None:
 def test_an_untouched_image_matches(tmp_path: Path, receipt: Receipt) -> None:
     found = verified(tmp_path / "pi7.img", receipt)
     assert found.matches
-    found.require_match()
+    found.require_sound()
     assert found.checked_bytes == BODY.total_bytes + 4096
 
 
@@ -69,7 +70,7 @@ def test_one_changed_byte_is_a_mismatch_with_its_place(
     (mismatch,) = found.mismatches
     assert mismatch.extent.offset <= byte < mismatch.extent.end
     with pytest.raises(StampMismatch, match="not what was written for pi7") as caught:
-        found.require_match()
+        found.require_sound()
     assert place in caught.value.details[0]
 
 
@@ -84,7 +85,7 @@ def test_a_card_cut_short_is_a_mismatch_at_its_end(tmp_path: Path, receipt: Rece
     found = verified(tmp_path / "pi7.img", receipt)
     assert [mismatch.extent for mismatch in found.mismatches] == [Extent(9 * MiB + 4096, 8192)]
     with pytest.raises(StampMismatch) as caught:
-        found.require_match()
+        found.require_sound()
     assert f"this card has {9 * MiB} bytes" in caught.value.details[-1]
 
 

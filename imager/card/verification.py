@@ -1,0 +1,95 @@
+"""What came of verifying a card, and the words for it.
+
+In: ranges and files that are not as they should be. Out: a verdict, and the error that names each
+of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from imager.base.errors import StampMismatch
+from imager.card.meter import PhaseFigures
+from imager.card.places import Place
+from imager.card.used import Use
+from imager.image.extents import Extent
+
+_LISTED = 20
+STAMP, RECEIPT = "stamp", "receipt"
+_UNUSED = "nothing shows that a Pi has run from it, so the card or reader did this: write it again"
+_PERHAPS_USED = "if a Pi has run from it since, that is its own work; if not, write it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """A chunk whose digest is not the receipt's: where it lies and what lies there."""
+
+    extent: Extent
+    places: tuple[Place, ...]
+
+    def __str__(self) -> str:
+        where = " | ".join(map(str, self.places))
+        return f"bytes {self.extent.offset} to {self.extent.end - 1}: {where}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What came of it. ``mismatches`` are the ranges that are not as they were written,
+    ``boot_files`` the boot files that are missing or differ, ``use`` what a node did, where one
+    has run from the card and the stamp can tell."""
+
+    node: str
+    target: str
+    size_bytes: int
+    receipt_size_bytes: int
+    checked_bytes: int
+    cache_bypassed: bool
+    mismatches: tuple[Mismatch, ...]
+    boot_files: tuple[str, ...]
+    figures: PhaseFigures
+    proof: str = RECEIPT
+    use: Use | None = None
+
+    @property
+    def matches(self) -> bool:
+        """Whether every byte is as it was written."""
+        return not self.mismatches
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is damaged: all as written, or changed by the node alone."""
+        return self.matches or (self.use is not None and not self.use.damaged)
+
+    def require_sound(self) -> None:
+        """Raise StampMismatch, with every place named, where something is damaged."""
+        if self.sound:
+            return
+        if self.use is not None:
+            raise _damaged_in_use(self, self.use)
+        lines = [f"boot file {path} is not what was written" for path in self.boot_files]
+        lines += [str(mismatch) for mismatch in self.mismatches[:_LISTED]]
+        if len(self.mismatches) > _LISTED:
+            lines.append(f"and {len(self.mismatches) - _LISTED} more ranges")
+        if self.size_bytes < self.receipt_size_bytes:
+            lines.append(
+                f"this card has {self.size_bytes} bytes; {self.receipt_size_bytes} were expected"
+            )
+        ranges = "one range" if len(self.mismatches) == 1 else f"{len(self.mismatches)} ranges"
+        raise StampMismatch(
+            f"{self.target}: this is not what was written for {self.node}: {ranges} differ",
+            hint=_UNUSED if self.proof == STAMP else _PERHAPS_USED,
+            details=lines,
+        )
+
+
+def _damaged_in_use(found: Verification, use: Use) -> StampMismatch:
+    lines = [str(damaged) for damaged in use.damaged[:_LISTED]]
+    if len(use.damaged) > _LISTED:
+        lines.append(f"and {len(use.damaged) - _LISTED} more")
+    return StampMismatch(
+        f"{found.target}: {found.node} has run from this card, and "
+        f"{'one thing' if len(use.damaged) == 1 else f'{len(use.damaged)} things'} it had no "
+        f"reason to change {'is' if len(use.damaged) == 1 else 'are'} damaged",
+        hint="save what you need from the card and write it again; if it comes back, another card",
+        details=lines,
+    )

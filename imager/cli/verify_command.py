@@ -1,0 +1,133 @@
+"""``verify``: is a card still what was written, and if a node ran from it, is it still whole?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.units import format_rate, format_size
+from imager.cli.rack_choice import rack_at_hand
+from imager.cli.session import Outcome, Session, command
+from imager.cli.stamp_lines import stamp_fields, stamp_lines
+
+if TYPE_CHECKING:
+    from imager.card.used import Use
+    from imager.card.verification import Verification
+    from imager.card.verify import Proof
+
+
+def add_verify_command(group: click.Group) -> None:
+    """Add ``verify``."""
+
+    @command(group, "verify")
+    @click.argument("target", type=click.Path(path_type=Path))
+    @click.option(
+        "--receipt",
+        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        help="Check against this receipt, not the card's own stamp.",
+    )
+    def verify(session: Session, target: Path, receipt: Path | None) -> Outcome:
+        """Read a card again and compare it with its own stamp.
+
+        Works on any computer, with no other file. A card that a node has run from is searched
+        for damage: boot files and files of the release must be as they were. A card without a
+        stamp is held against the newest receipt for it, if its rack is at hand.
+        """
+        from imager.card.receipts import load_receipt
+        from imager.card.verify import Proof, open_target, proof_for, verify_card
+
+        rack = rack_at_hand(session)
+        with open_target(target) as fresh:
+            if receipt is None:
+                proof = proof_for(fresh.raw, rack)
+            else:
+                proof = Proof(load_receipt(receipt), receipt)
+            if proof.fault:
+                session.console.warn(f"{target}: {proof.fault}; using its receipt instead")
+            found = verify_card(fresh, proof.held, session.console)
+        fields = _fields(found, proof, rack)
+        _tell_findings(session, found)
+        found.require_sound()
+        session.console.lines(*_lines(found, proof, rack))
+        return fields
+
+
+def _tell_findings(session: Session, found: Verification) -> None:
+    if found.use is None:
+        for finding in _ranges(found):
+            session.console.event("finding", **finding)
+        return
+    for damaged in found.use.damaged:
+        session.console.event("finding", path=damaged.path, what=damaged.why)
+    for path in found.use.uncertain:
+        session.console.warn(
+            f"{path} is not what was written: the node lost power while it wrote, or it is damaged"
+        )
+    if not found.use.listed:
+        session.console.warn(
+            "the stamp has no list of the release's files: only the boot partition was judged"
+        )
+
+
+def _ranges(found: Verification) -> list[dict[str, object]]:
+    return [
+        {
+            "offset": mismatch.extent.offset,
+            "length": mismatch.extent.length,
+            "places": [str(place) for place in mismatch.places],
+        }
+        for mismatch in found.mismatches
+    ]
+
+
+def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, object]:
+    from imager.node.stamp import Stamp
+
+    return {
+        "node": found.node,
+        "target": found.target,
+        "proof": proof.kind,
+        "receipt": str(proof.receipt_path) if proof.receipt_path else None,
+        "stamp": stamp_fields(proof.held if isinstance(proof.held, Stamp) else proof.fault, rack),
+        "checked_bytes": found.checked_bytes,
+        "cache_bypassed": found.cache_bypassed,
+        "matches": found.matches,
+        "sound": found.sound,
+        "used": found.use is not None,
+        "use": _use_fields(found.use) if found.use else None,
+        "boot_files": list(found.boot_files),
+        "mismatches": _ranges(found),
+    }
+
+
+def _use_fields(use: Use) -> dict[str, object]:
+    return {
+        "files_intact": use.intact,
+        "files_changed": use.changed,
+        "boot_files_intact": use.boot_files,
+        "damaged": [{"path": damaged.path, "what": damaged.why} for damaged in use.damaged],
+        "uncertain": use.uncertain,
+        "files_judged": use.listed,
+    }
+
+
+def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
+    from imager.node.stamp import Stamp
+
+    read = (
+        f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"
+    )
+    if found.use is None:
+        first = f"{found.target} is {found.node}, byte for byte as its {proof.kind} says: {read}"
+    else:
+        use = found.use
+        first = (
+            f"{found.target} is {found.node}, and a Pi has run from it; nothing is damaged: "
+            f"{use.boot_files} boot files and {use.intact} other files are as written, "
+            f"{use.changed} the node changed itself; {read}"
+        )
+    if isinstance(proof.held, Stamp):
+        return [first, *stamp_lines(proof.held, rack)]
+    return [first]
