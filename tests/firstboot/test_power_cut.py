@@ -79,12 +79,22 @@ def test_three_cuts_in_a_row(tmp_path: Path) -> None:
     the_node_is_whole(node)
 
 
-def test_the_mark_follows_a_sync_that_follows_the_effect(tmp_path: Path) -> None:
+def test_every_mark_stands_between_two_syncs(tmp_path: Path) -> None:
     calls = FakeNode(tmp_path).boot().calls
-    swap = next(n for n, call in enumerate(calls) if call.startswith("swapon"))
-    mark = next(n for n, call in enumerate(calls) if call.endswith("/30-swap.done"))
-    assert "sync " in calls[swap:mark]
-    assert "sync " in calls[mark : mark + 3]
+    marks = [n for n, call in enumerate(calls) if call.endswith(".done")]
+    assert len(marks) == 4
+    for mark in marks:
+        assert calls[mark - 1] == "sync ", "the effect is on the card before its mark is made"
+        assert "sync " in calls[mark : mark + 3], "the mark is on the card before the next step"
+
+
+def test_every_report_reaches_the_card_at_once(tmp_path: Path) -> None:
+    calls = FakeNode(tmp_path).boot().calls
+    reports = [n for n, call in enumerate(calls) if call.endswith("/firstboot.log")]
+    assert len([n for n in reports if calls[n].startswith("mv ")]) == 5
+    for report in reports:
+        assert calls[report].startswith("mv "), "never written under its own name"
+        assert calls[report + 1] == "sync "
 
 
 def test_the_clock_is_right_again_after_a_cut_in_1970(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_root_without_room_says_how_much_there_is_and_stays_free(tmp_path: Pat
 
 def test_a_half_made_swap_file_is_made_anew(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
-    node.write("swapfile.new", "cut short")
+    node.write("swapfile.new", "cut short " * MIB)  # of a larger one, before rack.toml changed
     assert node.boot().status == 0
     assert (node.root / "swapfile").stat().st_size == MIB
     assert not (node.root / "swapfile.new").exists()
