@@ -112,23 +112,24 @@ def work_folder(parent: Path, name: str) -> Iterator[Path]:
     next run sees that nobody holds it and sweeps it away.
     """
     private_folder(parent)
+    folder = parent / f"{name}-{secrets.token_hex(6)}"
+    lock = folder.with_suffix(".lock")
     with ExitStack() as held:
+        # Each clean-up stands before what it cleans, so that Ctrl-C finds no gap between them.
+        held.callback(lock.unlink, missing_ok=True)
         # The guard keeps a sweep from taking a lock file between its creation and its lock.
         with locked(parent / ".guard"):
             _sweep(parent)
-            folder = parent / f"{name}-{secrets.token_hex(6)}"
-            lock = folder.with_suffix(".lock")
             held.enter_context(locked(lock))
-        try:
-            folder.mkdir(mode=0o700)
-            yield folder
-        finally:
-            remove_tree(folder)
-            lock.unlink(missing_ok=True)
+        held.callback(remove_tree, folder)
+        folder.mkdir(mode=0o700)
+        yield folder
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove ``folder`` and all in it, also folders whose mode would forbid it."""
+    """Remove ``folder`` and all in it, also folders whose mode would forbid it; none is fine."""
+    if not folder.exists():
+        return
 
     def unlock_and_retry(function: object, name: str, error: object) -> None:
         target = Path(name)
