@@ -1,0 +1,63 @@
+"""Node images of one golden image, stamped as real ones are, and receipts of their writing."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from imager.base.units import KiB, MiB
+from imager.card.cards import WriteOptions
+from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.image.extents import Extent, ExtentMap
+from imager.image.layout import STAMP_AREA
+from imager.node.image import NodeImage
+from tests.support.cards import DISK_ID, make_image, small_layout
+from tests.support.stamps import DOCUMENT, by_hand
+
+SIZE = 24 * MiB
+GOLDEN_KEY = "k" * 64
+BODY = ExtentMap([Extent(2 * MiB, MiB), Extent(9 * MiB, 3 * MiB), Extent(SIZE - MiB, MiB)])
+OWN = (2 * MiB + 8 * KiB, 9 * MiB + 64 * KiB, 10 * MiB, 11 * MiB + 100 * KiB)
+"""Where a node differs from the golden image, 4 KiB each."""
+
+
+def node_image(folder: Path, node: str, *, size: int = SIZE, key: str = GOLDEN_KEY) -> NodeImage:
+    """``node``'s image in ``folder``; the golden part is the same for every node."""
+    folder.mkdir(exist_ok=True)
+    layout = small_layout(size)
+    facts = {
+        **DOCUMENT,
+        "node": node,
+        "golden_key": key,
+        "size_bytes": size,
+        "boot": [layout.boot.offset, layout.boot.length],
+        "root": [layout.root.offset, layout.root.length],
+    }
+    own = random.Random(node)
+    pieces = [(offset, own.randbytes(4 * KiB)) for offset in OWN]
+    stamp = (STAMP_AREA.offset, by_hand(facts))
+    image = make_image(folder, size, BODY, pieces=(stamp, *pieces), layout=layout, node=node)
+    if key != GOLDEN_KEY:
+        object.__setattr__(image.golden, "key", key)
+    return image
+
+
+def receipt_of(image: NodeImage, size_bytes: int, *, cid: str = "") -> Receipt:
+    """A receipt that says ``image`` was proven on a card of ``size_bytes``."""
+    return Receipt(
+        node=image.node,
+        result=Result.VERIFIED,
+        failure="",
+        finished_at="2026-11-23T07:00:00.000Z",
+        tool_version="0",
+        target=TargetFacts("/dev/faulty", size_bytes, "usb", cid=cid),
+        image=ImageFacts(
+            image.image_id, image.golden.key, "hand-made", "0" * 64, DISK_ID, image.layout
+        ),
+        options=WriteOptions(4 * MiB, 2),
+        cache_bypassed=True,
+        fallbacks=(),
+        phases=(),
+        boot_files={},
+        manifest=image.manifest,
+    )
