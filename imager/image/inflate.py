@@ -40,10 +40,12 @@ class Inflater(threading.Thread):
         self._free = threading.Semaphore(_CHUNKS_AHEAD)
         self._abandoned = threading.Event()
         self._cancelled = threading.Event()
+        self._running = threading.Event()
         self._error: Exception | None = None
         self._sha256 = hashlib.sha256()
 
     def run(self) -> None:
+        self._running.set()
         try:
             with host_storage(self._path), self._path.open("rb", buffering=0) as file:
                 self._inflate(self._blocks(file))
@@ -93,7 +95,9 @@ class Inflater(threading.Thread):
         """Nobody wants anything any more: end soon."""
         self._cancelled.set()
         self.abandon()
-        self.join()
+        # Ctrl-C may have come while start() waited for the thread's first sign of life.
+        if self._running.wait(timeout=1):
+            self.join()
 
     def digest(self) -> str:
         """Wait for the end of the file; its SHA-256 in hex, or the error that kept it unread."""

@@ -111,8 +111,8 @@ def unpacked(release: VerifiedRelease, phase: Phase) -> Iterator[TarStream]:
     """
     _check_compression(release.tarball)
     inflater = Inflater(release.tarball, phase)
-    inflater.start()
     try:
+        inflater.start()
         stream = TarStream(inflater.next_chunk, release.tarball)
         yield stream
         stream.expect_only_padding()
