@@ -23,7 +23,7 @@ from imager.base.progress import Progress
 from imager.base.version import tool_version
 from imager.card.begin import lay_down
 from imager.card.blank import blank_unless_done
-from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions
+from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
 from imager.card.claim import claim
 from imager.card.fresh import reader_of
 from imager.card.kernel import Kernel
@@ -77,11 +77,34 @@ def make_card(
     TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
     WouldNotBoot or Interrupted with the card left blank and a receipt that says so.
     """
+
+    def begin(card: ClaimedCard) -> WrittenCard:
+        return lay_down(image, card, receipts, progress, options, update=update, probe=probe)
+
+    return finish_card(
+        image, accepted, receipts, progress, begin, options=options, check=check, kernel=kernel
+    )
+
+
+def finish_card(
+    image: NodeImage,
+    accepted: AcceptedTarget,
+    receipts: Path,
+    progress: Progress,
+    begin: Callable[[ClaimedCard], WrittenCard],
+    *,
+    options: WriteOptions,
+    check: Check | None,
+    kernel: Kernel | None,
+) -> MadeCard:
+    """Claim the card, let ``begin`` see to what is on it, prove it and put down the receipt.
+
+    Raises as ``make_card`` does.
+    """
     facts = _image_facts(image)
     with claim(accepted, image.manifest.size_bytes, kernel) as card:
         try:
-            written = lay_down(image, card, receipts, progress, options, update=update, probe=probe)
-            verified = read_back(written, progress)
+            verified = read_back(begin(card), progress)
             if check is not None:
                 _check(verified, check)
             verified.keep()

@@ -70,6 +70,29 @@ def mend(written: WrittenCard, reading: Reading, attempts: int, progress: Progre
             return attempts
 
 
+def mend_in_place(written: WrittenCard, progress: Progress) -> int:
+    """Bring ``written.extents`` of a card in use back to what the image has there; gives the
+    attempts it took.
+
+    The card is not blanked meanwhile, nor when it is condemned: it holds a node's own data, and
+    what is rewritten here was damaged before. Raises as ``mend`` does.
+    """
+    attempts = 0
+    first = ExtentMap([FIRST_MIB])
+    while True:
+        reading = compare(written, written.extents, progress)
+        tell(written, reading.diagnosis, progress, attempts)
+        if reading.is_right:
+            return attempts
+        if attempts == ATTEMPTS or not _can_be_mended(written.card, reading):
+            raise condemned(written, reading, attempts)
+        attempts += 1
+        bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & written.extents
+        with written.image.open() as reader, places_named(written.image, reader):
+            steps = [bad - first, bad & first]
+            copy("repair", reader, written.card, steps, written.options, progress)
+
+
 def _can_be_mended(card: ClaimedCard, reading: Reading) -> bool:
     """A fake is not, a card that hardly answers is not; a file is made anew instead."""
     return not card.is_file and reading.complete and reading.diagnosis.holds_bytes is None

@@ -6,7 +6,7 @@ claimed. One piece for every command that destroys what is on a card, so that al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,9 +75,17 @@ def refuse_early(target: Target, limits: Limits) -> None:
     accept(target, 0, limits)
 
 
-def consented(session: Session, target: Target, limits: Limits, *, yes: bool) -> Limits:
+def consented(
+    session: Session,
+    target: Target,
+    limits: Limits,
+    *,
+    yes: bool,
+    warning: Sequence[str] | None = None,
+) -> Limits:
     """The limits after the person confirmed; Interrupted when they did not.
 
+    ``warning`` is said instead of that everything will be lost.
     A new image file needs no word; UsageError when there is nobody to ask.
     """
     from imager.card.devices import Disk
@@ -85,7 +93,7 @@ def consented(session: Session, target: Target, limits: Limits, *, yes: bool) ->
 
     if isinstance(target, Disk) and target.is_fixed:
         # --yes cannot stand in for typing the name of a disk that belongs in the computer.
-        _ask(session, _warning(target), target.typed_name)
+        _ask(session, warning or _warning(target), target.typed_name)
         return replace(limits, typed_name=target.typed_name)
     if not yes and not (isinstance(target, ImageFile) and not target.exists):
         if not session.console.can_ask:
@@ -94,7 +102,7 @@ def consented(session: Session, target: Target, limits: Limits, *, yes: bool) ->
                 hint="say --yes if it is the right one",
             )
         lines = _warning(target) if isinstance(target, Disk) else [f"{target.node} is replaced."]
-        _ask(session, lines, "yes")
+        _ask(session, warning or lines, "yes")
     return limits
 
 
@@ -103,6 +111,6 @@ def _warning(disk: Disk) -> list[str]:
     return lines + [f"    on it now: {held}" for held in disk.holds or ("nothing known",)]
 
 
-def _ask(session: Session, lines: list[str], expected: str) -> None:
+def _ask(session: Session, lines: Sequence[str], expected: str) -> None:
     if not session.console.confirm(lines, expected):
         raise Interrupted("not confirmed; nothing was written", hint="run the command again")

@@ -185,7 +185,7 @@ def _node_image(session: Session, request: Request) -> NodeImage:
     size = request.size_bytes or golden.layout.size_bytes
     image = personalise(golden, request.rack, request.node, size, session.console)
     with image.open() as reader:
-        _boot_check(request, image)(reader.read, image.layout.size_bytes)
+        boot_check(request.node, image)(reader.read, image.layout.size_bytes)
     return image
 
 
@@ -193,16 +193,15 @@ def _round_size(golden: GoldenImage) -> str:
     return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
 
 
-def _boot_check(request: Request, image: NodeImage) -> Check:
+def boot_check(node: Node, image: NodeImage) -> Check:
+    """The boot check of a card made for ``node``, as ``make_card`` takes it."""
     from imager.image.bootcheck import check_boot
 
     def check(read: Reader, size_bytes: int) -> None:
-        report = check_boot(
-            read, size_bytes, model=request.node.model, expected=dict(image.boot_files)
-        )
+        report = check_boot(read, size_bytes, model=node.model, expected=dict(image.boot_files))
         if not report.bootable:
             raise WouldNotBoot(
-                f"{request.node.name} would not boot: {report.errors[0].what}",
+                f"{node.name} would not boot: {report.errors[0].what}",
                 hint=report.errors[0].mend,
                 details=[f"{found.code}: {found.what}" for found in report.errors],
             )
@@ -228,7 +227,7 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
         options=request.options,
         update=request.update,
         probe=request.probe,
-        check=_boot_check(request, image),
+        check=boot_check(request.node, image),
     )
 
 

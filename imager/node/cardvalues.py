@@ -10,6 +10,7 @@ import time as clock
 from dataclasses import dataclass
 
 from imager.base.errors import ConfigurationError
+from imager.base.version import tool_version
 from imager.image.mbr import Mbr
 from imager.node.identity import Identity
 from imager.node.salt_keys import fingerprint
@@ -32,6 +33,20 @@ class CardValues:
     root_uuid: str
     imaged_at: int
     master_finger: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """When a card is imaged (seconds since 1970, UTC) and by which version of this program: all
+    that makes two images of one node differ while its rack stays the same."""
+
+    imaged_at: int
+    tool_version: str
+
+    @classmethod
+    def now(cls) -> Occasion:
+        """This run; raises ConfigurationError for a SOURCE_DATE_EPOCH that cannot be."""
+        return cls(imaging_time(), tool_version())
 
 
 def card_values(identity: Identity, time: int) -> CardValues:

@@ -18,7 +18,6 @@ from imager.base.errors import ConfigurationError, MalformedRelease, TargetRefus
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import SECTOR_BYTES, format_size
-from imager.base.version import tool_version
 from imager.image.extents import Extent, ExtentMap
 from imager.image.golden import GoldenImage
 from imager.image.layout import STAMP_AREA, Layout
@@ -26,7 +25,7 @@ from imager.image.manifest import Manifest, build_manifest
 from imager.image.sums import SUMS_PATH
 from imager.node.bootfiles import boot_files, digests, node_file
 from imager.node.cardtree import merge
-from imager.node.cardvalues import CardValues, card_values, imaging_time
+from imager.node.cardvalues import Occasion, card_values
 from imager.node.edit import TOOLS, CardContent, Edited, Filesystems, edit
 from imager.node.identity import CardNumbers, identity_of
 from imager.node.image import Delta, ImageReader, NodeImage
@@ -41,9 +40,15 @@ from imager.node.trees import trees_folder
 
 
 def personalise(
-    golden: GoldenImage, rack: Rack, node: Node, size_bytes: int, progress: Progress
+    golden: GoldenImage,
+    rack: Rack,
+    node: Node,
+    size_bytes: int,
+    progress: Progress,
+    occasion: Occasion | None = None,
 ) -> NodeImage:
-    """The image of ``node`` for a card of ``size_bytes``.
+    """The image of ``node`` for a card of ``size_bytes``, made now, or as it was made on an
+    ``occasion`` before.
 
     Raises ConfigurationError for what is wrong with the rack, its overlays or its keys;
     TargetRefused for a card smaller than the golden image; MissingTool.
@@ -51,7 +56,8 @@ def personalise(
     require_tools(*TOOLS)
     _check_model(golden, node)
     layout = _layout(golden, size_bytes)
-    time = imaging_time()
+    occasion = occasion or Occasion.now()
+    time = occasion.imaged_at
     with progress.phase(f"prepare {node.name}"), _reading(golden) as reader:
         identity = identity_of(rack, node)
         card = card_values(identity, time)
@@ -69,7 +75,7 @@ def personalise(
             "names no authorized_keys under [login]"
         )
     unstamped = _image(golden, node, layout, edited, digests(boot))
-    return _stamped(unstamped, rack, node, card, identity.numbers, edited)
+    return _stamped(unstamped, rack, node, occasion, identity.numbers, edited)
 
 
 def _image(
@@ -96,7 +102,12 @@ def _image(
 
 
 def _stamped(
-    image: NodeImage, rack: Rack, node: Node, card: CardValues, numbers: CardNumbers, edited: Edited
+    image: NodeImage,
+    rack: Rack,
+    node: Node,
+    occasion: Occasion,
+    numbers: CardNumbers,
+    edited: Edited,
 ) -> NodeImage:
     """``image`` with the stamp that vouches for all the rest of it."""
     golden, key = image.golden, rack_key(rack)
@@ -109,8 +120,8 @@ def _stamped(
         golden_key=golden.key,
         image_id=image.image_id,
         boot_sums=image.boot_files[SUMS_PATH],
-        tool_version=tool_version(),
-        imaged_at=card.imaged_at,
+        tool_version=occasion.tool_version,
+        imaged_at=occasion.imaged_at,
         disk_id=numbers.disk_id,
         layout=image.layout,
     )
