@@ -276,3 +276,17 @@ def test_a_feature_this_reader_does_not_know_is_refused(tree: Path, tmp_path: Pa
     tool("mke2fs", "-q", "-F", "-t", "ext4", "-O", "inline_data", "-d", tree, image, "24M")
     with pytest.raises(Ext4Error, match="0x8000"):
         Ext4.open(reader_of(image), 0)
+
+
+def test_a_block_map_that_leads_back_to_itself_has_an_end(make: Callable[[str], Path]) -> None:
+    data = bytearray(make("indirect blocks").read_bytes())
+    large = Ext4.open(lambda offset, length: bytes(data[offset : offset + length]), 0).lookup(
+        "/large"
+    )
+    assert large is not None
+    at = data.find(large.raw.block)
+    block = large.extents[-1].end // KiB - 1
+    data[at + 14 * 4 : at + 15 * 4] = block.to_bytes(4, "little")  # triple indirect
+    data[block * KiB : (block + 1) * KiB] = block.to_bytes(4, "little") * (KiB // 4)
+    with pytest.raises(Ext4Error, match=f"block {block} is in a file's block map twice"):
+        exercise(lambda offset, length: bytes(data[offset : offset + length]))
