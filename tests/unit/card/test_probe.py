@@ -149,6 +149,21 @@ def test_an_earlier_probe_cannot_answer_for_a_card_that_stores_nothing_any_more(
     assert probed(card).honesty is not Honesty.HONEST
 
 
+def test_the_samples_cannot_answer_for_the_whole_probe() -> None:
+    class Tiring(FaultyCard):
+        """Stores nothing there any more once it was read."""
+
+        def pread(self, offset: int, buffer: memoryview) -> int:
+            self.dropped = ExtentMap([Extent(MiB, MiB)])
+            return super().pread(offset, buffer)
+
+    card = Tiring(SIZE)
+    assert probed(card).honesty is Honesty.HONEST
+    card.dropped = ExtentMap()
+    report = probed(card, whole=True)
+    assert report.findings == (Finding(Extent(MiB, MiB), Kind.LOST),)
+
+
 def test_ctrl_c_leaves_the_card_blank() -> None:
     def press(write: Write) -> None:
         if write.offset == MiB:
@@ -287,6 +302,8 @@ def test_loss_among_good_places_is_no_end() -> None:
     assert lost_from(lost, (2 * MiB, 4 * MiB)) == (4 * MiB, 8 * MiB)
     assert lost_from(lost, (2 * MiB, 16 * MiB)) is None
     assert lost_from(lost, ()) is None
+    mixed = (*lost, Finding(Extent(9 * MiB, 512), Kind.CHANGED, bits=1))
+    assert lost_from(mixed, (2 * MiB, 4 * MiB)) is None
 
 
 def report_with(reads: float, writes: float) -> ProbeReport:
