@@ -14,6 +14,7 @@ from imager.base.errors import CardIOError, Interrupted, PicloudError
 from imager.base.units import MiB
 from imager.card.cards import ClaimedCard
 from imager.card.flight import in_flight
+from imager.card.fresh import reader_of
 from imager.card.meter import Meter
 from imager.card.raw import RawCard, aligned_buffer, flush, write_stubbornly
 from imager.image.extents import Extent
@@ -61,11 +62,16 @@ def leave_blank(card: ClaimedCard) -> str:
         return f"nothing was written to {name}"
     while True:
         with suppress(KeyboardInterrupt):
-            return _blanked(card.raw, name)
+            return _blanked(card, name)
 
 
-def _blanked(raw: RawCard, name: str) -> str:
+def _blanked(card: ClaimedCard, name: str) -> str:
+    """Zero, and look: a card that drops writes without a word would keep its partition table."""
+    never = "do not use this card, whatever it seems to hold"
     with suppress(CardIOError, OSError):
-        zero(raw, [FIRST_MIB])
-        return f"{name} is visibly blank: it has no partition table; write it again"
-    return f"{name} no longer takes writes: do not use this card, whatever it seems to hold"
+        zero(card.raw, [FIRST_MIB])
+        with suppress(CardIOError, OSError), card.reopen() as fresh:
+            if not any(reader_of(fresh.raw)(0, FIRST_MIB.length)):
+                return f"{name} is visibly blank: it has no partition table; write it again"
+        return f"{name} could not be made blank: it does not keep what is written; {never}"
+    return f"{name} no longer takes writes: {never}"

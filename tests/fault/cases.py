@@ -76,12 +76,17 @@ class Case:
     def name(self) -> str:
         return f"{self.fault} / {self.position} / {self.phase}".replace(" ", "_")
 
-    @property
-    def needs_place(self) -> bool:
-        """Whether the error or the receipt must name the position."""
-        if self.kind == "vanish":
-            return False  # it is gone as a whole
-        return self.outcome in (Outcome.MENDED, Outcome.FAULTY, Outcome.IO_ERROR)
+    def named(self, words: str) -> str:
+        """What the error or the receipt must say of a position called ``words``.
+
+        Where more than the position is hit (4 MiB, or a card that is full, locked or gone as a
+        whole), the byte or the partition of the transfer that noticed is named.
+        """
+        if self.outcome not in (Outcome.MENDED, Outcome.FAULTY, Outcome.IO_ERROR):
+            return ""
+        if self.kind in ("vanish", "read-only"):
+            return "byte"
+        return words.partition(":")[0] if self.whole_unit or self.kind == "enospc" else words
 
     def faults(self, block: Extent) -> list[Fault]:
         """The faults for a card whose position is the 4 KiB ``block``."""
@@ -125,7 +130,7 @@ G, A, L, M = Outcome.GOOD, Outcome.REPEATED, Outcome.LIED, Outcome.MENDED
 F, E = Outcome.FAULTY, Outcome.IO_ERROR
 
 _WRITES = (
-    _Row("EIO once", "eio", A, A, M, times=1),
+    _Row("EIO once", "eio", G, A, M, times=1),
     _Row("EIO always", "eio", E, E, E, lasting=True),
     _Row("flipped bit", "flip", G, M, F),
     _Row("flipped bit, at every write", "flip", F, F, F, lasting=True),
@@ -208,11 +213,13 @@ def _case(row: _Row, position: str, phase: Phase) -> Case:
 
 
 def _where_zeros_belong(row: _Row, position: str, phase: Phase, outcome: Outcome) -> Outcome:
-    """The last MiB of our card is zeros: there zeros are right, and only a repair notices what
-    it was called for."""
-    if row.kind != "zeros" or position != "last MiB":
+    """The last MiB of our card is zeros. There zeros are right, and so is a write that is lost
+    when zeros were there before; only a repair notices what it was called for."""
+    if position != "last MiB":
         return outcome
-    return M if phase in (Phase.REPAIR, Phase.REREAD) else G
+    if row.kind == "zeros":
+        return M if phase in (Phase.REPAIR, Phase.REREAD) else G
+    return G if phase is Phase.BODY and row.kind in ("drop", "stale", "short") else outcome
 
 
 def _fakes() -> Iterator[Case]:

@@ -42,7 +42,7 @@ from tests.support.smallcard import (
 _PHASES = {"blank": Phase.ZEROING, "write": Phase.BODY, "table": Phase.TABLE}
 _RESULTS = {0: Result.VERIFIED, 21: Result.FAULTY, 22: Result.IO_ERROR, 24: Result.FAKE_CAPACITY}
 _BYSTANDER = 8 * MiB
-UNBLANKABLE = "no longer takes writes: do not use this card"
+UNBLANKABLE = "do not use this card, whatever it seems to hold"
 
 
 class Herald(Quiet):
@@ -199,8 +199,9 @@ def faults_of(seen: Seen) -> Iterator[str]:
         yield "it was called good and is not"
     yield from _about_receipt(seen)
     yield from _about_state(seen)
-    if case.needs_place and seen.position and seen.position.words not in everything_said(seen):
-        yield f"{seen.position.words!r} is not named: {everything_said(seen)}"
+    named = case.named(seen.position.words) if seen.position else ""
+    if named not in everything_said(seen):
+        yield f"{named!r} is not named: {everything_said(seen)}"
 
 
 def everything_said(seen: Seen) -> str:

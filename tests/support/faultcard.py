@@ -111,6 +111,15 @@ class FaultCard:
         }
         self._do(do="speed", speed=speed)
 
+    def forget_unflushed(self, on: bool) -> None:
+        """Whether ``pull`` makes the card lose what was not flushed."""
+        self._do(do="forgetful", on=on)
+
+    def pull(self, seed: int) -> None:
+        """Lose any 4 KiB pieces, by chance, of what was written since the last flush, as a card
+        with a write cache does when it is pulled."""
+        self._do(do="pull", seed=seed)
+
     def counts(self) -> dict[str, int]:
         """Bytes read and written since ``arm``, and flushes."""
         return self._do(do="ask")

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import json
 import os
+import random
 import stat
 import sys
 import threading
@@ -25,6 +26,7 @@ import mfusepy
 
 FILE = "card"
 _UNIT = 4 << 20
+_PAGE = 4096
 _END_WITH_US = 1  # PR_SET_PDEATHSIG of prctl(2)
 _SIGTERM = 15
 
@@ -97,6 +99,8 @@ class Card:
     gone: bool = False
     speed: Speed = field(default_factory=Speed)
     unflushed: list[tuple[int, bytes]] = field(default_factory=list)
+    forgetful: bool = False
+    cached: list[tuple[int, bytes]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=lambda: {"read": 0, "write": 0, "flush": 0})
 
     def read(self, offset: int, length: int) -> bytes:
@@ -139,6 +143,8 @@ class Card:
                 self.unflushed.append((low, self._load(low, high - low)))
             elif fault.kind == "short":
                 taken = min(taken, max(0, low - offset) // 512 * 512)
+        if self.forgetful:
+            self.cached.append((offset, self._load(offset, taken)))
         self._keep(offset, bytes(kept[:taken]))
         return taken
 
@@ -148,8 +154,18 @@ class Card:
         for offset, old in self.unflushed:
             self._keep(offset, old)
         self.unflushed.clear()
+        self.cached.clear()
         if self.locked:
             raise OSError(errno.EROFS, "read-only")
+
+    def pull(self, seed: int) -> None:
+        """Lose a random part of what was written since the last flush."""
+        chance = random.Random(seed)
+        for offset, old in reversed(self.cached):
+            for at in range(0, len(old), _PAGE):
+                if chance.random() < 0.5:
+                    self._keep(offset + at, old[at : at + _PAGE])
+        self.cached.clear()
 
     def _striking(self, on: str, offset: int, end: int) -> list[Fault]:
         return [f for f in self.faults if f.strikes(self.phase, on, offset, end)]
@@ -256,6 +272,11 @@ def obey(card: Card) -> None:
                 card.locked = card.gone = False
                 card.unflushed.clear()
                 card.counts = dict.fromkeys(card.counts, 0)
+            case "forgetful":
+                card.forgetful = words["on"]
+                card.cached.clear()
+            case "pull":
+                card.pull(words["seed"])
             case "speed":
                 card.speed = Speed(**words["speed"])
         answer = {"fired": [fault.fired for fault in card.faults], "counts": card.counts}
