@@ -75,7 +75,7 @@ def was_used(read: Reader, layout: Layout) -> bool:
 
 
 def judge_use(stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter) -> Use:
-    """Judge a used card of which the ranges ``wrong`` are not as they were written.
+    """Judge a card of which the ranges ``wrong`` are not as they were written.
 
     ``meter`` counts the bytes read for it. Raises what ``read`` raises (CardIOError).
     """

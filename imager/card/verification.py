@@ -35,8 +35,8 @@ class Mismatch:
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What came of it. ``mismatches`` are the ranges that are not as they were written,
-    ``boot_files`` the boot files that are missing or differ, ``use`` what a node did, where one
-    has run from the card and the stamp can tell."""
+    ``boot_files`` the boot files that are missing or differ. ``use`` says which files are damaged
+    where the stamp can tell, and what the node changed if one has run from the card (``used``)."""
 
     node: str
     target: str
@@ -48,6 +48,7 @@ class Verification:
     boot_files: tuple[str, ...]
     figures: PhaseFigures
     proof: str = RECEIPT
+    used: bool = False
     use: Use | None = None
 
     @property
@@ -58,15 +59,18 @@ class Verification:
     @property
     def sound(self) -> bool:
         """Whether nothing is damaged: all as written, or changed by the node alone."""
-        return self.matches or (self.use is not None and not self.use.damaged)
+        return self.matches or (self.used and self.use is not None and not self.use.damaged)
 
     def require_sound(self) -> None:
         """Raise StampMismatch, with every place named, where something is damaged."""
         if self.sound:
             return
-        if self.use is not None:
+        if self.used and self.use is not None:
             raise _damaged_in_use(self, self.use)
-        lines = [f"boot file {path} is not what was written" for path in self.boot_files]
+        if self.use is not None:
+            lines = [str(damaged) for damaged in self.use.damaged[:_LISTED]]
+        else:
+            lines = [f"boot file {path} is not what was written" for path in self.boot_files]
         lines += [str(mismatch) for mismatch in self.mismatches[:_LISTED]]
         if len(self.mismatches) > _LISTED:
             lines.append(f"and {len(self.mismatches) - _LISTED} more ranges")

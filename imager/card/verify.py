@@ -158,7 +158,7 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
     read = remembering(_up_to_the_end(raw), max(raw.size_bytes, held.manifest.size_bytes))
     wrong = _wrong_chunks(raw, held.manifest, stamp, progress, log)
     use = None
-    if stamp is not None and wrong and was_used(read, layout):
+    if stamp is not None and wrong:
         with metered(progress, "files", wrong.total_bytes, log) as meter:
             use = judge_use(stamp, read, wrong, meter)
     places = Places(layout, read)
@@ -173,6 +173,7 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
         boot_files=_boot_files(held, read) if wrong else (),
         figures=log.phases[0],
         proof=RECEIPT if stamp is None else STAMP,
+        used=use is not None and was_used(read, layout),
         use=use,
     )
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imager.base.errors import CardIOError
 from imager.base.units import format_rate, format_size
+from imager.cli.consent import consent_options
 from imager.cli.rack_choice import rack_at_hand
 from imager.cli.session import Outcome, Session, command
 from imager.cli.stamp_lines import stamp_fields, stamp_lines
@@ -28,15 +30,24 @@ def add_verify_command(group: click.Group) -> None:
         type=click.Path(dir_okay=False, exists=True, path_type=Path),
         help="Check against this receipt, not the card's own stamp.",
     )
-    def verify(session: Session, target: Path, receipt: Path | None) -> Outcome:
+    @click.option("--repair", is_flag=True, help="Put back what was lost; asks before it writes.")
+    @consent_options
+    def verify(
+        session: Session, target: Path, receipt: Path | None, repair: bool, **given: object
+    ) -> Outcome:
         """Read a card again and compare it with its own stamp.
 
         Works on any computer, with no other file. A card that a node has run from is searched
         for damage: boot files and files of the release must be as they were. A card without a
         stamp is held against the newest receipt for it, if its rack is at hand.
+
+        With --repair the image is made again from the rack, and what the card has lost is put
+        back: everything on a card no Pi has run from, else the boot files.
         """
+        from imager.card.raw import is_gone
         from imager.card.receipts import load_receipt
         from imager.card.verify import Proof, open_target, proof_for, verify_card
+        from imager.cli.repair_command import repair as repaired
 
         rack = rack_at_hand(session)
         with open_target(target) as fresh:
@@ -46,21 +57,34 @@ def add_verify_command(group: click.Group) -> None:
                 proof = Proof(load_receipt(receipt), receipt)
             if proof.fault:
                 session.console.warn(f"{target}: {proof.fault}; using its receipt instead")
-            found = verify_card(fresh, proof.held, session.console)
+            found = None
+            try:
+                found = verify_card(fresh, proof.held, session.console)
+            except CardIOError as error:
+                if not repair or is_gone(error):
+                    raise
+                session.console.warn(f"{error.what}: what cannot be read is put back, too")
+        if found is None:
+            return repaired(session, target, None, proof, given)
         fields = _fields(found, proof, rack)
         _tell_findings(session, found)
+        if repair and not found.sound:
+            return repaired(session, target, found, proof, given)
         found.require_sound()
         session.console.lines(*_lines(found, proof, rack))
         return fields
 
 
 def _tell_findings(session: Session, found: Verification) -> None:
-    if found.use is None:
+    if not found.used:
         for finding in _ranges(found):
             session.console.event("finding", **finding)
+    if found.use is None:
         return
     for damaged in found.use.damaged:
         session.console.event("finding", path=damaged.path, what=damaged.why)
+    if not found.used:
+        return
     for path in found.use.uncertain:
         session.console.warn(
             f"{path} is not what was written: the node lost power while it wrote, or it is damaged"
@@ -95,7 +119,7 @@ def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, o
         "cache_bypassed": found.cache_bypassed,
         "matches": found.matches,
         "sound": found.sound,
-        "used": found.use is not None,
+        "used": found.used,
         "use": _use_fields(found.use) if found.use else None,
         "boot_files": list(found.boot_files),
         "mismatches": _ranges(found),
@@ -119,7 +143,7 @@ def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
     read = (
         f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"
     )
-    if found.use is None:
+    if found.use is None or not found.used:
         first = f"{found.target} is {found.node}, byte for byte as its {proof.kind} says: {read}"
     else:
         use = found.use
