@@ -78,9 +78,10 @@ class Verification:
             lines.append(
                 f"this card has {self.size_bytes} bytes; {self.receipt_size_bytes} were expected"
             )
-        ranges = "one range" if len(self.mismatches) == 1 else f"{len(self.mismatches)} ranges"
+        count = len(self.mismatches)
+        ranges = "one range differs" if count == 1 else f"{count} ranges differ"
         raise StampMismatch(
-            f"{self.target}: this is not what was written for {self.node}: {ranges} differ",
+            f"{self.target}: this is not what was written for {self.node}: {ranges}",
             hint=_UNUSED if self.proof == STAMP else _PERHAPS_USED,
             details=lines,
         )
