@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import CardFaulty, CardIOError, Interrupted, StampMismatch, TargetRefused
-from imager.base.progress import Quiet
+from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
 from imager.card import claim as claim_module
 from imager.card.claim import claim
@@ -369,16 +370,36 @@ def test_ctrl_c_before_the_first_write_changes_nothing(card: Loop) -> None:
     assert set(on(card, 0, SIZE)) == {0xA5}
 
 
-def test_damage_under_the_engine_is_found_and_the_card_blanked(
-    card: Loop, image: NodeImage
-) -> None:
+def test_damage_under_the_engine_is_found_and_mended(loop: Loop, image: NodeImage) -> None:
+    with claim(accepted(loop), SIZE) as held:
+        written = write_card(image, held, Quiet())
+        with loop.backing.open("r+b") as file:
+            for byte in (446, 41 * MiB + 77):
+                file.seek(byte)
+                file.write(b"!")
+        read_back(written, Quiet())
+        assert held.log.trouble is not None
+        assert [damage.first_byte for damage in held.log.trouble.found] == [446, 41 * MiB + 77]
+    assert is_whole(loop, image)
+
+
+def test_damage_that_comes_back_condemns_the_card(card: Loop, image: NodeImage) -> None:
+    class Gnawed(Quiet):
+        """Damages the same byte whenever something is about to be read."""
+
+        @contextmanager
+        def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+            if name.startswith("read"):
+                with card.backing.open("r+b") as file:
+                    file.seek(41 * MiB + 77)
+                    file.write(b"!")
+            with super().phase(name, total_bytes) as phase:
+                yield phase
+
     with claim(accepted(card), SIZE) as held:
         written = write_card(image, held, Quiet())
-        with card.backing.open("r+b") as file:
-            file.seek(41 * MiB + 77)
-            file.write(b"!")
-        with pytest.raises(CardFaulty, match=f"first at byte {41 * MiB + 77}"):
-            read_back(written, Quiet())
+        with pytest.raises(CardFaulty, match=f"2 times: .* first at byte {41 * MiB + 77}"):
+            read_back(written, Gnawed())
     assert is_blank(card)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ class Card:
         assert "Traceback" not in said.err, said.err
         return said
 
-    def error(self, *words: str) -> dict[str, str]:
+    def error(self, *words: str) -> dict[str, Any]:
         said = self.repair(*words)
         (error,) = (event for event in said.events if event["event"] == "error")
         return error
