@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from imager.card.meter import Meter
 from imager.card.notes import FIRSTBOOT_FILE
 from imager.image.ext4 import Ext4
+from imager.image.ext4_journal import replayed
 from imager.image.extents import Extent, ExtentMap
 from imager.image.fat import FatVolume
 from imager.image.file_digests import MAX_FILE_BYTES, digest_of
@@ -161,8 +162,9 @@ def _sha256(volume: FatVolume, path: str) -> str:
 
 
 def _judge_root(stamp: Stamp, read: Reader, proven: ExtentMap, use: Use, meter: Meter) -> None:
+    where = stamp.facts.layout.root.offset
     try:
-        root = Ext4.open(read, stamp.facts.layout.root.offset)
+        root = Ext4.open(replayed(read, where), where)
         present, broken = root.file_numbers(), root.damaged_inodes()
     except ValueError as error:
         use.damage("root partition (p2)", f"has a filesystem that cannot be read: {error}")
@@ -193,11 +195,7 @@ class _Look:
             for path, number in self._root.numbers():
                 paths.setdefault(number, path)
         except ValueError as error:
-            # With changes only in the journal a folder may be half of the past.
-            if self._root.needs_recovery:
-                self._use.uncertain.append(f"folders of the root filesystem ({error})")
-            else:
-                self._use.damage("root partition (p2)", f"has a damaged folder: {error}")
+            self._use.damage("root partition (p2)", f"has a damaged folder: {error}")
         return paths
 
     def name(self, number: int) -> str:
@@ -211,7 +209,7 @@ class _Look:
             if inode.raw.ctime_ns > self._imaged_ns:
                 self._use.changed += 1
                 return
-            if self._paths and number not in self._paths and not self._root.needs_recovery:
+            if self._paths and number not in self._paths:
                 self._use.damage(self.name(number), "is in no folder any more")
                 return
             if all(self._is_proven(extent) for extent in inode.extents):
@@ -233,6 +231,7 @@ class _Look:
         path = self.name(number)
         if same:
             self._use.intact += 1
+        # What was written in place in the last seconds may be there before the time of it is.
         elif self._root.needs_recovery and not path.startswith(_STATIC):
             self._use.uncertain.append(path)
         else:

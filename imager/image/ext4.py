@@ -144,6 +144,13 @@ class Ext4:
         """Every byte of the journal."""
         return ext4_maps.journal(self._volume)
 
+    @property
+    def journal_extents(self) -> tuple[Extent, ...]:
+        """Where the journal lies, in the order of its blocks."""
+        size, base = self.block_size, self._volume.offset
+        runs = ext4_maps.journal_runs(self._volume)
+        return tuple(Extent(base + start * size, count * size) for start, count in runs)
+
     def inode(self, number: int) -> Inode:
         """The inode ``number``, whether or not a path leads to it."""
         return self._inode(number, self._volume.inode(number))

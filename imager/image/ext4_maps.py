@@ -44,7 +44,7 @@ def metadata(volume: Volume) -> ExtentMap:
 
 def journal(volume: Volume) -> ExtentMap:
     """The whole journal; empty when there is none inside the filesystem."""
-    return _on_disk(volume, _journal(volume))
+    return _on_disk(volume, journal_runs(volume))
 
 
 def unused_tables(volume: Volume) -> Iterator[Run]:
@@ -122,7 +122,7 @@ def _of_inodes(volume: Volume) -> Iterator[Run]:
         yield from ((block, 1) for block in sorted(found.index_blocks))
         if not stat.S_ISREG(mode):
             yield from ((piece.physical, piece.count) for piece in found.pieces)
-    yield from ((start, 1) for start, _ in _journal(volume)[:1])
+    yield from ((start, 1) for start, _ in journal_runs(volume)[:1])
 
 
 def _resize_block(volume: Volume, raw: bytes) -> Iterator[Run]:
@@ -133,7 +133,8 @@ def _resize_block(volume: Volume, raw: bytes) -> Iterator[Run]:
         yield double_indirect, 1
 
 
-def _journal(volume: Volume) -> list[Run]:
+def journal_runs(volume: Volume) -> list[Run]:
+    """The journal's blocks in the order of the journal; empty when there is none inside."""
     number = volume.superblock.journal_inum
     if not number:
         return []
