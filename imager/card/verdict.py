@@ -5,7 +5,7 @@ In: a diagnosis. Out: the exception whose class decides the exit code, and words
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
 from imager.card.cards import WrittenCard
 from imager.card.compare import Reading
-from imager.card.diagnose import LISTED_AT_MOST, Diagnosis, Kind
+from imager.card.diagnose import LISTED_AT_MOST, Damage, Diagnosis, Kind
 from imager.card.places import Places
 from imager.card.trouble import Trouble
 from imager.image.extents import Extent, ExtentMap
@@ -121,16 +121,28 @@ def with_lost_end(
         return diagnosis
     # The first MiB is zeros while a card is mended, so it proves nothing.
     kept = _end_of_what_was_kept(extents - diagnosis.bad - ExtentMap([FIRST_MIB]), read)
-    silent = {Kind.ZEROS, Kind.ONES, Kind.FOREIGN}
     beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
     if (
         not kept
         or size_bytes - kept < max(size_bytes // _LOST_AT_LEAST, 4 * MiB)
         or len(beyond) < 2
-        or not all(damage.kind in silent for damage in beyond)
+        or not _all_lost(beyond)
     ):
         return diagnosis
     return replace(diagnosis, holds_bytes=kept)
+
+
+def _all_lost(damages: Iterable[Damage]) -> bool:
+    """Whether nothing was kept there. A sector of few set bits that came back as zeros counts as
+    flipped bits; there may be some of these among the lost ones."""
+    silent = lost = 0
+    for damage in damages:
+        lost += damage.extent.length
+        if damage.kind in (Kind.ZEROS, Kind.ONES, Kind.FOREIGN):
+            silent += damage.extent.length
+        elif damage.kind is not Kind.FLIPPED:
+            return False
+    return silent * 10 >= lost * 9
 
 
 def _end_of_what_was_kept(good: ExtentMap, read: Reader) -> int:
