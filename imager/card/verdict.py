@@ -14,7 +14,7 @@ from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
 from imager.card.cards import WrittenCard
 from imager.card.compare import Reading
-from imager.card.diagnose import LISTED_AT_MOST, Damage, Diagnosis, Kind
+from imager.card.diagnose import Damage, Diagnosis, Kind
 from imager.card.places import Places
 from imager.card.trouble import Trouble
 from imager.image.extents import Extent, ExtentMap
@@ -22,34 +22,43 @@ from imager.image.layout import FIRST_MIB
 from imager.image.manifest import Reader
 from imager.node.image import ImageReader, NodeImage
 
-_KEPT_LIES = 1000
+_KEPT = 1000
 _LOST_AT_LEAST = 16
 """A card that keeps nothing of its last sixteenth, or more, is smaller than it says."""
 
 
 def tell(written: WrittenCard, diagnosis: Diagnosis, progress: Progress, attempts: int) -> None:
-    """Report what was found and keep it for the receipt, beside what was found before."""
+    """Report what was found and keep it for the receipt, beside what was found before; what was
+    found before and is still there is only counted."""
     name, log = written.card.target.node, written.card.log
-    for damage in diagnosis.damages:
-        progress.finding(damage)
-    for line in diagnosis.lines[:LISTED_AT_MOST]:
-        progress.note(f"{name}: {line}")
-    if diagnosis.lies:
-        progress.warn(
-            f"{name}: the first reading was wrong from byte {next(iter(diagnosis.lies)).offset} "
-            f"on, {format_size(diagnosis.lies.total_bytes)} in all, and the second one right: "
-            "the reader, its cable or its port is not reliable"
-        )
     before = log.trouble
+    known = before.found if before else ()
+    new = replace(diagnosis, damages=tuple(d for d in diagnosis.damages if d not in known))
+    for damage in new.damages:
+        progress.finding(damage)
+    for line in new.lines:
+        progress.note(f"{name}: {line}")
+    if attempts and diagnosis.damages:
+        progress.note(f"{name}: {diagnosis.ranges} still wrong after rewriting")
+    if diagnosis.lies:
+        progress.warn(_lie(name, diagnosis.lies))
     if before is None and not (diagnosis.damages or diagnosis.lies):
         return
     lies = ExtentMap((*(before.lies if before else ()), *diagnosis.lies))
     log.trouble = Trouble(
-        found=before.found if before and before.found else diagnosis.damages,
+        found=(*known, *new.damages)[:_KEPT],
         left=diagnosis.damages,
-        lies=tuple(lies)[:_KEPT_LIES],
+        lies=tuple(lies)[:_KEPT],
         attempts=attempts,
         meaning=_meaning(diagnosis, attempts),
+    )
+
+
+def _lie(name: str, lies: ExtentMap) -> str:
+    return (
+        f"{name}: the first reading was wrong from byte {next(iter(lies)).offset} on, "
+        f"{format_size(lies.total_bytes)} in all, and the second one right: the reader, its cable "
+        "or its port is not reliable"
     )
 
 

@@ -245,6 +245,7 @@ def _told(session: Session, request: Request, made: MadeCard) -> Outcome:
     caution = "" if receipt.cache_bypassed else " (through this computer's cache: see the receipt)"
     session.console.lines(
         f"{request.target.node} is {request.node.name}: {done}{caution}, boot check passed",
+        *([receipt.trouble.meaning] if receipt.trouble else []),
         f"receipt {made.receipt_path}",
     )
     return _receipt_fields(made)
@@ -266,5 +267,6 @@ def _receipt_fields(made: MadeCard) -> dict[str, object]:
             phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
             for phase in receipt.phases
         },
+        "trouble": receipt.trouble.to_json() if receipt.trouble else None,
         "receipt": str(made.receipt_path),
     }
