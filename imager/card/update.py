@@ -18,7 +18,8 @@ from imager.card.diagnose import differing_sectors
 from imager.card.flight import in_flight
 from imager.card.fresh import reader_of
 from imager.card.meter import metered
-from imager.card.write import DEFAULT_OPTIONS, TABLE, copy, written_extents
+from imager.card.verdict import places_named
+from imager.card.write import DEFAULT_OPTIONS, copy, write_first_mib, written_extents
 from imager.image.extents import ExtentMap
 from imager.image.layout import FIRST_MIB
 from imager.node.image import ImageReader, NodeImage
@@ -44,7 +45,7 @@ def update_card(
         raise ValueError("the image is larger than the claimed card")
     mapped = written_extents(image.manifest.extents, card.raw)
     first = ExtentMap([FIRST_MIB])
-    with blank_unless_done(card), image.open() as reader:
+    with blank_unless_done(card), image.open() as reader, places_named(image, reader):
         differing, old_first = _compare(reader, card, mapped, options, progress)
         if not differing:
             return WrittenCard(card, image, differing, options)
@@ -52,9 +53,7 @@ def update_card(
         body = _joined(differing - first, _SPARE_BYTES - live.total_bytes)
         _blank(card, live, progress)
         copy("write", reader, card, [body], options, progress)
-        new_first, table = _not_zero(reader.read(0, MiB)), ExtentMap([TABLE])
-        steps = [new_first - table, new_first & table]
-        copy("table", reader, card, steps, options, progress)
+        write_first_mib(reader, card, _not_zero(reader.read(0, MiB)), options, progress)
     return WrittenCard(card, image, body | first, options)
 
 
