@@ -9,7 +9,7 @@ import pytest
 
 from imager.base.errors import ConfigurationError
 from imager.node.rackfile import load_rack
-from imager.node.rackfolder import find_rack, init_rack
+from imager.node.rackfolder import find_rack, init_rack, rack_at_hand
 
 
 @pytest.fixture(autouse=True)
@@ -65,3 +65,16 @@ def test_init_with_a_bad_name_makes_nothing(tmp_path: Path) -> None:
         init_rack(tmp_path / "r", nodes="pi_[0-3]")
     assert "underscore" in caught.value.details[0]
     assert not (tmp_path / "r").exists()
+
+
+def test_looking_for_a_rack_at_hand_makes_none(tmp_path: Path, data_home: Path) -> None:
+    assert rack_at_hand(tmp_path) is None
+    assert not data_home.exists()
+    made = find_rack(tmp_path).path
+    assert rack_at_hand(tmp_path) == made, "a default rack that is there is at hand"
+    (tmp_path / "rack/deep").mkdir(parents=True)
+    (tmp_path / "rack/rack.toml").write_text("")
+    assert rack_at_hand(tmp_path / "rack/deep") == tmp_path / "rack"
+    assert rack_at_hand(tmp_path, tmp_path / "rack") == tmp_path / "rack"
+    with pytest.raises(ConfigurationError, match="no such file"):
+        rack_at_hand(tmp_path, tmp_path / "nowhere")
