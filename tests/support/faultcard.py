@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,18 @@ class FaultCard:
         """Lose any 4 KiB pieces, by chance, of what was written since the last flush, as a card
         with a write cache does when it is pulled."""
         self._do(do="pull", seed=seed)
+
+    @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """No transfer goes on while the block lasts: ``store`` is as at one moment."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            state = Path(f"/proc/{self.process.pid}/stat")
+            while state.read_text().rpartition(")")[2].split()[0] != "T":
+                time.sleep(0.001)
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def counts(self) -> dict[str, int]:
         """Bytes read and written since ``arm``, and flushes."""
