@@ -292,7 +292,6 @@ def _manifest(fields: _Fields) -> Manifest:
 
 
 def _trouble(value: object) -> Trouble | None:
-    """Receipts of before there was a diagnosis have none."""
     if value is None:
         return None
     try:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
+_LISTED = 8
 
 
 def add_receipt_command(group: click.Group) -> None:
@@ -60,6 +61,8 @@ def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path
 
 
 def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
+    from imager.card.diagnose import Diagnosis
+
     target, image = receipt.target, receipt.image
     made = " ".join(filter(None, (target.vendor, target.model)))
     marks = {"serial": target.serial, "CID": target.cid, "slot": target.slot}
@@ -82,6 +85,14 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
             f"{phase.name:<14}{format_size(phase.size_bytes):>10} {phase.seconds:8.1f} s "
             f"{format_rate(phase.bytes_per_second):>12}  {curve(phase.samples)}"
         )
+    if receipt.trouble is not None:
+        yield f"trouble   {receipt.trouble.meaning}"
+        yield from (f"          {line}" for line in Diagnosis(receipt.trouble.found).lines)
+    if receipt.trouble:
+        yield f"trouble   {receipt.trouble.meaning}"
+        yield from (f"          {damage}" for damage in receipt.trouble.found[:_LISTED])
+        if len(receipt.trouble.found) > _LISTED:
+            yield f"          and {len(receipt.trouble.found) - _LISTED} more places"
     if not receipt.cache_bypassed:
         yield "caution   it was read back through the computer's cache, or not at all"
     yield from (f"caution   {fallback}" for fallback in receipt.fallbacks)
