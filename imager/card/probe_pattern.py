@@ -56,6 +56,16 @@ class Finding:
             case Kind.UNREADABLE:
                 return f"{where}: cannot be read"
 
+    def to_json(self) -> dict[str, object]:
+        """The finding as ``--json`` shows it."""
+        return {
+            "offset": self.extent.offset,
+            "length": self.extent.length,
+            "kind": self.kind.value,
+            "source": self.source,
+            "bits": self.bits,
+        }
+
     def follows(self, other: Finding) -> bool:
         """Whether this is the same damage going on right behind ``other``."""
         if self.extent.offset != other.extent.end or self.kind is not other.kind:

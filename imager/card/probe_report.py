@@ -207,16 +207,7 @@ class ProbeReport:
             "reads": [speed.to_json() for speed in speeds.reads],
             "random_write": speeds.random_write.to_json() if speeds.random_write else None,
             "random_read": speeds.random_read.to_json() if speeds.random_read else None,
-            "findings": [
-                {
-                    "offset": finding.extent.offset,
-                    "length": finding.extent.length,
-                    "kind": finding.kind.value,
-                    "source": finding.source,
-                    "bits": finding.bits,
-                }
-                for finding in self.findings
-            ],
+            "findings": [finding.to_json() for finding in self.findings],
         }
 
 

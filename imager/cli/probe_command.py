@@ -52,6 +52,8 @@ def add_probe_command(group: click.Group) -> None:
 
 
 def _told(session: Session, report: ProbeReport) -> Outcome:
+    for finding in report.findings:
+        session.console.finding(finding)
     failure = report.error()
     if failure is None:
         session.console.lines(*report.verdict(), f"{report.target} is blank now.")

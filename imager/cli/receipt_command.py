@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
-_LISTED = 8
 
 
 def add_receipt_command(group: click.Group) -> None:
@@ -88,11 +87,6 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
     if receipt.trouble is not None:
         yield f"trouble   {receipt.trouble.meaning}"
         yield from (f"          {line}" for line in Diagnosis(receipt.trouble.found).lines)
-    if receipt.trouble:
-        yield f"trouble   {receipt.trouble.meaning}"
-        yield from (f"          {damage}" for damage in receipt.trouble.found[:_LISTED])
-        if len(receipt.trouble.found) > _LISTED:
-            yield f"          and {len(receipt.trouble.found) - _LISTED} more places"
     if not receipt.cache_bypassed:
         yield "caution   it was read back through the computer's cache, or not at all"
     yield from (f"caution   {fallback}" for fallback in receipt.fallbacks)
