@@ -113,6 +113,18 @@ def test_a_map_that_cannot_be_is_named(ranges: list[tuple[int, int]], why: str) 
         parse_stamp(by_hand(ranges=ranges))
 
 
+def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def count(extents: ExtentMap) -> list[Chunk]:
+        raise AssertionError("it began to count two million chunks")
+
+    monkeypatch.setattr("imager.node.stamp.chunks_of", count)
+    huge = by_hand({**DOCUMENT, "size_bytes": 1 << 41}, [(0, 1 << 41)], [b"d" * 32])
+    with pytest.raises(StampError, match="as many chunks"):
+        parse_stamp(huge)
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
