@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,12 @@ from imager.card.probe_report import Honesty
 from imager.card.receipts import all_receipts
 from imager.card.refusals import AcceptedTarget, accept
 from imager.card.targets import target_at
+from imager.node.image import NodeImage
 from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
 from tests.support.updates import SIZE, node_image
 from tests.support.workplace import Workplace, workplace
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = [
     pytest.mark.device,
@@ -77,10 +82,58 @@ def test_a_card_is_probed_written_and_then_updated(loop: Loop, tmp_path: Path) -
     assert [phase.name for phase in later.phases] == [
         *("compare", "blank", "write", "table", "read back"),
     ]
-    with nodes[1].open() as reader, loop.backing.open("rb") as file:
-        for extent in nodes[1].manifest.extents:
+    assert is_whole(loop, nodes[1])
+
+
+MOMENTS = [
+    *(("compare", delay) for delay in (0.0, 0.05)),
+    *(("blank", delay) for delay in (0.0, 0.005, 0.012)),
+    *(("write", delay) for delay in (0.0, 0.012, 0.03)),
+    *(("table", delay) for delay in (0.0, 0.005, 0.012, 0.02)),
+]
+
+
+@pytest.mark.parametrize(("phase", "delay"), MOMENTS)
+def test_kill_9_while_updating_leaves_the_old_card_a_blank_one_or_the_new(
+    tmp_path: Path, phase: str, delay: float
+) -> None:
+    old, new = (node_image(tmp_path / name, name) for name in ("pi7", "pi8"))
+    with loop_over(sized_file(tmp_path / "card.raw", SIZE)) as loop:
+        make_card(old, accepted(loop), tmp_path / "receipts", Quiet())
+        killed_in(phase, delay, tmp_path, loop)
+        if phase == "compare":
+            assert is_whole(loop, old)
+        else:
+            assert has_no_table(loop) or is_whole(loop, new) or is_whole(loop, old)
+        if has_no_table(loop):
+            found = subprocess.run(["blkid", "-p", str(loop.node)], check=False)
+            assert found.returncode == 2
+        make_card(new, accepted(loop), tmp_path / "receipts", Quiet(), update=True)
+        assert is_whole(loop, new)
+
+
+def killed_in(phase: str, delay: float, folder: Path, loop: Loop) -> None:
+    """Update the card in another process and kill that ``delay`` seconds into ``phase``."""
+    words = [sys.executable, "-m", "tests.support.updates", str(folder), str(loop.node)]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.strip() == phase for line in process.stdout), "it never came so far"
+        time.sleep(delay)
+        process.kill()
+
+
+def has_no_table(loop: Loop) -> bool:
+    with loop.backing.open("rb") as file:
+        return not any(file.read(4096))
+
+
+def is_whole(loop: Loop, image: NodeImage) -> bool:
+    with image.open() as reader, loop.backing.open("rb") as file:
+        for extent in image.manifest.extents:
             file.seek(extent.offset)
-            assert file.read(extent.length) == reader.read(extent.offset, extent.length)
+            if file.read(extent.length) != reader.read(extent.offset, extent.length):
+                return False
+    return True
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────

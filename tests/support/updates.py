@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 from imager.base.units import KiB, MiB
 from imager.card.cards import WriteOptions
+from imager.card.make import make_card
 from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.refusals import accept
+from imager.card.targets import target_at
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import STAMP_AREA
 from imager.node.image import NodeImage
 from tests.support.cards import DISK_ID, make_image, small_layout
+from tests.support.cardwriter import Loud
 from tests.support.stamps import DOCUMENT, by_hand
 
 SIZE = 24 * MiB
@@ -61,3 +66,17 @@ def receipt_of(image: NodeImage, size_bytes: int, *, cid: str = "") -> Receipt:
         boot_files={},
         manifest=image.manifest,
     )
+
+
+def main() -> None:
+    """``python -m tests.support.updates FOLDER TARGET``: update a card to pi8, slowly, naming each
+    phase as it begins, to be killed at any of them."""
+    folder, target = Path(sys.argv[1]), Path(sys.argv[2])
+    image = node_image(folder / "pi8", "pi8")
+    accepted = accept(target_at(target), SIZE)
+    options = WriteOptions(MiB, 2)
+    make_card(image, accepted, folder / "receipts", Loud(), options=options, update=True)
+
+
+if __name__ == "__main__":
+    main()
