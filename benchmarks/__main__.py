@@ -54,8 +54,10 @@ def main() -> int:
     parser.add_argument("--only", choices=MEASUREMENTS, action="append", help="may be repeated")
     parser.add_argument("--build", type=Path, default=ROOT / "build", help="[build]")
     asked = parser.parse_args()
-    # A stop from outside must unwind like Ctrl-C: devices are detached, limits removed.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Every stop must unwind: devices are detached, limits removed. A shell's background jobs are
+    # born deaf to SIGINT.
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, signal.default_int_handler)
     asked.build.mkdir(parents=True, exist_ok=True)
     try:
         _measure(asked.only or list(MEASUREMENTS), asked.build.resolve(), quick=asked.quick)

@@ -76,7 +76,9 @@ def node_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
 def _first_byte(place: Workshop, node: str, size_bytes: int) -> tuple[float, float]:
     """Seconds and CPU seconds from the start of the process to the first phase on the card."""
     with card_of(place.folder, size_bytes) as card:
-        ran = place.picloud("write", card.node, "--node", node, "--yes", stop_at="blank")
+        ran = place.picloud(
+            "write", card.node, "--node", node, "--yes", "--full", "--no-probe", stop_at="blank"
+        )
     first = ran.phase("blank")
     return first.began, first.cpu_began
 

@@ -101,13 +101,18 @@ def measure(
 
 
 def parts(ran: Ran, since: str | None = None) -> str:
-    """Seconds of each phase in order, and the rest between and after them, from the beginning of
-    the phase ``since`` on."""
+    """Seconds of each phase in order, and the rest before, between and after them, from the
+    beginning of the phase ``since`` on. Phases may overlap; the rest is what none of them covers.
+    """
     first = 0 if since is None else ran.phases.index(ran.phase(since))
-    began = 0.0 if since is None else ran.phases[first].began
+    at = 0.0 if since is None else ran.phases[first].began
+    rest = 0.0
+    for phase in ran.phases[first:]:
+        rest += max(0.0, phase.began - at)
+        at = max(at, phase.ended)
     told = [(phase.name, phase.ended - phase.began) for phase in ran.phases[first:]]
-    rest = ran.seconds - began - sum(seconds for _, seconds in told)
-    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in [*told, ("rest", rest)])
+    told.append(("rest", rest + ran.seconds - at))
+    return ", ".join(f"{name} {seconds:.2f}" for name, seconds in told)
 
 
 @contextmanager
