@@ -21,6 +21,7 @@ from imager.card.probe import short_probe
 from imager.card.receipt import Receipt
 from imager.card.receipts import find_receipt
 from imager.card.update import update_card
+from imager.card.verdict import places_named
 from imager.card.write import write_card
 from imager.image.layout import FIRST_MIB, STAMP_AREA
 from imager.image.mbr import MbrError, parse
@@ -54,7 +55,8 @@ def lay_down(
         return update_card(image, card, progress, options)
     if probe and not seen_before(card, first, receipts):
         progress.note(f"{card.target.node} was never written from this rack: a short probe first")
-        short_probe(card, progress)
+        with image.open() as reader, places_named(image, reader):
+            short_probe(card, progress)
     return write_card(image, card, progress, options)
 
 

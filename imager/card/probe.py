@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from imager.base.errors import CardIOError
+from imager.base.errors import CardIOError, FakeCapacity
 from imager.base.progress import Progress
 from imager.base.units import KiB, MiB, align_down, align_up
 from imager.card.blank import blank_unless_done, zero
@@ -31,7 +31,7 @@ from imager.card.probe_plan import (
     whole_plan,
 )
 from imager.card.probe_report import Honesty, ProbeReport, Speed, Speeds, lost_from, wrap_size
-from imager.card.raw import RawCard, aligned_buffer, flush, is_gone, read_fully, write_fully
+from imager.card.raw import RawCard, aligned_buffer, flush, is_gone, read_fully, write_stubbornly
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import FIRST_MIB
 
@@ -70,7 +70,9 @@ def short_probe(
     """A first look at a card never seen before: about 13 MB of traffic, 3 s at the most on a
     card that does 20 MB/s. The card's ends are left zeroed, for the write that follows.
 
-    Raises FakeCapacity, CardFaulty or CardIOError unless the card passes, and leaves it blank.
+    Raises FakeCapacity for a fake, CardIOError when it takes no writes or is gone, and leaves it
+    blank. Of other damage it warns only: the write that follows finds out which file it hits, and
+    whether it can be mended.
     """
     run = _Run(card, progress, clock)
     with blank_unless_done(card):
@@ -78,8 +80,12 @@ def short_probe(
         run.go("probe", short_plan(card.raw.size_bytes))
         report = run.report(whole=False)
         failure = report.error()
-        if failure is not None:
+        if isinstance(failure, FakeCapacity):
             raise failure
+    if failure is not None:
+        progress.warn(f"{failure.what}; every byte will be read back, so the writing goes on")
+    if report.lies:
+        progress.warn(f"{report.target}: {report.lies_told}")
     return report
 
 
@@ -96,6 +102,7 @@ class _Run:
     _found: list[Finding] = field(default_factory=list)
     _checked: list[Extent] = field(default_factory=list)
     _places: int = 0
+    _lies: int = 0
     _bypassed: bool = True
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -154,7 +161,7 @@ class _Run:
         def work(extent: Extent, buffer: memoryview) -> None:
             block = buffer[: extent.length]
             block[:] = self.pattern.data(extent)
-            write_fully(self.raw, extent.offset, block)
+            write_stubbornly(self.raw, extent.offset, block)
             done.append(extent)
             meter.advance(extent.length)
 
@@ -227,17 +234,26 @@ class _Run:
         return done, self.clock() - began
 
     def _judge(self, raw: RawCard, extent: Extent, buffer: memoryview, wanted: bytes) -> None:
+        """Read a range and note what is wrong with it, both times it is looked at."""
+        if not self._look(raw, extent, buffer, wanted):
+            return
+        found = self._look(raw, extent, buffer, wanted)
+        with self._lock:
+            if not found:
+                self._lies += 1
+            elif len(self._found) < _MOST_FINDINGS:
+                self._found += found
+
+    def _look(
+        self, raw: RawCard, extent: Extent, buffer: memoryview, wanted: bytes
+    ) -> list[Finding]:
         try:
             read_fully(raw, extent.offset, buffer)
         except CardIOError as error:
             if is_gone(error):
                 raise
-            found = [Finding(extent, Kind.UNREADABLE)]
-        else:
-            found = list(self.pattern.findings(extent, bytes(buffer), wanted))
-        if found and len(self._found) < _MOST_FINDINGS:
-            with self._lock:
-                self._found += found
+            return [Finding(extent, Kind.UNREADABLE)]
+        return list(self.pattern.findings(extent, bytes(buffer), wanted))
 
     # ── concluding ──────────────────────────────────────────────────────────────────────────
 
@@ -254,6 +270,7 @@ class _Run:
             whole=whole,
             cache_bypassed=self._bypassed,
             findings=self.findings,
+            lies=self._lies,
             speeds=self.speeds,
         )
 
@@ -266,7 +283,7 @@ class _Run:
             return Honesty.WRAPS, wraps_at
         bad = ExtentMap(finding.extent for finding in self.findings)
         good = ExtentMap(self._checked) - bad
-        ends = lost_from(self.findings, tuple(extent.end for extent in good))
+        ends = lost_from(self.findings, tuple(extent.end for extent in good), size)
         if ends is not None:
             return Honesty.LOSES, self._real_end(*ends)
         if all(finding.kind is Kind.UNREADABLE for finding in self.findings):

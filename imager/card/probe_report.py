@@ -24,6 +24,7 @@ _CLASSES = (
 )
 """Random reads and writes of 4 KiB a second that the SD Association's classes promise."""
 _POOR_WRITES = 100
+_LOST_AT_LEAST = 16
 
 
 class Honesty(StrEnum):
@@ -92,7 +93,8 @@ class Speeds:
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
     """A probed card. ``real_bytes`` is how much it stores, ``checked_bytes`` how much of it was
-    written and read back; ``whole`` says whether that was all of it."""
+    written and read back; ``whole`` says whether that was all of it; ``lies`` are readings that
+    were wrong at first and right the second time."""
 
     target: str
     claimed_bytes: int
@@ -103,13 +105,22 @@ class ProbeReport:
     whole: bool
     cache_bypassed: bool
     findings: tuple[Finding, ...]
+    lies: int
     speeds: Speeds
 
     def verdict(self) -> Iterator[str]:
         """What to tell a person, the conclusion first."""
         yield f"{self.target}: {self._conclusion()}"
         yield from self._speed_lines()
+        if self.lies:
+            yield f"    {self.lies_told}"
         yield from (f"    {line}" for line in self._listed())
+
+    @property
+    def lies_told(self) -> str:
+        """What ``lies`` mean, in words."""
+        times = "once" if self.lies == 1 else f"{self.lies} times"
+        return f"read wrongly {times} and right at the second look: the reader is not reliable"
 
     def _conclusion(self) -> str:
         claimed, real = format_size(self.claimed_bytes), self.real_bytes
@@ -203,6 +214,7 @@ class ProbeReport:
             "cache_bypassed": self.cache_bypassed,
             "best_block_bytes": speeds.best_block_bytes,
             "fitness": self.fitness(),
+            "lies": self.lies,
             "writes": [speed.to_json() for speed in speeds.writes],
             "reads": [speed.to_json() for speed in speeds.reads],
             "random_write": speeds.random_write.to_json() if speeds.random_write else None,
@@ -227,14 +239,18 @@ def wrap_size(findings: tuple[Finding, ...], claimed_bytes: int) -> int | None:
     return size if _SMALLEST_CARD <= size < claimed_bytes else None
 
 
-def lost_from(findings: tuple[Finding, ...], good: tuple[int, ...]) -> tuple[int, int] | None:
+def lost_from(
+    findings: tuple[Finding, ...], good: tuple[int, ...], claimed_bytes: int
+) -> tuple[int, int] | None:
     """Between which bytes the card's real end lies, if everything past some place is gone.
 
     ``good`` are the ends of the places that came back whole. None when the last place is good, when
-    nothing is, or when good and bad are mixed.
+    nothing is, when good and bad are mixed, or when so little is gone that it is damage: fakes
+    hold half of what they claim, or less.
     """
     gone = [f.extent.offset for f in findings if f.kind in (Kind.LOST, Kind.UNREADABLE)]
     if not gone or not good or len(gone) < len(findings):
         return None
     low, high = max(good), min(gone)
-    return (low, high) if low < high else None
+    much = max(claimed_bytes // _LOST_AT_LEAST, 4 * MiB)
+    return (low, high) if low < high <= claimed_bytes - much else None

@@ -197,6 +197,43 @@ def test_the_short_probe_stops_a_fake_before_the_long_write(real: int) -> None:
     assert card.is_blank
 
 
+class Heard(Quiet):
+    """Keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        FaultyCard(SIZE, flips={MiB: 1}),
+        FaultyCard(SIZE, read_errors={MiB: errno.EIO}),
+        FaultyCard(SIZE, dropped=ExtentMap([Extent(MiB, 4096)])),
+    ],
+)
+def test_damage_that_is_no_fake_is_left_to_the_write(card: FaultyCard) -> None:
+    heard = Heard()
+    assert short_probe(claimed(card), heard).error() is not None
+    assert "the writing goes on" in heard.warnings[0]
+
+
+def test_a_reading_that_is_right_the_second_time_is_told_and_forgiven() -> None:
+    card, heard = FaultyCard(SIZE, lies={MiB: 1}, failing_once={2 * MiB}), Heard()
+    report = short_probe(claimed(card), heard)
+    assert (report.honesty, report.lies) == (Honesty.HONEST, 2)
+    assert "not reliable" in heard.warnings[0]
+    assert any("2 times" in line for line in report.verdict())
+
+
+def test_a_write_refused_once_is_tried_again() -> None:
+    card = FaultyCard(SIZE, failing_writes_once={2 * MiB})
+    assert short_probe(claimed(card), Quiet()).honesty is Honesty.HONEST
+
+
 class Timed(FaultyCard):
     """A card of ``rate`` bytes a second and ``access`` seconds for each transfer, on a clock."""
 
@@ -300,11 +337,12 @@ def test_a_wrap_is_the_greatest_size_that_explains_all() -> None:
 
 def test_loss_among_good_places_is_no_end() -> None:
     lost = (Finding(Extent(8 * MiB, 4096), Kind.LOST),)
-    assert lost_from(lost, (2 * MiB, 4 * MiB)) == (4 * MiB, 8 * MiB)
-    assert lost_from(lost, (2 * MiB, 16 * MiB)) is None
-    assert lost_from(lost, ()) is None
+    assert lost_from(lost, (2 * MiB, 4 * MiB), SIZE) == (4 * MiB, 8 * MiB)
+    assert lost_from(lost, (2 * MiB, 16 * MiB), SIZE) is None
+    assert lost_from(lost, (), SIZE) is None
+    assert lost_from(lost, (4 * MiB,), 10 * MiB) is None, "two MiB at the end are damage"
     mixed = (*lost, Finding(Extent(9 * MiB, 512), Kind.CHANGED, bits=1))
-    assert lost_from(mixed, (2 * MiB, 4 * MiB)) is None
+    assert lost_from(mixed, (2 * MiB, 4 * MiB), SIZE) is None
 
 
 def report_with(reads: float, writes: float) -> ProbeReport:
@@ -313,7 +351,7 @@ def report_with(reads: float, writes: float) -> ProbeReport:
         random_write=Speed(4096, int(4096 * writes), 1.0),
         random_read=Speed(4096, int(4096 * reads), 1.0),
     )
-    return ProbeReport("/dev/x", GiB, GiB, Honesty.HONEST, 1, 1, False, True, (), speeds)
+    return ProbeReport("/dev/x", GiB, GiB, Honesty.HONEST, 1, 1, False, True, (), 0, speeds)
 
 
 @pytest.mark.parametrize(
