@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted, PicloudError
-from imager.base.progress import Finding, Quiet
+from imager.base.progress import Finding, Phase, Quiet
 from imager.base.units import MiB
 from imager.card.cards import WriteOptions
 from imager.card.diagnose import Kind
@@ -136,18 +137,23 @@ def test_a_card_under_repair_is_blank_until_the_table_comes_last(image: NodeImag
     """Pulled at any write of the repair, the card has no partition table or is whole."""
     card = FaultyCard(SIZE, lost_once=sectors(3 * MiB, 4096))
     states: list[tuple[bool, bool]] = []
+    on_body: list[bool] = []
 
     def watch(write: Write) -> None:
         table = any(card.holds(TABLE))
         states.append((table, is_whole(card, image)))
+        if write.offset >= MiB:
+            on_body.append(card.is_blank)
 
     def spoil() -> None:
+        card.data[446] ^= 3
         card.on_write = watch
 
     made = make(image, card, spoil)
     first, *later = states
     assert first == (True, False), "the unproven table is the first thing to go"
     assert all(whole or not table for table, whole in later)
+    assert on_body == [True]
     last = [step for step in made.after if isinstance(step, Write)][-1]
     assert (last.offset, last.length) == (TABLE.offset, TABLE.length)
 
@@ -251,6 +257,52 @@ def test_a_card_that_is_gone_is_an_io_error_at_once(image: NodeImage) -> None:
     made = make(image, FaultyCard(SIZE, read_errors={3 * MiB: errno.ENODEV}))
     assert isinstance(made.error, CardIOError)
     assert made.error.hint.startswith("the card or reader is gone")
+
+
+def test_a_card_that_goes_away_while_it_is_read_is_told_as_gone(image: NodeImage) -> None:
+    made = make(image, FaultyCard(SIZE, read_errors={3 * MiB: errno.EIO, 9 * MiB: errno.ENODEV}))
+    assert made.error is not None
+    assert made.error.hint.startswith("the card or reader is gone")
+
+
+def test_a_card_that_goes_away_while_it_is_diagnosed_is_told_as_gone(image: NodeImage) -> None:
+    card = FaultyCard(SIZE, flips={3 * MiB: 1})
+
+    class Pulling(Heard):
+        @contextmanager
+        def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+            if name == "diagnose":
+                card.read_errors = dict.fromkeys(range(0, SIZE, 512), errno.ENODEV)
+            with super().phase(name, total_bytes) as phase:
+                yield phase
+
+    written = write_card(image, claimed(card), Quiet(), WriteOptions(MiB, 2))
+    with pytest.raises(CardIOError) as caught:
+        read_back(written, Pulling())
+    assert caught.value.hint.startswith("the card or reader is gone")
+
+
+def test_after_a_repair_the_whole_card_is_read_however_little_was_written(
+    image: NodeImage,
+) -> None:
+    """A repairing write that goes astray is found, also outside of what this run wrote."""
+    card = FaultyCard(SIZE)
+    written = write_card(image, claimed(card), Quiet(), WriteOptions(MiB, 2))
+    little = ExtentMap([Extent(0, MiB), Extent(3 * MiB, 4096)])
+    card.data[3 * MiB] ^= 1
+
+    def astray(write: Write) -> None:
+        if write.offset == 3 * MiB:
+            card.data[4 * MiB + 9] ^= 0xFF
+            card.on_write = None
+
+    card.on_write = astray
+    verified = read_back(replace(written, extents=little), Quiet())
+    assert is_whole(card, image)
+    trouble = verified.written.card.log.trouble
+    assert trouble is not None
+    assert [damage.first_byte for damage in trouble.found] == [3 * MiB, 4 * MiB + 9]
+    assert trouble.attempts == 2
 
 
 def test_a_repair_that_is_refused_is_an_io_error_that_names_the_place(image: NodeImage) -> None:
