@@ -5,8 +5,8 @@ node for the engine, the file with what is really on the card, and how often eac
 The same card has a speed model: bytes per second, and a price for scattered writes.
 
 What a loop device makes of a FUSE file's answers was tried on Linux 6.18 (``test_faultcard``
-keeps it so): every errno reaches the program as EIO but ENOSPC, which stays; a short write is
-reported as a whole one, so that it is a write that was lost; a flush arrives as fsync(2).
+keeps it so): EIO, ENOSPC and ENODEV reach the program as they are, EROFS becomes EIO; a short
+write is reported as a whole one, so that it is a write that was lost; a flush arrives as fsync(2).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_TIME = -1
+_TRANSFER_KIB = 512
+"""Half of what one FUSE request carries at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,11 @@ def fault_card(folder: Path, size_bytes: int) -> Iterator[FaultCard]:
     mountpoint = folder / "fuse"
     mountpoint.mkdir()
     store = sized_file(folder / "store", size_bytes)
-    with _served(mountpoint, store) as process, loop_over(mountpoint / FILE) as loop:
+    with (
+        _served(mountpoint, store) as process,
+        loop_over(mountpoint / FILE) as loop,
+        _one_transfer_each(loop),
+    ):
         card = FaultCard(loop, store, size_bytes, process)
         try:
             yield card
@@ -174,6 +180,19 @@ def fault_card(folder: Path, size_bytes: int) -> Iterator[FaultCard]:
             if process.poll() is None:
                 card.arm()
                 card.set_speed()
+
+
+@contextmanager
+def _one_transfer_each(loop: Loop) -> Iterator[None]:
+    """Let every request of the device be one of FUSE, too. The second half of one that was cut in
+    two could fail, and the loop device would call what is then a short write a whole one."""
+    limit = Path(f"/sys/block/{loop.name}/queue/max_sectors_kb")
+    before = limit.read_text()
+    limit.write_text(str(_TRANSFER_KIB))
+    try:
+        yield
+    finally:
+        limit.write_text(before)
 
 
 @contextmanager
