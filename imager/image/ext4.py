@@ -14,13 +14,13 @@ from functools import cached_property
 
 from imager.base.units import MiB
 from imager.image import ext4_maps
+from imager.image.ext4_checksum import inode_checksum_fits
 from imager.image.ext4_format import (
     INCOMPAT_RECOVER,
     RO_COMPAT_METADATA_CSUM,
     Ext4Error,
     RawInode,
     device_number,
-    inode_checksum_fits,
     parse_directory_block,
     parse_inline_xattrs,
     parse_inode,

@@ -263,7 +263,6 @@ class RawInode:
 
 _INODE = struct.Struct("<HHIIIIIHHIII60sIIIIHHHH")
 _INODE_EXTRA = struct.Struct("<HHIIIII")
-_GENERATION, _CHECKSUM_LOW, _CHECKSUM_HIGH = 100, 124, 130
 
 
 def parse_inode(raw: bytes) -> RawInode:
@@ -296,21 +295,6 @@ def parse_inode(raw: bytes) -> RawInode:
         xattr_block=acl | acl_high << 32,
         inline_xattrs=raw[INODE_BASE_BYTES + extra_size :] if extra_size else b"",
     )
-
-
-def inode_checksum_fits(raw: bytes, number: int, seed: int) -> bool:
-    """Whether the checksum in the bytes of inode ``number`` is theirs (metadata_csum)."""
-    content = bytearray(raw)
-    stored = int.from_bytes(raw[_CHECKSUM_LOW : _CHECKSUM_LOW + 2], "little")
-    content[_CHECKSUM_LOW : _CHECKSUM_LOW + 2] = bytes(2)
-    mask = 0xFFFF
-    if len(raw) > INODE_BASE_BYTES and struct.unpack_from("<H", raw, INODE_BASE_BYTES)[0] >= 4:
-        stored |= int.from_bytes(raw[_CHECKSUM_HIGH : _CHECKSUM_HIGH + 2], "little") << 16
-        content[_CHECKSUM_HIGH : _CHECKSUM_HIGH + 2] = bytes(2)
-        mask = 0xFFFFFFFF
-    generation = raw[_GENERATION : _GENERATION + 4]
-    seed = crc32c(number.to_bytes(4, "little") + generation, seed)
-    return crc32c(content, seed) & mask == stored
 
 
 def _time_ns(seconds: int, extra: int) -> int:
