@@ -253,4 +253,4 @@ def lost_from(
         return None
     low, high = max(good), min(gone)
     much = max(claimed_bytes // _LOST_AT_LEAST, 4 * MiB)
-    return (low, high) if low < high <= claimed_bytes - much else None
+    return (low, high) if low <= high <= claimed_bytes - much else None

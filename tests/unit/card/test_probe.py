@@ -340,6 +340,7 @@ def test_loss_among_good_places_is_no_end() -> None:
     assert lost_from(lost, (2 * MiB, 4 * MiB), SIZE) == (4 * MiB, 8 * MiB)
     assert lost_from(lost, (2 * MiB, 16 * MiB), SIZE) is None
     assert lost_from(lost, (), SIZE) is None
+    assert lost_from(lost, (8 * MiB,), SIZE) == (8 * MiB, 8 * MiB), "the very end is known"
     assert lost_from(lost, (4 * MiB,), 10 * MiB) is None, "two MiB at the end are damage"
     mixed = (*lost, Finding(Extent(9 * MiB, 512), Kind.CHANGED, bits=1))
     assert lost_from(mixed, (2 * MiB, 4 * MiB), SIZE) is None
