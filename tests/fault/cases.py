@@ -162,9 +162,21 @@ _READS = (
 )
 
 
+LONG_STALL = Case(
+    fault="stall of 30 s",
+    position="kernel file",
+    phase=Phase.BODY,
+    outcome=G,
+    kind="stall",
+    times=1,
+    seconds=30.0,
+)
+"""As long as the kernel waits for a disk of its own accord; all other stalls are short ones."""
+
+
 def all_cases() -> tuple[Case, ...]:
     """Every case of the level."""
-    return (*_writing(), *_reading(), *_fakes())
+    return (*_writing(), *_reading(), LONG_STALL, *_fakes())
 
 
 def _writing() -> Iterator[Case]:

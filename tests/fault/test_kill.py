@@ -7,15 +7,14 @@ The moments are random and seeded. Thirty rounds in an ordinary run of the tests
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from imager.node.image import NodeImage
 from tests.fault.killing import desk, make_both, rounds, sibling
-from tests.support.faultcard import Fault, why_not
-from tests.support.smallcard import positions, small_card
+from tests.support.faultcard import why_not
+from tests.support.smallcard import small_card
 
 pytestmark = [
     pytest.mark.fault,
@@ -56,18 +55,3 @@ def test_a_killed_update_leaves_a_blank_or_a_whole_card(
         make_both(at)
         states = rounds(at, "update", ROUNDS // 3, pulled=pulled)
     assert set(states) <= {"blank", "new", "old"}
-
-
-def test_a_card_that_stalls_for_half_a_minute_comes_out_right(
-    tmp_path: Path, images: tuple[NodeImage, NodeImage]
-) -> None:
-    with desk(tmp_path, *images) as at:
-        block = next(place for place in positions(at.new) if place.name == "kernel file").extent
-        at.lay_old()
-        at.card.phase("any")
-        at.card.arm([Fault("stall", block, ("any",), times=1, seconds=30.0)])
-        began = time.monotonic()
-        at.start("write")
-        assert at.wait() == 0
-        assert time.monotonic() - began >= 30
-        assert at.state() == "new"
