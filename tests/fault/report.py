@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -239,6 +240,7 @@ def main() -> int:
     if missing := why_not():
         tell(f"reliability: {missing}")
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is taken down
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="picloud-fault-") as name,
