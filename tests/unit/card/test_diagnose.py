@@ -68,6 +68,13 @@ def test_flipped_bits_are_counted(offset: int, bits: set[int]) -> None:
     assert all(offset + bit // 8 in ExtentMap([damage.extent]) for bit in bits)
 
 
+@pytest.mark.parametrize(("bits", "kind"), [(1, Kind.FLIPPED), (8, Kind.FLIPPED), (9, Kind.ZEROS)])
+def test_a_sparse_sector_that_comes_back_empty_lost_bits_or_all(bits: int, kind: Kind) -> None:
+    expected = bytes([1] * bits) + bytes(512 - bits)
+    found = classify(0, expected, bytes(512), lambda offset, length: bytes(length))
+    assert found.kind is kind
+
+
 @given(granules, st.integers(0, 7))
 def test_a_data_line_that_sticks_is_flipped_bits(offset: int, line: int) -> None:
     expected = IMAGE[offset : offset + GRANULE_BYTES]
