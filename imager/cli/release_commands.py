@@ -15,9 +15,15 @@ def add_release_commands(group: click.Group) -> None:
     @command(group, "fetch")
     @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
     def fetch(session: Session, update: bool) -> Outcome:
-        """Fetch the release, prove its signature, archive and pin it."""
+        """Fetch the release, prove its signature, archive and pin it.
+
+        A release that is archived already is read again and compared with its hash.
+        """
+        from imager.release.archive import prove
+
         rack = open_rack(session)
         release = proven_release(session, rack, models_of(rack)[0], update=update)
+        prove(release, session.cache, session.console)
         session.console.lines(
             f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
             f"sha256 {release.sha256}",

@@ -127,12 +127,10 @@ def _size_for(target: Target, size: int | None) -> int | None:
 
 def _plan_fields(session: Session, request: Request) -> dict[str, object]:
     from imager.card.devices import Disk
-    from imager.release.archive import Archive
     from imager.release.lock import RackLock
 
     spec = chosen_release(session, request.rack, request.node.model)
     pin = RackLock.load(request.rack.lock_file).pin(spec.name)
-    archived = pin is not None and Archive(session.cache).find(pin.sha256) is not None
     return {
         "node": request.node.name,
         "rack": request.rack.name,
@@ -142,10 +140,20 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
         "size_bytes": request.size_bytes,
         "release": spec.name,
         "release_sha256": pin.sha256 if pin else None,
-        "release_archived": archived,
+        "release_archived": pin is not None and _is_archived(session, pin.sha256),
         "block_bytes": request.options.block_bytes,
         "depth": request.options.depth,
     }
+
+
+def _is_archived(session: Session, sha256: str) -> bool:
+    """Whether the archive has the release whole; a damaged entry is mended by the fetch."""
+    from imager.release.archive import Archive, DamagedEntry
+
+    try:
+        return Archive(session.cache).find(sha256) is not None
+    except DamagedEntry:
+        return False
 
 
 def _show_plan(session: Session, request: Request) -> None:

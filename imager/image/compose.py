@@ -16,7 +16,7 @@ from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, private_folder, remove_tree, work_folder
-from imager.base.errors import HostStorage, MalformedRelease
+from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import MiB, format_size
@@ -34,6 +34,7 @@ from imager.image.layout import Layout, plan_layout, root_bytes_for
 from imager.image.manifest import Manifest, Reader, build_manifest
 from imager.image.root_fs import check_root, make_root
 from imager.image.staging import Staged, stage
+from imager.release.archive import prove
 from imager.release.verified import VerifiedRelease
 
 TOOLS = ("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
@@ -87,7 +88,7 @@ def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progres
     with work_folder(cache.work, "compose") as work, host_storage(work):
         _require_space(work, 2 * _UNPACKED_PER_PACKED * release.size_bytes)
         (work / "files").mkdir()
-        staged = stage(release, work / "files", progress)
+        staged = _staged(release, work / "files", cache, progress)
         image = work / golden_cache.IMAGE
         layout = _plan(staged)
         _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
@@ -96,6 +97,16 @@ def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progres
         manifest, boot_files, files = _check(image, layout, staged, release, progress)
         composed = Composed(image, release, key, layout, manifest, boot_files, files)
         return golden_cache.publish(composed, cache)
+
+
+def _staged(release: VerifiedRelease, folder: Path, cache: Cache, progress: Progress) -> Staged:
+    try:
+        return stage(release, folder, progress)
+    except NotAuthentic:
+        if release.tarball.parent == cache.releases / release.sha256:
+            # Sets the damaged entry aside, so that the same command run again fetches it anew.
+            prove(release, cache, progress)
+        raise
 
 
 def _plan(staged: Staged) -> Layout:

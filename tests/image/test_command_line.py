@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -221,6 +222,34 @@ def test_every_fault_of_a_rack_is_told_at_once(place: Workplace, tmp_path: Path)
     two_lines(said, 10)
     for named in ("pi_1", "pi2", "sawp"):
         assert named in said.err
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "unreadable record"])
+def test_a_damaged_archive_entry_is_fetched_anew_and_said(
+    place: Workplace, card: Path, tmp_path: Path, damage: str
+) -> None:
+    cache = tmp_path / "cache"
+    assert place.run("fetch", "--cache", cache).code == 0
+    entry = next((cache / "releases").glob("*/release.json")).parent
+    tarball = entry / "release.tar.gz"
+    if damage == "truncated":
+        os.truncate(tarball, tarball.stat().st_size - 1)
+    elif damage == "altered":
+        data = bytearray(tarball.read_bytes())
+        data[len(data) // 2] ^= 1
+        tarball.chmod(0o644)
+        tarball.write_bytes(data)
+    else:
+        (entry / "release.json").chmod(0o644)
+        (entry / "release.json").write_text("{")
+    words = ("write", tmp_path / "e.img", "--node", "pi4", "--cache", cache)
+    first = place.run(*words)
+    if damage == "altered":
+        # Its size is right, so only composing, which reads every byte, can see it.
+        two_lines(first, 12)
+        first = place.run(*words)
+    assert first.code == 0, first.err
+    assert (tmp_path / "e.img").is_file()
 
 
 def test_a_release_signed_by_somebody_else_is_not_used(place: Workplace, tmp_path: Path) -> None:
