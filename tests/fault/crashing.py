@@ -31,6 +31,13 @@ from tests.support.faultcard import fault_card
 from tests.support.loop import Loop, call, loop_over, mounted, sized_file
 from tests.support.smallcard import LAYOUT, LIBRARY, SIZE, boot_check
 
+OURS = {
+    "disk": [("dos", 510)],
+    "boot": [("vfat", 0), ("vfat", 82), ("vfat", 510)],
+    "root": [("ext4", 1080)],
+}
+"""All that wipefs may see on a card of ours, with byte offsets."""
+
 STRANGER = b"a stranger's file, replayed from his journal\n"
 
 
@@ -186,6 +193,8 @@ def crashes(past: Path, image: NodeImage, folder: Path, count: int) -> int:
     with fault_card(folder / "real", SIZE) as real:
         shutil.copyfile(past, real.store)
         write(real.loop, image, folder / "receipts")
+        seen = everything(real.loop)
+        assert seen == OURS, f"wipefs sees {seen}"
         with root_in_use(real.loop, folder / "mnt"):
             for number in range(count):
                 time.sleep(chance.uniform(0.02, 0.3))

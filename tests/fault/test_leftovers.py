@@ -18,6 +18,7 @@ import pytest
 from imager.image.ext4 import Ext4
 from imager.node.image import NodeImage
 from tests.fault.crashing import (
+    OURS,
     card_with_a_past,
     crashes,
     everything,
@@ -69,11 +70,7 @@ def test_the_past_is_as_hostile_as_it_says(card: Loop) -> None:
 
 def test_only_our_signatures_are_left(card: Loop, image: NodeImage, tmp_path: Path) -> None:
     write(card, image, tmp_path / "receipts")
-    assert everything(card) == {
-        "disk": [("dos", 510)],
-        "boot": [("vfat", 0), ("vfat", 82), ("vfat", 510)],
-        "root": [("ext4", 1080)],
-    }
+    assert everything(card) == OURS
     assert not needs_recovery(card.backing, LAYOUT.root.offset)
 
 
