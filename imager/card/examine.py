@@ -105,20 +105,23 @@ class _Look:
         yield extent, bytes(self._buffer[: extent.length])
 
     def _judge(self, part: Extent, expected: bytes, actual: bytes) -> None:
-        first: Damage | None = None
-        for piece in ExtentMap([part]).split(GRANULE_BYTES):
+        wrong = [
+            piece
+            for piece in ExtentMap([part]).split(GRANULE_BYTES)
+            if expected[piece.offset - part.offset : piece.end - part.offset]
+            != actual[piece.offset - part.offset : piece.end - part.offset]
+        ]
+        closely = len(self.damages) < _JUDGED_CLOSELY
+        for piece in wrong if closely else wrong[:1]:
             low, high = piece.offset - part.offset, piece.end - part.offset
-            if expected[low:high] == actual[low:high]:
-                continue
-            if first is not None and len(self.damages) > _JUDGED_CLOSELY:
-                self.damages.append(replace(first, extent=piece, first_byte=piece.offset))
-                continue
-            first = classify(
-                piece.offset, expected[low:high], actual[low:high], self.subject.reader.read
-            )
-            self.damages.append(first)
-            if first.kind is Kind.FOREIGN and piece.length == GRANULE_BYTES:
-                self.strangers[piece.offset] = hash(actual[low:high])
+            found = actual[low:high]
+            damage = classify(piece.offset, expected[low:high], found, self.subject.reader.read)
+            if not closely:
+                whole = Extent(damage.extent.offset, wrong[-1].end - damage.extent.offset)
+                damage = replace(damage, extent=whole)
+            self.damages.append(damage)
+            if damage.kind is Kind.FOREIGN and piece.length == GRANULE_BYTES:
+                self.strangers[piece.offset] = hash(found)
 
 
 def _with_source(

@@ -13,6 +13,7 @@ import pytest
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted, PicloudError
 from imager.base.progress import Finding, Phase, Quiet
 from imager.base.units import MiB
+from imager.card import examine
 from imager.card.cards import WriteOptions
 from imager.card.diagnose import Kind
 from imager.card.readback import read_back
@@ -365,6 +366,18 @@ def test_a_card_that_wraps_around_is_a_fake_and_is_not_repaired(
     assert made.card.is_blank
     assert made.trouble is not None
     assert {damage.kind for damage in made.trouble.left} == {Kind.OTHER_BLOCK}
+
+
+def test_a_card_that_is_bad_all_over_is_judged_by_samples(
+    image: NodeImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examine, "_JUDGED_CLOSELY", 3)
+    made = make(image, FaultyCard(SIZE, dropped=ExtentMap([Extent(2 * MiB + 4096, 2 * MiB)])))
+    assert isinstance(made.error, CardFaulty)
+    assert made.trouble is not None
+    assert [(damage.extent, damage.kind) for damage in made.trouble.found] == [
+        (Extent(2 * MiB + 4096, 2 * MiB), Kind.FOREIGN)
+    ]
 
 
 def test_a_card_that_forgets_what_is_beyond_its_size_is_a_fake(tmp_path: Path) -> None:
