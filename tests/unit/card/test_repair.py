@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted, PicloudError
-from imager.base.progress import Finding, Phase, Quiet
+from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted
+from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
 from imager.card import examine
 from imager.card.cards import WriteOptions
 from imager.card.diagnose import Kind
 from imager.card.readback import read_back
-from imager.card.trouble import Trouble
 from imager.card.write import write_card
 from imager.image.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
+from tests.support.proving import Heard, is_whole, make
 
 SIZE = 12 * MiB
 BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB, 12288)])
@@ -31,74 +31,6 @@ TABLE = Extent(0, 4096)
 @pytest.fixture
 def image(tmp_path: Path) -> NodeImage:
     return make_image(tmp_path, SIZE, BODY)
-
-
-@dataclass
-class Heard(Quiet):
-    """A Progress that remembers what it was told."""
-
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    findings: list[dict[str, object]] = field(default_factory=list)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-    def finding(self, finding: Finding) -> None:
-        self.findings.append(finding.to_json())
-
-
-@dataclass
-class Made:
-    """What came of writing and proving one card."""
-
-    card: FaultyCard
-    heard: Heard
-    error: PicloudError | None
-    trouble: Trouble | None
-    after: list[Write | Flush]
-    """Writes and flushes after the first reading began."""
-
-    @property
-    def repaired(self) -> Trouble:
-        assert self.error is None, self.error
-        assert self.trouble is not None
-        assert self.trouble.left == ()
-        return self.trouble
-
-    @property
-    def body_writes(self) -> list[Extent]:
-        return [
-            Extent(step.offset, step.length)
-            for step in self.after
-            if isinstance(step, Write) and step.offset >= MiB
-        ]
-
-
-def make(
-    image: NodeImage, card: FaultyCard, spoil: Callable[[], None] | None = None, depth: int = 2
-) -> Made:
-    """Write and prove ``card``; ``spoil`` is called between the two."""
-    heard, held = Heard(), claimed(card)
-    error = None
-    before = 0
-    try:
-        written = write_card(image, held, heard, WriteOptions(MiB, depth))
-        before = len(card.log)
-        if spoil:
-            spoil()
-        read_back(written, heard)
-    except PicloudError as caught:
-        error = caught
-    return Made(card, heard, error, held.log.trouble, card.log[before:])
-
-
-def is_whole(card: FaultyCard, image: NodeImage) -> bool:
-    with image.open() as reader:
-        return all(card.holds(e) == reader.read(e.offset, e.length) for e in image.manifest.extents)
 
 
 def sectors(offset: int, length: int) -> set[int]:
