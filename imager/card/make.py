@@ -33,6 +33,7 @@ from imager.card.receipts import save_receipt
 from imager.card.refusals import AcceptedTarget
 from imager.card.targets import ImageFile
 from imager.card.write import DEFAULT_OPTIONS
+from imager.image.extents import Extent
 from imager.image.manifest import Reader
 from imager.image.mbr import parse
 from imager.node.image import NodeImage
@@ -121,9 +122,18 @@ def finish_card(
 
 
 def _check(verified: VerifiedCard, check: Check) -> None:
-    card = verified.written.card
-    with blank_unless_done(card), card.reopen() as fresh:
-        check(reader_of(fresh.raw), fresh.raw.size_bytes)
+    """Have the finished card judged. What was just proven equal to the image is taken from the
+    image, since a second reading could not say more; everything else is read from the card."""
+    card, image = verified.written.card, verified.written.image
+    with blank_unless_done(card), card.reopen() as fresh, image.open() as reader:
+        of_card, proven = reader_of(fresh.raw), image.manifest.extents
+
+        def read(offset: int, length: int) -> bytes:
+            if proven.covers(Extent(offset, length)):
+                return reader.read(offset, length)
+            return of_card(offset, length)
+
+        check(read, fresh.raw.size_bytes)
 
 
 def _receipt(

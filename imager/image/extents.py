@@ -100,6 +100,10 @@ class ExtentMap:
     def __contains__(self, offset: int) -> bool:
         return next(self.within(offset, 1), None) is not None
 
+    def covers(self, extent: Extent) -> bool:
+        """Whether every byte of ``extent`` is in the set."""
+        return next(self.within(extent.offset, extent.length), None) == extent
+
     def shifted(self, by_bytes: int) -> ExtentMap:
         """The same ranges ``by_bytes`` further on (from a partition's addresses to the disk's)."""
         return ExtentMap(Extent(e.offset + by_bytes, e.length) for e in self._extents)

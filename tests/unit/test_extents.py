@@ -44,6 +44,13 @@ def test_within(a: list[Extent], offset: int, length: int) -> None:
     assert bytes_of(found) == model(a) & set(range(offset, offset + length))
 
 
+@given(ranges, st.integers(0, 160), st.integers(1, 40))
+def test_covers(a: list[Extent], offset: int, length: int) -> None:
+    assert ExtentMap(a).covers(Extent(offset, length)) == (
+        set(range(offset, offset + length)) <= model(a)
+    )
+
+
 @given(ranges, st.integers(1, 32))
 def test_split_cuts_at_every_step_and_loses_nothing(a: list[Extent], step: int) -> None:
     parts = list(ExtentMap(a).split(step))
