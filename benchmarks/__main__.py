@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.card import card_rows
 from benchmarks.compose import compose_rows
+from benchmarks.engine import engine_rows
 from benchmarks.machine import footer, load
 from benchmarks.memory import memory_rows
 from benchmarks.node import node_rows
@@ -39,6 +40,7 @@ MEASUREMENTS = {
     "compose": Measurement(compose_rows, 5, 2),
     "node": Measurement(node_rows, 5, 1),
     "card": Measurement(card_rows, 3, 1),
+    "engine": Measurement(engine_rows, 2, 1),
     "memory": Measurement(memory_rows, 3, 1),
     "help": Measurement(help_rows, 1, 1),
 }

@@ -36,7 +36,7 @@ def node_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
     """Seconds to the first byte, and the size of the delta, for small and large cards."""
     place.picloud("compose")
     rack = load_rack(place.rack)
-    golden = _golden(place, rack)
+    golden = golden_of(place, rack)
     number = _FIRST_NODE
     for title, size in CARDS.items():
         what, limit = f"one more node, {title} card: to the first byte", f"{LIMIT_SECONDS:.0f} s"
@@ -91,7 +91,8 @@ def _copy(place: Workshop, golden: GoldenImage) -> float:
         copy.unlink(missing_ok=True)
 
 
-def _golden(place: Workshop, rack: Rack) -> GoldenImage:
+def golden_of(place: Workshop, rack: Rack) -> GoldenImage:
+    """The golden image of the archived release, composed if it is not there."""
     spec = spec_for(rack.release.source, rack.release.signing_key, rack.nodes[0].model)
     cache = Cache(place.cache)
     release = fetch_release(

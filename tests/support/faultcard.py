@@ -103,14 +103,21 @@ class FaultCard:
         self._do(do="phase", name=name)
 
     def set_speed(
-        self, *, write_bps: float = 0, read_bps: float = 0, scatter_seconds: float = 0
+        self,
+        *,
+        write_bps: float = 0,
+        read_bps: float = 0,
+        scatter_seconds: float = 0,
+        buffer_seconds: float = 0,
     ) -> None:
         """Take as long as such a card; 0 is as fast as can be. A write that does not go on in
-        the same or the next 4 MiB costs ``scatter_seconds`` more."""
+        the same or the next 4 MiB costs ``scatter_seconds`` more. Gaps between transfers up to
+        ``buffer_seconds``, which FUSE and a busy host make, are made up for."""
         speed = {
             "write_bps": write_bps,
             "read_bps": read_bps,
             "scatter_seconds": scatter_seconds,
+            "buffer_seconds": buffer_seconds,
         }
         self._do(do="speed", speed=speed)
 

@@ -61,11 +61,13 @@ class Fault:
 
 @dataclass(slots=True)
 class Speed:
-    """Bytes per second, and what each jump to another 4 MiB unit costs when writing."""
+    """Bytes per second, and what each jump to another 4 MiB unit costs when writing. Gaps between
+    transfers as short as ``buffer_seconds`` cost nothing, as with a card that has a buffer."""
 
     write_bps: float = 0.0
     read_bps: float = 0.0
     scatter_seconds: float = 0.0
+    buffer_seconds: float = 0.0
     busy_until: float = 0.0
     unit: int = -1
 
@@ -81,7 +83,7 @@ class Speed:
             self.unit = units[-1]
             cost += self.scatter_seconds if jumps else 0.0
         now = time.monotonic()
-        self.busy_until = max(self.busy_until, now) + cost
+        self.busy_until = max(self.busy_until, now - self.buffer_seconds) + cost
         time.sleep(max(0.0, self.busy_until - now))
 
 
