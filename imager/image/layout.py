@@ -1,7 +1,8 @@
 """Where the two partitions lie on a card of a given size. Pure arithmetic.
 
 In: the bytes a release needs and the size of the card. Out: a Layout. p1 is FAT32 at 8 MiB, p2
-ext4 from the next 8 MiB boundary to the end: SD erase units are 2 to 8 MiB (F58).
+ext4 from the next 8 MiB boundary to the end: SD erase units are commonly
+2 to 8 MiB, and Raspberry Pi OS aligns to 8 MiB since 2025 (pi-gen).
 """
 
 from __future__ import annotations
