@@ -7,16 +7,14 @@ judged by the boot check, and these are only what it says of itself.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imager.image.fat import FatVolume
 from imager.image.manifest import Reader
 from imager.image.mbr import parse
+from imager.image.own_files import FIRSTBOOT_PATH, NODE_PATH, json_object
 
-NODE_FILE = "picloud/node.json"
-FIRSTBOOT_FILE = "picloud/firstboot.json"
 _MAX_BYTES = 1 << 16
 
 
@@ -38,15 +36,11 @@ def read_notes(read: Reader, size_bytes: int) -> CardNotes:
         volume = FatVolume.parse(read, boot.offset, min(boot.length, size_bytes - boot.offset))
     except ValueError:
         return CardNotes()
-    return CardNotes(_object(volume, NODE_FILE), _object(volume, FIRSTBOOT_FILE))
+    return CardNotes(_object(volume, NODE_PATH), _object(volume, FIRSTBOOT_PATH))
 
 
 def _object(volume: FatVolume, path: str) -> Mapping[str, object] | None:
     entry = volume.find(path)
     if entry is None or entry.is_dir or entry.size_bytes > _MAX_BYTES:
         return None
-    try:
-        value = json.loads(volume.read_file(path))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    return json_object(volume.read_file(path))

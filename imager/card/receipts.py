@@ -17,11 +17,6 @@ from imager.card.receipt import Receipt, ReceiptError, Result, decode_receipt
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 
 
-def receipts_folder(rack: Path) -> Path:
-    """Where the receipts of the rack in ``rack`` lie."""
-    return rack / ".picloud" / "receipts"
-
-
 def save_receipt(receipt: Receipt, folder: Path) -> Path:
     """Write ``receipt`` into ``folder`` (mode 0600) under its time and node; returns the path."""
     private_folder(folder)

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imager.card.meter import Meter
-from imager.card.notes import FIRSTBOOT_FILE
 from imager.image.ext4 import Ext4
 from imager.image.ext4_journal import replayed
 from imager.image.extents import Extent, ExtentMap
@@ -20,6 +19,7 @@ from imager.image.file_digests import MAX_FILE_BYTES, digest_of
 from imager.image.layout import FIRST_MIB, Layout
 from imager.image.manifest import Reader
 from imager.image.mbr import MbrError, Partition, encode, parse
+from imager.image.own_files import FIRSTBOOT_PATH
 from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 from imager.node.stamp import Stamp
 
@@ -72,7 +72,7 @@ def was_used(read: Reader, layout: Layout) -> bool:
         boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length)
     except ValueError:
         return False
-    return boot.find(FIRSTBOOT_FILE) is not None
+    return boot.find(FIRSTBOOT_PATH) is not None
 
 
 def judge_use(stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter) -> Use:

@@ -32,7 +32,7 @@ from imager.card.meter import Log, metered
 from imager.card.places import Places
 from imager.card.raw import BLKGETSIZE64, BLKSSZGET, RawCard, aligned_buffer, ask, read_fully
 from imager.card.receipt import Receipt
-from imager.card.receipts import by_disk_id, find_receipt, receipts_folder
+from imager.card.receipts import by_disk_id, find_receipt
 from imager.card.stamped import read_stamp
 from imager.card.used import damaged_boot_files, judge_use, was_used
 from imager.card.verification import RECEIPT, STAMP, Mismatch, Verification
@@ -40,6 +40,7 @@ from imager.image.extents import Extent, ExtentMap
 from imager.image.fat import FatVolume
 from imager.image.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
 from imager.image.mbr import MbrError, parse
+from imager.node.rack import receipts_folder
 from imager.node.stamp import NoStamp, Stamp
 from imager.node.stamp_facts import StampError
 

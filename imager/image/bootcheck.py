@@ -7,7 +7,6 @@ Nothing is mounted or written. The rules are in ``imager.image.boot``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,13 +19,11 @@ from imager.image.boot.partitions import Card, read_card
 from imager.image.boot.requirements import Requirements
 from imager.image.fat import FatEntry
 from imager.image.manifest import Reader
+from imager.image.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
 from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
 
-_NODE_CARD = "picloud/node.json"
-"""What the card says of itself; its ``model`` is the board it was made for."""
-_NODE_WRITES = "picloud/firstboot."
 _MAX_SUMS_BYTES = 16 << 20
 _NAMED = 5
 
@@ -119,11 +116,8 @@ def check_boot(
 
 def _made_for(contents: Contents) -> str | None:
     """The model in the card's own description, None where that is missing or unreadable."""
-    try:
-        described = json.loads(contents.read(_NODE_CARD) or b"{}")
-    except ValueError:
-        return None
-    model = described.get("model") if isinstance(described, dict) else None
+    described = json_object(contents.read(NODE_PATH) or b"") or {}
+    model = described.get("model")
     return model if isinstance(model, str) else None
 
 
@@ -187,4 +181,4 @@ def _unlisted(contents: Contents) -> Iterator[Finding]:
 
 def _is_extra(entry: FatEntry, listed: set[str]) -> bool:
     folded = entry.path.casefold()
-    return not entry.is_dir and folded not in listed and not folded.startswith(_NODE_WRITES)
+    return not entry.is_dir and folded not in listed and not folded.startswith(FIRSTBOOT_PREFIX)

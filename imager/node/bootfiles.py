@@ -13,14 +13,13 @@ from dataclasses import replace
 
 from imager.image.fat import FatVolume
 from imager.image.golden import GoldenImage
+from imager.image.own_files import NODE_PATH
 from imager.image.sums import SUMS_PATH, encode_sums
 from imager.node.cardtree import CardFile
 from imager.node.cardvalues import CardValues
 from imager.node.cmdline import with_root
 from imager.node.rack import Node, Rack
 
-NODE_PATH = "picloud/node.json"
-"""For people and for ``inspect``: which node this card is for, and of what it was made."""
 _CMDLINE = "cmdline.txt"
 _NO_CMDLINE = b"rw console=tty1\n"
 

@@ -19,6 +19,11 @@ MINION = "salt-minion"
 MASTER = "salt-master"
 
 
+def receipts_folder(rack: Path) -> Path:
+    """Where the receipts of the rack in the folder ``rack`` lie, whether or not it is sound."""
+    return rack / STATE / "receipts"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One Raspberry Pi. ``address`` is None where DHCP gives it one."""
@@ -90,7 +95,7 @@ class Rack:
     @property
     def receipts(self) -> Path:
         """The folder of the receipts of written cards."""
-        return self.state / "receipts"
+        return receipts_folder(self.folder)
 
     @property
     def overlays(self) -> Path:
