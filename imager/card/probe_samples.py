@@ -65,24 +65,40 @@ class Samples:
         self, extents: Iterable[Extent], largest: int, deadline: float, meter: Meter
     ) -> tuple[list[Extent], float]:
         """Write ranges until the deadline and flush; what was written, and the seconds."""
+
+        def write(extent: Extent, block: memoryview) -> None:
+            block[:] = self.pattern.data(extent)
+            write_stubbornly(self.raw, extent.offset, block)
+
+        began = self.clock()
+        done = self._move(extents, largest, deadline, meter, write)
+        flush(self.raw)
+        return done, self.clock() - began
+
+    def _move(
+        self,
+        extents: Iterable[Extent],
+        largest: int,
+        deadline: float,
+        meter: Meter,
+        transfer: Callable[[Extent, memoryview], None],
+    ) -> list[Extent]:
+        """Do ``transfer`` with each range and memory of its length until the deadline; those
+        done. Small transfers go one at a time: their speed is that of a single one."""
         done: list[Extent] = []
 
         def work(extent: Extent, buffer: memoryview) -> None:
-            block = buffer[: extent.length]
-            block[:] = self.pattern.data(extent)
-            write_stubbornly(self.raw, extent.offset, block)
+            transfer(extent, buffer[: extent.length])
             done.append(extent)
             meter.advance(extent.length)
 
-        began = self.clock()
         in_flight(
             self._until(deadline, extents),
             work,
             depth=_DEPTH if largest > POINT_BYTES else 1,
             tools=lambda: aligned_buffer(largest),
         )
-        flush(self.raw)
-        return done, self.clock() - began
+        return done
 
     def _until(self, deadline: float, extents: Iterable[Extent]) -> Iterator[Extent]:
         for extent in extents:
@@ -121,21 +137,13 @@ class Samples:
         zeros: bool = False,
     ) -> tuple[list[Extent], float]:
         """Read ranges until the deadline and judge them; what was read, and the seconds."""
-        done: list[Extent] = []
 
-        def work(extent: Extent, buffer: memoryview) -> None:
+        def judge(extent: Extent, block: memoryview) -> None:
             wanted = bytes(extent.length) if zeros else self.pattern.data(extent)
-            self._judge(raw, extent, buffer[: extent.length], wanted)
-            done.append(extent)
-            meter.advance(extent.length)
+            self._judge(raw, extent, block, wanted)
 
         began = self.clock()
-        in_flight(
-            self._until(deadline, extents),
-            work,
-            depth=_DEPTH if largest > POINT_BYTES else 1,
-            tools=lambda: aligned_buffer(largest),
-        )
+        done = self._move(extents, largest, deadline, meter, judge)
         self.checked += done
         self.places += len(done)
         return done, self.clock() - began
