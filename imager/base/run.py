@@ -28,7 +28,6 @@ class Package:
 
 
 PACKAGES: Mapping[str, Package] = {
-    "gzip": Package("gzip", "gzip"),
     "mkfs.vfat": Package("dosfstools", "dosfstools"),
     "fsck.vfat": Package("dosfstools", "dosfstools"),
     "mcopy": Package("mtools", "mtools"),

@@ -65,10 +65,11 @@ def add_write_command(group: click.Group) -> None:
         back and the boot partition is checked before this says it is done.
         """
         request = _request(session, given)
-        _show_plan(session, request)
+        plan = _plan_fields(session, request)
+        _show_plan(session, request, plan)
         if dry_run:
             session.console.lines("Nothing was touched (--dry-run).")
-            return {"dry_run": True, **_plan_fields(session, request)}
+            return {"dry_run": True, **plan}
         allowed = consented(session, request.target, request.limits, yes=yes)
         request = replace(request, limits=allowed)
         image = _node_image(session, request)
@@ -156,8 +157,7 @@ def _is_archived(session: Session, sha256: str) -> bool:
         return False
 
 
-def _show_plan(session: Session, request: Request) -> None:
-    fields = _plan_fields(session, request)
+def _show_plan(session: Session, request: Request, fields: Mapping[str, object]) -> None:
     session.console.event("plan", **fields)
     pin = fields["release_sha256"]
     where = "archived" if fields["release_archived"] else "to be fetched and proven"
