@@ -7,6 +7,7 @@ given: a tool sees the same world on every machine.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -40,6 +41,8 @@ PACKAGES: Mapping[str, Package] = {
     "resize2fs": Package("e2fsprogs", "e2fsprogs"),
     "udevadm": Package("udev", "systemd"),
 }
+
+_LOG = logging.getLogger(__name__)
 
 # Debian keeps mkfs and friends in sbin, which an ordinary user's PATH leaves out.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -110,6 +113,7 @@ def run(
     """
     argv = tuple(os.fspath(word) for word in words)
     require_tools(argv[0])
+    _LOG.debug("+ %s", shlex.join(argv))
     done = subprocess.run(
         argv,
         input=stdin,
@@ -156,6 +160,7 @@ def running(
     """
     argv = tuple(os.fspath(word) for word in words)
     require_tools(argv[0])
+    _LOG.debug("+ %s", shlex.join(argv))
     process = subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL if stdin is None else stdin,

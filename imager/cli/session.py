@@ -6,6 +6,7 @@ the result, and turns every failure into two lines and the exit code its class n
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -55,9 +56,9 @@ def command(
         @wraps(function)
         def entry(context: click.Context, /, **options: Any) -> None:
             settings = take(context, options)
-            console = Console(
-                as_json=settings.as_json, quiet=settings.quiet, verbose=settings.verbose
-            )
+            console = Console(as_json=settings.as_json, quiet=settings.quiet)
+            if settings.verbose:
+                _show_commands()
             context.exit(_carry_out(function, Session(settings, console), options))
 
         own = list(getattr(entry, "__click_params__", ()))
@@ -68,6 +69,16 @@ def command(
         return group.command(name, **attributes)(entry)
 
     return decorate
+
+
+def _show_commands() -> None:
+    """Write what the package logs (the host tools it runs, argument by argument) to standard
+    error; no secret is ever an argument."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("imager")
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
 
 
 def _carry_out(

@@ -78,7 +78,7 @@ _OPTIONS = (
         help="One JSON object per line on standard output; the last is the result.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
-    click.option("-v", "--verbose", is_flag=True, help="Also every finding, note and detail."),
+    click.option("-v", "--verbose", is_flag=True, help="Also each command that is run."),
 )
 _NAMES = tuple(entry.name for entry in fields(Settings))
 

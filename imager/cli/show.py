@@ -110,10 +110,9 @@ class _JsonCounter(_Counter):
 class Console:
     """Where a command speaks; implements ``imager.base.progress.Progress``."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False):
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.verbose = verbose
         self._on_terminal = sys.stderr.isatty()
 
     # ── work in progress ────────────────────────────────────────────────────────────────────
@@ -159,11 +158,6 @@ class Console:
             self.event("note", message=message)
         else:
             self.say(message)
-
-    def detail(self, message: str) -> None:
-        """Something worth knowing to those who asked for more."""
-        if self.verbose:
-            self.note(message)
 
     def warn(self, message: str) -> None:
         """Something to act on."""

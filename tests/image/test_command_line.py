@@ -158,6 +158,15 @@ def test_fetch_and_compose_say_what_they_have(place: Workplace, card: Path) -> N
     assert offline.result["key"] == composed.result["key"]
 
 
+def test_verbose_shows_each_command_that_is_run(place: Workplace, tmp_path: Path) -> None:
+    words = ("write", tmp_path / "v.img", "--node", "pi5")
+    assert "+ resize2fs" not in place.run(*words).err
+    said = place.run(*words, "--yes", "-v")
+    assert said.code == 0
+    assert "\n+ " in said.err
+    assert "debugfs -w" in said.err
+
+
 def test_common_options_work_before_and_after_the_command(place: Workplace) -> None:
     after = place.run("rack", "show", "--json")
     before = place.run("--json", "rack", "show")
