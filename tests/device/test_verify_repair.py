@@ -38,10 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 @pytest.fixture(scope="module")
 def whole(place: Workplace) -> Path:
     """The image of pi7 as it was written."""
-    path = place.folder / "pi7.img"
-    said = place.json("write", path, "--node", "pi7", "--size", "2GiB")
-    assert said.code == 0, said.err
-    return path
+    return place.pi7()
 
 
 @dataclass

@@ -30,11 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 @pytest.fixture(scope="module")
 def card(place: Workplace) -> Path:
     """The image of pi7, written once by the command for all tests that only look at one."""
-    path = place.folder / "pi7.img"
-    said = place.json("write", path, "--node", "pi7", "--size", "2GiB")
-    assert said.code == 0, said.err
-    assert said.result["verified"] is True
-    return path
+    return place.pi7()
 
 
 @pytest.fixture

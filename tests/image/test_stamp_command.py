@@ -25,10 +25,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 
 @pytest.fixture(scope="module")
 def card(place: Workplace) -> Path:
-    path = place.folder / "pi7.img"
-    said = place.json("write", path, "--node", "pi7", "--size", "2GiB")
-    assert said.code == 0, said.err
-    return path
+    return place.pi7()
 
 
 @pytest.fixture

@@ -86,6 +86,14 @@ class Workplace:
         """The same with ``--json``."""
         return self.run(*words, "--json")
 
+    def pi7(self) -> Path:
+        """The image of pi7, 2 GiB, written now by the command."""
+        path = self.folder / "pi7.img"
+        said = self.json("write", path, "--node", "pi7", "--size", "2GiB")
+        assert said.code == 0, said.err
+        assert said.result["verified"] is True
+        return path
+
 
 @contextmanager
 def workplace(folder: Path) -> Iterator[Workplace]:
