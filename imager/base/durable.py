@@ -105,6 +105,20 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[i
 
 
 @contextmanager
+def folder_locked(folder: Path) -> Iterator[None]:
+    """Hold flock(2) on ``folder`` itself, made if absent, for a change to a file in it that is
+    replaced: a lock on such a file would be lost with it."""
+    with host_storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def work_folder(parent: Path, name: str) -> Iterator[Path]:
     """A private folder under ``parent`` that is gone afterwards.
 

@@ -79,9 +79,9 @@ def _read_addresses(table: Table) -> tuple[IPv4Address, ...] | None:
     if text is None:
         return None
     try:
-        names = expand(text)
+        names = expand(text, example="10.0.0.[10-23]")
     except ValueError as error:
-        table.fault("addresses", f"{shown(text)} {error}".replace("pi[0-13]", "10.0.0.[10-23]"))
+        table.fault("addresses", f"{shown(text)} {error}")
         return None
     found = []
     for name in names:

@@ -15,30 +15,30 @@ from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 LIMIT = 4096
 """More names than any rack has nodes; beyond it a range is a slip of the finger."""
 
-_EXAMPLE = "write it like pi[0-13] or pi[0-3],head"
+_EXAMPLE = "pi[0-13] or pi[0-3],head"
 _COMMA = re.compile(r",(?![^\[]*\])")
 _ALLOWED = re.compile(r"[A-Za-z0-9_.\-\[\],/]+\Z")
 _RANGES = re.compile(r"\[([^\]]*)\]")
 _RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9})(?:/(\d{1,4}))?)?\s*\Z")
 
 
-def expand(text: str) -> tuple[str, ...]:
+def expand(text: str, *, example: str = _EXAMPLE) -> tuple[str, ...]:
     """The names ``text`` stands for, in the order written, the numbers of a range ascending.
 
-    Raises ValueError, with a message fit for a person, when it is no such text, names more than
-    LIMIT nodes, or names one twice.
+    Raises ValueError, with a message fit for a person, when it is no such text (it then shows
+    ``example``), names more than LIMIT nodes, or names one twice.
     """
     # Groups (@all) and set operators (! & ^) are left out: what they mean depends on files of
     # the computer that reads them.
     parts = [part.strip() for part in _COMMA.split(text)]
     if not all(_ALLOWED.match(part) for part in parts):
-        raise ValueError(f"is not a list of names; {_EXAMPLE}")
+        raise ValueError(f"is not a list of names; write it like {example}")
     expected = sum(_count(part) for part in parts)
     if expected > LIMIT:
         raise ValueError(f"stands for {expected} names; a rack has at most {LIMIT}")
     # Part by part, because a whole NodeSet would sort them: addresses are dealt out in the
     # order in which a person wrote the names.
-    names = [name for part in parts for name in _expand_part(part)]
+    names = [name for part in parts for name in _expand_part(part, example)]
     if len(names) != expected:
         raise ValueError("has the same number in one range twice")
     repeated, times = Counter(names).most_common(1)[0]
@@ -47,11 +47,11 @@ def expand(text: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _expand_part(part: str) -> list[str]:
+def _expand_part(part: str, example: str) -> list[str]:
     try:
         return [str(name) for name in NodeSet(part, resolver=RESOLVER_NOGROUP)]
     except (NodeSetException, ValueError) as error:
-        raise ValueError(f"is not a list of names ({error}); {_EXAMPLE}") from error
+        raise ValueError(f"is not a list of names ({error}); write it like {example}") from error
 
 
 def fold(names: Sequence[str]) -> str:

@@ -26,13 +26,15 @@ def receipts_folder(rack: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One Raspberry Pi. ``address`` is None where DHCP gives it one."""
+    """One Raspberry Pi. ``address`` is None where DHCP gives it one; ``slot`` is the label of its
+    place in the rack, None where it has none."""
 
     name: str
     model: str
     roles: tuple[str, ...]
     address: IPv4Interface | None
     authorized_keys: tuple[str, ...]
+    slot: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

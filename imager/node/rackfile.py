@@ -15,6 +15,7 @@ from imager.node import sections
 from imager.node.addresses import address_in, deal_addresses, read_network
 from imager.node.fields import Table, nearest, parse_document
 from imager.node.rack import RACK_FILE, Node, Rack
+from imager.node.slots import deal_slots
 from imager.node.trees import roles_in, trees_folder
 
 _LIMIT_BYTES = 1 << 20
@@ -77,6 +78,7 @@ def _read(folder: Path, top: Table) -> Rack:
     master = sections.read_master(rack, salt, folder, {node: addresses.get(node) for node in names})
     model = sections.read_model(rack, sections.DEFAULT_MODEL)
     keys = (*sections.read_keys(login), *sections.read_key_files(login, folder))
+    slots = deal_slots(rack, names, own)
     roles = roles_in(trees_folder() / "overlays", folder / "overlays")
     nodes = tuple(
         Node(
@@ -85,6 +87,7 @@ def _read(folder: Path, top: Table) -> Rack:
             roles=sections.read_roles(own[node], roles, is_master=node == master.name),
             address=addresses.get(node),
             authorized_keys=(*keys, *sections.read_keys(own[node])),
+            slot=slots[node],
         )
         for node in names
     )

@@ -27,6 +27,9 @@ nodes = {nodes}
 master = {master}
 # The board: pi2, pi3, pi4 or zero2w. A single node may differ, see the end of this file.
 model = "pi2"
+# The labels of their places, in the same order: A1 is the first place of tower A. A label is also
+# the name of the card reader slot where its card is written (picloud-image rack slots learn).
+# slots = "A[1-7],B[1-7]"
 # timezone = "Europe/Brussels"
 
 [release]
@@ -72,6 +75,7 @@ dhcp = true
 # [nodes.pi7]
 # address = "10.0.0.77"
 # model = "pi3"
+# slot = "C1"
 # roles = ["salt-minion"]
 # authorized_keys = ["ssh-ed25519 AAAA… somebody@else"]
 

@@ -6,18 +6,15 @@ moved. Only ``fetch --update`` moves one, so that the node made next year is lik
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 
-from imager.base.durable import host_storage, write_atomically
+from imager.base.durable import folder_locked, host_storage, write_atomically
 from imager.base.errors import ConfigurationError
 
 _HEAD = """\
@@ -71,7 +68,7 @@ class RackLock:
 
     def with_pin(self, name: str, pin: Pin) -> RackLock:
         """Write the file with ``name`` pinned to ``pin``, other pins as they are there now."""
-        with _folder_locked(self.path.parent):
+        with folder_locked(self.path.parent):
             now = RackLock.load(self.path)
             pins = dict(sorted({**now.pins, name: pin}.items()))
             if pins != now.pins:
@@ -129,16 +126,3 @@ def _pin_faults(name: str, table: object) -> list[str]:
 def _quoted(text: str) -> str:
     """``text`` as a TOML basic string: JSON's, but for DEL, which TOML wants escaped."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-@contextmanager
-def _folder_locked(folder: Path) -> Iterator[None]:
-    """Hold flock(2) on ``folder`` itself: the file is replaced, so a lock on it would be lost."""
-    with host_storage(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -281,6 +281,54 @@ def test_a_master_given_by_the_address_of_a_node_is_told_its_name(tmp_path: Path
     ]
 
 
+def test_slots_are_dealt_out_in_the_order_of_the_nodes(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, RACK + 'slots = "A[1-2],left-[9-10]"\n[nodes.pi2]\nslot = "top"\n')
+    assert [node.slot for node in rack.nodes] == ["A1", "A2", "top", "left-10"]
+    assert {node.slot for node in rack_of(tmp_path, RACK).nodes} == {None}
+
+
+def test_one_node_alone_can_have_a_slot(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, RACK + '[nodes.pi2]\nslot = "B1"\n')
+    assert [node.slot for node in rack.nodes] == [None, None, "B1", None]
+
+
+SLOT_FAULTS = [
+    (
+        'slots = "A[1-3]"\n',
+        "rack.toml:3: rack.slots: 3 slots for 4 nodes; give one for each, in their order",
+    ),
+    (
+        'slots = "A[1-3],2"\n',
+        "rack.toml:3: rack.slots: \"A[1-3],2\" has '2', which is not a label; write a letter, then "
+        "letters, digits and hyphens, like A1",
+    ),
+    ('slots = "A[1-3],A2"\n', 'rack.toml:3: rack.slots: "A[1-3],A2" has A2 in it twice'),
+    (
+        'slots = "@all"\n',
+        'rack.toml:3: rack.slots: "@all" is not a list of names; write it like A[1-7],B[1-7]',
+    ),
+    ("slots = 4\n", 'rack.toml:3: rack.slots: 4 is not text; write it like "A[1-7],B[1-7]"'),
+    (
+        'slots = "A[1-4]"\n[nodes.pi3]\nslot = "A2"\n',
+        'rack.toml:5: nodes.pi3.slot: "A2" is given to both pi1 and pi3',
+    ),
+    (
+        'slots = "A[1-4]"\n[nodes.pi0]\nslot = "A2"\n',
+        'rack.toml:3: rack.slots: "A2" is given to both pi0 and pi1',
+    ),
+    (
+        '[nodes.pi0]\nslot = "a-very-long-label-1"\n',
+        'rack.toml:4: nodes.pi0.slot: "a-very-long-label-1" is 19 characters long; a label has at '
+        "most 16",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "fault"), SLOT_FAULTS, ids=[fault for _, fault in SLOT_FAULTS])
+def test_labels_that_cannot_be_are_refused(tmp_path: Path, text: str, fault: str) -> None:
+    assert faults_of(tmp_path, RACK + text) == [fault]
+
+
 LOGIN_FAULTS = [
     ("not a key", '"not a key" is not a public key; write it like "ssh-ed25519 AAAA… you@laptop"'),
     (
@@ -371,7 +419,7 @@ scalars = st.none() | st.booleans() | st.integers(-5, 300) | st.text(max_size=12
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
 KEYS = """name nodes master model timezone url signing_key dhcp addresses prefix gateway dns size
 interface authorized_keys authorized_keys_files version master_address master_public_key address
-roles other"""
+roles slots slot other"""
 SECTIONS = "rack release network login swap salt nodes.pi1 nodes odd"
 keys = st.sampled_from(KEYS.split())
 sections = st.sampled_from(SECTIONS.split(" "))

@@ -1,0 +1,154 @@
+"""Which socket of which card reader carries which label: ``slots.toml`` beside rack.toml.
+
+In: the file, which ``rack slots learn`` writes and a person may edit. Out: Slots, asked both ways:
+the label of a reader a card was put into, and the reader where a node's card is expected. A name
+under /dev/disk/by-path tells the socket, so a label stays where it was stuck on, whatever reader
+or card comes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.durable import folder_locked, write_atomically
+from imager.base.errors import ConfigurationError
+from imager.node.fields import Table, nearest, parse_document, shown
+from imager.node.slots import by_place, label_fault
+
+SLOTS_FILE = "slots.toml"
+BY_PATH = "/dev/disk/by-path/"
+
+_HEAD = """\
+# slots.toml: which slot of which card reader carries which label.
+# "picloud-image rack slots learn" writes this file anew (comments of your own are not kept); it
+# may be edited too: a label, and the name under /dev/disk/by-path of the reader's slot, which
+# "picloud-image devices" shows. The name tells the socket the reader is plugged into, so it stays
+# the same for another reader or card; plugged in elsewhere, a reader has to be learned again.
+
+[slots]
+"""
+_HINT = "mend what is named here, or remove the file and run picloud-image rack slots learn"
+_EXAMPLE = '"pci-0000:00:14.0-usb-0:2.1:1.0-scsi-0:0:0:0"'
+_NAME = re.compile(rf"(?:{BY_PATH})?(?=.*-)[!-.0-~]{{1,200}}\Z")  # printable, one hyphen at least
+_PARTITION = re.compile(r"-part\d+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The slots of a rack by label; each value is a name in /dev/disk/by-path, without folder."""
+
+    names: Mapping[str, str]
+
+    def label_of(self, by_path: Iterable[str]) -> str | None:
+        """The label of the disk that has these links in by-path (``Disk.by_path``), or None."""
+        links = {_bare(link) for link in by_path}
+        return next((label for label, name in self.names.items() if name in links), None)
+
+    def path_of(self, label: str) -> str | None:
+        """The link in /dev/disk/by-path that belongs to ``label``, or None."""
+        name = self.names.get(label)
+        return BY_PATH + name if name is not None else None
+
+
+def load_slots(folder: Path) -> Slots:
+    """The slots of the rack in ``folder``; none when it has no slots.toml.
+
+    Raises ConfigurationError with one line for each fault.
+    """
+    path = folder / SLOTS_FILE
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return Slots({})
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise ConfigurationError(f"{path}: {why}", hint=_HINT) from error
+    slots, faults = parse_slots(text)
+    if faults:
+        count = len(faults)
+        raise ConfigurationError(
+            f"{path}: {count} fault{'s' if count > 1 else ''}", hint=_HINT, details=faults
+        )
+    return slots
+
+
+def parse_slots(text: str) -> tuple[Slots, tuple[str, ...]]:
+    """The slots in ``text`` and every fault of it, each with its line, key and value."""
+    top, faults = parse_document(SLOTS_FILE, text)
+    names: dict[str, str] = {}
+    table = top.table("slots")
+    for label in table.names():
+        name = _read_name(table, label, names)
+        if name is not None:
+            names[label] = name
+    top.close()
+    return Slots(names), faults.lines
+
+
+def _read_name(table: Table, label: str, others: Mapping[str, str]) -> str | None:
+    text = table.string(label, example=_EXAMPLE)
+    if text is None:
+        return None
+    name = _bare(text)
+    owner = next((other for other, taken in others.items() if taken == name), None)
+    fault = label_fault(label)
+    if fault:
+        fault = f"{shown(label)} {fault}"
+    elif not _NAME.match(text):
+        fault = f"{shown(text)} is not a name in /dev/disk/by-path; write it like {_EXAMPLE}"
+    elif _PARTITION.search(name):
+        whole = shown(_PARTITION.sub("", name))
+        fault = f"{shown(text)} is a partition; write the disk's own name, {whole}"
+    elif owner:
+        fault = f"{shown(text)} is the slot of {owner} already; a slot has one label"
+    if fault:
+        table.fault(label, fault)
+        return None
+    return name
+
+
+def encode_slots(slots: Slots) -> str:
+    """The text of a slots.toml."""
+    lines = (f"{label} = {json.dumps(BY_PATH + name)}\n" for label, name in slots.names.items())
+    return _HEAD + "".join(lines)
+
+
+def name_slot(folder: Path, label: str, by_path: str) -> Slots:
+    """Give the slot ``by_path`` the ``label``, durably, and return what the file now holds.
+
+    A label or a slot has one partner, so what either had before is forgotten. Two runs at once
+    lose nothing of each other's. Raises as ``load_slots``.
+    """
+    name = _bare(by_path)
+    with folder_locked(folder):
+        kept = {k: v for k, v in load_slots(folder).names.items() if k != label and v != name}
+        names = {**kept, label: name}
+        slots = Slots({one: names[one] for one in sorted(names, key=by_place)})
+        write_atomically(folder / SLOTS_FILE, encode_slots(slots).encode())
+    return slots
+
+
+def forget_slots(folder: Path, labels: Sequence[str]) -> Slots:
+    """Take ``labels`` out of the file and return what is left.
+
+    Raises ConfigurationError, and forgets none, when one of them is not there.
+    """
+    with folder_locked(folder):
+        names = dict(load_slots(folder).names)
+        for label in labels:
+            if label not in names:
+                raise ConfigurationError(
+                    f"{folder / SLOTS_FILE}: no slot is called {label!r}",
+                    hint=nearest(label, names),
+                )
+        slots = Slots({label: name for label, name in names.items() if label not in labels})
+        write_atomically(folder / SLOTS_FILE, encode_slots(slots).encode())
+    return slots
+
+
+def _bare(link: str) -> str:
+    return link.rpartition("/")[2]
