@@ -110,7 +110,7 @@ def finish_card(
                 _check(verified, check)
             verified.keep()
         except PicloudError as error:
-            result = next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
+            result = result_of(error)
             if result is not None:
                 receipt = _receipt(image, facts, card, options, result, failure=error.what)
                 save_receipt(receipt, receipts)
@@ -119,6 +119,11 @@ def finish_card(
         image, facts, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
     )
     return MadeCard(receipt, save_receipt(receipt, receipts))
+
+
+def result_of(error: BaseException) -> Result | None:
+    """What a receipt says of a card that ended with ``error``; None where it gets no receipt."""
+    return next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
 
 
 def _check(verified: VerifiedCard, check: Check) -> None:

@@ -71,6 +71,16 @@ class ImageReader:
         return bytes(buffer)
 
 
+@contextmanager
+def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[ImageReader]:
+    """A golden image as bytes, with ``delta`` laid over it if there is one."""
+    descriptor = os.open(golden.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield ImageReader(descriptor, delta or Delta(()))
+    finally:
+        os.close(descriptor)
+
+
 @dataclass(frozen=True, slots=True)
 class NodeImage:
     """Everything one card must hold: golden image, delta, size, and the manifest of both.
@@ -91,8 +101,5 @@ class NodeImage:
     @contextmanager
     def open(self) -> Iterator[ImageReader]:
         """The image as bytes, for as long as the block lasts."""
-        descriptor = os.open(self.golden.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            yield ImageReader(descriptor, self.delta)
-        finally:
-            os.close(descriptor)
+        with golden_open(self.golden, self.delta) as reader:
+            yield reader

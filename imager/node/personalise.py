@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 
 from imager.base.errors import ConfigurationError, MalformedRelease, TargetRefused
@@ -23,20 +21,16 @@ from imager.image.golden import GoldenImage
 from imager.image.layout import STAMP_AREA, Layout
 from imager.image.manifest import Manifest, build_manifest
 from imager.image.sums import SUMS_PATH
-from imager.node.bootfiles import boot_files, digests, node_file
-from imager.node.cardtree import merge
-from imager.node.cardvalues import Occasion, card_values
-from imager.node.edit import TOOLS, CardContent, Edited, Filesystems, edit
-from imager.node.identity import CardNumbers, identity_of
-from imager.node.image import Delta, ImageReader, NodeImage
-from imager.node.nodefiles import can_log_in, node_files
-from imager.node.overlay import load_overlays
+from imager.node.bootfiles import digests
+from imager.node.cardvalues import Occasion
+from imager.node.content import node_content
+from imager.node.edit import TOOLS, Edited, Filesystems, edit
+from imager.node.identity import CardNumbers
+from imager.node.image import NodeImage, golden_open
 from imager.node.rack import Node, Rack
 from imager.node.rack_key import rack_key
 from imager.node.stamp import StampTooLarge, encode_stamp
 from imager.node.stamp_facts import StampFacts
-from imager.node.templates import Templates
-from imager.node.trees import trees_folder
 
 
 def personalise(
@@ -57,32 +51,25 @@ def personalise(
     _check_model(golden, node)
     layout = _layout(golden, size_bytes)
     occasion = occasion or Occasion.now()
-    time = occasion.imaged_at
-    with progress.phase(f"prepare {node.name}"), _reading(golden) as reader:
-        identity = identity_of(rack, node)
-        card = card_values(identity, time)
-        templates = Templates({"rack": rack, "node": node, "card": card})
-        overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
+    with progress.phase(f"prepare {node.name}"), golden_open(golden) as reader:
         old = Filesystems.open(reader.read, golden.layout)
-        files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
-        about = node_file(golden, rack, node, card)
-        boot = boot_files(golden, old.boot, files.boot, about, card)
-        content = CardContent(replace(files, boot=boot), identity.numbers, time)
-        edited = edit(layout, old, content, reader.read)
-    if not can_log_in(node, overlays):
+        content = node_content(golden, old, rack, node, occasion.imaged_at)
+        edited = edit(layout, old, content.card, reader.read)
+    if not content.can_log_in:
         progress.warn(
             f"nobody can log in to {node.name}: its default passwords are locked and rack.toml "
             "names no authorized_keys under [login]"
         )
-    unstamped = _image(golden, node, layout, edited, digests(boot))
-    return _stamped(unstamped, rack, node, occasion, identity.numbers, edited)
+    card = content.card
+    unstamped = _image(golden, node, layout, edited, digests(card.files.boot))
+    return _stamped(unstamped, rack, node, occasion, card.numbers, edited)
 
 
 def _image(
     golden: GoldenImage, node: Node, layout: Layout, edited: Edited, boot: Mapping[str, str]
 ) -> NodeImage:
     delta = edited.delta
-    with _reading(golden, delta) as reader:
+    with golden_open(golden, delta) as reader:
         manifest = build_manifest(
             layout.size_bytes,
             edited.extents,
@@ -134,7 +121,7 @@ def _stamped(
             hint="use a smaller release: this one fills more than 25 GB",
         ) from error
     delta = image.delta.with_piece(STAMP_AREA.offset, stamp)
-    with _reading(golden, delta) as reader:
+    with golden_open(golden, delta) as reader:
         manifest = build_manifest(
             image.layout.size_bytes,
             image.manifest.extents,
@@ -168,15 +155,6 @@ def _layout(golden: GoldenImage, size_bytes: int) -> Layout:
             hint="use a larger card, or a larger --size for an image file",
         )
     return golden.layout.grown_to(size_bytes)
-
-
-@contextmanager
-def _reading(golden: GoldenImage, delta: Delta | None = None) -> Iterator[ImageReader]:
-    descriptor = os.open(golden.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield ImageReader(descriptor, delta or Delta(()))
-    finally:
-        os.close(descriptor)
 
 
 def _image_id(manifest: Manifest) -> str:

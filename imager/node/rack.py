@@ -24,6 +24,11 @@ def receipts_folder(rack: Path) -> Path:
     return rack / STATE / "receipts"
 
 
+def ledger_file(rack: Path) -> Path:
+    """Where the ledger of the rack in the folder ``rack`` lies (``imager.rack.ledger``)."""
+    return rack / STATE / "ledger.jsonl"
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One Raspberry Pi. ``address`` is None where DHCP gives it one; ``slot`` is the label of its

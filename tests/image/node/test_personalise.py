@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,8 +23,10 @@ from imager.image.compose import compose
 from imager.image.ext4 import Ext4, Inode
 from imager.image.golden import GoldenImage
 from imager.image.sums import SUMS_PATH, parse_sums
+from imager.node.content import recipe_of
+from imager.node.edit import Filesystems
 from imager.node.identity import identity_of
-from imager.node.image import NodeImage
+from imager.node.image import NodeImage, golden_open
 from imager.node.personalise import personalise
 from imager.node.rack import Rack
 from imager.node.salt_keys import fingerprint
@@ -441,3 +444,31 @@ def test_no_key_means_a_warning_and_a_key_means_none(golden: GoldenImage, tmp_pa
         assert card.root.lookup("/etc/salt/pki/minion/minion_master.pub") is None
         assert "master_finger" not in card.text("/etc/salt/minion.d/picloud.conf")
         assert "master: 'salt'\n" in card.text("/etc/salt/minion.d/picloud.conf")
+
+
+def test_a_recipe_changes_with_the_card_and_not_with_the_time(
+    golden: GoldenImage, rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipe(of: Rack, node: str) -> str:
+        with golden_open(golden) as reader:
+            old = Filesystems.open(reader.read, golden.layout)
+            return recipe_of(golden, old, of, of.node(node))
+
+    pi7 = recipe(rack, "pi7")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(TIME + 1000))
+    assert recipe(rack, "pi7") == pi7
+    assert recipe(rack, "pi1") != pi7
+    grown = rack_in(rack.folder, RACK.replace("pi[0-1],pi7", "pi[0-1],pi7,pi9"))
+    assert recipe(grown, "pi7") == pi7, "a new node changes no other node's card"
+    assert recipe(grown, "pi0") != recipe(rack, "pi0"), "but the master's, which knows its key"
+    other = rack_in(rack.folder, RACK.replace("512MiB", "256MiB"))
+    assert recipe(other, "pi7") != pi7
+    rack_in(rack.folder, RACK)
+    (rack.overlays / "base/root/etc").mkdir(parents=True)
+    motd = rack.overlays / "base/root/etc/motd"
+    try:
+        motd.write_text("hello\n")
+        assert recipe(rack, "pi7") != pi7
+    finally:
+        shutil.rmtree(rack.overlays)
+    assert recipe(rack, "pi7") == pi7

@@ -1,0 +1,81 @@
+"""What a node's card holds besides the golden image, before anything is written anywhere.
+
+In: a golden image's filesystems, a rack, one of its nodes, the imaging time. Out: every file with
+its content, and a recipe: one hash of all that the card would be made from, which does not change
+with the time. A card whose recipe is today's is the card the rack would give today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, replace
+
+from imager.image.golden import GoldenImage
+from imager.node.bootfiles import boot_files, node_file
+from imager.node.cardtree import CardFile, Entry, merge
+from imager.node.cardvalues import card_values
+from imager.node.edit import CardContent, Filesystems
+from imager.node.identity import identity_of
+from imager.node.nodefiles import can_log_in, node_files
+from imager.node.overlay import load_overlays
+from imager.node.rack import Node, Rack
+from imager.node.templates import Templates
+from imager.node.trees import trees_folder
+
+_NO_TIME = 315_532_800
+"""Stands for the imaging time in a recipe: 1980, which no card is made in."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContent:
+    """``card`` is what makes this card; ``can_log_in`` whether anybody could, on the node."""
+
+    card: CardContent
+    can_log_in: bool
+
+
+def node_content(
+    golden: GoldenImage, old: Filesystems, rack: Rack, node: Node, time: int
+) -> NodeContent:
+    """The content of ``node``'s card made at ``time``; its keys are made where it has none.
+
+    ``old`` are the golden image's filesystems. Raises ConfigurationError for what is wrong with
+    the overlays or the keys.
+    """
+    identity = identity_of(rack, node)
+    card = card_values(identity, time)
+    templates = Templates({"rack": rack, "node": node, "card": card})
+    overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
+    files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
+    about = node_file(golden, rack, node, card)
+    boot = boot_files(golden, old.boot, files.boot, about, card)
+    content = CardContent(replace(files, boot=boot), identity.numbers, time)
+    return NodeContent(content, can_log_in(node, overlays))
+
+
+def recipe_of(golden: GoldenImage, old: Filesystems, rack: Rack, node: Node) -> str:
+    """SHA-256 (hex) of the golden image's key, the node's numbers and every file with its owner
+    and mode, as if made at a time that is always the same; raises as ``node_content`` does."""
+    card = node_content(golden, old, rack, node, _NO_TIME).card
+    digest = hashlib.sha256()
+    for part in (golden.key, *astuple(card.numbers)):
+        _feed(digest, part)
+    for entry in (*card.files.root, *card.files.boot):
+        _feed(digest, type(entry).__name__, *_parts(entry))
+    _feed(digest, *card.files.enable)
+    return digest.hexdigest()
+
+
+def _parts(entry: Entry) -> Iterable[object]:
+    """All that reaches the card; not where it came from."""
+    if isinstance(entry, CardFile):
+        return (entry.path, entry.content, entry.mode, entry.owner)
+    values = astuple(entry)
+    return values[:-1]
+
+
+def _feed(digest: hashlib._Hash, *parts: object) -> None:
+    for part in parts:
+        data = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(data).to_bytes(8, "big") + data)

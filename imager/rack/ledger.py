@@ -1,0 +1,314 @@
+"""The rack's diary, ``.picloud/ledger.jsonl``: what was begun and how it ended, line by line.
+
+In: events, one at a time. Out: the same events again, and for each node what was last heard of it.
+A line is on the disk before the next step is taken, so that after a ``kill -9`` or a power cut the
+diary knows which card was being written. Its last line may then be torn: it is read past, and
+repaired when the next one is written. ``docs/rack.md`` describes the format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import cast
+
+from imager.base.durable import fsync_folder, host_storage, locked, write_all
+from imager.base.errors import HostStorage, TargetRefused
+from imager.base.units import MiB, format_size
+from imager.node.rack import ledger_file
+from imager.node.rackfolder import ensure_state
+from imager.rack.outcome import Outcome
+
+VERSION = 1
+_ROOM_PER_CARD = 2 * MiB
+"""More than any receipt takes, and its lines here."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBegun:
+    """A run over several nodes; ``batch`` names it in all its lines."""
+
+    at: str
+    batch: str
+    nodes: tuple[str, ...]
+    process: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """Work on a node's card begins now. ``card_size_bytes`` and what follows tell which card it
+    is, as far as the computer can see; ``slot`` is the label of the reader, empty where it has
+    none. Outside a batch ``batch`` is empty."""
+
+    at: str
+    batch: str
+    node: str
+    target: str
+    slot: str
+    card_size_bytes: int
+    model: str
+    serial: str
+    cid: str
+    diskseq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """It is over. ``reason`` and ``hint`` are empty when it ended well. ``receipt`` is a file name
+    in the folder of receipts; ``recipe`` says what the card was made from
+    (``imager.node.recipe``); each is empty where there is none."""
+
+    at: str
+    batch: str
+    node: str
+    target: str
+    slot: str
+    outcome: str
+    reason: str
+    hint: str
+    receipt: str
+    image_id: str
+    recipe: str
+    release_sha256: str
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the card is good."""
+        return self.outcome == Outcome.VERIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class BatchEnded:
+    """The run ended by itself, with this exit code."""
+
+    at: str
+    batch: str
+    exit_code: int
+
+
+Event = BatchBegun | Assigned | Finished | BatchEnded
+_KINDS: Mapping[str, type[Event]] = {
+    "begun": BatchBegun,
+    "assigned": Assigned,
+    "finished": Finished,
+    "ended": BatchEnded,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+class Standing(StrEnum):
+    """What is known of a node's card."""
+
+    NEVER = "never"
+    """No card was ever begun."""
+    CURRENT = "current"
+    """Verified, and the rack would give the same card now."""
+    STALE = "stale"
+    """Verified, but the release, rack.toml, an overlay or a key is another one now."""
+    VERIFIED = "verified"
+    """Verified; whether the rack would give the same now was not asked."""
+    FAILED = "failed"
+    """The last card did not come out well."""
+    CUT_SHORT = "cut short"
+    """Work on a card was begun and its end is not in the ledger: killed, or going on now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """The last that was heard of a node: ``begun`` is work whose end is not known, ``last`` what
+    ended last, ``verified`` the last card that came out well."""
+
+    begun: Assigned | None = None
+    last: Finished | None = None
+    verified: Finished | None = None
+
+    def standing(self, recipe: str | None = None) -> Standing:
+        """In one word; ``recipe`` is what a card would be made from now, where that is known."""
+        if self.begun is not None:
+            return Standing.CUT_SHORT
+        if self.last is None:
+            return Standing.NEVER
+        if not self.last.is_verified:
+            return Standing.FAILED
+        if recipe is None:
+            return Standing.VERIFIED
+        return Standing.CURRENT if self.last.recipe == recipe else Standing.STALE
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Everything that could be read. ``unread`` counts lines that are damaged or of a later
+    version of this program."""
+
+    events: tuple[Event, ...] = ()
+    unread: int = 0
+
+    def state_of(self, node: str) -> NodeState:
+        """What is known of ``node``."""
+        begun: Assigned | None = None
+        last: Finished | None = None
+        verified: Finished | None = None
+        for event in self.events:
+            if isinstance(event, Assigned) and event.node == node:
+                begun = event
+            elif isinstance(event, Finished) and event.node == node:
+                begun, last = None, event
+                verified = event if event.is_verified else verified
+        return NodeState(begun, last, verified)
+
+
+def now() -> str:
+    """The time as the ledger writes it: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def read_ledger(rack: Path) -> Ledger:
+    """The ledger of the rack in the folder ``rack``; an empty one when there is none yet.
+
+    Raises HostStorage when the file is there and cannot be read.
+    """
+    path = ledger_file(rack)
+    try:
+        with host_storage(path):
+            data = path.read_bytes()
+    except HostStorage:
+        if path.exists():
+            raise
+        return Ledger()
+    return parse_ledger(data)
+
+
+def parse_ledger(data: bytes) -> Ledger:
+    """The ledger in a file's bytes, whatever they are; a last line without an end is no line."""
+    events, unread = [], 0
+    for line in data.split(b"\n")[:-1]:
+        event = _decode(line)
+        if event is not None:
+            events.append(event)
+        elif line.strip(b" \t\r\0"):
+            unread += 1
+    return Ledger(tuple(events), unread)
+
+
+def append(rack: Path, event: Event) -> None:
+    """Put ``event`` on the disk; what a run that was killed left torn is cut off first.
+
+    Raises HostStorage, with the file as it was before, when there is no room.
+    """
+    ensure_state(rack)
+    path = ledger_file(rack)
+    with host_storage(path), locked(path) as descriptor:
+        end = _whole_lines(descriptor)
+        try:
+            os.ftruncate(descriptor, end)
+            os.fchmod(descriptor, 0o600)
+            os.lseek(descriptor, end, os.SEEK_SET)
+            write_all(descriptor, encode_event(event))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+        if end == 0:
+            fsync_folder(path.parent)
+
+
+def encode_event(event: Event) -> bytes:
+    """The line of an event, with its end."""
+    document = {"v": VERSION, "event": _NAMES[type(event)], **asdict(event)}
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+@contextmanager
+def batch_lock(rack: Path) -> Iterator[None]:
+    """Only one batch at a time in one rack; TargetRefused that says who is at it."""
+    path = ensure_state(rack) / "batch.lock"
+    try:
+        with locked(path, wait=False) as descriptor:
+            who = f"process {os.getpid()}, since {now()}"
+            with host_storage(path):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, who.encode(), 0)
+            yield
+    except BlockingIOError:
+        raise TargetRefused(
+            f"cards of this rack are being written by another run ({_holder(path)})",
+            hint="wait until it is done, or end it; then run this again",
+        ) from None
+
+
+def require_room(rack: Path, cards: int) -> None:
+    """Raise HostStorage, before any card is touched, where the receipts would not fit."""
+    state = ensure_state(rack)
+    with host_storage(state):
+        room = os.statvfs(state)
+    free, need = room.f_bavail * room.f_frsize, cards * _ROOM_PER_CARD
+    if free < need:
+        raise HostStorage(
+            f"{state}: {format_size(free)} free, and the receipts of {cards} cards may take "
+            f"{format_size(need)}",
+            hint="free some space first; no card was touched",
+        )
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip() or "it does not say which"
+    except OSError:
+        return "it does not say which"
+
+
+def _whole_lines(descriptor: int) -> int:
+    """Where the next line goes: the end, or the end of the last whole line."""
+    size = os.fstat(descriptor).st_size
+    end = size
+    while end:
+        start = max(0, end - 4096)
+        piece = os.pread(descriptor, end - start, start)
+        newline = piece.rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _decode(line: bytes) -> Event | None:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("v") != VERSION:
+        return None
+    kind = _KINDS.get(str(document.get("event")))
+    if kind is None:
+        return None
+    values: dict[str, object] = {}
+    for field in fields(kind):
+        value = _CHECKS[str(field.type)](document.get(field.name))
+        if value is None:
+            return None
+        values[field.name] = value
+    return kind(**values)  # type: ignore[arg-type]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _integer(value: object) -> int | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return cast("int", value) if whole and 0 <= cast("int", value) < 2**63 else None
+
+
+def _texts(value: object) -> tuple[str, ...] | None:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return None
+    return tuple(value)
+
+
+_CHECKS = {"str": _text, "int": _integer, "tuple[str, ...]": _texts}

@@ -1,0 +1,43 @@
+"""How a node's card came out of a batch, in one word.
+
+In: what stopped the work, if anything did. Out: an Outcome, as the ledger keeps it, the table shows
+it and ``--json`` names it. A receipt's results are the same words; the two more are for cards that
+were never begun.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from imager.base.errors import TargetRefused
+from imager.card.make import result_of
+
+
+class Outcome(StrEnum):
+    """How it ended for one node."""
+
+    VERIFIED = "verified"
+    FAULTY = "faulty"
+    IO_ERROR = "io-error"
+    FAKE_CAPACITY = "fake-capacity"
+    WOULD_NOT_BOOT = "would-not-boot"
+    INTERRUPTED = "interrupted"
+    REFUSED = "refused"
+    """The card may not be overwritten, or was exchanged or taken by somebody meanwhile."""
+    FAILED = "failed"
+    """Nothing is wrong with the card: rack.toml, this computer's disk, or our own mistake."""
+
+    @property
+    def blames_the_card(self) -> bool:
+        """Whether a card with this outcome should not be tried again in the same way."""
+        return self in (Outcome.FAULTY, Outcome.IO_ERROR, Outcome.FAKE_CAPACITY)
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """The outcome of work that ended with ``error``."""
+    if isinstance(error, TargetRefused):
+        return Outcome.REFUSED
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome.INTERRUPTED
+    result = result_of(error)
+    return Outcome.FAILED if result is None else Outcome(result.value)

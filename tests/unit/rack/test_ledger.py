@@ -1,0 +1,234 @@
+"""The ledger: what was written is read again, whatever happened in between."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
+from imager.node.rack import ledger_file
+from imager.rack.ledger import (
+    Assigned,
+    BatchBegun,
+    BatchEnded,
+    Event,
+    Finished,
+    Ledger,
+    Standing,
+    append,
+    batch_lock,
+    encode_event,
+    parse_ledger,
+    read_ledger,
+    require_room,
+)
+from imager.rack.outcome import Outcome, outcome_of
+
+ROOT = Path(__file__).resolve().parents[3]
+AT = "2026-11-25T03:20:00.000Z"
+
+
+def assigned(node: str) -> Assigned:
+    return Assigned(AT, "b1", node, "/dev/sdb", "A1", 8 << 30, "SD", "42", "", 9)
+
+
+def finished(node: str, outcome: str = "verified", recipe: str = "r1") -> Finished:
+    return Finished(
+        AT, "b1", node, "/dev/sdb", "A1", outcome, "", "", "x.json", "ab", recipe, "cd"
+    )  # fmt: skip
+
+
+texts = st.text(max_size=20)
+numbers = st.integers(0, 2**63 - 1)
+events: st.SearchStrategy[Event] = st.one_of(
+    st.builds(BatchBegun, texts, texts, st.lists(texts, max_size=3).map(tuple), numbers),
+    st.builds(Assigned, *[texts] * 5, numbers, texts, texts, texts, numbers),
+    st.builds(Finished, *[texts] * 12),
+    st.builds(BatchEnded, texts, texts, numbers),
+)
+
+
+@given(st.lists(events, max_size=6))
+def test_what_is_encoded_is_parsed(some: list[Event]) -> None:
+    ledger = parse_ledger(b"".join(map(encode_event, some)))
+    assert ledger.events == tuple(some)
+    assert ledger.unread == 0
+
+
+@given(st.lists(events, min_size=1, max_size=4), st.data())
+def test_a_cut_loses_the_last_line_and_no_other(some: list[Event], data: st.DataObject) -> None:
+    whole = b"".join(map(encode_event, some))
+    cut = data.draw(st.integers(0, len(whole)))
+    ledger = parse_ledger(whole[:cut])
+    kept = whole[:cut].count(b"\n")
+    assert ledger.events == tuple(some[:kept])
+
+
+@given(st.binary(max_size=200), events)
+def test_any_bytes_are_read_and_what_follows_is_found(noise: bytes, event: Event) -> None:
+    assert parse_ledger(noise + b"\n" + encode_event(event)).events[-1] == event
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"null",
+        b'{"v":2,"event":"ended","at":"x","batch":"b","exit_code":0}',
+        b'{"v":1,"event":"eaten","at":"x","batch":"b","exit_code":0}',
+        b'{"v":1,"event":"ended","at":"x","batch":"b"}',
+        b'{"v":1,"event":"ended","at":"x","batch":"b","exit_code":true}',
+        b'{"v":1,"event":"ended","at":"x","batch":7,"exit_code":0}',
+        b'{"v":1,"event":"begun","at":"x","batch":"b","nodes":["pi1",2],"process":1}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_line_that_is_no_event_is_counted(line: bytes) -> None:
+    ledger = parse_ledger(line + b"\n" + encode_event(BatchEnded(AT, "b", 0)))
+    assert ledger.unread == 1
+    assert len(ledger.events) == 1
+
+
+def test_a_later_version_may_say_more() -> None:
+    line = encode_event(BatchEnded(AT, "b", 30)).replace(b"}", b',"weather":"fair"}')
+    assert parse_ledger(line).events == (BatchEnded(AT, "b", 30),)
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", encode_event(finished("pi2"))[:-1], b"\0" * 5000])
+def test_the_next_line_mends_a_torn_one(tmp_path: Path, torn: bytes) -> None:
+    append(tmp_path, assigned("pi1"))
+    path = ledger_file(tmp_path)
+    path.write_bytes(path.read_bytes() + torn)
+    assert read_ledger(tmp_path).events == (assigned("pi1"),)
+    append(tmp_path, finished("pi1"))
+    assert read_ledger(tmp_path).events == (assigned("pi1"), finished("pi1"))
+    assert read_ledger(tmp_path).unread == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_no_ledger_is_an_empty_one(tmp_path: Path) -> None:
+    assert read_ledger(tmp_path).events == ()
+    assert not (tmp_path / ".picloud").exists(), "reading makes nothing"
+
+
+def test_a_ledger_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    ledger_file(tmp_path).mkdir(parents=True)
+    with pytest.raises(HostStorage, match=r"ledger\.jsonl"):
+        read_ledger(tmp_path)
+
+
+def test_threads_do_not_lose_each_others_lines(tmp_path: Path) -> None:
+    def write(node: str) -> None:
+        for _ in range(20):
+            append(tmp_path, assigned(node))
+
+    threads = [threading.Thread(target=write, args=(f"pi{n}",)) for n in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(read_ledger(tmp_path).events) == 100
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from imager.rack.ledger import BatchEnded, append
+folder = Path(sys.argv[1])
+for number in range(10**6):
+    append(folder, BatchEnded("t", "b" * 3000, number))
+    print(number, flush=True)
+"""
+
+
+def test_kill_9_loses_nothing_that_was_written(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    for number in range(5):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert writer.stdout is not None
+        said = [writer.stdout.readline()]
+        time.sleep(chance.uniform(0, 0.05))
+        os.kill(writer.pid, signal.SIGKILL)
+        said += writer.stdout.read().split()
+        writer.wait()
+        writer.stdout.close()
+        append(tmp_path, BatchBegun(AT, f"kill {number}", (), 0))
+        ledger = read_ledger(tmp_path)
+        assert ledger.unread == 0
+        assert ledger.events[-1] == BatchBegun(AT, f"kill {number}", (), 0)
+        ends = [e for e in ledger.events if isinstance(e, BatchEnded)]
+        assert ends[-1].exit_code >= int(said[-1])
+
+
+def test_one_batch_at_a_time_and_the_other_hears_who(tmp_path: Path) -> None:
+    with (
+        batch_lock(tmp_path),
+        pytest.raises(TargetRefused, match=rf"another run \(process {os.getpid()}, since 20"),
+        batch_lock(tmp_path),
+    ):
+        pass
+    with batch_lock(tmp_path):
+        pass
+
+
+def test_room_is_asked_for_before(tmp_path: Path) -> None:
+    require_room(tmp_path, 1)
+    with pytest.raises(HostStorage, match="the receipts of"):
+        require_room(tmp_path, 10**12)
+
+
+@pytest.mark.parametrize(
+    ("told", "standing"),
+    [
+        ([], Standing.NEVER),
+        ([assigned("pi1")], Standing.CUT_SHORT),
+        ([assigned("pi1"), finished("pi1")], Standing.CURRENT),
+        ([assigned("pi1"), finished("pi1", recipe="r0")], Standing.STALE),
+        ([assigned("pi1"), finished("pi1", "faulty")], Standing.FAILED),
+        ([finished("pi1"), assigned("pi1")], Standing.CUT_SHORT),
+        ([finished("pi1", "faulty"), assigned("pi1"), finished("pi1")], Standing.CURRENT),
+        ([finished("pi1"), assigned("pi1"), finished("pi1", "refused")], Standing.FAILED),
+        ([finished("pi2"), assigned("pi3")], Standing.NEVER),
+    ],
+)
+def test_the_standing_of_a_node(told: list[Event], standing: Standing) -> None:
+    state = Ledger(tuple(told)).state_of("pi1")
+    assert state.standing("r1") is standing
+    if standing in (Standing.CURRENT, Standing.STALE):
+        assert state.standing() is Standing.VERIFIED
+
+
+def test_the_last_good_card_is_remembered() -> None:
+    state = Ledger((finished("pi1"), assigned("pi1"), finished("pi1", "faulty"))).state_of("pi1")
+    assert state.verified == finished("pi1")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (TargetRefused("x", hint="y"), Outcome.REFUSED),
+        (CardFaulty("x", hint="y"), Outcome.FAULTY),
+        (ConfigurationError("x", hint="y"), Outcome.FAILED),
+        (KeyboardInterrupt(), Outcome.INTERRUPTED),
+        (ZeroDivisionError(), Outcome.FAILED),
+    ],
+)
+def test_an_error_has_an_outcome(error: BaseException, outcome: Outcome) -> None:
+    assert outcome_of(error) is outcome
