@@ -9,6 +9,7 @@ import click
 from imager.cli.rack_choice import addresses_of, open_rack
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
+from imager.cli.slots_commands import add_slots_commands
 
 
 def add_rack_commands(group: click.Group) -> None:
@@ -20,6 +21,8 @@ def add_rack_commands(group: click.Group) -> None:
     def rack_group(context: click.Context, /, **options: object) -> None:
         """Describe a rack and look at it."""
         context.obj = take(context, options)
+
+    add_slots_commands(rack_group)
 
     @command(rack_group, "init")
     @click.option("--nodes", metavar="NODES", help="Their names, e.g. pi[0-13].")

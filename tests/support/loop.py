@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,6 +141,27 @@ def udevd_running() -> Iterator[None]:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=20)
         control.unlink(missing_ok=True)
+
+
+@contextmanager
+def socket_links(sockets: Mapping[Path, str]) -> Iterator[None]:
+    """Have udevd give a loop device over one of these files a link of that name in
+    /dev/disk/by-path, as a reader's slot has one; only devices over these files, of all there are.
+    """
+    rules = Path(f"/run/udev/rules.d/61-picloud-test-{os.getpid()}.rules")
+    lines = [
+        f'SUBSYSTEM=="block", KERNEL=="loop*", ATTR{{loop/backing_file}}=="{backing.resolve()}", '
+        f'SYMLINK+="disk/by-path/{name}"\n'
+        for backing, name in sockets.items()
+    ]
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text("".join(lines))
+    try:
+        call("udevadm", "control", "--reload")
+        yield
+    finally:
+        rules.unlink()
+        call("udevadm", "control", "--reload")
 
 
 @contextmanager

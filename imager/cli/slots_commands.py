@@ -1,0 +1,197 @@
+"""``rack slots``: give the slots of the card readers the labels of the rack's places."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imager.base.errors import Interrupted, UsageError
+from imager.base.units import format_size
+from imager.cli.rack_choice import open_rack
+from imager.cli.session import Outcome, Session, command
+from imager.cli.settings import common_options, take
+
+if TYPE_CHECKING:
+    from imager.card.arrivals import Arrivals
+    from imager.card.devices import Disk
+    from imager.node.rack import Rack
+    from imager.rack.learn import Lesson
+    from imager.rack.slots import Slots
+
+_POLL_SECONDS = 1.0
+
+
+def add_slots_commands(rack_group: click.Group) -> None:
+    """Add the ``slots`` group to ``rack``."""
+
+    @rack_group.group("slots")
+    @common_options
+    @click.pass_context
+    def slots_group(context: click.Context, /, **options: Any) -> None:
+        """Name the slots of the card readers, so that each card goes to its node."""
+        context.obj = take(context, options)
+
+    @command(slots_group, "learn")
+    @click.argument("labels", required=False)
+    @click.option("--replace", is_flag=True, help="Learn anew also the slots that have a label.")
+    def learn(session: Session, labels: str | None, replace: bool) -> Outcome:
+        """Put in one card after the other: each slot gets the next label.
+
+        LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
+        """
+        from imager.card.arrivals import arrivals
+        from imager.rack.learn import labels_to_learn, learn_slots
+        from imager.rack.slots import SLOTS_FILE, load_slots
+
+        rack = open_rack(session)
+        wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
+        learned: dict[str, str] = {}
+        with _kept(session, learned, wanted), arrivals() as watch:
+            _say_what_is_in(session, watch)
+            if wanted:
+                _ask_for(session, wanted[0])
+            for lesson in learn_slots(rack.folder, wanted, _cards(watch), replace=replace):
+                if lesson.label is not None and not lesson.already:
+                    learned[lesson.label] = lesson.disk.by_path[0]
+                _tell(session, lesson, wanted[len(learned) :])
+        if not wanted:
+            session.console.lines("Every slot has its label already; --replace learns them anew.")
+        else:
+            session.console.lines(f"{_count(len(learned))} in {rack.folder / SLOTS_FILE}")
+        return {"learned": learned, "file": str(rack.folder / SLOTS_FILE)}
+
+    @command(slots_group, "show")
+    def show(session: Session) -> Outcome:
+        """List the labels: whose they are, where they are, and the card that is in now."""
+        from imager.card.devices import list_disks
+        from imager.node.slots import by_place
+        from imager.rack.slots import load_slots
+
+        rack = open_rack(session)
+        slots = load_slots(rack.folder)
+        nodes = {node.slot: node.name for node in rack.nodes if node.slot}
+        cards = {slots.label_of(disk.by_path): disk for disk in list_disks() if disk.has_medium}
+        labels = sorted({*nodes, *slots.names}, key=by_place)
+        if labels:
+            session.console.table(
+                ["slot", "node", "reader", "card in it now"],
+                [
+                    [
+                        label,
+                        nodes.get(label, "-"),
+                        slots.names.get(label, "not learned yet"),
+                        _card(cards.get(label)),
+                    ]
+                    for label in labels
+                ],
+            )
+        else:
+            session.console.lines(
+                'No slot has a label yet: write slots = "A[1-7],B[1-7]" under [rack] in rack.toml,',
+                "then picloud-image rack slots learn",
+            )
+        return {"slots": [_fields(label, nodes, slots, cards.get(label)) for label in labels]}
+
+    @command(slots_group, "forget")
+    @click.argument("labels")
+    def forget(session: Session, labels: str) -> Outcome:
+        """Take LABELS, like A3 or B[1-7], away from their slots."""
+        from imager.rack.slots import forget_slots
+
+        rack = open_rack(session)
+        gone = _labels(rack, labels)
+        left = forget_slots(rack.folder, gone)
+        session.console.lines(f"forgot {', '.join(gone)}; {_count(len(left.names))} left")
+        return {"forgot": list(gone), "left": list(left.names)}
+
+
+def _labels(rack: Rack, text: str | None) -> tuple[str, ...]:
+    from imager.node.slots import EXAMPLE, expand_labels
+
+    if text is not None:
+        try:
+            return expand_labels(text)
+        except ValueError as error:
+            raise UsageError(f"{text!r} {error}", hint=f"write them like {EXAMPLE}") from error
+    labels = tuple(node.slot for node in rack.nodes if node.slot)
+    if not labels:
+        raise UsageError(
+            "rack.toml gives no node a slot, so there are no labels to learn",
+            hint=f'write slots = "{EXAMPLE}" under [rack], or name the labels here: {EXAMPLE}',
+        )
+    return labels
+
+
+@contextmanager
+def _kept(session: Session, learned: dict[str, str], wanted: tuple[str, ...]) -> Iterator[None]:
+    """Ctrl-C is how a person stops early: what was learned until then is in the file."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = [label for label in wanted if label not in learned]
+        raise Interrupted(
+            f"stopped: {_count(len(learned))} learned and kept, {', '.join(left)} not yet",
+            hint="run the command again to go on from there",
+        ) from None
+
+
+def _cards(watch: Arrivals) -> Iterator[Disk]:
+    while True:
+        change = watch.wait(_POLL_SECONDS)
+        if change is not None and change.disk is not None:
+            yield change.disk
+
+
+def _say_what_is_in(session: Session, watch: Arrivals) -> None:
+    for disk in watch.present:
+        session.console.note(
+            f"{disk.node} is in already; take it out and put it in again when its slot's turn comes"
+        )
+
+
+def _ask_for(session: Session, label: str) -> None:
+    session.console.note(f"Put a card into the slot that shall be {label} (Ctrl-C to stop).")
+
+
+def _tell(session: Session, lesson: Lesson, left: tuple[str, ...]) -> None:
+    disk = lesson.disk
+    slot = disk.by_path[0] if disk.by_path else None
+    session.console.event(
+        "slot",
+        label=lesson.label,
+        already=lesson.already,
+        slot=slot,
+        device=disk.node,
+        why=lesson.why or None,
+    )
+    if lesson.label is None:
+        session.console.say(f"{disk.node} {lesson.why}")
+    elif lesson.already:
+        session.console.say(f"{disk.node} is in {lesson.label}, which has its label already")
+    else:
+        session.console.say(f"{lesson.label} is {slot} ({disk.node})")
+    if left:
+        _ask_for(session, left[0])
+
+
+def _count(slots: int) -> str:
+    return f"{slots} slot{'' if slots == 1 else 's'}"
+
+
+def _card(disk: Disk | None) -> str:
+    return f"{disk.node} {format_size(disk.size_bytes)}" if disk else "none"
+
+
+def _fields(
+    label: str, nodes: dict[str, str], slots: Slots, disk: Disk | None
+) -> dict[str, object]:
+    return {
+        "label": label,
+        "node": nodes.get(label),
+        "slot": slots.path_of(label),
+        "device": disk.node if disk else None,
+        "size_bytes": disk.size_bytes if disk else None,
+    }
