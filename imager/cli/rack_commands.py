@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from imager.cli.init_command import add_init_command
 from imager.cli.rack_choice import addresses_of, open_rack
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
@@ -22,27 +21,8 @@ def add_rack_commands(group: click.Group) -> None:
         """Describe a rack and look at it."""
         context.obj = take(context, options)
 
+    add_init_command(rack_group)
     add_slots_commands(rack_group)
-
-    @command(rack_group, "init")
-    @click.option("--nodes", metavar="NODES", help="Their names, e.g. pi[0-13].")
-    @click.option("--master", metavar="NAME", help="The Salt master: a node, or a host elsewhere.")
-    def init(session: Session, nodes: str | None, master: str | None) -> Outcome:
-        """Write a commented rack.toml into the folder --rack names, or into this one."""
-        from imager.node.rackfile import load_rack
-        from imager.node.rackfolder import init_rack
-
-        folder = session.settings.rack or Path.cwd()
-        given = {"nodes": nodes, "master": master}
-        made = init_rack(folder, **{key: text for key, text in given.items() if text is not None})
-        rack = load_rack(folder)
-        session.console.lines(
-            *(f"made {path}" for path in made),
-            f"{len(rack.nodes)} nodes, Salt master {rack.master.name}",
-            "Next: put your SSH key under [login] in rack.toml, then write a card:",
-            f"    picloud-image write /dev/sdX --node {rack.nodes[0].name}",
-        )
-        return {"made": [str(path) for path in made], "nodes": [n.name for n in rack.nodes]}
 
     @command(rack_group, "show")
     def show(session: Session) -> Outcome:

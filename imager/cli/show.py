@@ -221,6 +221,13 @@ class Console:
         """Whether somebody can answer a question."""
         return sys.stdin.isatty()
 
+    def ask(self, question: str, default: str) -> str | None:
+        """The person's answer, empty for Enter; None when there is nobody any more."""
+        sys.stderr.write(f"{question} [{default}]: ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        return line.strip() if line else None
+
     def confirm(self, lines: Sequence[str], expected: str) -> bool:
         """Show ``lines`` and ask the person to type ``expected``; anything else is no."""
         for line in lines:

@@ -16,7 +16,7 @@ from imager.base.durable import locked, private_folder, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.node.rack import RACK_FILE, STATE
 from imager.node.rackfile import parse_rack
-from imager.node.racktext import DEFAULT_MASTER, DEFAULT_NODES, initial_rack_toml
+from imager.node.racktext import Choices, initial_rack_toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +61,24 @@ def _nearest(start: Path) -> Path | None:
     return next((f for f in (start, *start.parents) if (f / RACK_FILE).is_file()), None)
 
 
-def init_rack(
-    folder: Path, *, nodes: str = DEFAULT_NODES, master: str = DEFAULT_MASTER
-) -> tuple[Path, ...]:
+def init_rack(folder: Path, choices: Choices | None = None) -> tuple[Path, ...]:
     """Make ``folder`` a rack and return what was made. Raises ConfigurationError, and makes
-    nothing, for names that cannot be, or when there is a rack.toml already."""
+    nothing, for choices that cannot be, or when there is a rack.toml already."""
+    require_no_rack(folder)
+    text = initial_rack_toml(choices)
+    parse_rack(folder, text)
+    write_atomically(folder / RACK_FILE, text.encode())
+    return (folder / RACK_FILE, ensure_state(folder))
+
+
+def require_no_rack(folder: Path) -> None:
+    """Raise ConfigurationError when ``folder`` has a rack.toml."""
     path = folder / RACK_FILE
     if path.exists() or path.is_symlink():
         raise ConfigurationError(
             f"{path}: is there already",
             hint="edit it, or name another folder with --rack DIR",
         )
-    text = initial_rack_toml(nodes=nodes, master=master)
-    parse_rack(folder, text)
-    write_atomically(path, text.encode())
-    return (path, ensure_state(folder))
 
 
 def ensure_state(folder: Path) -> Path:

@@ -1,15 +1,39 @@
 """The rack.toml that ``rack init`` writes: every key there is, with its default and its meaning.
 
-In: the few words that differ. Out: the text of the file, which is also the reference of its keys
+In: what a person chose. Out: the text of the file, which is also the reference of its keys
 (a test reads every commented key back).
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from imager.base.toml_text import toml_text
+from imager.release.known import RELEASES
 
 DEFAULT_NODES = "pi[0-13]"
 DEFAULT_MASTER = "salt"
+_EXAMPLES: Mapping[str, str | list[str]] = {
+    "slots": "A[1-7],B[1-7]",
+    "addresses": "10.0.0.[10-23]",
+    "authorized_keys_files": ["~/.ssh/id_ed25519.pub"],
+}
+"""What a key that was not chosen shows, behind #."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a new rack.toml says; None leaves a key out. Nothing is checked here: ``parse_rack``
+    says what is wrong with the file they make."""
+
+    nodes: str = DEFAULT_NODES
+    master: str = DEFAULT_MASTER
+    model: str = "pi2"
+    slots: str | None = None
+    addresses: str | None = None
+    key_file: str | None = None
+
 
 _TEXT = """\
 # A rack of Raspberry Pis: which nodes there are, what they run, and how they find each other.
@@ -26,15 +50,15 @@ nodes = {nodes}
 # computer.
 master = {master}
 # The board: pi2, pi3, pi4 or zero2w. A single node may differ, see the end of this file.
-model = "pi2"
+model = {model}
 # The labels of their places, in the same order: A1 is the first place of tower A. A label is also
 # the name of the card reader slot where its card is written (picloud-image rack slots learn).
-# slots = "A[1-7],B[1-7]"
+{slots}
 # timezone = "Europe/Brussels"
 
 [release]
 # A built-in release: alarm-rpi-armv7 (Pi 2, Pi 3, Zero 2 W) or alarm-rpi-aarch64 (Pi 3, Pi 4).
-name = "alarm-rpi-armv7"
+name = {release}
 # Or any other one: the URL of a .tar.gz that has its signature beside it as .sig, and the
 # fingerprint of the OpenPGP key that must have made the signature.
 # url = "https://example.org/os/MyOS-rpi.tar.gz"
@@ -42,9 +66,9 @@ name = "alarm-rpi-armv7"
 
 [network]
 # Every node asks a DHCP server for its address …
-dhcp = true
+{dhcp}
 # … or has one of its own: as many addresses as nodes, dealt out in their order.
-# addresses = "10.0.0.[10-23]"
+{addresses}
 # prefix = 24
 # gateway = "10.0.0.1"
 # dns = ["10.0.0.1"]
@@ -56,7 +80,7 @@ dhcp = true
 # files of them. The release's default passwords are locked on every card, so without a key
 # nobody can log in.
 # authorized_keys = ["ssh-ed25519 AAAA… you@laptop"]
-# authorized_keys_files = ["~/.ssh/id_ed25519.pub"]
+{key_files}
 
 [swap]
 # The swap file that first boot makes on each node; "0" for none.
@@ -85,6 +109,27 @@ dhcp = true
 """
 
 
-def initial_rack_toml(*, nodes: str = DEFAULT_NODES, master: str = DEFAULT_MASTER) -> str:
+def initial_rack_toml(choices: Choices | None = None) -> str:
     """The text of a new rack.toml."""
-    return _TEXT.format(nodes=json.dumps(nodes), master=json.dumps(master))
+    chosen = choices or Choices()
+    return _TEXT.format(
+        nodes=toml_text(chosen.nodes),
+        master=toml_text(chosen.master),
+        model=toml_text(chosen.model),
+        release=toml_text(_release_for(chosen.model)),
+        slots=_line("slots", chosen.slots),
+        dhcp="# dhcp = true" if chosen.addresses else "dhcp = true",
+        addresses=_line("addresses", chosen.addresses),
+        key_files=_line("authorized_keys_files", [chosen.key_file] if chosen.key_file else None),
+    )
+
+
+def _release_for(model: str) -> str:
+    """The first built-in release that boots ``model``; for a board nobody knows the first one, and
+    the reader of the file says what is wrong."""
+    fit = (spec.name for spec in RELEASES.values() if model in spec.models)
+    return next(fit, next(iter(RELEASES)))
+
+
+def _line(key: str, value: str | list[str] | None) -> str:
+    return f"{key} = {toml_text(value)}" if value else f"# {key} = {toml_text(_EXAMPLES[key])}"

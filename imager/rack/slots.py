@@ -8,7 +8,6 @@ or card comes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from imager.base.durable import folder_locked, write_atomically
 from imager.base.errors import ConfigurationError
+from imager.base.toml_text import toml_text
 from imager.node.fields import Table, nearest, parse_document, shown
 from imager.node.slots import by_place, label_fault
 
@@ -113,7 +113,7 @@ def _read_name(table: Table, label: str, others: Mapping[str, str]) -> str | Non
 
 def encode_slots(slots: Slots) -> str:
     """The text of a slots.toml."""
-    lines = (f"{label} = {json.dumps(BY_PATH + name)}\n" for label, name in slots.names.items())
+    lines = (f"{label} = {toml_text(BY_PATH + name)}\n" for label, name in slots.names.items())
     return _HEAD + "".join(lines)
 
 

@@ -6,7 +6,6 @@ moved. Only ``fetch --update`` moves one, so that the node made next year is lik
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from types import MappingProxyType
 
 from imager.base.durable import folder_locked, host_storage, write_atomically
 from imager.base.errors import ConfigurationError
+from imager.base.toml_text import toml_text
 
 _HEAD = """\
 # rack.lock: the releases this rack's cards are made from, by the hash of their bytes.
@@ -80,10 +80,10 @@ def encode_lock(pins: Mapping[str, Pin]) -> str:
     """The text of a rack.lock with ``pins``."""
     blocks = [_HEAD]
     for name, pin in pins.items():
-        lines = [f"[release.{_quoted(name)}]"]
+        lines = [f"[release.{toml_text(name)}]"]
         for field in fields(Pin):
             value = getattr(pin, field.name)
-            lines.append(f"{field.name} = {value if type(value) is int else _quoted(value)}")
+            lines.append(f"{field.name} = {value if type(value) is int else toml_text(value)}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -121,8 +121,3 @@ def _pin_faults(name: str, table: object) -> list[str]:
         if not isinstance(value, str) or not pattern.match(value):
             faults.append(f"{where}.{key}: {value!r} is not {allowed}")
     return faults
-
-
-def _quoted(text: str) -> str:
-    """``text`` as a TOML basic string: JSON's, but for DEL, which TOML wants escaped."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -24,6 +24,7 @@ from imager.node.keystore import KeyFile, kept, store_locked
 from imager.node.rack import Rack
 from imager.node.rackfile import load_rack
 from imager.node.rackfolder import init_rack
+from imager.node.racktext import Choices
 from imager.node.salt_keys import fingerprint, salt_pair
 
 
@@ -33,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("identity") / "rack"
     mask = os.umask(0)
     try:
-        init_rack(folder, nodes="pi[0-1]", master="pi0")
+        init_rack(folder, Choices(nodes="pi[0-1]", master="pi0"))
         rack = load_rack(folder)
         for node in rack.nodes:
             identity_of(rack, node)

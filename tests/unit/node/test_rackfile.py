@@ -18,7 +18,7 @@ from imager.base.errors import ConfigurationError
 from imager.base.units import GiB
 from imager.node.rack import Rack, ReleaseChoice
 from imager.node.rackfile import load_rack
-from imager.node.racktext import initial_rack_toml
+from imager.node.racktext import Choices, initial_rack_toml
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
 RACK = '[rack]\nnodes = "pi[0-3]"\n'
@@ -45,6 +45,20 @@ def test_the_file_rack_init_writes_is_a_good_rack(tmp_path: Path) -> None:
     assert {node.model for node in rack.nodes} == {"pi2"}
     assert {node.roles for node in rack.nodes} == {("salt-minion",)}
     assert all(node.address is None for node in rack.nodes)
+
+
+def test_choices_become_keys_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "me.pub").write_text(KEY + "\n")
+    chosen = Choices("pi[1-3]", "pi1", "pi4", "A[1-3]", "10.0.0.[11-13]", "me.pub")
+    rack = rack_of(tmp_path, initial_rack_toml(chosen))
+    assert [(node.slot, str(node.address), node.model) for node in rack.nodes] == [
+        ("A1", "10.0.0.11/24", "pi4"),
+        ("A2", "10.0.0.12/24", "pi4"),
+        ("A3", "10.0.0.13/24", "pi4"),
+    ]
+    assert rack.master.is_node
+    assert rack.release == ReleaseChoice("alarm-rpi-aarch64"), "the one that boots the board"
+    assert rack.node("pi2").authorized_keys == (KEY,)
 
 
 def test_every_commented_key_of_that_file_exists(tmp_path: Path) -> None:

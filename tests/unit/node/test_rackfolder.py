@@ -10,6 +10,7 @@ import pytest
 from imager.base.errors import ConfigurationError
 from imager.node.rackfile import load_rack
 from imager.node.rackfolder import find_rack, init_rack, rack_at_hand
+from imager.node.racktext import Choices
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_a_rack_can_be_named_by_its_file(tmp_path: Path) -> None:
 
 
 def test_init_makes_a_rack_and_never_overwrites_one(tmp_path: Path) -> None:
-    made = init_rack(tmp_path / "r", nodes="a[1-2]", master="a1")
+    made = init_rack(tmp_path / "r", Choices(nodes="a[1-2]", master="a1"))
     assert {path.name for path in made} == {"rack.toml", ".picloud"}
     assert stat.S_IMODE((tmp_path / "r/.picloud").stat().st_mode) == 0o700
     assert load_rack(tmp_path / "r").master.is_node
@@ -62,7 +63,7 @@ def test_init_makes_a_rack_and_never_overwrites_one(tmp_path: Path) -> None:
 
 def test_init_with_a_bad_name_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        init_rack(tmp_path / "r", nodes="pi_[0-3]")
+        init_rack(tmp_path / "r", Choices(nodes="pi_[0-3]"))
     assert "underscore" in caught.value.details[0]
     assert not (tmp_path / "r").exists()
 

@@ -1,0 +1,150 @@
+"""``rack init``: a commented rack.toml, from a few answers or none.
+
+In: options, or a person's answers where there is a terminal and no option was given. Out: a rack.
+Every answer is checked by the reader of rack.toml itself, so a question is asked again for what
+would be a fault of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imager.base.errors import ConfigurationError, Interrupted
+from imager.cli.session import Outcome, Session, command
+
+if TYPE_CHECKING:
+    from imager.node.rack import Rack
+    from imager.node.racktext import Choices
+
+_NONE = ("none", "-")
+_OPTIONAL = ("slots", "addresses", "key_file")
+_KEY_FILES = ("id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub")
+_PLACES_PER_TOWER = 7
+_QUESTIONS: Mapping[str, str] = {
+    "nodes": "Names of the nodes, in the order of their places",
+    "master": "The Salt master: a node, or a computer elsewhere",
+    "model": "The board: pi2, pi3, pi4 or zero2w",
+    "slots": "Labels of their places, tower and number (or none)",
+    "addresses": "Their addresses, like 10.0.0.[10-23], or dhcp",
+    "key_file": "Your public SSH key, to log in with (or none)",
+}
+
+
+def add_init_command(rack_group: click.Group) -> None:
+    """Add ``init`` to ``rack``."""
+
+    @command(rack_group, "init")
+    @click.option("--nodes", metavar="NODES", help="Their names. [pi[0-13]]")
+    @click.option("--master", metavar="NAME", help="The Salt master: a node, or a host elsewhere.")
+    @click.option("--model", metavar="MODEL", help="The board: pi2, pi3, pi4, zero2w. [pi2]")
+    @click.option("--slots", metavar="LABELS", help="Their places, e.g. A[1-7],B[1-7]; or none.")
+    @click.option("--addresses", metavar="IPS", help="Fixed ones, e.g. 10.0.0.[10-23]; or dhcp.")
+    @click.option(
+        "--ssh-key", "key_file", metavar="FILE", help="Public key to log in with; or none."
+    )
+    @click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
+    def init(session: Session, yes: bool, **given: str | None) -> Outcome:
+        """Write a commented rack.toml into the folder --rack names, or into this one.
+
+        On a terminal, and without options, a few questions are asked; Enter takes the default.
+        """
+        from imager.node.rackfile import load_rack
+        from imager.node.rackfolder import init_rack, require_no_rack
+
+        folder = (session.settings.rack or Path.cwd()).absolute()
+        require_no_rack(folder)
+        chosen = {key: text for key, text in given.items() if text is not None}
+        ask = session.console.can_ask and not (yes or chosen or session.settings.as_json)
+        made = init_rack(folder, _asked(session, folder) if ask else _taken(chosen))
+        rack = load_rack(folder)
+        session.console.lines(*(f"made {path}" for path in made), *_summary(rack))
+        return {"made": [str(path) for path in made], "nodes": [n.name for n in rack.nodes]}
+
+
+def _taken(given: Mapping[str, str]) -> Choices:
+    """The choices that were given, and the defaults that follow from them."""
+    from imager.node.racktext import Choices
+
+    choices = Choices()
+    for key in _QUESTIONS:
+        choices = _with(choices, key, given.get(key) or _default(choices, key))
+    return choices
+
+
+def _asked(session: Session, folder: Path) -> Choices:
+    from imager.node.rackfile import parse_rack
+    from imager.node.racktext import Choices, initial_rack_toml
+
+    choices, console = Choices(), session.console
+    console.say(f"A new rack in {folder}. Enter takes what stands in brackets; every answer can")
+    console.say("be changed later in rack.toml.")
+    for key, question in _QUESTIONS.items():
+        while True:
+            default = _default(choices, key)
+            answer = console.ask(question, default)
+            if answer is None:
+                raise Interrupted("no answer; nothing was made", hint="run the command again")
+            asked = _with(choices, key, answer or default)
+            try:
+                parse_rack(folder, initial_rack_toml(asked))
+                break
+            except ConfigurationError as error:
+                for line in error.details:
+                    console.say(f"    {line}")
+        choices = asked
+    return choices
+
+
+def _with(choices: Choices, key: str, text: str) -> Choices:
+    """``choices`` with one more; the words for "nothing" leave an optional key out."""
+    value: Any = text
+    if key in _OPTIONAL and text in (*_NONE, "dhcp"):
+        value = None
+    return replace(choices, **{key: value})
+
+
+def _default(choices: Choices, key: str) -> str:
+    if key == "master":
+        return next(iter(_names(choices)), choices.master)
+    if key == "slots":
+        return _places(len(_names(choices)))
+    if key == "addresses":
+        return "dhcp"
+    if key == "key_file":
+        found = (name for name in _KEY_FILES if (Path.home() / ".ssh" / name).is_file())
+        return next((f"~/.ssh/{name}" for name in found), _NONE[0])
+    return str(getattr(choices, key))
+
+
+def _names(choices: Choices) -> tuple[str, ...]:
+    from imager.node.nodeset import expand
+
+    try:
+        return expand(choices.nodes)
+    except ValueError:
+        return ()  # said by parse_rack, together with what else is wrong
+
+
+def _places(nodes: int) -> str:
+    """Towers of seven where that leaves none half empty, else one tower."""
+    if not nodes:
+        return _NONE[0]
+    towers = nodes // _PLACES_PER_TOWER
+    if nodes % _PLACES_PER_TOWER or towers > 26:
+        return f"A[1-{nodes}]"
+    return ",".join(f"{chr(ord('A') + tower)}[1-{_PLACES_PER_TOWER}]" for tower in range(towers))
+
+
+def _summary(rack: Rack) -> tuple[str, ...]:
+    where = "" if rack.master.is_node else " (elsewhere)"
+    lines = [f"{len(rack.nodes)} nodes, Salt master {rack.master.name}{where}"]
+    if rack.nodes[0].authorized_keys:
+        lines.append("Next: look through rack.toml, then write a card:")
+    else:
+        lines.append("Next: put your SSH key under [login] in rack.toml, then write a card:")
+    return (*lines, f"    picloud-image write /dev/sdX --node {rack.nodes[0].name}")
