@@ -24,10 +24,12 @@ class PicloudError(Exception):
 
     ``what`` is one line for the person at the terminal, ``hint`` one line that says what to do.
     ``details`` are further lines (every fault of a file, every reason of a refusal), which the
-    terminal prints indented and ``--json`` carries as a list.
+    terminal prints indented and ``--json`` carries as a list. ``receipt`` is the file name of the
+    receipt of a card that ended so, where it has one.
     """
 
     exit_code = 70
+    receipt = ""
 
     def __init__(self, what: str, *, hint: str, details: Iterable[str] = ()) -> None:
         super().__init__(what)

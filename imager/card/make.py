@@ -113,7 +113,7 @@ def finish_card(
             result = result_of(error)
             if result is not None:
                 receipt = _receipt(image, facts, card, options, result, failure=error.what)
-                save_receipt(receipt, receipts)
+                error.receipt = save_receipt(receipt, receipts).name
             raise
     receipt = _receipt(
         image, facts, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed

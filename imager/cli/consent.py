@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imager.base.errors import Interrupted, UsageError
-from imager.base.units import parse_size
+from imager.base.units import SECTOR_BYTES, align_down, parse_size
 from imager.cli.session import Session
 
 if TYPE_CHECKING:
@@ -41,6 +41,16 @@ class SizeType(click.ParamType[int]):
 
 
 SIZE = SizeType()
+
+
+def whole_sectors(size_bytes: int) -> int:
+    """``--size`` as it was given; UsageError for what no card can have."""
+    if size_bytes % SECTOR_BYTES:
+        raise UsageError(
+            f"--size {size_bytes}: a card is a whole number of {SECTOR_BYTES}-byte sectors",
+            hint=f"say --size {align_down(size_bytes, SECTOR_BYTES)}",
+        )
+    return size_bytes
 
 
 def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:

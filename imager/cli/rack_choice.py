@@ -6,13 +6,18 @@ commands because every one of them begins here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imager.base.errors import ConfigurationError
+from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
 from imager.cli.session import Session
 from imager.node.rack import Node, Rack
 from imager.release.known import ReleaseSpec
 from imager.release.verified import VerifiedRelease
+
+if TYPE_CHECKING:
+    from imager.rack.survey import GoldenImages
 
 
 def open_rack(session: Session) -> Rack:
@@ -83,6 +88,47 @@ def proven_release(
         update=update,
         signing_key_file=session.settings.signing_key,
     )
+
+
+def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
+    """The golden image for each of ``nodes``, fetched and composed where need be."""
+    from imager.image.compose import compose
+
+    return {
+        model: compose(proven_release(session, rack, model), session.cache, session.console)
+        for model in dict.fromkeys(node.model for node in nodes)
+    }
+
+
+def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
+    """Those of them that are composed already; nothing is fetched, made or said."""
+    from imager.base.progress import Quiet
+    from imager.image.compose import cached_golden
+    from imager.release.fetch import fetch_release
+    from imager.release.lock import RackLock
+
+    found = {}
+    for model in dict.fromkeys(node.model for node in nodes):
+        spec = chosen_release(session, rack, model)
+        lock = RackLock.load(rack.lock_file)
+        if lock.pin(spec.name) is None:
+            continue
+        try:
+            release = fetch_release(
+                spec,
+                session.cache,
+                lock,
+                Quiet(),
+                offline=True,
+                update=False,
+                signing_key_file=session.settings.signing_key,
+            )
+        except (NetworkError, NotAuthentic):
+            continue  # whoever needs it will be told then
+        golden = cached_golden(release, session.cache)
+        if golden is not None:
+            found[model] = golden
+    return found
 
 
 def models_of(rack: Rack) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import click
 
 from imager.cli.init_command import add_init_command
 from imager.cli.rack_choice import addresses_of, open_rack
+from imager.cli.rack_flash_command import add_flash_commands
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.slots_commands import add_slots_commands
@@ -23,6 +24,7 @@ def add_rack_commands(group: click.Group) -> None:
 
     add_init_command(rack_group)
     add_slots_commands(rack_group)
+    add_flash_commands(rack_group)
 
     @command(rack_group, "show")
     def show(session: Session) -> Outcome:

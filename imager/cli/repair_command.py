@@ -171,8 +171,8 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
 
 
 def _restored(session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget) -> Outcome:
+    from imager.card.bootable import boot_check
     from imager.card.restore import restore_card
-    from imager.cli.write_command import boot_check
 
     check = boot_check(rack.node(image.node), image)
     made = restore_card(image, accepted, rack.receipts, session.console, check=check)
@@ -193,8 +193,8 @@ def _restored(session: Session, rack: Rack, image: NodeImage, accepted: Accepted
 def _boot_files_restored(
     session: Session, rack: Rack, patient: Patient, image: NodeImage, accepted: AcceptedTarget
 ) -> Outcome:
+    from imager.card.bootable import boot_check
     from imager.card.restore import restore_boot_files
-    from imager.cli.write_command import boot_check
 
     trouble = restore_boot_files(
         image,

@@ -7,6 +7,7 @@ result on standard output; without one, a line per phase; with ``--json``, one o
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -23,6 +24,14 @@ from imager.base.units import format_rate, format_size
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
 _BAR_UNSIZED = "{desc} …"
 _JSON_INTERVAL_SECONDS = 0.5
+
+
+def phase_summary(name: str, done_bytes: int, seconds: float) -> str:
+    """``write: 612 MiB in 31.0 s, 20.7 MB/s``"""
+    if not done_bytes:
+        return f"{name}: {seconds:.1f} s"
+    rate = format_rate(done_bytes / max(seconds, 1e-6))
+    return f"{name}: {format_size(done_bytes)} in {seconds:.1f} s, {rate}"
 
 
 class _Counter:
@@ -52,13 +61,8 @@ class _Counter:
         return self.done_bytes / max(self.seconds, 1e-6)
 
     def summary(self) -> str:
-        """``write: 612 MiB in 31.0 s, 20.7 MB/s``"""
-        if not self.done_bytes:
-            return f"{self.name}: {self.seconds:.1f} s"
-        return (
-            f"{self.name}: {format_size(self.done_bytes)} in {self.seconds:.1f} s, "
-            f"{format_rate(self.rate)}"
-        )
+        """One line about it, as it is now."""
+        return phase_summary(self.name, self.done_bytes, self.seconds)
 
 
 class _BarCounter(_Counter):
@@ -113,7 +117,7 @@ class Console:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._on_terminal = sys.stderr.isatty()
+        self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     # ── work in progress ────────────────────────────────────────────────────────────────────
 
@@ -124,7 +128,7 @@ class Console:
             yield from self._json_phase(name, total_bytes)
         elif self.quiet:
             yield _Counter(name, total_bytes)
-        elif self._on_terminal:
+        elif self.on_terminal:
             yield from self._bar_phase(name, total_bytes)
         else:
             counter = _Counter(name, total_bytes)

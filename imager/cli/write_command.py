@@ -14,19 +14,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imager.base.errors import TargetRefused, UsageError, WouldNotBoot
+from imager.base.errors import TargetRefused, UsageError
 from imager.base.units import format_rate, format_size
-from imager.cli.consent import SIZE, consent_options, consented, limits_of, refuse_early
+from imager.cli.consent import (
+    SIZE,
+    consent_options,
+    consented,
+    limits_of,
+    refuse_early,
+    whole_sectors,
+)
 from imager.cli.rack_choice import chosen_release, open_rack, own_folders, proven_release
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.card.cards import WriteOptions
-    from imager.card.make import Check, MadeCard
+    from imager.card.make import MadeCard
     from imager.card.refusals import Limits
     from imager.card.targets import Target
     from imager.image.golden import GoldenImage
-    from imager.image.manifest import Reader
     from imager.node.image import NodeImage
     from imager.node.rack import Node, Rack
 
@@ -118,12 +124,7 @@ def _size_for(target: Target, size: int | None) -> int | None:
             "--size is for image files; a disk is used whole",
             hint="leave --size out, or name a file ending in .img",
         )
-    if size % 512:
-        raise UsageError(
-            f"--size {size}: a card is a whole number of 512-byte sectors",
-            hint=f"say --size {size // 512 * 512}",
-        )
-    return size
+    return whole_sectors(size)
 
 
 def _plan_fields(session: Session, request: Request) -> dict[str, object]:
@@ -177,6 +178,7 @@ def _show_plan(session: Session, request: Request, fields: Mapping[str, object])
 
 def _node_image(session: Session, request: Request) -> NodeImage:
     """Release, golden image, node image, each proven before the card is touched."""
+    from imager.card.bootable import require_bootable
     from imager.card.refusals import accept
     from imager.image.compose import compose
     from imager.node.personalise import personalise
@@ -192,8 +194,7 @@ def _node_image(session: Session, request: Request) -> NodeImage:
         )
     size = request.size_bytes or golden.layout.size_bytes
     image = personalise(golden, request.rack, request.node, size, session.console)
-    with image.open() as reader:
-        boot_check(request.node, image)(reader.read, image.layout.size_bytes)
+    require_bootable(request.node, image)
     return image
 
 
@@ -201,23 +202,8 @@ def _round_size(golden: GoldenImage) -> str:
     return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
 
 
-def boot_check(node: Node, image: NodeImage) -> Check:
-    """The boot check of a card made for ``node``, as ``make_card`` takes it."""
-    from imager.image.bootcheck import check_boot
-
-    def check(read: Reader, size_bytes: int) -> None:
-        report = check_boot(read, size_bytes, model=node.model, expected=dict(image.boot_files))
-        if not report.bootable:
-            raise WouldNotBoot(
-                f"{node.name} would not boot: {report.errors[0].what}",
-                hint=report.errors[0].mend,
-                details=[f"{found.code}: {found.what}" for found in report.errors],
-            )
-
-    return check
-
-
 def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
+    from imager.card.bootable import boot_check
     from imager.card.make import make_card
     from imager.card.refusals import accept
 

@@ -1,0 +1,355 @@
+"""``rack plan`` and ``rack flash``: many cards at once, each with its own node's settings.
+
+In: the nodes asked for, and the cards at hand. Out: the plan, shown whole and confirmed once, and
+then all cards side by side. A card that fails costs no other one; the table at the end says what
+to do, and the same command again does only what is missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
+from imager.cli.consent import SIZE, whole_sectors
+from imager.cli.rack_choice import (
+    chosen_release,
+    golden_images,
+    golden_images_at_hand,
+    open_rack,
+    own_folders,
+)
+from imager.cli.session import Outcome, Session, command
+
+if TYPE_CHECKING:
+    from imager.card.refusals import Limits
+    from imager.node.rack import Node, Rack
+    from imager.rack.candidates import Unfit
+    from imager.rack.crew import Job, Result
+    from imager.rack.plan import Plan, Step
+    from imager.rack.survey import GoldenImages
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for."""
+
+    rack: Rack
+    nodes: tuple[Node, ...]
+    targets: tuple[Path, ...]
+    images: Path | None
+    size_bytes: int | None
+    again: bool
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was made from."""
+
+    plan: Plan
+    unfit: tuple[Unfit, ...]
+
+
+def _card_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]"),
+        click.option("--again", is_flag=True, help="Also the cards that are done."),
+        click.option("--size", type=SIZE, help="Size of new image files, e.g. 8GiB."),
+        click.option(
+            "--images",
+            metavar="DIR",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Make image files DIR/<node>.img instead of cards.",
+        ),
+        click.option(
+            "--target",
+            "targets",
+            multiple=True,
+            metavar="DISK",
+            type=click.Path(path_type=Path),
+            help="Take this disk, and no other but those named so; may be repeated.",
+        ),
+        click.argument("nodes", required=False, metavar="[NODES]"),
+    ):
+        function = option(function)
+    return function
+
+
+def add_flash_commands(rack_group: click.Group) -> None:
+    """Add ``plan`` and ``flash`` to the group ``rack``."""
+
+    @command(rack_group, "plan")
+    @_card_options
+    def plan(session: Session, **given: object) -> Outcome:
+        """Show which card would become which node, and touch nothing.
+
+        NODES are names such as pi[1-13]; all of the rack when left out.
+        """
+        request = _request(session, given)
+        images = golden_images_at_hand(session, request.rack, request.nodes)
+        planned = _plan(session, request, images)
+        return _shown(session, planned)
+
+    @command(rack_group, "flash")
+    @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
+    @click.option("--yes", is_flag=True, help="Do not ask, except about a stranger's card.")
+    @click.option("--jobs", type=click.IntRange(1), help="Cards at a time. [what the bus bears]")
+    @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
+    @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
+    @_card_options
+    def flash(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
+        """Write the cards of many nodes side by side.
+
+        NODES are names such as pi[1-13]; all of the rack when left out. A card is for the node
+        whose slot it is in, else for the node it was written for before, else for the next one.
+        Run again, it does only what is missing.
+        """
+        from imager.rack.ledger import batch_lock
+
+        request = _request(session, given)
+        if dry_run:
+            images = golden_images_at_hand(session, request.rack, request.nodes)
+            planned = _plan(session, request, images)
+            fields = _shown(session, planned)
+            session.console.lines("Nothing was touched (--dry-run).")
+            return {"dry_run": True, **fields}
+        with batch_lock(request.rack.folder):
+            return _flash(session, request, given, yes=yes)
+
+
+def _request(session: Session, given: Mapping[str, object]) -> Request:
+    from imager.card.refusals import Limits
+
+    rack = open_rack(session)
+    nodes = _nodes(rack, given["nodes"])
+    for node in nodes:
+        chosen_release(session, rack, node.model)
+    targets, images, size = given["targets"], given["images"], given["size"]
+    assert isinstance(targets, tuple)  # noqa: S101 - click says so
+    folder = images if isinstance(images, Path) else None
+    if folder is not None and targets:
+        raise UsageError(
+            "--images and --target exclude each other", hint="give image files or disks, not both"
+        )
+    if folder is None and size is not None:
+        raise UsageError(
+            "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
+        )
+    limits = Limits(ours=own_folders(session, rack))
+    if isinstance(given["max_size"], int):
+        limits = Limits(max_size_bytes=given["max_size"], ours=limits.ours)
+    return Request(
+        rack,
+        nodes,
+        tuple(Path(str(target)) for target in targets),
+        folder,
+        whole_sectors(size) if isinstance(size, int) else None,
+        bool(given["again"]),
+        limits,
+    )
+
+
+def _nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
+    """The nodes asked for, in the rack's order."""
+    from imager.node.nodeset import expand
+
+    if asked is None:
+        return rack.nodes
+    try:
+        names = expand(str(asked))
+    except ValueError as error:
+        raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
+    wanted = {rack.node(name).name for name in names}
+    return tuple(node for node in rack.nodes if node.name in wanted)
+
+
+def _flash(
+    session: Session, request: Request, given: Mapping[str, object], *, yes: bool
+) -> Outcome:
+    from imager.rack.ledger import read_ledger, require_room
+
+    rack = request.rack
+    require_room(rack.folder, len(request.nodes))
+    ledger = read_ledger(rack.folder)
+    images = golden_images_at_hand(session, rack, request.nodes)
+    if any(ledger.state_of(node.name).verified for node in request.nodes):
+        # Whether a card is still what the rack would give cannot be told without the image.
+        images = golden_images(session, rack, request.nodes)
+    planned = _plan(session, request, images)
+    fields = _shown(session, planned)
+    if not planned.plan.to_do:
+        return _nothing_to_do(session, planned, fields)
+    steps, refused = _consented(session, planned.plan, yes=yes)
+    images = golden_images(session, rack, request.nodes)
+    results = (*refused, *_worked(session, request, steps, images, given))
+    return _told(session, planned, results)
+
+
+def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
+    from imager.card.kernel import Kernel
+    from imager.rack.ledger import read_ledger
+    from imager.rack.plan import make_plan
+    from imager.rack.slots import load_slots
+    from imager.rack.survey import cards_here, cards_named, files_for, wants_of
+
+    rack, limits, kernel = request.rack, request.limits, Kernel()
+    slots = load_slots(rack.folder)
+    need = max((golden.layout.size_bytes for golden in images.values()), default=0)
+    unfit: list[Unfit] = []
+    if request.images is not None:
+        candidates = files_for(request.nodes, request.images, rack, slots, limits)
+    elif request.targets:
+        candidates = cards_named(request.targets, rack, slots, need, limits, kernel)
+    else:
+        candidates, unfit = cards_here(rack, slots, need, limits, kernel)
+    wants = wants_of(rack, request.nodes, read_ledger(rack.folder), images)
+    plan = make_plan(wants, candidates, rack.nodes, again=request.again)
+    return Planned(plan, tuple(unfit))
+
+
+def _shown(session: Session, planned: Planned) -> dict[str, object]:
+    from imager.cli.rack_plan_view import plan_fields, plan_lines
+
+    fields = plan_fields(planned.plan, planned.unfit)
+    session.console.event("plan", **fields)
+    session.console.lines(*plan_lines(planned.plan, planned.unfit, columns()))
+    return fields
+
+
+def columns() -> int:
+    """How wide a table may be: the terminal, or what is readable where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def _nothing_to_do(session: Session, planned: Planned, fields: dict[str, object]) -> Outcome:
+    """No card is to be written: fine when every node is done, else there is no card for one."""
+    without = planned.plan.without
+    if not without:
+        session.console.lines("Nothing to do: every node asked for has its card.")
+        return fields
+    raise TargetRefused(
+        f"there is no card here for {len(without)} nodes"
+        if len(without) > 1
+        else f"there is no card here for {without[0].name}",
+        hint="put cards in; picloud-image devices lists every disk and says which may be written",
+    )
+
+
+def _consented(
+    session: Session, plan: Plan, *, yes: bool
+) -> tuple[tuple[Step, ...], tuple[Result, ...]]:
+    """The steps that may be taken, and a refusal for each of the others; Interrupted when the
+    person said no, UsageError when a yes was needed and nobody is there to say it."""
+    from imager.card.targets import ImageFile
+
+    steps = plan.to_do
+    asks = [step for step in steps if step.needs_a_word]
+    new_files = all(isinstance(s.candidate.target, ImageFile) and not asks for s in steps)
+    if (yes and not asks) or new_files:
+        return steps, ()
+    if yes and not session.console.can_ask:
+        # Nobody is there to say that a stranger's card may go: the others need not wait for it.
+        return tuple(s for s in steps if s not in asks), tuple(map(_unasked, asks))
+    if not session.console.can_ask:
+        raise UsageError(
+            f"{len(steps)} cards are to be overwritten and there is nobody to ask",
+            hint="say --yes; it takes the rack's own slots, blank cards and cards of this rack",
+        )
+    lost = [
+        f"{step.candidate.target.title}: {step.candidate.about}"
+        for step in (asks if yes else steps)
+        if step.candidate.about not in ("blank", "a new file")
+    ]
+    lines = ["These cards hold something, which will be lost:", *(f"    {one}" for one in lost)]
+    if not session.console.confirm(lines if lost else [], "yes"):
+        raise Interrupted("not confirmed; nothing was written", hint="run the command again")
+    return steps, ()
+
+
+def _unasked(step: Step) -> Result:
+    from imager.rack.crew import Result
+    from imager.rack.outcome import Outcome
+
+    target = step.candidate.target
+    error = TargetRefused(
+        f"{target.node} holds {step.candidate.about}, and there is nobody to ask",
+        hint="run it at a terminal and say yes, or blank the card, or name the slot in slots.toml",
+    )
+    return Result(_job(step, target.size_bytes), Outcome.REFUSED, error=error)
+
+
+def _job(step: Step, size_bytes: int) -> Job:
+    from imager.rack.crew import Job
+
+    return Job(step.node, step.candidate.target, size_bytes, step.candidate.slot or "")
+
+
+def _worked(
+    session: Session,
+    request: Request,
+    steps: Sequence[Step],
+    images: GoldenImages,
+    given: Mapping[str, object],
+) -> tuple[Result, ...]:
+    from imager.cli.rack_screen import Screen
+    from imager.rack.crew import Orders
+    from imager.rack.flash import flash
+
+    jobs = []
+    for step in steps:
+        smallest = images[step.node.model].layout.size_bytes
+        size = step.candidate.size_bytes or request.size_bytes or smallest
+        jobs.append(_job(step, size))
+    orders = Orders(
+        rack=request.rack,
+        golden_of=lambda node: images[node.model],
+        limits=request.limits,
+        at_once=given["jobs"] if isinstance(given["jobs"], int) else None,
+        update=not given["full"],
+        probe=not given["no_probe"],
+    )
+    with Screen(session.console) as screen:
+        for job in jobs:
+            screen.expect(job)
+        return flash(orders, jobs, screen)
+
+
+def _told(session: Session, planned: Planned, results: Sequence[Result]) -> Outcome:
+    from imager.cli.rack_plan_view import result_fields, result_lines
+    from imager.rack.flash import exit_code_of
+
+    console = session.console
+    console.lines(*result_lines(results, columns()))
+    code = exit_code_of(results)
+    bad = [result.job.name for result in results if not result.is_verified]
+    left = [node.name for node in planned.plan.without]
+    if left:
+        console.lines(f"no card here for: {', '.join(left)}")
+    if code == Interrupted.exit_code:
+        console.error(
+            Interrupted(
+                f"interrupted; {len(results) - len(bad)} of {len(results)} cards are verified",
+                hint="what is said of each card above holds; run the same command for the rest",
+            )
+        )
+    elif code:
+        console.error(
+            BatchFailed(
+                f"{len(bad)} of {len(results)} cards failed: {', '.join(bad)}",
+                hint="do what is said above, then run the same command: it does only what is "
+                "missing",
+            )
+        )
+    return {
+        "exit_code": code,
+        "nodes": [result_fields(result) for result in results],
+        "verified": [result.job.name for result in results if result.is_verified],
+        "failed": bad,
+        "without_card": left,
+    }

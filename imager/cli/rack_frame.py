@@ -1,0 +1,148 @@
+"""The picture of a batch at work: a bar for each card and one for the rack, as plain lines.
+
+In: where each card stands, and the size of the terminal. Out: lines that fit it. Pure; drawing
+them over each other is ``rack_screen``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from imager.base.units import format_rate
+from imager.rack.board import Moment
+from imager.rack.crew import Job, Result
+
+_PHASE_COLUMNS = 12
+_RATE_COLUMNS = 11
+_TIME_COLUMNS = 7
+_FULL, _EMPTY = "█", "·"
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """One card: ``moment`` while it is at work, ``result`` when it is over, neither before its
+    turn."""
+
+    job: Job
+    moment: Moment | None = None
+    result: Result | None = None
+
+    @property
+    def share(self) -> float:
+        """How much of its work is done, from 0 to 1."""
+        if self.result is not None:
+            return 1.0
+        if self.moment is None or not self.moment.expected_bytes:
+            return 0.0
+        # What is read a second time, or probed, was not expected.
+        return min(0.99, self.moment.moved_bytes / self.moment.expected_bytes)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """A guess from the present rate; None before there is one."""
+        if self.moment is None or not self.moment.done_bytes:
+            return None
+        left = max(0, self.moment.expected_bytes - self.moment.moved_bytes)
+        return left / max(1.0, self.moment.bytes_per_second)
+
+
+def draw(rows: Sequence[CardRow], columns: int, lines: int) -> list[str]:
+    """At most ``lines`` lines of at most ``columns`` characters, the rack's own last.
+
+    Where there is not room for every card, those at work come first, then what failed, what waits
+    and what is done; the order of the rack is kept.
+    """
+    name = max((len(row.job.name) for row in rows), default=4)
+    slot = max((len(row.job.slot) for row in rows), default=0)
+    shown = _chosen(rows, max(1, lines - 2))
+    drawn = [_card_line(row, name, slot, columns) for row in shown]
+    hidden = len(rows) - len(shown)
+    if hidden:
+        drawn.append(f"and {hidden} more"[:columns])
+    return [*drawn, _rack_line(rows, columns)]
+
+
+def _chosen(rows: Sequence[CardRow], room: int) -> list[CardRow]:
+    if len(rows) <= room + 1:
+        return list(rows)
+    ranked = sorted(range(len(rows)), key=lambda place: (_rank(rows[place]), place))
+    return [rows[place] for place in sorted(ranked[:room])]
+
+
+def _rank(row: CardRow) -> int:
+    if row.result is None:
+        return 0 if row.moment is not None else 2
+    return 3 if row.result.is_verified else 1
+
+
+def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
+    label = f"{row.job.slot:<{slot}}  " if slot else ""
+    head = f"{row.job.name:<{name}}  {label}"
+    if row.result is not None:
+        return (head + _ending(row.result))[:columns].rstrip()
+    if row.moment is None:
+        return f"{head}waits for its turn"[:columns]
+    now = row.moment
+    phase = now.phase.removesuffix(row.job.name).strip() or "begins"
+    total = now.total_bytes
+    done = now.done_bytes / total if total else None
+    tail = ""
+    if done is not None:
+        rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
+        tail = f" {rate:>{_RATE_COLUMNS}}{clock(row.seconds_left):>{_TIME_COLUMNS}}"
+    return _with_bar(f"{head}{phase:<{_PHASE_COLUMNS}}", done, tail, columns)
+
+
+def _ending(result: Result) -> str:
+    if result.is_verified:
+        return f"verified in {clock(result.seconds)}"
+    return f"{result.outcome}: {result.error.what if result.error else ''}"
+
+
+def _rack_line(rows: Sequence[CardRow], columns: int) -> str:
+    over = [row.result for row in rows if row.result is not None]
+    good = sum(result.is_verified for result in over)
+    words = [f"{good} of {len(rows)} done"]
+    if len(over) > good:
+        words.append(f"{len(over) - good} failed")
+    at_work = [row for row in rows if row.result is None and row.moment is not None]
+    rate = sum(row.moment.bytes_per_second for row in at_work if row.moment is not None)
+    share = sum(row.share for row in rows) / len(rows) if rows else 1.0
+    tail = (
+        f" {format_rate(rate):>{_RATE_COLUMNS}}{clock(_rack_seconds_left(rows)):>{_TIME_COLUMNS}}"
+    )
+    return _with_bar(f"rack: {', '.join(words)} ", share, tail, columns)
+
+
+def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:
+    """The slowest card's time, and that of those still waiting in turns as wide as this one."""
+    times = [row.seconds_left for row in rows if row.result is None]
+    known = [time for time in times if time is not None]
+    at_work = sum(row.result is None and row.moment is not None for row in rows)
+    waiting = sum(row.result is None and row.moment is None for row in rows)
+    if not known or not at_work:
+        return None
+    whole = max(known) / max(0.01, 1 - max(0.0, min(row.share for row in rows if row.moment)))
+    return max(known) + whole * -(-waiting // at_work)
+
+
+def _with_bar(head: str, share: float | None, tail: str, columns: int) -> str:
+    if share is None:
+        return f"{head.rstrip()} …"[:columns]
+    percent = f"{share * 100:3.0f}% "
+    room = columns - len(head) - len(percent) - len(tail)
+    if room < 4:
+        return f"{head}{percent}{tail}"[:columns].rstrip()
+    full = int(share * room)
+    return f"{head}{percent}{_FULL * full}{_EMPTY * (room - full)}{tail}".rstrip()
+
+
+def clock(seconds: float | None) -> str:
+    """``0:34``, ``1:02:05``; a dash when it is not known."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,0 +1,182 @@
+"""A batch's plan and its end, as tables that fit the terminal and as JSON.
+
+In: a Plan, or results. Out: lines and fields. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imager.base.units import format_size
+from imager.card.devices import Disk
+from imager.cli.rack_frame import clock
+from imager.rack.candidates import Candidate, Unfit
+from imager.rack.crew import Result
+from imager.rack.plan import Action, Left, Plan, Step
+
+_LEAST = 8
+"""No column is cut shorter than this."""
+
+
+def plan_lines(plan: Plan, unfit: Sequence[Unfit], columns: int) -> list[str]:
+    """The plan as a person is to read it before saying yes."""
+    lines: list[str] = []
+    if plan.steps:
+        head = ("node", "slot", "card", "size", "holds now", "because of", "to do")
+        lines += table(head, [_step_cells(step) for step in plan.steps], columns, flexible=(4, 2))
+    lines += [f"left alone: {_card(left.candidate)}: {left.because}" for left in plan.left]
+    for card in unfit:
+        where = f"{card.slot}, " if card.slot else ""
+        lines.append(f"refused: {where}{card.target.node}:")
+        lines += [f"    {reason}" for reason in card.reasons]
+    if plan.done:
+        lines.append(f"done already: {_names(plan.done)}")
+    if plan.without:
+        lines.append(f"no card here for: {_names(plan.without)}")
+    return lines
+
+
+def _step_cells(step: Step) -> tuple[str, ...]:
+    candidate = step.candidate
+    size = format_size(candidate.size_bytes) if candidate.size_bytes else "new"
+    todo = {Action.WRITE: "write", Action.UPDATE: "update", Action.NOTHING: "nothing: verified"}
+    return (
+        step.node.name,
+        candidate.slot or "–",
+        candidate.target.node,
+        size,
+        candidate.about,
+        step.why,
+        todo[step.action],
+    )
+
+
+def _card(candidate: Candidate) -> str:
+    where = f"{candidate.slot}, " if candidate.slot else ""
+    return f"{where}{candidate.target.node} ({candidate.about})"
+
+
+def _names(nodes: Sequence[object]) -> str:
+    from imager.node.nodeset import fold
+
+    return fold([str(getattr(node, "name", node)) for node in nodes])
+
+
+def plan_fields(plan: Plan, unfit: Sequence[Unfit]) -> dict[str, object]:
+    """The same for a program."""
+    return {
+        "steps": [
+            {
+                "node": step.node.name,
+                "action": step.action,
+                "because": step.why,
+                "asks": step.needs_a_word,
+                **_candidate_fields(step.candidate),
+            }
+            for step in plan.steps
+        ],
+        "left": [_left_fields(left) for left in plan.left],
+        "refused": [
+            {"target": card.target.node, "slot": card.slot, "reasons": list(card.reasons)}
+            for card in unfit
+        ],
+        "done": [node.name for node in plan.done],
+        "without_card": [node.name for node in plan.without],
+    }
+
+
+def _candidate_fields(candidate: Candidate) -> dict[str, object]:
+    target = candidate.target
+    disk = target if isinstance(target, Disk) else None
+    return {
+        "target": target.node,
+        "slot": candidate.slot,
+        "size_bytes": candidate.size_bytes or None,
+        "model": disk.model if disk else "",
+        "serial": disk.serial if disk else "",
+        "holds": candidate.holds,
+        "about": candidate.about,
+    }
+
+
+def _left_fields(left: Left) -> dict[str, object]:
+    return {**_candidate_fields(left.candidate), "because": left.because}
+
+
+def result_lines(results: Sequence[Result], columns: int) -> list[str]:
+    """What came of each node, and what to do where it was not good."""
+    cells = [
+        (
+            result.job.name,
+            result.job.slot or "–",
+            result.job.target.node,
+            result.outcome.value,
+            clock(result.seconds) if result.seconds else "–",
+            _speeds(result),
+        )
+        for result in results
+    ]
+    head = ("node", "slot", "card", "result", "time", "written, read back")
+    lines = table(head, cells, columns, flexible=(2,))
+    for result in results:
+        if result.error is not None:
+            lines.append(f"{result.job.name}: {result.outcome}: {result.error.what}")
+            lines += [f"    {detail}" for detail in result.error.details]
+            lines.append(f"  → {result.error.hint}")
+        elif result.receipt is not None and result.receipt.trouble is not None:
+            lines.append(f"{result.job.name}: {result.receipt.trouble.meaning}")
+    return lines
+
+
+def _speeds(result: Result) -> str:
+    if result.receipt is None:
+        return ""
+    rates = {phase.name: phase.bytes_per_second / 1e6 for phase in result.receipt.phases}
+    if "compare" in rates:
+        return f"compared at {rates['compare']:.1f} MB/s"
+    return ", ".join(f"{rates[name]:.1f} MB/s" for name in ("write", "read back") if name in rates)
+
+
+def result_fields(result: Result) -> dict[str, object]:
+    """One node's end for a program."""
+    error, receipt = result.error, result.receipt
+    return {
+        "node": result.job.name,
+        "target": result.job.target.node,
+        "slot": result.job.slot or None,
+        "outcome": result.outcome,
+        "reason": error.what if error else "",
+        "hint": error.hint if error else "",
+        "details": list(error.details) if error else [],
+        "exit_code": error.exit_code if error else 0,
+        "seconds": round(result.seconds, 3),
+        "receipt": result.receipt_name or None,
+        "image_id": receipt.image.image_id if receipt else None,
+        "trouble": receipt.trouble.to_json() if receipt and receipt.trouble else None,
+    }
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    columns: int,
+    *,
+    flexible: Sequence[int],
+) -> list[str]:
+    """Columns as wide as their widest cell; where that is too wide for the terminal, those that
+    are ``flexible`` are cut, in this order, at their beginning (the end tells paths apart)."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for column in flexible:
+        excess = sum(widths) + 2 * (len(widths) - 1) - columns
+        if excess > 0:
+            widths[column] = max(_LEAST, widths[column] - excess)
+    return [
+        "  ".join(
+            _cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in [head, *rows]
+    ]
+
+
+def _cut(cell: str, width: int) -> str:
+    return cell if len(cell) <= width else "…" + cell[len(cell) - width + 1 :]

@@ -1,0 +1,148 @@
+"""Shows a batch while it works: bars on a terminal, a line per phase without one, or JSON.
+
+In: what the crew tells. Out: on standard error the picture, drawn over itself a few times a second;
+or lines with the node's name before each; or events that carry node and target.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+
+from imager.cli.rack_frame import CardRow, clock, draw
+from imager.cli.show import Console, phase_summary
+from imager.rack.board import CardEvent, Found, PhaseBegan, PhaseEnded, Said
+from imager.rack.crew import Crew, Job, Result
+
+_REDRAW_SECONDS = 0.2
+_JSON_SECONDS = 0.5
+
+
+class Screen:
+    """A Watch (``imager.rack.crew``) on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: dict[str, CardRow] = {}
+        self._drawn = 0
+        self._last = 0.0
+        self._bars = console.on_terminal and not (console.as_json or console.quiet)
+
+    def __enter__(self) -> Screen:
+        if self._bars:
+            sys.stderr.write("\033[?25l")  # a cursor that jumps from line to line is no help
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars:
+            self._erase()
+            sys.stderr.write("\033[?25h")
+            sys.stderr.flush()
+
+    def expect(self, job: Job) -> None:
+        """A card that will have its turn."""
+        self._rows[job.name] = CardRow(job)
+
+    def began(self, job: Job) -> None:
+        """See Watch."""
+        self._rows[job.name] = CardRow(job)
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        """See Watch."""
+        about = {"node": job.name, "target": job.target.node}
+        match event:
+            case PhaseBegan():
+                self._tell(about, event.phase, "begin", 0, event.total_bytes, 0.0)
+            case PhaseEnded():
+                state = "failed" if event.failed else "done"
+                done, total = event.done_bytes, event.total_bytes
+                self._tell(about, event.phase, state, done, total, event.seconds)
+                if not (self._bars or event.failed):
+                    summary = phase_summary(event.phase, event.done_bytes, event.seconds)
+                    self._console.say(f"{job.name}: {summary}")
+            case Said(warning=True):
+                self._above(f"warning: {job.name}: {event.message}", job, "warning", event.message)
+            case Said():
+                self._above(f"{job.name}: {event.message}", job, "note", event.message)
+            case Found():
+                self._console.event("finding", **about, **event.finding.to_json())
+
+    def ended(self, result: Result) -> None:
+        """See Watch."""
+        job = result.job
+        self._rows[job.name] = CardRow(job, result=result)
+        self._console.event(
+            "card",
+            node=job.name,
+            target=job.target.node,
+            outcome=result.outcome,
+            reason=result.error.what if result.error else "",
+            seconds=round(result.seconds, 3),
+        )
+        if not self._bars:
+            words = f"{result.outcome} in {clock(result.seconds)}"
+            self._console.say(f"{job.name}: {result.error.what if result.error else words}")
+
+    def turn(self, crew: Crew) -> None:
+        """See Watch."""
+        now = time.monotonic()
+        over = not crew.is_busy
+        wait = _JSON_SECONDS if self._console.as_json else _REDRAW_SECONDS
+        if now - self._last < wait and not over:
+            return
+        self._last = now
+        for name in crew.at_work:
+            moment = crew.moment(name)
+            self._rows[name] = CardRow(self._rows[name].job, moment)
+            if moment is not None and moment.phase:
+                job = self._rows[name].job
+                about = {"node": job.name, "target": job.target.node}
+                done, total = moment.done_bytes, moment.total_bytes
+                self._tell(about, moment.phase, "running", done, total, moment.phase_seconds)
+        if self._bars:
+            self._redraw()
+
+    def _redraw(self) -> None:
+        size = shutil.get_terminal_size()
+        # The last column makes some terminals wrap, and the last line makes all of them scroll.
+        lines = draw(list(self._rows.values()), size.columns - 1, size.lines - 1)
+        up = f"\033[{self._drawn}A" if self._drawn else ""
+        text = "".join(f"{line}\033[K\n" for line in lines)
+        sys.stderr.write(f"\r{up}{text}\033[J")
+        sys.stderr.flush()
+        self._drawn = len(lines)
+
+    def _above(self, line: str, job: Job, kind: str, message: str) -> None:
+        """A line that stays, above the picture."""
+        if self._console.as_json:
+            self._console.event(kind, node=job.name, target=job.target.node, message=message)
+            return
+        if self._bars:
+            self._erase()
+        self._console.say(line)
+
+    def _erase(self) -> None:
+        if self._drawn:
+            sys.stderr.write(f"\r\033[{self._drawn}A\033[J")
+            self._drawn = 0
+
+    def _tell(
+        self,
+        about: dict[str, str],
+        phase: str,
+        state: str,
+        done_bytes: int,
+        total_bytes: int | None,
+        seconds: float,
+    ) -> None:
+        self._console.event(
+            "progress",
+            **about,
+            phase=phase,
+            state=state,
+            done_bytes=done_bytes,
+            total_bytes=total_bytes,
+            seconds=round(seconds, 3),
+            bytes_per_second=round(done_bytes / max(seconds, 1e-6)) if done_bytes else 0,
+        )

@@ -1,0 +1,157 @@
+"""What a worker tells of its card, so that one thread can show all cards.
+
+In: phases and notes, from the threads that do the work. Out: events in the order they happened,
+and at any time where each card stands. It is also how a batch is stopped: once it is, the next
+byte that a card reports ends its work as Ctrl-C would.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from imager.base.progress import Finding, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseBegan:
+    """A phase of ``total_bytes``, where that is known."""
+
+    phase: str
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEnded:
+    """It is over, or ``failed``."""
+
+    phase: str
+    done_bytes: int
+    total_bytes: int | None
+    seconds: float
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A note, or a ``warning``."""
+
+    message: str
+    warning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something wrong with the card, as data."""
+
+    finding: Finding
+
+
+CardEvent = PhaseBegan | PhaseEnded | Said | Found
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a card stands: its present ``phase`` (empty between two), and all it moved so far, of
+    ``expected_bytes`` if nothing goes wrong (0 while that is not known)."""
+
+    phase: str
+    done_bytes: int
+    total_bytes: int | None
+    phase_seconds: float
+    moved_bytes: int
+    expected_bytes: int
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The mean rate of the present phase."""
+        return self.done_bytes / self.phase_seconds if self.phase_seconds > 0 else 0.0
+
+
+class _Counter:
+    def __init__(self, board: CardBoard, name: str, total_bytes: int | None) -> None:
+        self.name, self.total_bytes = name, total_bytes
+        self.done_bytes = 0
+        self.began = time.monotonic()
+        self._board = board
+
+    def advance(self, size_bytes: int) -> None:
+        self._board.advanced(self, size_bytes)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+class CardBoard:
+    """One card's Progress (``imager.base.progress``); safe to share between threads."""
+
+    def __init__(self, hear: Callable[[CardEvent], None], stop: threading.Event) -> None:
+        self._hear, self._stop = hear, stop
+        self._lock = threading.Lock()
+        self._phases: list[_Counter] = []
+        self._moved = self._expected = 0
+
+    def expect(self, size_bytes: int) -> None:
+        """So many bytes will be moved for this card in all."""
+        with self._lock:
+            self._expected = size_bytes
+
+    def require_going_on(self) -> None:
+        """Raise KeyboardInterrupt when the batch was stopped."""
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        """See Progress."""
+        self.require_going_on()
+        counter = _Counter(self, name, total_bytes)
+        with self._lock:
+            self._phases.append(counter)
+        self._hear(PhaseBegan(name, total_bytes))
+        failed = True
+        try:
+            yield counter
+            failed = False
+        finally:
+            with self._lock:
+                self._phases.remove(counter)
+            self._hear(PhaseEnded(name, counter.done_bytes, total_bytes, counter.seconds, failed))
+
+    def advanced(self, counter: _Counter, size_bytes: int) -> None:
+        """Count; raises KeyboardInterrupt when the batch was stopped."""
+        with self._lock:
+            counter.done_bytes += size_bytes
+            self._moved += size_bytes
+        self.require_going_on()
+
+    def note(self, message: str) -> None:
+        """See Progress."""
+        self._hear(Said(message, warning=False))
+
+    def warn(self, message: str) -> None:
+        """See Progress."""
+        self._hear(Said(message, warning=True))
+
+    def finding(self, finding: Finding) -> None:
+        """See Progress."""
+        self._hear(Found(finding))
+
+    def moment(self) -> Moment:
+        """Where it stands now."""
+        with self._lock:
+            if not self._phases:
+                return Moment("", 0, None, 0.0, self._moved, self._expected)
+            now = self._phases[-1]
+            return Moment(
+                now.name,
+                now.done_bytes,
+                now.total_bytes,
+                now.seconds,
+                self._moved,
+                self._expected,
+            )

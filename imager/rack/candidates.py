@@ -1,0 +1,132 @@
+"""The cards at hand: which slot each is in, and what it holds, looked at without changing it.
+
+In: disks and image files, the rack's slots and key. Out: frozen Candidates for the plan, which is
+pure. A card counts as the rack's own only when its stamp was signed by this rack's key, and as
+blank only when nothing is known on it and its first MiB is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from imager.base.errors import PicloudError
+from imager.card.devices import Bus, Disk
+from imager.card.fresh import reader_of
+from imager.card.refusals import Limits, refusals
+from imager.card.stamped import signature_of
+from imager.card.targets import ImageFile
+from imager.card.verify import open_target
+from imager.image.layout import FIRST_MIB, STAMP_AREA
+from imager.node.slots import by_place
+from imager.node.stamp import parse_stamp
+from imager.node.stamp_facts import StampError, StampFacts
+from imager.rack.slots import Slots
+
+
+class Holds(StrEnum):
+    """What is on a card, as far as it matters before it is overwritten."""
+
+    BLANK = "blank"
+    OURS = "ours"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A card that may be written. ``slot`` is the label of its reader; ``stamp`` what its stamp
+    says, if this rack signed it; ``about`` says what it holds in a few words. ``wanted`` is the
+    node a file was made for by its name."""
+
+    target: Disk | ImageFile
+    holds: Holds
+    about: str
+    slot: str | None = None
+    stamp: StampFacts | None = None
+    wanted: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What it can hold; 0 for a file that can be made as large as need be."""
+        return self.target.size_bytes if isinstance(self.target, Disk) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A card that may not be written, and why."""
+
+    target: Disk | ImageFile
+    slot: str | None
+    reasons: tuple[str, ...]
+
+
+def sort_disks(
+    disks: Iterable[Disk], slots: Slots, need_bytes: int, limits: Limits
+) -> tuple[list[Disk], list[Unfit]]:
+    """The disks a batch may take unasked, and the cards it may not.
+
+    Disks that belong in the computer are in neither list: a batch never takes one. Nor are loop
+    devices, which show somebody's files, unless slots.toml names them.
+    """
+    fit: list[Disk] = []
+    unfit: list[Unfit] = []
+    for disk in disks:
+        label = slots.label_of(disk.by_path)
+        if disk.is_fixed or not disk.has_medium or (disk.bus is Bus.LOOP and label is None):
+            continue
+        reasons = refusals(disk, need_bytes, limits)
+        if reasons:
+            unfit.append(Unfit(disk, label, tuple(str(reason) for reason in reasons)))
+        else:
+            fit.append(disk)
+    return sorted(fit, key=lambda disk: _order(disk, slots)), unfit
+
+
+def _order(disk: Disk, slots: Slots) -> tuple[object, ...]:
+    label = slots.label_of(disk.by_path)
+    return (label is None, by_place(label) if label else (), disk.by_path, disk.node)
+
+
+def look_at(
+    target: Disk | ImageFile, slots: Slots, rack: Path, *, wanted: str | None = None
+) -> Candidate:
+    """What ``target`` holds; a card that cannot be read is a foreign one that says so."""
+    slot = slots.label_of(target.by_path) if isinstance(target, Disk) else None
+    if isinstance(target, ImageFile) and not target.exists:
+        return Candidate(target, Holds.BLANK, "a new file", wanted=wanted)
+    try:
+        with open_target(Path(target.node)) as fresh:
+            length = min(FIRST_MIB.length, fresh.raw.size_bytes)
+            first = reader_of(fresh.raw)(0, length)
+    except PicloudError as error:
+        return Candidate(target, Holds.FOREIGN, error.what, slot, wanted=wanted)
+    holds, about, stamp = _judged(target, first, rack)
+    return Candidate(target, holds, about, slot, stamp, wanted)
+
+
+def _judged(
+    target: Disk | ImageFile, first_mib: bytes, rack: Path
+) -> tuple[Holds, str, StampFacts | None]:
+    try:
+        stamp = parse_stamp(first_mib[STAMP_AREA.offset :])
+    except StampError:
+        stamp = None
+    if stamp is not None:
+        when = datetime.fromtimestamp(stamp.facts.imaged_at, UTC).strftime("%Y-%m-%d")
+        if signature_of(stamp, rack).known:
+            return Holds.OURS, f"{stamp.facts.node} of {when}", stamp.facts
+        return Holds.FOREIGN, f"{stamp.facts.node} of another rack, {when}", None
+    held = target.holds if isinstance(target, Disk) else ("an image file",)
+    if held:
+        return Holds.FOREIGN, ", ".join(_short(line) for line in held), None
+    if first_mib.strip(first_mib[:1]) or first_mib[:1] not in (b"\0", b"\xff", b""):
+        return Holds.FOREIGN, "unknown data", None
+    return Holds.BLANK, "blank", None
+
+
+def _short(line: str) -> str:
+    """``/dev/sdb1: 256 MiB, vfat 'BOOT'`` without the device, which stands beside it."""
+    return line.partition(": ")[2] or line

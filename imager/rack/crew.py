@@ -1,0 +1,300 @@
+"""Cards made side by side, each by a thread of its own; none of them can hurt another.
+
+In: jobs, one for each card, also while others are under way. Out: a result for each, as a value,
+whatever happened to it. The thread that owns the crew hands out the work, hears what the workers
+tell, and is the only one that shows anything. All cards read one golden file, which is in this
+computer's memory after the first; a node's own image is made when its card's turn comes, so that
+the first card begins at once.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from imager.base.errors import Interrupted, PicloudError
+from imager.base.units import MiB, align_down
+from imager.card.bootable import boot_check, require_bootable
+from imager.card.cards import WriteOptions
+from imager.card.devices import Disk
+from imager.card.kernel import Kernel
+from imager.card.make import MadeCard, make_card
+from imager.card.receipt import Receipt
+from imager.card.refusals import Limits, accept
+from imager.card.targets import ImageFile
+from imager.card.write import DEFAULT_OPTIONS
+from imager.image.golden import GoldenImage
+from imager.node.content import recipe_of
+from imager.node.edit import Filesystems
+from imager.node.image import golden_open
+from imager.node.personalise import personalise
+from imager.node.rack import Node, Rack
+from imager.rack.board import CardBoard, CardEvent, Moment
+from imager.rack.limiter import Limiter, root_port
+from imager.rack.outcome import Outcome, outcome_of
+from imager.rack.record import Work, recorded
+
+BUFFERS_BYTES = 96 * MiB
+"""For the blocks of all cards together; reading back holds two of each block in flight."""
+_TURN_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A node's card to be made: where, and of what size (bytes). ``slot`` is a label or empty."""
+
+    node: Node
+    target: Disk | ImageFile
+    size_bytes: int
+    slot: str = ""
+
+    @property
+    def name(self) -> str:
+        """The node's name: no batch has two cards for one node."""
+        return self.node.name
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a job. ``receipt`` is there for a card that was verified; ``error`` for
+    every other one."""
+
+    job: Job
+    outcome: Outcome
+    seconds: float = 0.0
+    receipt: Receipt | None = None
+    receipt_name: str = ""
+    error: PicloudError | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the card is good."""
+        return self.outcome is Outcome.VERIFIED
+
+
+class Watch(Protocol):
+    """Whoever is shown what happens; called only by the thread that owns the crew."""
+
+    def began(self, job: Job) -> None:
+        """A worker takes the job up."""
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        """It tells something."""
+
+    def ended(self, result: Result) -> None:
+        """It is over."""
+
+    def turn(self, crew: Crew) -> None:
+        """Some time has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """How a crew works: for which rack, from which golden image, within which limits.
+
+    ``at_once`` is the most cards a person wants at a time. ``options`` None means as they fit into
+    memory. ``update`` and ``probe`` are as for ``make_card``.
+    """
+
+    rack: Rack
+    golden_of: Callable[[Node], GoldenImage]
+    limits: Limits
+    batch: str = ""
+    at_once: int | None = None
+    options: WriteOptions | None = None
+    update: bool = True
+    probe: bool = True
+    kernel: Kernel = field(default_factory=Kernel)
+
+
+def options_for(cards: int) -> WriteOptions:
+    """Blocks as large as memory allows when so many ``cards`` are written at a time."""
+    depth = DEFAULT_OPTIONS.depth
+    share = align_down(BUFFERS_BYTES // max(1, cards) // (2 * depth), MiB)
+    return WriteOptions(min(DEFAULT_OPTIONS.block_bytes, max(MiB, share)), depth)
+
+
+class Crew:
+    """The workers of one run."""
+
+    def __init__(self, orders: Orders, watch: Watch) -> None:
+        self._orders, self._watch = orders, watch
+        self._limiter = Limiter(orders.at_once)
+        self._told: queue.SimpleQueue[tuple[Job, CardEvent | Result]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        # Making a node's image is work for a processor; more at a time would only delay the first.
+        self._preparing = threading.Semaphore(os.cpu_count() or 1)
+        self._threads: dict[str, threading.Thread] = {}
+        self._moved: dict[str, int] = {}
+        self.waiting: list[Job] = []
+        self.boards: dict[str, CardBoard] = {}
+        self.results: list[Result] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way or waiting for its turn."""
+        return bool(self._threads or self.waiting)
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """The nodes whose cards are under way."""
+        return tuple(self._threads)
+
+    def moment(self, node: str) -> Moment | None:
+        """Where the card of ``node`` stands; None before its turn."""
+        board = self.boards.get(node)
+        return board.moment() if board is not None else None
+
+    def add(self, job: Job) -> None:
+        """Take up ``job`` as soon as there is room for it."""
+        self.waiting.append(job)
+
+    def turn(self, seconds: float = _TURN_SECONDS) -> None:
+        """Begin what may begin, hear what is told for ``seconds`` at most, and show it."""
+        self._begin()
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                job, told = self._told.get(timeout=left)
+            except queue.Empty:
+                break
+            self._hear(job, told)
+        self._measure()
+        self._watch.turn(self)
+
+    def stop(self) -> None:
+        """End every card's work at its next byte, as Ctrl-C would; begin no other. The caller
+        goes on taking turns until the crew is no longer busy."""
+        self._stop.set()
+        while self.waiting:
+            job = self.waiting.pop()
+            error = Interrupted(
+                f"{job.target.node}: not begun", hint="run the same command again for the rest"
+            )
+            self._end(Result(job, Outcome.INTERRUPTED, error=error))
+
+    def close(self) -> None:
+        """Let no worker go on, show nothing any more, and wait until all have stopped."""
+        self._stop.set()
+        self.waiting.clear()
+        for thread in self._threads.values():
+            thread.join()
+        self._threads.clear()
+
+    def _begin(self) -> None:
+        for job in list(self.waiting):
+            port = self._port(job)
+            if self._limiter.may_begin(port):
+                self.waiting.remove(job)
+                self._limiter.began(job.name, port)
+                self._start(job)
+
+    def _port(self, job: Job) -> str | None:
+        if not isinstance(job.target, Disk):
+            return None
+        return root_port(job.target, self._orders.kernel)
+
+    def _start(self, job: Job) -> None:
+        board = CardBoard(lambda event: self._told.put((job, event)), self._stop)
+        self.boards[job.name] = board
+        options = self._orders.options or options_for(len(self._threads) + len(self.waiting) + 1)
+        work = partial(self._work, job, board, options)
+        thread = threading.Thread(target=work, name=f"card of {job.name}")
+        self._threads[job.name] = thread
+        self._watch.began(job)
+        thread.start()
+
+    def _hear(self, job: Job, told: CardEvent | Result) -> None:
+        if not isinstance(told, Result):
+            self._watch.heard(job, told)
+            return
+        self._threads.pop(job.name).join()
+        self._limiter.ended(job.name)
+        self._moved.pop(job.name, None)
+        self._end(told)
+
+    def _end(self, result: Result) -> None:
+        self.results.append(result)
+        self._watch.ended(result)
+
+    def _measure(self) -> None:
+        for name in self._threads:
+            moved = self.boards[name].moment().moved_bytes
+            self._limiter.moved(name, moved - self._moved.get(name, 0))
+            self._moved[name] = moved
+        self._limiter.look(time.monotonic())
+
+    # ── in the worker's thread ──────────────────────────────────────────────────────────────
+
+    def _work(self, job: Job, board: CardBoard, options: WriteOptions) -> None:
+        began = time.monotonic()
+        try:
+            made = self._make(job, board, options)
+            result = Result(
+                job,
+                Outcome.VERIFIED,
+                time.monotonic() - began,
+                receipt=made.receipt,
+                receipt_name=made.receipt_path.name,
+            )
+        except BaseException as error:  # noqa: BLE001 - one card must not end the others' work
+            known = error if isinstance(error, PicloudError) else _unexpected(error)
+            result = Result(
+                job,
+                outcome_of(error),
+                time.monotonic() - began,
+                receipt_name=known.receipt,
+                error=known,
+            )
+        self._told.put((job, result))
+
+    def _make(self, job: Job, board: CardBoard, options: WriteOptions) -> MadeCard:
+        rack, golden = self._orders.rack, self._orders.golden_of(job.node)
+        with self._preparing, golden_open(golden) as reader:
+            board.require_going_on()
+            old = Filesystems.open(reader.read, golden.layout)
+            recipe = recipe_of(golden, old, rack, job.node)
+        work = Work(
+            job.name, job.target, golden.release_sha256, recipe, self._orders.batch, job.slot
+        )
+        return recorded(rack, work, lambda: self._card(job, golden, board, options))
+
+    def _card(
+        self, job: Job, golden: GoldenImage, board: CardBoard, options: WriteOptions
+    ) -> MadeCard:
+        orders = self._orders
+        with self._preparing:
+            image = personalise(golden, orders.rack, job.node, job.size_bytes, board)
+            require_bootable(job.node, image)
+        # Every byte of the map goes to the card and comes back.
+        board.expect(2 * image.manifest.extents.total_bytes)
+        return make_card(
+            image,
+            accept(job.target, image.layout.size_bytes, orders.limits),
+            orders.rack.receipts,
+            board,
+            options=options,
+            check=boot_check(job.node, image),
+            kernel=orders.kernel,
+            update=orders.update,
+            probe=orders.probe,
+        )
+
+
+def _unexpected(error: BaseException) -> PicloudError:
+    """What a worker did not foresee: our mistake until shown otherwise."""
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted before its card was touched", hint="run it again")
+    lines = traceback.format_exception(error)
+    return PicloudError(
+        f"a mistake of picloud-image: {type(error).__name__}: {error}",
+        hint="please report it with the lines above and the command you ran",
+        details=[line.rstrip() for entry in lines for line in entry.splitlines()],
+    )

@@ -1,0 +1,75 @@
+"""A batch: every job is done, whatever happens to some; the ledger knows it from beginning to end.
+
+In: orders and jobs, confirmed by a person. Out: a result for each job. Ctrl-C and a service
+manager's stop do not tear the work: each card is left blank or whole, and says which.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from imager.base.errors import BatchFailed, Interrupted
+from imager.rack.crew import Crew, Job, Orders, Result, Watch
+from imager.rack.ledger import BatchBegun, BatchEnded, append, now, require_room
+from imager.rack.outcome import Outcome
+
+
+def flash(orders: Orders, jobs: Sequence[Job], watch: Watch) -> tuple[Result, ...]:
+    """Do every job and return the results in the order of ``jobs``.
+
+    The caller holds ``batch_lock``. Raises HostStorage, before any card is touched, when this
+    computer's disk has no room for what is to be written down.
+    """
+    folder = orders.rack.folder
+    require_room(folder, len(jobs))
+    batch = new_batch()
+    append(folder, BatchBegun(now(), batch, tuple(job.name for job in jobs), os.getpid()))
+    crew = Crew(replace(orders, batch=batch), watch)
+    for job in jobs:
+        crew.add(job)
+    with interruptible(crew) as stopped:
+        while crew.is_busy:
+            crew.turn()
+            if stopped.is_set():
+                crew.stop()
+    found = {result.job.name: result for result in crew.results}
+    results = tuple(found[job.name] for job in jobs)
+    append(folder, BatchEnded(now(), batch, exit_code_of(results)))
+    return results
+
+
+def new_batch() -> str:
+    """A name no other batch has: when it began, and chance."""
+    return f"{now()}-{secrets.token_hex(2)}"
+
+
+def exit_code_of(results: Sequence[Result]) -> int:
+    """0 when every card is good, 130 after Ctrl-C, else 30."""
+    if all(result.is_verified for result in results):
+        return 0
+    if any(result.outcome is Outcome.INTERRUPTED for result in results):
+        return Interrupted.exit_code
+    return BatchFailed.exit_code
+
+
+@contextmanager
+def interruptible(crew: Crew) -> Iterator[threading.Event]:
+    """Signals set the event instead of tearing the thread that hands out the work out of the
+    middle of it; whatever else ends the block, no worker outlives it."""
+    stopped = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopped
+    finally:
+        crew.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,204 @@
+"""Which card becomes which node, and what is to be done to it: decided before anything is touched.
+
+In: the nodes asked for, the cards at hand, the ledger's word on each node. Out: a Plan, to be
+shown whole and confirmed once. Pure; tested as a table.
+
+A card is for the node whose slot it is in, else for the node already stamped on it, else for the
+next node that needs a card. A node that is done gets no second card, and a card that is done is
+left as it is, unless everything is asked for again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from imager.node.rack import Node
+from imager.rack.candidates import Candidate, Holds
+from imager.rack.ledger import NodeState, Standing
+
+
+class Why(StrEnum):
+    """Why a card is for its node."""
+
+    NAME = "the file's name"
+    SLOT = "its slot"
+    STAMP = "its stamp"
+    NEXT = "next free"
+
+
+class Action(StrEnum):
+    """What is to be done."""
+
+    WRITE = "write"
+    UPDATE = "update"
+    """Compare all of it and write what differs: it holds the same golden image already."""
+    NOTHING = "nothing"
+    """It was verified and is what the rack would give now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A node asked for. ``state`` is from the ledger; ``recipe`` and ``golden_key`` are what its
+    card would be made from now, None where that is not known before the release is composed."""
+
+    node: Node
+    state: NodeState
+    recipe: str | None = None
+    golden_key: str | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """What is known of its card."""
+        return self.state.standing(self.recipe)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has the card the rack would give it now."""
+        return self.standing is Standing.CURRENT
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One card for one node."""
+
+    node: Node
+    candidate: Candidate
+    why: Why
+    action: Action
+
+    @property
+    def needs_a_word(self) -> bool:
+        """Whether a person must say yes, even to ``--yes``: the rack does not name the slot, and
+        something is on the card that is not the rack's own."""
+        return (
+            self.action is not Action.NOTHING
+            and self.why is not Why.SLOT
+            and self.candidate.holds is Holds.FOREIGN
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A card that is left alone, and why."""
+
+    candidate: Candidate
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """``without`` are the nodes that need a card and have none here, ``done`` those that need
+    none."""
+
+    steps: tuple[Step, ...]
+    left: tuple[Left, ...]
+    without: tuple[Node, ...]
+    done: tuple[Node, ...]
+
+    @property
+    def to_do(self) -> tuple[Step, ...]:
+        """The steps in which something is written."""
+        return tuple(step for step in self.steps if step.action is not Action.NOTHING)
+
+
+def make_plan(
+    wants: Sequence[Want],
+    candidates: Iterable[Candidate],
+    rack_nodes: Sequence[Node],
+    *,
+    again: bool = False,
+) -> Plan:
+    """The plan for the nodes ``wants`` of a rack with ``rack_nodes``; ``again`` makes every card
+    anew, whether or not it is done."""
+    matching = _Matching({want.node.name: want for want in wants}, rack_nodes, again)
+    rest = list(candidates)
+    for match in (matching.by_name, matching.by_slot, matching.by_stamp, matching.next_free):
+        rest = [candidate for candidate in rest if not match(candidate)]
+    order = {want.node.name: place for place, want in enumerate(wants)}
+    taken = {step.node.name for step in matching.steps}
+    idle = [want for want in wants if want.node.name not in taken]
+    return Plan(
+        steps=tuple(sorted(matching.steps, key=lambda step: order[step.node.name])),
+        left=tuple(matching.left),
+        without=tuple(want.node for want in idle if not want.is_done),
+        done=tuple(want.node for want in idle if want.is_done),
+    )
+
+
+class _Matching:
+    """The rules in turn; each takes a card or passes it on to the next."""
+
+    def __init__(self, wants: Mapping[str, Want], rack_nodes: Sequence[Node], again: bool) -> None:
+        self._wants, self._again = wants, again
+        self._names = {node.name for node in rack_nodes}
+        self._slots = {node.slot: node.name for node in rack_nodes if node.slot is not None}
+        self._free = list(self._in_need())
+        self.steps: list[Step] = []
+        self.left: list[Left] = []
+
+    def _in_need(self) -> Iterator[str]:
+        """Nodes without a good card first; a stale one still works where it is."""
+        for stale in (False, True):
+            for name, want in self._wants.items():
+                done = want.is_done and not self._again
+                if not done and (want.standing is Standing.STALE) is stale:
+                    yield name
+
+    def by_name(self, candidate: Candidate) -> bool:
+        return candidate.wanted is not None and self._for(candidate, candidate.wanted, Why.NAME)
+
+    def by_slot(self, candidate: Candidate) -> bool:
+        name = self._slots.get(candidate.slot) if candidate.slot is not None else None
+        return name is not None and self._for(candidate, name, Why.SLOT)
+
+    def by_stamp(self, candidate: Candidate) -> bool:
+        name = candidate.stamp.node if candidate.stamp is not None else None
+        return name in self._names and self._for(candidate, str(name), Why.STAMP)
+
+    def next_free(self, candidate: Candidate) -> bool:
+        taken = {step.node.name for step in self.steps}
+        name = next((name for name in self._free if name not in taken), None)
+        if name is None:
+            return self._leave(candidate, "no node needs a card any more")
+        return self._for(candidate, name, Why.NEXT)
+
+    def _for(self, candidate: Candidate, name: str, why: Why) -> bool:
+        """Give the card to the node, or leave it with the reason; either way it is dealt with."""
+        want = self._wants.get(name)
+        if want is None:
+            return self._leave(candidate, f"it is for {name} ({why}), which was not asked for")
+        if any(step.node.name == name for step in self.steps):
+            return self._leave(candidate, f"it is for {name} ({why}), as is another card here")
+        if want.is_done and not self._again:
+            if not _is_its_card(candidate, want):
+                done = f"{name} ({why}) is done with another card; --again makes one more"
+                return self._leave(candidate, done)
+            action = Action.NOTHING
+        else:
+            action = _action(candidate, want)
+        self.steps.append(Step(want.node, candidate, why, action))
+        return True
+
+    def _leave(self, candidate: Candidate, because: str) -> bool:
+        self.left.append(Left(candidate, because))
+        return True
+
+
+def _is_its_card(candidate: Candidate, want: Want) -> bool:
+    last = want.state.last
+    return (
+        candidate.stamp is not None
+        and last is not None
+        and candidate.stamp.node == want.node.name
+        and candidate.stamp.image_id == last.image_id
+    )
+
+
+def _action(candidate: Candidate, want: Want) -> Action:
+    """What the engine will do, as far as can be told; it looks once more by itself."""
+    stamp = candidate.stamp
+    same = stamp is not None and stamp.golden_key == want.golden_key
+    fits = stamp is not None and stamp.layout.size_bytes == candidate.size_bytes
+    return Action.UPDATE if same and fits else Action.WRITE

@@ -1,0 +1,103 @@
+"""One card is made, and the ledger says so before and after.
+
+In: whose card it is, where it lies, and how to make it. Out: the finished card, or the same error
+as without a ledger; either way the ledger has a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from imager.base.errors import HostStorage, PicloudError
+from imager.card.devices import Disk
+from imager.card.make import MadeCard
+from imager.card.targets import ImageFile
+from imager.node.rack import Rack
+from imager.rack.ledger import Assigned, Finished, append, now
+from imager.rack.outcome import Outcome, outcome_of
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A node's card to be made; ``batch`` is empty outside a batch, ``slot`` without a label.
+    ``recipe`` says what it is made from (``imager.node.content``)."""
+
+    node: str
+    target: Disk | ImageFile
+    release_sha256: str
+    recipe: str
+    batch: str = ""
+    slot: str = ""
+
+
+def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
+    """``make()``, with a line before and one after.
+
+    Raises what ``make`` does, and HostStorage: before it, where the ledger cannot be written, and
+    after it, where the card is good and the ledger cannot say so.
+    """
+    append(rack.folder, _assigned(work))
+    try:
+        made = make()
+    except BaseException as error:
+        # What went wrong with the card matters more than that it cannot be written down.
+        with suppress(HostStorage):
+            append(rack.folder, _failed(work, error))
+        raise
+    receipt, image_id = made.receipt_path.name, made.receipt.image.image_id
+    append(rack.folder, _finished(work, Outcome.VERIFIED, receipt=receipt, image_id=image_id))
+    return made
+
+
+def _assigned(work: Work) -> Assigned:
+    disk = work.target if isinstance(work.target, Disk) else None
+    return Assigned(
+        at=now(),
+        batch=work.batch,
+        node=work.node,
+        target=work.target.node,
+        slot=work.slot,
+        card_size_bytes=work.target.size_bytes,
+        model=disk.model if disk else "",
+        serial=disk.serial if disk else "",
+        cid=disk.cid if disk else "",
+        diskseq=(disk.diskseq or 0) if disk else 0,
+    )
+
+
+def _failed(work: Work, error: BaseException) -> Finished:
+    known = error if isinstance(error, PicloudError) else None
+    return _finished(
+        work,
+        outcome_of(error),
+        reason=known.what if known else f"{type(error).__name__}: {error}",
+        hint=known.hint if known else "",
+        receipt=known.receipt if known else "",
+    )
+
+
+def _finished(
+    work: Work,
+    outcome: Outcome,
+    *,
+    reason: str = "",
+    hint: str = "",
+    receipt: str = "",
+    image_id: str = "",
+) -> Finished:
+    return Finished(
+        at=now(),
+        batch=work.batch,
+        node=work.node,
+        target=work.target.node,
+        slot=work.slot,
+        outcome=outcome.value,
+        reason=reason,
+        hint=hint,
+        receipt=receipt,
+        image_id=image_id,
+        recipe=work.recipe,
+        release_sha256=work.release_sha256,
+    )

@@ -1,0 +1,113 @@
+"""What there is before a plan: the cards at hand, and what is known of every node asked for.
+
+In: the rack, its ledger, its golden images as far as they are composed, this computer's disks. Out:
+the values ``make_plan`` decides upon. Nothing is changed; of each card its first MiB is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from imager.base.errors import TargetRefused, UsageError
+from imager.card.devices import Disk, list_disks
+from imager.card.kernel import Kernel
+from imager.card.refusals import Limits, accept, refusals
+from imager.card.targets import ImageFile, Target, target_at
+from imager.image.golden import GoldenImage
+from imager.node.content import recipe_of
+from imager.node.edit import Filesystems
+from imager.node.image import golden_open
+from imager.node.rack import Node, Rack
+from imager.rack.candidates import Candidate, Unfit, look_at, sort_disks
+from imager.rack.ledger import Ledger
+from imager.rack.plan import Want
+from imager.rack.slots import Slots
+
+GoldenImages = Mapping[str, GoldenImage]
+"""By model: boards of one model share one. A model whose image is not composed is absent."""
+
+
+def wants_of(
+    rack: Rack, nodes: Iterable[Node], ledger: Ledger, images: GoldenImages
+) -> tuple[Want, ...]:
+    """What is known of ``nodes``. What a card would be made from now is reckoned only for those
+    that have a good one: the others' keys may not be made yet, and a plan makes none.
+
+    Raises ConfigurationError for what is wrong with overlays or keys.
+    """
+    recipes = dict(_recipes(rack, nodes, ledger, images))
+    return tuple(
+        Want(
+            node,
+            ledger.state_of(node.name),
+            recipes.get(node.name),
+            images[node.model].key if node.model in images else None,
+        )
+        for node in nodes
+    )
+
+
+def _recipes(
+    rack: Rack, nodes: Iterable[Node], ledger: Ledger, images: GoldenImages
+) -> Iterator[tuple[str, str]]:
+    for model, golden in images.items():
+        with golden_open(golden) as reader:
+            old = Filesystems.open(reader.read, golden.layout)
+            for node in nodes:
+                last = ledger.state_of(node.name).last
+                if node.model == model and last is not None and last.is_verified:
+                    yield node.name, recipe_of(golden, old, rack, node)
+
+
+def cards_here(
+    rack: Rack, slots: Slots, need_bytes: int, limits: Limits, kernel: Kernel
+) -> tuple[list[Candidate], list[Unfit]]:
+    """Every card in this computer's readers that a batch may take, and those it may not."""
+    disks, unfit = sort_disks(list_disks(limits.ours, kernel), slots, need_bytes, limits)
+    return [look_at(disk, slots, rack.folder) for disk in disks], unfit
+
+
+def cards_named(
+    paths: Sequence[Path],
+    rack: Rack,
+    slots: Slots,
+    need_bytes: int,
+    limits: Limits,
+    kernel: Kernel,
+) -> list[Candidate]:
+    """The disks a person named; all that is wrong with any of them is raised as TargetRefused,
+    before the first is touched."""
+    disks: dict[str, Disk] = {}
+    reasons: list[str] = []
+    for path in paths:
+        target = target_at(path, limits.ours, kernel)
+        if isinstance(target, ImageFile):
+            raise UsageError(
+                f"{path} is no disk", hint="for image files say --images DIR, one for each node"
+            )
+        reasons += [str(reason) for reason in refusals(target, need_bytes, limits)]
+        if isinstance(target, Disk) and disks.setdefault(target.node, target) is not target:
+            raise UsageError(f"{path}: {target.node} is named twice", hint="name each disk once")
+    if reasons:
+        raise TargetRefused(
+            f"{len(paths)} disks were named and not all of them may be overwritten"
+            if len(paths) > 1
+            else f"{paths[0]} must not be overwritten",
+            hint="mend what is named here, or leave the disk out; nothing was touched",
+            details=reasons,
+        )
+    return [look_at(disk, slots, rack.folder) for disk in disks.values()]
+
+
+def files_for(
+    nodes: Iterable[Node], folder: Path, rack: Rack, slots: Slots, limits: Limits
+) -> list[Candidate]:
+    """An image file for each node, ``folder``/<node>.img; raises TargetRefused for one that may
+    not be made."""
+    found = []
+    for node in nodes:
+        target: Target = target_at(folder / f"{node.name}.img", limits.ours)
+        accepted = accept(target, 0, limits).target
+        found.append(look_at(accepted, slots, rack.folder, wanted=node.name))
+    return found

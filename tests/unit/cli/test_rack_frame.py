@@ -1,0 +1,97 @@
+"""The picture of a batch fits its terminal, whatever happens in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import CardFaulty
+from imager.card.targets import ImageFile
+from imager.cli.rack_frame import CardRow, clock, draw
+from imager.cli.rack_plan_view import table
+from imager.node.rack import Node
+from imager.rack.board import Moment
+from imager.rack.crew import Job, Result
+from imager.rack.outcome import Outcome
+
+
+def job(name: str, slot: str = "") -> Job:
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
+    return Job(Node(name, "pi2", (), None, ()), target, 1 << 30, slot)
+
+
+def at_work(name: str, share: float, *, phase: str = "write", slot: str = "") -> CardRow:
+    done = int(400e6 * share)
+    return CardRow(job(name, slot), Moment(phase, done, 400_000_000, 10.0, done, 800_000_000))
+
+
+def over(name: str, error: CardFaulty | None = None) -> CardRow:
+    outcome = Outcome.FAULTY if error else Outcome.VERIFIED
+    return CardRow(job(name), result=Result(job(name), outcome, 34.4, error=error))
+
+
+def test_it_reads_like_this() -> None:
+    rows = [
+        at_work("pi0", 0.5, slot="A1"),
+        at_work("pi1", 0.25, phase="read back", slot="A2"),
+        CardRow(job("pi2", "A3")),
+        CardRow(job("pi10", "A4"), Moment("prepare pi10", 0, None, 0.1, 0, 0)),
+    ]
+    assert draw(rows, 79, 24) == [
+        "pi0   A1  write        50% ████████████████·················   20.0 MB/s   0:30",
+        "pi1   A2  read back    25% ████████·························   10.0 MB/s   1:10",
+        "pi2   A3  waits for its turn",
+        "pi10  A4  prepare …",
+        "rack: 0 of 4 done   9% ███··································   30.0 MB/s   2:20",
+    ]
+
+
+def test_a_failure_is_told_where_it_happened() -> None:
+    rows = [over("pi0"), over("pi1", CardFaulty("/dev/sdb: " + "x" * 100, hint="y"))]
+    lines = draw(rows, 79, 24)
+    assert lines[0] == "pi0  verified in 0:34"
+    assert lines[1].startswith("pi1  faulty: /dev/sdb: xxx")
+    assert lines[2].startswith("rack: 1 of 2 done, 1 failed 100%")
+
+
+def test_where_there_is_no_room_those_at_work_and_failed_stay() -> None:
+    rows = [over(f"pi{n}") for n in range(40)]
+    rows[30] = at_work("pi30", 0.5)
+    rows[35] = over("pi35", CardFaulty("bad", hint="y"))
+    lines = draw(rows, 79, 6)
+    assert len(lines) == 6
+    assert lines[2].startswith("pi30  write")
+    assert lines[3].startswith("pi35  faulty: bad")
+    assert lines[4] == "and 36 more"
+
+
+rows = st.one_of(
+    st.builds(at_work, st.text("pi0", min_size=1, max_size=60), st.floats(0, 1)),
+    st.builds(over, st.text("pi0", min_size=1, max_size=60)),
+    st.builds(CardRow, st.builds(job, st.text("pi0", min_size=1), st.text("AB1", max_size=16))),
+)
+
+
+@given(st.lists(rows, max_size=60), st.integers(10, 200), st.integers(4, 60))
+def test_it_always_fits(some: list[CardRow], columns: int, lines: int) -> None:
+    drawn = draw(some, columns, lines)
+    assert len(drawn) <= lines
+    assert all(len(line) <= columns for line in drawn)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "–"), (0.4, "0:00"), (59.6, "1:00"), (3725, "1:02:05")]
+)
+def test_times(seconds: float | None, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_a_table_is_cut_where_it_may_be() -> None:
+    head, row = ("node", "card", "why"), ("pi0", "/tmp/a/long/folder/pi0.img", "next")
+    assert table(head, [row], 100, flexible=(1,))[1].split() == list(row)
+    lines = table(head, [row], 24, flexible=(1,))
+    assert lines[1] == "pi0   …der/pi0.img  next"
+    assert max(map(len, lines)) <= 24

@@ -1,0 +1,127 @@
+"""How many cards at a time, on buses that bear this or that much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imager.card.devices import Bus, Disk
+from imager.card.kernel import Kernel
+from imager.rack.limiter import FIRST, Limiter, root_port
+
+CARD = 20e6
+STEP = 0.1
+
+
+def run(limiter: Limiter, cards: int, bears: float, card_bytes: float = 800e6) -> tuple[int, float]:
+    """Write ``cards`` cards behind one port that bears ``bears`` bytes per second; the most at a
+    time and the seconds it took."""
+    left = {f"pi{n}": card_bytes for n in range(cards)}
+    waiting, at_work = list(left), set[str]()
+    now, most = 0.0, 0
+    while left:
+        while waiting and limiter.may_begin("usb1/1-1"):
+            limiter.began(waiting[0], "usb1/1-1")
+            at_work.add(waiting.pop(0))
+        most = max(most, len(at_work))
+        rate = min(CARD, bears / len(at_work))
+        for card in list(at_work):
+            limiter.moved(card, int(rate * STEP))
+            left[card] -= rate * STEP
+            if left[card] <= 0:
+                limiter.ended(card)
+                at_work.remove(card)
+                del left[card]
+        now += STEP
+        limiter.look(now)
+    return most, now
+
+
+def test_a_bus_with_room_takes_all_of_them() -> None:
+    most, seconds = run(Limiter(), 14, 400e6)
+    assert most == 14
+    assert seconds < 1.25 * 800e6 / CARD
+
+
+@pytest.mark.parametrize("bears", [30e6, 60e6, 80e6])
+def test_a_full_bus_is_not_given_more(bears: float) -> None:
+    limiter = Limiter()
+    most, seconds = run(limiter, 14, bears)
+    assert most <= 2 * FIRST
+    assert limiter.allowed("usb1/1-1") == FIRST
+    assert seconds < 1.2 * 14 * 800e6 / bears, "but for the last ones, the wire is full"
+
+
+def test_a_bus_in_between_settles_in_between() -> None:
+    limiter = Limiter()
+    run(limiter, 40, 170e6)
+    assert limiter.allowed("usb1/1-1") == 8
+
+
+def test_ports_do_not_count_for_each_other() -> None:
+    limiter = Limiter()
+    for n in range(FIRST):
+        limiter.began(f"a{n}", "usb1/1-1")
+    assert not limiter.may_begin("usb1/1-1")
+    assert limiter.may_begin("usb1/1-2")
+    assert limiter.may_begin(None), "what shares no wire is not held back"
+    limiter.ended("a0")
+    assert limiter.may_begin("usb1/1-1")
+
+
+@pytest.mark.parametrize("port", ["usb1/1-1", None])
+def test_a_person_s_limit_holds_everywhere(port: str | None) -> None:
+    limiter = Limiter(2)
+    for name in ("a", "b"):
+        assert limiter.may_begin(port)
+        limiter.began(name, port)
+    assert not limiter.may_begin("usb9/9-9")
+    assert not limiter.may_begin(None)
+    limiter.ended("a")
+    assert limiter.may_begin(None)
+
+
+def test_a_failing_card_leaves_its_place() -> None:
+    limiter = Limiter()
+    for n in range(FIRST):
+        limiter.began(f"a{n}", "usb1/1-1")
+        limiter.moved(f"a{n}", 1)
+    limiter.look(0)
+    limiter.ended("a1")
+    limiter.ended("a1")
+    limiter.look(100)
+    assert limiter.allowed("usb1/1-1") == FIRST, "three cards say nothing about four"
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Callable[[str], Kernel]:
+    def with_device(where: str) -> Kernel:
+        folder = tmp_path / "devices" / where / "block/sdb"
+        folder.mkdir(parents=True)
+        (tmp_path / "class/block").mkdir(parents=True)
+        (tmp_path / "class/block/sdb").symlink_to(folder)
+        return Kernel(sysfs=tmp_path)
+
+    return with_device
+
+
+@pytest.mark.parametrize(
+    ("where", "bus", "port"),
+    [
+        (
+            "pci0000:00/0000:00:14.0/usb2/2-1/2-1.3/2-1.3:1.0/host6/target6:0:0/6:0:0:0",
+            Bus.USB,
+            "usb2/2-1",
+        ),
+        ("pci0000:00/0000:00:14.0/usb1/1-12/1-12:1.0/host6/6:0:0:0", Bus.USB, "usb1/1-12"),
+        ("pci0000:00/0000:00:1d.0/mmc_host/mmc0/mmc0:0001", Bus.MMC, None),
+        ("platform/vhci_hcd.0", Bus.USB, None),
+    ],
+)
+def test_the_root_port_of_a_reader(
+    kernel: Callable[[str], Kernel], where: str, bus: Bus, port: str | None
+) -> None:
+    disk = Disk(node="/dev/sdb", number="8:16", size_bytes=1, bus=bus)
+    assert root_port(disk, kernel(where)) == port
