@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from imager.base.durable import private_folder, write_atomically
@@ -46,11 +47,27 @@ def load_receipt(path: Path) -> Receipt:
 
 def all_receipts(folder: Path) -> Iterator[tuple[Path, Receipt]]:
     """Every readable receipt in ``folder``, newest first; what is unreadable is passed over."""
-    for path in sorted(folder.glob("*.json"), key=_age, reverse=True):
+    for path in _newest_first(folder):
         try:
             yield path, load_receipt(path)
         except ConfigurationError:
             continue
+
+
+def newest_by_node(folder: Path) -> dict[str, tuple[Path, Receipt]]:
+    """The newest readable receipt of each node; only those are read, going by their names."""
+    found: dict[str, tuple[Path, Receipt]] = {}
+    for path in _newest_first(folder):
+        if path.stem.partition("-")[2] in found:
+            continue
+        with suppress(ConfigurationError):
+            receipt = load_receipt(path)
+            found.setdefault(receipt.node, (path, receipt))
+    return found
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"), key=_age, reverse=True)
 
 
 def _age(path: Path) -> tuple[str, str]:

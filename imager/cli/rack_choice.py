@@ -136,6 +136,6 @@ def models_of(rack: Rack) -> tuple[str, ...]:
     return tuple(dict.fromkeys(node.model for node in rack.nodes))
 
 
-def addresses_of(node: Node) -> str:
+def address_of(node: Node) -> str:
     """A node's address for a table."""
-    return str(node.address) if node.address is not None else "DHCP"
+    return str(node.address.ip) if node.address is not None else "DHCP"

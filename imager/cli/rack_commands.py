@@ -1,15 +1,21 @@
-"""``rack init`` and ``rack show``: the folder that says what a rack is."""
+"""The ``rack`` group, and ``rack show``: what the rack is and how it stands."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from imager.cli.init_command import add_init_command
-from imager.cli.rack_choice import addresses_of, open_rack
+from imager.cli.rack_choice import address_of, open_rack
 from imager.cli.rack_flash_command import add_flash_commands
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.slots_commands import add_slots_commands
+
+if TYPE_CHECKING:
+    from imager.node.rack import Rack
+    from imager.rack.overview import NodeView
 
 
 def add_rack_commands(group: click.Group) -> None:
@@ -28,49 +34,88 @@ def add_rack_commands(group: click.Group) -> None:
 
     @command(rack_group, "show")
     def show(session: Session) -> Outcome:
-        """Show the rack: its nodes, addresses and roles, and the last card of each."""
-        from imager.card.receipts import all_receipts
+        """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
+        from imager.cli.rack_drawing import drawing
         from imager.node.rack_key import fingerprint, known_public_key
+        from imager.rack.overview import overview, towers
 
         rack = open_rack(session)
         public = known_public_key(rack.folder)
         signs = fingerprint(public) if public else None
-        cards: dict[str, str] = {}
-        for _, receipt in all_receipts(rack.receipts):
-            cards.setdefault(receipt.node, f"{receipt.result} {receipt.finished_at}")
-        session.console.lines(
-            f"rack {rack.name} in {rack.folder}",
-            f"release {rack.release.source} · Salt master {rack.master.name}",
-            f"cards signed by key {signs or '(made with the first card)'}",
-            "",
-        )
-        session.console.table(
-            ["node", "model", "address", "roles", "last card"],
-            [
-                [
-                    node.name,
-                    node.model,
-                    addresses_of(node),
-                    ", ".join(node.roles),
-                    cards.get(node.name, "none yet"),
-                ]
-                for node in rack.nodes
-            ],
-        )
+        views, console = overview(rack), session.console
+        console.lines(*_head(rack, signs), "")
+        if any(view.node.slot for view in views):
+            console.lines(*drawing(towers(views), console.width), "")
+        _table(session, views)
+        console.lines(*(f"{v.node.name}: {v.card.reason}" for v in views if v.card.reason))
         return {
             "rack": rack.name,
             "folder": str(rack.folder),
             "release": rack.release.source,
             "master": rack.master.name,
             "key": signs,
-            "nodes": [
-                {
-                    "node": node.name,
-                    "model": node.model,
-                    "address": str(node.address) if node.address else None,
-                    "roles": list(node.roles),
-                    "last_card": cards.get(node.name),
-                }
-                for node in rack.nodes
-            ],
+            "nodes": [_fields(view) for view in views],
         }
+
+
+def _head(rack: Rack, signs: str | None) -> list[str]:
+    return [
+        f"rack {rack.name} in {rack.folder}",
+        f"release {rack.release.source} · Salt master {rack.master.name}",
+        f"cards signed by key {signs or '(made with the first card)'}",
+    ]
+
+
+def _table(session: Session, views: tuple[NodeView, ...]) -> None:
+    """A row for each node; a column that says nothing, or the same of all, is left out."""
+    columns = {
+        "slot": [view.node.slot or "-" for view in views],
+        "node": [view.node.name for view in views],
+        "model": [view.node.model for view in views],
+        "address": [address_of(view.node) for view in views],
+        "roles": ["+".join(_short(role) for role in view.node.roles) or "-" for view in views],
+        "last card": [_last_card(view) for view in views],
+        "master says": [view.seen.presence if view.seen else "-" for view in views],
+    }
+    if not any(view.node.slot for view in views):
+        del columns["slot"]
+    if len(set(columns["model"])) == 1:
+        session.console.lines(f"{len(views)} nodes, model {views[0].node.model}")
+        del columns["model"]
+    rows = zip(*columns.values(), strict=True)
+    session.console.table(list(columns), [list(row) for row in rows])
+
+
+def _short(role: str) -> str:
+    return role.removeprefix("salt-")
+
+
+def _last_card(view: NodeView) -> str:
+    card = view.card
+    if not card.at:
+        return "none yet"
+    word = card.standing if card.is_good or not card.outcome else card.outcome
+    return f"{word} {card.at[:10]}"
+
+
+def _fields(view: NodeView) -> dict[str, object]:
+    node, card, seen = view.node, view.card, view.seen
+    return {
+        "node": node.name,
+        "model": node.model,
+        "address": str(node.address) if node.address else None,
+        "roles": list(node.roles),
+        "slot": node.slot,
+        "last_card": f"{card.outcome or card.standing} {card.at}" if card.at else None,
+        "card": {
+            "standing": card.standing,
+            "at": card.at or None,
+            "outcome": card.outcome or None,
+            "reason": card.reason or None,
+            "receipt": str(card.receipt_path) if card.receipt_path else None,
+        },
+        "joined": view.is_joined,
+        "presence": seen.presence if seen else None,
+        "asked_at": seen.asked_at if seen else None,
+        "answered_at": (seen.answered_at or None) if seen else None,
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -219,6 +220,11 @@ class Console:
         """A line for the person, on standard error; a program gets the same as an event."""
         if not (self.as_json or self.quiet):
             self._err(line)
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 80 where there is none."""
+        return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
 
     @property
     def can_ask(self) -> bool:

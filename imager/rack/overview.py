@@ -1,0 +1,126 @@
+"""A rack as it stands: its towers, and for each node the last card and whether it joined.
+
+In: the rack, its ledger and receipts, its lock, and what the master last said. Out: the whole as
+values, from which ``rack show`` draws lines and ``rack report`` a page. Nobody is asked anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from imager.card.receipt import Receipt, Result
+from imager.card.receipts import newest_by_node
+from imager.node.rack import Node, Rack
+from imager.node.slots import by_place, tower_and_place
+from imager.rack.ledger import NodeState, Standing, read_ledger
+from imager.rack.presence import Seen, load_presence
+from imager.release.known import spec_for
+from imager.release.lock import RackLock
+
+
+@dataclass(frozen=True, slots=True)
+class CardState:
+    """The last that is known of a node's card. ``at`` is UTC, ISO 8601, empty for never;
+    ``outcome`` is the ledger's or the receipt's word; ``reason`` and ``hint`` say what was wrong.
+    """
+
+    standing: Standing
+    at: str = ""
+    outcome: str = ""
+    reason: str = ""
+    hint: str = ""
+    receipt: Receipt | None = None
+    receipt_path: Path | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the last card came out well, of whatever release."""
+        return self.standing in (Standing.VERIFIED, Standing.CURRENT, Standing.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node, its card, and what the master said of it, if it was ever asked."""
+
+    node: Node
+    card: CardState
+    seen: Seen | None
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it answered when the master was last asked."""
+        return self.seen is not None and self.seen.is_joined
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """The nodes whose labels begin alike, by place; without a name, those that have no label."""
+
+    name: str
+    views: tuple[NodeView, ...]
+
+
+def overview(rack: Rack) -> tuple[NodeView, ...]:
+    """Every node of ``rack``, in its order. Raises ConfigurationError for a broken rack.lock and
+    HostStorage for a ledger that cannot be read."""
+    ledger, receipts = read_ledger(rack.folder), newest_by_node(rack.receipts)
+    lock, presence = RackLock.load(rack.lock_file), load_presence(rack.folder)
+    views = []
+    for node in rack.nodes:
+        card = _card(ledger.state_of(node.name), receipts.get(node.name))
+        views.append(NodeView(node, _aged(card, pinned(rack, node, lock)), presence.get(node.name)))
+    return tuple(views)
+
+
+def pinned(rack: Rack, node: Node, lock: RackLock) -> str | None:
+    """The SHA-256 of the release a card of ``node`` would be made from; None before the first."""
+    pin = lock.pin(spec_for(rack.release.source, rack.release.signing_key, node.model).name)
+    return pin.sha256 if pin else None
+
+
+def towers(views: Iterable[NodeView]) -> tuple[Tower, ...]:
+    """The rack as it stands in the room: towers by name, nodes without a label last."""
+    found: dict[str, list[NodeView]] = {}
+    for view in views:
+        name = tower_and_place(view.node.slot)[0] if view.node.slot else ""
+        found.setdefault(name, []).append(view)
+    for name, members in found.items():
+        if name:
+            members.sort(key=lambda view: by_place(view.node.slot or ""))
+    return tuple(Tower(name, tuple(found[name])) for name in sorted(found, key=_unnamed_last))
+
+
+def _unnamed_last(name: str) -> tuple[bool, str]:
+    return not name, name
+
+
+def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
+    """The later of what the ledger and the receipts know: ``write`` makes only a receipt."""
+    path, receipt = newest or (None, None)
+    written = receipt.finished_at if receipt else ""
+    if state.begun is not None and state.begun.at > written:
+        reason = f"work on {state.begun.target} was begun and did not end"
+        hint = "run it again: a card that was cut short is blank or whole"
+        return CardState(Standing.CUT_SHORT, state.begun.at, "", reason, hint, receipt, path)
+    last = state.last
+    if last is not None and (last.at >= written or receipt is None):
+        standing = Standing.VERIFIED if last.is_verified else Standing.FAILED
+        return CardState(standing, last.at, last.outcome, last.reason, last.hint, receipt, path)
+    if receipt is None:
+        return CardState(Standing.NEVER)
+    standing = Standing.VERIFIED if receipt.result is Result.VERIFIED else Standing.FAILED
+    return CardState(standing, written, receipt.result.value, receipt.failure, "", receipt, path)
+
+
+def _aged(card: CardState, pin: str | None) -> CardState:
+    """A verified card of another release than the rack's lock names now is stale."""
+    receipt = card.receipt
+    if card.standing is not Standing.VERIFIED or receipt is None or pin is None:
+        return card
+    if receipt.image.release_sha256 == pin:
+        return card
+    ours, theirs = pin[:12], receipt.image.release_sha256[:12]
+    reason = f"made of release {theirs}…, and rack.lock pins {ours}…"
+    return replace(card, standing=Standing.STALE, reason=reason, hint="write the card again")

@@ -1,0 +1,103 @@
+"""What the master last said of each node: ``.picloud/presence.json``.
+
+In: the answers of a master, with the time. Out: the same, for whoever draws the rack without
+asking anybody. Only ``rack status`` writes it; what is unreadable in it is as if never asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+
+from imager.base.durable import write_atomically
+from imager.node.rack import STATE
+from imager.node.rackfolder import ensure_state
+
+_FILE = "presence.json"
+_FORMAT = "picloud-image presence"
+_LIMIT_BYTES = 4 << 20
+
+
+class Presence(StrEnum):
+    """How a node stands with its Salt master."""
+
+    JOINED = "joined"
+    """It answers."""
+    SILENT = "silent"
+    """Its key is accepted, and it does not answer."""
+    PENDING = "pending"
+    """It asks to be let in: its key waits for somebody to accept it."""
+    DENIED = "denied"
+    """It asks with another key than the one that was accepted for it."""
+    REJECTED = "rejected"
+    """Somebody rejected its key."""
+    UNKNOWN = "unknown"
+    """The master never heard of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One node as the master saw it. Times are UTC, ISO 8601, empty for never; ``asked_at`` is
+    when the master was asked, ``answered_at`` when the node last answered.
+
+    What follows the node said of itself: ``firstboot`` is its state, ``step`` and ``note`` where
+    it stands; ``release_sha256`` and ``imaged_at`` are of the card it runs from. All are empty
+    where it did not say.
+    """
+
+    presence: Presence
+    asked_at: str
+    answered_at: str = ""
+    firstboot: str = ""
+    step: str = ""
+    note: str = ""
+    release_sha256: str = ""
+    imaged_at: str = ""
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it answered when last asked."""
+        return self.presence is Presence.JOINED
+
+
+def load_presence(rack: Path) -> dict[str, Seen]:
+    """What is known of the nodes of the rack in the folder ``rack``."""
+    try:
+        with (rack / STATE / _FILE).open("rb") as file:
+            return parse_presence(file.read(_LIMIT_BYTES))
+    except OSError:
+        return {}
+
+
+def parse_presence(data: bytes) -> dict[str, Seen]:
+    """The nodes in a file's bytes, whatever they are."""
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+        return {}
+    nodes = document.get("nodes")
+    items = nodes.items() if isinstance(nodes, dict) else ()
+    found = {str(name): _seen(value) for name, value in items}
+    return {name: seen for name, seen in found.items() if seen is not None}
+
+
+def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
+    """Keep ``nodes``; those that are not among them keep what was known of them."""
+    known = {**load_presence(rack), **nodes}
+    document = {"format": _FORMAT, "nodes": {name: asdict(seen) for name, seen in known.items()}}
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    write_atomically(ensure_state(rack) / _FILE, text.encode(), mode=0o600)
+
+
+def _seen(value: object) -> Seen | None:
+    if not isinstance(value, dict) or value.get("presence") not in list(Presence):
+        return None
+    texts = {field.name: value.get(field.name, "") for field in fields(Seen)}
+    if not all(isinstance(text, str) for text in texts.values()):
+        return None
+    return Seen(**{**texts, "presence": Presence(texts["presence"])})
