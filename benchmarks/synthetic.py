@@ -28,7 +28,7 @@ def _image(folder: Path, size_bytes: int) -> NodeImage:
         file.write(encode(layout, DISK_ID))
         file.truncate(size_bytes)
     with path.open("rb") as file:
-        read = ImageReader(file.fileno(), delta).read
+        read = ImageReader(file.fileno(), delta, path).read
         manifest = build_manifest(size_bytes, ExtentMap([Extent(0, size_bytes)]), read)
     golden = GoldenImage(
         path, "k" * 64, "synthetic", "0" * 64, ("pi2",), layout, manifest, boot_files={}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from imager.base.errors import CardIOError
 from imager.base.progress import Progress
+from imager.base.units import KiB
 from imager.card.cards import WrittenCard
 from imager.card.diagnose import Diagnosis, differing_sectors
 from imager.card.examine import Subject, examine, widened
@@ -22,6 +23,9 @@ from imager.image.extents import Extent, ExtentMap
 from imager.node.image import ImageReader
 
 _EXACT_AT_MOST = 10_000
+_PIECE_BYTES = 512 * KiB
+"""So much of the image is held at a time: as fast as whole blocks, for an eighth of the memory.
+The golden file is not mapped for this: if it were truncated, looking at it would be SIGBUS."""
 _FAILURES_AT_MOST = 8
 """A card that refuses more transfers than this will not be read to its end: each refusal may take
 the kernel a minute."""
@@ -80,13 +84,13 @@ def _examined(written: WrittenCard, suspects: ExtentMap, progress: Progress) -> 
 
 
 class BufferPair:
-    """One worker's memory: what the card says and what it should say."""
+    """One worker's memory: what the card says, and piece by piece what it should say."""
 
     __slots__ = ("actual", "expected")
 
     def __init__(self, size_bytes: int) -> None:
         self.actual = aligned_buffer(size_bytes)
-        self.expected = bytearray(size_bytes)
+        self.expected = bytearray(min(size_bytes, _PIECE_BYTES))
 
 
 @dataclass(slots=True)
@@ -110,15 +114,19 @@ class Comparison:
         except CardIOError as error:
             self._refused(extent, error)
             return extent.length
-        with memoryview(pair.expected) as whole:
-            self.reader.read_into(extent.offset, whole[: extent.length])
-        # A bytearray against any buffer is memcmp; a memoryview would compare item by item.
-        expected = pair.expected
-        if extent.length < len(expected):
-            expected = expected[: extent.length]
-        if expected != actual:
-            self._note(extent, bytes(expected), bytes(actual))
+        for piece in ExtentMap([extent]).split(_PIECE_BYTES):
+            start = piece.offset - extent.offset
+            self._compare(piece, actual[start : start + piece.length], pair.expected)
         return extent.length
+
+    def _compare(self, piece: Extent, actual: memoryview, expected: bytearray) -> None:
+        with memoryview(expected) as whole:
+            self.reader.read_into(piece.offset, whole[: piece.length])
+        # A bytearray against any buffer is memcmp; a memoryview would compare item by item.
+        if piece.length < len(expected):
+            expected = expected[: piece.length]
+        if expected != actual:
+            self._note(piece, bytes(expected), bytes(actual))
 
     def _refused(self, extent: Extent, error: CardIOError) -> None:
         if is_gone(error):

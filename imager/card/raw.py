@@ -13,7 +13,8 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,6 +84,22 @@ class Descriptor:
 def aligned_buffer(size_bytes: int) -> memoryview:
     """Zeroed memory that begins on a page, as O_DIRECT asks for (open(2))."""
     return memoryview(mmap.mmap(-1, size_bytes))
+
+
+class Scratch:
+    """One worker's aligned memory, resident only while it is used: of a card of which nearly all
+    goes straight from the golden file, no transfer buffers should stay behind."""
+
+    __slots__ = ("_pages",)
+
+    def __init__(self, size_bytes: int) -> None:
+        self._pages = mmap.mmap(-1, size_bytes)
+
+    @contextmanager
+    def of(self, length: int) -> Iterator[memoryview]:
+        """``length`` bytes of it, of any content."""
+        yield memoryview(self._pages)[:length]
+        self._pages.madvise(mmap.MADV_DONTNEED)
 
 
 def write_fully(card: RawCard, offset: int, data: memoryview) -> None:

@@ -77,7 +77,7 @@ def load(release: VerifiedRelease, cache: Cache, key: str) -> GoldenImage | None
         raise UnusableEntry(f"{folder} describes another image")
     if status.st_size != golden.layout.size_bytes:
         raise UnusableEntry(f"{folder / IMAGE} has {status.st_size} bytes, not what it was made of")
-    if status.st_mtime_ns != document["image_mtime_ns"]:
+    if status.st_mtime_ns != golden.mtime_ns:
         raise UnusableEntry(f"{folder / IMAGE} was changed after it was made")
     return golden
 
@@ -111,14 +111,14 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         manifest=composed.manifest,
         boot_files=composed.boot_files,
         files=composed.files,
+        mtime_ns=composed.image.stat().st_mtime_ns,
     )
     work = composed.image.parent
     folder = work / "golden"
     with host_storage(place):
         folder.mkdir()
         composed.image.chmod(0o444)
-        description = _encode(golden, composed.image.stat().st_mtime_ns)
-        write_atomically(folder / _DESCRIPTION, description)
+        write_atomically(folder / _DESCRIPTION, _encode(golden))
         with composed.image.open("rb") as file:
             os.fsync(file.fileno())
         composed.image.rename(folder / IMAGE)
@@ -130,7 +130,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
     return golden
 
 
-def _encode(golden: GoldenImage, image_mtime_ns: int) -> bytes:
+def _encode(golden: GoldenImage) -> bytes:
     document = {
         "format": _FORMAT,
         "key": golden.key,
@@ -142,7 +142,7 @@ def _encode(golden: GoldenImage, image_mtime_ns: int) -> bytes:
             "boot": [golden.layout.boot.offset, golden.layout.boot.length],
             "root": [golden.layout.root.offset, golden.layout.root.length],
         },
-        "image_mtime_ns": image_mtime_ns,
+        "image_mtime_ns": golden.mtime_ns,
         "boot_files": dict(sorted(golden.boot_files.items())),
         "files": base64.b64encode(golden.files.pack()).decode(),
         "manifest": golden.manifest.to_json(),
@@ -167,6 +167,7 @@ def _decode(document: Any, path: Path) -> GoldenImage:
         manifest=Manifest.from_json(document["manifest"]),
         boot_files=document["boot_files"],
         files=FileDigests.unpack(base64.b64decode(document["files"], validate=True)),
+        mtime_ns=document["image_mtime_ns"],
     )
 
 

@@ -6,12 +6,16 @@ card image. Nothing is copied: 56 nodes cost one golden file and 56 small deltas
 
 from __future__ import annotations
 
+import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from imager.base.durable import host_storage
+from imager.base.units import align_down
 from imager.image.extents import Extent, ExtentMap
 from imager.image.golden import GoldenImage
 from imager.image.layout import Layout
@@ -49,20 +53,50 @@ class Delta:
 class ImageReader:
     """An open NodeImage; safe to share between threads (pread keeps no position)."""
 
-    def __init__(self, descriptor: int, delta: Delta) -> None:
+    def __init__(self, descriptor: int, delta: Delta, path: Path) -> None:
+        """``path`` is what errors call the open file."""
         self._descriptor = descriptor
         self._delta = delta
+        self._path = path
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` with the card's bytes from byte ``offset``; zeros past its end."""
+        """Fill ``buffer`` with the card's bytes from byte ``offset``; zeros past its end.
+
+        Raises HostStorage where this computer's disk does not give them.
+        """
         done = 0
-        while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-            if count == 0:
-                buffer[done:] = bytes(len(buffer) - done)
-                break
-            done += count
+        with host_storage(self._path):
+            while done < len(buffer):
+                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+                if count == 0:
+                    buffer[done:] = bytes(len(buffer) - done)
+                    break
+                done += count
         self._delta.overlay(offset, buffer)
+
+    def pages(self, extent: Extent) -> memoryview | None:
+        """The golden file's own pages of ``extent``, to be given to the kernel without a copy;
+        None where the node has bytes of its own there, or the file cannot be mapped so.
+
+        Only a system call may touch them. When somebody truncates the file meanwhile, or its disk
+        fails, the call ends with EFAULT; this program itself would die of SIGBUS. They are
+        resident while in use, and let go with the last reference.
+        """
+        if next(self._delta.extents.within(extent.offset, extent.length), None) is not None:
+            return None
+        start = align_down(extent.offset, mmap.ALLOCATIONGRANULARITY)
+        try:
+            pages = mmap.mmap(
+                self._descriptor,
+                extent.end - start,
+                flags=mmap.MAP_SHARED,
+                prot=mmap.PROT_READ,
+                offset=start,
+            )
+        except (OSError, ValueError, OverflowError):
+            return None  # past the file's end (a grown card), or a filesystem that cannot
+        pages.madvise(mmap.MADV_SEQUENTIAL)
+        return memoryview(pages)[extent.offset - start :]
 
     def read(self, offset: int, length: int) -> bytes:
         """``length`` bytes of the card from byte ``offset``."""
@@ -73,12 +107,10 @@ class ImageReader:
 
 @contextmanager
 def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[ImageReader]:
-    """A golden image as bytes, with ``delta`` laid over it if there is one."""
-    descriptor = os.open(golden.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield ImageReader(descriptor, delta or Delta(()))
-    finally:
-        os.close(descriptor)
+    """A golden image as bytes, with ``delta`` laid over it if there is one; raises as
+    GoldenImage.open does."""
+    with golden.open() as descriptor:
+        yield ImageReader(descriptor, delta or Delta(()), golden.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +132,6 @@ class NodeImage:
 
     @contextmanager
     def open(self) -> Iterator[ImageReader]:
-        """The image as bytes, for as long as the block lasts."""
+        """The image as bytes, for as long as the block lasts; raises as GoldenImage.open does."""
         with golden_open(self.golden, self.delta) as reader:
             yield reader

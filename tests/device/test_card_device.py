@@ -11,18 +11,28 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from imager.base.errors import CardFaulty, CardIOError, Interrupted, StampMismatch, TargetRefused
+from imager.base.errors import (
+    CardFaulty,
+    CardIOError,
+    HostStorage,
+    Interrupted,
+    StampMismatch,
+    TargetRefused,
+)
 from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
 from imager.card import claim as claim_module
+from imager.card.cards import WriteOptions
 from imager.card.claim import claim
 from imager.card.devices import Bus, Disk, list_disks
 from imager.card.kernel import Kernel
 from imager.card.make import make_card
+from imager.card.raw import RawCard
 from imager.card.readback import read_back
 from imager.card.receipt import Result
 from imager.card.receipts import all_receipts
@@ -538,6 +548,56 @@ def test_a_card_that_fails_half_way_is_named_and_left_blank(
     assert receipt.result is Result.IO_ERROR
     assert receipt.failure == caught.value.what
     assert [phase.name for phase in receipt.phases] == ["blank", "write"]
+
+
+@dataclass(frozen=True)
+class _Meddler:
+    """A card that is about to be given pages of the golden image when somebody cuts it short."""
+
+    inner: RawCard
+    golden: Path
+    name: str
+    size_bytes: int
+    block_bytes: int
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        return self.inner.pread(offset, buffer)
+
+    def pwrite(self, offset: int, data: memoryview) -> int:
+        if data.readonly:  # the golden file's own pages
+            os.truncate(self.golden, MiB)
+        return self.inner.pwrite(offset, data)
+
+    def flush(self) -> None:
+        self.inner.flush()
+
+
+def test_a_golden_image_cut_short_meanwhile_is_an_error_and_no_sigbus(
+    loop: Loop, image: NodeImage
+) -> None:
+    with claim(accepted(loop), SIZE) as held:
+        raw = held.raw
+        sly = _Meddler(raw, image.golden.path, raw.name, raw.size_bytes, raw.block_bytes)
+        with pytest.raises(HostStorage, match="altered while it was in use") as caught:
+            write_card(image, replace(held, raw=sly), Quiet())
+    assert "visibly blank" in caught.value.details[-1]
+    assert is_blank(loop)
+
+
+def test_writing_holds_no_more_memory_than_is_in_flight(card: Loop, image: NodeImage) -> None:
+    """The golden file's pages are let go, and nothing else is held that is as large."""
+
+    class Watching(Quiet):
+        @contextmanager
+        def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+            with super().phase(name, total_bytes) as phase:
+                yield phase
+            mapped.append(str(image.golden.path) in Path("/proc/self/maps").read_text())
+
+    mapped: list[bool] = []
+    with claim(accepted(card), SIZE) as held:
+        write_card(image, held, Watching(), WriteOptions(MiB, 2))
+    assert mapped == [False, False, False]
 
 
 def test_nothing_is_left_attached(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class FaultyCard:
         assert offset % self.block_bytes == 0, f"offset {offset} is not aligned"
         assert len(buffer) % self.block_bytes == 0, f"length {len(buffer)} is not aligned"
         if len(buffer):
-            address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+            address = _address_of(buffer)
             assert address % self.block_bytes == 0, "memory is not aligned"
 
     def _fail_once(self, bytes_: set[int], offset: int, count: int) -> None:
@@ -199,7 +199,7 @@ def make_image(
         file.write(encode(where, DISK_ID))
     delta = Delta(pieces)
     with path.open("rb") as file:
-        reader = ImageReader(file.fileno(), delta)
+        reader = ImageReader(file.fileno(), delta, path)
         base = build_manifest(where.size_bytes, extents, reader.read)
         manifest = build_manifest(size_bytes, extents | delta.extents, reader.read)
     golden = GoldenImage(
@@ -213,3 +213,32 @@ def make_image(
         boot_files={},
     )
     return NodeImage(golden, node, "1" * 64, where, delta, manifest, {})
+
+
+class _PyBuffer(ctypes.Structure):
+    """Py_buffer of CPython's C API (Include/cpython/object.h, pybuffer.h)."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        ("format", ctypes.c_char_p),
+        ("shape", ctypes.c_void_p),
+        ("strides", ctypes.c_void_p),
+        ("suboffsets", ctypes.c_void_p),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def _address_of(buffer: memoryview) -> int:
+    """Where in memory ``buffer`` begins, read-only ones too."""
+    view = _PyBuffer()
+    api = ctypes.pythonapi
+    assert api.PyObject_GetBuffer(ctypes.py_object(buffer), ctypes.byref(view), 0) == 0
+    try:
+        return int(view.buf or 0)
+    finally:
+        api.PyBuffer_Release(ctypes.byref(view))

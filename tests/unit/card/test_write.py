@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imager.base.errors import CardIOError, Interrupted, UsageError
+from imager.base.errors import CardIOError, HostStorage, Interrupted, UsageError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.blank import blank_unless_done
@@ -213,9 +215,30 @@ def test_a_card_that_was_not_touched_keeps_its_content(image: NodeImage) -> None
         raise KeyboardInterrupt
     assert caught.value.hint == "nothing was written to /dev/faulty"
     image.golden.path.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(HostStorage, match="golden") as gone:
         write_card(image, held, Quiet())
+    assert gone.value.details == ("nothing was written to /dev/faulty",)
     assert card.log == []
+
+
+def test_a_golden_image_altered_since_it_was_made_is_not_written(image: NodeImage) -> None:
+    card = FaultyCard(SIZE)
+    noted = replace(image.golden, mtime_ns=image.golden.path.stat().st_mtime_ns)
+    write_card(replace(image, golden=noted), claimed(FaultyCard(SIZE)), Quiet())
+    os.utime(image.golden.path, ns=(0, 1))
+    with pytest.raises(HostStorage, match="altered"):
+        write_card(replace(image, golden=noted), claimed(card), Quiet())
+    assert card.log == []
+
+
+def test_what_is_the_nodes_own_is_copied_and_the_rest_is_not(image: NodeImage) -> None:
+    with image.open() as reader:
+        assert reader.pages(Extent(9 * MiB, 8192)) is None, "the delta has bytes there"
+        assert reader.pages(Extent(SIZE - MiB, MiB)) is None, "the golden file ends before"
+        pages = reader.pages(Extent(7 * MiB + 8192, 4096))
+        assert pages is not None
+        assert pages.readonly
+        assert bytes(pages) == reader.read(7 * MiB + 8192, 4096)
 
 
 def test_an_image_larger_than_the_card_is_our_mistake(image: NodeImage) -> None:
