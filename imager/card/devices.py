@@ -57,6 +57,21 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
+class Queue:
+    """What a device says of the transfers it likes; 0 where it says nothing.
+
+    ``optimal_bytes`` is queue/optimal_io_size, ``erase_bytes`` device/preferred_erase_size (only
+    native MMC hosts know a card's), ``commands`` device/queue_depth (SCSI, so USB too). The size
+    at which the kernel splits transfers (max_sectors_kb) and how many pieces it queues
+    (nr_requests) do not matter: it splits any transfer, and lets it wait.
+    """
+
+    optimal_bytes: int = 0
+    erase_bytes: int = 0
+    commands: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """A whole disk as it was when looked at.
 
@@ -87,6 +102,7 @@ class Disk:
     backs: tuple[Path, ...] = ()
     backing_file: Path | None = None
     backing_disk: str | None = None
+    queue: Queue = Queue()
 
     @property
     def has_medium(self) -> bool:
@@ -173,6 +189,11 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
         backs=backs_of(name, (*SYSTEM_FOLDERS, *watched), kernel),
         backing_file=Path(backing) if backing else None,
         backing_disk=backing if backing and kernel.number_at(backing) else None,
+        queue=Queue(
+            optimal_bytes=_integer(kernel.attribute(name, "queue/optimal_io_size")),
+            erase_bytes=_integer(kernel.attribute(name, "device/preferred_erase_size")),
+            commands=_integer(kernel.attribute(name, "device/queue_depth")),
+        ),
     )
 
 

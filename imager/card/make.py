@@ -32,7 +32,7 @@ from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
 from imager.card.receipts import save_receipt
 from imager.card.refusals import AcceptedTarget
 from imager.card.targets import ImageFile
-from imager.card.write import DEFAULT_OPTIONS
+from imager.card.transfers import DEFAULT_OPTIONS
 from imager.image.extents import Extent
 from imager.image.manifest import Reader
 from imager.image.mbr import parse

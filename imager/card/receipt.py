@@ -268,7 +268,8 @@ def _extent(fields: _Fields, key: str) -> Extent:
 
 
 def _options(fields: _Fields) -> WriteOptions:
-    return WriteOptions(fields.integer("block_bytes"), fields.integer("depth"))
+    why = fields.text("why") if "why" in fields.values else ""  # not in the first receipts
+    return WriteOptions(fields.integer("block_bytes"), fields.integer("depth"), why)
 
 
 def _phase(fields: _Fields) -> PhaseFigures:

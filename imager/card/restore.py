@@ -19,8 +19,8 @@ from imager.card.kernel import Kernel
 from imager.card.make import Check, MadeCard, finish_card
 from imager.card.refusals import AcceptedTarget
 from imager.card.repair import mend_in_place
+from imager.card.transfers import options_for
 from imager.card.trouble import Trouble
-from imager.card.write import DEFAULT_OPTIONS
 from imager.image.extents import ExtentMap
 from imager.image.fat import FatVolume
 from imager.image.manifest import Reader
@@ -41,9 +41,11 @@ def restore_card(
     Raises as ``make_card`` does. Until something must be rewritten the card is not touched.
     """
 
+    options = options_for(accepted.target)
+
     def begin(card: ClaimedCard) -> WrittenCard:
         extents = image.manifest.extents.aligned(card.raw.block_bytes, limit=card.raw.size_bytes)
-        return WrittenCard(card, image, extents, DEFAULT_OPTIONS)
+        return WrittenCard(card, image, extents, options)
 
     return finish_card(
         image,
@@ -51,7 +53,7 @@ def restore_card(
         receipts,
         progress,
         begin,
-        options=DEFAULT_OPTIONS,
+        options=options,
         check=check,
         kernel=kernel,
     )
@@ -82,7 +84,8 @@ def restore_boot_files(
                 hint=write_again(card.target.node, image.node),
             )
         try:
-            mend_in_place(WrittenCard(card, image, extents, DEFAULT_OPTIONS), progress)
+            options = options_for(accepted.target)
+            mend_in_place(WrittenCard(card, image, extents, options), progress)
         except KeyboardInterrupt as stop:
             raise Interrupted(
                 "interrupted; the damaged boot files are damaged still",

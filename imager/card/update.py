@@ -18,8 +18,9 @@ from imager.card.diagnose import differing_sectors
 from imager.card.flight import in_flight
 from imager.card.fresh import reader_of
 from imager.card.meter import metered
+from imager.card.transfers import DEFAULT_OPTIONS
 from imager.card.verdict import places_named
-from imager.card.write import DEFAULT_OPTIONS, copy, write_first_mib, written_extents
+from imager.card.write import copy, write_first_mib, written_extents
 from imager.image.extents import ExtentMap
 from imager.image.layout import FIRST_MIB
 from imager.node.image import ImageReader, NodeImage

@@ -11,46 +11,21 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-from imager.base.errors import UsageError
 from imager.base.progress import Progress
-from imager.base.units import KiB, MiB, format_size
+from imager.base.units import KiB, MiB
 from imager.card.blank import blank_unless_done, zero
 from imager.card.cards import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.flight import in_flight
 from imager.card.meter import metered
 from imager.card.raw import RawCard, Scratch, flush, write_stubbornly
+from imager.card.transfers import DEFAULT_OPTIONS
 from imager.card.verdict import places_named
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import FIRST_MIB
 from imager.node.image import ImageReader, NodeImage
 
-DEFAULT_OPTIONS = WriteOptions(block_bytes=4 * MiB, depth=2)
-"""4 MiB is the erase unit of common cards and large for every reader; two transfers keep a reader
-busy without filling the two-slot queues that some card readers have."""
-
 TABLE = Extent(0, 4 * KiB)
 """The partition table's own block: the very last thing written, too small to be torn."""
-
-MAX_BLOCK_BYTES = 16 * MiB
-MAX_IN_FLIGHT = 32 * MiB
-"""Reading back holds twice this in memory."""
-
-
-def write_options(block_bytes: int | None = None, depth: int | None = None) -> WriteOptions:
-    """Options as a person gave them, with defaults; raises UsageError for useless ones."""
-    block = DEFAULT_OPTIONS.block_bytes if block_bytes is None else block_bytes
-    many = DEFAULT_OPTIONS.depth if depth is None else depth
-    if not MiB <= block <= MAX_BLOCK_BYTES or block % MiB:
-        raise UsageError(
-            f"a block of {format_size(block)} cannot be used",
-            hint=f"choose whole MiB from 1 MiB to {format_size(MAX_BLOCK_BYTES)}",
-        )
-    if not 1 <= many <= MAX_IN_FLIGHT // block:
-        raise UsageError(
-            f"{many} transfers of {format_size(block)} at a time cannot be had",
-            hint=f"choose from 1 to {MAX_IN_FLIGHT // block}",
-        )
-    return WriteOptions(block, many)
 
 
 def write_card(

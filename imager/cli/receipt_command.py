@@ -78,6 +78,7 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
         f"mapped    {format_size(receipt.manifest.extents.total_bytes)} in "
         f"{len(receipt.manifest.digests)} chunks, {format_size(receipt.options.block_bytes)} a "
         f"transfer, {receipt.options.depth} in flight"
+        f"{f' ({receipt.options.why})' if receipt.options.why else ''}"
     )
     for phase in receipt.phases:
         yield (

@@ -62,8 +62,12 @@ def add_write_command(group: click.Group) -> None:
     @consent_options
     @click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
     @click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
-    @click.option("--block-size", type=SIZE, help="Bytes per transfer, whole MiB. [4MiB]")
-    @click.option("--depth", type=int, help="Transfers in flight. [2]")
+    @click.option(
+        "--block-size",
+        type=SIZE,
+        help="Bytes a transfer, whole MiB. [as the device likes]",
+    )
+    @click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
     def write(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
         """Write one node's card to a disk or an image file.
 
@@ -86,7 +90,7 @@ def add_write_command(group: click.Group) -> None:
 def _request(session: Session, given: Mapping[str, object]) -> Request:
     """Everything that can be checked before a byte is fetched."""
     from imager.card.targets import target_at
-    from imager.card.write import write_options
+    from imager.card.transfers import options_for
 
     rack = open_rack(session)
     node = rack.node(str(given["node_name"]))
@@ -94,8 +98,10 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
     ours = own_folders(session, rack)
     target = target_at(Path(str(given["target"])), ours)
     block, depth = given["block_size"], given["depth"]
-    options = write_options(
-        block if isinstance(block, int) else None, depth if isinstance(depth, int) else None
+    options = options_for(
+        target,
+        block_bytes=block if isinstance(block, int) else None,
+        depth=depth if isinstance(depth, int) else None,
     )
     size = given["size"] if isinstance(given["size"], int) else None
     limits = limits_of(given, ours)
@@ -145,6 +151,7 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
         "release_archived": pin is not None and _is_archived(session, pin.sha256),
         "block_bytes": request.options.block_bytes,
         "depth": request.options.depth,
+        "transfers_chosen": request.options.why,
     }
 
 
@@ -170,7 +177,7 @@ def _show_plan(session: Session, request: Request, fields: Mapping[str, object])
         f"release   {fields['release']}, {f'pinned to {str(pin)[:16]}…, ' if pin else ''}{where}",
         f"size      {format_size(size) if size else 'as small as the release allows'}",
         f"transfers {format_size(request.options.block_bytes)} each, "
-        f"{request.options.depth} in flight; every byte is read back",
+        f"{request.options.depth} in flight ({request.options.why}); every byte is read back",
     ]
     for line in lines:
         session.console.say(line)

@@ -15,8 +15,9 @@ from imager.card.begin import lay_down, names_golden, seen_before
 from imager.card.devices import Disk
 from imager.card.readback import read_back
 from imager.card.receipts import save_receipt
+from imager.card.transfers import DEFAULT_OPTIONS
 from imager.card.update import update_card
-from imager.card.write import DEFAULT_OPTIONS, write_card
+from imager.card.write import write_card
 from imager.image.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imager.base.errors import CardIOError, HostStorage, Interrupted, UsageError
+from imager.base.errors import CardIOError, HostStorage, Interrupted
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.blank import blank_unless_done
 from imager.card.cards import WriteOptions
 from imager.card.raw import read_fully, write_fully
-from imager.card.write import write_card, write_options
+from imager.card.write import write_card
 from imager.image.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
@@ -244,23 +244,6 @@ def test_what_is_the_nodes_own_is_copied_and_the_rest_is_not(image: NodeImage) -
 def test_an_image_larger_than_the_card_is_our_mistake(image: NodeImage) -> None:
     with pytest.raises(ValueError, match="larger"):
         write_card(image, claimed(FaultyCard(SIZE - MiB)), Quiet())
-
-
-@pytest.mark.parametrize(
-    ("block", "depth"),
-    [
-        (MiB // 2, None),
-        (MiB + 512, None),
-        (32 * MiB, None),
-        (None, 0),
-        (None, 9),
-        (16 * MiB, 3),
-        (MiB, 33),
-    ],
-)
-def test_useless_options_are_refused(block: int | None, depth: int | None) -> None:
-    with pytest.raises(UsageError):
-        write_options(block, depth)
 
 
 @st.composite

@@ -1,0 +1,104 @@
+"""Size and number of transfers: as asked, as the device says, within the memory there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.errors import UsageError
+from imager.base.units import KiB, MiB
+from imager.card.devices import Bus, Disk, Queue, disk_named
+from imager.card.targets import ImageFile
+from imager.card.transfers import MAX_IN_FLIGHT, options_for
+from tests.support.sysfs import FakeHost
+
+READER = Disk("/dev/sdb", "8:16", 32 * 2**30, Bus.USB, removable=True)
+FILE = ImageFile(Path("/x/pi7.img"), False, 0, 2**40, True)
+
+
+def slot(erase_bytes: int) -> Disk:
+    """A card in a native slot."""
+    queue = Queue(erase_bytes=erase_bytes)
+    return Disk("/dev/mmcblk0", "179:0", 32 * 2**30, Bus.MMC, removable=True, queue=queue)
+
+
+@pytest.mark.parametrize(
+    ("target", "block_mib", "depth", "words"),
+    [
+        (READER, 4, 2, "size as usual"),
+        (FILE, 4, 2, "size as usual"),
+        (slot(4 * MiB), 4, 2, "the card's erase unit"),
+        (slot(8 * MiB), 8, 2, "the card's erase unit"),
+        (slot(16 * MiB), 16, 2, "the card's erase unit"),
+        (slot(512 * KiB), 4, 2, "the card's erase unit"),
+        (slot(3 * MiB), 6, 2, "the card's erase unit"),
+        (slot(3 * MiB // 2), 4, 2, "size as usual"),
+        (slot(64 * MiB), 4, 2, "size as usual"),
+        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(65535 * 512)), 4, 2, "size as usual"),
+        (Disk("/dev/sdc", "8:32", 1, Bus.SCSI, queue=Queue(3 * MiB)), 6, 2, "optimal transfer"),
+        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(commands=29)), 4, 4, "many at a time"),
+        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(commands=1)), 4, 2, "number as usual"),
+        (Disk("/dev/nvme1n1", "259:1", 1, Bus.NVME), 4, 4, "many at a time"),
+        (
+            Disk("/dev/sdc", "8:32", 1, Bus.USB, removable=True, queue=Queue(commands=29)),
+            *(4, 2, "number as usual"),
+        ),
+    ],
+)
+def test_what_the_device_says(
+    target: Disk | ImageFile, block_mib: int, depth: int, words: str
+) -> None:
+    options = options_for(target)
+    assert (options.block_bytes, options.depth) == (block_mib * MiB, depth)
+    assert words in options.why
+
+
+def test_it_is_read_from_sysfs(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.disk("mmcblk0", "179:0", device__preferred_erase_size=str(8 * MiB), device__type="SD")
+    host.disk("sdc", "8:32", queue__optimal_io_size=str(3 * MiB), device__queue_depth="29")
+    assert disk_named("mmcblk0", (), host.kernel).queue == Queue(erase_bytes=8 * MiB)
+    assert disk_named("sdc", (), host.kernel).queue == Queue(3 * MiB, commands=29)
+
+
+def test_what_is_asked_for_counts_more() -> None:
+    options = options_for(slot(8 * MiB), block_bytes=2 * MiB, depth=5)
+    assert (options.block_bytes, options.depth) == (2 * MiB, 5)
+    assert options.why == "size as asked, number as asked"
+
+
+@pytest.mark.parametrize(
+    ("block", "depth"),
+    [
+        *((MiB // 2, None), (MiB + 512, None), (32 * MiB, None)),
+        *((None, 0), (None, 33), (16 * MiB, 3), (MiB, 33)),
+    ],
+)
+def test_useless_wishes_are_refused(block: int | None, depth: int | None) -> None:
+    with pytest.raises(UsageError):
+        options_for(READER, block_bytes=block, depth=depth)
+
+
+def test_a_wish_for_many_transfers_makes_them_smaller() -> None:
+    options = options_for(READER, depth=9)
+    assert (options.block_bytes, options.depth) == (2 * MiB, 9)
+
+
+@given(
+    most=st.integers(1, 64 * MiB),
+    erase=st.sampled_from([0, 512 * KiB, 4 * MiB, 16 * MiB]),
+    commands=st.integers(0, 64),
+    fixed=st.booleans(),
+)
+def test_it_fits_the_memory_there_is(most: int, erase: int, commands: int, fixed: bool) -> None:
+    queue = Queue(erase_bytes=erase, commands=commands)
+    disk = Disk("/dev/sdb", "8:16", 2**35, Bus.USB, removable=not fixed, queue=queue)
+    options = options_for(disk, most_bytes=most)
+    assert options.in_flight_bytes <= max(MiB, min(most, MAX_IN_FLIGHT))
+    assert options.block_bytes % MiB == 0
+    assert options.depth >= 1
+    if most >= 2 * MiB:
+        assert options.depth >= 2, "the card waits for nobody"
