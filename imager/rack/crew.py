@@ -20,7 +20,7 @@ from functools import partial
 from typing import Protocol
 
 from imager.base.errors import Interrupted, PicloudError
-from imager.base.units import MiB, align_down
+from imager.base.units import MiB
 from imager.card.bootable import boot_check, require_bootable
 from imager.card.cards import WriteOptions
 from imager.card.devices import Disk
@@ -29,7 +29,7 @@ from imager.card.make import MadeCard, make_card
 from imager.card.receipt import Receipt
 from imager.card.refusals import Limits, accept
 from imager.card.targets import ImageFile
-from imager.card.write import DEFAULT_OPTIONS
+from imager.card.transfers import options_for
 from imager.image.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit import Filesystems
@@ -42,7 +42,7 @@ from imager.rack.outcome import Outcome, outcome_of
 from imager.rack.record import Work, recorded
 
 BUFFERS_BYTES = 96 * MiB
-"""For the blocks of all cards together; reading back holds two of each block in flight."""
+"""For the transfers of all cards together; reading back holds half a MiB more for each."""
 _TURN_SECONDS = 0.1
 
 
@@ -114,11 +114,9 @@ class Orders:
     kernel: Kernel = field(default_factory=Kernel)
 
 
-def options_for(cards: int) -> WriteOptions:
-    """Blocks as large as memory allows when so many ``cards`` are written at a time."""
-    depth = DEFAULT_OPTIONS.depth
-    share = align_down(BUFFERS_BYTES // max(1, cards) // (2 * depth), MiB)
-    return WriteOptions(min(DEFAULT_OPTIONS.block_bytes, max(MiB, share)), depth)
+def memory_share(cards: int) -> int:
+    """Bytes of transfers that each of so many ``cards`` written at a time may hold."""
+    return BUFFERS_BYTES // max(1, cards)
 
 
 class Crew:
@@ -204,7 +202,8 @@ class Crew:
     def _start(self, job: Job) -> None:
         board = CardBoard(lambda event: self._told.put((job, event)), self._stop)
         self.boards[job.name] = board
-        options = self._orders.options or options_for(len(self._threads) + len(self.waiting) + 1)
+        share = memory_share(len(self._threads) + len(self.waiting) + 1)
+        options = self._orders.options or options_for(job.target, most_bytes=share)
         work = partial(self._work, job, board, options)
         thread = threading.Thread(target=work, name=f"card of {job.name}")
         self._threads[job.name] = thread
