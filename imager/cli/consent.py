@@ -103,7 +103,7 @@ def consented(
 
     if isinstance(target, Disk) and target.is_fixed:
         # --yes cannot stand in for typing the name of a disk that belongs in the computer.
-        _ask(session, warning or _warning(target), target.typed_name)
+        ask(session, warning or _warning(target), target.typed_name)
         return replace(limits, typed_name=target.typed_name)
     if not yes and not (isinstance(target, ImageFile) and not target.exists):
         if not session.console.can_ask:
@@ -112,7 +112,7 @@ def consented(
                 hint="say --yes if it is the right one",
             )
         lines = _warning(target) if isinstance(target, Disk) else [f"{target.node} is replaced."]
-        _ask(session, warning or lines, "yes")
+        ask(session, warning or lines, "yes")
     return limits
 
 
@@ -121,6 +121,7 @@ def _warning(disk: Disk) -> list[str]:
     return lines + [f"    on it now: {held}" for held in disk.holds or ("nothing known",)]
 
 
-def _ask(session: Session, lines: Sequence[str], expected: str) -> None:
+def ask(session: Session, lines: Sequence[str], expected: str) -> None:
+    """Go on only if the person types ``expected``; Interrupted otherwise."""
     if not session.console.confirm(lines, expected):
         raise Interrupted("not confirmed; nothing was written", hint="run the command again")

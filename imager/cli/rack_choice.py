@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
+from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
 from imager.cli.session import Session
 from imager.node.rack import Node, Rack
 from imager.release.known import ReleaseSpec
@@ -129,6 +129,20 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
         if golden is not None:
             found[model] = golden
     return found
+
+
+def chosen_nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
+    """The nodes a command's NODES names (``pi[1-13]``), in the rack's order; all for None."""
+    from imager.node.nodeset import expand
+
+    if asked is None:
+        return rack.nodes
+    try:
+        names = expand(str(asked))
+    except ValueError as error:
+        raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
+    wanted = {rack.node(name) for name in names}
+    return tuple(node for node in rack.nodes if node in wanted)
 
 
 def models_of(rack: Rack) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.cli.init_command import add_init_command
+from imager.cli.keys_commands import add_keys_commands
 from imager.cli.rack_choice import address_of, open_rack
 from imager.cli.rack_flash_command import add_flash_commands
 from imager.cli.session import Outcome, Session, command
@@ -31,6 +32,7 @@ def add_rack_commands(group: click.Group) -> None:
     add_init_command(rack_group)
     add_slots_commands(rack_group)
     add_flash_commands(rack_group)
+    add_keys_commands(rack_group)
 
     @command(rack_group, "show")
     def show(session: Session) -> Outcome:

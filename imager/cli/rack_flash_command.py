@@ -18,6 +18,7 @@ import click
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
 from imager.cli.consent import SIZE, whole_sectors
 from imager.cli.rack_choice import (
+    chosen_nodes,
     chosen_release,
     golden_images,
     golden_images_at_hand,
@@ -127,7 +128,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
     from imager.card.refusals import Limits
 
     rack = open_rack(session)
-    nodes = _nodes(rack, given["nodes"])
+    nodes = chosen_nodes(rack, given["nodes"])
     for node in nodes:
         chosen_release(session, rack, node.model)
     targets, images, size = given["targets"], given["images"], given["size"]
@@ -153,20 +154,6 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
         bool(given["again"]),
         limits,
     )
-
-
-def _nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
-    """The nodes asked for, in the rack's order."""
-    from imager.node.nodeset import expand
-
-    if asked is None:
-        return rack.nodes
-    try:
-        names = expand(str(asked))
-    except ValueError as error:
-        raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
-    wanted = {rack.node(name).name for name in names}
-    return tuple(node for node in rack.nodes if node.name in wanted)
 
 
 def _flash(

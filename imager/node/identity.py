@@ -10,6 +10,8 @@ would otherwise refuse as denied.
     keys/<node>/ssh/ssh_host_*       host keys of sshd
     keys/<node>/salt/minion.{pem,pub}
     keys/<master>/master/master.{pem,pub}
+
+``<folder>.old`` beside any of these is what the last rotation replaced (``rotate``).
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ import re
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from imager.base.progress import Progress
 from imager.node.keystore import KeyFile, damaged, kept, store_locked
 from imager.node.rack import Node, Rack
 from imager.node.rackfolder import ensure_state
@@ -86,6 +90,17 @@ def identity_of(rack: Rack, node: Node) -> Identity:
             _minion(rack, node.name),
             _master_trust(rack, node.name),
         )
+
+
+def identities_of(
+    rack: Rack, nodes: Sequence[Node], progress: Progress
+) -> tuple[tuple[str, Identity], ...]:
+    """The names and identities of ``nodes``. Keys take some tenths of a second a node, so it is a
+    phase where some must be made."""
+    if all((rack.keys / node.name / "ssh").is_dir() for node in nodes):
+        return tuple((node.name, identity_of(rack, node)) for node in nodes)
+    with progress.phase("make keys"):
+        return tuple((node.name, identity_of(rack, node)) for node in nodes)
 
 
 def _minion(rack: Rack, node: str) -> SaltPair:

@@ -27,6 +27,7 @@ from imager.base.errors import ConfigurationError
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
 _HALF_MADE = ".new-"
+_ASIDE = ".old"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,14 @@ class KeyFile:
 
 @contextmanager
 def store_locked(keys: Path) -> Iterator[None]:
-    """Hold the key store ``keys`` alone; sweeps away what a killed run left half made."""
+    """Hold the key store ``keys`` alone; mends what a killed run left half done."""
     private_folder(keys)
     with locked(keys / ".lock"):
         for left_over in keys.glob(f"*/{_HALF_MADE}*"):
             remove_tree(left_over)
+        for aside in keys.glob(f"*/*{_ASIDE}"):
+            if not aside.with_suffix("").exists():
+                aside.rename(aside.with_suffix(""))
         yield
 
 
@@ -64,20 +68,67 @@ def kept(
     return {name: _read(folder / name) for name in names}
 
 
-def _publish(folder: Path, files: Mapping[str, KeyFile]) -> None:
+def kept_aside(folder: Path) -> Path:
+    """Where the files of ``folder`` are kept that ``replace`` took out of use."""
+    return folder.with_name(folder.name + _ASIDE)
+
+
+def replace(folder: Path, make: Callable[[], Mapping[str, KeyFile]]) -> None:
+    """Fill ``folder``, which is there, anew; its files are kept aside until the next time.
+
+    Call it with the store locked. A run killed at any moment leaves the old files or the new
+    ones: while ``folder`` is away between the two, ``store_locked`` takes what is aside for it.
+    """
+    _publish(folder, make(), aside=kept_aside(folder))
+
+
+def restore(folder: Path) -> None:
+    """Put the files kept aside back in use; those in use until now are removed.
+
+    Call it with the store locked. Raises ConfigurationError when nothing was kept.
+    """
+    aside = kept_aside(folder)
+    if not aside.is_dir():
+        raise ConfigurationError(
+            f"{aside}: no such folder, so there is nothing to go back to",
+            hint="only the keys that the last rotation replaced are kept",
+        )
+    with host_storage(folder):
+        _discard(folder)
+        aside.rename(folder)
+        fsync_folder(folder.parent)
+
+
+def _publish(folder: Path, files: Mapping[str, KeyFile], aside: Path | None = None) -> None:
     parent = private_folder(folder.parent)
-    unfinished = parent / f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}"
+    unfinished = _unfinished(folder)
     with host_storage(folder):
         try:
             private_folder(unfinished)
             for name, file in files.items():
                 mode = PRIVATE_MODE if file.private else PUBLIC_MODE
                 write_atomically(unfinished / name, file.content, mode=mode)
+            if aside is not None:
+                _discard(aside)
+                folder.rename(aside)
             unfinished.rename(folder)
             fsync_folder(parent)
         except BaseException:
             remove_tree(unfinished)
             raise
+
+
+def _discard(folder: Path) -> None:
+    """Remove ``folder``, if it is there, so that a kill never leaves a part of it in its place."""
+    if folder.is_dir():
+        doomed = _unfinished(folder)
+        folder.rename(doomed)
+        remove_tree(doomed)
+
+
+def _unfinished(folder: Path) -> Path:
+    """A name beside ``folder`` for what must not outlive a killed run."""
+    return folder.with_name(f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}")
 
 
 def _read(path: Path) -> bytes:

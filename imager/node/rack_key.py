@@ -7,8 +7,6 @@ OpenSSH's format, so that ``ssh-keygen -lf stamp.pub`` prints the fingerprint we
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from imager.node.keystore import KeyFile, damaged, kept, store_locked
 from imager.node.rack import STATE, Rack
 from imager.node.rackfolder import ensure_state
+from imager.node.ssh_keys import blob_fingerprint
 
 _FOLDER = "_rack/stamp"
 _PRIVATE, _PUBLIC = "stamp", "stamp.pub"
@@ -73,10 +72,10 @@ def known_public_key(rack_folder: Path) -> bytes | None:
 
 
 def fingerprint(public: bytes) -> str:
-    """``SHA256:…`` as ``ssh-keygen -l`` prints it (RFC 4253, 6.6 and RFC 8709, 4)."""
+    """``SHA256:…`` as ``ssh-keygen -l`` prints it (RFC 8709, 4)."""
     kind = b"ssh-ed25519"
     blob = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, public))
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return blob_fingerprint(blob)
 
 
 def _new_pair(rack: str) -> dict[str, KeyFile]:

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from imager.node.keystore import KeyFile, damaged, kept
+from imager.node.keystore import KeyFile, damaged, kept, replace
 
 KEY_BITS = 2048
 PUBLIC_EXPONENT = 65537
@@ -53,9 +53,15 @@ def salt_pair(folder: Path, name: str) -> SaltPair:
         raise damaged(folder / private, "is not an RSA key")
     if not is_whole(key):
         raise damaged(folder / private, "is damaged: its numbers do not fit together")
-    if _public_pem(key) != _clean(pair.public):
+    if _public_pem(key) != clean(pair.public):
         raise damaged(folder / public, f"does not belong to {private}")
-    return SaltPair(_clean(pair.private), _clean(pair.public))
+    return SaltPair(clean(pair.private), clean(pair.public))
+
+
+def new_salt_pair(folder: Path, name: str) -> SaltPair:
+    """Another pair in ``folder``, where there is one; the old one is kept aside (keystore)."""
+    replace(folder, lambda: _new_pair(f"{name}.pem", f"{name}.pub"))
+    return salt_pair(folder, name)
 
 
 def fingerprint(public_pem: bytes) -> str:
@@ -64,7 +70,7 @@ def fingerprint(public_pem: bytes) -> str:
     a path). ``salt-key -F`` of some releases hashes the whole text and prints another value, with
     which every minion would exit, so it is never asked.
     """
-    lines = [line for line in _clean(public_pem).splitlines(keepends=True) if line.strip()]
+    lines = [line for line in clean(public_pem).splitlines(keepends=True) if line.strip()]
     digest = hashlib.sha256(b"".join(lines[1:-1])).hexdigest()
     return ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
 
@@ -102,7 +108,7 @@ def _public_pem(key: rsa.RSAPrivateKey) -> bytes:
     )
 
 
-def _clean(pem: bytes) -> bytes:
+def clean(pem: bytes) -> bytes:
     """The PEM text with LF line ends and exactly one at its end: older masters and minions
     compare keys as raw text (salt issue 68493)."""
     return b"\n".join(pem.strip().splitlines()) + b"\n"

@@ -6,6 +6,8 @@ In: a folder of the key store. Out: the files for /etc/ssh, in OpenSSH's own for
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from imager.node.keystore import KeyFile, damaged, kept
+from imager.node.keystore import KeyFile, damaged, kept, replace
 from imager.node.salt_keys import is_whole
 
 _HostKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -40,6 +42,22 @@ class HostKey:
     def __repr__(self) -> str:
         return f"HostKey({self.name}, {self.public.decode(errors='replace').strip()})"
 
+    @property
+    def line(self) -> str:
+        """Kind and key as they stand in a known_hosts file (sshd(8)), without the comment."""
+        return b" ".join(self.public.split()[:2]).decode()
+
+    @property
+    def fingerprint(self) -> str:
+        """As ssh shows it when it meets the key for the first time."""
+        return blob_fingerprint(base64.b64decode(self.public.split()[1]))
+
+
+def blob_fingerprint(blob: bytes) -> str:
+    """``SHA256:…`` of a public key in SSH's wire form (RFC 4253, 6.6), as ``ssh-keygen -l``
+    prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
 
 def host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
     """The host keys of ``node`` in ``folder``, made on first use.
@@ -61,6 +79,12 @@ def host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
         if _public_line(key.public_key()) != files[f"{base}.pub"].split(b" ")[:2]:
             raise damaged(folder / f"{base}.pub", f"does not belong to {base}")
     return tuple(HostKey(base, files[base], files[f"{base}.pub"]) for base in _MAKERS)
+
+
+def new_host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
+    """Other host keys in ``folder``, where there are some; the old ones are kept aside."""
+    replace(folder, lambda: _new_keys(node))
+    return host_keys(folder, node)
 
 
 def _new_keys(node: str) -> dict[str, KeyFile]:

@@ -1,0 +1,217 @@
+"""``rack keys`` and ``rack known-hosts``: what the rack's key store tells others, and new keys."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.errors import UsageError
+from imager.cli.consent import ask
+from imager.cli.rack_choice import chosen_nodes, open_rack
+from imager.cli.session import Outcome, Session, command
+from imager.cli.settings import common_options, take
+
+if TYPE_CHECKING:
+    from imager.node.rack import Node, Rack
+    from imager.node.rotate import Kind, Rotation
+
+_NODES = click.argument("nodes", required=False, metavar="[NODES]")
+
+
+def add_keys_commands(group: click.Group) -> None:
+    """Add the ``keys`` group and ``known-hosts``."""
+
+    @command(group, "known-hosts")
+    @_NODES
+    def known_hosts(session: Session, nodes: str | None) -> Outcome:
+        """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts."""
+        from imager.node.identity import identities_of
+
+        rack = open_rack(session)
+        chosen = chosen_nodes(rack, nodes)
+        names = {n.name: f"{n.name},{n.address.ip}" if n.address else n.name for n in chosen}
+        lines = [
+            f"{names[name]} {key.line}"
+            for name, identity in identities_of(rack, chosen, session.console)
+            for key in identity.ssh
+        ]
+        session.console.lines(*lines)
+        return {"known_hosts": lines}
+
+    @group.group("keys")
+    @common_options
+    @click.pass_context
+    def keys_group(context: click.Context, /, **options: object) -> None:
+        """Look at the keys of the nodes, replace them, give them to a Salt master."""
+        context.obj = take(context, options)
+
+    @command(keys_group, "list")
+    @_NODES
+    def list_keys(session: Session, nodes: str | None) -> Outcome:
+        """Show the fingerprints by which nodes and master know each other."""
+        from imager.node.identity import identities_of
+        from imager.node.salt_keys import fingerprint
+
+        rack = open_rack(session)
+        found = identities_of(rack, chosen_nodes(rack, nodes), session.console)
+        master = next((identity.master.public for _, identity in found), None)
+        rows = [
+            {
+                "node": name,
+                "salt": fingerprint(identity.minion.public),
+                "ssh": {key.name: key.fingerprint for key in identity.ssh},
+            }
+            for name, identity in found
+        ]
+        session.console.lines(
+            f"master {rack.master.name}: {fingerprint(master) if master else 'not known'}"
+        )
+        for name, identity in found:
+            session.console.lines(
+                f"{name}",
+                f"    salt {fingerprint(identity.minion.public)}",
+                *(f"    ssh  {key.fingerprint} {key.line.split()[0]}" for key in identity.ssh),
+            )
+        return {"master": fingerprint(master) if master else None, "nodes": rows}
+
+    @command(keys_group, "rotate")
+    @click.argument("node")
+    @click.option("--salt", is_flag=True, help="Its Salt key; this, if nothing is named.")
+    @click.option("--ssh", is_flag=True, help="Its ssh host keys.")
+    @click.option("--master", is_flag=True, help="The key of the Salt master, which NODE is.")
+    @click.option("--undo", is_flag=True, help="Put back what the last rotation replaced.")
+    @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+    @click.option("--yes", is_flag=True, help="Do not ask before the master's key is replaced.")
+    def rotate(session: Session, node: str, undo: bool, **options: bool) -> Outcome:
+        """Give NODE new keys, and say what to do so that it joins with them."""
+        from imager.node.rotate import Kind
+
+        rack = open_rack(session)
+        kinds = [kind for kind in Kind if options[kind]] or [Kind.SALT]
+        if options["dry_run"]:
+            return _told_before(session, rack, rack.node(node), kinds, undo=undo)
+        if Kind.MASTER in kinds and not options["yes"]:
+            _ask(session, node)
+        return _rotated(session, rack, rack.node(node), kinds, undo=undo)
+
+    @command(keys_group, "export")
+    @click.option(
+        "--pki",
+        metavar="DIR",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="The master's /etc/salt/pki/master, or a new folder to copy there.",
+    )
+    @click.option("--master-key", is_flag=True, help="Also the master's own key, if this rack's.")
+    @click.option("--replace", is_flag=True, help="Also where another key is in the way.")
+    @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+    def export(
+        session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
+    ) -> Outcome:
+        """Accept every node on a Salt master elsewhere, by its key."""
+        from imager.node import master_keys
+        from imager.node.identity import identities_of
+
+        rack = open_rack(session)
+        identities = identities_of(rack, rack.nodes, session.console)
+        places = master_keys.plan_export(rack, identities, pki.absolute(), own_key=master_key)
+        if not dry_run:
+            master_keys.export(pki.absolute(), places, replace=replace)
+        session.console.table(
+            ["key", "found"], [[str(p.path), p.conflict or p.found.value] for p in places]
+        )
+        if dry_run:
+            session.console.lines("nothing was changed")
+        else:
+            _tell_copying(session, rack, pki.absolute(), own_key=master_key)
+        return {
+            "pki": str(pki),
+            "dry_run": dry_run,
+            "keys": [
+                {"path": str(p.path), "found": p.found.value, "conflict": p.conflict}
+                for p in places
+            ],
+        }
+
+
+def _told_before(
+    session: Session, rack: Rack, node: Node, kinds: Sequence[Kind], *, undo: bool
+) -> Outcome:
+    from imager.node.rotate import steps_after
+
+    steps = {kind: steps_after(rack, node, kind) for kind in kinds}
+    which = "its former" if undo else "a new"
+    for kind, lines in steps.items():
+        session.console.lines(f"{node.name} would get {which} {kind.spoken}. Then:", *lines)
+    return {"dry_run": True, "steps": {kind.value: list(lines) for kind, lines in steps.items()}}
+
+
+def _ask(session: Session, node: str) -> None:
+    if not session.console.can_ask:
+        raise UsageError(
+            "another master's key means every card anew, and there is nobody to ask",
+            hint="say --yes if that is wanted",
+        )
+    ask(session, ["Every card of the rack must be written anew after this."], node)
+
+
+def _rotated(
+    session: Session, rack: Rack, node: Node, kinds: Sequence[Kind], *, undo: bool
+) -> Outcome:
+    from imager.node import rotate
+
+    act = rotate.undo if undo else rotate.rotate
+    done = []
+    for kind in kinds:
+        done.append(act(rack, node, kind))
+        _tell(session, done[-1], undo=undo)
+    return {
+        "rotated": [
+            {
+                "node": rotation.node,
+                "kind": rotation.kind.value,
+                "before": rotation.before,
+                "after": rotation.after,
+                "steps": list(rotation.steps),
+            }
+            for rotation in done
+        ]
+    }
+
+
+def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
+    name, title = rotation.node, rotation.kind.spoken
+    say = session.console.lines
+    if rotation.before is None:
+        say(f"{name} had no {title} yet; its first is {rotation.after}")
+        return
+    say(
+        f"{name} has {'its former' if undo else 'a new'} {title}",
+        f"    until now {rotation.before}",
+        f"    from now  {rotation.after}",
+    )
+    if undo:
+        say("Where a card was written since the rotation, or the master told of it:")
+    else:
+        say("The old one is kept until the next rotation; --undo puts it back. Now:")
+    say(*rotation.steps)
+
+
+def _tell_copying(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:
+    from imager.node.rotate import MASTER_PKI
+
+    if str(pki) != MASTER_PKI:
+        root = f"root@{rack.master.address or rack.master.name}"
+        session.console.lines(
+            f"Copy them to the master, {'then restart it' if own_key else 'while it runs'}:",
+            f"    scp -r {shlex.quote(str(pki))}/. {root}:{MASTER_PKI}/",
+        )
+    if not rack.master.is_node and rack.master.public_key is None:
+        session.console.warn(
+            f"the cards do not know {rack.master.name}'s key and trust the first master that "
+            "answers: copy its master.pub beside rack.toml and name it under [salt]"
+        )

@@ -1,0 +1,177 @@
+"""The nodes' accepted keys for a Salt master that is no node, or not yet written.
+
+In: a rack and the master's pki folder, or a fresh one to copy there. Out: what lies where each key
+belongs, as data, then the keys themselves. A key somebody else put there is never overwritten
+unasked: it may belong to a machine that works.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from imager.base.durable import host_storage, private_folder, write_atomically
+from imager.base.errors import ConfigurationError, TargetRefused, UsageError
+from imager.node.identity import Identity
+from imager.node.rack import Rack
+from imager.node.salt_keys import clean, fingerprint
+
+# Where a master keeps the keys of each state (salt/cache/localfs_key.py, BASE_MAPPING).
+ACCEPTED, PENDING, DENIED, REJECTED = (
+    "minions",
+    "minions_pre",
+    "minions_denied",
+    "minions_rejected",
+)
+_PUBLIC, _MASTER_PRIVATE = 0o644, 0o400
+_LIMIT_BYTES = 1 << 16
+
+
+class Found(StrEnum):
+    """What is where a key belongs."""
+
+    NOTHING = "new"
+    SAME = "there already"
+    OTHER = "another key"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One file of the master's folder. ``stale`` are files that go first: a minion's key in
+    another state, which the master would look at instead or list for ever."""
+
+    path: Path
+    content: bytes
+    mode: int
+    found: Found
+    conflict: str | None = None
+    stale: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Place({self.path}, {self.found})"
+
+
+def plan_export(
+    rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path, *, own_key: bool = False
+) -> tuple[Place, ...]:
+    """What ``export`` would do to ``pki``. With ``own_key`` the master's own pair comes too.
+
+    Raises UsageError when ``pki`` is no such folder, HostStorage when it cannot be read, and
+    ConfigurationError when the master's key is not this rack's.
+    """
+    with host_storage(pki):
+        _require_pki(pki)
+        places = [_minion(pki, name, identity) for name, identity in identities]
+        return (*places, *(_master(rack, identities, pki) if own_key else ()))
+
+
+def export(pki: Path, places: Sequence[Place], *, replace: bool = False) -> None:
+    """Do as planned. Files belong to whom ``pki`` belongs when root does it.
+
+    Raises TargetRefused, with every reason and before anything is written, where another key is in
+    the way and ``replace`` does not allow it; HostStorage when ``pki`` cannot be written.
+    """
+    conflicts = [place.conflict for place in places if place.conflict]
+    if conflicts and not replace:
+        raise TargetRefused(
+            f"{pki}: {len(conflicts)} of {len(places)} keys are not the ones of this rack",
+            hint="look whose they are; --replace puts this rack's in their place",
+            details=conflicts,
+        )
+    with host_storage(pki):
+        if not pki.exists():
+            private_folder(pki)
+        owner = pki.stat()
+        for place in places:
+            _require_folder(place.path.parent, owner)
+            for path in place.stale:
+                path.unlink(missing_ok=True)
+            if place.found is not Found.SAME:
+                write_atomically(place.path, place.content, mode=place.mode)
+                _give(place.path, owner)
+
+
+def _require_pki(pki: Path) -> None:
+    if not pki.exists():
+        return
+    if not pki.is_dir():
+        raise UsageError(f"--pki {pki}: is no folder", hint="name the master's pki folder")
+    names = {path.name for path in pki.iterdir()}
+    if names and not names & {ACCEPTED, PENDING, "master.pem", "master.pub"}:
+        below = " (it is the folder master in it)" if "master" in names else ""
+        raise UsageError(
+            f"--pki {pki}: holds other things than a Salt master's keys{below}",
+            hint="name the master's /etc/salt/pki/master, or a new folder to copy there",
+        )
+
+
+def _minion(pki: Path, name: str, identity: Identity) -> Place:
+    public = identity.minion.public
+    path = pki / ACCEPTED / name
+    found = _found(path, public)
+    conflict = None
+    if found is Found.OTHER:
+        conflict = (
+            f"{path}: another key, {fingerprint(_read(path))}; {name}'s is {fingerprint(public)}"
+        )
+    rejected = pki / REJECTED / name
+    if _present(rejected):
+        conflict = f"{rejected}: somebody told the master to reject {name}"
+    stale = [pki / PENDING / name, rejected, pki / DENIED / name]
+    return Place(
+        path, public, _PUBLIC, found, conflict, tuple(path for path in stale if _present(path))
+    )
+
+
+def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -> Iterator[Place]:
+    pair = dict(identities)[rack.master.name].master.pair if rack.master.is_node else None
+    if pair is None:
+        raise ConfigurationError(
+            f"this rack does not have the key of its master {rack.master.name}",
+            hint="the master made it itself; leave out --master-key",
+        )
+    # The private half alone is enough for a master, a public one that does not fit is not: so
+    # the old public half goes first, and a kill between any two leaves one that works.
+    private, public = pki / "master.pem", pki / "master.pub"
+    found = _found(private, pair.private), _found(public, pair.public)
+    conflicts = [
+        f"{path}: another master's key" if one is Found.OTHER else None
+        for path, one in zip((private, public), found, strict=True)
+    ]
+    stale = (public,) if found[1] is Found.OTHER else ()
+    yield Place(private, pair.private, _MASTER_PRIVATE, found[0], conflicts[0], stale)
+    yield Place(public, pair.public, _PUBLIC, found[1], conflicts[1])
+
+
+def _found(path: Path, content: bytes) -> Found:
+    if not _present(path):
+        return Found.NOTHING
+    return Found.SAME if clean(_read(path)) == clean(content) else Found.OTHER
+
+
+def _present(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _read(path: Path) -> bytes:
+    """What a key's file holds; nothing when it is no file of a key's size. Salt does not follow
+    symbolic links here either."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LIMIT_BYTES:
+        return b""
+    return path.read_bytes()
+
+
+def _require_folder(folder: Path, owner: os.stat_result) -> None:
+    if not folder.exists():
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o700)
+        _give(folder, owner)
+
+
+def _give(path: Path, owner: os.stat_result) -> None:
+    """Salt's own packages run the master as a user of its own, who must be able to read this."""
+    if os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)

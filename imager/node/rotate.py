@@ -1,0 +1,162 @@
+"""New keys for a node that has some, and what people must do before the node joins again.
+
+In: a rack, a node and a kind of key. Out: the fingerprints before and after, and the commands that
+bring the new key to where the old one is known. Old keys are kept aside until the next rotation,
+so that one made by mistake can be taken back.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from imager.base.errors import ConfigurationError
+from imager.node.keystore import restore, store_locked
+from imager.node.nodeset import fold
+from imager.node.rack import Node, Rack
+from imager.node.rackfolder import ensure_state
+from imager.node.salt_keys import fingerprint, new_salt_pair, salt_pair
+from imager.node.ssh_keys import host_keys, new_host_keys
+
+MASTER_PKI = "/etc/salt/pki/master"
+
+
+class Kind(StrEnum):
+    """Which keys; the value is also their folder's name in the store of a node."""
+
+    SALT = "salt"
+    SSH = "ssh"
+    MASTER = "master"
+
+    @property
+    def spoken(self) -> str:
+        """What it is called in a sentence."""
+        return {"salt": "Salt key", "ssh": "ssh host key", "master": "Salt master's key"}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What was done: ``before`` is None where there was no key yet; ``steps`` are lines for the
+    person, those that are commands indented by four spaces."""
+
+    node: str
+    kind: Kind
+    before: str | None
+    after: str
+    steps: tuple[str, ...]
+
+
+def rotate(rack: Rack, node: Node, kind: Kind) -> Rotation:
+    """Give ``node`` a new key. One that has none gets its first, which nobody need be told of.
+
+    Raises ConfigurationError when it is not this rack that owns such a key, or the old one is
+    damaged; then nothing was changed.
+    """
+    with _store(rack, node, kind) as folder:
+        before = _fingerprint(folder, node, kind) if folder.is_dir() else None
+        if before is not None and kind is Kind.SSH:
+            new_host_keys(folder, node.name)
+        elif before is not None:
+            new_salt_pair(folder, _pair_name(kind))
+        after = _fingerprint(folder, node, kind)
+    steps = steps_after(rack, node, kind) if before else ()
+    return Rotation(node.name, kind, before, after, steps)
+
+
+def undo(rack: Rack, node: Node, kind: Kind) -> Rotation:
+    """Put the key that the last rotation replaced back in use; the newer one is removed.
+
+    Raises ConfigurationError when none was kept.
+    """
+    with _store(rack, node, kind) as folder:
+        before = _fingerprint(folder, node, kind) if folder.is_dir() else None
+        restore(folder)
+        after = _fingerprint(folder, node, kind)
+    return Rotation(node.name, kind, before, after, steps_after(rack, node, kind))
+
+
+def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
+    """What a person does so that ``node`` joins with its other key; raises as ``rotate``."""
+    _require_owner(rack, node, kind)
+    here = f"--rack {shlex.quote(os.fspath(rack.folder))}"
+    write = f"    picloud-image write /dev/sdX --node {{}} {here}"
+    master = rack.master.name
+    if kind is Kind.MASTER:
+        names = [other.name for other in rack.nodes]
+        return (
+            f"Every card pins the master's key, and refuses {master} until it is written anew.",
+            f"1. Write {master}'s card and switch {master} on again:",
+            write.format(master),
+            f"2. The same for each of {fold([name for name in names if name != master])}:",
+            write.format("NODE"),
+        )
+    if kind is Kind.SSH:
+        return (
+            f"1. Write {node.name}'s card anew and switch it on again:",
+            write.format(node.name),
+            "2. On each computer that knows the old key:",
+            f"    ssh-keygen -R {node.name}",
+            f"    picloud-image rack known-hosts {node.name} {here} >> ~/.ssh/known_hosts",
+        )
+    if node.name == master:
+        return (
+            f"1. Write {master}'s card anew, which has both halves on it, and switch it on again:",
+            write.format(master),
+        )
+    # Deleted while the old card is out: a node that still ran would ask to join with its old key
+    # at once, and a master looks at keys that wait before those it accepted.
+    public = shlex.quote(os.fspath(rack.keys / node.name / Kind.SALT / "minion.pub"))
+    root = f"root@{rack.master.address or master}"
+    return (
+        f"1. Switch {node.name} off and write its card anew:",
+        write.format(node.name),
+        f"2. Let the master {master} forget the old key and accept the new one:",
+        f"    ssh {root} salt-key --yes --delete {node.name}",
+        f"    scp {public} {root}:{MASTER_PKI}/minions/{node.name}",
+        *(
+            (f"   or write {master}'s card anew as well:", write.format(master))
+            if rack.master.is_node
+            else (
+                "   or, where the master's own folder can be reached:",
+                f"    picloud-image rack keys export --pki {MASTER_PKI} --replace {here}",
+            )
+        ),
+        f"3. Switch {node.name} on.",
+    )
+
+
+@contextmanager
+def _store(rack: Rack, node: Node, kind: Kind) -> Iterator[Path]:
+    """The folder of these keys, with the store locked."""
+    _require_owner(rack, node, kind)
+    ensure_state(rack.folder)
+    with store_locked(rack.keys):
+        yield rack.keys / node.name / kind
+
+
+def _require_owner(rack: Rack, node: Node, kind: Kind) -> None:
+    master = rack.master
+    if kind is not Kind.MASTER or (master.is_node and node.name == master.name):
+        return
+    raise ConfigurationError(
+        f"{node.name} has no master's key: the Salt master is {master.name}",
+        hint=f"name {master.name}"
+        if master.is_node
+        else f"replace it on {master.name} itself, then its master.pub beside rack.toml",
+    )
+
+
+def _fingerprint(folder: Path, node: Node, kind: Kind) -> str:
+    """Of the key in ``folder``, which is made when there is none."""
+    if kind is Kind.SSH:
+        return host_keys(folder, node.name)[0].fingerprint
+    return fingerprint(salt_pair(folder, _pair_name(kind)).public)
+
+
+def _pair_name(kind: Kind) -> str:
+    return "master" if kind is Kind.MASTER else "minion"

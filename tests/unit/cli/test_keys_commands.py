@@ -1,0 +1,180 @@
+"""``rack keys …`` and ``rack known-hosts`` as a person or a program runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+RACK = """
+[rack]
+nodes = "pi[0-1],head"
+master = "pi0"
+[network]
+addresses = "10.0.0.[10-12]"
+prefix = 24
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "rack").mkdir()
+    (tmp_path / "rack/rack.toml").write_text(RACK)
+    return tmp_path
+
+
+def run(
+    place: Path, *words: str | Path, stdin: int = subprocess.DEVNULL
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(place),
+        "PICLOUD_RACK": str(place / "rack"),
+        "PYTHONPATH": str(ROOT),
+        "LANG": "C.UTF-8",
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "imager", "rack", *words],
+        env=environment,
+        cwd=place,
+        stdin=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def result(place: Path, *words: str | Path) -> dict[str, Any]:
+    done = run(place, *words, "--json")
+    last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert last["event"] == "result"
+    assert last["exit_code"] == done.returncode
+    return last
+
+
+def test_ssh_finds_every_node_in_known_hosts_by_name_and_address(place: Path) -> None:
+    done = run(place, "known-hosts")
+    assert done.returncode == 0, done.stderr
+    file = place / "known_hosts"
+    file.write_text(done.stdout)
+    for host, node in (("pi1", "pi1"), ("10.0.0.11", "pi1"), ("head", "head")):
+        words = ["ssh-keygen", "-F", host, "-f", str(file)]
+        said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        keys = {tuple(line.split()[1:]) for line in said.splitlines() if line[0] != "#"}
+        folder = place / "rack/.picloud/keys" / node / "ssh"
+        assert keys == {tuple(pub.read_text().split()[:2]) for pub in folder.glob("*.pub")}
+    assert len(done.stdout.splitlines()) == 9, "nothing but keys on standard output"
+    assert result(place, "known-hosts", "pi1")["known_hosts"] == [
+        line for line in done.stdout.splitlines() if line.startswith("pi1,10.0.0.11 ")
+    ]
+
+
+def test_the_fingerprints_are_those_ssh_and_salt_show(place: Path) -> None:
+    listed = result(place, "keys", "list")
+    assert [row["node"] for row in listed["nodes"]] == ["pi0", "pi1", "head"]
+    row = listed["nodes"][1]
+    public = place / "rack/.picloud/keys/pi1/ssh/ssh_host_ed25519_key.pub"
+    said = subprocess.run(
+        ["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True
+    ).stdout
+    assert row["ssh"]["ssh_host_ed25519_key"] == said.split()[1]
+    shown = run(place, "keys", "list", "pi1").stdout
+    assert row["salt"] in shown
+    assert listed["master"] in shown
+    assert re.fullmatch(r"([0-9a-f]{2}:){31}[0-9a-f]{2}", row["salt"])
+
+
+def test_rotate_says_what_changed_and_what_to_do(place: Path) -> None:
+    before = result(place, "keys", "list", "pi1")["nodes"][0]["salt"]
+    planned = result(place, "keys", "rotate", "pi1", "--dry-run")
+    assert result(place, "keys", "list", "pi1")["nodes"][0]["salt"] == before
+    (done,) = result(place, "keys", "rotate", "pi1")["rotated"]
+    after = result(place, "keys", "list", "pi1")["nodes"][0]["salt"]
+    assert (done["before"], done["after"]) == (before, after)
+    assert done["steps"] == planned["steps"]["salt"]
+    assert "    ssh root@10.0.0.10 salt-key --yes --delete pi1" in done["steps"]
+    said = run(place, "keys", "rotate", "pi1", "--undo").stdout
+    assert said.startswith("pi1 has its former Salt key\n")
+    assert result(place, "keys", "list", "pi1")["nodes"][0]["salt"] == before
+
+
+def test_two_kinds_are_replaced_at_once(place: Path) -> None:
+    result(place, "keys", "list")
+    done = result(place, "keys", "rotate", "pi1", "--ssh", "--salt")["rotated"]
+    assert [rotation["kind"] for rotation in done] == ["salt", "ssh"]
+    said = run(place, "keys", "rotate", "pi1", "--ssh").stdout
+    assert "    ssh-keygen -R pi1\n" in said
+
+
+def test_the_master_s_key_is_not_replaced_unasked(place: Path) -> None:
+    before = result(place, "keys", "list")["master"]
+    done = run(place, "keys", "rotate", "pi0", "--master")
+    assert done.returncode == 2
+    assert "say --yes" in done.stderr
+    ours, theirs = pty.openpty()
+    os.write(ours, b"no\n")
+    done = run(place, "keys", "rotate", "pi0", "--master", stdin=theirs)
+    assert done.returncode == 130
+    assert "Type pi0 to go on" in done.stderr
+    assert result(place, "keys", "list")["master"] == before
+    os.write(ours, b"pi0\n")
+    done = run(place, "keys", "rotate", "pi0", "--master", stdin=theirs)
+    os.close(ours)
+    os.close(theirs)
+    assert done.returncode == 0, done.stderr
+    assert "Every card pins the master's key" in done.stdout
+    assert result(place, "keys", "list")["master"] != before
+
+
+def test_export_shows_each_key_and_where_to_copy_them(place: Path) -> None:
+    dry = run(place, "keys", "export", "--pki", "pki", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "nothing was changed" in dry.stdout
+    assert not (place / "pki").exists()
+    done = run(place, "keys", "export", "--pki", "pki")
+    assert f"    scp -r {place}/pki/. root@10.0.0.10:/etc/salt/pki/master/" in done.stdout
+    assert sorted(path.name for path in (place / "pki/minions").iterdir()) == ["head", "pi0", "pi1"]
+    (place / "pki/minions/pi1").write_text("another")
+    refused = run(place, "keys", "export", "--pki", "pki")
+    assert refused.returncode == 20
+    assert f"{place}/pki/minions/pi1: another key" in refused.stderr
+    keys = result(place, "keys", "export", "--pki", "pki", "--replace")["keys"]
+    assert [key["found"] for key in keys] == ["there already", "another key", "there already"]
+
+
+def test_an_outside_master_nobody_pinned_is_warned_of(place: Path) -> None:
+    (place / "rack/rack.toml").write_text('[rack]\nnodes = "pi1"\nmaster = "salt"\n')
+    done = run(place, "keys", "export", "--pki", "pki")
+    assert done.returncode == 0
+    assert "the cards do not know salt's key" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (["keys", "rotate", "pi9"], 10, "no node is called 'pi9'"),
+        (["keys", "rotate", "pi1", "--master"], 2, "there is nobody to ask"),
+        (["keys", "rotate", "pi1", "--master", "--yes"], 10, "pi1 has no master's key"),
+        (["keys", "rotate", "pi1", "--undo"], 10, "nothing to go back to"),
+        (["keys", "export"], 2, "Missing option '--pki'"),
+        (["keys", "list", "pi[1-"], 2, "is not a list of names"),
+        (["known-hosts", "pi[1-2]"], 10, "no node is called 'pi2'"),
+    ],
+)
+def test_what_cannot_be_is_said_in_two_lines(
+    place: Path, words: list[str], code: int, what: str
+) -> None:
+    done = run(place, *words)
+    assert done.returncode == code, done.stderr
+    first, last = done.stderr.strip().splitlines()
+    assert what in first
+    assert last.startswith("  → ")
+    assert done.stdout == ""

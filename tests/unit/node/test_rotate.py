@@ -1,0 +1,217 @@
+"""A rotation leaves the old key or the new one, never a mix, and says what else must be done."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import ConfigurationError
+from imager.node import rotate as module
+from imager.node.identity import Identity, identity_of
+from imager.node.rack import Rack
+from imager.node.rackfile import load_rack
+from imager.node.rotate import Kind, rotate, steps_after, undo
+from imager.node.salt_keys import fingerprint
+from tests.support.racks import rack_in
+
+TEXT = '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n'
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rack = rack_in(tmp_path_factory.mktemp("rotate") / "rack", TEXT)
+    for node in rack.nodes:
+        identity_of(rack, node)
+    return rack.folder
+
+
+@pytest.fixture
+def rack(made: Path, tmp_path: Path) -> Rack:
+    shutil.copytree(made, tmp_path / "rack")
+    return load_rack(tmp_path / "rack")
+
+
+def identity(rack: Rack, name: str = "pi1") -> Identity:
+    return identity_of(rack, rack.node(name))
+
+
+def files_of(rack: Rack) -> dict[str, bytes]:
+    files = (path for path in rack.keys.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(rack.keys)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("kind", "node"), [(Kind.SALT, "pi1"), (Kind.SSH, "pi1"), (Kind.MASTER, "pi0")]
+)
+def test_only_what_was_asked_for_changes_and_the_old_is_kept(
+    rack: Rack, kind: Kind, node: str
+) -> None:
+    before = files_of(rack)
+    done = rotate(rack, rack.node(node), kind)
+    after = files_of(rack)
+    changed = {path for path in before if after[path] != before[path]}
+    own = {path for path in before if path.startswith(f"{node}/{kind}/")}
+    assert changed == own
+    kept = {path.replace(f"/{kind}/", f"/{kind}.old/"): before[path] for path in own}
+    assert {path: after[path] for path in after.keys() - before.keys()} == kept
+    assert done.before != done.after
+    assert undo(rack, rack.node(node), kind).after == done.before
+    assert files_of(rack) == before
+
+
+def test_the_master_s_card_gets_the_new_key(rack: Rack) -> None:
+    done = rotate(rack, rack.node("pi1"), Kind.SALT)
+    accepted = dict(identity(rack, "pi0").master.accepted)
+    assert fingerprint(accepted["pi1"]) == done.after == fingerprint(identity(rack).minion.public)
+
+
+def test_a_second_rotation_forgets_the_first_key(rack: Rack) -> None:
+    first = rotate(rack, rack.node("pi1"), Kind.SALT)
+    second = rotate(rack, rack.node("pi1"), Kind.SALT)
+    assert second.before == first.after
+    assert undo(rack, rack.node("pi1"), Kind.SALT).after == first.after
+    with pytest.raises(ConfigurationError, match="nothing to go back to"):
+        undo(rack, rack.node("pi1"), Kind.SALT)
+    assert fingerprint(identity(rack).minion.public) == first.after
+
+
+def test_new_private_files_are_private_and_so_are_old_ones(rack: Rack) -> None:
+    rotate(rack, rack.node("pi1"), Kind.SALT)
+    for name in ("salt", "salt.old"):
+        folder = rack.keys / "pi1" / name
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "minion.pem").stat().st_mode) == 0o600
+
+
+def test_a_node_without_keys_gets_its_first(tmp_path: Path) -> None:
+    rack = rack_in(tmp_path / "rack", TEXT)
+    done = rotate(rack, rack.node("pi1"), Kind.SALT)
+    assert (done.before, done.steps) == (None, ())
+    assert fingerprint(identity(rack).minion.public) == done.after
+    assert not (rack.keys / "pi1/salt.old").exists()
+
+
+def test_a_damaged_key_is_named_and_nothing_is_changed(rack: Rack) -> None:
+    (rack.keys / "pi1/salt/minion.pub").unlink()
+    before = files_of(rack)
+    with pytest.raises(ConfigurationError, match=r"minion\.pub"):
+        rotate(rack, rack.node("pi1"), Kind.SALT)
+    assert files_of(rack) == before
+
+
+# Kills itself just before the nth thing that changes the store.
+KILLED = """
+import os, pathlib, shutil, signal, sys
+from imager.node import keystore, rotate
+from imager.node.rackfile import load_rack
+rack, kind, act, fatal = load_rack(pathlib.Path(sys.argv[1])), *sys.argv[2:4], int(sys.argv[4])
+count = 0
+def watched(real):
+    def call(*words, **rest):
+        global count
+        if count == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count += 1
+        return real(*words, **rest)
+    return call
+pathlib.Path.rename = watched(pathlib.Path.rename)
+pathlib.Path.replace = watched(pathlib.Path.replace)
+os.unlink = watched(os.unlink)
+os.rmdir = watched(os.rmdir)
+os.open = watched(os.open)
+getattr(rotate, act)(rack, rack.node("pi1"), rotate.Kind(kind))
+"""
+
+
+@pytest.mark.parametrize("act", ["rotate", "undo"])
+def test_a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one(rack: Rack, act: str) -> None:
+    root = Path(module.__file__).parents[2]
+    node = rack.node("pi1")
+    rotate(rack, node, Kind.SALT)
+    start = rack.folder.with_name("start")
+    shutil.copytree(rack.folder, start)
+    for moment in range(200):
+        shutil.rmtree(rack.folder)
+        shutil.copytree(start, rack.folder)
+        pair, kept = identity(rack).minion, (rack.keys / "pi1/salt.old/minion.pem").read_bytes()
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, rack.folder, "salt", act, str(moment)],
+            cwd=root,
+            check=False,
+        )
+        there = {path.read_bytes() for path in rack.keys.rglob("minion.pem")}
+        now = identity(rack).minion
+        assert now.private in there, "no third pair was made"
+        assert not list(rack.keys.glob("*/.new-*")), "what was half done is swept away"
+        if act == "undo":
+            assert now.private in (pair.private, kept)
+        elif now != pair:
+            assert (rack.keys / "pi1/salt.old/minion.pem").read_bytes() == pair.private
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL
+    assert now != pair
+    assert moment > 10, "there are more moments than that"
+
+
+def test_two_at_once_make_two_rotations(rack: Rack) -> None:
+    root = Path(module.__file__).parents[2]
+    words = [sys.executable, "-c", KILLED, str(rack.folder), "salt", "rotate", "-1"]
+    first = identity(rack).minion
+    both = [subprocess.Popen(words, cwd=root) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    kept = (rack.keys / "pi1/salt.old/minion.pem").read_bytes()
+    assert len({first.private, kept, identity(rack).minion.private}) == 3
+
+
+STEPS_FOR_PI1 = """\
+1. Switch pi1 off and write its card anew:
+    picloud-image write /dev/sdX --node pi1 --rack {rack}
+2. Let the master pi0 forget the old key and accept the new one:
+    ssh root@pi0 salt-key --yes --delete pi1
+    scp {rack}/.picloud/keys/pi1/salt/minion.pub root@pi0:/etc/salt/pki/master/minions/pi1
+   or write pi0's card anew as well:
+    picloud-image write /dev/sdX --node pi0 --rack {rack}
+3. Switch pi1 on."""
+
+
+def test_the_steps_are_commands_for_this_very_rack(rack: Rack) -> None:
+    lines = steps_after(rack, rack.node("pi1"), Kind.SALT)
+    assert "\n".join(lines) == STEPS_FOR_PI1.format(rack=rack.folder)
+    own = "\n".join(steps_after(rack, rack.node("pi0"), Kind.SALT))
+    assert "--node pi0" in own
+    assert "salt-key" not in own, "its card has both halves on it"
+    master = "\n".join(steps_after(rack, rack.node("pi0"), Kind.MASTER))
+    assert "--node pi0" in master
+    assert "each of pi1:" in master
+
+
+def test_the_steps_name_a_master_elsewhere_by_its_address(tmp_path: Path) -> None:
+    text = '[rack]\nnodes = "pi[0-1]"\nmaster = "salt.lab"\n[salt]\nmaster_address = "10.0.0.1"\n'
+    rack = rack_in(tmp_path / "a rack", text)
+    lines = steps_after(rack, rack.node("pi1"), Kind.SALT)
+    assert "    ssh root@10.0.0.1 salt-key --yes --delete pi1" in lines
+    export = next(line for line in lines if "keys export" in line)
+    assert shlex.split(export)[-1] == str(tmp_path / "a rack")
+    assert shlex.split(export)[:4] == ["picloud-image", "rack", "keys", "export"]
+
+
+@pytest.mark.parametrize(
+    ("master", "hint"), [("pi0", "name pi0"), ("salt", "replace it on salt itself")]
+)
+def test_only_the_owner_of_a_master_s_key_can_replace_it(
+    tmp_path: Path, master: str, hint: str
+) -> None:
+    rack = rack_in(tmp_path, f'[rack]\nnodes = "pi[0-1]"\nmaster = "{master}"\n')
+    for act in (rotate, undo, steps_after):
+        with pytest.raises(ConfigurationError, match="pi1 has no master's key") as caught:
+            act(rack, rack.node("pi1"), Kind.MASTER)
+        assert hint in caught.value.hint
+    assert not rack.keys.exists()
