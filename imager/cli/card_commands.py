@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.base.errors import WouldNotBoot
+from imager.cli.firstboot_lines import firstboot_fields, firstboot_lines
 from imager.cli.rack_choice import rack_at_hand
 from imager.cli.session import Outcome, Session, command
 from imager.cli.stamp_lines import stamp_fields, stamp_lines
@@ -56,7 +57,7 @@ def add_card_commands(group: click.Group) -> None:
         _tell_report(session, target, report, notes, told)
         fields = {**report.to_json(), "target": str(target), "card": notes.node}
         fields["stamp"] = stamp_fields(stamp, rack)
-        fields["firstboot"] = notes.firstboot
+        fields["firstboot"] = firstboot_fields(notes.firstboot)
         if report.bootable:
             return fields
         session.console.error(
@@ -129,11 +130,8 @@ def _tell_report(
     lines += stamp
     if report.models:
         lines.append(f"    would boot: {', '.join(report.models)}")
-    if notes.firstboot:
-        state, step = notes.firstboot.get("state"), notes.firstboot.get("step")
-        lines.append(f"    first boot: {state}{f' at step {step}' if step else ''}")
-    elif report.bootable:
-        lines.append("    first boot: not yet")
+    if notes.firstboot is not None or report.bootable:
+        lines += firstboot_lines(notes.firstboot)
     console.lines(*lines)
     for finding in report.findings:
         console.event("finding", **finding.to_json())

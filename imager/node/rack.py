@@ -88,6 +88,7 @@ class Rack:
     swap_bytes: int
     timezone: str | None
     salt_version: str | None
+    highstate_once: bool
 
     @property
     def state(self) -> Path:

@@ -101,6 +101,7 @@ def _read(folder: Path, top: Table) -> Rack:
         swap_bytes=sections.read_swap(swap),
         timezone=sections.read_timezone(rack),
         salt_version=sections.read_salt_version(salt),
+        highstate_once=sections.read_highstate_once(salt),
     )
     for table in (rack, salt, login, release, swap, *own.values(), top):
         table.close()

@@ -94,6 +94,9 @@ name = {release}
 # master_public_key = "master.pub"
 # The version of Salt the nodes shall have (noted for later; nothing installs it yet).
 # version = "3008.3"
+# Whether first boot asks the master to put the node in order as soon as it has joined: "once"
+# runs salt-call state.apply until it has succeeded a single time; "never" leaves it to you.
+# highstate = "never"
 
 # One table for each node that differs from the rest.
 # [nodes.pi7]

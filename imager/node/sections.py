@@ -218,6 +218,14 @@ def read_salt_version(table: Table) -> str | None:
     return _read_pattern(table, "version", _VERSION, "a version of Salt", '"3008.3"')
 
 
+def read_highstate_once(table: Table) -> bool:
+    """[salt] highstate: whether first boot applies the highstate once the node has joined."""
+    text = table.string("highstate", example='"once"')
+    if text not in (None, "once", "never"):
+        table.fault("highstate", f'{shown(text)} is neither "once" nor "never"')
+    return text == "once"
+
+
 def _read_pattern(
     table: Table, name: str, pattern: re.Pattern[str], what: str, example: str
 ) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.run import search_path
-from tests.support.fakenode import IMAGED_AT, MIB, FakeNode
+from tests.support.fakenode import IMAGED_AT, MIB, STEPS, FakeNode
 
 SECTOR = 512
 
@@ -103,7 +103,9 @@ def test_a_missing_fstab_is_made(tmp_path: Path) -> None:
 def test_a_release_without_salt_is_said_plainly_and_is_no_failure(tmp_path: Path) -> None:
     node = FakeNode(tmp_path, salt=False)
     assert node.boot().status == 0
-    assert note(node, "40-start-minion").startswith("no-salt: Salt is not in this release")
+    assert note(node, "50-salt").startswith("no-salt: Salt is not in this release")
+    for step in STEPS[5:8]:
+        assert note(node, step).startswith("no-salt: ")
     assert not (node.root / "enabled").exists()
 
 

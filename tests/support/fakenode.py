@@ -18,11 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imager.base.run import search_path
+
 FIRSTBOOT = Path(__file__).resolve().parents[2] / "firstboot"
+STEPS = sorted(path.name for path in (FIRSTBOOT / "steps").iterdir())
 IMAGED_AT = 1_780_000_000
+JOINED = "   0: 1100000A:C350 0A00000A:1199 01 00000000:00000000"
+"""proc/net/tcp of a minion that its master has taken in: a connection to port 4505."""
 MIB = 1 << 20
+JOINS = f'mkdir -p "$PICLOUD_ROOT/proc/net" && echo "{JOINED}" >"$PICLOUD_ROOT/proc/net/tcp"'
 CHANGING = ("mkdir", "mv", "cp", "rm", "touch", "fallocate", "mkswap")
 """Real tools whose calls are counted."""
+READING = (
+    *("awk", "basename", "cat", "cut", "dd", "df", "dirname", "findmnt", "gpg", "gpgconf", "grep"),
+    *("ln", "mktemp", "partx", "readlink", "resize2fs", "sed", "sfdisk", "sleep", "stat", "tail"),
+    *("tr", "truncate", "wc"),
+)
+"""The other real tools a node's first boot may use: no others are on its PATH."""
 
 _COUNT = """#!/bin/dash
 echo "${0##*/} $*" >>"$FAKE/calls"
@@ -43,9 +55,15 @@ esac
     "systemctl": """case $1 in
 cat) [ -e "$PICLOUD_ROOT/usr/lib/systemd/system/$2" ] ;;
 enable) mkdir -p "$PICLOUD_ROOT/enabled" && : >"$PICLOUD_ROOT/enabled/$2" ;;
-start) [ "$2" = --no-block ] && : >"$PICLOUD_ROOT/proc/started-$3" ;;
+start) [ "$2" = --no-block ] && . "$FAKE/minion" ;;
 esac
 """,
+    "systemd-run": "",
+    # A network that is well, and a master that answers.
+    "ip": "echo 2: eth0 inet 10.0.0.17/24 scope global eth0\n",
+    "getent": 'echo "10.0.0.10       STREAM $2"\n',
+    "timeout": 'shift; exec "$@"\n',
+    "bash": "",
 }
 
 
@@ -64,6 +82,7 @@ class FakeNode:
     def __init__(self, folder: Path, *, salt: bool = True, **settings: str) -> None:
         self.root = folder / "root"
         self.shell = "dash"
+        self.wait_s = 0
         self._fake = folder / "fake"
         self._tools = self._fake / "tools"
         self.firstboot = self.root / "usr/lib/picloud/firstboot"
@@ -72,7 +91,9 @@ class FakeNode:
             (self.root / name).mkdir(parents=True)
         self.settings = {
             "NODE": "pi7",
-            "MASTER": "10.0.0.10",
+            "MASTER": "pi0",
+            "MINION": "yes",
+            "HIGHSTATE": "never",
             "SWAP_BYTES": str(MIB),
             "GROW_ROOT": "no",
             "IMAGED_AT": str(IMAGED_AT),
@@ -85,6 +106,7 @@ class FakeNode:
         if salt:
             self.write("usr/lib/systemd/system/salt-minion.service", "[Service]\n")
         self._make_tools()
+        self.minion_does(JOINS)
 
     def configure(self, **settings: str) -> None:
         """Write firstboot.conf anew."""
@@ -109,13 +131,19 @@ class FakeNode:
         tool.write_text(("#!/bin/dash\n" if name == "date" else _COUNT) + script)
         tool.chmod(0o755)
 
+    def minion_does(self, script: str) -> None:
+        """What happens when systemd is told to start the minion."""
+        (self._fake / "minion").write_text(f"{script}\n")
+
     def boot(self, *, cut_at: int = 0, clock: int = 0) -> Boot:
-        """Power on: nothing is mounted as swap, the clock is what systemd would make of ``clock``.
+        """Power on: no swap, no connection, the clock is what systemd would make of ``clock``.
 
         ``cut_at``: the power fails when the changing tools are called for the so-manieth time.
         """
         remembered = (self.root / "var/lib/systemd/timesync/clock").stat().st_mtime
         (self._fake / "clock").write_text(f"{max(clock, int(remembered))}\n")
+        for gone in ("proc/net", "run"):
+            shutil.rmtree(self.root / gone, ignore_errors=True)
         return self.run(cut_at=cut_at)
 
     def run(self, *, cut_at: int = 0) -> Boot:
@@ -129,9 +157,10 @@ class FakeNode:
         process = subprocess.Popen(
             [shell, self.firstboot / "picloud-firstboot"],
             env={
-                "PATH": f"{self._tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+                "PATH": str(self._tools),
                 "PICLOUD_ROOT": str(self.root),
                 "PICLOUD_SYS": str(self.root / "sys"),
+                "PICLOUD_WAIT_S": str(self.wait_s),
                 "FAKE": str(self._fake),
                 "FAKE_REAL": str(Path(shutil.which("date") or "/bin/date").parent),
                 "LC_ALL": "C",
@@ -170,5 +199,18 @@ class FakeNode:
         for name, script in _FAKES.items():
             self.fake_tool(name, script)
         for name in CHANGING:
-            real = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
-            self.fake_tool(name, f'exec {real} "$@"\n')
+            self.fake_tool(name, f'exec {_real(name)} "$@"\n')
+        for name in READING:
+            (self._tools / name).symlink_to(_real(name))
+
+    def real_tool(self, *names: str) -> None:
+        """Give the node the real program instead of a fake one, or of none."""
+        for name in names:
+            (self._tools / name).unlink(missing_ok=True)
+            (self._tools / name).symlink_to(_real(name))
+
+
+def _real(name: str) -> str:
+    found = shutil.which(name, path=search_path())
+    assert found, f"{name} is not installed: scripts/setup --dev"
+    return found

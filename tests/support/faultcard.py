@@ -12,10 +12,8 @@ write is reported as a whole one, so that it is a write that was lost; a flush a
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +22,9 @@ from pathlib import Path
 
 from imager.image.extents import Extent
 from tests.support.faultfs import FILE
+from tests.support.fusing import fuse_process, why_no_fuse
 from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
 
-ROOT = Path(__file__).resolve().parents[2]
 EVERY_TIME = -1
 _TRANSFER_KIB = 512
 """Half of what one FUSE request carries at most."""
@@ -55,7 +53,7 @@ def why_not() -> str:
     """Why there can be no fault cards here; empty when there can."""
     if missing := missing_abilities():
         return missing
-    return "" if os.access("/dev/fuse", os.R_OK | os.W_OK) else "needs /dev/fuse"
+    return why_no_fuse()
 
 
 @dataclass
@@ -176,7 +174,7 @@ def fault_card(folder: Path, size_bytes: int) -> Iterator[FaultCard]:
     mountpoint.mkdir()
     store = sized_file(folder / "store", size_bytes)
     with (
-        _served(mountpoint, store) as process,
+        fuse_process("tests.support.faultfs", mountpoint, store) as process,
         loop_over(mountpoint / FILE) as loop,
         _one_transfer_each(loop),
     ):
@@ -200,32 +198,3 @@ def _one_transfer_each(loop: Loop) -> Iterator[None]:
         yield
     finally:
         limit.write_text(before)
-
-
-@contextmanager
-def _served(mountpoint: Path, store: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.faultfs", str(mountpoint), str(store)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + 20
-        while not os.path.ismount(mountpoint):
-            assert process.poll() is None, "the FUSE process ended at once"
-            assert time.monotonic() < deadline, "the FUSE file did not appear"
-            time.sleep(0.01)
-        yield process
-    finally:
-        subprocess.run(["fusermount3", "-u", "-z", mountpoint], capture_output=True, check=False)
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()

@@ -357,6 +357,8 @@ def test_first_boot_is_told_what_it_needs(pi7: Card) -> None:
     assert pi7.text("/etc/picloud/firstboot.conf").splitlines() == [
         "NODE=pi7",
         "MASTER=pi0",
+        "MINION=yes",
+        "HIGHSTATE=never",
         "SWAP_BYTES=536870912",
         "GROW_ROOT=yes",
         f"IMAGED_AT={TIME}",

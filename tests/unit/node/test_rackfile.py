@@ -220,6 +220,10 @@ RACK_FAULTS = [
         '"0" for no swap file',
     ),
     (
+        RACK + '[salt]\nhighstate = "always"\n',
+        'rack.toml:4: salt.highstate: "always" is neither "once" nor "never"',
+    ),
+    (
         RACK + '[salt]\nversion = "newest"\n',
         'rack.toml:4: salt.version: "newest" is not a version of Salt; write it like "3008.3"',
     ),
