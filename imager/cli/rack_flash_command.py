@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.card.refusals import Limits
+    from imager.node.edit import OpenGolden
     from imager.node.rack import Node, Rack
     from imager.rack.candidates import Unfit
     from imager.rack.crew import Job, Result
@@ -284,18 +286,32 @@ def _worked(
     images: GoldenImages,
     given: Mapping[str, object],
 ) -> tuple[Result, ...]:
-    from imager.cli.rack_screen import Screen
-    from imager.rack.crew import Orders
-    from imager.rack.flash import flash
+    from imager.node.edit import opened
 
     jobs = []
     for step in steps:
         smallest = images[step.node.model].layout.size_bytes
         size = step.candidate.size_bytes or request.size_bytes or smallest
         jobs.append(_job(step, size))
+    with ExitStack() as held:
+        views = {model: held.enter_context(opened(images[model])) for model in images}
+        return _side_by_side(session, request, jobs, views, given)
+
+
+def _side_by_side(
+    session: Session,
+    request: Request,
+    jobs: Sequence[Job],
+    views: Mapping[str, OpenGolden],
+    given: Mapping[str, object],
+) -> tuple[Result, ...]:
+    from imager.cli.rack_screen import Screen
+    from imager.rack.crew import Orders
+    from imager.rack.flash import flash
+
     orders = Orders(
         rack=request.rack,
-        golden_of=lambda node: images[node.model],
+        golden_of=lambda node: views[node.model],
         limits=request.limits,
         at_once=given["jobs"] if isinstance(given["jobs"], int) else None,
         update=not given["full"],

@@ -11,11 +11,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
-from imager.image.golden import GoldenImage
 from imager.node.bootfiles import boot_files, node_file
 from imager.node.cardtree import CardFile, Entry, merge
 from imager.node.cardvalues import card_values
-from imager.node.edit import CardContent, Filesystems
+from imager.node.edit import CardContent, OpenGolden
 from imager.node.identity import identity_of
 from imager.node.nodefiles import can_log_in, node_files
 from imager.node.overlay import load_overlays
@@ -35,31 +34,29 @@ class NodeContent:
     can_log_in: bool
 
 
-def node_content(
-    golden: GoldenImage, old: Filesystems, rack: Rack, node: Node, time: int
-) -> NodeContent:
+def node_content(golden: OpenGolden, rack: Rack, node: Node, time: int) -> NodeContent:
     """The content of ``node``'s card made at ``time``; its keys are made where it has none.
 
-    ``old`` are the golden image's filesystems. Raises ConfigurationError for what is wrong with
-    the overlays or the keys.
+    Raises ConfigurationError for what is wrong with the overlays or the keys.
     """
+    old = golden.filesystems
     identity = identity_of(rack, node)
     card = card_values(identity, time)
     templates = Templates({"rack": rack, "node": node, "card": card})
     overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
     files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
-    about = node_file(golden, rack, node, card)
-    boot = boot_files(golden, old.boot, files.boot, about, card)
+    about = node_file(golden.image, rack, node, card)
+    boot = boot_files(golden.image, old.boot, files.boot, about, card)
     content = CardContent(replace(files, boot=boot), identity.numbers, time)
     return NodeContent(content, can_log_in(node, overlays))
 
 
-def recipe_of(golden: GoldenImage, old: Filesystems, rack: Rack, node: Node) -> str:
+def recipe_of(golden: OpenGolden, rack: Rack, node: Node) -> str:
     """SHA-256 (hex) of the golden image's key, the node's numbers and every file with its owner
     and mode, as if made at a time that is always the same; raises as ``node_content`` does."""
-    card = node_content(golden, old, rack, node, _NO_TIME).card
+    card = node_content(golden, rack, node, _NO_TIME).card
     digest = hashlib.sha256()
-    for part in (golden.key, *astuple(card.numbers)):
+    for part in (golden.image.key, *astuple(card.numbers)):
         _feed(digest, part)
     for entry in (*card.files.root, *card.files.boot):
         _feed(digest, type(entry).__name__, *_parts(entry))

@@ -8,6 +8,7 @@ afterwards e2fsck has the last word.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imager.base.errors import ToolFailed
@@ -17,13 +18,14 @@ from imager.image.block_map import block_map
 from imager.image.ext4 import Ext4
 from imager.image.extents import ExtentMap
 from imager.image.fat import FatVolume
+from imager.image.golden import GoldenImage
 from imager.image.layout import Layout
 from imager.image.manifest import Reader
 from imager.node.cardtree import CardFile, CardTree
 from imager.node.ext4_edit import apply_edits, plan_edits, tool_times
 from imager.node.fat_edit import put_files, set_volume_id
 from imager.node.identity import CardNumbers
-from imager.node.image import Delta
+from imager.node.image import Delta, ImageReader, golden_open
 from imager.node.nodefiles import accounts_of, shared_secrets
 from imager.node.workcopy import Part, part_of
 
@@ -42,6 +44,23 @@ class Filesystems:
         """The filesystems of the image that ``read`` reads."""
         boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length)
         return cls(boot, Ext4.open(read, layout.root.offset))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGolden:
+    """A golden image with its filesystems as far as they were read: who makes many nodes reads
+    them once. Safe to share between threads; good for as long as ``opened`` lasts."""
+
+    image: GoldenImage
+    reader: ImageReader
+    filesystems: Filesystems
+
+
+@contextmanager
+def opened(golden: GoldenImage) -> Iterator[OpenGolden]:
+    """Open ``golden`` to make nodes of it."""
+    with golden_open(golden) as reader:
+        yield OpenGolden(golden, reader, Filesystems.open(reader.read, golden.layout))
 
 
 @dataclass(frozen=True, slots=True)

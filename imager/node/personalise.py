@@ -24,7 +24,7 @@ from imager.image.sums import SUMS_PATH
 from imager.node.bootfiles import digests
 from imager.node.cardvalues import Occasion
 from imager.node.content import node_content
-from imager.node.edit import TOOLS, Edited, Filesystems, edit
+from imager.node.edit import TOOLS, Edited, OpenGolden, edit, opened
 from imager.node.identity import CardNumbers
 from imager.node.image import NodeImage, golden_open
 from imager.node.rack import Node, Rack
@@ -47,21 +47,34 @@ def personalise(
     Raises ConfigurationError for what is wrong with the rack, its overlays or its keys;
     TargetRefused for a card smaller than the golden image; MissingTool.
     """
+    with opened(golden) as view:
+        return personalise_one(view, rack, node, size_bytes, progress, occasion)
+
+
+def personalise_one(
+    golden: OpenGolden,
+    rack: Rack,
+    node: Node,
+    size_bytes: int,
+    progress: Progress,
+    occasion: Occasion | None = None,
+) -> NodeImage:
+    """As ``personalise``, for one of many nodes made of the same golden image."""
     require_tools(*TOOLS)
-    _check_model(golden, node)
-    layout = _layout(golden, size_bytes)
+    image = golden.image
+    _check_model(image, node)
+    layout = _layout(image, size_bytes)
     occasion = occasion or Occasion.now()
-    with progress.phase(f"prepare {node.name}"), golden_open(golden) as reader:
-        old = Filesystems.open(reader.read, golden.layout)
-        content = node_content(golden, old, rack, node, occasion.imaged_at)
-        edited = edit(layout, old, content.card, reader.read)
+    with progress.phase(f"prepare {node.name}"):
+        content = node_content(golden, rack, node, occasion.imaged_at)
+        edited = edit(layout, golden.filesystems, content.card, golden.reader.read)
     if not content.can_log_in:
         progress.warn(
             f"nobody can log in to {node.name}: its default passwords are locked and rack.toml "
             "names no authorized_keys under [login]"
         )
     card = content.card
-    unstamped = _image(golden, node, layout, edited, digests(card.files.boot))
+    unstamped = _image(image, node, layout, edited, digests(card.files.boot))
     return _stamped(unstamped, rack, node, occasion, card.numbers, edited)
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -30,11 +31,10 @@ from imager.card.receipt import Receipt
 from imager.card.refusals import Limits, accept
 from imager.card.targets import ImageFile
 from imager.card.transfers import options_for
-from imager.image.golden import GoldenImage
 from imager.node.content import recipe_of
-from imager.node.edit import Filesystems
-from imager.node.image import golden_open
-from imager.node.personalise import personalise
+from imager.node.edit import OpenGolden
+from imager.node.image import NodeImage
+from imager.node.personalise import personalise_one
 from imager.node.rack import Node, Rack
 from imager.rack.board import CardBoard, CardEvent, Moment
 from imager.rack.limiter import Limiter, root_port
@@ -104,7 +104,7 @@ class Orders:
     """
 
     rack: Rack
-    golden_of: Callable[[Node], GoldenImage]
+    golden_of: Callable[[Node], OpenGolden]
     limits: Limits
     batch: str = ""
     at_once: int | None = None
@@ -127,10 +127,12 @@ class Crew:
         self._limiter = Limiter(orders.at_once)
         self._told: queue.SimpleQueue[tuple[Job, CardEvent | Result]] = queue.SimpleQueue()
         self._stop = threading.Event()
-        # Making a node's image is work for a processor; more at a time would only delay the first.
-        self._preparing = threading.Semaphore(os.cpu_count() or 1)
+        # Making a node's image is work for a processor: more at a time would only delay the first.
+        # It is done by few threads, because each keeps the memory it once took (malloc's arenas).
+        self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
         self._threads: dict[str, threading.Thread] = {}
         self._moved: dict[str, int] = {}
+        self._bootable: set[tuple[str, tuple[str, ...]]] = set()
         self.waiting: list[Job] = []
         self.boards: dict[str, CardBoard] = {}
         self.results: list[Result] = []
@@ -185,6 +187,7 @@ class Crew:
         for thread in self._threads.values():
             thread.join()
         self._threads.clear()
+        self._preparers.shutdown()
 
     def _begin(self) -> None:
         for job in list(self.waiting):
@@ -255,23 +258,19 @@ class Crew:
         self._told.put((job, result))
 
     def _make(self, job: Job, board: CardBoard, options: WriteOptions) -> MadeCard:
-        rack, golden = self._orders.rack, self._orders.golden_of(job.node)
-        with self._preparing, golden_open(golden) as reader:
-            board.require_going_on()
-            old = Filesystems.open(reader.read, golden.layout)
-            recipe = recipe_of(golden, old, rack, job.node)
+        orders = self._orders
+        golden = orders.golden_of(job.node)
+        recipe = self._preparers.submit(recipe_of, golden, orders.rack, job.node).result()
         work = Work(
-            job.name, job.target, golden.release_sha256, recipe, self._orders.batch, job.slot
+            job.name, job.target, golden.image.release_sha256, recipe, orders.batch, job.slot
         )
-        return recorded(rack, work, lambda: self._card(job, golden, board, options))
+        return recorded(orders.rack, work, lambda: self._card(job, golden, board, options))
 
     def _card(
-        self, job: Job, golden: GoldenImage, board: CardBoard, options: WriteOptions
+        self, job: Job, golden: OpenGolden, board: CardBoard, options: WriteOptions
     ) -> MadeCard:
         orders = self._orders
-        with self._preparing:
-            image = personalise(golden, orders.rack, job.node, job.size_bytes, board)
-            require_bootable(job.node, image)
+        image = self._preparers.submit(self._image, job, golden, board).result()
         # Every byte of the map goes to the card and comes back.
         board.expect(2 * image.manifest.extents.total_bytes)
         return make_card(
@@ -285,6 +284,20 @@ class Crew:
             update=orders.update,
             probe=orders.probe,
         )
+
+    def _image(self, job: Job, golden: OpenGolden, board: CardBoard) -> NodeImage:
+        rack, node = self._orders.rack, job.node
+        image = personalise_one(golden, rack, node, job.size_bytes, board)
+        self._require_bootable(node, image)
+        return image
+
+    def _require_bootable(self, node: Node, image: NodeImage) -> None:
+        """Look at the first image of each kind before its card is touched; at the end every
+        card is looked at."""
+        kind = (node.model, node.roles)
+        if kind not in self._bootable:
+            require_bootable(node, image)
+            self._bootable.add(kind)
 
 
 def _unexpected(error: BaseException) -> PicloudError:

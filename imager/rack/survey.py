@@ -16,8 +16,7 @@ from imager.card.refusals import Limits, accept, refusals
 from imager.card.targets import ImageFile, Target, target_at
 from imager.image.golden import GoldenImage
 from imager.node.content import recipe_of
-from imager.node.edit import Filesystems
-from imager.node.image import golden_open
+from imager.node.edit import opened
 from imager.node.rack import Node, Rack
 from imager.rack.candidates import Candidate, Unfit, look_at, sort_disks
 from imager.rack.ledger import Ledger
@@ -52,12 +51,11 @@ def _recipes(
     rack: Rack, nodes: Iterable[Node], ledger: Ledger, images: GoldenImages
 ) -> Iterator[tuple[str, str]]:
     for model, golden in images.items():
-        with golden_open(golden) as reader:
-            old = Filesystems.open(reader.read, golden.layout)
+        with opened(golden) as view:
             for node in nodes:
                 last = ledger.state_of(node.name).last
                 if node.model == model and last is not None and last.is_verified:
-                    yield node.name, recipe_of(golden, old, rack, node)
+                    yield node.name, recipe_of(view, rack, node)
 
 
 def cards_here(

@@ -24,9 +24,9 @@ from imager.image.ext4 import Ext4, Inode
 from imager.image.golden import GoldenImage
 from imager.image.sums import SUMS_PATH, parse_sums
 from imager.node.content import recipe_of
-from imager.node.edit import Filesystems
+from imager.node.edit import opened
 from imager.node.identity import identity_of
-from imager.node.image import NodeImage, golden_open
+from imager.node.image import NodeImage
 from imager.node.personalise import personalise
 from imager.node.rack import Rack
 from imager.node.salt_keys import fingerprint
@@ -452,9 +452,8 @@ def test_a_recipe_changes_with_the_card_and_not_with_the_time(
     golden: GoldenImage, rack: Rack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def recipe(of: Rack, node: str) -> str:
-        with golden_open(golden) as reader:
-            old = Filesystems.open(reader.read, golden.layout)
-            return recipe_of(golden, old, of, of.node(node))
+        with opened(golden) as view:
+            return recipe_of(view, of, of.node(node))
 
     pi7 = recipe(rack, "pi7")
     monkeypatch.setenv("SOURCE_DATE_EPOCH", str(TIME + 1000))
