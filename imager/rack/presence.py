@@ -38,6 +38,17 @@ class Presence(StrEnum):
     """The master never heard of it."""
 
 
+ADVICE = {
+    Presence.SILENT: "see that it is switched on and on the network; its first boot takes minutes",
+    Presence.PENDING: "accept its key on the master only if it is the one this rack knows",
+    Presence.DENIED: "the master knows another key for it: put this rack's key there, or its card "
+    "is not this rack's",
+    Presence.REJECTED: "its key was rejected by hand on the master: accept it there again",
+    Presence.UNKNOWN: "switch it on, with a card of this rack in it",
+}
+"""What to do about a node that has not joined."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One node as the master saw it. Times are UTC, ISO 8601, empty for never; ``asked_at`` is
@@ -61,6 +72,11 @@ class Seen:
     def is_joined(self) -> bool:
         """Whether it answered when last asked."""
         return self.presence is Presence.JOINED
+
+    @property
+    def advice(self) -> str:
+        """What to do about it; empty where there is nothing to do."""
+        return ADVICE.get(self.presence, "")
 
 
 def load_presence(rack: Path) -> dict[str, Seen]:

@@ -43,8 +43,8 @@ def receipt_of(
     trouble: Trouble | None = None,
 ) -> Receipt:
     """What a 32 GB card in a USB reader leaves: some 600 MiB at 20 and 40 MB/s, unevenly."""
-    written = _samples(31, 20e6, number)
-    read = _samples(16, 40e6, number + 5)
+    written = _samples(30.6, 20e6, number)
+    read = _samples(15.4, 40e6, number + 5)
     return Receipt(
         node=node,
         result=result,
@@ -82,11 +82,16 @@ def receipt_of(
     )
 
 
-def _samples(seconds: int, rate: float, phase: int) -> tuple[int, ...]:
-    dip = (phase * 7) % seconds
+def _samples(seconds: float, rate: float, phase: int) -> tuple[int, ...]:
+    whole = math.ceil(seconds)
+    dip = (phase * 7) % whole
     return tuple(
-        int(rate * (0.35 if second == dip else 1 + 0.08 * math.sin(second * 1.7 + phase)))
-        for second in range(seconds)
+        int(
+            rate
+            * min(1, seconds - second)
+            * (0.35 if second == dip else 1 + 0.08 * math.sin(second * 1.7 + phase))
+        )
+        for second in range(whole)
     )
 
 

@@ -1,0 +1,49 @@
+"""The fingerprints by which a person tells a node's keys, from their public halves alone.
+
+In: the rack's key store. Out: fingerprints as ssh-keygen(1) and salt-key(1) print them. Makes no
+key and opens no private one, so whoever shows these cannot show a secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.node import salt_keys
+from imager.node.rack import Rack
+from imager.node.ssh_keys import blob_fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """Of one node; empty where there is no such key yet. ``ssh`` is of its Ed25519 host key,
+    ``minion`` of its Salt key."""
+
+    ssh: str = ""
+    minion: str = ""
+
+
+def fingerprints_of(rack: Rack, node: str) -> Fingerprints:
+    """What the key store has of ``node``."""
+    home = rack.keys / node
+    line, pem = _read(home / "ssh/ssh_host_ed25519_key.pub"), _read(home / "salt/minion.pub")
+    return Fingerprints(_of_line(line), salt_keys.fingerprint(pem) if pem else "")
+
+
+def _of_line(line: bytes) -> str:
+    """``SHA256:…`` of the key in an OpenSSH public line."""
+    words = line.split()
+    try:
+        blob = base64.b64decode(words[1], validate=True) if len(words) > 1 else b""
+    except binascii.Error:
+        return ""
+    return blob_fingerprint(blob) if blob else ""
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

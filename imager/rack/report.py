@@ -1,0 +1,216 @@
+"""The report: one HTML page of the whole rack that needs nothing else and prints on A4.
+
+In: the rack as it stands. Out: the text of the page. It has no script, fetches nothing, and holds
+no secret: fingerprints are taken from public keys. Whatever a card, a reader or a node said of
+itself is escaped by the template, and the page's own policy forbids it to run or load anything.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from imager.base.units import format_rate, format_size
+from imager.base.version import tool_version
+from imager.card.diagnose import Diagnosis
+from imager.card.receipt import Receipt
+from imager.node.fingerprints import Fingerprints, fingerprints_of
+from imager.node.rack import MASTER, Node, Rack
+from imager.node.rack_key import fingerprint, known_public_key
+from imager.node.slots import tower_and_place
+from imager.rack import curve
+from imager.rack.ledger import Standing
+from imager.rack.overview import NodeView, Tower, overview, pinned, towers
+from imager.rack.presence import Presence
+from imager.release.lock import RackLock
+
+_TEMPLATE = Path(__file__).with_name("report.html.j2")
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """A state in a word; ``kind`` is good, warn, bad or none and picks the colour, ``mark`` says
+    the same to whoever sees no colours."""
+
+    kind: str
+    mark: str
+    word: str
+
+
+_CARD_BADGES = {
+    Standing.NEVER: Badge("none", "·", "no card yet"),
+    Standing.CURRENT: Badge("good", "✓", "verified"),
+    Standing.VERIFIED: Badge("good", "✓", "verified"),
+    Standing.STALE: Badge("warn", "~", "out of date"),
+    Standing.FAILED: Badge("bad", "✗", "failed"),
+    Standing.CUT_SHORT: Badge("warn", "!", "cut short"),
+}
+_PRESENCE_BADGES = {
+    Presence.JOINED: Badge("good", "●", "joined"),
+    Presence.SILENT: Badge("warn", "○", "does not answer"),
+    Presence.PENDING: Badge("warn", "○", "key not accepted"),
+    Presence.DENIED: Badge("bad", "✗", "key denied"),
+    Presence.REJECTED: Badge("bad", "✗", "key rejected"),
+    Presence.UNKNOWN: Badge("none", "○", "not seen yet"),
+}
+_BEST_FIRST = (
+    Standing.CURRENT,
+    Standing.VERIFIED,
+    Standing.STALE,
+    Standing.FAILED,
+    Standing.CUT_SHORT,
+    Standing.NEVER,
+)
+_NEVER_ASKED = Badge("none", "○", "master not asked")
+
+
+@dataclass(frozen=True, slots=True)
+class NodePage:
+    """What the page says of one node; every text is ready to be read."""
+
+    node: Node
+    place: str
+    is_master: bool
+    address: str
+    card: Badge
+    presence: Badge
+    written_at: str
+    facts: tuple[tuple[str, str], ...]
+    prints: Fingerprints
+    findings: tuple[str, ...]
+    advice: tuple[str, ...]
+    curve: curve.Curve | None
+
+
+@dataclass(frozen=True, slots=True)
+class TowerPage:
+    """One tower, its nodes by place."""
+
+    name: str
+    nodes: tuple[NodePage, ...]
+
+
+def render_report(rack: Rack, made_at: str) -> str:
+    """The page of ``rack``, made at ``made_at`` (UTC, in words for the reader).
+
+    Raises as ``overview`` does.
+    """
+    views = overview(rack)
+    lock = RackLock.load(rack.lock_file)
+    stands = [_tower(rack, tower) for tower in towers(views)]
+    pages = [page for tower in stands for page in tower.nodes]
+    public = known_public_key(rack.folder)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        rack=rack,
+        towers=stands,
+        pages=pages,
+        troubled=[page for page in pages if page.card.kind in ("bad", "warn") or _is_out(page)],
+        counts=_counts(pages),
+        legends={
+            "Card": tuple(dict.fromkeys(page.card for page in pages)),
+            "Salt master": tuple(dict.fromkeys(page.presence for page in pages)),
+        },
+        pins=tuple(dict.fromkeys(pinned(rack, node, lock) for node in rack.nodes)),
+        stamp_key=fingerprint(public) if public else "",
+        made_at=made_at,
+        asked_at=max((view.seen.asked_at for view in views if view.seen), default=""),
+        version=tool_version(),
+        width=curve.WIDTH,
+        height=curve.HEIGHT,
+    )
+
+
+def spoken_now() -> str:
+    """The time for ``render_report``."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _is_out(page: NodePage) -> bool:
+    return page.presence.kind == "bad" or page.presence.word == "does not answer"
+
+
+def _counts(pages: Sequence[NodePage]) -> tuple[tuple[Badge, int], ...]:
+    """How many nodes have each kind of card, and how many joined; what nobody has is left out."""
+    cards = Counter(page.card for page in pages)
+    order = dict.fromkeys(_CARD_BADGES[standing] for standing in _BEST_FIRST)
+    joined = sum(page.presence.word == "joined" for page in pages)
+    counted = [(badge, cards[badge]) for badge in order if cards[badge]]
+    return (*counted, (_PRESENCE_BADGES[Presence.JOINED], joined))
+
+
+def _tower(rack: Rack, tower: Tower) -> TowerPage:
+    return TowerPage(tower.name, tuple(_page(rack, view) for view in tower.views))
+
+
+def _page(rack: Rack, view: NodeView) -> NodePage:
+    node, card = view.node, view.card
+    place = tower_and_place(node.slot)[1] if node.slot else None
+    receipt = card.receipt
+    return NodePage(
+        node=node,
+        place=str(place) if place is not None else "",
+        is_master=MASTER in node.roles,
+        address=str(node.address) if node.address else "by DHCP",
+        card=_CARD_BADGES[card.standing],
+        presence=_PRESENCE_BADGES[view.seen.presence] if view.seen else _NEVER_ASKED,
+        written_at=_readable(card.at),
+        facts=tuple(_facts(receipt)) if receipt else (),
+        prints=fingerprints_of(rack, node.name),
+        findings=tuple(_findings(view)),
+        advice=tuple(_advice(view)),
+        curve=curve.curve_of(receipt.phases) if receipt else None,
+    )
+
+
+def _facts(receipt: Receipt) -> list[tuple[str, str]]:
+    target, image = receipt.target, receipt.image
+    made = " ".join(filter(None, (target.vendor, target.model))) or "not told by the reader"
+    reader = target.slot.rpartition("/")[2]
+    found = [
+        ("written", _readable(receipt.finished_at)),
+        ("card", f"{made}, {format_size(target.size_bytes)}"),
+        ("serial", target.serial),
+        ("CID", target.cid),
+        ("reader", reader),
+        ("release", f"{image.release_name}, sha256 {image.release_sha256[:16]}…"),
+        ("image", f"{image.image_id[:16]}…, disk id {image.disk_id:08x}"),
+        ("rate", f"{format_rate(receipt.bytes_per_second)} over all phases"),
+    ]
+    return [(name, text) for name, text in found if text]
+
+
+def _advice(view: NodeView) -> list[str]:
+    """What to do, about the card first: a node without a good one cannot join."""
+    if not view.card.is_good:
+        return [view.card.hint] if view.card.hint else []
+    found = [view.card.hint, view.seen.advice if view.seen else ""]
+    return [text for text in found if text]
+
+
+def _findings(view: NodeView) -> list[str]:
+    """All that is wrong or noteworthy, the most important first."""
+    card, seen, receipt = view.card, view.seen, view.card.receipt
+    found = [card.reason] if card.reason else []
+    if receipt is not None:
+        if receipt.trouble is not None:
+            found += [receipt.trouble.meaning, *Diagnosis(receipt.trouble.found).lines]
+        if card.is_good and not receipt.cache_bypassed:
+            found.append("it was read back through the computer's cache, or not at all")
+        found += receipt.fallbacks
+    if seen is not None and seen.firstboot not in ("", "complete"):
+        at = f" at {seen.step}" if seen.step else ""
+        found.append(f"first boot {seen.firstboot}{at}{f': {seen.note}' if seen.note else ''}")
+    return found
+
+
+def _readable(at: str) -> str:
+    """``2026-11-23T06:05:04.123Z`` as ``2026-11-23 06:05 UTC``."""
+    return f"{at[:10]} {at[11:16]} UTC" if len(at) >= 16 else at

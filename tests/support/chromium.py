@@ -1,0 +1,111 @@
+"""Pages in a real browser: Chromium without a window, with a profile of its own for each page.
+
+In: an HTML file. Out: what the browser made of it: its document, its pictures, its paper, every
+complaint of its console and every address it asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+PROGRAMS = ("chromium", "pdfinfo", "pdftotext")
+_BROWSER = "not an origin"
+_QUIET = (
+    "--headless",
+    "--no-sandbox",  # the sandbox refuses root, as which the tests run
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+)
+
+
+def missing_programs() -> str:
+    """Why no page can be looked at here; empty when it can."""
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a page: what was printed, the console's lines, and the addresses it asked for."""
+
+    printed: str
+    console: list[str]
+    asked: list[str]
+
+
+def look(page: Path, *switches: str) -> Look:
+    """Open ``page`` once with ``switches``."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "net.json"
+        done = subprocess.run(
+            [
+                "chromium",
+                *_QUIET,
+                f"--user-data-dir={folder}/profile",
+                f"--log-net-log={log}",
+                *switches,
+                page.absolute().as_uri(),
+            ],
+            env={"PATH": os.environ["PATH"], "HOME": folder, "LANG": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        return Look(done.stdout, console, _asked(json.loads(log.read_text())))
+
+
+def _asked(log: dict[str, object]) -> list[str]:
+    """Every address the page had requested. Chromium asks its maker's servers for the time and
+    for updates as well; those requests begin at no page ("not an origin")."""
+    events = log["events"]
+    assert isinstance(events, list)
+    found = [event.get("params", {}) for event in events]
+    return sorted({str(one["url"]) for one in found if one.get("initiator", _BROWSER) != _BROWSER})
+
+
+def picture(page: Path, out: Path, width: int, height: int, *switches: str) -> Path:
+    """A screenshot of the page's top."""
+    look(page, f"--window-size={width},{height}", f"--screenshot={out}", *switches)
+    return out
+
+
+def corner_colour(png: Path) -> tuple[int, int, int]:
+    """Red, green and blue of the top left pixel of an 8-bit PNG: whatever the filter of its first
+    row, its first pixel stands there as it is (PNG specification, 9.2)."""
+    data, offset, packed = png.read_bytes(), 8, b""
+    while offset < len(data):
+        (length,), kind = struct.unpack_from(">I", data, offset), data[offset + 4 : offset + 8]
+        packed += data[offset + 8 : offset + 8 + length] if kind == b"IDAT" else b""
+        offset += length + 12
+    red, green, blue = zlib.decompress(packed)[1:4]
+    return red, green, blue
+
+
+def paper(page: Path, out: Path) -> tuple[str, str]:
+    """What pdfinfo says of the printed page, and the text that is on it."""
+    look(page, "--no-pdf-header-footer", f"--print-to-pdf={out}")
+
+    def said(*words: str) -> str:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    return said("pdfinfo", str(out)), said("pdftotext", "-layout", str(out), "-")
