@@ -3,6 +3,7 @@
 ::
 
     <cache>/releases/<sha256>/   the archive: never deleted by this program
+    <cache>/packages/<sha256>/   Salt and what comes with it, as PyPI published it; never deleted
     <cache>/partial/             downloads cut short, to be resumed
     <cache>/golden/<key>/        composed images, rebuilt at will
     <cache>/work/                private folders of running commands
@@ -23,6 +24,10 @@ class Cache:
     @property
     def releases(self) -> Path:
         return self.root / "releases"
+
+    @property
+    def packages(self) -> Path:
+        return self.root / "packages"
 
     @property
     def partial(self) -> Path:

@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import fsync_folder, host_storage, work_folder, write_atomically
+from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.progress import Phase, Progress
 from imager.base.units import MiB
+from imager.release.shelf import placed, set_aside
 from imager.release.verified import VerifiedRelease
 
 _TARBALL, _SIGNATURE, _RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
@@ -178,29 +179,16 @@ class Archive:
             write_atomically(present.signature, signature)
             write_atomically(folder / _RECORD, text)
             return Entry(folder, record)
-        with host_storage(folder):
-            self._cache.releases.mkdir(parents=True, exist_ok=True)
-            with work_folder(self._cache.work, "archive") as work:
-                staged = work / "entry"
-                staged.mkdir()
-                write_atomically(staged / _SIGNATURE, signature)
-                write_atomically(staged / _RECORD, text)
-                tarball.chmod(0o444)
-                tarball.rename(staged / _TARBALL)
-                fsync_folder(staged)
-                staged.rename(folder)
-            fsync_folder(folder.parent)
+        with placed(self._cache, folder) as staged:
+            write_atomically(staged / _SIGNATURE, signature)
+            write_atomically(staged / _RECORD, text)
+            tarball.chmod(0o444)
+            tarball.rename(staged / _TARBALL)
         return Entry(folder, record)
 
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
-        folder = self._cache.releases / sha256
-        number = 1
-        while (aside := folder.with_name(f"{sha256}.damaged-{number}")).exists():
-            number += 1
-        with host_storage(folder):
-            folder.rename(aside)
-        return aside
+        return set_aside(self._cache.releases / sha256)
 
 
 def verified(entry: Entry, models: tuple[str, ...]) -> VerifiedRelease:

@@ -1,6 +1,7 @@
-"""The type that stands for proof: a release whose signature and bytes were checked.
+"""The types that stand for proof: a release whose signature and bytes were checked, and a Salt
+whose bytes are those the rack pinned.
 
-Only ``imager.release`` makes one, after the OpenPGP check, from the content-addressed archive.
+Only ``imager.release`` makes one, from the content-addressed archive.
 """
 
 from __future__ import annotations
@@ -26,3 +27,32 @@ class VerifiedRelease:
     fingerprint: str
     source_url: str
     fetched_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPackage:
+    """A Python package in the archive, as PyPI publishes it: a source release or a wheel, whose
+    bytes have the hash ``sha256`` that the rack pins."""
+
+    name: str
+    version: str
+    sha256: str
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedSalt:
+    """The Salt for the cards: its ``source`` release, and the ``wheels`` of pure Python packages
+    that go on the card beside it."""
+
+    source: VerifiedPackage
+    wheels: tuple[VerifiedPackage, ...]
+
+    @property
+    def version(self) -> str:
+        return self.source.version
+
+    @property
+    def packages(self) -> tuple[VerifiedPackage, ...]:
+        return (self.source, *self.wheels)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError, HostStorage
-from imager.release.lock import Pin, RackLock, encode_lock, parse_lock
+from imager.release.lock import AnyPin, PackagePin, Pin, RackLock, encode_lock, parse_lock
 
 PIN = Pin("ab" * 32, 612, "http://m/os/x.tar.gz", "AB" * 20, "2026-11-02T10:00:00+00:00")
 
@@ -25,10 +25,20 @@ pins = st.builds(
     fingerprint=hexes.map(lambda text: text[:40].upper()),
     fetched_at=st.just("2026-11-02T10:00:00+00:00"),
 )
+packages = st.builds(
+    PackagePin,
+    version=st.from_regex(r"\A[0-9]{1,4}(\.[0-9]{1,3}){0,3}\Z"),
+    sha256=hexes,
+    size_bytes=st.integers(0, 2**60),
+    fetched_at=st.just("2026-11-02T10:00:00+00:00"),
+)
+names = st.text(st.characters(exclude_categories=["Cs"]))
+section_pins = st.dictionaries(st.tuples(st.just("release"), names), pins, max_size=3)
+section_packages = st.dictionaries(st.tuples(st.just("package"), names), packages, max_size=3)
 
 
-@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), pins, max_size=3))
-def test_what_is_written_is_what_is_read(pinned: dict[str, Pin]) -> None:
+@given(st.builds(lambda one, other: one | other, section_pins, section_packages))
+def test_what_is_written_is_what_is_read(pinned: dict[tuple[str, str], AnyPin]) -> None:
     assert parse_lock(encode_lock(pinned).encode()) == (pinned, [])
 
 
@@ -53,9 +63,18 @@ def test_one_pin_moves_and_the_others_stay(tmp_path: Path) -> None:
     stale = RackLock.load(path)
     RackLock.load(path).with_pin("c", PIN)
     written = stale.with_pin("a", PIN)
-    assert list(written.pins) == ["a", "b", "c"]
+    assert set(written.pins) == {"a", "b", "c"}
     assert RackLock.load(path).pins == written.pins
     assert path.read_text().startswith("# rack.lock")
+
+
+def test_a_package_and_a_release_of_one_name_are_two_pins(tmp_path: Path) -> None:
+    package = PackagePin("3008.3", "cd" * 32, 15_684_553, "2026-11-02T10:00:00+00:00")
+    lock = RackLock.load(tmp_path / "rack.lock").with_pin("salt", PIN)
+    written = lock.with_pin("salt", package)
+    assert (written.pin("salt"), written.package("salt")) == (PIN, package)
+    assert RackLock.load(lock.path) == written
+    assert written.package("looseversion") is None
 
 
 def test_writers_at_once_lose_no_pin(tmp_path: Path) -> None:
@@ -75,6 +94,7 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     path.write_text(
         'version = 2\n[release.a]\nsha256 = "AB"\nsize_bytes = true\nurl = "file:///x"\n'
         f'fingerprint = "{"AB" * 20}"\nfetched_at = 2026-11-02\nextra = 1\n[release]\nb = 3\n'
+        '[package.salt]\nversion = "newest"\nurl = "http://h/x"\n'
     )
     with pytest.raises(ConfigurationError) as caught:
         RackLock.load(path)
@@ -82,6 +102,9 @@ def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     for key in ("version", "release.a.sha256", "a.size_bytes", "a.url", "a.fetched_at", "a.extra"):
         assert key in said
     assert "release.b: must be a table" in said
+    assert "package.salt.version: 'newest' is not a version" in said
+    assert "package.salt.url: not a key of a pin" in said
+    assert "salt.fingerprint" not in said
     assert "a.fingerprint" not in said
 
 

@@ -1,0 +1,209 @@
+"""Salt by its version becomes a VerifiedSalt: pinned, archived, or fetched from PyPI by pip.
+
+In: the version rack.toml names and the rack's lock. Out: a VerifiedSalt in the archive. PyPI signs
+nothing, so the first fetch trusts pip's TLS; from then on the rack's lock says which bytes they
+are. What is archived costs no network at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imager.base.cache import Cache
+from imager.base.durable import host_storage, locked, work_folder
+from imager.base.errors import NetworkError, NotAuthentic, UsageError
+from imager.base.progress import Progress
+from imager.release.lock import PackagePin, RackLock
+from imager.release.pip import fetch_source, fetch_wheel
+from imager.release.shelf import placed, set_aside
+from imager.release.verified import VerifiedPackage, VerifiedSalt
+
+SALT = "salt"
+WHEELS = ("looseversion",)
+"""What Salt imports before anything else, pure Python and of a few KiB, that distributions often
+have no package of."""
+
+
+def fetch_salt(
+    version: str,
+    cache: Cache,
+    lock: RackLock,
+    progress: Progress,
+    *,
+    offline: bool,
+    update: bool,
+) -> VerifiedSalt:
+    """Salt ``version`` as this rack uses it, and what goes on the card beside it.
+
+    With a pin for this version in ``lock`` it is exactly the pinned bytes. Without one it is what
+    is archived, else what PyPI publishes, which then becomes the pin. ``update`` asks PyPI
+    whatever is here and moves the pins; ``offline`` never touches the network.
+
+    Raises NetworkError, ConfigurationError for a version PyPI does not have, NotAuthentic when
+    PyPI gives other bytes than those pinned, HostStorage, MissingTool without pip.
+    """
+    if offline and update:
+        raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
+    run = _Run(cache, lock, progress, offline, update)
+    source = run.package(SALT, version)
+    return VerifiedSalt(source, tuple(run.package(name, None) for name in WHEELS))
+
+
+def pinned_salt(version: str, lock: RackLock) -> PackagePin | None:
+    """The bytes ``lock`` pins for Salt ``version``."""
+    return _pin_of(lock, SALT, version)
+
+
+def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage | None:
+    """The source release of Salt that ``fetch_salt`` would use without asking anybody, looked for
+    by name and size alone; None when it would have to be fetched."""
+    pin = _pin_of(lock, SALT, version)
+    return next(_archived(cache, SALT, version, pin), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of fetch_salt: what each package is asked with."""
+
+    cache: Cache
+    lock: RackLock
+    progress: Progress
+    offline: bool
+    update: bool
+
+    def package(self, name: str, version: str | None) -> VerifiedPackage:
+        """``name`` by its pin, from the archive, or from PyPI; pinned from now on."""
+        pin = None if self.update else _pin_of(self.lock, name, version)
+        found = None if self.update else self._here(name, version, pin)
+        if found is None and self.offline:
+            raise self._not_here(name, version, pin)
+        if found is None:
+            found = self._fetched(name, version, pin)
+        self._pin(found)
+        return found
+
+    def _here(
+        self, name: str, version: str | None, pin: PackagePin | None
+    ) -> VerifiedPackage | None:
+        """The first one in the archive whose every byte is right; others are set aside."""
+        for package in list(_archived(self.cache, name, version, pin)):
+            with host_storage(package.path), package.path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest == package.sha256:
+                return package
+            aside = set_aside(package.path.parent)
+            self.progress.warn(
+                f"{package.path} was altered since it was archived; it is kept as {aside.name}"
+            )
+        return None
+
+    def _not_here(self, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
+        which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
+        return NetworkError(
+            f"{name} {pin.version if pin else version or ''}".rstrip()
+            + f"{which} is not in {self.cache.packages}",
+            hint="run picloud-image fetch once without --offline",
+        )
+
+    def _fetched(self, name: str, version: str | None, pin: PackagePin | None) -> VerifiedPackage:
+        wanted = pin.version if pin else version
+        what = f"{name} {wanted or ''}".rstrip()
+        with (
+            locked(self.cache.packages / f"{name}.lock"),
+            work_folder(self.cache.work, "pip") as work,
+        ):
+            with self.progress.phase(f"fetch {what}") as phase, host_storage(work):
+                if name in WHEELS:
+                    file = fetch_wheel(name, wanted, work)
+                else:
+                    file = fetch_source(name, what.partition(" ")[2], work)
+                phase.advance(file.stat().st_size)
+            package = _publish(file, name, self.cache)
+        if pin and package.sha256 != pin.sha256:
+            # Archived all the same, so that --update need not fetch it again.
+            raise NotAuthentic(
+                f"PyPI's {what} is not the one that rack.lock pins ({pin.sha256[:12]}…): sha256 "
+                f"{package.sha256[:12]}…",
+                hint="to use what is published now, run picloud-image fetch --update",
+            )
+        return package
+
+    def _pin(self, package: VerifiedPackage) -> None:
+        """Pin ``package`` in rack.lock if no pin or another one is there; say what changed."""
+        old = self.lock.package(package.name)
+        if old is not None and (old.version, old.sha256) == (package.version, package.sha256):
+            if self.update:
+                self.progress.note(f"{package.name}: {_named(old)} is still what PyPI has")
+            return
+        new = PackagePin(
+            version=package.version,
+            sha256=package.sha256,
+            size_bytes=package.size_bytes,
+            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self.lock.with_pin(package.name, new)
+        before = "nothing" if old is None else _named(old)
+        self.progress.note(f"{package.name}: pin moved from {before} to {_named(new)}")
+
+
+def _named(pin: PackagePin) -> str:
+    return f"{pin.version} ({pin.sha256[:12]}…)"
+
+
+def _pin_of(lock: RackLock, name: str, version: str | None) -> PackagePin | None:
+    """The pin that the bytes must match. One for another version than rack.toml names says
+    nothing of it: there a person moved it."""
+    pin = lock.package(name)
+    return pin if pin and version in (None, pin.version) else None
+
+
+def _archived(
+    cache: Cache, name: str, version: str | None, pin: PackagePin | None
+) -> Iterator[VerifiedPackage]:
+    """Every archived package that may be the one asked for; the pinned one, or the newest first."""
+    with host_storage(cache.packages):
+        folders = sorted(
+            cache.packages.glob(pin.sha256 if pin else "?" * 64),
+            key=lambda folder: folder.stat().st_mtime_ns,
+            reverse=True,
+        )
+        for folder in folders:
+            for path in folder.iterdir():
+                found = _version_in(path.name, name)
+                if found and version in (None, found):
+                    size = path.stat().st_size
+                    yield VerifiedPackage(name, found, folder.name, path, size)
+
+
+def _version_in(file_name: str, name: str) -> str | None:
+    """The version a published file's name says, if the file is one of package ``name``: as in
+    ``salt-3008.3.tar.gz`` and ``looseversion-1.3.0-py3-none-any.whl``."""
+    head, _, rest = file_name.partition("-")
+    if head.lower() != name:
+        return None
+    if rest.endswith(".tar.gz"):
+        return rest.removesuffix(".tar.gz")
+    return rest.partition("-")[0] if rest.endswith(".whl") else None
+
+
+def _publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
+    """Move what pip fetched into the archive; nothing moves when it is there already."""
+    version = _version_in(file.name, name)
+    if version is None:
+        raise NotAuthentic(
+            f"pip gave {file.name} for {name}",
+            hint="check pip's own settings (pip config list)",
+        )
+    with host_storage(file), file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    size = file.stat().st_size
+    folder = cache.packages / digest
+    if not (folder / file.name).is_file():
+        with placed(cache, folder) as staged:
+            file.chmod(0o444)
+            file.rename(staged / file.name)
+    return VerifiedPackage(name, version, digest, folder / file.name, size)

@@ -1,0 +1,60 @@
+"""Versions of Salt: which can be put on a card, and which master and minion can talk.
+
+In: versions as text. Out: an order between them, or the reason why not. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+
+OLDEST = "3006.0"
+"""The oldest series that has a source release with standing metadata and is still mended."""
+_VERSION = re.compile(r"\d{4}\.\d{1,3}(\.\d{1,3})?\Z")
+
+# Authentication by protocol version 3 came with session keys, to which both sides must hold: seen
+# in salt/channel/client.py and salt/crypt.py of the source releases 3006.11, 3006.12, 3007.3 and
+# 3007.4. Masters insist on it since the versions that brought minimum_auth_version.
+_SPEAKS = {3006: 12, 3007: 4}
+_INSISTS = {3006: 17, 3007: 9}
+
+
+def parse_version(text: str) -> tuple[int, ...]:
+    """``3008.3`` as (3008, 3), to compare with others. Raises ValueError for anything else."""
+    if not _VERSION.match(text):
+        raise ValueError(f"{text!r} is not a version of Salt")
+    return tuple(int(number) for number in text.split("."))
+
+
+def version_fault(text: str) -> str | None:
+    """What is wrong with ``text`` as the version to put on a card, to follow it in a sentence."""
+    try:
+        version = parse_version(text)
+    except ValueError:
+        return "is not a version of Salt"
+    if version < parse_version(OLDEST)[:1]:
+        return f"is older than {OLDEST}, the oldest that can be put on a card"
+    return None
+
+
+def cannot_talk(minion: str, master: str) -> str | None:
+    """Why nodes with Salt ``minion`` cannot join a master with Salt ``master``; None if they can.
+
+    Versions as ``parse_version`` takes them.
+    """
+    nodes, head = parse_version(minion), parse_version(master)
+    if _reaches(nodes, _SPEAKS) and not _reaches(head, _SPEAKS):
+        return f"nodes with {minion} want a session key, which a master with {master} never sends"
+    if _reaches(head, _INSISTS) and not _reaches(nodes, _SPEAKS):
+        return (
+            f"a master with {master} refuses nodes with {minion}: they authenticate by a protocol "
+            "older than its minimum_auth_version 3"
+        )
+    return None
+
+
+def _reaches(version: tuple[int, ...], floors: dict[int, int]) -> bool:
+    """Whether ``version`` has what its series got in the minor release ``floors`` names."""
+    series, minor, *_ = version
+    if series in floors:
+        return minor >= floors[series]
+    return series > max(floors)

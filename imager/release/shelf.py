@@ -1,0 +1,41 @@
+"""Folders named by the SHA-256 of what they hold: there whole or not at all, never deleted.
+
+In: files made in a private folder. Out: their folder under its name, by one rename. What is found
+damaged is renamed too, so that its hash is free for the right bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imager.base.cache import Cache
+from imager.base.durable import fsync_folder, host_storage, work_folder
+
+
+@contextmanager
+def placed(cache: Cache, folder: Path) -> Iterator[Path]:
+    """An empty private folder, which becomes ``folder`` when the block ends in peace.
+
+    The block makes its files durable; their names are made so here.
+    """
+    with host_storage(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with work_folder(cache.work, "archive") as work:
+            staged = work / "entry"
+            staged.mkdir()
+            yield staged
+            fsync_folder(staged)
+            staged.rename(folder)
+        fsync_folder(folder.parent)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a damaged folder; returns its new name."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+        number += 1
+    with host_storage(folder):
+        folder.rename(aside)
+    return aside
