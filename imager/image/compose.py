@@ -1,8 +1,8 @@
 """A release becomes a golden image: unpacked, made into two filesystems, checked, cached.
 
-In: a VerifiedRelease. Out: a GoldenImage in the cache, the same bytes for everybody with the same
-tools. Nothing is mounted and nothing needs privileges; a run that ends early, however it ends,
-leaves nothing that a later run could take for an image.
+In: a VerifiedRelease, and the VerifiedSalt to put into it. Out: a GoldenImage in the cache, the
+same bytes for everybody with the same tools. Nothing is mounted and nothing needs privileges; a
+run that ends early, however it ends, leaves nothing that a later run could take for an image.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from imager.image.manifest import Manifest, Reader, build_manifest
 from imager.image.root_fs import check_root, make_root
 from imager.image.staging import Staged, stage
 from imager.release.archive import prove
-from imager.release.verified import VerifiedRelease
+from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 TOOLS = ("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
 _UNPACKED_PER_PACKED = 3
@@ -43,23 +43,29 @@ _UNPACKED_PER_PACKED = 3
 _METADATA_BYTES = 128 * MiB
 
 
-def cached_golden(release: VerifiedRelease, cache: Cache) -> GoldenImage | None:
-    """The golden image of ``release`` if the cache has a sound one; makes and mends nothing."""
+def cached_golden(
+    release: VerifiedRelease, cache: Cache, salt: VerifiedSalt | None = None
+) -> GoldenImage | None:
+    """The golden image of ``release`` and ``salt`` if the cache has a sound one; makes and mends
+    nothing."""
     require_tools(*TOOLS)
     try:
-        return golden_cache.load(release, cache, golden_key(release))
+        return golden_cache.load(release, cache, golden_key(release, salt))
     except UnusableEntry:
         return None
 
 
-def compose(release: VerifiedRelease, cache: Cache, progress: Progress) -> GoldenImage:
-    """The golden image of ``release``, from the cache or made now.
+def compose(
+    release: VerifiedRelease, cache: Cache, progress: Progress, salt: VerifiedSalt | None = None
+) -> GoldenImage:
+    """The golden image of ``release`` with ``salt`` in it, from the cache or made now.
 
-    Raises MalformedRelease for a release that cannot be a card, NotAuthentic when the archived
-    tarball was damaged since its fetch, HostStorage when the disk is too full, MissingTool.
+    Raises MalformedRelease for a release or a Salt that cannot be on a card, ConfigurationError
+    when the release lacks what ``salt`` needs, NotAuthentic when an archived file was damaged
+    since its fetch, HostStorage when the disk is too full, MissingTool.
     """
     require_tools(*TOOLS)
-    key = golden_key(release)
+    key = golden_key(release, salt)
     with _held(cache.golden / f"{key}.lock", progress):
         try:
             golden = golden_cache.load(release, cache, key)
@@ -67,7 +73,7 @@ def compose(release: VerifiedRelease, cache: Cache, progress: Progress) -> Golde
             progress.note(f"the cached image is composed again: {reason}")
             golden = None
         if golden is None:
-            golden = _compose(release, cache, key, progress)
+            golden = _compose(release, salt, cache, key, progress)
     return golden
 
 
@@ -84,11 +90,18 @@ def _held(lock: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progress) -> GoldenImage:
+def _compose(
+    release: VerifiedRelease,
+    salt: VerifiedSalt | None,
+    cache: Cache,
+    key: str,
+    progress: Progress,
+) -> GoldenImage:
     with work_folder(cache.work, "compose") as work, host_storage(work):
-        _require_space(work, 2 * _UNPACKED_PER_PACKED * release.size_bytes)
+        packed = release.size_bytes + (salt.source.size_bytes if salt else 0)
+        _require_space(work, 2 * _UNPACKED_PER_PACKED * packed)
         (work / "files").mkdir()
-        staged = _staged(release, work / "files", cache, progress)
+        staged = _staged(release, salt, work / "files", cache, progress)
         image = work / golden_cache.IMAGE
         layout = _plan(staged)
         _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
@@ -99,9 +112,15 @@ def _compose(release: VerifiedRelease, cache: Cache, key: str, progress: Progres
         return golden_cache.publish(composed, cache)
 
 
-def _staged(release: VerifiedRelease, folder: Path, cache: Cache, progress: Progress) -> Staged:
+def _staged(
+    release: VerifiedRelease,
+    salt: VerifiedSalt | None,
+    folder: Path,
+    cache: Cache,
+    progress: Progress,
+) -> Staged:
     try:
-        return stage(release, folder, progress)
+        return stage(release, folder, progress, salt)
     except NotAuthentic:
         if release.tarball.parent == cache.releases / release.sha256:
             # Sets the damaged entry aside, so that the same command run again fetches it anew.

@@ -25,7 +25,7 @@ from imager.image.file_digests import FileDigests
 from imager.image.golden import GoldenImage
 from imager.image.layout import ALIGNMENT, BOOT_DEFAULT, Layout
 from imager.image.manifest import Manifest
-from imager.release.verified import VerifiedRelease
+from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 1
 """Goes into every key: raise it whenever the same release would give other bytes."""
@@ -39,12 +39,14 @@ class UnusableEntry(ValueError):
     """A cache entry that is there and must not be used; the text says why."""
 
 
-def golden_key(release: VerifiedRelease) -> str:
-    """The name of the golden image of ``release`` as this host's tools would make it."""
+def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> str:
+    """The name of the golden image of ``release`` and ``salt`` as this host's tools would make
+    it."""
     parts = [
         f"composer {COMPOSER_VERSION} format {_FORMAT}",
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
         f"layout {ALIGNMENT} {BOOT_DEFAULT}",
+        *(f"{package.name} {package.sha256}" for package in (salt.packages if salt else ())),
         *(_version(*question) for question in _VERSION_QUESTIONS),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -1,25 +1,29 @@
 """A release tarball unpacked as it is read: one pass, hashed on the way, whole or refused.
 
-In: a VerifiedRelease. Out: a file object under ``tarfile`` that only goes forward. The bytes
-unpacked are the bytes that are hashed, so an archive that decayed since its fetch is found out,
-and told from one that was malformed when it was signed.
+In: a tarball and its hash. Out: its members one by one, read through a file object under
+``tarfile`` that only goes forward. The bytes unpacked are the bytes that are hashed, so an archive
+that decayed since its fetch is found out, and told from one that was malformed when it was proven.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.durable import host_storage, write_all
-from imager.base.errors import MalformedRelease, NotAuthentic
+from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
 from imager.base.units import MiB
 from imager.image.inflate import GZIP_MAGIC, GzipError, Inflater
-from imager.release.verified import VerifiedRelease
 
 _LARGEST_HEADER = 16 * MiB
 """tarfile reads a whole extended header at once; no honest one is nearly this long."""
+_BLOCK = tarfile.BLOCKSIZE
+_CANNOT_HOLD = (errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG, errno.EOPNOTSUPP)
 _COMPRESSIONS = {
     b"\xfd7zXZ": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -102,30 +106,80 @@ class TarStream:
 
 
 @contextmanager
-def unpacked(release: VerifiedRelease, phase: Phase) -> Iterator[TarStream]:
-    """The archive in ``release`` as a stream; ``phase`` counts its compressed bytes.
+def unpacked(tarball: Path, sha256: str, phase: Phase) -> Iterator[TarStream]:
+    """The archive ``tarball`` as a stream; ``phase`` counts its compressed bytes.
 
     Leaving the block in peace means: the stream was read to its end, its checksums are right, and
-    the tarball still has the SHA-256 it was signed with. Raises MalformedRelease, or NotAuthentic
-    when the reason is that the archived file changed.
+    the tarball still has the hash ``sha256`` it was proven with. Raises MalformedRelease, or
+    NotAuthentic when the reason is that the archived file changed.
     """
-    _check_compression(release.tarball)
-    inflater = Inflater(release.tarball, phase)
+    _check_compression(tarball)
+    inflater = Inflater(tarball, phase)
     try:
         inflater.start()
-        stream = TarStream(inflater.next_chunk, release.tarball)
+        stream = TarStream(inflater.next_chunk, tarball)
         yield stream
         stream.expect_only_padding()
-        _check_digest(inflater.digest(), release)
+        _check_digest(inflater.digest(), tarball, sha256)
     except (MalformedRelease, GzipError) as error:
         # Damage on our own disk looks like a malformed release; the hash tells them apart.
         inflater.abandon()
-        _check_digest(inflater.digest(), release)
+        _check_digest(inflater.digest(), tarball, sha256)
         if isinstance(error, GzipError):
-            raise MalformedRelease(f"{release.tarball}: {error}", hint=HINT) from error
+            raise MalformedRelease(f"{tarball}: {error}", hint=HINT) from error
         raise
     finally:
         inflater.cancel()
+
+
+def read_members(
+    stream: TarStream, tarball: Path, take: Callable[[tarfile.TarInfo, TarStream], None]
+) -> None:
+    """Hand ``take`` every member of the archive, which may read its content from the stream.
+
+    Raises MalformedRelease for an archive that is not whole, and what ``take`` raises.
+    """
+    try:
+        archive = tarfile.open(  # noqa: SIM115 - it holds nothing that needs closing
+            fileobj=stream,  # type: ignore[call-overload]
+            mode="r:",
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+        while (info := archive.next()) is not None:
+            archive.members = []  # tarfile keeps every header otherwise
+            with _holds(info.name):
+                take(info, stream)
+    except GzipError:
+        raise
+    except (tarfile.TarError, ValueError, IndexError) as error:
+        raise _broken_at(stream, tarball, str(error)) from error
+    # tarfile takes a header it cannot read for the end of the archive, as tar never would.
+    if len(stream.last_block) < _BLOCK:
+        raise _broken_at(stream, tarball, "it stops without an end mark")
+    if any(stream.last_block):
+        raise _broken_at(stream, tarball, "a header's checksum is wrong")
+
+
+@contextmanager
+def _holds(name: str) -> Iterator[None]:
+    """Tell a filesystem of this computer that cannot hold a name from a fault of the release:
+    one that ignores case, wants UTF-8, or encrypts names and so makes them longer."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_HOLD:
+            raise
+        raise HostStorage(
+            f"the filesystem of this computer cannot hold {name!r}: {os.strerror(error.errno)}",
+            hint="put the cache on an ordinary ext4, xfs or btrfs filesystem with --cache DIR",
+        ) from error
+
+
+def _broken_at(stream: TarStream, tarball: Path, reason: str) -> MalformedRelease:
+    return MalformedRelease(
+        f"{tarball}: not a sound tar archive at its byte {stream.tell()}: {reason}", hint=HINT
+    )
 
 
 def _check_compression(tarball: Path) -> None:
@@ -140,9 +194,9 @@ def _check_compression(tarball: Path) -> None:
     )
 
 
-def _check_digest(digest: str, release: VerifiedRelease) -> None:
-    if digest != release.sha256:
+def _check_digest(digest: str, tarball: Path, sha256: str) -> None:
+    if digest != sha256:
         raise NotAuthentic(
-            f"{release.tarball}: its SHA-256 is {digest}, not {release.sha256} as when fetched",
+            f"{tarball}: its SHA-256 is {digest}, not {sha256} as when fetched",
             hint="the archived file was damaged; move it away and run: picloud-image fetch",
         )

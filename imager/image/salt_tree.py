@@ -1,0 +1,237 @@
+"""Salt in the golden image: PyPI's source release laid down as pure Python, with nothing run.
+
+In: a release being staged, and a VerifiedSalt. Out: the files a node needs of it, below /opt, with
+its commands on PATH and its systemd units. What the release must bring for it is looked for first.
+
+::
+
+    /opt/picloud/salt/salt/…             the package, and beside it that of each wheel
+    /opt/picloud/salt/salt-*.dist-info/  version, entry points and licence, as pip would leave them
+    /opt/picloud/salt/bin/…              the commands; /usr/local/bin has links to them
+    /usr/local/lib/systemd/system/…      salt-minion.service, salt-master.service
+
+/usr/local, because /usr belongs to the release's package manager, which refuses to install a Salt
+of its own over files it does not know.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imager.base.durable import host_storage
+from imager.base.errors import ConfigurationError, MalformedRelease
+from imager.base.progress import Progress
+from imager.base.units import MiB, format_size
+from imager.image.members import clean_path, refuse
+from imager.image.salt_needs import absent_needs, distribution_of
+from imager.image.stager import Stager
+from imager.image.tar_stream import TarStream, read_members, unpacked
+from imager.release.verified import VerifiedPackage, VerifiedSalt
+
+FOLDER = "opt/picloud/salt"
+COMMANDS = ("salt", "salt-call", "salt-cp", "salt-key", "salt-master", "salt-minion", "salt-run")
+OWN_MINIONS = ("usr/bin/salt-minion", "usr/local/bin/salt-minion", "opt/saltstack/salt/salt-minion")
+_ABOUT, _REQUIRES, _ENTRIES = (
+    "PKG-INFO",
+    "salt.egg-info/requires.txt",
+    "salt.egg-info/entry_points.txt",
+)
+_LICENCES = ("AUTHORS", "LICENSE", "NOTICE")
+_LARGEST_TEXT = MiB
+_LARGEST_WHEEL = 4 * MiB
+_SCRIPT_ENTRY = re.compile(r"(salt(?:-[a-z]+)?)\s*=\s*salt\.scripts:([a-z_]+)\s*\Z")
+_PYTHON = re.compile(r"^Requires-Python:[ \t]*(.+)$", re.MULTILINE)
+_HINT = "this Salt cannot go on a card: choose another version under [salt] in rack.toml"
+
+_SCRIPT = """\
+#!/usr/bin/python3
+# Salt {version} from PyPI, put here by picloud-image.
+import sys
+
+sys.path.insert(0, "/{folder}")
+from salt.scripts import {function}
+
+if __name__ == "__main__":
+    sys.exit({function}())
+"""
+# As upstream's own, but for the path. NotifyAccess: without python-systemd Salt says that it is
+# ready through systemd-notify, another process.
+_UNIT = """\
+# Salt {version} from PyPI, put here by picloud-image.
+[Unit]
+Description=The Salt {what}
+Documentation=https://docs.saltproject.io/en/latest/contents.html
+After=network.target{after}
+
+[Service]
+Type=notify
+NotifyAccess=all
+KillMode=mixed
+LimitNOFILE={files}
+ExecStart=/usr/local/bin/{command}
+
+[Install]
+WantedBy=multi-user.target
+"""
+_UNITS = {
+    "salt-minion": {"what": "Minion", "after": " salt-master.service", "files": 8192},
+    "salt-master": {"what": "Master Server", "after": "", "files": 100_000},
+}
+
+
+def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progress) -> None:
+    """Add ``salt`` to what ``stager`` holds of the release called ``release``.
+
+    A release that has a salt-minion keeps it, and a note says so. Raises MalformedRelease for a
+    source release or wheel that cannot go on a card, ConfigurationError that names everything
+    Salt needs and the release lacks.
+    """
+    own = next((path for path in OWN_MINIONS if path in stager.root.entries), None)
+    if own:
+        progress.note(f"{release} has its own Salt (/{own}), which is used; {salt.version} is not")
+        return
+    adding = _Adding(stager, salt)
+    with _told_of(salt):
+        adding.unpack(progress)
+        adding.require_needs(release)
+        for wheel in salt.wheels:
+            adding.unzip(wheel)
+        adding.finish()
+
+
+@contextmanager
+def _told_of(salt: VerifiedSalt) -> Iterator[None]:
+    """Say of every refusal that it is Salt's, not the release's."""
+    try:
+        yield
+    except MalformedRelease as error:
+        raise MalformedRelease(
+            f"Salt {salt.version}: {error.what}", hint=_HINT, details=error.details
+        ) from error
+
+
+class _Adding:
+    """One Salt on its way into one image."""
+
+    def __init__(self, stager: Stager, salt: VerifiedSalt) -> None:
+        self._stager = stager
+        self._salt = salt
+        self._top = f"salt-{salt.version}"
+        self._texts: dict[str, str] = {}
+        self._mtime_ns = 0
+
+    def unpack(self, progress: Progress) -> None:
+        """Lay the package down and keep the metadata."""
+        source = self._salt.source
+        with (
+            progress.phase("unpack Salt", source.size_bytes) as phase,
+            unpacked(source.path, source.sha256, phase) as stream,
+        ):
+            read_members(stream, source.path, self._take)
+        for name in (_ABOUT, _REQUIRES, _ENTRIES):
+            if name not in self._texts:
+                raise MalformedRelease(f"{source.path.name} has no {self._top}/{name}", hint=_HINT)
+
+    def _take(self, info: tarfile.TarInfo, stream: TarStream) -> None:
+        top, _, name = clean_path(info.name).partition("/")
+        if top != self._top:
+            raise refuse(info.name, f"is not below {self._top}/")
+        if info.isdir():
+            return
+        if name in (_ABOUT, _REQUIRES, _ENTRIES, *_LICENCES):
+            self._texts[name] = _text_of(info, stream)
+            self._mtime_ns = max(self._mtime_ns, int(info.mtime) * 1_000_000_000)
+        elif name.startswith("salt/"):
+            self._lay_down(f"{FOLDER}/{name}", info, stream)
+
+    def _lay_down(self, path: str, info: tarfile.TarInfo, stream: TarStream) -> None:
+        if not info.isreg() or info.sparse is not None:
+            raise refuse(info.name, "is not an ordinary file")
+        info.name = path
+        info.uid = info.gid = 0
+        info.mode = 0o755 if info.mode & 0o100 else 0o644
+        info.pax_headers = {key: text for key, text in info.pax_headers.items() if key == "mtime"}
+        self._stager.add(info, stream)
+
+    def require_needs(self, release: str) -> None:
+        """Raise ConfigurationError unless the release has all that Salt imports."""
+        python = _PYTHON.search(self._texts[_ABOUT])
+        absent = absent_needs(
+            self._stager.root.entries, self._texts[_REQUIRES], python[1] if python else None
+        )
+        if absent:
+            texts = (self._stager.text_of_root(f"{at}/os-release") for at in ("etc", "usr/lib"))
+            distribution = distribution_of("".join(texts))
+            raise ConfigurationError(
+                f"{release} lacks what Salt {self._salt.version} needs: "
+                + ", ".join(missing.need.module for missing in absent),
+                hint="choose a release that has them; or take version out of [salt] in rack.toml:"
+                " a node then joins once Salt is installed on it",
+                details=[missing.told(distribution) for missing in absent],
+            )
+
+    def unzip(self, wheel: VerifiedPackage) -> None:
+        """Lay a wheel of pure Python down beside Salt."""
+        with host_storage(wheel.path):
+            for name, data in _members_of(wheel.path):
+                self._put(f"{FOLDER}/{name}", data)
+
+    def finish(self) -> None:
+        """Metadata, commands and units."""
+        info = f"{FOLDER}/{self._top}.dist-info"
+        self._put(f"{info}/METADATA", self._texts[_ABOUT].encode())
+        self._put(f"{info}/INSTALLER", b"picloud-image\n")
+        self._put(f"{info}/entry_points.txt", self._texts[_ENTRIES].encode())
+        for name in _LICENCES:
+            if name in self._texts:
+                self._put(f"{info}/licenses/{name}", self._texts[name].encode())
+        version, functions = self._salt.version, _functions(self._texts[_ENTRIES])
+        for command, function in functions.items():
+            script = _SCRIPT.format(version=version, folder=FOLDER, function=function)
+            place = f"{FOLDER}/bin/{command}"
+            self._put(place, script.encode(), mode=0o755)
+            self._stager.link(f"usr/local/bin/{command}", f"/{place}", mtime_ns=self._mtime_ns)
+        for command, words in _UNITS.items():
+            unit = _UNIT.format(version=version, command=command, **words)
+            self._put(f"usr/local/lib/systemd/system/{command}.service", unit.encode())
+
+    def _put(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        self._stager.put(path, data, mode=mode, mtime_ns=self._mtime_ns)
+
+
+def _text_of(info: tarfile.TarInfo, stream: TarStream) -> str:
+    if not info.isreg() or info.size > _LARGEST_TEXT:
+        raise refuse(info.name, f"is not a file of at most {format_size(_LARGEST_TEXT)}")
+    stream.seek(info.offset_data)
+    return stream.read(info.size).decode(errors="replace")
+
+
+def _functions(entry_points: str) -> dict[str, str]:
+    """The function of ``salt.scripts`` behind each of COMMANDS that ``entry_points`` names."""
+    found = [_SCRIPT_ENTRY.match(line) for line in entry_points.splitlines()]
+    named = {match[1]: match[2] for match in found if match}
+    functions = {command: named[command] for command in COMMANDS if command in named}
+    for command in _UNITS:
+        if command not in functions:
+            raise MalformedRelease(f"its entry points name no {command}", hint=_HINT)
+    return functions
+
+
+def _members_of(wheel: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file of a wheel, sorted, by its checked name."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                if info.is_dir():
+                    continue
+                if info.file_size > _LARGEST_WHEEL:
+                    raise refuse(info.filename, f"is larger than {format_size(_LARGEST_WHEEL)}")
+                yield clean_path(info.filename), archive.read(info)
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise MalformedRelease(f"{wheel.name} is not a sound wheel: {error}", hint=_HINT) from error

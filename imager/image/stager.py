@@ -1,0 +1,182 @@
+"""Where members of archives become plain files in two folders, one for each partition.
+
+In: members, one by one. Out: files named as in the archive, which any user may own, and the Entry
+of each. Nothing is ever written above the folders or through a link.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from imager.base.durable import write_all
+from imager.image.members import DEVICES, Entry, Kind, clean_path, entry_of, refuse, segments_of
+from imager.image.tar_stream import TarStream
+from imager.image.tree import BOOT, Place, Tree, copy_of, implied_folder, place_of
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Stager:
+    """Puts members into two folders, never above them and never through a link."""
+
+    def __init__(self, folder: Path, root_fd: int, boot_fd: int) -> None:
+        self._folder = folder
+        self._root, self._boot = Tree(is_boot=False), Tree(is_boot=True)
+        self._fds = {False: root_fd, True: boot_fd}
+        self._now_ns = time.time_ns()
+        self._newest_ns = 0
+        self._root.put("", implied_folder(0))
+        self._boot.put("", implied_folder(0))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path) -> Iterator[Stager]:
+        descriptors: list[int] = []
+        try:
+            for name in ("root", "boot"):
+                (folder / name).mkdir()
+                (folder / name).chmod(0o700)
+                descriptors.append(os.open(folder / name, os.O_RDONLY | os.O_DIRECTORY))
+            yield cls(folder, *descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    @property
+    def root(self) -> Tree:
+        return self._root
+
+    @property
+    def boot(self) -> Tree:
+        return self._boot
+
+    @property
+    def newest(self) -> int:
+        """When the youngest member that is not from the future was changed; seconds since 1970."""
+        return self._newest_ns // 1_000_000_000
+
+    def add(self, info: tarfile.TarInfo, stream: TarStream) -> None:
+        """Take one member in, with its content from ``stream``."""
+        place = place_of(clean_path(info.name))
+        if info.type == tarfile.LNKTYPE:
+            self._link(info, place)
+            return
+        entry = entry_of(info)
+        if entry.mtime_ns < self._now_ns:
+            self._newest_ns = max(self._newest_ns, entry.mtime_ns)
+        before = self._take_in(place, entry)
+        directory = self._fds[place.on_boot]
+        match entry.kind:
+            case Kind.FOLDER:
+                if before is None:
+                    self._make_folder(place)
+            case Kind.FILE:
+                self._clear(place, before)
+                stream.seek(info.offset_data)
+                _write_file(place.path, directory, info, stream)
+            case Kind.SYMLINK:
+                self._clear(place, before)
+                os.symlink(entry.target, place.path, dir_fd=directory)
+            case _:
+                # A device needs privileges; it is made inside the finished filesystem.
+                self._clear(place, before)
+
+    def put(self, path: str, data: bytes, *, mode: int, mtime_ns: int) -> None:
+        """Add a regular file of root's that no archive has."""
+        place = place_of(clean_path(path))
+        directory = self._fds[place.on_boot]
+        entry = Entry(Kind.FILE, mode, 0, 0, mtime_ns, len(data))
+        self._clear(place, self._take_in(place, entry))
+        descriptor = _created(place.path, directory)
+        try:
+            write_all(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+    def link(self, path: str, target: str, *, mtime_ns: int) -> None:
+        """Add a symbolic link of root's that no archive has."""
+        place = place_of(clean_path(path))
+        entry = Entry(Kind.SYMLINK, 0o777, 0, 0, mtime_ns, target=target)
+        self._clear(place, self._take_in(place, entry))
+        os.symlink(target, place.path, dir_fd=self._fds[place.on_boot])
+
+    def text_of_root(self, path: str) -> str:
+        """The text of an ordinary file of the root filesystem; "" where there is none."""
+        entry = self._root.entries.get(path)
+        if entry is None or entry.kind is not Kind.FILE:
+            return ""
+        return (self._folder / "root" / path).read_text(errors="replace")
+
+    def _tree(self, place: Place) -> Tree:
+        return self._boot if place.on_boot else self._root
+
+    def _take_in(self, place: Place, entry: Entry) -> Entry | None:
+        if place.on_boot and BOOT not in self._root.entries:
+            self._imply(Place(False, BOOT), entry.mtime_ns)
+        for parent in self._tree(place).missing_parents(place.path):
+            self._imply(Place(place.on_boot, parent), entry.mtime_ns)
+        return self._tree(place).put(place.path, entry)
+
+    def _imply(self, place: Place, mtime_ns: int) -> None:
+        self._tree(place).put(place.path, implied_folder(mtime_ns))
+        self._make_folder(place)
+
+    def _make_folder(self, place: Place) -> None:
+        directory = self._fds[place.on_boot]
+        os.mkdir(place.path, 0o700, dir_fd=directory)
+        os.chmod(place.path, 0o700, dir_fd=directory)
+
+    def _clear(self, place: Place, before: Entry | None) -> None:
+        """Remove the name of an earlier member, so that its other names keep their content."""
+        if before is not None and before.kind not in DEVICES:
+            os.unlink(place.path, dir_fd=self._fds[place.on_boot])
+
+    def _link(self, info: tarfile.TarInfo, place: Place) -> None:
+        source = place_of(clean_path(info.linkname))
+        entry = self._tree(source).entries.get(source.path)
+        if entry is None:
+            raise refuse(info.name, f"is a hard link to {info.linkname!r}, which is not before it")
+        if entry.kind is Kind.FOLDER:
+            raise refuse(info.name, f"is a hard link to the directory {info.linkname!r}")
+        if source == place:
+            return
+        if entry.kind in DEVICES:
+            raise refuse(info.name, f"is a hard link to {info.linkname!r}, a {entry.kind}")
+        same_partition = source.on_boot == place.on_boot
+        # FAT has no links, and none can lead from one partition to the other: they become copies.
+        linked = entry if same_partition and not place.on_boot else copy_of(entry)
+        self._clear(place, self._take_in(place, linked))
+        os.link(
+            source.path,
+            place.path,
+            src_dir_fd=self._fds[source.on_boot],
+            dst_dir_fd=self._fds[place.on_boot],
+            follow_symlinks=False,
+        )
+
+
+def _write_file(path: str, directory: int, info: tarfile.TarInfo, stream: TarStream) -> None:
+    descriptor = _created(path, directory)
+    try:
+        position = 0
+        for offset, length in segments_of(info):
+            if offset != position:
+                os.lseek(descriptor, offset, os.SEEK_SET)
+            stream.copy_to(descriptor, length)
+            position = offset + length
+        if position != info.size or info.sparse is not None:
+            os.ftruncate(descriptor, info.size)
+    finally:
+        os.close(descriptor)
+
+
+def _created(path: str, directory: int) -> int:
+    """A descriptor of the new file ``path``, which the user who runs this may write."""
+    descriptor = os.open(path, _CREATE, 0o600, dir_fd=directory)
+    os.fchmod(descriptor, 0o600)  # whatever the umask
+    return descriptor
