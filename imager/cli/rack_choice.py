@@ -1,7 +1,7 @@
 """From the common options to the rack, the release and the folders a command works with.
 
-In: a Session. Out: a checked Rack, a ReleaseSpec or a VerifiedRelease. Kept apart from the
-commands because every one of them begins here.
+In: a Session. Out: a checked Rack, a ReleaseSpec, a VerifiedRelease, a GoldenImage. Kept apart
+from the commands because every one of them begins here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, U
 from imager.cli.session import Session
 from imager.node.rack import Node, Rack
 from imager.release.known import ReleaseSpec
-from imager.release.verified import VerifiedRelease
+from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 if TYPE_CHECKING:
+    from imager.image.golden import GoldenImage
     from imager.rack.survey import GoldenImages
 
 
@@ -90,12 +91,35 @@ def proven_release(
     )
 
 
-def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
-    """The golden image for each of ``nodes``, fetched and composed where need be."""
+def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> VerifiedSalt | None:
+    """The Salt rack.toml names for the cards, fetched if need be and archived; None for none."""
+    from imager.release.lock import RackLock
+    from imager.release.salt import fetch_salt
+
+    if rack.salt_version is None:
+        return None
+    return fetch_salt(
+        rack.salt_version,
+        session.cache,
+        RackLock.load(rack.lock_file),
+        session.console,
+        offline=session.settings.offline,
+        update=update,
+    )
+
+
+def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
+    """The golden image for a board of the rack: release and Salt, fetched if need be, composed."""
     from imager.image.compose import compose
 
+    release = proven_release(session, rack, model)
+    return compose(release, session.cache, session.console, proven_salt(session, rack))
+
+
+def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
+    """The golden image for each of ``nodes``, fetched and composed where need be."""
     return {
-        model: compose(proven_release(session, rack, model), session.cache, session.console)
+        model: golden_of(session, rack, model)
         for model in dict.fromkeys(node.model for node in nodes)
     }
 
@@ -106,6 +130,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     from imager.image.compose import cached_golden
     from imager.release.fetch import fetch_release
     from imager.release.lock import RackLock
+    from imager.release.salt import salt_at_hand
 
     found = {}
     for model in dict.fromkeys(node.model for node in nodes):
@@ -123,9 +148,10 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
                 update=False,
                 signing_key_file=session.settings.signing_key,
             )
+            salt = salt_at_hand(rack.salt_version, session.cache, lock)
         except (NetworkError, NotAuthentic):
             continue  # whoever needs it will be told then
-        golden = cached_golden(release, session.cache)
+        golden = cached_golden(release, session.cache, salt)
         if golden is not None:
             found[model] = golden
     return found

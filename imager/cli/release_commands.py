@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from imager.base.units import format_size
-from imager.cli.rack_choice import models_of, open_rack, proven_release
+from imager.cli.rack_choice import golden_of, models_of, open_rack, proven_release, proven_salt
 from imager.cli.session import Outcome, Session, command
+from imager.release.verified import VerifiedSalt
 
 
 def add_release_commands(group: click.Group) -> None:
@@ -15,19 +16,21 @@ def add_release_commands(group: click.Group) -> None:
     @command(group, "fetch")
     @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
     def fetch(session: Session, update: bool) -> Outcome:
-        """Fetch the release, prove its signature, archive and pin it.
+        """Fetch the release and Salt, prove them, archive and pin them.
 
-        A release that is archived already is read again and compared with its hash.
+        What is archived already is read again and compared with its hash.
         """
         from imager.release.archive import prove
 
         rack = open_rack(session)
         release = proven_release(session, rack, models_of(rack)[0], update=update)
         prove(release, session.cache, session.console)
+        salt = proven_salt(session, rack, update=update)
         session.console.lines(
             f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
             f"sha256 {release.sha256}",
             f"archived in {release.tarball.parent}, pinned in {rack.lock_file}",
+            *_salt_lines(salt),
         )
         return {
             "release": release.name,
@@ -37,16 +40,23 @@ def add_release_commands(group: click.Group) -> None:
             "tarball": str(release.tarball),
             "source_url": release.source_url,
             "fetched_at": release.fetched_at,
+            "packages": [
+                {
+                    "name": package.name,
+                    "version": package.version,
+                    "sha256": package.sha256,
+                    "size_bytes": package.size_bytes,
+                    "file": str(package.path),
+                }
+                for package in (salt.packages if salt else ())
+            ],
         }
 
     @command(group, "compose")
     def compose(session: Session) -> Outcome:
         """Compose the golden image that every node of the rack shares."""
-        from imager.image.compose import compose as compose_image
-
         rack = open_rack(session)
-        release = proven_release(session, rack, models_of(rack)[0])
-        golden = compose_image(release, session.cache, session.console)
+        golden = golden_of(session, rack, models_of(rack)[0])
         written = golden.manifest.extents.total_bytes
         session.console.lines(
             f"golden image of {golden.release_name} for {', '.join(golden.models)}: "
@@ -62,3 +72,13 @@ def add_release_commands(group: click.Group) -> None:
             "mapped_bytes": written,
             "models": list(golden.models),
         }
+
+
+def _salt_lines(salt: VerifiedSalt | None) -> list[str]:
+    if salt is None:
+        return ["no Salt: rack.toml names no version under [salt]"]
+    return [
+        f"{package.name} {package.version}: {format_size(package.size_bytes)} from PyPI, "
+        f"sha256 {package.sha256[:16]}…"
+        for package in salt.packages
+    ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
 from imager.cli.consent import consented, limits_of, refuse_early
-from imager.cli.rack_choice import open_rack, own_folders, proven_release
+from imager.cli.rack_choice import golden_of, open_rack, own_folders
 from imager.cli.session import Outcome, Session
 
 if TYPE_CHECKING:
@@ -145,7 +145,6 @@ def _warning(title: str, patient: Patient) -> list[str]:
 
 def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     """The very image the card was given; raises StampMismatch when it is another one today."""
-    from imager.image.compose import compose
     from imager.node.personalise import personalise
 
     if patient.occasion is None:
@@ -154,7 +153,7 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
             hint=patient.again,
         )
     node = rack.node(patient.node)
-    golden = compose(proven_release(session, rack, node.model), session.cache, session.console)
+    golden = golden_of(session, rack, node.model)
     if golden.key == patient.golden_key:
         image = personalise(
             golden, rack, node, patient.size_bytes, session.console, patient.occasion

@@ -24,7 +24,7 @@ from imager.cli.consent import (
     refuse_early,
     whole_sectors,
 )
-from imager.cli.rack_choice import chosen_release, open_rack, own_folders, proven_release
+from imager.cli.rack_choice import chosen_release, golden_of, open_rack, own_folders
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from imager.image.golden import GoldenImage
     from imager.node.image import NodeImage
     from imager.node.rack import Node, Rack
+    from imager.release.lock import RackLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
     from imager.release.lock import RackLock
 
     spec = chosen_release(session, request.rack, request.node.model)
-    pin = RackLock.load(request.rack.lock_file).pin(spec.name)
+    lock = RackLock.load(request.rack.lock_file)
+    pin = lock.pin(spec.name)
     return {
         "node": request.node.name,
         "rack": request.rack.name,
@@ -149,9 +151,22 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
         "release": spec.name,
         "release_sha256": pin.sha256 if pin else None,
         "release_archived": pin is not None and _is_archived(session, pin.sha256),
+        **_salt_fields(session, request.rack.salt_version, lock),
         "block_bytes": request.options.block_bytes,
         "depth": request.options.depth,
         "transfers_chosen": request.options.why,
+    }
+
+
+def _salt_fields(session: Session, version: str | None, lock: RackLock) -> dict[str, object]:
+    """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
+    from imager.release.salt import archived_salt, pinned_salt
+
+    pin = pinned_salt(version, lock) if version else None
+    return {
+        "salt": version,
+        "salt_sha256": pin.sha256 if pin else None,
+        "salt_archived": bool(version and archived_salt(version, session.cache, lock)),
     }
 
 
@@ -167,14 +182,14 @@ def _is_archived(session: Session, sha256: str) -> bool:
 
 def _show_plan(session: Session, request: Request, fields: Mapping[str, object]) -> None:
     session.console.event("plan", **fields)
-    pin = fields["release_sha256"]
     where = "archived" if fields["release_archived"] else "to be fetched and proven"
     size = request.size_bytes
     roles = ", ".join(request.node.roles)
     lines = [
         f"node      {request.node.name} ({request.node.model}, {roles}), rack {request.rack.name}",
         f"target    {fields['target_is']}",
-        f"release   {fields['release']}, {f'pinned to {str(pin)[:16]}…, ' if pin else ''}{where}",
+        f"release   {fields['release']}, {_pinned(fields['release_sha256'])}{where}",
+        f"salt      {_salt_line(fields)}",
         f"size      {format_size(size) if size else 'as small as the release allows'}",
         f"transfers {format_size(request.options.block_bytes)} each, "
         f"{request.options.depth} in flight ({request.options.why}); every byte is read back",
@@ -183,15 +198,24 @@ def _show_plan(session: Session, request: Request, fields: Mapping[str, object])
         session.console.say(line)
 
 
+def _salt_line(fields: Mapping[str, object]) -> str:
+    if fields["salt"] is None:
+        return "the release's own, if it has one: rack.toml names no version"
+    where = "archived" if fields["salt_archived"] else "to be fetched from PyPI"
+    return f"{fields['salt']}, {_pinned(fields['salt_sha256'])}{where}"
+
+
+def _pinned(sha256: object) -> str:
+    return f"pinned to {str(sha256)[:16]}…, " if sha256 else ""
+
+
 def _node_image(session: Session, request: Request) -> NodeImage:
-    """Release, golden image, node image, each proven before the card is touched."""
+    """Release and Salt, golden image, node image, each proven before the card is touched."""
     from imager.card.bootable import require_bootable
     from imager.card.refusals import accept
-    from imager.image.compose import compose
     from imager.node.personalise import personalise
 
-    release = proven_release(session, request.rack, request.node.model)
-    golden = compose(release, session.cache, session.console)
+    golden = golden_of(session, request.rack, request.node.model)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
         raise TargetRefused(

@@ -100,7 +100,7 @@ def _read(folder: Path, top: Table) -> Rack:
         network=plan.network,
         swap_bytes=sections.read_swap(swap),
         timezone=sections.read_timezone(rack),
-        salt_version=sections.read_salt_version(salt),
+        salt_version=sections.read_salt_version(salt, master),
         highstate_once=sections.read_highstate_once(salt),
     )
     for table in (rack, salt, login, release, swap, *own.values(), top):

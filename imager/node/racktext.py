@@ -14,6 +14,8 @@ from imager.release.known import RELEASES
 
 DEFAULT_NODES = "pi[0-13]"
 DEFAULT_MASTER = "salt"
+SALT_VERSION = "3008.3"
+"""What ``rack init`` writes: the newest that was booted and joined here."""
 _EXAMPLES: Mapping[str, str | list[str]] = {
     "slots": "A[1-7],B[1-7]",
     "addresses": "10.0.0.[10-23]",
@@ -92,8 +94,14 @@ name = {release}
 # The public key of a master outside this rack (its /etc/salt/pki/master/master.pub): with it the
 # nodes trust that master only; without it they trust the first one that answers.
 # master_public_key = "master.pub"
-# The version of Salt the nodes shall have (noted for later; nothing installs it yet).
-# version = "3008.3"
+# The version of Salt on every card, master and minions alike: fetched from PyPI by pip, pinned in
+# rack.lock. The release must bring what Salt needs (Python, ZeroMQ …); what it lacks is named when
+# the image is composed. A release with a Salt of its own keeps that. Without this line no Salt is
+# put on the cards, and a node joins once you install it there.
+version = {salt}
+# The version a master outside this rack has, if you know it: versions that cannot talk to each
+# other are then refused before anything is written.
+# master_version = "3008.3"
 # Whether first boot asks the master to put the node in order as soon as it has joined: "once"
 # runs salt-call state.apply until it has succeeded a single time; "never" leaves it to you.
 # highstate = "never"
@@ -123,6 +131,7 @@ def initial_rack_toml(choices: Choices | None = None) -> str:
         slots=_line("slots", chosen.slots),
         dhcp="# dhcp = true" if chosen.addresses else "dhcp = true",
         addresses=_line("addresses", chosen.addresses),
+        salt=toml_text(SALT_VERSION),
         key_files=_line("authorized_keys_files", [chosen.key_file] if chosen.key_file else None),
     )
 

@@ -25,6 +25,7 @@ from imager.node.nodeset import expand
 from imager.node.rack import MASTER, MINION, Master, ReleaseChoice
 from imager.node.racktext import DEFAULT_MASTER
 from imager.release.known import MODELS, spec_for
+from imager.release.salt_version import cannot_talk, version_fault
 
 DEFAULT_RELEASE = "alarm-rpi-armv7"
 
@@ -32,7 +33,6 @@ DEFAULT_MODEL = "pi2"
 DEFAULT_SWAP_BYTES = GiB
 _ARMV6 = ("pi", "pi1", "pizero", "rpi", "rpi1", "zero", "zerow")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
-_VERSION = re.compile(r"\d{1,5}(\.\d{1,5}){0,2}\Z")
 
 
 def read_rack_name(table: Table) -> str:
@@ -213,9 +213,24 @@ def read_timezone(table: Table) -> str | None:
     return _read_pattern(table, "timezone", _ZONE, "a time zone", '"Europe/Brussels"')
 
 
-def read_salt_version(table: Table) -> str | None:
-    """[salt] version."""
-    return _read_pattern(table, "version", _VERSION, "a version of Salt", '"3008.3"')
+def read_salt_version(table: Table, master: Master) -> str | None:
+    """[salt] version, which must be able to talk to a ``master`` outside the rack; one inside gets
+    the same version."""
+    version = _read_version(table, "version")
+    outside = _read_version(table, "master_version")
+    if outside and master.is_node:
+        table.fault("master_version", f"{master.name} is a node and gets the version of the others")
+    elif version and outside and (why := cannot_talk(version, outside)):
+        table.fault("version", f"{shown(version)} cannot join {master.name}: {why}")
+    return version
+
+
+def _read_version(table: Table, name: str) -> str | None:
+    text = table.string(name, example='"3008.3"')
+    fault = version_fault(text) if text is not None else None
+    if fault:
+        table.fault(name, f'{shown(text)} {fault}; write it like "3008.3"')
+    return None if fault else text
 
 
 def read_highstate_once(table: Table) -> bool:

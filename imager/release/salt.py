@@ -16,7 +16,7 @@ from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, work_folder
 from imager.base.errors import NetworkError, NotAuthentic, UsageError
-from imager.base.progress import Progress
+from imager.base.progress import Progress, Quiet
 from imager.release.lock import PackagePin, RackLock
 from imager.release.pip import fetch_source, fetch_wheel
 from imager.release.shelf import placed, set_aside
@@ -56,6 +56,16 @@ def fetch_salt(
 def pinned_salt(version: str, lock: RackLock) -> PackagePin | None:
     """The bytes ``lock`` pins for Salt ``version``."""
     return _pin_of(lock, SALT, version)
+
+
+def salt_at_hand(version: str | None, cache: Cache, lock: RackLock) -> VerifiedSalt | None:
+    """What ``fetch_salt`` would give without fetching, pinning or saying anything; None for no
+    version. Raises NetworkError when that is not possible."""
+    if version is None:
+        return None
+    if not all(_pin_of(lock, name, None) for name in WHEELS) or pinned_salt(version, lock) is None:
+        raise NetworkError(f"{SALT} {version} is not pinned", hint="run picloud-image fetch")
+    return fetch_salt(version, cache, lock, Quiet(), offline=True, update=False)
 
 
 def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage | None:
