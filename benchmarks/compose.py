@@ -28,7 +28,7 @@ truncate -s "${BOOT_KIB}K" boot.img
 mkfs.vfat -F 32 boot.img >/dev/null
 mcopy -s -m -i boot.img root/boot/* ::/
 rm -rf root/boot/*
-mke2fs -q -F -t ext4 -b 4096 -I 256 -m 1 -J size=64 -E lazy_itable_init=1,lazy_journal_init=0 \
+mke2fs -q -F -t ext4 -b 4096 -I 256 -m 1 -J size=16 -E lazy_itable_init=1,lazy_journal_init=0 \
     -O "none,$FEATURES" -d root root.img "${ROOT_KIB}k"
 """
 _FEATURES = (

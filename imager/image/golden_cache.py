@@ -27,7 +27,7 @@ from imager.image.layout import ALIGNMENT, BOOT_DEFAULT, Layout
 from imager.image.manifest import Manifest
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
-COMPOSER_VERSION = 1
+COMPOSER_VERSION = 2
 """Goes into every key: raise it whenever the same release would give other bytes."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"

@@ -271,7 +271,7 @@ def test_features_are_those_named_whatever_the_host_prefers(golden: GoldenImage)
             *("large_file", "huge_file", "dir_nlink", "extra_isize"),
         ]
     )
-    assert "Total journal size:       64M" in said
+    assert "Total journal size:       16M" in said
     assert "user_xattr acl" in said
     assert "ITABLE_ZEROED" not in said  # unused inode tables are left to the node's kernel
 
