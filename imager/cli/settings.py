@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -95,4 +96,12 @@ def take(context: click.Context, options: dict[str, Any]) -> Settings:
     own = {name: options.pop(name) for name in _NAMES if name in options}
     base = context.parent.obj if context.parent and context.parent.obj else Settings()
     assert isinstance(base, Settings)  # noqa: S101 - click hands back what take() stored
-    return base.merged(own)
+    # The environment speaks at every level of the command line, and what was said before the
+    # command wins over it there, too.
+    spoken = {
+        name: value
+        for name, value in own.items()
+        if context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT
+        or getattr(base, name) in (None, False)
+    }
+    return base.merged(spoken)
