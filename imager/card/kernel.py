@@ -23,6 +23,7 @@ from imager.base.run import find_tool, run
 Properties = Mapping[str, str]
 
 
+_UDEVD = Path("/run/udev/control")
 _udev_lock = threading.Lock()  # a libudev context must not be used by two threads at a time
 
 
@@ -34,7 +35,9 @@ def _udev() -> pyudev.Context:
 
 def udev_properties(number: str) -> Properties:
     """Everything udev knows of the block device ``major:minor``; empty when it knows nothing,
-    or when this host has no udev."""
+    or when no udevd runs here: its database then tells of what was here once."""
+    if not _UDEVD.exists():
+        return {}
     major, minor = (int(part) for part in number.split(":"))
     with _udev_lock:
         try:
@@ -78,7 +81,7 @@ class Kernel:
     @property
     def udev_runs(self) -> bool:
         """Whether udevd listens on its control socket."""
-        return Path("/run/udev/control").exists()
+        return _UDEVD.exists()
 
     def block_names(self) -> tuple[str, ...]:
         """Every block device and partition the kernel has, by its kernel name."""

@@ -10,6 +10,7 @@ from imager.cli.init_command import add_init_command
 from imager.cli.keys_commands import add_keys_commands
 from imager.cli.rack_choice import address_of, open_rack
 from imager.cli.rack_flash_command import add_flash_commands
+from imager.cli.rack_watch_command import add_watch_command
 from imager.cli.report_command import add_report_command
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
@@ -34,6 +35,7 @@ def add_rack_commands(group: click.Group) -> None:
     add_slots_commands(rack_group)
     add_report_command(rack_group)
     add_flash_commands(rack_group)
+    add_watch_command(rack_group)
     add_keys_commands(rack_group)
 
     @command(rack_group, "show")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +127,6 @@ def add_flash_commands(rack_group: click.Group) -> None:
 
 
 def _request(session: Session, given: Mapping[str, object]) -> Request:
-    from imager.card.refusals import Limits
-
     rack = open_rack(session)
     nodes = chosen_nodes(rack, given["nodes"])
     for node in nodes:
@@ -144,9 +142,6 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
         raise UsageError(
             "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
         )
-    limits = Limits(ours=own_folders(session, rack))
-    if isinstance(given["max_size"], int):
-        limits = Limits(max_size_bytes=given["max_size"], ours=limits.ours)
     return Request(
         rack,
         nodes,
@@ -154,8 +149,17 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
         folder,
         whole_sectors(size) if isinstance(size, int) else None,
         bool(given["again"]),
-        limits,
+        limits_of_batch(session, rack, given),
     )
+
+
+def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -> Limits:
+    """What a batch may overwrite; never a disk that belongs in the computer."""
+    from imager.card.refusals import Limits
+
+    limits = Limits(ours=own_folders(session, rack))
+    most = given["max_size"]
+    return replace(limits, max_size_bytes=most) if isinstance(most, int) else limits
 
 
 def _flash(
@@ -177,7 +181,7 @@ def _flash(
     steps, refused = _consented(session, planned.plan, yes=yes)
     images = golden_images(session, rack, request.nodes)
     results = (*refused, *_worked(session, request, steps, images, given))
-    return _told(session, planned, results)
+    return told(session, results, [node.name for node in planned.plan.without])
 
 
 def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
@@ -323,7 +327,9 @@ def _side_by_side(
         return flash(orders, jobs, screen)
 
 
-def _told(session: Session, planned: Planned, results: Sequence[Result]) -> Outcome:
+def told(session: Session, results: Sequence[Result], without: Sequence[str]) -> Outcome:
+    """Show what came of each card, and give the fields of the result; ``without`` are the nodes
+    that need a card and got none."""
     from imager.cli.rack_plan_view import result_fields, result_lines
     from imager.rack.flash import exit_code_of
 
@@ -331,9 +337,8 @@ def _told(session: Session, planned: Planned, results: Sequence[Result]) -> Outc
     console.lines(*result_lines(results, columns()))
     code = exit_code_of(results)
     bad = [result.job.name for result in results if not result.is_verified]
-    left = [node.name for node in planned.plan.without]
-    if left:
-        console.lines(f"no card here for: {', '.join(left)}")
+    if without:
+        console.lines(f"no card yet for: {', '.join(without)}")
     if code == Interrupted.exit_code:
         console.error(
             Interrupted(
@@ -354,5 +359,5 @@ def _told(session: Session, planned: Planned, results: Sequence[Result]) -> Outc
         "nodes": [result_fields(result) for result in results],
         "verified": [result.job.name for result in results if result.is_verified],
         "failed": bad,
-        "without_card": left,
+        "without_card": list(without),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.show import Console, phase_summary
@@ -22,20 +23,29 @@ _JSON_SECONDS = 0.5
 class Screen:
     """A Watch (``imager.rack.crew``) on a console."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        on_end: Callable[[Result], None] | None = None,
+        standing: Callable[[], list[str]] | None = None,
+    ) -> None:
+        """``on_end`` hears of each card that is over and tells of it itself; ``standing`` gives
+        lines to show above the bars."""
         self._console = console
+        self._on_end, self._standing = on_end, standing
         self._rows: dict[str, CardRow] = {}
         self._drawn = 0
         self._last = 0.0
-        self._bars = console.on_terminal and not (console.as_json or console.quiet)
+        self.draws = console.on_terminal and not (console.as_json or console.quiet)
 
     def __enter__(self) -> Screen:
-        if self._bars:
+        if self.draws:
             sys.stderr.write("\033[?25l")  # a cursor that jumps from line to line is no help
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bars:
+        if self.draws:
             self._erase()
             sys.stderr.write("\033[?25h")
             sys.stderr.flush()
@@ -58,7 +68,7 @@ class Screen:
                 state = "failed" if event.failed else "done"
                 done, total = event.done_bytes, event.total_bytes
                 self._tell(about, event.phase, state, done, total, event.seconds)
-                if not (self._bars or event.failed):
+                if not (self.draws or event.failed):
                     summary = phase_summary(event.phase, event.done_bytes, event.seconds)
                     self._console.say(f"{job.name}: {summary}")
             case Said(warning=True):
@@ -80,16 +90,16 @@ class Screen:
             reason=result.error.what if result.error else "",
             seconds=round(result.seconds, 3),
         )
-        if not self._bars:
+        if self._on_end is not None:
+            self._on_end(result)
+        elif not self.draws:
             words = f"{result.outcome} in {clock(result.seconds)}"
             self._console.say(f"{job.name}: {result.error.what if result.error else words}")
 
     def turn(self, crew: Crew) -> None:
         """See Watch."""
         now = time.monotonic()
-        over = not crew.is_busy
-        wait = _JSON_SECONDS if self._console.as_json else _REDRAW_SECONDS
-        if now - self._last < wait and not over:
+        if now - self._last < (_JSON_SECONDS if self._console.as_json else _REDRAW_SECONDS):
             return
         self._last = now
         for name in crew.at_work:
@@ -100,13 +110,16 @@ class Screen:
                 about = {"node": job.name, "target": job.target.node}
                 done, total = moment.done_bytes, moment.total_bytes
                 self._tell(about, moment.phase, "running", done, total, moment.phase_seconds)
-        if self._bars:
+        if self.draws:
             self._redraw()
 
     def _redraw(self) -> None:
         size = shutil.get_terminal_size()
         # The last column makes some terminals wrap, and the last line makes all of them scroll.
-        lines = draw(list(self._rows.values()), size.columns - 1, size.lines - 1)
+        above = self._standing() if self._standing is not None else []
+        room = max(4, size.lines - 1 - len(above))
+        rows = list(self._rows.values())
+        lines = [*above, *(draw(rows, size.columns - 1, room) if rows else ())]
         up = f"\033[{self._drawn}A" if self._drawn else ""
         text = "".join(f"{line}\033[K\n" for line in lines)
         sys.stderr.write(f"\r{up}{text}\033[J")
@@ -117,8 +130,12 @@ class Screen:
         """A line that stays, above the picture."""
         if self._console.as_json:
             self._console.event(kind, node=job.name, target=job.target.node, message=message)
-            return
-        if self._bars:
+        else:
+            self.say(line)
+
+    def say(self, line: str) -> None:
+        """A line for the person that stays, above the picture."""
+        if self.draws:
             self._erase()
         self._console.say(line)
 

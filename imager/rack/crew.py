@@ -99,8 +99,8 @@ class Watch(Protocol):
 class Orders:
     """How a crew works: for which rack, from which golden image, within which limits.
 
-    ``at_once`` is the most cards a person wants at a time. ``options`` None means as they fit into
-    memory. ``update`` and ``probe`` are as for ``make_card``.
+    ``at_once`` is the most cards a person wants at a time. ``update`` and ``probe`` are as for
+    ``make_card``.
     """
 
     rack: Rack
@@ -108,7 +108,6 @@ class Orders:
     limits: Limits
     batch: str = ""
     at_once: int | None = None
-    options: WriteOptions | None = None
     update: bool = True
     probe: bool = True
     kernel: Kernel = field(default_factory=Kernel)
@@ -206,7 +205,7 @@ class Crew:
         board = CardBoard(lambda event: self._told.put((job, event)), self._stop)
         self.boards[job.name] = board
         share = memory_share(len(self._threads) + len(self.waiting) + 1)
-        options = self._orders.options or options_for(job.target, most_bytes=share)
+        options = options_for(job.target, most_bytes=share)
         work = partial(self._work, job, board, options)
         thread = threading.Thread(target=work, name=f"card of {job.name}")
         self._threads[job.name] = thread

@@ -26,27 +26,32 @@ def flash(orders: Orders, jobs: Sequence[Job], watch: Watch) -> tuple[Result, ..
     The caller holds ``batch_lock``. Raises HostStorage, before any card is touched, when this
     computer's disk has no room for what is to be written down.
     """
-    folder = orders.rack.folder
-    require_room(folder, len(jobs))
-    batch = new_batch()
-    append(folder, BatchBegun(now(), batch, tuple(job.name for job in jobs), os.getpid()))
-    crew = Crew(replace(orders, batch=batch), watch)
-    for job in jobs:
-        crew.add(job)
-    with interruptible(crew) as stopped:
+    with begun(orders, [job.name for job in jobs], watch) as (crew, stopped):
+        for job in jobs:
+            crew.add(job)
         while crew.is_busy:
             crew.turn()
             if stopped.is_set():
                 crew.stop()
     found = {result.job.name: result for result in crew.results}
-    results = tuple(found[job.name] for job in jobs)
-    append(folder, BatchEnded(now(), batch, exit_code_of(results)))
-    return results
+    return tuple(found[job.name] for job in jobs)
 
 
-def new_batch() -> str:
-    """A name no other batch has: when it began, and chance."""
-    return f"{now()}-{secrets.token_hex(2)}"
+@contextmanager
+def begun(
+    orders: Orders, nodes: Sequence[str], watch: Watch
+) -> Iterator[tuple[Crew, threading.Event]]:
+    """A crew whose work is a batch in the ledger, and the event that a signal sets; no worker
+    outlives the block. Raises as ``flash`` does."""
+    folder = orders.rack.folder
+    require_room(folder, len(nodes))
+    # When it began, and chance: a name no other batch has.
+    batch = f"{now()}-{secrets.token_hex(2)}"
+    append(folder, BatchBegun(now(), batch, tuple(nodes), os.getpid()))
+    crew = Crew(replace(orders, batch=batch), watch)
+    with interruptible(crew) as stopped:
+        yield crew, stopped
+    append(folder, BatchEnded(now(), batch, exit_code_of(crew.results)))
 
 
 def exit_code_of(results: Sequence[Result]) -> int:

@@ -10,7 +10,7 @@ left as it is, unless everything is asked for again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -109,10 +109,11 @@ def make_plan(
     rack_nodes: Sequence[Node],
     *,
     again: bool = False,
+    busy: Collection[str] = (),
 ) -> Plan:
     """The plan for the nodes ``wants`` of a rack with ``rack_nodes``; ``again`` makes every card
-    anew, whether or not it is done."""
-    matching = _Matching({want.node.name: want for want in wants}, rack_nodes, again)
+    anew, whether or not it is done. The nodes ``busy`` have a card under way."""
+    matching = _Matching({want.node.name: want for want in wants}, rack_nodes, again, busy)
     rest = list(candidates)
     for match in (matching.by_name, matching.by_slot, matching.by_stamp, matching.next_free):
         rest = [candidate for candidate in rest if not match(candidate)]
@@ -130,8 +131,14 @@ def make_plan(
 class _Matching:
     """The rules in turn; each takes a card or passes it on to the next."""
 
-    def __init__(self, wants: Mapping[str, Want], rack_nodes: Sequence[Node], again: bool) -> None:
-        self._wants, self._again = wants, again
+    def __init__(
+        self,
+        wants: Mapping[str, Want],
+        rack_nodes: Sequence[Node],
+        again: bool,
+        busy: Collection[str],
+    ) -> None:
+        self._wants, self._again, self._busy = wants, again, busy
         self._names = {node.name for node in rack_nodes}
         self._slots = {node.slot: node.name for node in rack_nodes if node.slot is not None}
         self._free = list(self._in_need())
@@ -143,7 +150,11 @@ class _Matching:
         for stale in (False, True):
             for name, want in self._wants.items():
                 done = want.is_done and not self._again
-                if not done and (want.standing is Standing.STALE) is stale:
+                if (
+                    not done
+                    and name not in self._busy
+                    and (want.standing is Standing.STALE) is stale
+                ):
                     yield name
 
     def by_name(self, candidate: Candidate) -> bool:
@@ -169,7 +180,7 @@ class _Matching:
         want = self._wants.get(name)
         if want is None:
             return self._leave(candidate, f"it is for {name} ({why}), which was not asked for")
-        if any(step.node.name == name for step in self.steps):
+        if name in self._busy or any(step.node.name == name for step in self.steps):
             return self._leave(candidate, f"it is for {name} ({why}), as is another card here")
         if want.is_done and not self._again:
             if not _is_its_card(candidate, want):

@@ -24,7 +24,7 @@ from tests.support.loop import (
     socket_links,
     udevd_running,
 )
-from tests.support.rackcards import SIZE, blank_cards, first_mib, flash_words, is_whole
+from tests.support.rackcards import SIZE, blank_cards, first_mib, flash_words, forget, is_whole
 from tests.support.racks import KEY
 from tests.support.workplace import Said, Workplace, workplace
 
@@ -46,9 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
 def forgetful(place: Workplace) -> Iterator[None]:
     """Each test begins with a rack that never wrote a card."""
     yield
-    for path in (place.rack / ".picloud/receipts").glob("*"):
-        path.unlink()
-    (place.rack / ".picloud/ledger.jsonl").unlink(missing_ok=True)
+    forget(place)
 
 
 def nodes_of(loops: Sequence[Loop]) -> list[Path]:

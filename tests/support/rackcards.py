@@ -47,3 +47,10 @@ def first_mib(store: Path) -> bytes:
     """The first MiB of what is really stored."""
     with store.open("rb") as file:
         return file.read(MiB)
+
+
+def forget(place: Workplace) -> None:
+    """Make the rack one that never wrote a card."""
+    for path in (place.rack / ".picloud/receipts").glob("*"):
+        path.unlink()
+    (place.rack / ".picloud/ledger.jsonl").unlink(missing_ok=True)

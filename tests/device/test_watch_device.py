@@ -1,0 +1,226 @@
+"""The flashing station with real cards coming and going: loop devices under udevd."""
+
+from __future__ import annotations
+
+import json
+import queue
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imager.rack.ledger import Standing, read_ledger
+from tests.support.loop import (
+    call,
+    loop_over,
+    missing_abilities,
+    sized_file,
+    socket_links,
+    udevd_running,
+)
+from tests.support.rackcards import SIZE, first_mib, forget, is_whole
+from tests.support.workplace import Workplace, workplace
+
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
+]
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    with udevd_running(), workplace(tmp_path_factory.mktemp("workplace")) as found:
+        assert found.run("compose").code == 0
+        yield found
+
+
+@dataclass
+class Readers:
+    """Slots with labels, and a file for the card that goes into each."""
+
+    place: Workplace
+    cards: dict[str, Path]
+
+    @contextmanager
+    def with_card(self, label: str) -> Iterator[Path]:
+        """The card of ``label`` is in its slot."""
+        with loop_over(self.cards[label]) as loop:
+            yield loop.node
+
+
+@pytest.fixture
+def readers(place: Workplace, tmp_path: Path) -> Iterator[Readers]:
+    """A2, A3, A4 belong to pi1, pi2, pi3; X1 is a slot of no node."""
+    forget(place)
+    labels = ("A2", "A3", "A4", "X1")
+    cards = {label: sized_file(tmp_path / f"{label}.raw", SIZE) for label in labels}
+    names = {card: f"pci-0000:00:14.0-usb-0:{label}:1.0-test" for label, card in cards.items()}
+    slots = "".join(f'{label} = "{names[card]}"\n' for label, card in cards.items())
+    (place.rack / "slots.toml").write_text(f"[slots]\n{slots}")
+    with socket_links(names):
+        yield Readers(place, cards)
+    (place.rack / "slots.toml").unlink()
+
+
+@dataclass
+class Watching:
+    """``rack watch`` at work, and what it said."""
+
+    process: subprocess.Popen[str]
+    events: list[dict[str, Any]] = field(default_factory=list)
+    told: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
+
+    def until(self, what: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The next event that ``fits``."""
+        deadline = time.monotonic() + PATIENCE
+        while (left := deadline - time.monotonic()) > 0:
+            event = self.told.get(timeout=left)
+            assert event is not None, f"it ended before {what}: {self.events[-3:]}"
+            self.events.append(event)
+            if fits(event):
+                return event
+        raise AssertionError(f"no {what}: {self.events[-3:]}")
+
+    def card(self, node: str) -> dict[str, Any]:
+        return self.until(f"end of {node}", lambda e: e["event"] == "card" and e["node"] == node)
+
+    def end(self, code: int) -> dict[str, Any]:
+        result = self.until("result", lambda e: e["event"] == "result")
+        assert self.process.wait(timeout=PATIENCE) == code, result
+        return result
+
+
+@contextmanager
+def watching(place: Workplace, *words: str) -> Iterator[Watching]:
+    process = subprocess.Popen(
+        place.command("rack", "watch", *words, "--countdown", "0.3", "--json"),
+        cwd=place.folder,
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found = Watching(process)
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            found.told.put(json.loads(line))
+        found.told.put(None)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        found.until("beginning", lambda e: e["event"] == "note" and "Ctrl-C ends" in e["message"])
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_one_card_after_the_other_until_every_node_has_one(readers: Readers) -> None:
+    place = readers.place
+    with watching(place, "pi[1-2]") as station:
+        for label, node in (("A3", "pi2"), ("A2", "pi1")):
+            with readers.with_card(label) as device:
+                offer = station.until("offer", lambda e: e["event"] == "offer")
+                assert (offer["node"], offer["slot"], offer["asks"]) == (node, label, False)
+                card = station.card(node)
+                assert (card["outcome"], card["target"]) == ("verified", str(device))
+        result = station.end(0)
+    assert sorted(result["verified"]) == ["pi1", "pi2"]
+    for node in result["nodes"]:
+        label = {"pi1": "A2", "pi2": "A3"}[node["node"]]
+        assert is_whole(readers.cards[label], place, node["receipt"])
+
+
+def test_a_card_that_is_done_is_not_done_twice(readers: Readers) -> None:
+    with watching(readers.place, "pi[1-2]") as station:
+        with readers.with_card("A2"):
+            station.card("pi1")
+        before = first_mib(readers.cards["A2"])
+        with readers.with_card("A2"):
+            left = station.until("left", lambda e: e["event"] == "left")
+            assert left["because"] == "it is pi1's, and is done"
+        assert first_mib(readers.cards["A2"]) == before
+        station.process.send_signal(signal.SIGINT)
+        result = station.end(130)
+    assert result["without_card"] == ["pi2"]
+
+
+def test_a_stranger_s_card_in_a_slot_of_no_node_is_left_alone(readers: Readers) -> None:
+    call("mkfs.ext4", "-q", "-L", "holiday", str(readers.cards["X1"]))
+    before = first_mib(readers.cards["X1"])
+    with watching(readers.place, "pi[1-2]") as station:
+        with readers.with_card("X1"):
+            offer = station.until("offer", lambda e: e["event"] == "offer")
+            assert (offer["asks"], offer["holds"]) == (True, "foreign")
+            time.sleep(1)
+        with readers.with_card("A2"):
+            station.card("pi1")
+        station.process.send_signal(signal.SIGINT)
+        station.end(130)
+    assert first_mib(readers.cards["X1"]) == before
+
+
+def test_a_card_taken_out_before_its_turn_is_forgotten(readers: Readers) -> None:
+    with watching(readers.place, "pi[1-2]", "--countdown", "20") as station:
+        with readers.with_card("A2"):
+            station.until("offer", lambda e: e["event"] == "offer")
+        time.sleep(0.5)
+        station.process.send_signal(signal.SIGINT)
+        station.end(130)
+    assert read_ledger(readers.place.rack).state_of("pi1").standing() is Standing.NEVER
+    assert not any(first_mib(readers.cards["A2"]))
+
+
+def test_a_storm_of_cards_that_come_and_go(readers: Readers) -> None:
+    """Whatever comes and goes, the station lives, and in the end each node has a whole card."""
+    chance = random.Random(3)
+    place = readers.place
+    with watching(place, "pi[1-3]") as station:
+        for _ in range(12):
+            labels = chance.sample(["A2", "A3", "A4", "X1"], chance.randrange(1, 4))
+            with ExitStack() as cards:
+                for label in labels:
+                    cards.enter_context(readers.with_card(label))
+                time.sleep(chance.uniform(0, 0.6))
+        with ExitStack() as cards:
+            for label in ("A2", "A3", "A4"):
+                cards.enter_context(readers.with_card(label))
+            result = station.end(0)
+    ledger = read_ledger(place.rack)
+    assert ledger.unread == 0
+    for label, node in (("A2", "pi1"), ("A3", "pi2"), ("A4", "pi3")):
+        last = ledger.state_of(node).last
+        assert last is not None
+        assert last.is_verified, (last, result)
+        assert is_whole(readers.cards[label], place, last.receipt)
+
+
+def test_without_udevd_it_says_so(place: Workplace, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    words = " ".join(place.command("rack", "watch"))
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f"mount --bind {hidden} /run/udev && {words}"],
+        cwd=place.folder,
+        env=place.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 40, done.stderr
+    assert "udevd does not run here" in done.stderr
