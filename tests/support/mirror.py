@@ -145,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             ("ETag", etag),
             ("Last-Modified", manners.last_modified),
             ("Content-Encoding", manners.content_encoding),
+            ("Content-Type", "text/html" if self.path.endswith("/") else None),
         ):
             if value:
                 self.send_header(name, value)

@@ -1,0 +1,213 @@
+"""Salt by its version: fetched by the real pip from an index on loopback, pinned and archived."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imager.base.cache import Cache
+from imager.base.errors import (
+    ConfigurationError,
+    MissingTool,
+    NetworkError,
+    NotAuthentic,
+    UsageError,
+)
+from imager.release.lock import RackLock
+from imager.release.salt import archived_salt, fetch_salt, salt_at_hand
+from imager.release.verified import VerifiedSalt
+from tests.support.fetching import Heard
+from tests.support.pypi import RAN, VERSION, WHEEL, Index, index_for_pip, source_release, wheel
+
+pytestmark = pytest.mark.image
+
+SOURCE = f"salt-{VERSION}.tar.gz"
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def pypi(monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
+    with index_for_pip(monkeypatch) as offered:
+        yield offered
+
+
+class Scene:
+    """A cache, a rack's lock, and what was said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cache = Cache(folder / "cache")
+        self.lock_path = folder / "rack" / "rack.lock"
+        self.heard = Heard()
+
+    @property
+    def lock(self) -> RackLock:
+        return RackLock.load(self.lock_path)
+
+    def fetch(
+        self, version: str = VERSION, *, offline: bool = False, update: bool = False
+    ) -> VerifiedSalt:
+        return fetch_salt(
+            version, self.cache, self.lock, self.heard, offline=offline, update=update
+        )
+
+    def kept(self) -> list[str]:
+        """The names in the archive."""
+        return sorted(path.name for path in self.cache.packages.iterdir() if path.is_dir())
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+def test_salt_is_fetched_archived_and_pinned(scene: Scene, pypi: Index) -> None:
+    salt = scene.fetch()
+    assert (salt.version, salt.source.path.read_bytes()) == (VERSION, source_release())
+    assert salt.source.path.parent == scene.cache.packages / sha256(source_release())
+    assert [package.path.name for package in salt.wheels] == [WHEEL]
+    pin = scene.lock.package("salt")
+    assert pin is not None
+    assert (pin.version, pin.sha256) == (VERSION, sha256(source_release()))
+    assert pin.size_bytes == len(source_release())
+    assert scene.lock.package("looseversion") is not None
+    assert any("salt: pin moved from nothing to 3008.3" in note for note in scene.heard.notes)
+    assert scene.heard.phases["fetch salt 3008.3"] == [len(source_release())]
+    assert not list(scene.cache.work.glob("pip-*")), "nothing is left of pip's folders"
+
+
+def test_no_code_of_a_source_release_is_run(
+    scene: Scene, pypi: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(RAN, os.fspath(tmp_path / "ran"))
+    monkeypatch.setattr("imager.release.pip._FOREIGN", re.compile(rf"PIP_\w+|{RAN}"))
+    scene.fetch()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_pinned_and_archived_salt_asks_nobody(scene: Scene, pypi: Index) -> None:
+    first = scene.fetch()
+    pypi.mirror.log.clear()
+    assert scene.fetch() == first
+    assert scene.fetch(offline=True) == first
+    assert salt_at_hand(VERSION, scene.cache, scene.lock) == first
+    assert pypi.mirror.log == []
+
+
+def test_offline_needs_what_is_archived(scene: Scene, pypi: Index) -> None:
+    with pytest.raises(NetworkError, match=r"salt 3008\.3 is not in") as caught:
+        scene.fetch(offline=True)
+    assert "without --offline" in caught.value.hint
+    assert pypi.mirror.log == []
+
+
+def test_another_rack_uses_what_is_archived_and_pins_it(scene: Scene, pypi: Index) -> None:
+    first = scene.fetch()
+    scene.lock_path = scene.lock_path.with_name("other") / "rack.lock"
+    pypi.mirror.log.clear()
+    with pytest.raises(NetworkError):
+        salt_at_hand(VERSION, scene.cache, scene.lock)
+    assert not scene.lock_path.exists()
+    assert archived_salt(VERSION, scene.cache, scene.lock) == first.source
+    assert scene.fetch(offline=True) == first
+    assert scene.lock.package("salt") is not None
+
+
+def test_other_bytes_than_the_pinned_ones_are_refused(scene: Scene, pypi: Index) -> None:
+    scene.fetch()
+    other = source_release(files={"NOTICE": "changed\n"})
+    pypi.publish(SOURCE, other)
+    scene.cache = Cache(scene.cache.root.with_name("empty"))
+    with pytest.raises(NotAuthentic, match=r"not the one that rack\.lock pins") as caught:
+        scene.fetch()
+    assert "--update" in caught.value.hint
+    pin = scene.lock.package("salt")
+    assert pin is not None
+    assert pin.sha256 == sha256(source_release()), "the pin stays"
+
+
+def test_update_moves_the_pins_and_says_from_what_to_what(scene: Scene, pypi: Index) -> None:
+    scene.fetch()
+    scene.fetch(update=True)
+    assert "salt: 3008.3 (" in scene.heard.notes[-2]
+    assert "is still what PyPI has" in scene.heard.notes[-2]
+    pypi.publish(WHEEL.replace("1.3.0", "1.4.0"), wheel(version="1.4.0"))
+    scene.fetch()
+    pin = scene.lock.package("looseversion")
+    assert pin is not None
+    assert pin.version == "1.3.0", "nothing moves by itself"
+    scene.fetch(update=True)
+    assert "looseversion: pin moved from 1.3.0 (" in scene.heard.notes[-1]
+    assert ") to 1.4.0 (" in scene.heard.notes[-1]
+
+
+def test_another_version_in_rack_toml_moves_the_pin(scene: Scene, pypi: Index) -> None:
+    scene.fetch()
+    pypi.publish("salt-3008.5.tar.gz", source_release("3008.5"))
+    assert scene.fetch("3008.5").version == "3008.5"
+    assert "salt: pin moved from 3008.3 (" in scene.heard.notes[-1]
+    assert len(scene.kept()) == 3, "what was used once is kept"
+
+
+def test_a_damaged_archive_is_set_aside_and_fetched_anew(scene: Scene, pypi: Index) -> None:
+    salt = scene.fetch()
+    salt.source.path.chmod(0o644)
+    salt.source.path.write_bytes(b"x" + salt.source.path.read_bytes()[1:])
+    assert scene.fetch() == salt
+    assert salt.source.path.read_bytes() == source_release()
+    assert "was altered since it was archived" in scene.heard.warnings[0]
+    assert f"{salt.source.sha256}.damaged-1" in scene.kept()
+
+
+def test_a_damaged_archive_is_never_used_offline(scene: Scene, pypi: Index) -> None:
+    salt = scene.fetch()
+    salt.source.path.chmod(0o644)
+    salt.source.path.write_bytes(b"x" + salt.source.path.read_bytes()[1:])
+    with pytest.raises(NetworkError, match=r"which rack\.lock pins"):
+        scene.fetch(offline=True)
+
+
+def test_a_version_pypi_does_not_have(scene: Scene, pypi: Index) -> None:
+    with pytest.raises(ConfigurationError, match=r"PyPI has no salt==3008\.99") as caught:
+        scene.fetch("3008.99")
+    assert "3008.3" in caught.value.what
+    assert "[salt]" in caught.value.hint
+
+
+def test_no_network(scene: Scene, pypi: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    with pytest.raises(NetworkError, match=r"pip could not fetch salt==3008\.3") as caught:
+        scene.fetch()
+    assert "network" in caught.value.hint
+
+
+def test_an_index_that_cuts_the_download(scene: Scene, pypi: Index) -> None:
+    pypi.mirror.manners(f"/files/{SOURCE}").cut_after = [100] * 9
+    with pytest.raises((NetworkError, NotAuthentic)):
+        scene.fetch()
+    assert scene.lock.package("salt") is None
+    assert not scene.lock_path.exists()
+
+
+def test_a_python_without_pip(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = tmp_path / "bare-python"
+    bare.write_text(f"#!/bin/sh\nshift 2\necho '{bare}: No module named pip' >&2\nexit 1\n")
+    bare.chmod(0o755)
+    monkeypatch.setattr("sys.executable", os.fspath(bare))
+    with pytest.raises(MissingTool, match="has no pip") as caught:
+        scene.fetch()
+    assert "ensurepip" in caught.value.hint
+
+
+def test_offline_and_update_exclude_each_other(scene: Scene) -> None:
+    with pytest.raises(UsageError):
+        scene.fetch(offline=True, update=True)

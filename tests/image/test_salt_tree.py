@@ -1,0 +1,265 @@
+"""Salt in the golden image: what of it is there, and what keeps it out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from imager.base.cache import Cache
+from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
+from imager.base.progress import Quiet
+from imager.image.compose import cached_golden, compose
+from imager.image.ext4 import Ext4
+from imager.image.golden import GoldenImage
+from imager.release.verified import VerifiedRelease, VerifiedSalt
+from tests.support.fetching import Heard
+from tests.support.pypi import (
+    VERSION,
+    source_release,
+    tree_with_python,
+    verified_salt,
+    wheel,
+)
+from tests.support.release import ReleaseTree, build_release
+
+pytestmark = pytest.mark.image
+
+SALT = "/opt/picloud/salt"
+UNITS = "/usr/local/lib/systemd/system"
+
+
+def root_of(golden: GoldenImage) -> Ext4:
+    descriptor = os.open(golden.path, os.O_RDONLY)
+    return Ext4.open(
+        lambda offset, length: os.pread(descriptor, length, offset), golden.layout.root.offset
+    )
+
+
+def text(root: Ext4, path: str) -> str:
+    inode = root.lookup(path)
+    assert inode is not None, path
+    return root.content(inode).decode()
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> VerifiedRelease:
+    return build_release(tmp_path_factory.mktemp("release"), tree_with_python())
+
+
+@pytest.fixture(scope="module")
+def salt(tmp_path_factory: pytest.TempPathFactory) -> VerifiedSalt:
+    return verified_salt(tmp_path_factory.mktemp("salt"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def golden(release: VerifiedRelease, salt: VerifiedSalt, cache: Cache) -> GoldenImage:
+    return compose(release, cache, Quiet(), salt)
+
+
+@pytest.fixture(scope="module")
+def root(golden: GoldenImage) -> Ext4:
+    return root_of(golden)
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [
+        (SALT, 0o040755),
+        (f"{SALT}/salt/scripts.py", 0o100644),
+        (f"{SALT}/salt/cloud/deploy/bootstrap.sh", 0o100755),
+        (f"{SALT}/looseversion/__init__.py", 0o100644),
+        (f"{SALT}/bin/salt-minion", 0o100755),
+        (f"{SALT}/salt-{VERSION}.dist-info/licenses/LICENSE", 0o100644),
+        (f"{UNITS}/salt-master.service", 0o100644),
+    ],
+)
+def test_everything_is_roots_and_readable(root: Ext4, path: str, mode: int) -> None:
+    inode = root.lookup(path)
+    assert inode is not None
+    assert (inode.mode, inode.uid, inode.gid) == (mode, 0, 0)
+
+
+def test_what_no_node_needs_is_left_out(root: Ext4) -> None:
+    for path in ("tests", "setup.py", "tools", "README.rst", "pyproject.toml"):
+        assert root.lookup(f"{SALT}/{path}") is None
+        assert root.lookup(f"{SALT}/salt-{VERSION}/{path}") is None
+
+
+def test_the_commands_are_on_path_and_run(golden: GoldenImage, root: Ext4, tmp_path: Path) -> None:
+    """The very files of the image, with this computer's Python and their folder moved here."""
+    for name in ("salt/__init__.py", "salt/version.py", "salt/_version.txt", "salt/scripts.py"):
+        place = tmp_path / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(text(root, f"{SALT}/{name}"))
+    (tmp_path / "looseversion.py").write_text(text(root, f"{SALT}/looseversion/__init__.py"))
+    for command in ("salt", "salt-call", "salt-key", "salt-master", "salt-minion", "salt-run"):
+        link = root.lookup(f"/usr/local/bin/{command}")
+        assert link is not None
+        assert root.resolve(f"/usr/local/bin/{command}") == f"{SALT}/bin/{command}"
+        script = text(root, f"{SALT}/bin/{command}")
+        assert script.startswith("#!/usr/bin/python3\n")
+        place = tmp_path / "bin" / command
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(script.replace(SALT, os.fspath(tmp_path)))
+        done = subprocess.run([sys.executable, place], capture_output=True, text=True, check=True)
+        assert done.stdout == f"{command} {VERSION} looseversion\n"
+
+
+def test_the_units_are_as_upstreams(root: Ext4) -> None:
+    minion, master = (
+        text(root, f"{UNITS}/{name}.service") for name in ("salt-minion", "salt-master")
+    )
+    for line in ("Type=notify", "NotifyAccess=all", "KillMode=mixed", "LimitNOFILE=8192"):
+        assert f"\n{line}\n" in minion
+    assert "\nExecStart=/usr/local/bin/salt-minion\n" in minion
+    assert "\nLimitNOFILE=100000\n" in master
+    assert "WantedBy=multi-user.target" in master
+
+
+def test_python_sees_an_installed_distribution(root: Ext4) -> None:
+    info = f"{SALT}/salt-{VERSION}.dist-info"
+    assert f"Version: {VERSION}" in text(root, f"{info}/METADATA")
+    assert "salt-minion = salt.scripts:salt_minion" in text(root, f"{info}/entry_points.txt")
+    assert text(root, f"{info}/INSTALLER") == "picloud-image\n"
+
+
+def test_the_key_of_the_image_names_its_salt(
+    release: VerifiedRelease, salt: VerifiedSalt, cache: Cache, golden: GoldenImage, tmp_path: Path
+) -> None:
+    assert cached_golden(release, cache, salt) == golden
+    assert cached_golden(release, cache) is None
+    other = verified_salt(tmp_path, source=source_release(files={"NOTICE": "other\n"}))
+    assert cached_golden(release, cache, other) is None
+
+
+def test_same_inputs_same_bytes(
+    release: VerifiedRelease, salt: VerifiedSalt, golden: GoldenImage, tmp_path: Path
+) -> None:
+    again = compose(release, Cache(tmp_path), Quiet(), salt)
+    assert again.key == golden.key
+    assert again.manifest == golden.manifest
+
+
+def composed(tmp_path: Path, tree: ReleaseTree, salt: VerifiedSalt, heard: Heard) -> GoldenImage:
+    return compose(build_release(tmp_path, tree), Cache(tmp_path / "cache"), heard, salt)
+
+
+def test_a_release_with_its_own_salt_keeps_it(tmp_path: Path, salt: VerifiedSalt) -> None:
+    tree, heard = tree_with_python(), Heard()
+    tree.file("./usr/bin/salt-minion", "#!/usr/bin/python3\n", 0o755)
+    root = root_of(composed(tmp_path, tree, salt, heard))
+    assert root.lookup(SALT) is None
+    assert root.lookup("/usr/local/bin/salt-minion") is None
+    assert any("its own Salt (/usr/bin/salt-minion)" in note for note in heard.notes)
+
+
+@pytest.mark.parametrize(
+    ("system", "package"), [("archarm", "python-pyzmq"), ("debian", "python3-zmq")]
+)
+def test_what_the_release_lacks_is_named_with_its_package(
+    tmp_path: Path, salt: VerifiedSalt, system: str, package: str
+) -> None:
+    tree = tree_with_python(without=("/zmq/", "_psutil_linux"), system=system)
+    with pytest.raises(
+        ConfigurationError, match=r"lacks what Salt 3008\.3 needs: psutil, zmq"
+    ) as no:
+        composed(tmp_path, tree, salt, Heard())
+    assert f"zmq: no such module; package {package}" in no.value.details
+    assert "psutil: its compiled part is missing" in no.value.details[0]
+    assert "[salt]" in no.value.hint
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+HOSTILE: Mapping[str, tuple[tarfile.TarInfo, str]] = {
+    "absolute": (member("/etc/passwd"), "'/etc/passwd' is absolute"),
+    "climbs": (member(f"salt-{VERSION}/salt/../../../x"), "climbs out"),
+    "elsewhere": (member("etc/passwd"), f"is not below salt-{VERSION}/"),
+    "a link": (
+        member(f"salt-{VERSION}/salt/modules", tarfile.SYMTYPE, "/etc"),
+        "is not an ordinary file",
+    ),
+    "a hard link": (
+        member(f"salt-{VERSION}/salt/x.py", tarfile.LNKTYPE, "etc/shadow"),
+        "is not an ordinary file",
+    ),
+    "a device": (member(f"salt-{VERSION}/salt/sda", tarfile.BLKTYPE), "is not an ordinary file"),
+    "licence is a link": (
+        member(f"salt-{VERSION}/LICENSE", tarfile.SYMTYPE, "/etc/shadow"),
+        "is not a file of at most",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_source_release_is_refused(
+    tmp_path: Path, release: VerifiedRelease, case: str
+) -> None:
+    info, why = HOSTILE[case]
+    salt = verified_salt(tmp_path, source=source_release(extra=(info,)))
+    with pytest.raises(MalformedRelease) as refused:
+        compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
+    assert refused.value.what.startswith(f"Salt {VERSION}: ")
+    assert why in refused.value.what
+    assert "[salt]" in refused.value.hint
+    assert not list((tmp_path / "cache" / "golden").glob("*/image"))
+
+
+@pytest.mark.parametrize(
+    "name", ["PKG-INFO", "salt.egg-info/requires.txt", "salt.egg-info/entry_points.txt"]
+)
+def test_a_source_release_without_its_metadata(
+    tmp_path: Path, release: VerifiedRelease, name: str
+) -> None:
+    salt = verified_salt(tmp_path, source=source_release(files={name: None}))
+    with pytest.raises(MalformedRelease, match=f"has no salt-{VERSION}/{name}"):
+        compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
+
+
+def test_a_source_release_without_a_minion(tmp_path: Path, release: VerifiedRelease) -> None:
+    entries = "[console_scripts]\nsalt-master = salt.scripts:salt_master\n"
+    source = source_release(files={"salt.egg-info/entry_points.txt": entries})
+    with pytest.raises(MalformedRelease, match="its entry points name no salt-minion"):
+        compose(release, Cache(tmp_path / "cache"), Quiet(), verified_salt(tmp_path, source=source))
+
+
+@pytest.mark.parametrize(
+    ("beside", "why"),
+    [
+        (wheel({"../../../etc/passwd": "x"}), "climbs out"),
+        (wheel({"/etc/passwd": "x"}), "is absolute"),
+        (b"no zip at all", "not a sound wheel"),
+        (wheel()[:-30], "not a sound wheel"),
+        (wheel({"salt": "x"}), "comes after a directory"),
+    ],
+)
+def test_a_hostile_wheel_is_refused(
+    tmp_path: Path, release: VerifiedRelease, beside: bytes, why: str
+) -> None:
+    salt = verified_salt(tmp_path, beside=beside)
+    with pytest.raises(MalformedRelease, match=why):
+        compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
+
+
+def test_an_archived_salt_that_was_altered_is_found_out(
+    tmp_path: Path, release: VerifiedRelease
+) -> None:
+    salt = verified_salt(tmp_path)
+    salt.source.path.write_bytes(source_release(files={"salt/scripts.py": "evil\n"}))
+    with pytest.raises(NotAuthentic, match="SHA-256"):
+        compose(release, Cache(tmp_path / "cache"), Quiet(), salt)

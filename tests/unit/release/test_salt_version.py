@@ -1,0 +1,67 @@
+"""Which versions of Salt go on a card, and which can talk to each other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.release.salt_version import cannot_talk, parse_version, version_fault
+
+
+@pytest.mark.parametrize("good", ["3006.0", "3006.30", "3007.17", "3008.3", "3010.1"])
+def test_versions_that_go_on_a_card(good: str) -> None:
+    assert version_fault(good) is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ("3005.5", "older than 3006.0"),
+        ("2019.2.8", "older than 3006.0"),
+        ("3008", "not a version"),
+        ("newest", "not a version"),
+        ("3008.3rc1", "not a version"),
+        ("3008.3 --hash", "not a version"),
+        ("", "not a version"),
+    ],
+)
+def test_versions_that_do_not(bad: str, why: str) -> None:
+    assert why in (version_fault(bad) or "")
+
+
+@given(st.text(max_size=20))
+def test_any_text_is_a_version_or_a_fault(text: str) -> None:
+    if version_fault(text) is None:
+        assert parse_version(text) >= (3006, 0)
+
+
+@pytest.mark.parametrize(
+    ("minion", "master"),
+    [
+        ("3008.3", "3008.3"),
+        ("3008.3", "3006.12"),
+        ("3006.12", "3008.3"),
+        ("3007.4", "3006.17"),
+        ("3006.11", "3006.11"),
+        ("3006.11", "3006.16"),
+        ("3007.3", "3007.8"),
+    ],
+)
+def test_versions_that_can_talk(minion: str, master: str) -> None:
+    assert cannot_talk(minion, master) is None
+
+
+@pytest.mark.parametrize(
+    ("minion", "master", "why"),
+    [
+        ("3006.11", "3006.17", "minimum_auth_version 3"),
+        ("3007.3", "3007.9", "minimum_auth_version 3"),
+        ("3007.3", "3008.0", "minimum_auth_version 3"),
+        ("3006.12", "3006.11", "session key"),
+        ("3008.3", "3007.3", "session key"),
+        ("3008.3", "3005.5", "session key"),
+    ],
+)
+def test_versions_that_cannot_talk(minion: str, master: str, why: str) -> None:
+    assert why in (cannot_talk(minion, master) or "")
