@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.mirror import Mirror, serving
-from tests.support.release import build_release
+from tests.support.pypi import Index
+from tests.support.release import ReleaseTree, build_release
 from tests.support.signing import make_key, sign_detached
 
 ROOT = Path(__file__).resolve().parents[2]
 TARBALL = "/os/StandIn-rpi-armv7-latest.tar.gz"
 LIMIT_SECONDS = 300
-SALT = 'version = "3008.3"\n'
+SALT = '\nversion = "3008.3"\n'
 """What ``rack init`` writes and a small release has not the means for: without it, no Salt."""
 
 
@@ -98,9 +99,12 @@ class Workplace:
 
 
 @contextmanager
-def workplace(folder: Path) -> Iterator[Workplace]:
-    """A workplace with a rack of pi[0-13] whose release is a small one served from loopback."""
-    tarball = build_release(folder).tarball.read_bytes()
+def workplace(
+    folder: Path, *, tree: ReleaseTree | None = None, pypi: Index | None = None
+) -> Iterator[Workplace]:
+    """A workplace with a rack of pi[0-13] whose release is a small one served from loopback, of
+    ``tree`` if one is given. With ``pypi``, the cards get the small Salt that it offers."""
+    tarball = build_release(folder, tree).tarball.read_bytes()
     key = make_key()
     (folder / "signing-key.asc").write_bytes(key.certificate)
     files = {
@@ -109,7 +113,8 @@ def workplace(folder: Path) -> Iterator[Workplace]:
         f"{TARBALL}.md5": f"{hashlib.md5(tarball).hexdigest()}  {Path(TARBALL).name}\n".encode(),
     }
     with serving(files) as mirror:
-        place = Workplace(folder, mirror, _environment(folder))
+        pip = pypi.environment if pypi else {}
+        place = Workplace(folder, mirror, _environment(folder) | pip)
         made = place.run("rack", "init")
         assert made.code == 0, made.err
         toml = (place.rack / "rack.toml").read_text()
@@ -117,7 +122,9 @@ def workplace(folder: Path) -> Iterator[Workplace]:
         ours = f'url = "{url}"\nsigning_key = "{key.fingerprint}"'
         assert 'name = "alarm-rpi-armv7"' in toml
         assert SALT in toml
-        toml = toml.replace('name = "alarm-rpi-armv7"', ours).replace(SALT, f"# {SALT}")
+        toml = toml.replace('name = "alarm-rpi-armv7"', ours)
+        if pypi is None:
+            toml = toml.replace(SALT, "\n")
         (place.rack / "rack.toml").write_text(toml)
         yield place
 
