@@ -1,0 +1,112 @@
+"""The Salt that PyPI publishes, as it lies on a card: it runs, and its master and minions join."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imager.base.cache import Cache
+from imager.image.compose import compose
+from imager.image.ext4 import Ext4
+from imager.image.golden import GoldenImage
+from imager.release.lock import RackLock
+from imager.release.salt import fetch_salt
+from tests.support.fetching import Heard
+from tests.support.release import release_of
+from tests.support.salt import SaltPrograms
+from tests.support.saltrack import rack_of, running
+from tests.support.standin import StandIn
+
+pytestmark = [
+    pytest.mark.salt,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
+    pytest.mark.timeout(900),
+]
+
+VERSION = "3008.3"
+JOIN_SECONDS = 300
+FOLDER = "/opt/picloud/salt"
+
+
+@pytest.fixture(scope="module")
+def golden(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> GoldenImage:
+    """The stand-in release with the real Salt, fetched from PyPI by pip."""
+    folder = tmp_path_factory.mktemp("golden")
+    cache, lock = Cache(folder / "cache"), RackLock.load(folder / "rack.lock")
+    salt = fetch_salt(VERSION, cache, lock, Heard(), offline=False, update=False)
+    return compose(release_of(stand_in.tarball), cache, Heard(), salt)
+
+
+@pytest.fixture(scope="module")
+def programs(
+    golden: GoldenImage, salt_programs: SaltPrograms, tmp_path_factory: pytest.TempPathFactory
+) -> SaltPrograms:
+    """The commands of the card, with this computer's Python and the modules Salt needs of it."""
+    tree = tmp_path_factory.mktemp("card-salt")
+    descriptor = os.open(golden.path, os.O_RDONLY)
+    root = Ext4.open(
+        lambda offset, length: os.pread(descriptor, length, offset), golden.layout.root.offset
+    )
+    for path, inode in root.walk():
+        if path.startswith(f"{FOLDER}/") and inode.is_file:
+            target = tree / path.removeprefix(f"{FOLDER}/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(root.content(inode))
+    os.close(descriptor)
+    folder = tmp_path_factory.mktemp("programs")
+    python = salt_programs("python")
+    for script in sorted((tree / "bin").iterdir()):
+        place = folder / script.name
+        place.write_text(f'#!/bin/sh\nPYTHONPATH={tree} exec {python} {script} "$@"\n')
+        place.chmod(0o755)
+    (folder / "where").write_text(f'#!/bin/sh\nPYTHONPATH={tree} exec {python} "$@"\n')
+    (folder / "where").chmod(0o755)
+    return SaltPrograms(folder)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Salt leaves nothing in the checkout."""
+    monkeypatch.chdir(tmp_path)
+    yield
+
+
+@pytest.mark.parametrize("command", ["salt-minion", "salt-call", "salt-master", "salt-key", "salt"])
+def test_each_command_of_the_card_runs(programs: SaltPrograms, command: str) -> None:
+    done = subprocess.run(
+        [programs(command), "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"{command} {VERSION} (")
+
+
+def test_it_is_the_cards_salt_that_ran(programs: SaltPrograms) -> None:
+    question = (
+        "import importlib.metadata, salt; print(salt.__file__, importlib.metadata.version('salt'))"
+    )
+    done = subprocess.run(
+        [programs("where"), "-c", question], capture_output=True, text=True, check=True
+    )
+    path, version = done.stdout.split()
+    assert "card-salt" in path
+    assert version == VERSION
+
+
+def test_a_master_and_a_minion_of_the_card_join(
+    golden: GoldenImage,
+    programs: SaltPrograms,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running(tmp_path, rack_of(tmp_path / "rack", 2), golden, programs) as rack:
+        for name in ("pi0", "pi1"):
+            rack.image(name)
+        rack.switch_on("pi0", "pi1")
+        seconds = rack.master.wait_until_answering({"pi0", "pi1"}, seconds=JOIN_SECONDS)
+        with capsys.disabled():
+            sys.stdout.write(f" both answered in {seconds:.0f} s ")
+        assert rack.master.keys()["minions_denied"] == []
