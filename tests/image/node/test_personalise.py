@@ -344,6 +344,35 @@ def test_the_master_s_card_carries_its_key_and_every_accepted_one(pi0: Card, rac
     assert pi0.root.read_file("/etc/salt/pki/minion/minion_master.pub") == identity.master.public
 
 
+PRIVATE = {
+    "pi7": {
+        "/etc/ssh/ssh_host_ecdsa_key": (0, 0, 0o600),
+        "/etc/ssh/ssh_host_ed25519_key": (0, 0, 0o600),
+        "/etc/ssh/ssh_host_rsa_key": (0, 0, 0o600),
+        "/etc/salt/pki/minion/minion.pem": (0, 0, 0o400),
+    },
+}
+PRIVATE["pi0"] = PRIVATE["pi7"] | {"/etc/salt/pki/master/master.pem": (963, 963, 0o400)}
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_no_other_file_of_the_card_holds_a_private_key_and_nobody_else_can_read_these(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Every file was looked into; the images were made under umask 0."""
+    card: Card = request.getfixturevalue(name)
+    holding = {
+        path
+        for path, inode in card.root.walk()
+        if inode.is_file and b"PRIVATE KEY-----" in card.root.content(inode)
+    }
+    assert {path: card.owner_and_mode(path) for path in holding} == PRIVATE[name]
+    for folder in {path.rpartition("/")[0] for path in holding if "/pki/" in path}:
+        assert card.owner_and_mode(folder)[2] == 0o700
+    entries = [path for path, entry in card.boot.entries.items() if not entry.is_dir]
+    assert not [path for path in entries if b"PRIVATE KEY" in card.boot.read_file(path)]
+
+
 def test_units_are_enabled_where_the_release_has_them(pi7: Card) -> None:
     wants = "/etc/systemd/system/multi-user.target.wants"
     assert pi7.root.list_directory(wants) == ("picloud-firstboot.service", "ssh.service")

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
 from imager.node import keystore
@@ -160,6 +162,12 @@ def test_the_fingerprint_is_over_the_lines_between_begin_and_end(end: str) -> No
     digest = hashlib.sha256(body).digest()
     assert fingerprint((FINGER_KEY + end).encode()) == digest.hex(":")
     assert fingerprint((FINGER_KEY + end).replace("\n", "\r\n").encode()) == digest.hex(":")
+
+
+@given(st.binary(max_size=300))
+def test_whatever_lies_in_a_master_s_folder_has_a_fingerprint(data: bytes) -> None:
+    assert len(fingerprint(data)) == 95
+    assert fingerprint(data + b"\r\n") == fingerprint(data)
 
 
 def test_the_fingerprint_as_a_shell_would_compute_it(rack: Rack) -> None:
