@@ -11,8 +11,8 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,16 +118,17 @@ class Box:
         self.errors = done.stderr
         return done.stdout
 
-    def answering(self, *, seconds: int = 15) -> set[str]:
-        """Which minions answer ``salt '*' test.ping`` of this master."""
-        said = self.run("salt", "--out=json", "--static", f"--timeout={seconds}", "*", "test.ping")
+    def answering(self, names: Iterable[str]) -> set[str]:
+        """Which of the minions ``names`` answer ``test.ping`` of this master."""
+        words = ("--out=json", "--static", "--timeout=5", "--list", ",".join(names), "test.ping")
+        said = self.run("salt", *words)
         answers: dict[str, Any] = json.loads(said) if said.strip() else {}
         return {name for name, answer in answers.items() if answer is True}
 
     def wait_until_answering(self, names: set[str], *, seconds: float) -> float:
         """Ask until all of ``names`` answer; gives the seconds it took."""
         began = time.monotonic()
-        while not names <= (heard := self.answering()):
+        while not names <= (heard := self.answering(names)):
             waited = time.monotonic() - began
             assert waited < seconds, f"no answer in {waited:.0f} s: {sorted(names - heard)}"
         return time.monotonic() - began
@@ -136,6 +137,19 @@ class Box:
         """The master's lists: minions (accepted), minions_pre, minions_denied, minions_rejected."""
         listed: dict[str, list[str]] = json.loads(self.run("salt-key", "--list-all", "--out=json"))
         return listed
+
+    def cpu_seconds(self, daemon: str) -> float:
+        """Processor time that ``daemon`` used so far, with all its processes."""
+        ours = Path(f"/proc/{self._pid}/ns/pid").readlink()
+        total = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (process / "ns/pid").readlink() != ours:
+                    continue
+                if daemon.encode() in (process / "cmdline").read_bytes().split(b"\0", 3)[1]:
+                    fields = (process / "stat").read_text().rpartition(")")[2].split()
+                    total += sum(map(int, fields[11:15]))
+        return total / os.sysconf("SC_CLK_TCK")
 
     def log(self, daemon: str) -> str:
         """All that ``daemon`` has logged so far."""

@@ -61,7 +61,7 @@ class RunningRack:
         self, folder: Path, rack: Rack, golden: GoldenImage, on: Wire, programs: SaltPrograms
     ) -> None:
         self.rack = rack
-        self.seconds_to_join = 0.0
+        self.joined_in = ""
         self._folder = folder
         self._golden = golden
         self._wire = on
@@ -71,6 +71,10 @@ class RunningRack:
 
     def __getitem__(self, name: str) -> Box:
         return self._boxes[name]
+
+    @property
+    def names(self) -> set[str]:
+        return {node.name for node in self.rack.nodes}
 
     @property
     def master(self) -> Box:
@@ -96,6 +100,18 @@ class RunningRack:
             self._boxes[name] = self._on[name].enter_context(
                 switched_on(self._folder / name, self._wire, self._programs, *daemons)
             )
+
+    def join_all(self, *, seconds: float) -> None:
+        """Make every card, switch all nodes on at once, and wait until each of them answers."""
+        for name in self.names:
+            self.image(name)
+        self.switch_on(*self.names)
+        took = self.master.wait_until_answering(self.names, seconds=seconds)
+        spent = self.master.cpu_seconds("salt-master")
+        self.joined_in = (
+            f"{len(self.names)} nodes answered in {took:.0f} s, "
+            f"for which the master worked {spent:.1f} s"
+        )
 
     def switch_off(self, *names: str) -> None:
         for name in names:
