@@ -7,24 +7,20 @@ and strange content is looked for in the whole image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from imager.base.errors import CardIOError
-from imager.base.units import KiB, MiB
+from imager.base.units import MiB
 from imager.card.diagnose import GRANULE_BYTES, Damage, Diagnosis, Kind, classify, merged
 from imager.card.meter import Meter
+from imager.card.piecewise import Piecewise
 from imager.card.places import Places
-from imager.card.raw import RawCard, aligned_buffer, is_gone, read_fully
+from imager.card.raw import RawCard, aligned_buffer
 from imager.card.wrap import distances, real_size
 from imager.image.extents import Extent, ExtentMap
 from imager.image.layout import Layout
 from imager.node.image import ImageReader
-
-_STEPS = (MiB, 64 * KiB, GRANULE_BYTES)
-_NARROWED_FAILURES = 64
-"""So many failed readings are narrowed down; each may cost the kernel a minute of retries."""
 
 _JUDGED_CLOSELY = 64 * MiB // GRANULE_BYTES
 """So many blocks are judged one by one; further on a MiB is judged by its first bad block."""
@@ -71,38 +67,21 @@ class _Look:
     subject: Subject
     damages: list[Damage] = field(default_factory=list)
     strangers: dict[int, int] = field(default_factory=dict)
-    _failures: int = 0
+    _pieces: Piecewise = field(init=False)
     _buffer: memoryview = field(default_factory=lambda: aligned_buffer(MiB))
+
+    def __post_init__(self) -> None:
+        self._pieces = Piecewise(self.subject.raw)
 
     def at(self, extent: Extent) -> None:
         """Judge at most 1 MiB."""
-        for part, actual in self._read(extent, _STEPS[1:]):
+        for part, actual in self._pieces.parts(extent, self._buffer):
             if actual is None:
                 self.damages.append(Damage(part, Kind.UNREADABLE, part.offset))
                 continue
             expected = self.subject.reader.read(part.offset, part.length)
             if expected != actual:
                 self._judge(part, expected, actual)
-
-    def _read(
-        self, extent: Extent, smaller: Sequence[int]
-    ) -> Iterator[tuple[Extent, bytes | None]]:
-        """The bytes of ``extent``; where they cannot be read, in smaller pieces, None at last."""
-        raw = self.subject.raw
-        try:
-            read_fully(raw, extent.offset, self._buffer[: extent.length])
-        except CardIOError as error:
-            if is_gone(error):
-                raise
-            self._failures += 1
-            step = max(smaller[0], raw.block_bytes) if smaller else extent.length
-            if extent.length <= step or self._failures > _NARROWED_FAILURES:
-                yield extent, None
-                return
-            for part in ExtentMap([extent]).split(step):
-                yield from self._read(part, smaller[1:])
-            return
-        yield extent, bytes(self._buffer[: extent.length])
 
     def _judge(self, part: Extent, expected: bytes, actual: bytes) -> None:
         wrong = [

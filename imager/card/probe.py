@@ -10,9 +10,10 @@ is written anew for sampling.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
-from imager.base.errors import FakeCapacity
+from imager.base.errors import CardIOError, FakeCapacity
 from imager.base.progress import Progress
 from imager.base.units import KiB, MiB, align_down, align_up
 from imager.card.blank import blank_unless_done, zero
@@ -67,11 +68,8 @@ def short_probe(
     blank. Of other damage it warns only: the write that follows finds out which file it hits, and
     whether it can be mended.
     """
-    run = _Run(card, progress, Samples(card.raw, clock))
     with blank_unless_done(card):
-        run.blank("blank")
-        run.go("probe", short_plan(card.raw.size_bytes))
-        report = run.report(whole=False)
+        report = _short_report(card, progress, clock)
         failure = report.error()
         if isinstance(failure, FakeCapacity):
             raise failure
@@ -80,6 +78,22 @@ def short_probe(
     if report.lies:
         progress.warn(f"{report.target}: {report.lies_told}")
     return report
+
+
+def fake_after_all(card: ClaimedCard, progress: Progress) -> FakeCapacity | None:
+    """The same look at a card that is given up because it lost what was written: the error, if
+    it turns out to be a fake. What was on it is gone; the caller leaves it blank."""
+    with suppress(CardIOError):
+        failure = _short_report(card, progress, time.monotonic).error()
+        return failure if isinstance(failure, FakeCapacity) else None
+    return None
+
+
+def _short_report(card: ClaimedCard, progress: Progress, clock: Clock) -> ProbeReport:
+    run = _Run(card, progress, Samples(card.raw, clock))
+    run.blank("blank")
+    run.go("probe", short_plan(card.raw.size_bytes))
+    return run.report(whole=False)
 
 
 @dataclass(slots=True)

@@ -23,7 +23,8 @@ EIO always at writing                 22, naming byte and place; also within a r
 EIO at flushing                       22, never repeated: the kernel forgets what was lost
 ENOSPC, read-only, vanished           22 at once; the details say whether it could be blanked
 address wrap (mapped bytes collide)   24, attempts 0, naming the real size; first MiB zero
-nothing kept beyond some byte         24, attempts 2, naming that byte
+nothing kept beyond some byte         24, attempts 2, naming that byte; where only one range of
+                                      ours lies there, after a short probe
 short write, stall                    0; they are normal
 an image file read back wrong         21, attempts 0; no file is left
 ====================================  =====================================================
@@ -31,12 +32,14 @@ an image file read back wrong         21, attempts 0; no file is left
 
 from __future__ import annotations
 
+from imager.base.errors import CardFaulty, PicloudError
 from imager.base.progress import Progress
 from imager.card.blank import zero
 from imager.card.cards import ClaimedCard, WrittenCard
 from imager.card.compare import Reading, compare
 from imager.card.diagnose import GRANULE_BYTES
-from imager.card.verdict import condemned, places_named, tell
+from imager.card.probe import fake_after_all
+from imager.card.verdict import condemned, lost_its_end, places_named, tell
 from imager.card.write import copy, write_first_mib
 from imager.image.extents import ExtentMap
 from imager.image.layout import FIRST_MIB
@@ -55,7 +58,7 @@ def mend(written: WrittenCard, reading: Reading, attempts: int, progress: Progre
     first = written.extents & ExtentMap([FIRST_MIB])
     while True:
         if attempts == ATTEMPTS or not _can_be_mended(written.card, reading):
-            raise condemned(written, reading, attempts)
+            raise _given_up(written, reading, attempts, progress)
         attempts += 1
         bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & written.extents
         _blank(written.card)
@@ -91,6 +94,23 @@ def mend_in_place(written: WrittenCard, progress: Progress) -> int:
         with written.image.open() as reader, places_named(written.image, reader):
             steps = [bad - first, bad & first]
             copy("repair", reader, written.card, steps, written.options, progress)
+
+
+def _given_up(
+    written: WrittenCard, reading: Reading, attempts: int, progress: Progress
+) -> PicloudError:
+    """Why the card is condemned. Where our image has next to nothing at the card's end, losing it
+    proves no fake; then the card itself is asked, for nothing on it is worth keeping any more."""
+    error = condemned(written, reading, attempts)
+    silent = isinstance(error, CardFaulty) and not written.card.is_file
+    if not silent or not lost_its_end(written, reading.diagnosis):
+        return error
+    progress.note(f"{written.card.target.node} lost its end: is it smaller than it says?")
+    fake = fake_after_all(written.card, progress)
+    if fake is None:
+        return error
+    fake.details = (*error.details, *fake.details)
+    return fake
 
 
 def _can_be_mended(card: ClaimedCard, reading: Reading) -> bool:

@@ -26,6 +26,9 @@ from imager.node.stamp import Stamp
 _NANOSECONDS = 1_000_000_000
 _STATIC = "/usr/"
 DIFFERS = "is not what was written"
+UNREADABLE = "cannot be read"
+_FOLDER_UNREADABLE = "is not found: a folder or table of the boot partition cannot be read"
+_NONE = ExtentMap()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +78,21 @@ def was_used(read: Reader, layout: Layout) -> bool:
     return boot.find(FIRSTBOOT_PATH) is not None
 
 
-def judge_use(stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter) -> Use:
-    """Judge a card of which the ranges ``wrong`` are not as they were written.
+def judge_use(
+    stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter, unreadable: ExtentMap = _NONE
+) -> Use:
+    """Judge a card of which the ranges ``wrong`` are not as they were written, because the card
+    refuses the ranges ``unreadable`` of it or for other reasons.
 
     ``meter`` counts the bytes read for it. Raises what ``read`` raises (CardIOError).
     """
     use = Use(listed=bool(stamp.files.by_inode))
     if next(wrong.within(FIRST_MIB.offset, FIRST_MIB.length), None) is not None:
         _judge_first_mib(stamp, read, use)
-    use.boot_files, damaged = damaged_boot_files(stamp, read)
+    use.boot_files, damaged = damaged_boot_files(stamp, read, unreadable)
     use.damaged.extend(damaged)
-    _judge_root(stamp, read, stamp.manifest.extents - wrong, use, meter)
+    proven = stamp.manifest.extents - wrong
+    _judge_root(stamp, read, proven, unreadable, use, meter)
     return use
 
 
@@ -125,7 +132,9 @@ def _places(partitions: tuple[Partition, ...]) -> list[tuple[int, int, int]]:
     return [(part.type_id, part.start_lba, part.sector_count) for part in partitions]
 
 
-def damaged_boot_files(stamp: Stamp, read: Reader) -> tuple[int, tuple[Damaged, ...]]:
+def damaged_boot_files(
+    stamp: Stamp, read: Reader, unreadable: ExtentMap = _NONE
+) -> tuple[int, tuple[Damaged, ...]]:
     """How many boot files are as they were written, and every one that is not."""
     boot = stamp.facts.layout.boot
     try:
@@ -137,9 +146,11 @@ def damaged_boot_files(stamp: Stamp, read: Reader) -> tuple[int, tuple[Damaged, 
     for path, digest in expected.items():
         entry = volume.find(path)
         if entry is None or entry.is_dir:
-            found.append(Damaged(f"/boot/{path}", "is missing"))
+            lost = "is missing" if not volume.metadata & unreadable else _FOLDER_UNREADABLE
+            found.append(Damaged(f"/boot/{path}", lost))
         elif _sha256(volume, path) != digest:
-            found.append(Damaged(f"/boot/{path}", DIFFERS))
+            refused = ExtentMap(entry.extents) & unreadable
+            found.append(Damaged(f"/boot/{path}", UNREADABLE if refused else DIFFERS))
     return len(expected) - len(found), tuple(found)
 
 
@@ -161,7 +172,9 @@ def _sha256(volume: FatVolume, path: str) -> str:
         return ""
 
 
-def _judge_root(stamp: Stamp, read: Reader, proven: ExtentMap, use: Use, meter: Meter) -> None:
+def _judge_root(
+    stamp: Stamp, read: Reader, proven: ExtentMap, unreadable: ExtentMap, use: Use, meter: Meter
+) -> None:
     where = stamp.facts.layout.root.offset
     try:
         root = Ext4.open(replayed(read, where), where)
@@ -171,7 +184,7 @@ def _judge_root(stamp: Stamp, read: Reader, proven: ExtentMap, use: Use, meter: 
         return
     if not root.superblock_fits:
         use.damage("root partition (p2)", "has a superblock that does not fit its checksum")
-    look = _Look(stamp, root, proven, use, meter)
+    look = _Look(stamp, root, proven, unreadable, use, meter)
     for number, digest in stamp.files.by_inode.items():
         if number not in present:
             use.changed += 1
@@ -184,7 +197,16 @@ def _judge_root(stamp: Stamp, read: Reader, proven: ExtentMap, use: Use, meter: 
 class _Look:
     """Looks at one file after the other."""
 
-    def __init__(self, stamp: Stamp, root: Ext4, proven: ExtentMap, use: Use, meter: Meter) -> None:
+    def __init__(
+        self,
+        stamp: Stamp,
+        root: Ext4,
+        proven: ExtentMap,
+        unreadable: ExtentMap,
+        use: Use,
+        meter: Meter,
+    ) -> None:
+        self._unreadable = unreadable
         self._imaged_ns = stamp.facts.imaged_at * _NANOSECONDS
         self._root, self._proven, self._use, self._meter = root, proven, use, meter
         self._paths = self._all_paths()
@@ -219,6 +241,9 @@ class _Look:
                 same = inode.size_bytes <= MAX_FILE_BYTES and digest == digest_of(
                     self._root.content_in_pieces(inode)
                 )
+            if not same and ExtentMap(inode.extents) & self._unreadable:
+                self._use.damage(self.name(number), UNREADABLE)
+                return
         except ValueError:
             same = False
         self._note(number, same)

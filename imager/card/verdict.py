@@ -141,6 +141,16 @@ def with_lost_end(
     return replace(diagnosis, holds_bytes=kept)
 
 
+def lost_its_end(written: WrittenCard, diagnosis: Diagnosis) -> bool:
+    """Whether the last of what was written is lost, however little that is: too little to call the
+    card a fake, and enough to ask it."""
+    with written.image.open() as reader:
+        good = written.extents - diagnosis.bad - ExtentMap([FIRST_MIB])
+        kept = _end_of_what_was_kept(good, reader.read)
+    beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
+    return bool(beyond) and _all_lost(beyond)
+
+
 def _all_lost(damages: Iterable[Damage]) -> bool:
     """Whether nothing was kept there. A sector of few set bits that came back as zeros counts as
     flipped bits; there may be some of these among the lost ones."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imager.base.errors import StampMismatch
+from imager.base.errors import CardIOError, StampMismatch
 from imager.card.meter import PhaseFigures
 from imager.card.places import Place
 from imager.card.used import Use
@@ -22,14 +22,17 @@ _PERHAPS_USED = "if a Pi has run from it since, that is its own work; if not, wr
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A chunk whose digest is not the receipt's: where it lies and what lies there."""
+    """A chunk whose digest is not the receipt's, or a range the card refuses to read: where it
+    lies and what lies there."""
 
     extent: Extent
     places: tuple[Place, ...]
+    unreadable: bool = False
 
     def __str__(self) -> str:
         where = " | ".join(map(str, self.places))
-        return f"bytes {self.extent.offset} to {self.extent.end - 1}: {where}"
+        refused = "cannot be read: " if self.unreadable else ""
+        return f"bytes {self.extent.offset} to {self.extent.end - 1}: {refused}{where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class Verification:
     use: Use | None = None
 
     @property
+    def unreadable(self) -> tuple[Mismatch, ...]:
+        """What the card refuses to read."""
+        return tuple(mismatch for mismatch in self.mismatches if mismatch.unreadable)
+
+    @property
     def matches(self) -> bool:
         """Whether every byte is as it was written."""
         return not self.mismatches
@@ -59,25 +67,20 @@ class Verification:
     @property
     def sound(self) -> bool:
         """Whether nothing is damaged: all as written, or changed by the node alone."""
+        if self.unreadable:
+            return False
         return self.matches or (self.used and self.use is not None and not self.use.damaged)
 
     def require_sound(self) -> None:
-        """Raise StampMismatch, with every place named, where something is damaged."""
+        """Raise StampMismatch, with every place named, where something is damaged; CardIOError
+        where the card refuses to be read."""
         if self.sound:
             return
+        if self.unreadable:
+            raise _not_readable(self)
         if self.used and self.use is not None:
             raise _damaged_in_use(self, self.use)
-        if self.use is not None:
-            lines = [str(damaged) for damaged in self.use.damaged[:_LISTED]]
-        else:
-            lines = [f"boot file {path} is not what was written" for path in self.boot_files]
-        lines += [str(mismatch) for mismatch in self.mismatches[:_LISTED]]
-        if len(self.mismatches) > _LISTED:
-            lines.append(f"and {len(self.mismatches) - _LISTED} more ranges")
-        if self.size_bytes < self.receipt_size_bytes:
-            lines.append(
-                f"this card has {self.size_bytes} bytes; {self.receipt_size_bytes} were expected"
-            )
+        lines = _lines(self)
         count = len(self.mismatches)
         ranges = "one range differs" if count == 1 else f"{count} ranges differ"
         raise StampMismatch(
@@ -85,6 +88,36 @@ class Verification:
             hint=_UNUSED if self.proof == STAMP else _PERHAPS_USED,
             details=lines,
         )
+
+
+def _lines(found: Verification) -> list[str]:
+    """Every damaged file, then every range."""
+    if found.use is not None:
+        lines = [str(damaged) for damaged in found.use.damaged[:_LISTED]]
+    else:
+        lines = [f"boot file {path} is not what was written" for path in found.boot_files]
+    lines += [str(mismatch) for mismatch in found.mismatches[:_LISTED]]
+    if len(found.mismatches) > _LISTED:
+        lines.append(f"and {len(found.mismatches) - _LISTED} more ranges")
+    if found.size_bytes < found.receipt_size_bytes:
+        lines.append(
+            f"this card has {found.size_bytes} bytes; {found.receipt_size_bytes} were expected"
+        )
+    return lines
+
+
+def _not_readable(found: Verification) -> CardIOError:
+    count, first = len(found.unreadable), found.unreadable[0]
+    ranges = "one range" if count == 1 else f"{count} ranges"
+    where = " | ".join(map(str, first.places))
+    error = CardIOError(
+        f"{found.target}: {ranges} of {found.node}'s card cannot be read, first at byte "
+        f"{first.extent.offset}: {where}",
+        hint="try another reader; if it is the same there, save what you need and replace the card",
+        details=_lines(found),
+    )
+    error.offset = first.extent.offset
+    return error
 
 
 def _damaged_in_use(found: Verification, use: Use) -> StampMismatch:

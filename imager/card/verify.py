@@ -29,8 +29,17 @@ from imager.card.cards import FreshRead
 from imager.card.flight import in_flight
 from imager.card.fresh import fresh_read, reader_of, remembering
 from imager.card.meter import Log, metered
+from imager.card.piecewise import Piecewise
 from imager.card.places import Places
-from imager.card.raw import BLKGETSIZE64, BLKSSZGET, RawCard, aligned_buffer, ask, read_fully
+from imager.card.raw import (
+    BLKGETSIZE64,
+    BLKSSZGET,
+    RawCard,
+    aligned_buffer,
+    ask,
+    is_gone,
+    read_fully,
+)
 from imager.card.receipt import Receipt
 from imager.card.receipts import by_disk_id, find_receipt
 from imager.card.stamped import read_stamp
@@ -150,18 +159,23 @@ def proof_for(raw: RawCard, rack: Path | None) -> Proof:
 def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> Verification:
     """Digest every chunk and compare; where a node has used the card, look at every file.
 
-    A card larger than the one written for is judged by what was written; of a smaller one the
-    missing part counts as different. Raises CardIOError where the card cannot be read.
+    What cannot be read is noted and the rest is looked at all the same. A card larger than the
+    one written for is judged by what was written; of a smaller one the missing part counts as
+    different. Raises CardIOError only when the card is gone.
     """
     raw, log = fresh.raw, Log()
     stamp = held if isinstance(held, Stamp) else None
     layout = held.facts.layout if isinstance(held, Stamp) else held.image.layout
-    read = remembering(_up_to_the_end(raw), max(raw.size_bytes, held.manifest.size_bytes))
-    wrong = _wrong_chunks(raw, held.manifest, stamp, progress, log)
+    pieces = Piecewise(raw)
+    read = remembering(
+        _up_to_the_end(pieces.reader(), raw), max(raw.size_bytes, held.manifest.size_bytes)
+    )
+    wrong = _wrong_chunks(pieces, held.manifest, stamp, progress, log)
+    unreadable = pieces.unreadable & held.manifest.extents
     use = None
     if stamp is not None and wrong:
         with metered(progress, "files", wrong.total_bytes, log) as meter:
-            use = judge_use(stamp, read, wrong, meter)
+            use = judge_use(stamp, read, wrong, meter, unreadable)
     places = Places(layout, read)
     return Verification(
         node=held.facts.node if isinstance(held, Stamp) else held.node,
@@ -170,7 +184,7 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
         receipt_size_bytes=held.manifest.size_bytes,
         checked_bytes=held.manifest.extents.total_bytes,
         cache_bypassed=fresh.cache_bypassed,
-        mismatches=tuple(Mismatch(extent, places.of(extent)) for extent in wrong),
+        mismatches=tuple(_mismatches(wrong, unreadable, places)),
         boot_files=_boot_files(held, read) if wrong else (),
         figures=log.phases[0],
         proof=RECEIPT if stamp is None else STAMP,
@@ -179,15 +193,35 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
     )
 
 
+def _mismatches(wrong: ExtentMap, unreadable: ExtentMap, places: Places) -> Iterator[Mismatch]:
+    """What cannot be read, by itself; of a chunk around it nobody can say if the rest is right,
+    so only other chunks are called different."""
+    differing = wrong - unreadable.aligned(CHUNK_BYTES)
+    kinds = [(extent, True) for extent in unreadable] + [(extent, False) for extent in differing]
+    for extent, refused in sorted(kinds):
+        yield Mismatch(extent, places.of(extent), unreadable=refused)
+
+
 def _wrong_chunks(
-    raw: RawCard, manifest: Manifest, stamp: Stamp | None, progress: Progress, log: Log
+    pieces: Piecewise, manifest: Manifest, stamp: Stamp | None, progress: Progress, log: Log
 ) -> ExtentMap:
+    """Every chunk whose digest is another one; a chunk that cannot be read whole is one of them."""
     wrong: list[Extent] = []
     lock = threading.Lock()
 
     def work(job: tuple[Chunk, bytes], buffer: memoryview) -> None:
         chunk, digest = job
-        if digest_on_card(raw, chunk, buffer, stamp) != digest:
+        try:
+            found = digest_on_card(pieces.raw, chunk, buffer, stamp)
+        except CardIOError as error:
+            if is_gone(error):
+                raise
+            progress.warn(f"{error.what}; going on")
+            low, high = _around(chunk, pieces.raw)
+            for _ in pieces.parts(Extent(low, high - low), buffer):
+                pass
+            found = None
+        if found != digest:
             with lock:
                 wrong.extend(chunk.extents)
         meter.advance(sum(extent.length for extent in chunk.extents))
@@ -197,16 +231,20 @@ def _wrong_chunks(
     return ExtentMap(wrong)
 
 
+def _around(chunk: Chunk, raw: RawCard) -> tuple[int, int]:
+    """The whole blocks of the card in which the chunk lies: first byte, and the one after."""
+    low = align_down(chunk.extents[0].offset, raw.block_bytes)
+    return low, min(align_up(chunk.extents[-1].end, raw.block_bytes), raw.size_bytes)
+
+
 def digest_on_card(
     raw: RawCard, chunk: Chunk, buffer: memoryview, stamp: Stamp | None = None
 ) -> bytes | None:
     """SHA-256 of the chunk's bytes on the card, read in one go, zeros in the place of ``stamp``;
     None when the card ends before."""
-    low = align_down(chunk.extents[0].offset, raw.block_bytes)
-    end = chunk.extents[-1].end
-    if end > raw.size_bytes:
+    if chunk.extents[-1].end > raw.size_bytes:
         return None
-    high = min(align_up(end, raw.block_bytes), raw.size_bytes)
+    low, high = _around(chunk, raw)
     read_fully(raw, low, buffer[: high - low])
     if stamp is not None and low == chunk.offset:
         stamp.without_itself(chunk, buffer)
@@ -216,9 +254,8 @@ def digest_on_card(
     return sha256.digest()
 
 
-def _up_to_the_end(raw: RawCard) -> Reader:
-    """A reader that says zeros past the card's end, for a receipt of a larger card."""
-    read = reader_of(raw)
+def _up_to_the_end(read: Reader, raw: RawCard) -> Reader:
+    """``read`` with zeros past the card's end, for a receipt of a larger card."""
 
     def bounded(offset: int, length: int) -> bytes:
         there = max(0, min(length, raw.size_bytes - offset))

@@ -52,11 +52,10 @@ class Patient:
         return f"write it again: picloud-image write {self.path} --node {self.node}"
 
 
-def patient_at(path: Path, found: Verification | None, proof: Proof) -> Patient:
+def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
     """Look at the card once more: has a node run from it, and when was it made?
 
-    ``found`` is None when the card could not be read to its end. Raises CardIOError when not even
-    this can be told.
+    Raises CardIOError when the card refuses to tell.
     """
     from imager.card.fresh import reader_of, remembering
     from imager.card.used import was_used
@@ -78,11 +77,10 @@ def patient_at(path: Path, found: Verification | None, proof: Proof) -> Patient:
             error.details = (*error.details, "so nobody can tell whether a Pi has run from it")
             raise
         occasion = _occasion(proof, fresh.raw.size_bytes, read)
-    use = found.use if found else None
+    use = found.use
     beyond = tuple(str(d) for d in use.damaged if not d.path.startswith("/boot/")) if use else ()
-    boot_files = found.boot_files if found else ()
     return Patient(
-        path, node, golden, image_id, layout.size_bytes, occasion, used, boot_files, beyond
+        path, node, golden, image_id, layout.size_bytes, occasion, used, found.boot_files, beyond
     )
 
 
@@ -101,7 +99,7 @@ def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
 def repair(
     session: Session,
     path: Path,
-    found: Verification | None,
+    found: Verification,
     proof: Proof,
     given: Mapping[str, object],
 ) -> Outcome:

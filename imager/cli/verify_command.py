@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imager.base.errors import CardIOError
 from imager.base.units import format_rate, format_size
 from imager.cli.consent import consent_options
 from imager.cli.rack_choice import rack_at_hand
@@ -44,7 +43,6 @@ def add_verify_command(group: click.Group) -> None:
         With --repair the image is made again from the rack, and what the card has lost is put
         back: everything on a card no Pi has run from, else the boot files.
         """
-        from imager.card.raw import is_gone
         from imager.card.receipts import load_receipt
         from imager.card.verify import Proof, open_target, proof_for, verify_card
         from imager.cli.repair_command import repair as repaired
@@ -57,15 +55,7 @@ def add_verify_command(group: click.Group) -> None:
                 proof = Proof(load_receipt(receipt), receipt)
             if proof.fault:
                 session.console.warn(f"{target}: {proof.fault}; using its receipt instead")
-            found = None
-            try:
-                found = verify_card(fresh, proof.held, session.console)
-            except CardIOError as error:
-                if not repair or is_gone(error):
-                    raise
-                session.console.warn(f"{error.what}: what cannot be read is put back, too")
-        if found is None:
-            return repaired(session, target, None, proof, given)
+            found = verify_card(fresh, proof.held, session.console)
         fields = _fields(found, proof, rack)
         _tell_findings(session, found)
         if repair and not found.sound:
@@ -76,8 +66,9 @@ def add_verify_command(group: click.Group) -> None:
 
 
 def _tell_findings(session: Session, found: Verification) -> None:
-    if not found.used:
-        for finding in _ranges(found):
+    for finding in _ranges(found):
+        # What differs on a card in use is its node's work, as far as the files do not say more.
+        if finding["unreadable"] or not found.used:
             session.console.event("finding", **finding)
     if found.use is None:
         return
@@ -100,6 +91,7 @@ def _ranges(found: Verification) -> list[dict[str, object]]:
         {
             "offset": mismatch.extent.offset,
             "length": mismatch.extent.length,
+            "unreadable": mismatch.unreadable,
             "places": [str(place) for place in mismatch.places],
         }
         for mismatch in found.mismatches

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from imager.base.cache import Cache
-from imager.base.errors import StampMismatch
+from imager.base.errors import CardIOError, StampMismatch
 from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import GiB, MiB
 from imager.card.meter import Meter
+from imager.card.raw import RawCard
 from imager.card.stamped import read_stamp, signature_of
 from imager.card.used import judge_use
 from imager.card.verification import Verification
 from imager.card.verify import open_target, proof_for, verify_card
 from imager.image.compose import compose
-from imager.image.extents import ExtentMap
+from imager.image.extents import Extent, ExtentMap
 from imager.image.file_digests import FileDigests
 from imager.image.golden import GoldenImage
 from imager.image.layout import STAMP_AREA
@@ -229,6 +232,66 @@ def test_one_flipped_bit_of_a_static_file_of_a_used_card_is_named(
     with pytest.raises(StampMismatch, match="pi7 has run from this card, and one thing") as caught:
         verified(used).require_sound()
     assert caught.value.details == (f"{first} is not what was written",)
+
+
+@dataclass
+class Refusing:
+    """A card that answers with an error wherever ``refused`` is touched."""
+
+    inner: RawCard
+    refused: ExtentMap
+
+    def __post_init__(self) -> None:
+        self.name, self.block_bytes = self.inner.name, self.inner.block_bytes
+        self.size_bytes = self.inner.size_bytes
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        if next(self.refused.within(offset, len(buffer)), None) is not None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self.inner.pread(offset, buffer)
+
+    def pwrite(self, offset: int, data: memoryview) -> int:
+        raise AssertionError("nobody writes here")
+
+    def flush(self) -> None:
+        raise AssertionError("nobody writes here")
+
+
+def test_unreadable_files_of_a_used_card_are_named_and_all_others_judged(used: UsedCard) -> None:
+    used.flip_in("/usr/bin/ping", 4)
+    large, volume = used.root.lookup(LARGE), used.boot
+    assert large is not None
+    long = max((entry for entry in volume.entries.values()), key=lambda entry: entry.size_bytes)
+    middle = long.extents[0].offset + long.extents[0].length // 2
+    blocks = [Extent(max(large.extents).end - 4096, 4096), Extent(middle, 512)]
+    with open_target(used.path) as fresh:
+        raw = Refusing(fresh.raw, ExtentMap(blocks))
+        held = proof_for(fresh.raw, None).held
+        found = verify_card(replace(fresh, raw=raw), held, Quiet())
+    assert found.used
+    assert found.use is not None
+    assert {damaged.path: damaged.why for damaged in found.use.damaged} == {
+        LARGE: "cannot be read",
+        f"/boot/{long.path}": "cannot be read",
+        "/usr/bin/ping": "is not what was written",
+    }
+    assert ExtentMap(m.extent for m in found.unreadable) == ExtentMap(blocks).aligned(4096)
+    with pytest.raises(CardIOError, match="2 ranges of pi7's card cannot be read") as caught:
+        found.require_sound()
+    assert f"{LARGE} cannot be read" in caught.value.details
+
+
+def test_an_unreadable_folder_of_the_boot_partition_is_not_called_a_missing_file(
+    used: UsedCard,
+) -> None:
+    folder = used.boot.find("picloud")
+    assert folder is not None
+    with open_target(used.path) as fresh:
+        raw = Refusing(fresh.raw, ExtentMap(folder.extents))
+        found = verify_card(replace(fresh, raw=raw), proof_for(fresh.raw, None).held, Quiet())
+    assert found.use is not None
+    why = {damaged.path: damaged.why for damaged in found.use.damaged}
+    assert "a folder or table" in why["/boot/picloud/SHA256SUMS"]
 
 
 def test_a_file_the_node_wrote_itself_may_hold_anything(used: UsedCard) -> None:

@@ -95,10 +95,49 @@ def test_a_larger_card_is_judged_by_what_was_written(tmp_path: Path, receipt: Re
     assert verified(tmp_path / "pi7.img", receipt).matches
 
 
-def test_an_unreadable_card_is_an_io_error(receipt: Receipt) -> None:
-    card = FaultyCard(SIZE, read_errors={3 * MiB: errno.EIO})
-    with pytest.raises(CardIOError, match="reading at byte"):
+def card_like(path: Path, **faults: object) -> FaultyCard:
+    """A card that holds what the image file holds."""
+    card = FaultyCard(SIZE, **faults)  # type: ignore[arg-type]
+    card.data[:] = path.read_bytes()
+    return card
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(
+    tmp_path: Path, receipt: Receipt
+) -> None:
+    damage(tmp_path / "pi7.img", 9 * MiB + 5000)
+    card = card_like(
+        tmp_path / "pi7.img", read_errors={3 * MiB + 700: errno.EIO, 4 * MiB + 70_000: errno.EIO}
+    )
+    found = verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
+    assert [(m.extent, m.unreadable) for m in found.mismatches] == [
+        (Extent(3 * MiB, 4096), True),
+        (Extent(4 * MiB + 17 * 4096, 4096), True),
+        (Extent(9 * MiB + 4096, 8192), False),
+    ]
+    assert not found.sound
+    with pytest.raises(CardIOError, match=f"2 ranges .* first at byte {3 * MiB}: root") as caught:
+        found.require_sound()
+    assert caught.value.offset == 3 * MiB
+    assert f"bytes {3 * MiB} to {3 * MiB + 4095}: cannot be read: " in caught.value.details[0]
+    assert len(caught.value.details) == 3
+
+
+def test_a_card_that_refuses_everything_is_told_of_in_the_end(
+    tmp_path: Path, receipt: Receipt
+) -> None:
+    """Narrowing down ends after so many refusals; the verdict does not wait for hours."""
+    everywhere = {offset: errno.EIO for offset in range(0, SIZE, 512)}
+    card = card_like(tmp_path / "pi7.img", read_errors=everywhere)
+    found = verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
+    assert ExtentMap(m.extent for m in found.unreadable) == receipt.manifest.extents
+
+
+def test_a_card_that_is_gone_ends_it(tmp_path: Path, receipt: Receipt) -> None:
+    card = card_like(tmp_path / "pi7.img", read_errors={3 * MiB: errno.ENODEV})
+    with pytest.raises(CardIOError, match="reading at byte") as caught:
         verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
+    assert "gone" in caught.value.hint
 
 
 def test_a_blank_card_and_an_empty_file_hold_no_image_of_ours(tmp_path: Path) -> None:
