@@ -9,12 +9,14 @@ worker prepares its block.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 Tools = TypeVar("Tools")
+_LOOK_SECONDS = 0.002
 
 
 class _Jobs(Generic[Job]):
@@ -23,19 +25,35 @@ class _Jobs(Generic[Job]):
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._stopped = False
+        self._busy = 0
 
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def __iter__(self) -> Iterator[Job]:
-        while not self._stopped.is_set():
+    def work_off(self, work: Callable[[Job], None]) -> None:
+        """Do one job after the other; in a thread of its own."""
+        while True:
             with self._lock:
+                if self._stopped:
+                    return
                 try:
                     job = next(self._jobs)
                 except StopIteration:
                     return
-            yield job
+                self._busy += 1
+            try:
+                work(job)
+            finally:
+                with self._lock:
+                    self._busy -= 1
+
+    def stop(self) -> None:
+        """Hand out no more, and return when nobody is at work on one any more.
+
+        It looks now and then: Ctrl-C could leave the lock of a threading.Condition taken.
+        """
+        with self._lock:
+            self._stopped = True
+        while self._busy:
+            time.sleep(_LOOK_SECONDS)
 
 
 def in_flight(
@@ -55,26 +73,26 @@ def in_flight(
 
     def worker() -> None:
         own = tools()
-        for job in todo:
-            work(job, own)
+        todo.work_off(lambda job: work(job, own))
 
-    pool = ThreadPoolExecutor(depth, thread_name_prefix="card")
-    workers = [pool.submit(worker) for _ in range(depth)]
-    try:
-        wait(workers, return_when=FIRST_EXCEPTION)
-    finally:
-        todo.stop()
-        _until_stopped(workers)
-        pool.shutdown()
+    with ThreadPoolExecutor(depth, thread_name_prefix="card") as pool:
+        workers: list[Future[None]] = []
+        try:
+            for _ in range(depth):
+                workers.append(pool.submit(worker))
+            wait(workers, return_when=FIRST_EXCEPTION)
+        finally:
+            _until_stopped(todo)
     for done in workers:
         done.result()
 
 
-def _until_stopped(workers: list[Future[None]]) -> None:
-    """Wait for every worker, however often Ctrl-C is pressed: a transfer cannot be called back."""
+def _until_stopped(todo: _Jobs[Job]) -> None:
+    """Stop, however often Ctrl-C is pressed: a transfer cannot be called back. The executor is not
+    asked: Ctrl-C while it starts a thread makes it forget that thread."""
     while True:
         try:
-            wait(workers)
+            todo.stop()
         except KeyboardInterrupt:
             continue
         return

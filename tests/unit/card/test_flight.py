@@ -96,3 +96,32 @@ def test_an_error_while_jobs_are_counted_out_is_raised() -> None:
 
 def test_nothing_to_do_is_done() -> None:
     in_flight([], lambda job, _: None, depth=2, tools=lambda: None)
+
+
+def test_ctrl_c_at_any_moment_leaves_nobody_at_work() -> None:
+    """Also while a thread is being started, which is when an executor forgets it."""
+    busy, left = 0, []
+    lock = threading.Lock()
+
+    def work(job: int, _: None) -> None:
+        nonlocal busy
+        with lock:
+            busy += 1
+        time.sleep(0.0002)
+        with lock:
+            busy -= 1
+
+    for number in range(300):
+        presser = threading.Timer(number % 60 * 0.00005, press_ctrl_c)
+        try:
+            presser.start()
+            try:
+                in_flight(range(30), work, depth=2, tools=lambda: None)
+            finally:
+                left.append(busy)
+            while presser.is_alive():
+                time.sleep(0.0001)
+            time.sleep(0.001)
+        except KeyboardInterrupt:
+            pass
+    assert not any(left)
