@@ -65,8 +65,9 @@ def curve_of(phases: Sequence[PhaseFigures]) -> Curve | None:
     stepped: list[tuple[PhaseFigures, list[_Step]]] = []
     begun = 0.0
     for phase in shown:
-        stepped.append((phase, _steps(phase, begun)))
-        begun += phase.seconds
+        steps = _steps(phase, begun)
+        stepped.append((phase, steps))
+        begun = max(begun + phase.seconds, steps[-1].end)
     top = _nice_above(max(step.rate for _, steps in stepped for step in steps))
     right, base = WIDTH - _RIGHT, HEIGHT - _BOTTOM
 
