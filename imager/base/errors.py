@@ -51,13 +51,14 @@ class ConfigurationError(PicloudError):
 
 
 class NetworkError(PicloudError):
-    """No mirror or keyserver gave what was asked for."""
+    """No mirror or keyserver gave what was asked for, or the Salt master cannot be reached."""
 
     exit_code = 11
 
 
 class NotAuthentic(PicloudError):
-    """A file is not what the pinned key signed, or not what the lock file pinned."""
+    """A file is not what the pinned key signed or the lock file pinned, or a host is not the one
+    whose key this rack made."""
 
     exit_code = 12
 

@@ -40,6 +40,8 @@ PACKAGES: Mapping[str, Package] = {
     "tune2fs": Package("e2fsprogs", "e2fsprogs"),
     "resize2fs": Package("e2fsprogs", "e2fsprogs"),
     "udevadm": Package("udev", "systemd"),
+    "ssh": Package("openssh-client", "openssh"),
+    "sudo": Package("sudo", "sudo"),
 }
 
 _LOG = logging.getLogger(__name__)

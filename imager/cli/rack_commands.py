@@ -15,6 +15,7 @@ from imager.cli.report_command import add_report_command
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.slots_commands import add_slots_commands
+from imager.cli.status_command import add_status_command
 
 if TYPE_CHECKING:
     from imager.node.rack import Rack
@@ -34,6 +35,7 @@ def add_rack_commands(group: click.Group) -> None:
     add_init_command(rack_group)
     add_slots_commands(rack_group)
     add_report_command(rack_group)
+    add_status_command(rack_group)
     add_flash_commands(rack_group)
     add_watch_command(rack_group)
     add_keys_commands(rack_group)

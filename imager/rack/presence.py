@@ -40,9 +40,10 @@ class Presence(StrEnum):
 
 ADVICE = {
     Presence.SILENT: "see that it is switched on and on the network; its first boot takes minutes",
-    Presence.PENDING: "accept its key on the master only if it is the one this rack knows",
-    Presence.DENIED: "the master knows another key for it: put this rack's key there, or its card "
-    "is not this rack's",
+    Presence.PENDING: "its key is not the one this rack made, or the master was never given it: "
+    "picloud-image rack keys export",
+    Presence.DENIED: "the master knows another key for it: put this rack's there, or its card is "
+    "not this rack's",
     Presence.REJECTED: "its key was rejected by hand on the master: accept it there again",
     Presence.UNKNOWN: "switch it on, with a card of this rack in it",
 }

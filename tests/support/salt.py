@@ -104,11 +104,15 @@ class Box:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         self._pid = int(children[0])
 
+    @property
+    def entering(self) -> tuple[str, ...]:
+        """The words before a command that is to run here."""
+        return ("nsenter", f"--target={self._pid}", "--mount", "--uts", "--net", "--pid", "--")
+
     def run(self, program: str, *words: str, seconds: float = 120) -> str:
         """What a program of Salt prints when it is run here by its administrator."""
-        entering = ("nsenter", f"--target={self._pid}", "--mount", "--uts", "--net", "--pid", "--")
         done = subprocess.run(
-            [*entering, self._programs(program), *words],
+            [*self.entering, self._programs(program), *words],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

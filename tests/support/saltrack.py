@@ -84,13 +84,19 @@ class RunningRack:
         """The /etc of the node ``name``, to be looked at or spoilt while it is off."""
         return self._folder / name / "etc"
 
-    def image(self, name: str) -> None:
+    @property
+    def entering(self) -> tuple[str, ...]:
+        """The words before a command that is to run on the rack's network, outside its nodes."""
+        return self._wire.entering
+
+    def image(self, name: str) -> NodeImage:
         """Make the card of ``name`` (again) and put it into the node."""
         assert name not in self._on, "switch it off first"
         size = self._golden.layout.size_bytes + SPARE_BYTES
         made = personalise(self._golden, self.rack, self.rack.node(name), size, Quiet())
         (self._folder / name).mkdir(exist_ok=True)
         lay_out(made, self._folder / name)
+        return made
 
     def switch_on(self, *names: str) -> None:
         for name in names:

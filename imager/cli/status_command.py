@@ -1,0 +1,198 @@
+"""``rack status``: who has joined, as the Salt master sees it now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from imager.base.errors import BatchFailed
+from imager.cli.rack_choice import chosen_nodes, open_rack
+from imager.cli.session import Outcome, Session, command
+
+if TYPE_CHECKING:
+    from imager.node.rack import Node, Rack
+    from imager.rack.presence import Seen
+    from imager.rack.status import Status
+
+_WAIT_SECONDS = 900
+"""A Pi 2 is up after two minutes, makes its swap file and joins; a rack does so all at once."""
+
+_HEARTBEAT_SECONDS = 30.0
+_NAMES_SHOWN = 8
+
+
+def add_status_command(rack_group: click.Group) -> None:
+    """Add ``status`` to ``rack``."""
+
+    @command(rack_group, "status")
+    @click.argument("nodes", required=False, metavar="[NODES]")
+    @click.option(
+        "--wait",
+        is_flag=False,
+        flag_value=str(_WAIT_SECONDS),
+        metavar="[SECONDS]",
+        type=click.FloatRange(min=0),
+        help=f"Until all have joined, at most so long. [{_WAIT_SECONDS}]",
+    )
+    @click.option("--user", metavar="NAME", help="Whom to log in as on the master. [root]")
+    @click.option("--host", metavar="HOST", help="Where it is, if not where rack.toml says.")
+    @click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd.")
+    @click.option(
+        "--identity",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Private key for ssh.",
+    )
+    @click.option(
+        "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
+    )
+    def status(session: Session, nodes: str | None, wait: float | None, **way: object) -> Outcome:
+        """Ask the Salt master who has joined, and each node about its card and first boot.
+
+        With --wait ends with code 30 when some did not join in time.
+        """
+        from imager.rack.master_door import Way, door_to_master
+        from imager.rack.status import ask_status, wait_for_all
+
+        rack = open_rack(session)
+        chosen = _minions(rack, nodes)
+        given = {name: value for name, value in way.items() if value is not None}
+        door = door_to_master(rack, Way(**given))  # type: ignore[arg-type]
+        session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
+        if wait is None:
+            found = ask_status(rack, chosen, door)
+        else:
+            found = wait_for_all(rack, chosen, door, wait, _Watch(session))
+        pins = _pins(rack, chosen)
+        _tell(session, chosen, found, pins)
+        fields = _fields(chosen, found, pins)
+        if wait is None or not found.missing:
+            return fields
+        session.console.error(
+            BatchFailed(
+                f"{len(found.missing)} of {len(chosen)} nodes did not join within {wait:g} s",
+                hint="see what is said of each above; picloud-image rack status asks again",
+                details=found.missing,
+            )
+        )
+        return {"exit_code": BatchFailed.exit_code, **fields}
+
+
+class _Watch:
+    """Says who is waited for: a line when that changes, and now and then that it has not."""
+
+    def __init__(self, session: Session) -> None:
+        self._console = session.console
+        self._told: tuple[str, ...] | None = None
+        self._left_when_told = 0.0
+
+    def __call__(self, missing: Sequence[str], count: int, seconds_left: float) -> None:
+        names = tuple(missing)
+        quiet_for = self._left_when_told - seconds_left
+        if names == self._told and quiet_for < _HEARTBEAT_SECONDS:
+            return
+        self._told, self._left_when_told = names, seconds_left
+        self._console.event(
+            "waiting",
+            joined=count - len(names),
+            nodes=count,
+            missing=list(names),
+            seconds_left=round(seconds_left),
+        )
+        if names:
+            more = len(names) - _NAMES_SHOWN
+            shown = " ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+            minutes, seconds = divmod(round(seconds_left), 60)
+            self._console.say(
+                f"{count - len(names)} of {count} joined, {minutes}:{seconds:02} left, "
+                f"waiting for {shown}"
+            )
+
+
+def _minions(rack: Rack, nodes: str | None) -> tuple[Node, ...]:
+    """Those of the nodes that are to join at all."""
+    from imager.node.rack import MINION
+
+    return tuple(node for node in chosen_nodes(rack, nodes) if MINION in node.roles)
+
+
+def _pins(rack: Rack, nodes: Sequence[Node]) -> dict[str, str | None]:
+    """Node -> the release rack.lock pins for it."""
+    from imager.rack.overview import pinned
+    from imager.release.lock import RackLock
+
+    lock = RackLock.load(rack.lock_file)
+    return {node.name: pinned(rack, node, lock) for node in nodes}
+
+
+def _tell(
+    session: Session, nodes: Sequence[Node], found: Status, pins: dict[str, str | None]
+) -> None:
+    console = session.console
+    rows = []
+    for node in nodes:
+        seen = found.nodes[node.name]
+        rows.append(
+            [
+                node.slot or "-",
+                node.name,
+                seen.presence,
+                _minute(seen.answered_at) or "never",
+                seen.firstboot or "-",
+                _card(seen, pins[node.name]),
+            ]
+        )
+    console.table(["slot", "node", "Salt", "last answered", "first boot", "card"], rows)
+    joined = len(nodes) - len(found.missing)
+    console.lines("", f"{joined} of {len(nodes)} joined")
+    for name in found.missing:
+        console.lines(f"{name}: {found.nodes[name].advice}")
+    for name, seen in found.nodes.items():
+        if seen.note and seen.firstboot != "complete":
+            console.lines(f"{name}: first boot {seen.firstboot} at {seen.step}: {seen.note}")
+    for name, how in found.strangers.items():
+        console.warn(f"the master knows {name} ({how}), and rack.toml does not")
+
+
+def _card(seen: Seen, pin: str | None) -> str:
+    """The card it runs from, held against rack.lock."""
+    if not seen.release_sha256:
+        return "-"
+    imaged = f" of {seen.imaged_at[:10]}" if seen.imaged_at else ""
+    if pin is None:
+        return f"not pinned{imaged}"
+    return f"{'current' if seen.release_sha256 == pin else 'out of date'}{imaged}"
+
+
+def _minute(at: str) -> str:
+    return f"{at[:10]} {at[11:16]}" if at else ""
+
+
+def _fields(nodes: Sequence[Node], found: Status, pins: dict[str, str | None]) -> dict[str, object]:
+    return {
+        "joined": len(nodes) - len(found.missing),
+        "missing": list(found.missing),
+        "strangers": dict(found.strangers),
+        "nodes": [
+            {
+                "node": node.name,
+                "slot": node.slot,
+                "presence": seen.presence,
+                "joined": seen.is_joined,
+                "answered_at": seen.answered_at or None,
+                "firstboot": seen.firstboot or None,
+                "step": seen.step or None,
+                "note": seen.note or None,
+                "release_sha256": seen.release_sha256 or None,
+                "imaged_at": seen.imaged_at or None,
+                "as_pinned": seen.release_sha256 == pins[node.name]
+                if seen.release_sha256
+                else None,
+            }
+            for node in nodes
+            for seen in [found.nodes[node.name]]
+        ],
+    }

@@ -1,0 +1,147 @@
+"""The way to the rack's Salt master: over ssh, or a shell here when this computer is the master.
+
+In: a rack, and what a person said of how to get there. Out: a door through which a script for
+``sh`` is run on the master. The master's host key was made by this rack, so it is known before the
+first connection and is never asked about: whoever answers with another key is somebody else.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.durable import write_atomically
+from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, PicloudError
+from imager.base.run import Finished, find_tool, run
+from imager.node.rack import Rack
+from imager.node.rackfolder import ensure_state
+
+_KNOWN_HOSTS = "known_hosts"
+_SSH_FAILED = 255
+_CONNECT_SECONDS = 10
+_ALIVE_SECONDS = 10
+ROOT = "root"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What a person said of the way; None for what is to be found out.
+
+    ``host`` is a name or address instead of rack.toml's, ``identity`` a private key's file for
+    ssh; what is not said here, ~/.ssh/config may say.
+    """
+
+    user: str = ROOT
+    host: str | None = None
+    port: int | None = None
+    identity: Path | None = None
+    local: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A shell on the master: ``words`` start one that reads its script from standard input."""
+
+    name: str
+    words: tuple[str, ...]
+    is_local: bool
+
+    def run(self, script: str) -> str:
+        """What ``script`` prints. Raises NetworkError when the master cannot be reached,
+        NotAuthentic when another host answers in its place, and ConfigurationError when it does
+        not let us in."""
+        agent = {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ}
+        done = run(self.words, stdin=script.encode(), env=agent, ok=range(256))
+        if done.returncode == _SSH_FAILED and not self.is_local:
+            raise _why(self.name, done)
+        if done.returncode:
+            last = done.output().splitlines()[-1:] or ["it said nothing"]
+            raise ConfigurationError(
+                f"{self.name}: no shell of an administrator: {last[0]}",
+                hint="log in as root, or as a user whom sudo -n lets do everything",
+            )
+        return done.stdout.decode(errors="replace")
+
+
+def door_to_master(rack: Rack, way: Way) -> Door:
+    """The door to the master of ``rack``.
+
+    Raises ConfigurationError when the rack never made the master's host key: then there is no
+    card from which it could have started.
+    """
+    master = rack.master
+    shell = ("sh", "-s") if way.user == ROOT else ("sudo", "-n", "sh", "-s")
+    local = way.local if way.local is not None else _is_here(master.name)
+    if local:
+        here = ("sh", "-s") if os.geteuid() == 0 else ("sudo", "-n", "sh", "-s")
+        return Door("this computer", here, is_local=True)
+    host = way.host or (str(master.address) if master.address else master.name)
+    options = {
+        "BatchMode": "yes",
+        "ConnectTimeout": str(_CONNECT_SECONDS),
+        "ServerAliveInterval": str(_ALIVE_SECONDS),
+        "StrictHostKeyChecking": "yes",
+        "LogLevel": "ERROR",
+    }
+    if master.is_node:
+        # By its name in the rack, whatever address or port leads there.
+        options |= {"HostKeyAlias": master.name, "GlobalKnownHostsFile": "/dev/null"}
+        options["UserKnownHostsFile"] = _quoted(_known_hosts(rack))
+        options["CheckHostIP"] = "no"
+    words = ["ssh", *(f"-o{name}={value}" for name, value in options.items())]
+    if way.port is not None:
+        words += ["-p", str(way.port)]
+    if way.identity is not None:
+        words += ["-i", str(way.identity)]
+    return Door(f"{way.user}@{host}", (*words, f"{way.user}@{host}", *shell), is_local=False)
+
+
+def _is_here(name: str) -> bool:
+    """Whether this computer is called so and has a Salt master."""
+    own = socket.gethostname()
+    return name in (own, own.partition(".")[0]) and find_tool("salt-run") is not None
+
+
+def _known_hosts(rack: Rack) -> Path:
+    """A known_hosts file of the master's keys, from their public halves."""
+    name = rack.master.name
+    lines = [
+        " ".join([name, *path.read_text().split()[:2]])
+        for path in sorted((rack.keys / name / "ssh").glob("ssh_host_*_key.pub"))
+    ]
+    if not lines:
+        raise ConfigurationError(
+            f"{name} has no host key yet, so no card of it was ever made",
+            hint=f"write its card first: picloud-image write /dev/sdX --node {name}",
+        )
+    path = ensure_state(rack.folder) / _KNOWN_HOSTS
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+    return path
+
+
+def _quoted(path: Path) -> str:
+    """For ssh_config(5), where a blank divides two files and % begins a token."""
+    return f'"{str(path).replace("%", "%%")}"'
+
+
+def _why(name: str, done: Finished) -> PicloudError:
+    said = done.stderr.decode(errors="replace").strip()
+    last = said.splitlines()[-1] if said else "ssh gave no reason"
+    if "REMOTE HOST IDENTIFICATION" in said or "Host key verification failed" in said:
+        return NotAuthentic(
+            f"{name} is not the master of this rack: it has another host key",
+            hint="see who has its address; a master imaged from another folder has other keys",
+            details=said.splitlines()[-3:],
+        )
+    if "Permission denied" in said:
+        return ConfigurationError(
+            f"{name} does not let you in: {last}",
+            hint="name your key with --identity FILE, or put its public half under [login] in "
+            "rack.toml and write the master's card again",
+        )
+    return NetworkError(
+        f"{name} cannot be reached: {last}",
+        hint="see that the master is switched on and on this network; --wait waits for it",
+    )

@@ -1,0 +1,136 @@
+"""Who has joined: the rack's nodes as its master sees them now, and waiting for those that come.
+
+In: a rack and a door to its master. Out: for each node what the master says, kept for ``rack show``
+and ``rack report``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from imager.base.errors import MissingTool, NetworkError
+from imager.node.rack import Node, Rack
+from imager.rack.answers import CardSaid, NoAnswer, Who, cards, question_cards, question_who, who
+from imager.rack.ledger import now
+from imager.rack.master_door import Door
+from imager.rack.presence import Presence, Seen, load_presence, save_presence
+
+_PAUSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``nodes`` are those asked about, ``strangers`` minions the master knows and rack.toml does
+    not."""
+
+    nodes: Mapping[str, Seen]
+    strangers: Mapping[str, Presence]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The nodes that did not answer."""
+        return tuple(name for name, seen in self.nodes.items() if not seen.is_joined)
+
+
+def ask_status(rack: Rack, nodes: Iterable[Node], door: Door) -> Status:
+    """Ask the master about ``nodes`` once, and keep what it says.
+
+    Raises as ``Door.run``, and MissingTool or NetworkError when there is no Salt that answers.
+    """
+    return _status(rack, nodes, door, _who(door))
+
+
+def wait_for_all(
+    rack: Rack,
+    nodes: Sequence[Node],
+    door: Door,
+    seconds: float,
+    watch: Callable[[Sequence[str], int, float], None],
+) -> Status:
+    """Ask until every one of ``nodes`` answers, or for ``seconds``; the last status.
+
+    ``watch`` is told after each asking who is missing, of how many, and how many seconds are left.
+    A master that cannot be reached yet is waited for as well: it was switched on with the others.
+    Raises as ``ask_status``; NetworkError only when the time is over.
+    """
+    names, end = [node.name for node in nodes], time.monotonic() + seconds
+    while True:
+        heard: Who | None = None
+        try:
+            heard = _who(door)
+        except NetworkError:
+            if time.monotonic() + _PAUSE_SECONDS >= end:
+                raise
+        missing = [name for name in names if not _answers(heard, name)]
+        watch(missing, len(names), max(0.0, end - time.monotonic()))
+        if heard is not None and (not missing or time.monotonic() + _PAUSE_SECONDS >= end):
+            return _status(rack, nodes, door, heard)
+        time.sleep(max(0.0, min(_PAUSE_SECONDS, end - time.monotonic())))
+
+
+def _answers(heard: Who | None, name: str) -> bool:
+    return heard is not None and heard.standing.get(name) is Presence.JOINED
+
+
+def _who(door: Door) -> Who:
+    try:
+        return who(door.run(question_who()))
+    except NoAnswer as error:
+        raise _no_salt(door, error) from error
+
+
+def _status(rack: Rack, nodes: Iterable[Node], door: Door, heard: Who) -> Status:
+    names = [node.name for node in nodes]
+    up = [name for name in names if _answers(heard, name)]
+    said: dict[str, CardSaid] = {}
+    if up:
+        try:
+            said = cards(door.run(question_cards(up)))
+        except NoAnswer as error:
+            raise _no_salt(door, error) from error
+    known, at = load_presence(rack.folder), now()
+    seen = {
+        name: _seen(heard.standing.get(name, Presence.UNKNOWN), at, said.get(name), known.get(name))
+        for name in names
+    }
+    save_presence(rack.folder, seen)
+    ours = {node.name for node in rack.nodes}
+    strangers = {name: how for name, how in heard.standing.items() if name not in ours}
+    return Status(seen, strangers)
+
+
+def _seen(presence: Presence, at: str, said: CardSaid | None, before: Seen | None) -> Seen:
+    """A node that is silent now keeps what it said of itself when it last answered."""
+    seen = replace(before or Seen(presence, at), presence=presence, asked_at=at)
+    if seen.is_joined:
+        seen = replace(seen, answered_at=at)
+    if said is None:
+        return seen
+    return replace(
+        seen,
+        firstboot=said.firstboot,
+        step=said.step,
+        note=said.note,
+        release_sha256=said.release_sha256,
+        imaged_at=_utc(said.imaged_at),
+    )
+
+
+def _utc(seconds: int) -> str:
+    if not seconds:
+        return ""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _no_salt(door: Door, error: NoAnswer) -> MissingTool | NetworkError:
+    if "not installed" in str(error):
+        return MissingTool(
+            f"{door.name}: {error}", hint="see [salt] in rack.toml: the master needs Salt"
+        )
+    return NetworkError(
+        f"{door.name}: {error}",
+        hint="look at the master itself: systemctl status salt-master",
+    )

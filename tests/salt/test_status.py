@@ -1,0 +1,215 @@
+"""``rack status`` asks a real master through a real sshd, each as its finished card made it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imager.base.cache import Cache
+from imager.base.progress import Quiet
+from imager.image.compose import compose
+from imager.image.ext4 import Ext4
+from imager.image.fat import FatVolume
+from imager.node.image import NodeImage
+from imager.rack.presence import load_presence
+from tests.support.racks import rack_in
+from tests.support.release import build_release
+from tests.support.salt import Box, SaltPrograms
+from tests.support.saltrack import RunningRack, running
+from tests.support.sshd import Sshd, sshd_in
+from tests.support.workplace import Said
+
+pytestmark = [
+    pytest.mark.salt,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+JOIN_SECONDS = 300
+
+
+@dataclass
+class Place:
+    """A rack of four: pi0 to pi2 are switched on, and pi0's sshd lets the person in."""
+
+    running: RunningRack
+    folder: Path
+    images: dict[str, NodeImage]
+    sshd: Sshd
+
+    def status(self, *words: str, rack: Path | None = None) -> Said:
+        """``rack status`` run on a computer of the rack's network that is none of its nodes."""
+        command = [*self.running.entering, sys.executable, "-m", "imager", "rack", "status"]
+        ssh = ["--identity", str(self.folder / "me"), "--rack", str(rack or self.folder / "rack")]
+        done = subprocess.run(
+            [*command, *ssh, *words],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(self.folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+        return Said(done.returncode, done.stdout, done.stderr)
+
+
+def boot_folder(image: NodeImage, folder: Path) -> None:
+    """The small files of the card's boot partition, where a node would have it mounted."""
+    with image.open() as reader:
+        boot = image.layout.boot
+        volume = FatVolume.parse(reader.read, boot.offset, boot.length)
+        (folder / "boot/picloud").mkdir(parents=True)
+        (folder / "boot/picloud/node.json").write_bytes(volume.read_file("picloud/node.json"))
+
+
+def mount_boot(box: Box) -> None:
+    words = ("mount", "--bind", str(box.folder / "boot"), "/boot")
+    subprocess.run([*box.entering, *words], check=True)
+
+
+@contextmanager
+def stranger_at(place: Place, name: str) -> Iterator[None]:
+    """A minion that rack.toml does not know asks to be let in."""
+    folder, master = "/etc/salt/pki/master/minions_pre", place.running.master
+    key = place.folder / "rack/.picloud/keys/pi1/salt/minion.pub"
+    subprocess.run([*master.entering, "mkdir", "-p", folder], check=True)
+    subprocess.run([*master.entering, "cp", str(key), f"{folder}/{name}"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*master.entering, "rm", f"{folder}/{name}"], check=True)
+
+
+@pytest.fixture(scope="module")
+def place(salt_programs: SaltPrograms, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("status")
+    (folder / "nodes").mkdir()
+    golden = compose(build_release(folder), Cache(folder / "cache"), Quiet())
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "me"], check=True)
+    rack = rack_in(
+        folder / "rack",
+        '[rack]\nnodes = "pi[0-3]"\nmaster = "pi0"\nslots = "A[1-4]"\n'
+        '[network]\naddresses = "10.77.0.[10-13]"\n'
+        '[login]\nauthorized_keys_files = ["../me.pub"]\n',
+    )
+    with ExitStack() as stack:
+        on = stack.enter_context(running(folder / "nodes", rack, golden, salt_programs))
+        names = ["pi0", "pi1", "pi2"]
+        images = {name: on.image(name) for name in names}
+        for name in names:
+            boot_folder(images[name], folder / "nodes" / name)
+        on.switch_on(*names)
+        for name in names:
+            mount_boot(on[name])
+        firstboot = {"format": 1, "node": "pi1", "state": "failed", "step": "30-swap"}
+        firstboot["steps"] = [{"name": "30-swap", "state": "failed", "note": "no room"}]
+        (folder / "nodes/pi1/boot/picloud/firstboot.json").write_text(json.dumps(firstboot))
+        sshd = stack.enter_context(sshd_in(on.master, images["pi0"], salt_programs.folder))
+        on.master.wait_until_answering(set(names), seconds=JOIN_SECONDS)
+        yield Place(on, folder, images, sshd)
+
+
+def test_who_answers_who_does_not_and_what_they_say(place: Place) -> None:
+    with stranger_at(place, "intruder"):
+        said = place.status("--json")
+    assert said.code == 0, said.err + said.out
+    nodes = {node["node"]: node for node in said.result["nodes"]}
+    assert {name: node["presence"] for name, node in nodes.items()} == {
+        "pi0": "joined",
+        "pi1": "joined",
+        "pi2": "joined",
+        "pi3": "silent",
+    }
+    assert said.result["strangers"] == {"intruder": "pending"}
+    assert any(event["event"] == "warning" for event in said.events)
+    assert nodes["pi1"]["step"] == "30-swap"
+    assert nodes["pi1"]["note"] == "no room"
+    golden = place.images["pi0"].golden
+    assert nodes["pi2"]["release_sha256"] == golden.release_sha256
+    assert nodes["pi2"]["imaged_at"].startswith("20")
+    assert load_presence(place.folder / "rack")["pi1"].is_joined
+
+
+def test_waiting_ends_with_30_when_a_node_stays_away(place: Place) -> None:
+    said = place.status("--wait", "20", "--json")
+    assert said.code == 30, said.err
+    waits = [event for event in said.events if event["event"] == "waiting"]
+    assert waits[0]["missing"] == ["pi3"]
+    assert said.events[-2]["kind"] == "BatchFailed"
+    assert said.result["missing"] == ["pi3"]
+
+
+def test_waiting_ends_at_once_when_all_that_are_asked_about_are_there(place: Place) -> None:
+    assert place.status("pi[0-2]", "--wait").code == 0
+
+
+def test_on_the_master_no_ssh_is_needed_and_a_person_reads_it_in_80_columns(place: Place) -> None:
+    command = [*place.running.master.entering, sys.executable, "-m", "imager", "rack", "status"]
+    path = f"{place.sshd.programs}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [*command, "--rack", str(place.folder / "rack")],
+        env={"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(place.folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "(this computer)" in done.stderr
+    lines = done.stdout.splitlines()
+    assert max(len(line) for line in lines[:7]) <= 80
+    assert lines[2].split()[:3] == ["A2", "pi1", "joined"]
+    assert lines[4].split()[:4] == ["A4", "pi3", "silent", "never"]
+    assert "3 of 4 joined" in lines
+    assert "pi1: first boot failed at 30-swap: no room" in lines
+    assert any(line.startswith("pi3: see that it is switched on") for line in lines)
+
+
+def test_another_host_in_the_master_s_place_is_not_believed(place: Place, tmp_path: Path) -> None:
+    shutil.copytree(place.folder / "rack", tmp_path / "rack")
+    shutil.copy(place.folder / "me.pub", tmp_path)
+    other = tmp_path / "rack/.picloud/keys"
+    for kind in ("ed25519", "ecdsa", "rsa"):
+        name = f"ssh_host_{kind}_key.pub"
+        shutil.copy(other / "pi1/ssh" / name, other / "pi0/ssh" / name)
+    said = place.status("--json", rack=tmp_path / "rack")
+    assert said.code == 12, said.out
+    assert "not the master of this rack" in said.events[-2]["what"]
+
+
+def test_a_key_the_master_does_not_know_is_not_let_in(place: Place, tmp_path: Path) -> None:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "x"], check=True
+    )
+    said = place.status("--identity", str(tmp_path / "x"), "--json")
+    assert said.code == 10, said.out
+    assert "does not let you in" in said.events[-2]["what"]
+
+
+def test_a_master_that_is_off_is_a_network_error(place: Place) -> None:
+    assert place.status("--port", "9").code == 11
+
+
+def test_a_master_without_salt_says_so(place: Place, tmp_path: Path) -> None:
+    with place.sshd.without_salt() as port:
+        said = place.status("--port", str(port), "--json")
+    assert said.code == 40, said.out
+    assert "salt-key is not installed there" in said.events[-2]["what"]
+
+
+def test_the_login_is_the_card_s_own(place: Place) -> None:
+    image = place.images["pi0"]
+    with image.open() as reader:
+        root = Ext4.open(reader.read, image.layout.root.offset)
+        assert (
+            root.read_file("/root/.ssh/authorized_keys")
+            == (place.folder / "me.pub").read_bytes().strip() + b"\n"
+        )
