@@ -22,6 +22,7 @@ from benchmarks.machine import footer, load
 from benchmarks.memory import memory_rows
 from benchmarks.node import node_rows
 from benchmarks.process import Failed
+from benchmarks.rack import rack_rows
 from benchmarks.startup import help_rows
 from benchmarks.table import Row, markdown
 from benchmarks.workshop import ROOT, Workshop, workshop
@@ -41,6 +42,7 @@ MEASUREMENTS = {
     "node": Measurement(node_rows, 5, 1),
     "card": Measurement(card_rows, 3, 1),
     "engine": Measurement(engine_rows, 2, 1),
+    "rack": Measurement(rack_rows, 2, 1),
     "memory": Measurement(memory_rows, 3, 1),
     "help": Measurement(help_rows, 1, 1),
 }

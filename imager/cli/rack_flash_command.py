@@ -7,16 +7,14 @@ to do, and the same command again does only what is missing.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
+from imager.base.errors import TargetRefused, UsageError
 from imager.cli.consent import SIZE, whole_sectors
 from imager.cli.rack_choice import (
     chosen_nodes,
@@ -30,11 +28,9 @@ from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.card.refusals import Limits
-    from imager.node.edit import OpenGolden
     from imager.node.rack import Node, Rack
     from imager.rack.candidates import Unfit
-    from imager.rack.crew import Job, Result
-    from imager.rack.plan import Plan, Step
+    from imager.rack.plan import Plan
     from imager.rack.survey import GoldenImages
 
 
@@ -165,6 +161,7 @@ def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -
 def _flash(
     session: Session, request: Request, given: Mapping[str, object], *, yes: bool
 ) -> Outcome:
+    from imager.cli.rack_batch import consented_steps, orders_for, told, work
     from imager.rack.ledger import read_ledger, require_room
 
     rack = request.rack
@@ -178,9 +175,10 @@ def _flash(
     fields = _shown(session, planned)
     if not planned.plan.to_do:
         return _nothing_to_do(session, planned, fields)
-    steps, refused = _consented(session, planned.plan, yes=yes)
+    steps, refused = consented_steps(session, planned.plan, yes=yes)
     images = golden_images(session, rack, request.nodes)
-    results = (*refused, *_worked(session, request, steps, images, given))
+    with orders_for(rack, images, request.limits, given) as orders:
+        results = (*refused, *work(session, orders, steps, images, request.size_bytes))
     return told(session, results, [node.name for node in planned.plan.without])
 
 
@@ -207,17 +205,13 @@ def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
 
 
 def _shown(session: Session, planned: Planned) -> dict[str, object]:
+    from imager.cli.rack_batch import columns
     from imager.cli.rack_plan_view import plan_fields, plan_lines
 
     fields = plan_fields(planned.plan, planned.unfit)
     session.console.event("plan", **fields)
     session.console.lines(*plan_lines(planned.plan, planned.unfit, columns()))
     return fields
-
-
-def columns() -> int:
-    """How wide a table may be: the terminal, or what is readable where there is none."""
-    return shutil.get_terminal_size((100, 24)).columns
 
 
 def _nothing_to_do(session: Session, planned: Planned, fields: dict[str, object]) -> Outcome:
@@ -232,132 +226,3 @@ def _nothing_to_do(session: Session, planned: Planned, fields: dict[str, object]
         else f"there is no card here for {without[0].name}",
         hint="put cards in; picloud-image devices lists every disk and says which may be written",
     )
-
-
-def _consented(
-    session: Session, plan: Plan, *, yes: bool
-) -> tuple[tuple[Step, ...], tuple[Result, ...]]:
-    """The steps that may be taken, and a refusal for each of the others; Interrupted when the
-    person said no, UsageError when a yes was needed and nobody is there to say it."""
-    from imager.card.targets import ImageFile
-
-    steps = plan.to_do
-    asks = [step for step in steps if step.needs_a_word]
-    new_files = all(isinstance(s.candidate.target, ImageFile) and not asks for s in steps)
-    if (yes and not asks) or new_files:
-        return steps, ()
-    if yes and not session.console.can_ask:
-        # Nobody is there to say that a stranger's card may go: the others need not wait for it.
-        return tuple(s for s in steps if s not in asks), tuple(map(_unasked, asks))
-    if not session.console.can_ask:
-        raise UsageError(
-            f"{len(steps)} cards are to be overwritten and there is nobody to ask",
-            hint="say --yes; it takes the rack's own slots, blank cards and cards of this rack",
-        )
-    lost = [
-        f"{step.candidate.target.title}: {step.candidate.about}"
-        for step in (asks if yes else steps)
-        if step.candidate.about not in ("blank", "a new file")
-    ]
-    lines = ["These cards hold something, which will be lost:", *(f"    {one}" for one in lost)]
-    if not session.console.confirm(lines if lost else [], "yes"):
-        raise Interrupted("not confirmed; nothing was written", hint="run the command again")
-    return steps, ()
-
-
-def _unasked(step: Step) -> Result:
-    from imager.rack.crew import Result
-    from imager.rack.outcome import Outcome
-
-    target = step.candidate.target
-    error = TargetRefused(
-        f"{target.node} holds {step.candidate.about}, and there is nobody to ask",
-        hint="run it at a terminal and say yes, or blank the card, or name the slot in slots.toml",
-    )
-    return Result(_job(step, target.size_bytes), Outcome.REFUSED, error=error)
-
-
-def _job(step: Step, size_bytes: int) -> Job:
-    from imager.rack.crew import Job
-
-    return Job(step.node, step.candidate.target, size_bytes, step.candidate.slot or "")
-
-
-def _worked(
-    session: Session,
-    request: Request,
-    steps: Sequence[Step],
-    images: GoldenImages,
-    given: Mapping[str, object],
-) -> tuple[Result, ...]:
-    from imager.node.edit import opened
-
-    jobs = []
-    for step in steps:
-        smallest = images[step.node.model].layout.size_bytes
-        size = step.candidate.size_bytes or request.size_bytes or smallest
-        jobs.append(_job(step, size))
-    with ExitStack() as held:
-        views = {model: held.enter_context(opened(images[model])) for model in images}
-        return _side_by_side(session, request, jobs, views, given)
-
-
-def _side_by_side(
-    session: Session,
-    request: Request,
-    jobs: Sequence[Job],
-    views: Mapping[str, OpenGolden],
-    given: Mapping[str, object],
-) -> tuple[Result, ...]:
-    from imager.cli.rack_screen import Screen
-    from imager.rack.crew import Orders
-    from imager.rack.flash import flash
-
-    orders = Orders(
-        rack=request.rack,
-        golden_of=lambda node: views[node.model],
-        limits=request.limits,
-        at_once=given["jobs"] if isinstance(given["jobs"], int) else None,
-        update=not given["full"],
-        probe=not given["no_probe"],
-    )
-    with Screen(session.console) as screen:
-        for job in jobs:
-            screen.expect(job)
-        return flash(orders, jobs, screen)
-
-
-def told(session: Session, results: Sequence[Result], without: Sequence[str]) -> Outcome:
-    """Show what came of each card, and give the fields of the result; ``without`` are the nodes
-    that need a card and got none."""
-    from imager.cli.rack_plan_view import result_fields, result_lines
-    from imager.rack.flash import exit_code_of
-
-    console = session.console
-    console.lines(*result_lines(results, columns()))
-    code = exit_code_of(results)
-    bad = [result.job.name for result in results if not result.is_verified]
-    if without:
-        console.lines(f"no card yet for: {', '.join(without)}")
-    if code == Interrupted.exit_code:
-        console.error(
-            Interrupted(
-                f"interrupted; {len(results) - len(bad)} of {len(results)} cards are verified",
-                hint="what is said of each card above holds; run the same command for the rest",
-            )
-        )
-    elif code:
-        console.error(
-            BatchFailed(
-                f"{len(bad)} of {len(results)} cards failed: {', '.join(bad)}",
-                hint="do what is said above, then run the same command: it does only what is "
-                "missing",
-            )
-        )
-    return {
-        "exit_code": code,
-        "nodes": [result_fields(result) for result in results],
-        "verified": [result.job.name for result in results if result.is_verified],
-        "failed": bad,
-        "without_card": list(without),
-    }

@@ -73,7 +73,7 @@ class Screen:
                     self._console.say(f"{job.name}: {summary}")
             case Said(warning=True):
                 self._above(f"warning: {job.name}: {event.message}", job, "warning", event.message)
-            case Said():
+            case Said() if not self.draws:  # the bars say what goes on
                 self._above(f"{job.name}: {event.message}", job, "note", event.message)
             case Found():
                 self._console.event("finding", **about, **event.finding.to_json())

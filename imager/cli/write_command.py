@@ -237,6 +237,9 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
     from imager.card.bootable import boot_check
     from imager.card.make import make_card
     from imager.card.refusals import accept
+    from imager.node.content import recipe_of
+    from imager.node.edit import opened
+    from imager.rack.record import Work, recorded
 
     mapped = image.manifest.extents.total_bytes
     session.console.note(
@@ -244,15 +247,22 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
         f"{format_size(image.delta.extents.total_bytes)} of it {request.node.name}'s own"
     )
     accepted = accept(request.target, image.layout.size_bytes, request.limits)
-    return make_card(
-        image,
-        accepted,
-        request.rack.receipts,
-        session.console,
-        options=request.options,
-        update=request.update,
-        probe=request.probe,
-        check=boot_check(request.node, image),
+    with opened(image.golden) as golden:
+        recipe = recipe_of(golden, request.rack, request.node)
+    work = Work(image.node, accepted.target, image.golden.release_sha256, recipe)
+    return recorded(
+        request.rack,
+        work,
+        lambda: make_card(
+            image,
+            accepted,
+            request.rack.receipts,
+            session.console,
+            options=request.options,
+            update=request.update,
+            probe=request.probe,
+            check=boot_check(request.node, image),
+        ),
     )
 
 

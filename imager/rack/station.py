@@ -70,6 +70,7 @@ class Station:
         self._missing = {node.name for node in plans.nodes}
         if not plans.again:
             self._missing -= {want.node.name for want in self._wants(plans.nodes) if want.is_done}
+        self._put_off: dict[str, Disk] = {}
         self.offers: dict[str, Offer] = {}
 
     @property
@@ -86,6 +87,7 @@ class Station:
         """A card was put in."""
         orders, plans = self._orders, self._plans
         self.offers.pop(_name(disk), None)
+        self._put_off.pop(_name(disk), None)
         need = max(golden.layout.size_bytes for golden in plans.images.values())
         fit, unfit = sort_disks([disk], plans.slots, need, orders.limits)
         for refused in unfit:
@@ -95,6 +97,7 @@ class Station:
 
     def gone(self, name: str) -> None:
         """A card was taken out. One that is being written is missed by its worker."""
+        self._put_off.pop(name, None)
         offer = self.offers.pop(name, None)
         if offer is not None:
             self._tell.withdrawn(offer)
@@ -118,9 +121,13 @@ class Station:
                 self._begin(name, offer)
 
     def ended(self, result: Result) -> None:
-        """A card is done, one way or the other."""
+        """A card is done, one way or the other; one that is here for the same node, perhaps the
+        same card put in again, has its turn if it went wrong."""
         if result.is_verified:
             self._missing.discard(result.job.name)
+        waiting, self._put_off = self._put_off, {}
+        for disk in waiting.values():
+            self.arrived(disk)
 
     def _offer(self, disk: Disk, candidate: Candidate) -> None:
         orders, plans = self._orders, self._plans
@@ -133,6 +140,8 @@ class Station:
         plan = make_plan(wants, [candidate], orders.rack.nodes, again=again, busy=busy)
         for left in plan.left:
             self._tell.left(left.candidate, left.because)
+            if busy:
+                self._put_off[_name(disk)] = disk
         for step in plan.steps:
             if step.action is Action.NOTHING:
                 self._tell.left(candidate, f"it is {step.node.name}'s, and is done")

@@ -90,6 +90,13 @@ class Watching:
                 return event
         raise AssertionError(f"no {what}: {self.events[-3:]}")
 
+    def ended_within(self, seconds: float) -> bool:
+        """Whether the program ends by itself meanwhile."""
+        try:
+            return self.process.wait(seconds) is not None
+        except subprocess.TimeoutExpired:
+            return False
+
     def card(self, node: str) -> dict[str, Any]:
         return self.until(f"end of {node}", lambda e: e["event"] == "card" and e["node"] == node)
 
@@ -197,16 +204,19 @@ def test_a_storm_of_cards_that_come_and_go(readers: Readers) -> None:
                 for label in labels:
                     cards.enter_context(readers.with_card(label))
                 time.sleep(chance.uniform(0, 0.6))
-        with ExitStack() as cards:
-            for label in ("A2", "A3", "A4"):
-                cards.enter_context(readers.with_card(label))
-            result = station.end(0)
+        for _ in range(6):
+            with ExitStack() as cards:
+                for label in ("A2", "A3", "A4"):
+                    cards.enter_context(readers.with_card(label))
+                if station.ended_within(20):
+                    break
+        station.end(0)
     ledger = read_ledger(place.rack)
     assert ledger.unread == 0
     for label, node in (("A2", "pi1"), ("A3", "pi2"), ("A4", "pi3")):
         last = ledger.state_of(node).last
         assert last is not None
-        assert last.is_verified, (last, result)
+        assert last.is_verified, last
         assert is_whole(readers.cards[label], place, last.receipt)
 
 

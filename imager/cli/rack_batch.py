@@ -1,0 +1,147 @@
+"""A batch from the person's yes to the table at its end.
+
+In: a plan that was shown. Out: the cards made, what came of each told, and the fields of the
+command's result.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
+from imager.card.refusals import Limits
+from imager.card.targets import ImageFile
+from imager.cli.rack_plan_view import result_fields, result_lines
+from imager.cli.rack_screen import Screen
+from imager.cli.session import Outcome, Session
+from imager.node.edit import opened
+from imager.node.rack import Rack
+from imager.rack.crew import Job, Orders, Result
+from imager.rack.flash import exit_code_of, flash
+from imager.rack.outcome import Outcome as CardOutcome
+from imager.rack.plan import Plan, Step
+from imager.rack.survey import GoldenImages
+
+
+def columns() -> int:
+    """How wide a table may be: the terminal, or what is readable where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def consented_steps(
+    session: Session, plan: Plan, *, yes: bool
+) -> tuple[tuple[Step, ...], tuple[Result, ...]]:
+    """The steps that may be taken, and a refusal for each of the others; Interrupted when the
+    person said no, UsageError when a yes was needed and nobody is there to say it."""
+    steps = plan.to_do
+    asks = [step for step in steps if step.needs_a_word]
+    if (yes and not asks) or all(_is_new(step) for step in steps):
+        return steps, ()
+    if yes and not session.console.can_ask:
+        # Nobody is there to say that a stranger's card may go: the others need not wait for it.
+        return tuple(s for s in steps if s not in asks), tuple(map(_unasked, asks))
+    if not session.console.can_ask:
+        raise UsageError(
+            f"{len(steps)} cards are to be overwritten and there is nobody to ask",
+            hint="say --yes; it takes the rack's own slots, blank cards and cards of this rack",
+        )
+    lost = [
+        f"{step.candidate.target.title}: {step.candidate.about}"
+        for step in (asks if yes else steps)
+        if step.candidate.about not in ("blank", "a new file")
+    ]
+    lines = ["These cards hold something, which will be lost:", *(f"    {one}" for one in lost)]
+    if not session.console.confirm(lines if lost else [], "yes"):
+        raise Interrupted("not confirmed; nothing was written", hint="run the command again")
+    return steps, ()
+
+
+def _is_new(step: Step) -> bool:
+    target = step.candidate.target
+    return isinstance(target, ImageFile) and not target.exists
+
+
+def _unasked(step: Step) -> Result:
+    target = step.candidate.target
+    error = TargetRefused(
+        f"{target.node} holds {step.candidate.about}, and there is nobody to ask",
+        hint="run it at a terminal and say yes, or blank the card, or name the slot in slots.toml",
+    )
+    return Result(_job(step, target.size_bytes), CardOutcome.REFUSED, error=error)
+
+
+def _job(step: Step, size_bytes: int) -> Job:
+    return Job(step.node, step.candidate.target, size_bytes, step.candidate.slot or "")
+
+
+def work(
+    session: Session,
+    orders: Orders,
+    steps: Sequence[Step],
+    images: GoldenImages,
+    size_bytes: int | None,
+) -> tuple[Result, ...]:
+    """Take the steps side by side, and show them; new image files get ``size_bytes``, or are as
+    small as the release allows."""
+    jobs = []
+    for step in steps:
+        smallest = images[step.node.model].layout.size_bytes
+        jobs.append(_job(step, step.candidate.size_bytes or size_bytes or smallest))
+    with Screen(session.console) as screen:
+        for job in jobs:
+            screen.expect(job)
+        return flash(orders, jobs, screen)
+
+
+@contextmanager
+def orders_for(
+    rack: Rack, images: GoldenImages, limits: Limits, given: Mapping[str, object]
+) -> Iterator[Orders]:
+    """How the crew is to work, as the options of a command say; its golden images are open for
+    as long as the block lasts."""
+    at_once = given["jobs"]
+    with ExitStack() as held:
+        views = {model: held.enter_context(opened(images[model])) for model in images}
+        yield Orders(
+            rack=rack,
+            golden_of=lambda node: views[node.model],
+            limits=limits,
+            at_once=at_once if isinstance(at_once, int) else None,
+            update=not given.get("full"),
+            probe=not given.get("no_probe"),
+        )
+
+
+def told(session: Session, results: Sequence[Result], without: Sequence[str]) -> Outcome:
+    """Show what came of each card, and give the fields of the result; ``without`` are the nodes
+    that need a card and got none."""
+    console = session.console
+    console.lines(*result_lines(results, columns()))
+    code = exit_code_of(results)
+    bad = [result.job.name for result in results if not result.is_verified]
+    if without:
+        console.lines(f"no card yet for: {', '.join(without)}")
+    if code == Interrupted.exit_code:
+        console.error(
+            Interrupted(
+                f"interrupted; {len(results) - len(bad)} of {len(results)} cards are verified",
+                hint="what is said of each card above holds; run the same command for the rest",
+            )
+        )
+    elif code:
+        console.error(
+            BatchFailed(
+                f"{len(bad)} of {len(results)} cards failed: {', '.join(bad)}",
+                hint="do what is said above, then run the same command: it does only what is "
+                "missing",
+            )
+        )
+    return {
+        "exit_code": code,
+        "nodes": [result_fields(result) for result in results],
+        "verified": [result.job.name for result in results if result.is_verified],
+        "failed": bad,
+        "without_card": list(without),
+    }

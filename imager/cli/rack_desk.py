@@ -1,0 +1,158 @@
+"""At the flashing station: what the person sees and presses, until every node has its card.
+
+In: orders, plans, and cards as they come. Out: the fields of the command's result.
+"""
+
+from __future__ import annotations
+
+import time
+
+from imager.base.errors import Interrupted
+from imager.card.arrivals import Arrivals
+from imager.card.devices import Disk
+from imager.card.eject import eject as ejected
+from imager.cli.key_presses import key_presses
+from imager.cli.rack_batch import columns, told
+from imager.cli.rack_screen import Screen
+from imager.cli.session import Outcome, Session
+from imager.rack.candidates import Candidate, Unfit
+from imager.rack.crew import Orders, Result
+from imager.rack.flash import begun
+from imager.rack.station import Offer, Plans, Station
+
+_POLL_SECONDS = 0.05
+_KEYS = "Enter: begin now, s: skip"
+
+
+def at_the_station(
+    session: Session, orders: Orders, plans: Plans, cards: Arrivals, *, eject: bool
+) -> Outcome:
+    """Attend to cards until every node has one or a person stops it."""
+    desk = _Desk(session, eject=eject)
+    names = [node.name for node in plans.nodes]
+    with desk.screen, key_presses() as keys, begun(orders, names, desk.screen) as (crew, stopped):
+        station = Station(orders, plans, crew, desk, time.monotonic)
+        desk.attend(station)
+        session.console.note("put cards in one after the other; Ctrl-C ends")
+        for disk in cards.present:
+            station.arrived(disk)
+        while not (station.is_over or (stopped.is_set() and not crew.is_busy)):
+            change = cards.wait(_POLL_SECONDS)
+            if change is not None and not stopped.is_set():
+                if change.disk is None:
+                    station.gone(change.name)
+                else:
+                    station.arrived(change.disk)
+            for key in keys():
+                if key in "\r\n":
+                    station.begin()
+                elif key == "s":
+                    station.skip()
+            station.look()
+            crew.turn(_POLL_SECONDS)
+            if stopped.is_set():
+                station.skip()
+                crew.stop()
+        missing = [node.name for node in station.missing]
+        results = list(crew.results)
+    outcome = told(session, _last_of_each(results), missing)
+    if stopped.is_set() and outcome["exit_code"] in (0, 30):
+        session.console.error(
+            Interrupted(
+                f"stopped; {len(missing)} nodes have no card yet",
+                hint="run the same command again to go on",
+            )
+        )
+        return {**outcome, "exit_code": Interrupted.exit_code}
+    # A node whose first card was bad and whose second is good is served.
+    return outcome if missing else {**outcome, "exit_code": 0}
+
+
+def _last_of_each(results: list[Result]) -> list[Result]:
+    return list({result.job.name: result for result in results}.values())
+
+
+class _Desk:
+    """Tells the person at the station (``imager.rack.station.Teller``)."""
+
+    def __init__(self, session: Session, *, eject: bool) -> None:
+        self._console = session.console
+        self._eject = eject
+        self._station: Station | None = None
+        self.screen = Screen(session.console, on_end=self._ended, standing=self._standing)
+
+    def attend(self, station: Station) -> None:
+        """Whose offers are shown."""
+        self._station = station
+
+    def offered(self, offer: Offer) -> None:
+        """See Teller."""
+        candidate, node = offer.step.candidate, offer.step.node
+        self._console.event(
+            "offer",
+            node=node.name,
+            target=offer.disk.node,
+            slot=candidate.slot,
+            holds=candidate.holds,
+            about=candidate.about,
+            because=offer.step.why,
+            asks=offer.due is None,
+        )
+        if offer.due is None and not self._console.can_ask:
+            self.screen.say(
+                f"{_where(candidate)} holds {candidate.about}; it is left alone, for nobody is "
+                "there to ask"
+            )
+        elif not self.screen.draws:
+            asks = "waits for Enter" if offer.due is None else "begins by itself"
+            self.screen.say(f"{_where(candidate)}: {candidate.about} → {node.name}; {asks}")
+
+    def withdrawn(self, offer: Offer) -> None:
+        """See Teller."""
+        self.screen.say(f"{_where(offer.step.candidate)} is gone again")
+
+    def left(self, candidate: Candidate, because: str) -> None:
+        """See Teller."""
+        self._console.event(
+            "left", target=candidate.target.node, slot=candidate.slot, because=because
+        )
+        self.screen.say(f"{_where(candidate)}: {because}")
+
+    def refused(self, unfit: Unfit) -> None:
+        """See Teller."""
+        self._console.event(
+            "refused", target=unfit.target.node, slot=unfit.slot, reasons=list(unfit.reasons)
+        )
+        self.screen.say(f"{unfit.slot or unfit.target.node} is refused: {unfit.reasons[0]}")
+
+    def _ended(self, result: Result) -> None:
+        if self._station is not None:
+            self._station.ended(result)
+        target = result.job.target
+        if result.is_verified and isinstance(target, Disk):
+            gone = self._eject and ejected(target)
+            where = result.job.slot or target.node
+            self.screen.say(
+                f"{result.job.name} is verified: take it out of {where}"
+                f"{' (ejected)' if gone else ''} and put the next card in"
+            )
+        elif result.error is not None:
+            self.screen.say(f"{result.job.name}: {result.outcome}: {result.error.what}")
+            self.screen.say(f"  → {result.error.hint}")
+
+    def _standing(self) -> list[str]:
+        """Lines for what waits."""
+        if self._station is None or not self._station.offers:
+            return []
+        lines = []
+        for offer in self._station.offers.values():
+            left = None if offer.due is None else max(0.0, offer.due - time.monotonic())
+            when = "waits for Enter" if left is None else f"begins in {left:.0f} s"
+            candidate = offer.step.candidate
+            lines.append(f"{_where(candidate)}: {candidate.about} → {offer.step.node.name}, {when}")
+        return [line[: columns() - 1] for line in (*lines, _KEYS)]
+
+
+def _where(candidate: Candidate) -> str:
+    slot = f"{candidate.slot} " if candidate.slot else ""
+    return f"{slot}({candidate.target.node})" if slot else candidate.target.node
