@@ -17,7 +17,6 @@ from pathlib import Path
 
 from imager.base.errors import ConfigurationError
 from imager.node.keystore import restore, store_locked
-from imager.node.nodeset import fold
 from imager.node.rack import Node, Rack
 from imager.node.rackfolder import ensure_state
 from imager.node.salt_keys import fingerprint, new_salt_pair, salt_pair
@@ -87,13 +86,11 @@ def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
     write = f"    picloud-image write /dev/sdX --node {{}} {here}"
     master = rack.master.name
     if kind is Kind.MASTER:
-        names = [other.name for other in rack.nodes]
         return (
-            f"Every card pins the master's key, and refuses {master} until it is written anew.",
-            f"1. Write {master}'s card and switch {master} on again:",
-            write.format(master),
-            f"2. The same for each of {fold([name for name in names if name != master])}:",
-            write.format("NODE"),
+            f"Every card pins the master's key: a node refuses {master} until its card is new.",
+            f"1. Write all of them, {master}'s included:",
+            f"    picloud-image rack flash {here}",
+            "2. Put them all back and switch the rack on.",
         )
     if kind is Kind.SSH:
         return (

@@ -32,7 +32,11 @@ COMMANDS = [
     ["inspect", "pi7.img", "--json"],
     ["receipt", "--node", "pi7"],
     ["receipt", "--node", "pi7", "--json"],
+    ["rack", "plan", "--images", "cards", "--size", "2GiB"],
+    ["rack", "flash", "--images", "cards", "--size", "2GiB", "--yes"],
+    ["rack", "flash", "--images", "cards", "--size", "2GiB", "--yes", "--again", "--json"],
     ["rack", "show"],
+    ["rack", "report"],
     ["rack", "keys", "list", "--json"],
     ["rack", "keys", "export", "--pki", "pki", "--master-key"],
     ["rack", "keys", "export", "--pki", "pki", "--master-key", "--replace", "--json"],
@@ -84,6 +88,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         toml = place.rack / "rack.toml"
         text = re.sub(r"(?m)^slots = .*", "", toml.read_text())
         toml.write_text(re.sub(r"(?m)^nodes = .*", 'nodes = "pi0,pi7"', text))
+        (place.folder / "cards").mkdir()
         made = Watched(place)
         for words in COMMANDS:
             said = made.run(*words)
@@ -100,7 +105,7 @@ def test_no_private_key_shows_anywhere(watched: Watched) -> None:
 def test_the_places_are_the_real_ones(watched: Watched) -> None:
     """Receipts, lock file, golden image, the tools' arguments: all of them were looked at."""
     names = "\n".join(watched.places)
-    for part in ("receipts/", "rack.lock", "/golden/", "rack.toml"):
+    for part in ("receipts/", "rack.lock", "/golden/", "rack.toml", "ledger.jsonl", "report.html"):
         assert part in names
     programs = watched.places["write pi0.img --node pi0 --size 2GiB: programs"]
     for tool in (b"debugfs", b"resize2fs", b"mcopy"):

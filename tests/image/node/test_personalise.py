@@ -29,6 +29,7 @@ from imager.node.identity import identity_of
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
 from imager.node.rack import Rack
+from imager.node.rotate import Kind, rotate, undo
 from imager.node.salt_keys import fingerprint
 from tests.support.racks import (
     KEY,
@@ -502,3 +503,26 @@ def test_a_recipe_changes_with_the_card_and_not_with_the_time(
     finally:
         shutil.rmtree(rack.overlays)
     assert recipe(rack, "pi7") == pi7
+
+
+def test_a_rotated_key_makes_the_cards_that_hold_it_outdated_and_no_others(
+    golden: GoldenImage, tmp_path: Path
+) -> None:
+    rack = rack_in(tmp_path / "rack", RACK)
+
+    def recipes() -> dict[str, str]:
+        with opened(golden) as view:
+            return {node.name: recipe_of(view, rack, node) for node in rack.nodes}
+
+    def changed(before: dict[str, str]) -> set[str]:
+        return {name for name, recipe in recipes().items() if recipe != before[name]}
+
+    first = recipes()
+    rotate(rack, rack.node("pi7"), Kind.SALT)
+    assert changed(first) == {"pi0", "pi7"}
+    undo(rack, rack.node("pi7"), Kind.SALT)
+    assert changed(first) == set()
+    rotate(rack, rack.node("pi7"), Kind.SSH)
+    assert changed(first) == {"pi7"}
+    rotate(rack, rack.node("pi0"), Kind.MASTER)
+    assert changed(first) == {"pi0", "pi1", "pi7"}
