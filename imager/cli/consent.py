@@ -74,15 +74,15 @@ def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
     return limits
 
 
-def refuse_early(target: Target, limits: Limits) -> None:
-    """Raise for every refusal that needs no knowledge of what is to be written; a fixed disk's
-    name is asked for later, so it counts as typed here."""
+def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:
+    """Raise for every refusal that is certain before the person is asked; a fixed disk's name is
+    asked for later, so it counts as typed here. ``need_bytes`` is what must go on it, if known."""
     from imager.card.devices import Disk
     from imager.card.refusals import accept
 
     if isinstance(target, Disk):
         limits = replace(limits, typed_name=target.typed_name)
-    accept(target, 0, limits)
+    accept(target, need_bytes, limits)
 
 
 def consented(

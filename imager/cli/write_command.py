@@ -24,7 +24,13 @@ from imager.cli.consent import (
     refuse_early,
     whole_sectors,
 )
-from imager.cli.rack_choice import chosen_release, golden_of, open_rack, own_folders
+from imager.cli.rack_choice import (
+    chosen_release,
+    golden_images_at_hand,
+    golden_of,
+    open_rack,
+    own_folders,
+)
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
@@ -77,6 +83,8 @@ def add_write_command(group: click.Group) -> None:
         """
         request = _request(session, given)
         plan = _plan_fields(session, request)
+        if dry_run:
+            plan |= _image_fields(session, request)
         _show_plan(session, request, plan)
         if dry_run:
             session.console.lines("Nothing was touched (--dry-run).")
@@ -158,6 +166,25 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
     }
 
 
+def _image_fields(session: Session, request: Request) -> dict[str, object]:
+    """What the golden image would put on the card, if it is composed already; raises
+    TargetRefused for a target that is too small for it."""
+    from imager.node.personalise import layout_on
+
+    found = golden_images_at_hand(session, request.rack, [request.node])
+    golden = found.get(request.node.model)
+    if golden is None:
+        return {"image_composed": False, "image_bytes": None, "needs_bytes": None}
+    needs = golden.layout.size_bytes
+    layout = layout_on(golden, request.size_bytes or needs)
+    refuse_early(request.target, request.limits, layout.size_bytes)
+    return {
+        "image_composed": True,
+        "image_bytes": golden.manifest.extents.total_bytes,
+        "needs_bytes": needs,
+    }
+
+
 def _salt_fields(session: Session, version: str | None, lock: RackLock) -> dict[str, object]:
     """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
     from imager.release.salt import archived_salt, pinned_salt
@@ -194,8 +221,17 @@ def _show_plan(session: Session, request: Request, fields: Mapping[str, object])
         f"transfers {format_size(request.options.block_bytes)} each, "
         f"{request.options.depth} in flight ({request.options.why}); every byte is read back",
     ]
+    if "image_composed" in fields:
+        lines.append(f"image     {_image_line(fields)}")
     for line in lines:
         session.console.say(line)
+
+
+def _image_line(fields: Mapping[str, object]) -> str:
+    size, needs = fields["image_bytes"], fields["needs_bytes"]
+    if not isinstance(size, int) or not isinstance(needs, int):
+        return "to be composed: how much is written is known only then"
+    return f"composed: {format_size(size)} to write, on a card of {format_size(needs)} or more"
 
 
 def _salt_line(fields: Mapping[str, object]) -> str:

@@ -63,7 +63,7 @@ def personalise_one(
     require_tools(*TOOLS)
     image = golden.image
     _check_model(image, node)
-    layout = _layout(image, size_bytes)
+    layout = layout_on(image, size_bytes)
     occasion = occasion or Occasion.now()
     with progress.phase(f"prepare {node.name}"):
         content = node_content(golden, rack, node, occasion.imaged_at)
@@ -154,7 +154,8 @@ def _check_model(golden: GoldenImage, node: Node) -> None:
         )
 
 
-def _layout(golden: GoldenImage, size_bytes: int) -> Layout:
+def layout_on(golden: GoldenImage, size_bytes: int) -> Layout:
+    """How a card of ``size_bytes`` is laid out; raises TargetRefused for one that is too small."""
     if size_bytes % SECTOR_BYTES:
         raise TargetRefused(
             f"{size_bytes} bytes is no whole number of {SECTOR_BYTES}-byte sectors",

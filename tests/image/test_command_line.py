@@ -133,14 +133,23 @@ def test_a_second_node_shares_release_and_golden_image(
     assert first.result["partuuid"] != second.result["partuuid"]
 
 
-def test_dry_run_touches_nothing(place: Workplace, tmp_path: Path) -> None:
+def test_dry_run_touches_nothing(place: Workplace, card: Path, tmp_path: Path) -> None:
     before = sorted(path for path in place.folder.rglob("*") if "pycache" not in str(path))
     said = place.json("write", tmp_path / "c.img", "--node", "pi9", "--dry-run")
     assert said.code == 0
     assert said.result["dry_run"] is True
     assert said.result["node"] == "pi9"
+    assert said.result["image_composed"] is True
+    assert 0 < said.result["image_bytes"] < said.result["needs_bytes"]
     assert not (tmp_path / "c.img").exists()
     assert before == sorted(p for p in place.folder.rglob("*") if "pycache" not in str(p))
+
+
+def test_dry_run_refuses_what_is_too_small(place: Workplace, card: Path, tmp_path: Path) -> None:
+    words = ("write", tmp_path / "c.img", "--node", "pi9", "--size", "512MiB", "--dry-run")
+    said = place.json(*words)
+    assert said.code == 20
+    assert "the target has 512 MiB" in said.events[-2]["what"]
 
 
 def test_fetch_and_compose_say_what_they_have(place: Workplace, card: Path) -> None:

@@ -1,0 +1,142 @@
+"""Ask the mirrors of a release in turn, until one has a set of files that proves authentic.
+
+In: what is wanted, and of what pin. Out: an entry of the archive. Only one run at a time asks for
+a release; what came in before Ctrl-C is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pysequoia import Cert
+
+from imager.base.durable import locked
+from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
+from imager.base.units import format_size
+from imager.release.archive import Entry, Record
+from imager.release.download import Partial, Place, Version, locate
+from imager.release.keys import KeySources, find_key
+from imager.release.lock import Pin
+from imager.release.mirror import ProvenSet, fetch_set
+from imager.release.wanted import Wanted
+from imager.release.web import Limits, Web
+
+
+@contextmanager
+def alone(run: Wanted) -> Iterator[None]:
+    """Keep a second run out of the partial file; on Ctrl-C say what is kept of it."""
+    path = _partial(run).folder.with_suffix(".lock")
+    try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(path, wait=False))
+            except BlockingIOError:
+                run.progress.note(f"another run is fetching {run.spec.name}; waiting for it")
+                held.enter_context(locked(path))
+            yield
+    except KeyboardInterrupt:
+        kept = format_size(_partial(run).size_bytes())
+        raise Interrupted(
+            f"interrupted while fetching {run.spec.name}; the {kept} that came in are kept",
+            hint="run the same command again; it goes on from there",
+        ) from None
+
+
+def from_mirrors(
+    run: Wanted, key_file: Path | None, sources: KeySources | None, limits: Limits | None
+) -> Entry:
+    """What the first mirror with an authentic set offers, in the archive.
+
+    Raises NetworkError, NotAuthentic, HostStorage, and ConfigurationError for ``key_file``.
+    """
+    with closing(Web(limits or Limits())) as web:
+        return _first_authentic(run, web, key_file, sources or KeySources())
+
+
+def _first_authentic(run: Wanted, web: Web, key_file: Path | None, sources: KeySources) -> Entry:
+    fingerprint = run.spec.signing_key
+    key = find_key(fingerprint, run.cache, web, run.progress, file=key_file, sources=sources)
+    failures: list[PicloudError] = []
+    for url in run.spec.urls:
+        try:
+            return _from_mirror(run, web, _locate(run, web, url), key)
+        except (NetworkError, NotAuthentic) as error:
+            failures.append(error)
+            if url != run.spec.urls[-1]:
+                run.progress.note(f"{error.what}; asking the next mirror")
+    raise _worst(run.spec.name, failures)
+
+
+def _locate(run: Wanted, web: Web, url: str) -> Place:
+    # Where there are mirrors, the next one is a better second attempt than the same one.
+    if run.spec.mirrors:
+        return locate(web, url)
+    return web.patiently(lambda: locate(web, url))
+
+
+def _from_mirror(run: Wanted, web: Web, place: Place, key: Cert) -> Entry:
+    pin, size = run.honoured, place.version.size_bytes
+    if pin is None:
+        for entry in run.of_name():
+            if place.version.is_same_file(_version_of(entry.record)):
+                run.progress.note(f"{place.url} is the one that is archived already")
+                return entry
+    elif size is not None and size != pin.size_bytes:
+        raise _not_the_pin(run, pin, place, f"{size} bytes instead of {pin.size_bytes}")
+    proven = fetch_set(web, place, key, _partial(run), run.spec.name, run.progress)
+    entry = run.archive.publish(proven.tarball, proven.signature, _record(run, proven))
+    _partial(run).discard()
+    if pin is not None and proven.sha256 != pin.sha256:
+        # Authentic all the same, so it stays archived and --update need not fetch it again.
+        raise _not_the_pin(run, pin, place, f"sha256 {proven.sha256[:12]}…")
+    return entry
+
+
+def _not_the_pin(run: Wanted, pin: Pin, place: Place, found: str) -> NotAuthentic:
+    return NotAuthentic(
+        f"{place.url} is not the {run.spec.name} that rack.lock pins ({pin.sha256[:12]}…): {found}",
+        hint="to use what is published now, run picloud-image fetch --update",
+    )
+
+
+def _record(run: Wanted, proven: ProvenSet) -> Record:
+    return Record(
+        name=run.spec.name,
+        sha256=proven.sha256,
+        size_bytes=proven.size_bytes,
+        fingerprint=run.spec.signing_key,
+        url=run.spec.url,
+        source_url=proven.source_url,
+        fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        last_modified=proven.version.last_modified,
+        etag=proven.version.etag,
+    )
+
+
+def _partial(run: Wanted) -> Partial:
+    # Two releases may share a file name; the URL tells them apart.
+    tag = hashlib.sha256(run.spec.url.encode()).hexdigest()[:8]
+    return Partial(run.cache.partial / f"{run.spec.name}-{tag}")
+
+
+def _version_of(record: Record) -> Version:
+    return Version(record.size_bytes, record.etag, record.last_modified)
+
+
+def _worst(name: str, failures: list[PicloudError]) -> PicloudError:
+    """The error to end with: a forgery is worse news than a mirror that is down."""
+    forged = [error for error in failures if isinstance(error, NotAuthentic)]
+    if len(failures) == 1:
+        return failures[0]
+    details = [error.what for error in failures]
+    if forged:
+        return NotAuthentic(forged[0].what, hint=forged[0].hint, details=details)
+    return NetworkError(
+        f"none of {len(failures)} mirrors gave {name}",
+        hint="check the network, then run it again; what came in so far is kept",
+        details=details,
+    )
