@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.run import find_tool
 from tests.support.fakenode import FIRSTBOOT, STEPS, FakeNode
 
 
@@ -75,6 +76,17 @@ def test_the_unit_starts_nothing_once_complete() -> None:
     assert "StartLimitIntervalSec=0\n" in unit
 
 
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """systemd refuses a whole unit for one line it does not allow."""
+    unit = tmp_path / "picloud-firstboot.service"
+    text = (FIRSTBOOT / "units/picloud-firstboot.service").read_text()
+    unit.write_text(text.replace("=/usr/lib/picloud/firstboot", f"={FIRSTBOOT}"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_failed_step_stops_no_other_and_alone_runs_again(node: FakeNode) -> None:
     node.fake_tool("mkswap", "echo mkswap: no such thing >&2; exit 7\n")
     boot = node.boot()
@@ -91,6 +103,30 @@ def test_a_failed_step_stops_no_other_and_alone_runs_again(node: FakeNode) -> No
     assert again.status == 0, again.output
     assert not [call for call in again.calls if call.startswith("systemctl start")]
     assert node.report["state"] == "complete"
+
+
+def test_it_is_tried_again_ever_more_seldom(node: FakeNode) -> None:
+    node.fake_tool("mkswap", "exit 7\n")
+    delays = []
+    for _ in range(7):
+        boot = node.run()
+        asked = next(call for call in boot.calls if call.startswith("systemd-run"))
+        delays.append(int(asked.partition("--on-active=")[2].split()[0]))
+        assert asked.endswith("systemctl start --no-block picloud-firstboot.service")
+        assert f"will be tried again in {delays[-1]} s" in boot.output
+        assert (node.report["tries"], node.report["retry_s"]) == (len(delays), delays[-1])
+    assert delays == [30, 60, 120, 240, 480, 600, 600]
+    node.boot()
+    assert node.report["tries"] == 1, "switched off and on again"
+
+
+def test_where_systemd_does_not_help_it_waits_itself(node: FakeNode) -> None:
+    node.fake_tool("mkswap", "exit 7\n")
+    node.fake_tool("systemd-run", "exit 1\n")
+    node.fake_tool("sleep", f'ln -sf {find_tool("mkswap")} "${{0%/*}}/mkswap"\n')  # it is mended
+    boot = node.boot()
+    assert boot.status == 0, boot.output
+    assert [call for call in boot.calls if call.startswith("sleep")] == ["sleep 30"]
 
 
 def test_a_note_of_any_characters_is_valid_json(node: FakeNode) -> None:
@@ -173,7 +209,7 @@ def test_the_log_does_not_grow_for_ever(node: FakeNode) -> None:
 def test_a_root_that_cannot_be_written_is_a_failure_not_a_success(node: FakeNode) -> None:
     (node.root / "var/lib/picloud").symlink_to("/proc/self")
     boot = node.boot()
-    assert boot.status == 75, "systemd tries again by itself"
+    assert boot.status == 1
     assert "the root filesystem cannot be written" in boot.output
     report = node.report
     assert (report["state"], report["step"]) == ("failed", "")

@@ -15,10 +15,6 @@ from tests.support.fakenode import IMAGED_AT, MIB, STEPS, FakeNode
 SECTOR = 512
 
 
-def note(node: FakeNode, step: str) -> str:
-    return next(str(s["note"]) for s in node.report["steps"] if s["name"] == step)
-
-
 # --- clock
 
 
@@ -57,7 +53,7 @@ def test_a_root_without_room_says_how_much_there_is_and_stays_free(tmp_path: Pat
     node = FakeNode(tmp_path, SWAP_BYTES=str(1024 * MIB))
     node.fake_tool("df", "echo head; echo /dev/root 2000000 1700000 300000 85% /\n")
     assert node.boot().status == 1
-    assert note(node, "30-swap") == (
+    assert node.note("30-swap") == (
         "no room: 292 MiB free, 1024 MiB wanted and 256 MiB to stay free; "
         "set [swap] size in rack.toml"
     )
@@ -103,9 +99,9 @@ def test_a_missing_fstab_is_made(tmp_path: Path) -> None:
 def test_a_release_without_salt_is_said_plainly_and_is_no_failure(tmp_path: Path) -> None:
     node = FakeNode(tmp_path, salt=False)
     assert node.boot().status == 0
-    assert note(node, "50-salt").startswith("no-salt: Salt is not in this release")
+    assert node.note("50-salt").startswith("no-salt: Salt is not in this release")
     for step in STEPS[5:8]:
-        assert note(node, step).startswith("no-salt: ")
+        assert node.note(step).startswith("no-salt: ")
     assert not (node.root / "enabled").exists()
 
 
@@ -189,7 +185,7 @@ def test_root_grows_to_the_end_of_the_card_and_once_only(node: FakeNode) -> None
     boot = node.boot()
     assert boot.status == 0, node.read("boot/picloud/firstboot.log")
     assert disk.filesystem_bytes == 60 * MIB
-    assert note(node, "20-grow-root") == "/ has 60 MiB"
+    assert node.note("20-grow-root") == "/ has 60 MiB"
     table = disk.before
     (node.root / "var/lib/picloud/firstboot/20-grow-root.done").unlink()
     assert node.boot().status == 0
@@ -233,7 +229,7 @@ def test_anything_unexpected_is_refused_and_nothing_changed(
         disk.sys(values, part)
     before = disk.before
     assert node.boot().status == 1
-    assert reason in note(node, "20-grow-root")
+    assert reason in node.note("20-grow-root")
     assert disk.before == before
     assert disk.filesystem_bytes == 16 * MIB
 
@@ -242,7 +238,7 @@ def test_a_root_that_is_no_partition_is_refused(node: FakeNode) -> None:
     FakeDisk(node)
     node.fake_tool("findmnt", "echo overlay\n")
     assert node.boot().status == 1
-    assert "which is not a partition" in note(node, "20-grow-root")
+    assert "which is not a partition" in node.note("20-grow-root")
 
 
 def test_a_card_written_at_its_full_size_is_not_touched(tmp_path: Path) -> None:

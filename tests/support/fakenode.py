@@ -55,7 +55,8 @@ esac
     "systemctl": """case $1 in
 cat) [ -e "$PICLOUD_ROOT/usr/lib/systemd/system/$2" ] ;;
 enable) mkdir -p "$PICLOUD_ROOT/enabled" && : >"$PICLOUD_ROOT/enabled/$2" ;;
-start) [ "$2" = --no-block ] && . "$FAKE/minion" ;;
+start) [ "$2" = --no-block ] && . "$FAKE/minion-starts" ;;
+stop) [ "$2" != --no-block ] || . "$FAKE/minion-stops" ;;
 esac
 """,
     "systemd-run": "",
@@ -83,6 +84,7 @@ class FakeNode:
         self.root = folder / "root"
         self.shell = "dash"
         self.wait_s = 0
+        self.entering: tuple[str, ...] = ()  # words before the runner: another namespace
         self._fake = folder / "fake"
         self._tools = self._fake / "tools"
         self.firstboot = self.root / "usr/lib/picloud/firstboot"
@@ -131,9 +133,10 @@ class FakeNode:
         tool.write_text(("#!/bin/dash\n" if name == "date" else _COUNT) + script)
         tool.chmod(0o755)
 
-    def minion_does(self, script: str) -> None:
-        """What happens when systemd is told to start the minion."""
-        (self._fake / "minion").write_text(f"{script}\n")
+    def minion_does(self, starts: str, stops: str = ":") -> None:
+        """What happens when systemd is told to start the minion, and to stop it."""
+        (self._fake / "minion-starts").write_text(f"{starts}\n")
+        (self._fake / "minion-stops").write_text(f"{stops}\n")
 
     def boot(self, *, cut_at: int = 0, clock: int = 0) -> Boot:
         """Power on: no swap, no connection, the clock is what systemd would make of ``clock``.
@@ -155,7 +158,7 @@ class FakeNode:
         (self._fake / "calls").write_text("")
         (self._fake / "left").write_text(f"{cut_at}\n")
         process = subprocess.Popen(
-            [shell, self.firstboot / "picloud-firstboot"],
+            [*self._entering(), shell, self.firstboot / "picloud-firstboot"],
             env={
                 "PATH": str(self._tools),
                 "PICLOUD_ROOT": str(self.root),
@@ -170,10 +173,14 @@ class FakeNode:
             text=True,
             start_new_session=True,
         )
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180 + 2 * self.wait_s)
         calls = tuple((self._fake / "calls").read_text().splitlines())
         assert cut_at == 0 or process.returncode == -signal.SIGKILL, output
         return Boot(process.returncode, output, calls)
+
+    def _entering(self) -> tuple[str, ...]:
+        # Absolute: the PATH given is already that of the node.
+        return (_real(self.entering[0]), *self.entering[1:]) if self.entering else ()
 
     def lose_what_was_not_synced(self) -> None:
         """After a cut: the card holds what it held at the last sync and nothing later."""
@@ -187,6 +194,22 @@ class FakeNode:
         """The node's own marks: file name -> content."""
         folder = self.root / "var/lib/picloud/firstboot"
         return {path.name: path.read_text().strip() for path in sorted(folder.glob("*"))}
+
+    def forget(self, step: str) -> None:
+        """Let a step that was done run again, as the documentation says."""
+        for mark in (f"{step}.done", "complete"):
+            (self.root / "var/lib/picloud/firstboot" / mark).unlink()
+
+    def note(self, step: str) -> str:
+        """What the report says of one step."""
+        return self._of(step, "note")
+
+    def hint(self, step: str) -> str:
+        """What the report says is to be done about one step."""
+        return self._of(step, "hint")
+
+    def _of(self, step: str, key: str) -> str:
+        return next(str(s[key]) for s in self.report["steps"] if s["name"] == step)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -202,6 +225,10 @@ class FakeNode:
             self.fake_tool(name, f'exec {_real(name)} "$@"\n')
         for name in READING:
             (self._tools / name).symlink_to(_real(name))
+
+    def remove_tool(self, name: str) -> None:
+        """Let there be no program of this name."""
+        (self._tools / name).unlink()
 
     def real_tool(self, *names: str) -> None:
         """Give the node the real program instead of a fake one, or of none."""

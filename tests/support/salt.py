@@ -44,6 +44,7 @@ echo {READY}
 for daemon in "$@"; do
     "$daemon" --log-level=warning --log-file-level=info >>"$box/log/${{daemon##*/}}.out" 2>&1 &
 done
+sleep infinity &
 wait
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from imager.image.ext4 import Ext4
 from imager.image.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
-from imager.node.rack import MASTER, Rack
+from imager.node.rack import Rack
 from tests.support.racks import rack_in
 from tests.support.salt import Box, SaltPrograms, Wire, switched_on, wire
 
@@ -98,13 +98,13 @@ class RunningRack:
         lay_out(made, self._folder / name)
         return made
 
-    def switch_on(self, *names: str) -> None:
+    def switch_on(self, *names: str, daemons: Sequence[str] | None = None) -> None:
+        """Let them run what their roles say, or only ``daemons``."""
         for name in names:
-            is_master = MASTER in self.rack.node(name).roles
-            daemons = ("salt-master", "salt-minion") if is_master else ("salt-minion",)
+            running = sorted(self.rack.node(name).roles) if daemons is None else daemons
             self._on[name] = ExitStack()
             self._boxes[name] = self._on[name].enter_context(
-                switched_on(self._folder / name, self._wire, self._programs, *daemons)
+                switched_on(self._folder / name, self._wire, self._programs, *running)
             )
 
     def join_all(self, *, seconds: float) -> None:
