@@ -60,6 +60,7 @@ def add_rack_commands(group: click.Group) -> None:
             "rack": rack.name,
             "folder": str(rack.folder),
             "release": rack.release.source,
+            "salt": rack.salt_version,
             "master": rack.master.name,
             "key": signs,
             "nodes": [_fields(view) for view in views],
@@ -69,7 +70,8 @@ def add_rack_commands(group: click.Group) -> None:
 def _head(rack: Rack, signs: str | None) -> list[str]:
     return [
         f"rack {rack.name} in {rack.folder}",
-        f"release {rack.release.source} · Salt master {rack.master.name}",
+        f"release {rack.release.source} · Salt {rack.salt_version or 'as the release has it'} · "
+        f"Salt master {rack.master.name}",
         f"cards signed by key {signs or '(made with the first card)'}",
     ]
 

@@ -172,7 +172,7 @@ class _Adding:
                 f"{release} lacks what Salt {self._salt.version} needs: "
                 + ", ".join(missing.need.module for missing in absent),
                 hint="choose a release that has them; or take version out of [salt] in rack.toml:"
-                " a node then joins once Salt is installed on it",
+                " first boot then looks for Salt elsewhere",
                 details=[missing.told(distribution) for missing in absent],
             )
 

@@ -97,7 +97,7 @@ name = {release}
 # The version of Salt on every card, master and minions alike: fetched from PyPI by pip, pinned in
 # rack.lock. The release must bring what Salt needs (Python, ZeroMQ …); what it lacks is named when
 # the image is composed. A release with a Salt of its own keeps that. Without this line no Salt is
-# put on the cards, and a node joins once you install it there.
+# put on the cards, and first boot looks for it elsewhere (docs/firstboot.md).
 version = {salt}
 # The version a master outside this rack has, if you know it: versions that cannot talk to each
 # other are then refused before anything is written.
