@@ -157,6 +157,22 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     return found
 
 
+def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
+    """What the cards of the nodes that have a good one would be made from now, as far as that can
+    be told without fetching or composing anything."""
+    from imager.rack.ledger import read_ledger
+    from imager.rack.survey import wants_of
+
+    try:
+        images = golden_images_at_hand(session, rack, rack.nodes)
+        wants = wants_of(rack, rack.nodes, read_ledger(rack.folder), images)
+    except ConfigurationError as error:
+        # A rack whose overlays are wrong can still be looked at.
+        session.console.warn(f"whether cards are out of date cannot be told: {error.what}")
+        return {}
+    return {want.node.name: want.recipe for want in wants if want.recipe}
+
+
 def chosen_nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
     """The nodes a command's NODES names (``pi[1-13]``), in the rack's order; all for None."""
     from imager.node.nodeset import expand

@@ -8,7 +8,7 @@ import click
 
 from imager.cli.init_command import add_init_command
 from imager.cli.keys_commands import add_keys_commands
-from imager.cli.rack_choice import address_of, open_rack
+from imager.cli.rack_choice import address_of, open_rack, recipes_at_hand
 from imager.cli.rack_flash_command import add_flash_commands
 from imager.cli.rack_watch_command import add_watch_command
 from imager.cli.report_command import add_report_command
@@ -50,7 +50,8 @@ def add_rack_commands(group: click.Group) -> None:
         rack = open_rack(session)
         public = known_public_key(rack.folder)
         signs = fingerprint(public) if public else None
-        views, console = overview(rack), session.console
+        console = session.console
+        views = overview(rack, recipes_at_hand(session, rack))
         console.lines(*_head(rack, signs), "")
         if any(view.node.slot for view in views):
             console.lines(*drawing(towers(views), console.width), "")

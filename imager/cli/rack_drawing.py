@@ -24,7 +24,7 @@ _CARD_MARKS = {
 }
 _LEGEND = {
     "✓": "verified",
-    "~": "verified, of another release",
+    "~": "verified, out of date",
     "✗": "failed",
     "!": "cut short",
     "·": "no card yet",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imager.base.errors import UsageError
-from imager.cli.rack_choice import open_rack
+from imager.cli.rack_choice import open_rack, recipes_at_hand
 from imager.cli.session import Outcome, Session, command
 
 _DEFAULT_NAME = "report.html"
@@ -37,7 +37,7 @@ def add_report_command(rack_group: click.Group) -> None:
                 "--out - and --json both want standard output", hint="name a file with --out FILE"
             )
         rack = open_rack(session)
-        page = render_report(rack, spoken_now())
+        page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
         if to_stdout:
             session.console.lines(page.rstrip("\n"))
             return {}

@@ -153,6 +153,7 @@ def _tell(
     for name, seen in found.nodes.items():
         if seen.note and seen.firstboot != "complete":
             console.lines(f"{name}: first boot {seen.firstboot} at {seen.step}: {seen.note}")
+            console.lines(*([f"    {seen.hint}"] if seen.hint else []))
     for name, how in found.strangers.items():
         console.warn(f"the master knows {name} ({how}), and rack.toml does not")
 
@@ -186,6 +187,7 @@ def _fields(nodes: Sequence[Node], found: Status, pins: dict[str, str | None]) -
                 "firstboot": seen.firstboot or None,
                 "step": seen.step or None,
                 "note": seen.note or None,
+                "hint": seen.hint or None,
                 "release_sha256": seen.release_sha256 or None,
                 "imaged_at": seen.imaged_at or None,
                 "as_pinned": seen.release_sha256 == pins[node.name]

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from imager.card.firstboot import FirstBoot, parse_firstboot
 from imager.image.own_files import FIRSTBOOT_PATH, NODE_PATH
 from imager.rack.presence import Presence
 
@@ -85,13 +87,11 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class CardSaid:
-    """What a node says of its card; empty where it did not say."""
+    """What a node says of its card; empty or None where it did not say."""
 
     release_sha256: str = ""
     imaged_at: int = 0
-    firstboot: str = ""
-    step: str = ""
-    note: str = ""
+    firstboot: FirstBoot | None = None
 
 
 class NoAnswer(ValueError):
@@ -135,23 +135,18 @@ def cards(text: str) -> dict[str, CardSaid]:
 def card_said(text: str) -> CardSaid:
     """What the two files of a card say, whichever of them are in ``text``."""
     about: dict[str, object] = {}
-    firstboot: dict[str, object] = {}
+    firstboot: FirstBoot | None = None
     for found in _objects_in(text):
         if "release_sha256" in found:
             about = found
         elif "steps" in found:
-            firstboot = found
-    step = _text(firstboot.get("step"))
-    steps = firstboot.get("steps")
-    listed = steps if isinstance(steps, list) else []
-    notes = [one.get("note") for one in listed if isinstance(one, dict) and one.get("name") == step]
+            with suppress(ValueError):  # a file that is no report says nothing
+                firstboot = parse_firstboot(json.dumps(found).encode())
     imaged = about.get("imaged_at")
     return CardSaid(
         release_sha256=_text(about.get("release_sha256")),
         imaged_at=imaged if type(imaged) is int and 0 < imaged < 1 << 33 else 0,
-        firstboot=_text(firstboot.get("state")),
-        step=step,
-        note=_text(notes[0]) if notes else "",
+        firstboot=firstboot,
     )
 
 

@@ -6,7 +6,7 @@ values, from which ``rack show`` draws lines and ``rack report`` a page. Nobody 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from imager.release.lock import RackLock
 class CardState:
     """The last that is known of a node's card. ``at`` is UTC, ISO 8601, empty for never;
     ``outcome`` is the ledger's or the receipt's word; ``reason`` and ``hint`` say what was wrong.
-    """
+    ``recipe`` is what it was made from, empty where only a receipt tells of it."""
 
     standing: Standing
     at: str = ""
@@ -33,6 +33,7 @@ class CardState:
     hint: str = ""
     receipt: Receipt | None = None
     receipt_path: Path | None = None
+    recipe: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -62,15 +63,19 @@ class Tower:
     views: tuple[NodeView, ...]
 
 
-def overview(rack: Rack) -> tuple[NodeView, ...]:
-    """Every node of ``rack``, in its order. Raises ConfigurationError for a broken rack.lock and
-    HostStorage for a ledger that cannot be read."""
+def overview(rack: Rack, recipes: Mapping[str, str] | None = None) -> tuple[NodeView, ...]:
+    """Every node of ``rack``, in its order; ``recipes`` says what the cards of nodes would be made
+    from now, as far as that is known (``imager.node.content``).
+
+    Raises ConfigurationError for a broken rack.lock and HostStorage for a ledger that cannot be
+    read."""
     ledger, receipts = read_ledger(rack.folder), newest_by_node(rack.receipts)
     lock, presence = RackLock.load(rack.lock_file), load_presence(rack.folder)
     views = []
     for node in rack.nodes:
         card = _card(ledger.state_of(node.name), receipts.get(node.name))
-        views.append(NodeView(node, _aged(card, pinned(rack, node, lock)), presence.get(node.name)))
+        card = _aged(card, pinned(rack, node, lock), (recipes or {}).get(node.name))
+        views.append(NodeView(node, card, presence.get(node.name)))
     return tuple(views)
 
 
@@ -107,20 +112,26 @@ def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
     last = state.last
     if last is not None and (last.at >= written or receipt is None):
         standing = Standing.VERIFIED if last.is_verified else Standing.FAILED
-        return CardState(standing, last.at, last.outcome, last.reason, last.hint, receipt, path)
+        return CardState(
+            standing, last.at, last.outcome, last.reason, last.hint, receipt, path, last.recipe
+        )
     if receipt is None:
         return CardState(Standing.NEVER)
     standing = Standing.VERIFIED if receipt.result is Result.VERIFIED else Standing.FAILED
     return CardState(standing, written, receipt.result.value, receipt.failure, "", receipt, path)
 
 
-def _aged(card: CardState, pin: str | None) -> CardState:
-    """A verified card of another release than the rack's lock names now is stale."""
-    receipt = card.receipt
-    if card.standing is not Standing.VERIFIED or receipt is None or pin is None:
+def _aged(card: CardState, pin: str | None, recipe: str | None) -> CardState:
+    """A verified card is stale when the rack would give another one now; where only the release
+    can be compared, another release than rack.lock pins makes it so."""
+    if card.standing is not Standing.VERIFIED:
         return card
-    if receipt.image.release_sha256 == pin:
-        return card
-    ours, theirs = pin[:12], receipt.image.release_sha256[:12]
-    reason = f"made of release {theirs}…, and rack.lock pins {ours}…"
+    release = card.receipt.image.release_sha256 if card.receipt else None
+    if release is not None and pin is not None and release != pin:
+        reason = f"made of release {release[:12]}…, and rack.lock pins {pin[:12]}…"
+    elif recipe and card.recipe and recipe != card.recipe:
+        reason = "rack.toml, an overlay, a key or this program is another one since"
+    else:
+        known = bool(recipe and card.recipe)
+        return replace(card, standing=Standing.CURRENT) if known else card
     return replace(card, standing=Standing.STALE, reason=reason, hint="write the card again")

@@ -55,9 +55,9 @@ class Seen:
     """One node as the master saw it. Times are UTC, ISO 8601, empty for never; ``asked_at`` is
     when the master was asked, ``answered_at`` when the node last answered.
 
-    What follows the node said of itself: ``firstboot`` is its state, ``step`` and ``note`` where
-    it stands; ``release_sha256`` and ``imaged_at`` are of the card it runs from. All are empty
-    where it did not say.
+    What follows the node said of itself: ``firstboot`` is its state, ``step``, ``note`` and
+    ``hint`` where it stands and what to do; ``release_sha256`` and ``imaged_at`` are of the card it
+    runs from. All are empty where it did not say.
     """
 
     presence: Presence
@@ -66,6 +66,7 @@ class Seen:
     firstboot: str = ""
     step: str = ""
     note: str = ""
+    hint: str = ""
     release_sha256: str = ""
     imaged_at: str = ""
 

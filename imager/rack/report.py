@@ -8,7 +8,7 @@ itself is escaped by the template, and the page's own policy forbids it to run o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,12 +95,13 @@ class TowerPage:
     nodes: tuple[NodePage, ...]
 
 
-def render_report(rack: Rack, made_at: str) -> str:
-    """The page of ``rack``, made at ``made_at`` (UTC, in words for the reader).
+def render_report(rack: Rack, made_at: str, recipes: Mapping[str, str] | None = None) -> str:
+    """The page of ``rack``, made at ``made_at`` (UTC, in words for the reader); ``recipes`` as for
+    ``overview``.
 
     Raises as ``overview`` does.
     """
-    views = overview(rack)
+    views = overview(rack, recipes)
     lock = RackLock.load(rack.lock_file)
     stands = [_tower(rack, tower) for tower in towers(views)]
     pages = [page for tower in stands for page in tower.nodes]
@@ -191,7 +192,9 @@ def _advice(view: NodeView) -> list[str]:
     """What to do, about the card first: a node without a good one cannot join."""
     if not view.card.is_good:
         return [view.card.hint] if view.card.hint else []
-    found = [view.card.hint, view.seen.advice if view.seen else ""]
+    found = [view.card.hint]
+    if view.seen is not None:
+        found += [view.seen.advice, view.seen.hint if view.seen.firstboot != "complete" else ""]
     return [text for text in found if text]
 
 

@@ -109,14 +109,11 @@ def _seen(presence: Presence, at: str, said: CardSaid | None, before: Seen | Non
         seen = replace(seen, answered_at=at)
     if said is None:
         return seen
-    return replace(
-        seen,
-        firstboot=said.firstboot,
-        step=said.step,
-        note=said.note,
-        release_sha256=said.release_sha256,
-        imaged_at=_utc(said.imaged_at),
-    )
+    seen = replace(seen, release_sha256=said.release_sha256, imaged_at=_utc(said.imaged_at))
+    boot = said.firstboot
+    if boot is None:
+        return replace(seen, firstboot="", step="", note="", hint="")
+    return replace(seen, firstboot=boot.state.value, step=boot.step, note=boot.note, hint=boot.hint)
 
 
 def _utc(seconds: int) -> str:

@@ -16,6 +16,7 @@ import pytest
 from imager.image.fat import FatVolume
 from imager.image.mbr import parse
 from tests.support.mirror import Manners
+from tests.support.racks import KEY
 from tests.support.workplace import TARBALL, Said, Workplace, workplace
 
 pytestmark = pytest.mark.image
@@ -345,3 +346,25 @@ def test_help_and_version_cost_no_stage(place: Workplace) -> None:
     ).stderr
     for heavy in ("requests", "cryptography", "pysequoia", "pyudev", "jinja2", "ClusterShell"):
         assert f" {heavy}\n" not in listed, f"--help imports {heavy}"
+
+
+def test_rack_show_tells_a_card_the_rack_would_make_otherwise_now(
+    place: Workplace, tmp_path: Path
+) -> None:
+    toml = place.rack / "rack.toml"
+    before = toml.read_text()
+    words = ("rack", "flash", "pi[11-12]", "--images", tmp_path, "--size", "2GiB", "--yes")
+    said = place.json(*words)
+    assert said.code == 0, said.out
+
+    def standing() -> dict[str, str]:
+        nodes = place.json("rack", "show").result["nodes"]
+        return {node["node"]: node["card"]["standing"] for node in nodes}
+
+    assert standing()["pi11"] == "current"
+    try:
+        toml.write_text(before + f'\n[nodes.pi12]\nauthorized_keys = ["{KEY}"]\n')
+        now = standing()
+    finally:
+        toml.write_text(before)
+    assert (now["pi11"], now["pi12"]) == ("current", "stale")

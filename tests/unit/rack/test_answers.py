@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imager.card.firstboot import parse_firstboot
 from imager.rack.answers import (
     CardSaid,
     NoAnswer,
@@ -31,7 +32,9 @@ FIRSTBOOT = {
     "node": "pi1",
     "state": "failed",
     "step": "30-swap",
-    "steps": [{"name": "10-clock", "note": "x"}, {"name": "30-swap", "note": "no room"}],
+    "note": "no room",
+    "hint": "make some",
+    "steps": [],
 }
 
 
@@ -80,7 +83,7 @@ def test_a_node_says_which_card_it_runs_from_and_how_far_it_came(tmp_path: Path)
     text = json.dumps(NODE, indent=2) + "\n" + json.dumps(FIRSTBOOT)
     found = cards(printed(cards={"pi1": text, "pi2": "cat: no such file", "pi3": False}))
     assert found == {
-        "pi1": CardSaid("ab" * 32, 1_795_000_000, "failed", "30-swap", "no room"),
+        "pi1": CardSaid("ab" * 32, 1_795_000_000, parse_firstboot(json.dumps(FIRSTBOOT).encode())),
         "pi2": CardSaid(),
     }
 
@@ -121,11 +124,14 @@ def test_an_answer_cut_off_is_no_answer() -> None:
 
 
 def test_what_a_node_says_is_one_short_line() -> None:
-    steps = [{"name": "x", "note": "a\x1b[31m\nb" + "c" * 9999}]
-    said = card_said(json.dumps({"state": "failed\x07", "step": "x", "steps": steps}))
-    assert said.firstboot == "failed "
-    assert said.note.startswith("a [31m b")
-    assert len(said.note) == 300
+    said = card_said(json.dumps({"release_sha256": "a\x1b[31m\nb" + "c" * 9999}))
+    assert said.release_sha256.startswith("a [31m b")
+    assert len(said.release_sha256) == 300
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"steps": [], "format": 2}', '{"steps": []'])
+def test_a_report_that_is_none_says_nothing(damage: str) -> None:
+    assert card_said(f"{json.dumps(NODE)}\n{damage}").firstboot is None
 
 
 values = st.recursive(
@@ -163,7 +169,7 @@ def test_any_output_is_an_answer_or_none(text: str) -> None:
 def test_any_file_of_a_node_is_something_said_or_nothing(text: str) -> None:
     said = card_said(text)
     assert 0 <= said.imaged_at < 1 << 33
-    assert all(part.isprintable() for part in (said.note, said.step, said.firstboot))
+    assert said.release_sha256.isprintable() or not said.release_sha256
 
 
 @given(values)

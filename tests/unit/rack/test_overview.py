@@ -68,6 +68,18 @@ def test_work_begun_after_the_last_receipt_is_cut_short_and_work_before_it_is_no
     assert overview(rack)[0].card.standing is Standing.CUT_SHORT
 
 
+def test_a_recipe_tells_a_current_card_from_one_of_an_older_rack_toml(tmp_path: Path) -> None:
+    rack = rack_with_history(tmp_path, 7)
+    recipes = {"pi0": "recipe", "pi1": "another", "pi3": "recipe", "pi4": "recipe"}
+    cards = {view.node.name: view.card for view in overview(rack, recipes)}
+    assert cards["pi0"].standing is Standing.CURRENT
+    assert cards["pi1"].standing is Standing.STALE
+    assert cards["pi1"].reason.startswith("rack.toml, an overlay, a key")
+    assert cards["pi2"].standing is Standing.VERIFIED, "what is not known is not claimed"
+    assert cards["pi3"].standing is Standing.FAILED
+    assert "made of release" in cards["pi4"].reason
+
+
 def test_only_the_newest_receipt_of_each_node_is_read(tmp_path: Path) -> None:
     for number in (1, 3, 2):
         path = save_receipt(receipt_of("pi0", number), tmp_path)
