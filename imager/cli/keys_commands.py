@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
+    from imager.node.master_keys import Place
     from imager.node.rack import Node, Rack
     from imager.node.rotate import Kind, Rotation
 
@@ -88,13 +89,11 @@ def add_keys_commands(group: click.Group) -> None:
     @click.option("--yes", is_flag=True, help="Do not ask before the master's key is replaced.")
     def rotate(session: Session, node: str, undo: bool, **options: bool) -> Outcome:
         """Give NODE new keys, and say what to do so that it joins with them."""
-        from imager.node.rotate import Kind
-
         rack = open_rack(session)
-        kinds = [kind for kind in Kind if options[kind]] or [Kind.SALT]
+        kinds = _kinds(rack, rack.node(node), options)
         if options["dry_run"]:
             return _told_before(session, rack, rack.node(node), kinds, undo=undo)
-        if Kind.MASTER in kinds and not options["yes"]:
+        if "master" in kinds and not options["yes"]:
             _ask(session, node)
         return _rotated(session, rack, rack.node(node), kinds, undo=undo)
 
@@ -118,24 +117,40 @@ def add_keys_commands(group: click.Group) -> None:
 
         rack = open_rack(session)
         identities = identities_of(rack, rack.nodes, session.console)
-        places = master_keys.plan_export(rack, identities, pki.absolute(), own_key=master_key)
+        pki = pki.absolute()
+        places = master_keys.plan_export(rack, identities, pki, own_key=master_key)
+        if not replace:
+            master_keys.require_no_conflict(pki, places)
         if not dry_run:
-            master_keys.export(pki.absolute(), places, replace=replace)
-        session.console.table(
-            ["key", "found"], [[str(p.path), p.conflict or p.found.value] for p in places]
-        )
+            master_keys.export(pki, places)
+        session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
         if dry_run:
             session.console.lines("nothing was changed")
         else:
-            _tell_copying(session, rack, pki.absolute(), own_key=master_key)
+            _tell_copying(session, rack, pki, own_key=master_key)
         return {
             "pki": str(pki),
             "dry_run": dry_run,
             "keys": [
-                {"path": str(p.path), "found": p.found.value, "conflict": p.conflict}
-                for p in places
+                {
+                    "path": str(place.path),
+                    "found": place.found.value,
+                    "conflict": place.conflict,
+                    "removed": [str(path) for path in place.stale],
+                }
+                for place in places
             ],
         }
+
+
+def _kinds(rack: Rack, node: Node, options: Mapping[str, bool]) -> Sequence[Kind]:
+    """The kinds of key asked for, each of which ``node`` can have; checked before any changes."""
+    from imager.node.rotate import Kind, require_owner
+
+    kinds = [kind for kind in Kind if options[kind]] or [Kind.SALT]
+    for kind in kinds:
+        require_owner(rack, node, kind)
+    return kinds
 
 
 def _told_before(
@@ -199,6 +214,12 @@ def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
     else:
         say("The old one is kept until the next rotation; --undo puts it back. Now:")
     say(*rotation.steps)
+
+
+def _found(place: Place) -> str:
+    """What was where a key belongs, and what had to go for it."""
+    gone = "".join(f"; {path.parent.name}/{path.name} removed" for path in place.stale)
+    return (place.conflict or place.found.value) + gone
 
 
 def _tell_copying(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:

@@ -68,19 +68,20 @@ def plan_export(
         return (*places, *(_master(rack, identities, pki) if own_key else ()))
 
 
-def export(pki: Path, places: Sequence[Place], *, replace: bool = False) -> None:
-    """Do as planned. Files belong to whom ``pki`` belongs when root does it.
-
-    Raises TargetRefused, with every reason and before anything is written, where another key is in
-    the way and ``replace`` does not allow it; HostStorage when ``pki`` cannot be written.
-    """
+def require_no_conflict(pki: Path, places: Sequence[Place]) -> None:
+    """Raise TargetRefused, with every reason, where another key is in the way."""
     conflicts = [place.conflict for place in places if place.conflict]
-    if conflicts and not replace:
+    if conflicts:
         raise TargetRefused(
             f"{pki}: {len(conflicts)} of {len(places)} keys are not the ones of this rack",
             hint="look whose they are; --replace puts this rack's in their place",
             details=conflicts,
         )
+
+
+def export(pki: Path, places: Sequence[Place]) -> None:
+    """Do as planned, whatever is in the way. Files belong to whom ``pki`` belongs when root does
+    it. Raises HostStorage when ``pki`` cannot be written."""
     with host_storage(pki):
         if not pki.exists():
             private_folder(pki)

@@ -79,9 +79,22 @@ def undo(rack: Rack, node: Node, kind: Kind) -> Rotation:
     return Rotation(node.name, kind, before, after, steps_after(rack, node, kind))
 
 
+def require_owner(rack: Rack, node: Node, kind: Kind) -> None:
+    """Raise ConfigurationError for a master's key that is not ``node``'s or not this rack's."""
+    master = rack.master
+    if kind is not Kind.MASTER or (master.is_node and node.name == master.name):
+        return
+    raise ConfigurationError(
+        f"{node.name} has no master's key: the Salt master is {master.name}",
+        hint=f"name {master.name}"
+        if master.is_node
+        else f"replace it on {master.name} itself, then its master.pub beside rack.toml",
+    )
+
+
 def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
     """What a person does so that ``node`` joins with its other key; raises as ``rotate``."""
-    _require_owner(rack, node, kind)
+    require_owner(rack, node, kind)
     here = f"--rack {shlex.quote(os.fspath(rack.folder))}"
     write = f"    picloud-image write /dev/sdX --node {{}} {here}"
     master = rack.master.name
@@ -130,22 +143,10 @@ def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
 @contextmanager
 def _store(rack: Rack, node: Node, kind: Kind) -> Iterator[Path]:
     """The folder of these keys, with the store locked."""
-    _require_owner(rack, node, kind)
+    require_owner(rack, node, kind)
     ensure_state(rack.folder)
     with store_locked(rack.keys):
         yield rack.keys / node.name / kind
-
-
-def _require_owner(rack: Rack, node: Node, kind: Kind) -> None:
-    master = rack.master
-    if kind is not Kind.MASTER or (master.is_node and node.name == master.name):
-        return
-    raise ConfigurationError(
-        f"{node.name} has no master's key: the Salt master is {master.name}",
-        hint=f"name {master.name}"
-        if master.is_node
-        else f"replace it on {master.name} itself, then its master.pub beside rack.toml",
-    )
 
 
 def _fingerprint(folder: Path, node: Node, kind: Kind) -> str:

@@ -141,7 +141,7 @@ def test_an_export_lets_a_denied_node_in_while_both_run(joined: RunningRack) -> 
     assert joined.master.answering(["pi3"]) == set()
     pki = joined.etc("pi0") / "salt/pki/master"
     identities = identities_of(joined.rack, joined.rack.nodes, Quiet())
-    export(pki, plan_export(joined.rack, identities, pki), replace=True)
+    export(pki, plan_export(joined.rack, identities, pki))
     joined.master.wait_until_answering({"pi3"}, seconds=JOIN_SECONDS)
     assert joined.master.keys() == {"minions": sorted(joined.names), **NO_STATE}
 

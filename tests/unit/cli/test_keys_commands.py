@@ -146,8 +146,12 @@ def test_export_shows_each_key_and_where_to_copy_them(place: Path) -> None:
     refused = run(place, "keys", "export", "--pki", "pki")
     assert refused.returncode == 20
     assert f"{place}/pki/minions/pi1: another key" in refused.stderr
+    assert (place / "pki/minions/pi1").read_text() == "another"
+    (place / "pki/minions_pre").mkdir()
+    (place / "pki/minions_pre/pi1").write_text("another")
     keys = result(place, "keys", "export", "--pki", "pki", "--replace")["keys"]
     assert [key["found"] for key in keys] == ["there already", "another key", "there already"]
+    assert keys[1]["removed"] == [f"{place}/pki/minions_pre/pi1"]
 
 
 def test_an_outside_master_nobody_pinned_is_warned_of(place: Path) -> None:
@@ -161,8 +165,8 @@ def test_an_outside_master_nobody_pinned_is_warned_of(place: Path) -> None:
     ("words", "code", "what"),
     [
         (["keys", "rotate", "pi9"], 10, "no node is called 'pi9'"),
-        (["keys", "rotate", "pi1", "--master"], 2, "there is nobody to ask"),
-        (["keys", "rotate", "pi1", "--master", "--yes"], 10, "pi1 has no master's key"),
+        (["keys", "rotate", "pi0", "--master"], 2, "there is nobody to ask"),
+        (["keys", "rotate", "pi1", "--salt", "--master", "--yes"], 10, "pi1 has no master's key"),
         (["keys", "rotate", "pi1", "--undo"], 10, "nothing to go back to"),
         (["keys", "export"], 2, "Missing option '--pki'"),
         (["keys", "list", "pi[1-"], 2, "is not a list of names"),

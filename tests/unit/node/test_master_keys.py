@@ -12,7 +12,7 @@ import pytest
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
 from imager.node.identity import Identity, identities_of
-from imager.node.master_keys import Found, export, plan_export
+from imager.node.master_keys import Found, export, plan_export, require_no_conflict
 from imager.node.rack import Rack
 from tests.support.racks import rack_in
 
@@ -105,11 +105,11 @@ def test_another_key_is_refused_and_replaced_only_on_request(
     before = tree(pki)
     places = plan_export(rack, identities, pki)
     with pytest.raises(TargetRefused) as caught:
-        export(pki, places)
+        require_no_conflict(pki, places)
     assert caught.value.exit_code == 20
     assert str(pki / "minions/pi1") in caught.value.details[0]
-    assert tree(pki) == before, "not even the key that was missing was written"
-    export(pki, places, replace=True)
+    assert tree(pki) == before
+    export(pki, places)
     assert (pki / "minions/pi1").read_bytes() == dict(identities)["pi1"].minion.public
 
 
@@ -129,7 +129,7 @@ def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
     (pki / "minions/pi1").symlink_to(tmp_path / "victim")
     places = plan_export(rack, identities, pki)
     assert places[1].found is Found.OTHER
-    export(pki, places, replace=True)
+    export(pki, places)
     assert not (tmp_path / "victim").exists()
     assert not (pki / "minions/pi1").is_symlink()
 
@@ -141,7 +141,9 @@ def test_a_key_that_waits_or_was_denied_goes_because_a_master_looks_there_first(
         (pki / state).mkdir(parents=True)
         for name in ("pi1", "stranger"):
             (pki / state / name).write_bytes(b"another key")
-    export(pki, plan_export(rack, identities, pki))
+    places = plan_export(rack, identities, pki)
+    require_no_conflict(pki, places)
+    export(pki, places)
     assert sorted(path for path in tree(pki) if path.startswith("minions_")) == [
         "minions_denied",
         "minions_denied/stranger",
@@ -158,9 +160,9 @@ def test_a_node_somebody_rejected_is_not_accepted_behind_their_back(
     shutil.move(pki / "minions/pi1", pki / "minions_rejected/pi1")
     places = plan_export(rack, identities, pki)
     with pytest.raises(TargetRefused) as caught:
-        export(pki, places)
+        require_no_conflict(pki, places)
     assert "told the master to reject pi1" in caught.value.details[0]
-    export(pki, places, replace=True)
+    export(pki, places)
     assert not (pki / "minions_rejected/pi1").exists()
     assert (pki / "minions/pi1").exists()
 
@@ -173,9 +175,9 @@ def test_another_master_s_pair_is_replaced_as_a_whole(
     (pki / "master.pub").write_bytes(dict(identities)["pi1"].minion.public)
     places = plan_export(rack, identities, pki, own_key=True)
     with pytest.raises(TargetRefused) as caught:
-        export(pki, places)
+        require_no_conflict(pki, places)
     assert len(caught.value.details) == 2
-    export(pki, places, replace=True)
+    export(pki, places)
     assert {place.found for place in plan_export(rack, identities, pki, own_key=True)} == {
         Found.SAME
     }
