@@ -126,6 +126,10 @@ class _Run:
             locked(self.cache.packages / f"{name}.lock"),
             work_folder(self.cache.work, "pip") as work,
         ):
+            # The run that was waited for may have fetched it.
+            here = None if self.update else self._here(name, version, pin)
+            if here is not None:
+                return here
             with self.progress.phase(f"fetch {what}") as phase, host_storage(work):
                 if name in WHEELS:
                     file = fetch_wheel(name, wanted, work)

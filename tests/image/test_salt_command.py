@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from imager.base.units import GiB
 from imager.image.ext4 import Ext4
 from imager.image.mbr import parse
+from tests.support.mirror import Manners
 from tests.support.pypi import VERSION, Index, index, tree_with_python
 from tests.support.workplace import SALT, Workplace, workplace
 
@@ -96,6 +100,32 @@ def test_offline_before_the_first_fetch(place: Workplace, tmp_path: Path) -> Non
     assert said.code == 11
     assert "salt 3008.3 with sha256" in said.err
     assert "→ run picloud-image fetch once without --offline" in said.err
+
+
+def test_ctrl_c_while_pip_fetches(place: Workplace, pypi: Index, tmp_path: Path) -> None:
+    path, cache = f"/files/salt-{VERSION}.tar.gz", tmp_path / "cache"
+    pypi.mirror.misbehave(path, Manners(seconds_per_kib=30))
+    pypi.mirror.log.clear()
+    try:
+        run = subprocess.Popen(
+            place.command("fetch", "--cache", cache),
+            cwd=tmp_path,
+            env=place.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 60
+        while not pypi.mirror.asked(path) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        said = run.communicate(timeout=60)[1]
+    finally:
+        pypi.mirror.misbehave(path, Manners())
+    assert run.returncode == 130, said
+    assert "→ run the same command again" in said
+    assert not list((cache / "work").glob("pip-*")), "nothing is left of pip's folders"
+    assert not list((cache / "packages").glob("*/*"))
 
 
 def test_a_rack_without_a_version_gets_no_salt(place: Workplace, tmp_path: Path) -> None:
