@@ -23,7 +23,7 @@ def plan_lines(plan: Plan, unfit: Sequence[Unfit], columns: int) -> list[str]:
     lines: list[str] = []
     if plan.steps:
         head = ("node", "slot", "card", "size", "holds now", "because of", "to do")
-        lines += table(head, [_step_cells(step) for step in plan.steps], columns, flexible=(4, 2))
+        lines += table(head, [_step_cells(step) for step in plan.steps], columns, flexible=(2, 4))
     lines += [f"left alone: {_card(left.candidate)}: {left.because}" for left in plan.left]
     for card in unfit:
         where = f"{card.slot}, " if card.slot else ""
@@ -38,7 +38,7 @@ def plan_lines(plan: Plan, unfit: Sequence[Unfit], columns: int) -> list[str]:
 
 def _step_cells(step: Step) -> tuple[str, ...]:
     candidate = step.candidate
-    size = format_size(candidate.size_bytes) if candidate.size_bytes else "new"
+    size = format_size(candidate.target.size_bytes) if candidate.target.size_bytes else "new"
     todo = {Action.WRITE: "write", Action.UPDATE: "update", Action.NOTHING: "nothing: verified"}
     return (
         step.node.name,
@@ -164,7 +164,7 @@ def table(
     flexible: Sequence[int],
 ) -> list[str]:
     """Columns as wide as their widest cell; where that is too wide for the terminal, those that
-    are ``flexible`` are cut, in this order, at their beginning (the end tells paths apart)."""
+    are ``flexible`` are cut, in this order: words at their end, paths at their beginning."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for column in flexible:
         excess = sum(widths) + 2 * (len(widths) - 1) - columns
@@ -179,4 +179,8 @@ def table(
 
 
 def _cut(cell: str, width: int) -> str:
-    return cell if len(cell) <= width else "…" + cell[len(cell) - width + 1 :]
+    if len(cell) <= width:
+        return cell
+    if cell.startswith("/"):
+        return "…" + cell[len(cell) - width + 1 :]
+    return cell[: width - 1] + "…"

@@ -13,13 +13,20 @@ import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, KiB, MiB, align_down
+from imager.card.claim import settle
+from imager.card.fresh import reader_of
+from imager.card.kernel import Kernel
+from imager.card.stamped import read_stamp
+from imager.card.verify import open_target, verify_card
 from imager.image.extents import Extent
 from imager.image.manifest import Manifest
 from imager.rack.ledger import Standing, read_ledger
@@ -92,6 +99,7 @@ class Row:
         for card in self.cards:
             kind = chance.choice(KINDS) if chance.random() < 0.4 else HEALTHY
             blank(card.loop, card.store)
+            settle(Kernel())
             card.phase(ALWAYS)
             up, down = kind.fraction
             faults = []
@@ -115,10 +123,12 @@ class Row:
 
 
 def blank(loop: Loop, store: Path) -> None:
-    """Make the card one that holds nothing, also in the kernel's memory."""
+    """Make the card one that holds nothing, also in the kernel's memory, and, should an udevd run
+    here, in its: it looks anew at a disk that was open for writing."""
     os.truncate(store, 0)
     os.truncate(store, SIZE)
     call("blockdev", "--flushbufs", str(loop.node))
+    os.close(os.open(loop.node, os.O_RDWR))
 
 
 @contextmanager
@@ -197,18 +207,21 @@ def _faults_of_card(
 # ── killed ──────────────────────────────────────────────────────────────────────────────────
 
 
-def killed(place: Workplace, loops: Sequence[Loop], seconds: Sequence[float]) -> Iterator[str]:
+def killed(
+    place: Workplace, loops: Sequence[Loop], seconds: Sequence[float], states: Counter[str]
+) -> Iterator[str]:
     """Kill a batch at each of these moments, each time on blank cards, and run it again; everything
-    that is not as it must be."""
+    that is not as it must be. ``states`` counts in which states the cards were found."""
     words = flash_words(f"pi[0-{len(loops) - 1}]", [loop.node for loop in loops])
     for number, moment in enumerate(seconds):
         forget(place)
         for loop in loops:
             blank(loop, loop.backing)
+        settle(Kernel())
         status = _flash_and_kill(place, words, moment)
         if status not in (0, -signal.SIGKILL):
             yield f"round {number}: status {status}"
-        for fault in _after_kill(place, loops):
+        for fault in _after_kill(place, loops, states):
             yield f"round {number}, killed after {moment:.2f} s: {fault}"
         said = place.json(*words)
         if said.code:
@@ -219,17 +232,23 @@ def killed(place: Workplace, loops: Sequence[Loop], seconds: Sequence[float]) ->
             yield f"round {number}, run again: {fault}"
 
 
-def _after_kill(place: Workplace, loops: Sequence[Loop]) -> Iterator[str]:
+def _after_kill(place: Workplace, loops: Sequence[Loop], states: Counter[str]) -> Iterator[str]:
     """Each card is blank, or whole and proven or not."""
     ledger = read_ledger(place.rack)
     for number, loop in enumerate(loops):
         last = ledger.state_of(f"pi{number}").last
-        table = any(first_mib(loop.backing)[:512])
         if last is not None and last.is_verified:
+            states["verified"] += 1
             if not is_whole(loop.backing, place, last.receipt):
                 yield f"pi{number}: the ledger says verified, and it is not whole"
-        elif table and place.run("verify", loop.backing).code:
-            yield f"pi{number}: it has a partition table and is not whole"
+        elif any(first_mib(loop.backing)[:SECTOR_BYTES]):
+            states["whole"] += 1
+            with open_target(loop.backing) as fresh:
+                stamp = read_stamp(reader_of(fresh.raw), fresh.raw.size_bytes)
+                if not verify_card(fresh, stamp, Quiet()).matches:
+                    yield f"pi{number}: it has a partition table and is not whole"
+        else:
+            states["blank"] += 1
 
 
 def _complete(place: Workplace, loops: Sequence[Loop]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_a_killed_batch_is_completed_by_the_next(place: Workplace, tmp_path: Pat
         assert place.run(*words).code == 0
         whole = time.monotonic() - began
         moments = [chance.uniform(0, whole) for _ in range(KILLS)]
-        assert list(killed(place, loops, moments)) == []
+        assert list(killed(place, loops, moments, Counter())) == []
 
 
 def test_kinds_have_names_of_their_own() -> None:
