@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from imager.base.run import find_tool
-from tests.support.fakenode import FIRSTBOOT, STEPS, FakeNode
+from imager.card.firstboot import parse_firstboot
+from tests.support.fakenode import FIRSTBOOT, IMAGED_AT, STEPS, FakeNode
 
 
 @pytest.fixture
@@ -134,6 +135,48 @@ def test_a_note_of_any_characters_is_valid_json(node: FakeNode) -> None:
     step.write_text("printf 'a \"quoted\" back\\\\\\\\slash\\tand\\033[1m colour'\n")
     node.boot()
     assert node.report["steps"][-1]["note"] == 'a "quoted" back\\slashand[1m colour'
+
+
+def test_a_failure_says_what_to_do_and_since_when(node: FakeNode) -> None:
+    step = node.firstboot / "steps/35-own"
+    step.write_text("echo 'do: turn it off and on'\necho 'it is stuck'\nexit 1\n")
+    node.boot()
+    report = node.report
+    assert (report["step"], report["note"]) == ("35-own", "it is stuck")
+    assert report["hint"] == node.hint("35-own") == "turn it off and on"
+    assert report["since"] == "2026-05-28T20:26:40Z"
+    node.boot(clock=IMAGED_AT + 3600)
+    assert node.report["since"] == "2026-05-28T20:26:40Z", "when it was first begun"
+    assert node.report["time"] == "2026-05-28T21:26:40Z"
+    step.write_text("echo 'it goes'\n")
+    node.boot()
+    assert (node.report["since"], node.report["note"], node.report["hint"]) == ("", "", "")
+
+
+def test_what_a_node_writes_is_what_inspect_reads(node: FakeNode) -> None:
+    node.fake_tool("mkswap", "exit 7\n")
+    node.boot()
+    found = parse_firstboot((node.root / "boot/picloud/firstboot.json").read_bytes())
+    assert found.to_json() | {"format": 1, "steps": node.report["steps"]} == node.report
+    assert [step.name for step in found.steps] == STEPS
+
+
+@pytest.mark.parametrize("name", ["ACT", "led0"])
+def test_the_led_flashes_slowly_when_joined_and_fast_after_a_failure(
+    node: FakeNode, name: str
+) -> None:
+    node.write(f"sys/class/leds/{name}/trigger", "[mmc0] timer")
+
+    def led() -> list[str]:
+        files = ("trigger", "delay_on", "delay_off")
+        return [node.read(f"sys/class/leds/{name}/{file}").strip() for file in files]
+
+    node.fake_tool("mkswap", "exit 7\n")
+    node.boot()
+    assert led() == ["timer", "100", "100"]
+    node.real_tool("mkswap")
+    node.run()
+    assert led() == ["timer", "100", "1900"]
 
 
 def test_debug_traces_every_command_into_the_log(node: FakeNode) -> None:
