@@ -67,7 +67,7 @@ def _meaning(diagnosis: Diagnosis, attempts: int) -> str:
         return diagnosis.meaning()
     if attempts:
         return (
-            "Not everything was stored at first; what was missing was written again and is right "
+            "Not everything was as it was written; what was wrong was written again and is right "
             "now. If it happens again, try another reader first, then another card."
         )
     return "The card is good. The reader gave wrong answers at first: use another one."

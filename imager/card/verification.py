@@ -16,7 +16,10 @@ from imager.image.extents import Extent
 
 _LISTED = 20
 STAMP, RECEIPT = "stamp", "receipt"
-_UNUSED = "nothing shows that a Pi has run from it, so the card or reader did this: write it again"
+_UNUSED = (
+    "nothing shows that a Pi has run from it, so the card or reader did this: put it back with "
+    "picloud-image verify {target} --repair, or write it again"
+)
 _PERHAPS_USED = "if a Pi has run from it since, that is its own work; if not, write it again"
 
 
@@ -85,7 +88,7 @@ class Verification:
         ranges = "one range differs" if count == 1 else f"{count} ranges differ"
         raise StampMismatch(
             f"{self.target}: this is not what was written for {self.node}: {ranges}",
-            hint=_UNUSED if self.proof == STAMP else _PERHAPS_USED,
+            hint=_UNUSED.format(target=self.target) if self.proof == STAMP else _PERHAPS_USED,
             details=lines,
         )
 
