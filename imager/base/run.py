@@ -2,7 +2,8 @@
 
 In: an argument vector. Out: what the program printed, or an error that names the program, the
 package it comes from, and its own last words. No shell, a built environment, stdin closed unless
-given: a tool sees the same world on every machine.
+given: a tool sees the same world on every machine. Each has a process group of its own, because a
+terminal sends Ctrl-C to the whole group: it is for us, who then end or await the tool.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ def run(
         cwd=cwd,
         env=_environment(env),
         pass_fds=tuple(inherit),
+        process_group=0,
         check=False,
     )
     finished = Finished(argv, done.returncode, done.stdout, done.stderr)
@@ -169,6 +171,7 @@ def running(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(env),
+        process_group=0,
     )
     try:
         yield process

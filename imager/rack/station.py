@@ -14,7 +14,7 @@ from typing import Protocol
 
 from imager.card.devices import Disk
 from imager.node.rack import Node
-from imager.rack.candidates import Candidate, Unfit, look_at, sort_disks
+from imager.rack.candidates import Candidate, Holds, Unfit, look_at, sort_disks
 from imager.rack.crew import Crew, Job, Orders, Result
 from imager.rack.ledger import read_ledger
 from imager.rack.plan import Action, Step, Want, make_plan
@@ -131,7 +131,14 @@ class Station:
 
     def _offer(self, disk: Disk, candidate: Candidate) -> None:
         orders, plans = self._orders, self._plans
-        offered = [offer.step.node.name for offer in self.offers.values()]
+        slots = {node.slot for node in orders.rack.nodes if node.slot is not None}
+        stranger = candidate.holds is Holds.FOREIGN and candidate.slot not in slots
+        # A stranger's card that waits for a word holds no node back from a card that needs none.
+        offered = [
+            offer.step.node.name
+            for offer in self.offers.values()
+            if stranger or offer.due is not None
+        ]
         busy = {*self._crew.at_work, *(job.name for job in self._crew.waiting), *offered}
         # What this run has made is not made again, though all that was made before is.
         again = plans.again and bool(self._missing)
@@ -149,6 +156,13 @@ class Station:
             due = None if step.needs_a_word else self._clock() + plans.seconds
             self.offers[_name(disk)] = Offer(step, disk, due)
             self._tell.offered(self.offers[_name(disk)])
+            self._move_on(_name(disk), step.node)
+
+    def _move_on(self, name: str, node: Node) -> None:
+        """Find another node for the cards that were offered ``node`` before the disk ``name``."""
+        for other, offer in list(self.offers.items()):
+            if other != name and offer.step.node == node:
+                self.arrived(offer.disk)
 
     def _begin(self, name: str, offer: Offer) -> None:
         del self.offers[name]

@@ -182,6 +182,20 @@ def test_a_stranger_s_card_in_a_slot_of_no_node_is_left_alone(readers: Readers) 
     assert first_mib(readers.cards["X1"]) == before
 
 
+def test_a_stranger_s_card_holds_no_node_back(readers: Readers) -> None:
+    call("mkfs.ext4", "-q", "-L", "holiday", str(readers.cards["X1"]))
+    with watching(readers.place, "pi[1-2]") as station:
+        with readers.with_card("X1"):
+            offer = station.until("offer", lambda e: e["event"] == "offer")
+            assert offer["node"] == "pi1"
+            with readers.with_card("A2"):
+                offers = [station.until("offer", lambda e: e["event"] == "offer") for _ in "12"]
+                assert [offer["node"] for offer in offers] == ["pi1", "pi2"]
+                assert station.card("pi1")["outcome"] == "verified"
+        station.process.send_signal(signal.SIGINT)
+        station.end(130)
+
+
 def test_a_card_taken_out_before_its_turn_is_forgotten(readers: Readers) -> None:
     with watching(readers.place, "pi[1-2]", "--countdown", "20") as station:
         with readers.with_card("A2"):

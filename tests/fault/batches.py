@@ -123,11 +123,13 @@ class Row:
 
 
 def blank(loop: Loop, store: Path) -> None:
-    """Make the card one that holds nothing, also in the kernel's memory, and, should an udevd run
-    here, in its: it looks anew at a disk that was open for writing."""
+    """Make the card one that holds nothing, also in the kernel's memory, and in that of any udevd
+    there was or is: one that runs looks anew at a disk that was open for writing."""
     os.truncate(store, 0)
     os.truncate(store, SIZE)
     call("blockdev", "--flushbufs", str(loop.node))
+    number = Path(f"/sys/block/{loop.name}/dev").read_text().strip()
+    Path(f"/run/udev/data/b{number}").unlink(missing_ok=True)
     os.close(os.open(loop.node, os.O_RDWR))
 
 

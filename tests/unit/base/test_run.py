@@ -60,3 +60,9 @@ def test_leaving_early_ends_the_program() -> None:
     with pytest.raises(RuntimeError), running(["sleep", "60"]) as process:
         raise RuntimeError
     assert process.returncode == -9
+
+
+def test_ctrl_c_at_the_terminal_is_not_for_the_tool() -> None:
+    """A terminal signals the whole foreground group; the tool's end would be taken for a fault."""
+    ours = run(["sh", "-c", "ps -o pgid= -p $$"]).output()
+    assert int(ours) != os.getpgrp()
