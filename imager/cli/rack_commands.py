@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +58,7 @@ def add_rack_commands(group: click.Group) -> None:
         if any(view.node.slot for view in views):
             console.lines(*drawing(towers(views), console.width), "")
         _table(session, views)
-        console.lines(*(f"{v.node.name}: {v.card.reason}" for v in views if v.card.reason))
+        console.lines(*_reasons(views, console.width))
         return {
             "rack": rack.name,
             "folder": str(rack.folder),
@@ -95,6 +97,18 @@ def _table(session: Session, views: tuple[NodeView, ...]) -> None:
         del columns["model"]
     rows = zip(*columns.values(), strict=True)
     session.console.table(list(columns), [list(row) for row in rows])
+
+
+def _reasons(views: tuple[NodeView, ...], width: int) -> Iterator[str]:
+    """What is wrong with cards, the nodes that share a reason together."""
+    from imager.node.nodeset import fold
+
+    reasons: dict[str, list[str]] = {}
+    for view in views:
+        if view.card.reason:
+            reasons.setdefault(view.card.reason, []).append(view.node.name)
+    for reason, nodes in reasons.items():
+        yield from wrap(f"{fold(nodes)}: {reason}", width, subsequent_indent="    ")
 
 
 def _short(role: str) -> str:

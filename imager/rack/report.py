@@ -174,10 +174,11 @@ def _page(rack: Rack, view: NodeView) -> NodePage:
 def _facts(receipt: Receipt) -> list[tuple[str, str]]:
     target, image = receipt.target, receipt.image
     made = " ".join(filter(None, (target.vendor, target.model))) or "not told by the reader"
+    is_file = target.bus == "file"
     reader = target.slot.rpartition("/")[2]
     found = [
         ("written", _readable(receipt.finished_at)),
-        ("card", f"{made}, {format_size(target.size_bytes)}"),
+        ("card", f"{target.path if is_file else made}, {format_size(target.size_bytes)}"),
         ("serial", target.serial),
         ("CID", target.cid),
         ("reader", reader),

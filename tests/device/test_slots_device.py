@@ -79,6 +79,17 @@ class Command:
             if line["event"] == event:
                 return line
 
+    def says(self, part: str) -> None:
+        """Wait for the note that holds ``part``."""
+        while part not in self.next("note")["message"]:
+            pass
+
+    def lesson(self) -> dict[str, Any]:
+        """What the next of our cards taught; disks that others attach meanwhile have no slot."""
+        while (found := self.next("slot"))["slot"] is None:
+            pass
+        return found
+
     def ends_with(self) -> int:
         code = self.process.wait(WAIT_SECONDS)
         self._reader.join()
@@ -112,10 +123,10 @@ def shown(rack: Path) -> dict[str, dict[str, Any]]:
 
 def test_each_card_put_in_names_its_slot(rack: Path, cards: list[Path]) -> None:
     with ExitStack() as inserted, running(rack, "rack", "slots", "learn") as command:
-        assert "A1" in command.next("note")["message"]
+        command.says("shall be A1")
         for number, label in ((2, "A1"), (0, "A2"), (3, "A3"), (1, "B1")):
             loop = inserted.enter_context(loop_over(cards[number]))
-            lesson = command.next("slot")
+            lesson = command.lesson()
             assert (lesson["label"], lesson["device"]) == (label, str(loop.node))
             assert Path(lesson["slot"]).name.endswith(f"usb-0:{number}")
         assert len(command.next("result")["learned"]) == 4
@@ -129,12 +140,12 @@ def test_each_card_put_in_names_its_slot(rack: Path, cards: list[Path]) -> None:
 def test_a_slot_is_learned_once_and_what_was_learned_survives_ctrl_c(
     rack: Path, cards: list[Path]
 ) -> None:
-    with loop_over(cards[3]), running(rack, "rack", "slots", "learn") as command:
-        assert "is in already" in command.next("note")["message"]
+    with loop_over(cards[3]) as early, running(rack, "rack", "slots", "learn") as command:
+        command.says(f"{early.node} is in already")
         with loop_over(cards[0]):
-            assert command.next("slot")["label"] == "A1"
+            assert command.lesson()["label"] == "A1"
         with loop_over(cards[0]):
-            again = command.next("slot")
+            again = command.lesson()
             assert (again["label"], again["already"]) == ("A1", True)
         command.process.send_signal(signal.SIGINT)
         assert "A2, A3, B1 not yet" in command.next("error")["what"]

@@ -27,7 +27,7 @@ def test_every_node_with_its_place_card_and_presence(
     assert len(rows) == 14
     assert rows["pi0"].split()[2:4] == ["10.0.0.10", "minion+master"]
     assert rows["pi3"].endswith("faulty 2026-11-23     unknown")
-    assert "pi3: byte 209715217 differs after 2 attempts" in lines
+    assert "pi[3,13]: byte 209715217 differs after 2 attempts" in lines
 
 
 def test_a_rack_without_places_is_a_table(

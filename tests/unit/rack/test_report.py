@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from imager.card.receipt import TargetFacts
+from imager.card.receipts import save_receipt
 from imager.cli.main import run
 from imager.node.fingerprints import fingerprints_of
 from imager.node.rack import Rack
 from imager.rack.report import render_report
-from tests.support.rackhistory import PINNED, rack_with_history
+from tests.support.rackhistory import PINNED, rack_with_history, receipt_of
 from tests.support.racks import rack_in, tool
 
 NOW = "2026-11-25 04:00 UTC"
@@ -137,6 +140,14 @@ def test_every_drawing_says_in_words_what_it_shows(page: Page) -> None:
     spoken = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
     assert len(spoken) == 6
     assert all("write 1" in words and "read back 3" in words for words in spoken)
+
+
+def test_an_image_file_is_named_where_a_card_would_be(tmp_path: Path) -> None:
+    rack = rack_in(tmp_path, '[rack]\nnodes = "pi0"\n')
+    made = receipt_of("pi0", 1)
+    file = TargetFacts("/srv/pi0.img", 2 << 30, "file")
+    save_receipt(replace(made, target=file), rack.receipts)
+    assert "/srv/pi0.img, 2 GiB" in Page(render_report(rack, NOW)).texts["node-pi0"]
 
 
 def test_a_rack_just_made_has_a_report_too(tmp_path: Path) -> None:
