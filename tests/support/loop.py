@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -123,19 +124,29 @@ def sized_file(path: Path, size_bytes: int, fill: bytes = b"") -> Path:
     return path
 
 
+def _listens(control: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        try:
+            door.connect(str(control))
+        except OSError:
+            return False
+    return True
+
+
 @contextmanager
 def udevd_running() -> Iterator[None]:
     """Run udevd for as long as the block lasts, unless one runs already."""
     control = Path("/run/udev/control")
-    if control.exists() or not UDEVD.exists():
+    if _listens(control) or not UDEVD.exists():
         yield
         return
+    control.unlink(missing_ok=True)  # of one that was killed
     process = subprocess.Popen([str(UDEVD)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 10
-        while not control.exists() and time.monotonic() < deadline:
+        while not _listens(control) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert control.exists(), "udevd did not come up"
+        assert _listens(control), "udevd did not come up"
         yield
     finally:
         process.send_signal(signal.SIGTERM)
