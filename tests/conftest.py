@@ -7,18 +7,31 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["tests.support.standin", "tests.support.salt"]
+pytest_plugins = ["tests.support.standin", "tests.support.salt", "tests.support.bootrack"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="also the tests that take many minutes")
+    parser.addoption(
+        "--up-to",
+        type=int,
+        default=0,
+        metavar="MINUTES",
+        help="also the tests that take that long on two idle cores, each",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long tests out unless they were asked for; left out is not skipped."""
     if config.getoption("--all"):
         return
-    long = [item for item in items if item.get_closest_marker("long")]
+    up_to = config.getoption("--up-to")
+    long = [
+        item
+        for item in items
+        for marker in item.iter_markers("long")
+        if marker.kwargs["minutes"] > up_to
+    ]
     if long:
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]

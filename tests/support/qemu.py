@@ -1,71 +1,87 @@
 """A Raspberry Pi 2 in QEMU that boots a card image, and what it says on its console.
 
 In: an image whose size is a power of two. Out: the console, read as it comes. The machine writes
-to the image as a node writes to its card.
+to the image as a node writes to its card, and when it is switched off nobody tells it before.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import selectors
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from tests.support.salt import Wire
 
 BOOT_IN_QEMU = Path(__file__).resolve().parents[2] / "scripts" / "boot-in-qemu"
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
+_LOOK_SECONDS = 0.2
 
 
 class Machine:
     """A running machine; ``console`` is all it has said so far, without colours."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
+    def __init__(self, process: subprocess.Popen[bytes], console: BinaryIO) -> None:
         self._process = process
-        self._pipe = process.stdout
-        self._said = b""
-        os.set_blocking(self._pipe.fileno(), False)
+        self._console = console
+        self._power_on = time.monotonic()
 
     @property
     def console(self) -> str:
-        return _COLOURS.sub("", self._said.decode(errors="replace"))
+        # pread: the machine's own writing position is left alone.
+        size = os.fstat(self._console.fileno()).st_size
+        said = os.pread(self._console.fileno(), size, 0)
+        return _COLOURS.sub("", said.decode(errors="replace"))
+
+    @property
+    def seconds_on(self) -> float:
+        """How long ago it was switched on."""
+        return time.monotonic() - self._power_on
 
     def wait_for(self, words: str, *, seconds: float) -> float:
         """Read on until ``words`` were said; gives the seconds it took, fails after ``seconds``."""
         began = time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe, selectors.EVENT_READ)
-            while words not in self.console:
-                left = began + seconds - time.monotonic()
-                assert left > 0, f"not said in {seconds} s: {words}\n{self.console[-4000:]}"
-                if selector.select(left):
-                    chunk = self._pipe.read(65536)
-                    assert chunk, f"the machine ended before it said: {words}\n{self.console}"
-                    self._said += chunk
+        while words not in self.console:
+            self.require_running(f"before it said: {words}")
+            waited = time.monotonic() - began
+            assert waited < seconds, f"not said in {seconds} s: {words}\n{self.console[-4000:]}"
+            time.sleep(_LOOK_SECONDS)
         return time.monotonic() - began
+
+    def require_running(self, when: str) -> None:
+        """Fail with the end of its console if QEMU ended."""
+        assert self._process.poll() is None, f"QEMU ended {when}\n{self.console[-4000:]}"
 
 
 @contextmanager
-def booting(image: Path, *options: str) -> Iterator[Machine]:
-    """Switch a Pi 2 with ``image`` in its slot on; it is switched off when the block ends."""
-    process = subprocess.Popen(
-        [BOOT_IN_QEMU, image, *options],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        yield Machine(process)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+def booting(image: Path, *words: str, on: Wire | None = None) -> Iterator[Machine]:
+    """Switch a Pi 2 with ``image`` in its slot on; it loses its power when the block ends.
+
+    ``words`` are options of scripts/boot-in-qemu; ``on`` is the network whose loopback its
+    ports are on.
+    """
+    entering = on.entering if on else ()
+    with tempfile.TemporaryFile() as console:
+        process = subprocess.Popen(
+            [*entering, BOOT_IN_QEMU, *words, image],
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            yield Machine(process, console)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

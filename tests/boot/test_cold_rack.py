@@ -1,0 +1,96 @@
+"""A cold rack joins by itself: two machines on a cable of their own, pi0 their Salt master.
+
+Nothing outside helps: no DHCP, no name server, no time server, no key accepted. Only ssh reaches
+pi0, to ask it what a person would ask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.bootrack import boot_file, boot_rack
+from tests.support.qemu import Machine, booting
+from tests.support.salt import wire
+from tests.support.ssh import Ssh, new_login_key
+from tests.support.standin import StandIn
+
+pytestmark = [
+    pytest.mark.boot,
+    pytest.mark.long(minutes=7),
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
+]
+
+JOIN_SECONDS = 1500
+"""On two cores, which both machines share, it takes about 330."""
+RACK = """\
+[rack]
+name = "cold"
+nodes = "pi[0-1]"
+master = "pi0"
+model = "pi2"
+[network]
+addresses = "10.77.0.[10-11]"
+prefix = 24
+[salt]
+version = "3008.3"
+[login]
+authorized_keys = ["{login}"]
+"""
+TEST_PING = "salt --out=json --static --timeout=30 '*' test.ping"
+
+
+def test_a_cold_rack_of_two_answers_with_no_outside_help(
+    stand_in: StandIn, boot_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    login = tmp_path / "login"
+    rack = boot_rack(tmp_path, boot_cache, stand_in, RACK.format(login=new_login_key(login)))
+    cards = {name: rack.card(name) for name in ("pi0", "pi1")}
+    (tmp_path / "known_hosts").write_text(rack.command("rack", "known-hosts"))
+
+    with wire([]) as on, ExitStack() as power:
+        pi0 = power.enter_context(
+            booting(cards["pi0"], "--ssh", "2200", "--cable", "7000:7001", on=on)
+        )
+        pi1 = power.enter_context(booting(cards["pi1"], "--cable", "7001:7000", on=on))
+        for name, machine in (("pi0", pi0), ("pi1", pi1)):
+            machine.wait_for(f"{name} login:", seconds=JOIN_SECONDS)
+        to_login = pi0.seconds_on
+
+        at_pi0 = Ssh("pi0", 2200, login, tmp_path / "known_hosts", on)
+        answers = wait_until_both_answer(at_pi0, pi0, pi1)
+        to_answers = pi0.seconds_on
+        keys = json.loads(at_pi0.run("salt-key --list-all --out=json"))
+        for name, machine in (("pi0", pi0), ("pi1", pi1)):
+            machine.wait_for(f"{name}: complete", seconds=JOIN_SECONDS)
+            assert "[FAILED]" not in machine.console, f"a unit of {name} failed"
+    with capsys.disabled():
+        sys.stdout.write(
+            f" logins after {to_login:.0f} s, both answered test.ping after {to_answers:.0f} s "
+        )
+
+    assert answers == {"pi0": True, "pi1": True}
+    assert set(keys.pop("minions")) == {"pi0", "pi1"}
+    assert not any(keys.values()), keys
+    for name, card in cards.items():
+        assert json.loads(boot_file(card, "picloud/firstboot.json"))["state"] == "complete", name
+
+
+def wait_until_both_answer(at_pi0: Ssh, pi0: Machine, pi1: Machine) -> dict[str, bool]:
+    """Ask on pi0, as a person would, until both do."""
+    said = ""
+    while pi0.seconds_on < JOIN_SECONDS:
+        for machine in (pi0, pi1):
+            machine.require_running("before both answered")
+        said = at_pi0.run(TEST_PING)
+        if said.startswith("{"):
+            answers: dict[str, bool] = json.loads(said)
+            if sum(answer is True for answer in answers.values()) == 2:
+                return answers
+    raise AssertionError(f"no answers in {JOIN_SECONDS} s: {said}\n{pi1.console[-3000:]}")

@@ -1,0 +1,117 @@
+"""The very card image of pi7 boots in QEMU's Pi 2 and joins a real Salt master by itself.
+
+What the card became is asked over Salt itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.boot.pi7 import Pi7, pi7_beside_its_master
+from tests.support.bootrack import SLOT_BYTES, boot_file
+from tests.support.salt import SaltPrograms
+from tests.support.standin import StandIn
+
+pytestmark = [
+    pytest.mark.boot,
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
+]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """pi7, which runs, and what it said until its first boot was complete."""
+
+    pi7: Pi7
+    times: str
+    console: str
+    report: dict[str, Any]
+    log: str
+
+
+@pytest.fixture(scope="module")
+def joined(
+    stand_in: StandIn,
+    salt_programs: SaltPrograms,
+    boot_cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Joined]:
+    folder = tmp_path_factory.mktemp("join")
+    with (
+        pi7_beside_its_master(folder, boot_cache, stand_in, salt_programs) as pi7,
+        pi7.switched_on(pi7.card) as machine,
+    ):
+        times = pi7.wait_until_joined(machine)
+        report = json.loads(boot_file(pi7.card, "picloud/firstboot.json"))
+        log = boot_file(pi7.card, "picloud/firstboot.log").decode()
+        yield Joined(pi7, times, machine.console, report, log)
+
+
+def test_it_joins_with_no_key_accepted_by_hand(
+    joined: Joined, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsys.disabled():
+        sys.stdout.write(f" {joined.times} ")
+    keys = joined.pi7.head.box.keys()
+    assert set(keys.pop("minions")) == {f"pi{n}" for n in range(14)}
+    assert keys == {"minions_pre": [], "minions_rejected": [], "minions_denied": []}
+
+
+def test_its_first_boot_is_complete_and_told_on_the_card(joined: Joined) -> None:
+    assert "[FAILED]" not in joined.console, "a unit failed"
+    assert (joined.report["node"], joined.report["state"]) == ("pi7", "complete")
+    assert {step["state"] for step in joined.report["steps"]} == {"done"}
+    assert "80-await-master: joined head" in joined.log
+
+
+def test_it_is_pi7_and_nobody_else(joined: Joined) -> None:
+    own = joined.pi7.identity()
+    grains = joined.pi7.ask("grains.item", "id", "host", "machine_id", "picloud")
+    assert grains == {
+        "id": "pi7",
+        "host": "pi7",
+        "machine_id": own["machine_id"],
+        "picloud": {"rack": "boot", "model": "pi2"},
+    }
+
+
+def test_the_ids_of_its_card_are_its_own(joined: Joined) -> None:
+    own = joined.pi7.identity()
+    said = joined.pi7.ask("cmd.run", "lsblk --noheadings --output PARTUUID,UUID /dev/mmcblk0")
+    volume = f"{own['volume_id']:08X}"
+    assert [line.split() for line in said.splitlines() if line.strip()] == [
+        [f"{own['disk_id']:08x}-01", f"{volume[:4]}-{volume[4:]}"],
+        [f"{own['disk_id']:08x}-02", own["root_uuid"]],
+    ]
+
+
+def test_sshd_has_the_keys_of_known_hosts(joined: Joined) -> None:
+    known = {
+        tuple(line.split()[1:3])
+        for line in joined.pi7.rack.command("rack", "known-hosts").splitlines()
+        if line.split()[0] == "pi7"
+    }
+    said = joined.pi7.ask("cmd.run", "ssh-keyscan 127.0.0.1", "stderr=False")
+    found = (line for line in said.splitlines() if line and not line.startswith("#"))
+    assert {tuple(line.split()[1:3]) for line in found} == known, said
+
+
+def test_root_fills_the_card_and_there_is_swap(joined: Joined) -> None:
+    size_kib = int(joined.pi7.ask("disk.usage")["/"]["1K-blocks"])
+    assert 0.9 * SLOT_BYTES < size_kib * 1024 < SLOT_BYTES, "grown while mounted"
+    swaps = joined.pi7.ask("mount.swaps")
+    assert swaps["/swapfile"]["size"] == str(64 * 1024 - 4)
+
+
+def test_nobody_logs_in_with_the_passwords_of_the_release(joined: Joined) -> None:
+    for user in ("root", "alarm"):
+        assert joined.pi7.ask("shadow.info", user)["passwd"].startswith("!"), user

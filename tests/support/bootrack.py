@@ -1,0 +1,79 @@
+"""Racks whose cards are made by the real command from the stand-in release, for QEMU's Pi 2.
+
+In: the stand-in release and rack.toml's own lines of a test. Out: card images that
+``tests.support.qemu`` boots, and what is on their boot partition after that.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from imager.base.units import GiB
+from imager.image.fat import FatVolume
+from imager.image.mbr import parse
+from tests.support.standin import ROOT, StandIn
+
+SLOT_BYTES = 4 * GiB
+"""The size of the card an image is put on; the image itself is made for one of 2 GiB."""
+
+
+@dataclass(frozen=True)
+class BootRack:
+    """A rack in ``folder`` whose cards hold the stand-in release and Salt from PyPI."""
+
+    folder: Path
+    cache: Path
+
+    def command(self, *words: str | Path) -> str:
+        """What picloud-image prints for this rack."""
+        done = subprocess.run(
+            [sys.executable, "-m", "imager", *words, "--rack", self.folder, "--cache", self.cache],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def card(self, node: str) -> Path:
+        """The card image of ``node``, made for 2 GiB and put on a card of SLOT_BYTES."""
+        image = self.folder.parent / f"{node}.img"
+        self.command("write", image, "--node", node, "--size", "2GiB", "--yes", "--offline")
+        os.truncate(image, SLOT_BYTES)
+        return image
+
+
+def boot_rack(folder: Path, cache: Path, stand_in: StandIn, text: str) -> BootRack:
+    """A rack in ``folder``/rack: rack.toml is ``text`` and which release, which is fetched."""
+    rack = BootRack(folder / "rack", cache)
+    rack.folder.mkdir(exist_ok=True)
+    with stand_in.served() as url:
+        release = f'[release]\nurl = "{url}"\nsigning_key = "{stand_in.fingerprint}"\n'
+        (rack.folder / "rack.toml").write_text(f'{text}[swap]\nsize = "64MiB"\n{release}')
+        rack.command("fetch", "--signing-key", stand_in.signing_key)
+    return rack
+
+
+def boot_file(image: Path, path: str) -> bytes:
+    """What the file ``path`` of the boot partition of ``image`` holds."""
+    with image.open("rb") as card:
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(card.fileno(), length, offset)
+
+        boot = parse(read(0, 512)).partitions[0]
+        return FatVolume.parse(read, boot.start_lba * 512, boot.sector_count * 512).read_file(path)
+
+
+@pytest.fixture(scope="session")
+def boot_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One archive for all boot tests: their golden images are the same."""
+    return tmp_path_factory.mktemp("cache")
