@@ -22,7 +22,7 @@ from tests.support.standin import StandIn
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=7),
+    pytest.mark.long(minutes=15),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]

