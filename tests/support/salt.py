@@ -151,7 +151,9 @@ class Box:
             with suppress(OSError):
                 if (process / "ns/pid").readlink() != ours:
                     continue
-                if daemon.encode() in (process / "cmdline").read_bytes().split(b"\0", 3)[1]:
+                # Python, then the program; a process that has just ended has no words at all.
+                words = (process / "cmdline").read_bytes().split(b"\0", 3)
+                if any(daemon.encode() in word for word in words[1:2]):
                     fields = (process / "stat").read_text().rpartition(")")[2].split()
                     total += sum(map(int, fields[11:15]))
         return total / os.sysconf("SC_CLK_TCK")
