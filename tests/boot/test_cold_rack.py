@@ -1,4 +1,4 @@
-"""A cold rack joins by itself: two machines on a cable of their own, pi0 their Salt master.
+"""A cold rack joins by itself: two machines on a network of their own, pi0 their Salt master.
 
 Nothing outside helps: no DHCP, no name server, no time server, no key accepted. Only ssh reaches
 pi0, to ask it what a person would ask.
@@ -16,19 +16,19 @@ import pytest
 
 from tests.support.bootrack import boot_file, boot_rack
 from tests.support.qemu import Machine, booting
-from tests.support.salt import wire
+from tests.support.salt import bridged
 from tests.support.ssh import Ssh, new_login_key
 from tests.support.standin import StandIn
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=15),
+    pytest.mark.long(minutes=9),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
 
 JOIN_SECONDS = 1500
-"""On two cores, which both machines share, it takes about 330."""
+"""On two cores, which both machines share, it takes about 480."""
 RACK = """\
 [rack]
 name = "cold"
@@ -54,16 +54,14 @@ def test_a_cold_rack_of_two_answers_with_no_outside_help(
     cards = {name: rack.card(name) for name in ("pi0", "pi1")}
     (tmp_path / "known_hosts").write_text(rack.command("rack", "known-hosts"))
 
-    with wire([]) as on, ExitStack() as power:
-        pi0 = power.enter_context(
-            booting(cards["pi0"], "--ssh", "2200", "--cable", "7000:7001", on=on)
-        )
-        pi1 = power.enter_context(booting(cards["pi1"], "--cable", "7001:7000", on=on))
+    with bridged("rack", "10.77.0.1") as on, ExitStack() as power:
+        pi0 = power.enter_context(booting(cards["pi0"], "--bridge", "rack", on=on))
+        pi1 = power.enter_context(booting(cards["pi1"], "--bridge", "rack", on=on))
         for name, machine in (("pi0", pi0), ("pi1", pi1)):
             machine.wait_for(f"{name} login:", seconds=JOIN_SECONDS)
         to_login = pi0.seconds_on
 
-        at_pi0 = Ssh("pi0", 2200, login, tmp_path / "known_hosts", on)
+        at_pi0 = Ssh("pi0", "10.77.0.10", login, tmp_path / "known_hosts", on)
         answers = wait_until_both_answer(at_pi0, pi0, pi1)
         to_answers = pi0.seconds_on
         keys = json.loads(at_pi0.run("salt-key --list-all --out=json"))

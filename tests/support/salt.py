@@ -89,8 +89,21 @@ class Wire:
 @contextmanager
 def wire(addresses: Sequence[str]) -> Iterator[Wire]:
     """Make a network whose loopback has ``addresses``; it is gone with the block."""
-    adding = "".join(f"ip address add {address}/32 dev lo\n" for address in addresses)
-    script = f"set -eu\nip link set lo up\n{adding}echo {READY}\nexec sleep infinity"
+    with _network("".join(f"ip address add {address}/32 dev lo\n" for address in addresses)) as on:
+        yield on
+
+
+@contextmanager
+def bridged(name: str, address: str) -> Iterator[Wire]:
+    """Make a network with the bridge ``name``, on which this computer has ``address``/24."""
+    adding = f"ip link add {name} type bridge\nip address add {address}/24 dev {name}\n"
+    with _network(f"{adding}ip link set {name} up\n") as on:
+        yield on
+
+
+@contextmanager
+def _network(furnishing: str) -> Iterator[Wire]:
+    script = f"set -eu\nip link set lo up\n{furnishing}echo {READY}\nexec sleep infinity"
     with _started(["unshare", "--net", "sh", "-c", script]) as process:
         yield Wire(process.pid)
 

@@ -24,17 +24,17 @@ def new_login_key(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Ssh:
-    """The way to the node ``name``: ``port`` of this computer's loopback on the network ``on``."""
+    """The way to the node ``name``, which has ``address`` on the network ``on``."""
 
     name: str
-    port: int
+    address: str
     key: Path
     known_hosts: Path
     on: Wire
 
     def run(self, command: str, *, seconds: float = 300) -> str:
         """What ``command`` prints when root runs it there; what it complained of, if it failed."""
-        words: list[str | Path] = ["ssh", "-F", "none", "-i", self.key, "-p", str(self.port)]
+        words: list[str | Path] = ["ssh", "-F", "none", "-i", self.key]
         for option in (
             "BatchMode=yes",
             "IdentitiesOnly=yes",
@@ -46,7 +46,7 @@ class Ssh:
         ):
             words += ["-o", option]
         done = subprocess.run(
-            [*self.on.entering, *words, "root@127.0.0.1", command],
+            [*self.on.entering, *words, f"root@{self.address}", command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
