@@ -167,16 +167,16 @@ def _flash(
     rack = request.rack
     require_room(rack.folder, len(request.nodes))
     ledger = read_ledger(rack.folder)
-    images = golden_images_at_hand(session, rack, request.nodes)
-    if any(ledger.state_of(node.name).verified for node in request.nodes):
-        # Whether a card is still what the rack would give cannot be told without the image.
-        images = golden_images(session, rack, request.nodes)
+    # Whether a card is still what the rack would give cannot be told without the image.
+    first = any(ledger.state_of(node.name).verified for node in request.nodes)
+    images = (golden_images if first else golden_images_at_hand)(session, rack, request.nodes)
     planned = _plan(session, request, images)
     fields = _shown(session, planned)
     if not planned.plan.to_do:
         return _nothing_to_do(session, planned, fields)
     steps, refused = consented_steps(session, planned.plan, yes=yes)
-    images = golden_images(session, rack, request.nodes)
+    if not first:
+        images = golden_images(session, rack, request.nodes)
     with orders_for(rack, images, request.limits, given) as orders:
         results = (*refused, *work(session, orders, steps, images, request.size_bytes))
     return told(session, results, [node.name for node in planned.plan.without])

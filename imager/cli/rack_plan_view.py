@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from imager.base.units import format_size
 from imager.card.devices import Disk
 from imager.cli.rack_frame import clock
+from imager.node.rack import Node
 from imager.rack.candidates import Candidate, Unfit
 from imager.rack.crew import Result
 from imager.rack.plan import Action, Left, Plan, Step
@@ -56,10 +57,10 @@ def _card(candidate: Candidate) -> str:
     return f"{where}{candidate.target.node} ({candidate.about})"
 
 
-def _names(nodes: Sequence[object]) -> str:
+def _names(nodes: Sequence[Node]) -> str:
     from imager.node.nodeset import fold
 
-    return fold([str(getattr(node, "name", node)) for node in nodes])
+    return fold([node.name for node in nodes])
 
 
 def plan_fields(plan: Plan, unfit: Sequence[Unfit]) -> dict[str, object]:

@@ -28,7 +28,7 @@ GoldenImages = Mapping[str, GoldenImage]
 
 
 def wants_of(
-    rack: Rack, nodes: Iterable[Node], ledger: Ledger, images: GoldenImages
+    rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
 ) -> tuple[Want, ...]:
     """What is known of ``nodes``. What a card would be made from now is reckoned only for those
     that have a good one: the others' keys may not be made yet, and a plan makes none.
@@ -48,7 +48,7 @@ def wants_of(
 
 
 def _recipes(
-    rack: Rack, nodes: Iterable[Node], ledger: Ledger, images: GoldenImages
+    rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
 ) -> Iterator[tuple[str, str]]:
     for model, golden in images.items():
         with opened(golden) as view:

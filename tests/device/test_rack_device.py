@@ -7,8 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
+Event = dict[str, Any]
 FOURTEEN = [f"pi{n}" for n in range(14)]
 
 
@@ -51,6 +53,30 @@ def forgetful(place: Workplace) -> Iterator[None]:
 
 def nodes_of(loops: Sequence[Loop]) -> list[Path]:
     return [loop.node for loop in loops]
+
+
+def struck(
+    place: Workplace,
+    words: Sequence[str | Path],
+    strike: Callable[[Event, subprocess.Popen[str]], bool],
+) -> Said:
+    """A batch in whose middle something happens: ``strike`` is shown each event until it has."""
+    process = subprocess.Popen(
+        place.command(*words, "--json"),
+        cwd=place.folder,
+        env=place.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line)
+        if strike(json.loads(line), process):
+            break
+    rest, errors = process.communicate(timeout=300)
+    return Said(process.returncode, "".join(lines) + rest, errors)
 
 
 def outcomes(said: Said) -> dict[str, str]:
@@ -111,28 +137,18 @@ def test_a_change_in_rack_toml_makes_cards_stale_and_they_are_updated(
 def test_a_card_that_vanishes_costs_no_other(place: Workplace, tmp_path: Path) -> None:
     """The third card's device is taken away while all are written."""
     with blank_cards(tmp_path, 6) as loops:
-        process = subprocess.Popen(
-            place.command(*flash_words("pi[1-6]", nodes_of(loops)), "--json"),
-            cwd=place.folder,
-            env=place.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        lines = []
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            event = json.loads(line)
-            if event.get("phase") == "write" and event.get("node") == "pi3":
-                # The kernel detaches a device in use when its last user is gone; to take the
-                # bytes away from under it is what pulling a card comes to.
-                loops[2].backing.write_bytes(b"")
-                os.truncate(loops[2].backing, SIZE // 4)
-                call("losetup", "--set-capacity", str(loops[2].node))
-                break
-        rest, errors = process.communicate(timeout=300)
-        said = Said(process.returncode, "".join(lines) + rest, errors)
+
+        def pulled(event: Event, _: subprocess.Popen[str]) -> bool:
+            if event.get("phase") != "write" or event.get("node") != "pi3":
+                return False
+            # The kernel detaches a device in use when its last user is gone; to take the
+            # bytes away from under it is what pulling a card comes to.
+            loops[2].backing.write_bytes(b"")
+            os.truncate(loops[2].backing, SIZE // 4)
+            call("losetup", "--set-capacity", str(loops[2].node))
+            return True
+
+        said = struck(place, flash_words("pi[1-6]", nodes_of(loops)), pulled)
     found = outcomes(said)
     assert said.code == 30
     assert found.pop("pi3") in ("io-error", "faulty")
@@ -163,24 +179,15 @@ def test_ctrl_c_leaves_every_card_blank_or_whole_and_says_so(
     place: Workplace, tmp_path: Path
 ) -> None:
     with blank_cards(tmp_path, 4) as loops:
-        process = subprocess.Popen(
-            place.command(*flash_words("pi[1-4]", nodes_of(loops), "--jobs", "3"), "--json"),
-            cwd=place.folder,
-            env=place.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        lines = []
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if '"phase": "write"' in line:
-                process.send_signal(signal.SIGINT)
-                break
-        rest, errors = process.communicate(timeout=300)
-        said = Said(process.returncode, "".join(lines) + rest, errors)
-        assert said.code == 130, errors
+
+        def stopped(event: Event, process: subprocess.Popen[str]) -> bool:
+            if event.get("phase") != "write":
+                return False
+            process.send_signal(signal.SIGINT)
+            return True
+
+        said = struck(place, flash_words("pi[1-4]", nodes_of(loops), "--jobs", "3"), stopped)
+        assert said.code == 130, said.err
         for node in said.result["nodes"]:
             loop = next(loop for loop in loops if str(loop.node) == node["target"])
             if node["outcome"] == "verified":
