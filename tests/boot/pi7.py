@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.support.bootrack import BootRack, boot_rack
 from tests.support.headnode import HOST, PUBLIC_KEY, HeadNode, head_node
-from tests.support.qemu import Machine, booting
+from tests.support.qemu import LOGIN, Machine, booting
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
 
@@ -53,7 +53,7 @@ class Pi7:
 
     def wait_until_joined(self, machine: Machine) -> str:
         """Until first boot is complete and ``test.ping`` answered; says when what was reached."""
-        machine.wait_for("pi7 login:", seconds=LOGIN_SECONDS)
+        machine.wait_for(LOGIN, seconds=LOGIN_SECONDS)
         to_login = machine.seconds_on
         machine.wait_for("pi7: complete", seconds=JOIN_SECONDS)
         to_complete = machine.seconds_on

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.bootrack import boot_file, boot_rack
-from tests.support.qemu import Machine, booting
+from tests.support.qemu import LOGIN, Machine, booting
 from tests.support.salt import bridged
 from tests.support.ssh import Ssh, new_login_key
 from tests.support.standin import StandIn
@@ -57,8 +57,8 @@ def test_a_cold_rack_of_two_answers_with_no_outside_help(
     with bridged("rack", "10.77.0.1") as on, ExitStack() as power:
         pi0 = power.enter_context(booting(cards["pi0"], "--bridge", "rack", on=on))
         pi1 = power.enter_context(booting(cards["pi1"], "--bridge", "rack", on=on))
-        for name, machine in (("pi0", pi0), ("pi1", pi1)):
-            machine.wait_for(f"{name} login:", seconds=JOIN_SECONDS)
+        for machine in (pi0, pi1):
+            machine.wait_for(LOGIN, seconds=JOIN_SECONDS)
         to_login = pi0.seconds_on
 
         at_pi0 = Ssh("pi0", "10.77.0.10", login, tmp_path / "known_hosts", on)

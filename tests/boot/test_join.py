@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.boot.pi7 import Pi7, pi7_beside_its_master
-from tests.support.bootrack import SLOT_BYTES, boot_file
+from tests.boot.pi7 import LOGIN_SECONDS, Pi7, pi7_beside_its_master
+from tests.support.bootrack import SLOT_BYTES, add_kernel_word, boot_file, boot_rack
+from tests.support.qemu import LOGIN, booting
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
 
@@ -54,6 +55,22 @@ def joined(
         report = json.loads(boot_file(pi7.card, "picloud/firstboot.json"))
         log = boot_file(pi7.card, "picloud/firstboot.log").decode()
         yield Joined(pi7, times, machine.console, report, log)
+
+
+def test_a_plain_boot_of_the_same_release_beside_which_the_join_is_seen(
+    stand_in: StandIn, boot_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No Salt on the card and first boot switched off by the kernel's word for it."""
+    rack = boot_rack(tmp_path, boot_cache, stand_in, '[rack]\nnodes = "pi7"\nmodel = "pi2"\n')
+    card = rack.card("pi7")
+    add_kernel_word(card, "picloud.firstboot=skip")
+    with booting(card) as machine:
+        machine.wait_for(LOGIN, seconds=LOGIN_SECONDS)
+        to_login = machine.seconds_on
+        machine.wait_for("picloud-firstboot: skipped", seconds=60)
+        assert "[FAILED]" not in machine.console, "a unit failed"
+    with capsys.disabled():
+        sys.stdout.write(f" a plain boot: login after {to_login:.0f} s ")
 
 
 def test_it_joins_with_no_key_accepted_by_hand(

@@ -73,6 +73,18 @@ def boot_file(image: Path, path: str) -> bytes:
         return FatVolume.parse(read, boot.start_lba * 512, boot.sector_count * 512).read_file(path)
 
 
+def add_kernel_word(image: Path, word: str) -> None:
+    """Do what a person with a laptop does: add ``word`` to the line of cmdline.txt."""
+    line = boot_file(image, "cmdline.txt").decode().rstrip("\n")
+    with image.open("rb") as card:
+        boot = parse(card.read(512)).partitions[0]
+    subprocess.run(
+        ["mcopy", "-n", "-o", "-i", f"{image}@@{boot.start_lba * 512}", "-", "::cmdline.txt"],
+        input=f"{line} {word}\n".encode(),
+        check=True,
+    )
+
+
 @pytest.fixture(scope="session")
 def boot_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One archive for all boot tests: their golden images are the same."""
