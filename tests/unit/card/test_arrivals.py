@@ -14,19 +14,25 @@ from imager.card.arrivals import Arrivals, arrivals
 from imager.card.kernel import Kernel
 from tests.support.sysfs import FakeHost
 
+Event = tuple[str, Callable[[], None]] | tuple[str, Callable[[], None], int]
+
 
 class Events:
-    """In place of pyudev's monitor: each event changes the host first, as the kernel does."""
+    """In place of pyudev's monitor: each event changes the host first, as the kernel does.
+
+    An event is a name, what happens, and where it has one the number of the medium it is of.
+    """
 
     def __init__(self) -> None:
-        self.queue: deque[tuple[str, Callable[[], None]]] = deque()
+        self.queue: deque[Event] = deque()
 
     def poll(self, seconds: float) -> SimpleNamespace | None:
         if not self.queue:
             return None
-        name, happen = self.queue.popleft()
+        name, happen, *diskseq = self.queue.popleft()
         happen()
-        return SimpleNamespace(sys_name=name)
+        properties = {"DISKSEQ": str(diskseq[0])} if diskseq else {}
+        return SimpleNamespace(sys_name=name, properties=properties)
 
 
 def nothing() -> None:
@@ -50,7 +56,7 @@ def put_in(host: FakeHost, name: str, diskseq: int, gib: int = 32) -> Callable[[
     return happen
 
 
-def changes(host: FakeHost, *events: tuple[str, Callable[[], None]]) -> list[tuple[str, bool]]:
+def changes(host: FakeHost, *events: Event) -> list[tuple[str, bool]]:
     source = Events()
     watch = Arrivals(source, host.kernel)
     source.queue.extend(events)
@@ -81,6 +87,14 @@ def test_a_removal_is_told_and_the_slot_is_empty_after_it(host: FakeHost) -> Non
 
 def test_a_card_exchanged_between_two_looks_is_another_card(host: FakeHost) -> None:
     assert changes(host, ("sdc", put_in(host, "sdc", 9))) == [("sdc", True)]
+
+
+def test_an_event_read_late_does_not_tell_of_the_next_card_before_its_links_are_there(
+    host: FakeHost,
+) -> None:
+    out = ("sdc", put_in(host, "sdc", 4), 3)
+    back = ("sdc", nothing, 4)
+    assert changes(host, out, back, back) == [("sdc", False), ("sdc", True)]
 
 
 def test_a_reader_plugged_in_and_pulled_out_comes_and_goes(host: FakeHost) -> None:
