@@ -21,6 +21,7 @@ MAX_BLOCK_BYTES = 16 * MiB
 MAX_IN_FLIGHT = 32 * MiB
 _MANY_COMMANDS, _MANY_DEPTH = 8, 4
 _ASKED = "as asked"
+_DEFAULT = "by default"
 
 
 def options_for(
@@ -54,7 +55,8 @@ def options_for(
             f"{many} transfers of {format_size(block)} at a time cannot be had",
             hint=f"choose from 1 to {MAX_IN_FLIGHT // block}",
         )
-    return WriteOptions(block, many, f"size {why_block}, number {why_many}")
+    alike = why_block == why_many
+    return WriteOptions(block, many, why_many if alike else f"size {why_block}, number {why_many}")
 
 
 def _check(block_bytes: int | None, depth: int | None) -> None:
@@ -86,13 +88,13 @@ def suggested_block(target: Target) -> tuple[int, str]:
         block = align_up(usual, unit) if unit else 0
         if MiB <= block <= MAX_BLOCK_BYTES and block % MiB == 0:
             return block, name
-    return usual, "as usual"
+    return usual, _DEFAULT
 
 
 def _suggested_depth(target: Target) -> tuple[int, str]:
     """More than two only for fixed disks that take many commands at a time: NVMe, UAS."""
     if not isinstance(target, Disk) or not target.is_fixed or target.bus is Bus.MMC:
-        return DEFAULT_OPTIONS.depth, "as usual"
+        return DEFAULT_OPTIONS.depth, _DEFAULT
     if target.bus is Bus.NVME or target.queue.commands >= _MANY_COMMANDS:
         return _MANY_DEPTH, "for a disk that takes many at a time"
-    return DEFAULT_OPTIONS.depth, "as usual"
+    return DEFAULT_OPTIONS.depth, _DEFAULT

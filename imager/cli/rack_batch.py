@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
 from imager.card.refusals import Limits
 from imager.card.targets import ImageFile
-from imager.cli.rack_plan_view import result_fields, result_lines
+from imager.cli.rack_plan_view import closing_lines, result_fields, result_lines
 from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session
 from imager.node.edit import opened
@@ -118,11 +118,9 @@ def told(session: Session, results: Sequence[Result], without: Sequence[str]) ->
     """Show what came of each card, and give the fields of the result; ``without`` are the nodes
     that need a card and got none."""
     console = session.console
-    console.lines(*result_lines(results, columns()))
+    console.lines(*result_lines(results, columns()), *closing_lines(results, without))
     code = exit_code_of(results)
-    bad = [result.job.name for result in results if not result.is_verified]
-    if without:
-        console.lines(f"no card yet for: {', '.join(without)}")
+    bad = [result for result in results if not result.is_verified]
     if code == Interrupted.exit_code:
         console.error(
             Interrupted(
@@ -133,7 +131,8 @@ def told(session: Session, results: Sequence[Result], without: Sequence[str]) ->
     elif code:
         console.error(
             BatchFailed(
-                f"{len(bad)} of {len(results)} cards failed: {', '.join(bad)}",
+                f"{len(bad)} of {len(results)} cards failed: "
+                + ", ".join(f"{result.job.name} ({result.outcome})" for result in bad),
                 hint="do what is said above, then run the same command: it does only what is "
                 "missing",
             )
@@ -142,6 +141,6 @@ def told(session: Session, results: Sequence[Result], without: Sequence[str]) ->
         "exit_code": code,
         "nodes": [result_fields(result) for result in results],
         "verified": [result.job.name for result in results if result.is_verified],
-        "failed": bad,
+        "failed": [result.job.name for result in bad],
         "without_card": list(without),
     }

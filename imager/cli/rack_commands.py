@@ -71,10 +71,12 @@ def add_rack_commands(group: click.Group) -> None:
 
 
 def _head(rack: Rack, signs: str | None) -> list[str]:
+    from imager.cli.rack_plan_view import made_from
+
+    made = made_from(rack.release.source, rack.salt_version)
     return [
         f"rack {rack.name} in {rack.folder}",
-        f"release {rack.release.source} · Salt {rack.salt_version or 'as the release has it'} · "
-        f"Salt master {rack.master.name}",
+        f"{made} · Salt master {rack.master.name}",
         f"cards signed by key {signs or '(made with the first card)'}",
     ]
 

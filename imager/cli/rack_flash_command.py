@@ -93,7 +93,7 @@ def add_flash_commands(rack_group: click.Group) -> None:
         request = _request(session, given)
         images = golden_images_at_hand(session, request.rack, request.nodes)
         planned = _plan(session, request, images)
-        return _shown(session, planned)
+        return _shown(session, request.rack, planned)
 
     @command(rack_group, "flash")
     @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
@@ -115,7 +115,7 @@ def add_flash_commands(rack_group: click.Group) -> None:
         if dry_run:
             images = golden_images_at_hand(session, request.rack, request.nodes)
             planned = _plan(session, request, images)
-            fields = _shown(session, planned)
+            fields = _shown(session, request.rack, planned)
             session.console.lines("Nothing was touched (--dry-run).")
             return {"dry_run": True, **fields}
         with batch_lock(request.rack.folder):
@@ -171,7 +171,7 @@ def _flash(
     first = any(ledger.state_of(node.name).verified for node in request.nodes)
     images = (golden_images if first else golden_images_at_hand)(session, rack, request.nodes)
     planned = _plan(session, request, images)
-    fields = _shown(session, planned)
+    fields = _shown(session, request.rack, planned)
     if not planned.plan.to_do:
         return _nothing_to_do(session, planned, fields)
     steps, refused = consented_steps(session, planned.plan, yes=yes)
@@ -204,12 +204,18 @@ def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
     return Planned(plan, tuple(unfit))
 
 
-def _shown(session: Session, planned: Planned) -> dict[str, object]:
+def _shown(session: Session, rack: Rack, planned: Planned) -> dict[str, object]:
     from imager.cli.rack_batch import columns
-    from imager.cli.rack_plan_view import plan_fields, plan_lines
+    from imager.cli.rack_plan_view import made_from, plan_fields, plan_lines
 
-    fields = plan_fields(planned.plan, planned.unfit)
+    source = session.settings.release or rack.release.source
+    fields = {
+        "release": source,
+        "salt": rack.salt_version,
+        **plan_fields(planned.plan, planned.unfit),
+    }
     session.console.event("plan", **fields)
+    session.console.lines(made_from(source, rack.salt_version))
     session.console.lines(*plan_lines(planned.plan, planned.unfit, columns()))
     return fields
 

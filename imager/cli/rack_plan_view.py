@@ -5,6 +5,7 @@ In: a Plan, or results. Out: lines and fields. Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from imager.base.units import format_size
@@ -13,10 +14,21 @@ from imager.cli.rack_frame import clock
 from imager.node.rack import Node
 from imager.rack.candidates import Candidate, Unfit
 from imager.rack.crew import Result
+from imager.rack.outcome import Outcome
 from imager.rack.plan import Action, Left, Plan, Step
 
 _LEAST = 8
 """No column is cut shorter than this."""
+
+_SWITCH_ON = (
+    "  → put each card into its Pi and switch on; picloud-image rack status --wait says who joined"
+)
+_COPY_THEM = "  → each file is all of its node's card: copy it to one, or boot it in an emulator"
+
+
+def made_from(release: str, salt: str | None) -> str:
+    """What the cards are made from; ``salt`` is the version rack.toml names, if it names one."""
+    return f"release {release} · Salt {salt or 'as the release has it'}"
 
 
 def plan_lines(plan: Plan, unfit: Sequence[Unfit], columns: int) -> list[str]:
@@ -106,6 +118,8 @@ def _left_fields(left: Left) -> dict[str, object]:
 
 def result_lines(results: Sequence[Result], columns: int) -> list[str]:
     """What came of each node, and what to do where it was not good."""
+    if not results:
+        return []
     cells = [
         (
             result.job.name,
@@ -126,6 +140,27 @@ def result_lines(results: Sequence[Result], columns: int) -> list[str]:
             lines.append(f"  → {result.error.hint}")
         elif result.receipt is not None and result.receipt.trouble is not None:
             lines.append(f"{result.job.name}: {result.receipt.trouble.meaning}")
+    return lines
+
+
+def closing_lines(results: Sequence[Result], without: Sequence[str]) -> list[str]:
+    """How a batch ended, in words, and what to do next where nothing failed; ``without`` are the
+    nodes that need a card and got none."""
+    from imager.node.nodeset import fold
+
+    count = Counter(result.outcome for result in results)
+    good, cut = count[Outcome.VERIFIED], count[Outcome.INTERRUPTED]
+    lines = []
+    if results:
+        interrupted = f", {cut} interrupted" if cut else ""
+        failed = len(results) - good - cut
+        lines.append(f"{good} of {len(results)} cards verified; {failed} failed{interrupted}")
+    if without:
+        lines.append(f"no card yet for: {fold(without)}")
+        lines.append("  → put in a card for each and run the same command again")
+    elif results and good == len(results):
+        cards = any(isinstance(result.job.target, Disk) for result in results)
+        lines.append(_SWITCH_ON if cards else _COPY_THEM)
     return lines
 
 

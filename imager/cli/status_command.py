@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from imager.base.errors import BatchFailed
+from imager.base.errors import BatchFailed, UsageError
 from imager.cli.rack_choice import chosen_nodes, open_rack
 from imager.cli.session import Outcome, Session, command
 
@@ -34,7 +35,6 @@ def add_status_command(rack_group: click.Group) -> None:
         is_flag=False,
         flag_value=str(_WAIT_SECONDS),
         metavar="[SECONDS]",
-        type=click.FloatRange(min=0),
         help=f"Until all have joined, at most so long. [{_WAIT_SECONDS}]",
     )
     @click.option("--user", metavar="NAME", help="Whom to log in as on the master. [root]")
@@ -49,7 +49,7 @@ def add_status_command(rack_group: click.Group) -> None:
     @click.option(
         "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
     )
-    def status(session: Session, nodes: str | None, wait: float | None, **way: object) -> Outcome:
+    def status(session: Session, nodes: str | None, wait: str | None, **way: object) -> Outcome:
         """Ask the Salt master who has joined, and each node about its card and first boot.
 
         With --wait ends with code 30 when some did not join in time.
@@ -57,28 +57,43 @@ def add_status_command(rack_group: click.Group) -> None:
         from imager.rack.master_door import Way, door_to_master
         from imager.rack.status import ask_status, wait_for_all
 
+        seconds = None if wait is None else _seconds(wait)
         rack = open_rack(session)
         chosen = _minions(rack, nodes)
         given = {name: value for name, value in way.items() if value is not None}
         door = door_to_master(rack, Way(**given))  # type: ignore[arg-type]
         session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
-        if wait is None:
+        if seconds is None:
             found = ask_status(rack, chosen, door)
         else:
-            found = wait_for_all(rack, chosen, door, wait, _Watch(session))
+            found = wait_for_all(rack, chosen, door, seconds, _Watch(session))
         pins = _pins(rack, chosen)
         _tell(session, chosen, found, pins)
         fields = _fields(chosen, found, pins)
-        if wait is None or not found.missing:
+        if seconds is None or not found.missing:
             return fields
         session.console.error(
             BatchFailed(
-                f"{len(found.missing)} of {len(chosen)} nodes did not join within {wait:g} s",
+                f"{len(found.missing)} of {len(chosen)} nodes did not join within {seconds:g} s",
                 hint="see what is said of each above; picloud-image rack status asks again",
                 details=found.missing,
             )
         )
         return {"exit_code": BatchFailed.exit_code, **fields}
+
+
+def _seconds(given: str) -> float:
+    """What followed ``--wait``, which takes the next word for itself, also if that is a node."""
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < inf:
+        raise UsageError(
+            f"--wait wants seconds, and {given!r} is no number of them",
+            hint="nodes stand before it: picloud-image rack status pi1 --wait 600",
+        )
+    return seconds
 
 
 class _Watch:

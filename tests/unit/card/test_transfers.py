@@ -28,23 +28,23 @@ def slot(erase_bytes: int) -> Disk:
 @pytest.mark.parametrize(
     ("target", "block_mib", "depth", "words"),
     [
-        (READER, 4, 2, "size as usual"),
-        (FILE, 4, 2, "size as usual"),
+        (READER, 4, 2, "by default"),
+        (FILE, 4, 2, "by default"),
         (slot(4 * MiB), 4, 2, "the card's erase unit"),
         (slot(8 * MiB), 8, 2, "the card's erase unit"),
         (slot(16 * MiB), 16, 2, "the card's erase unit"),
         (slot(512 * KiB), 4, 2, "the card's erase unit"),
         (slot(3 * MiB), 6, 2, "the card's erase unit"),
-        (slot(3 * MiB // 2), 4, 2, "size as usual"),
-        (slot(64 * MiB), 4, 2, "size as usual"),
-        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(65535 * 512)), 4, 2, "size as usual"),
+        (slot(3 * MiB // 2), 4, 2, "by default"),
+        (slot(64 * MiB), 4, 2, "by default"),
+        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(65535 * 512)), 4, 2, "by default"),
         (Disk("/dev/sdc", "8:32", 1, Bus.SCSI, queue=Queue(3 * MiB)), 6, 2, "optimal transfer"),
         (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(commands=29)), 4, 4, "many at a time"),
-        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(commands=1)), 4, 2, "number as usual"),
+        (Disk("/dev/sdc", "8:32", 1, Bus.USB, queue=Queue(commands=1)), 4, 2, "by default"),
         (Disk("/dev/nvme1n1", "259:1", 1, Bus.NVME), 4, 4, "many at a time"),
         (
             Disk("/dev/sdc", "8:32", 1, Bus.USB, removable=True, queue=Queue(commands=29)),
-            *(4, 2, "number as usual"),
+            *(4, 2, "by default"),
         ),
     ],
 )
@@ -67,7 +67,12 @@ def test_it_is_read_from_sysfs(tmp_path: Path) -> None:
 def test_what_is_asked_for_counts_more() -> None:
     options = options_for(slot(8 * MiB), block_bytes=2 * MiB, depth=5)
     assert (options.block_bytes, options.depth) == (2 * MiB, 5)
-    assert options.why == "size as asked, number as asked"
+    assert options.why == "as asked"
+
+
+def test_what_both_have_in_common_is_said_once() -> None:
+    assert options_for(READER).why == "by default"
+    assert options_for(READER, depth=3).why == "size by default, number as asked"
 
 
 @pytest.mark.parametrize(
