@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.support.bootrack import BootRack, boot_rack
 from tests.support.headnode import HOST, PUBLIC_KEY, HeadNode, head_node
-from tests.support.qemu import LOGIN, Machine, booting
+from tests.support.qemu import LOGIN, Machine, booting, unless_the_emulator_fails
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
 
@@ -50,6 +50,20 @@ class Pi7:
         """pi7 with ``card`` in its slot; ``words`` are options of scripts/boot-in-qemu."""
         with booting(card, "--ssh", str(SSH_PORT), *words, on=self.head.wire) as machine:
             yield machine
+
+    @contextmanager
+    def joined(self, card: Path) -> Iterator[tuple[Machine, str]]:
+        """pi7 with ``card`` in its slot, when it has joined; and when it did what."""
+
+        def boot() -> tuple[ExitStack, Machine, str]:
+            with ExitStack() as power:
+                machine = power.enter_context(self.switched_on(card))
+                times = self.wait_until_joined(machine)
+                return power.pop_all(), machine, times
+
+        power, machine, times = unless_the_emulator_fails([card], boot)
+        with power:
+            yield machine, times
 
     def wait_until_joined(self, machine: Machine) -> str:
         """Until first boot is complete and ``test.ping`` answered; says when what was reached."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pytest
 
 from tests.boot.pi7 import LOGIN_SECONDS, Pi7, pi7_beside_its_master
 from tests.support.bootrack import boot_file
+from tests.support.qemu import copied
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
 from tests.support.writelog import replay, writes
@@ -58,12 +58,6 @@ def steps_of(card: Path) -> dict[str, str]:
     return {step["name"]: step["note"] for step in report["steps"] if step["state"] == "done"}
 
 
-def copied(card: Path, copy: Path) -> Path:
-    """A copy that stays sparse."""
-    subprocess.run(["cp", "--sparse=always", card, copy], check=True)
-    return copy
-
-
 @pytest.fixture(scope="module")
 def recorded(
     stand_in: StandIn,
@@ -97,8 +91,7 @@ def test_a_node_whose_power_failed_joins_when_it_is_switched_on_again(
         )
     card = copied(pi7.card, tmp_path / "cut.img")
     replay(recorded.log, moment, card)
-    with pi7.switched_on(card) as machine:
-        times = pi7.wait_until_joined(machine)
+    with pi7.joined(card) as (machine, times):
         assert "[FAILED]" not in machine.console, "a unit failed"
     assert steps_of(card) == recorded.notes
     with capsys.disabled():
