@@ -7,6 +7,7 @@ from the commands because every one of them begins here.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
 
     if rack.salt_version is None:
         return None
-    return fetch_salt(
+    salt = fetch_salt(
         rack.salt_version,
         session.cache,
         RackLock.load(rack.lock_file),
@@ -106,6 +107,13 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
         offline=session.settings.offline,
         update=update,
     )
+    return _with_packages(salt, rack)
+
+
+def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
+    from imager.release.bundle import bundle_in
+
+    return replace(salt, bundle=bundle_in(rack.salt_packages)) if rack.salt_packages else salt
 
 
 def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
@@ -149,6 +157,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
                 signing_key_file=session.settings.signing_key,
             )
             salt = salt_at_hand(rack.salt_version, session.cache, lock)
+            salt = _with_packages(salt, rack) if salt else None
         except (NetworkError, NotAuthentic):
             continue  # whoever needs it will be told then
         golden = cached_golden(release, session.cache, salt)

@@ -159,7 +159,7 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
         "release": spec.name,
         "release_sha256": pin.sha256 if pin else None,
         "release_archived": pin is not None and _is_archived(session, pin.sha256),
-        **_salt_fields(session, request.rack.salt_version, lock),
+        **_salt_fields(session, request.rack, lock),
         "block_bytes": request.options.block_bytes,
         "depth": request.options.depth,
         "transfers_chosen": request.options.why,
@@ -185,15 +185,18 @@ def _image_fields(session: Session, request: Request) -> dict[str, object]:
     }
 
 
-def _salt_fields(session: Session, version: str | None, lock: RackLock) -> dict[str, object]:
+def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
     """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
+    from imager.release.bundle import bundle_in
     from imager.release.salt import archived_salt, pinned_salt
 
+    version, folder = rack.salt_version, rack.salt_packages
     pin = pinned_salt(version, lock) if version else None
     return {
         "salt": version,
         "salt_sha256": pin.sha256 if pin else None,
         "salt_archived": bool(version and archived_salt(version, session.cache, lock)),
+        "salt_packages": [file.name for file in bundle_in(folder)] if folder else [],
     }
 
 
@@ -238,7 +241,8 @@ def _salt_line(fields: Mapping[str, object]) -> str:
     if fields["salt"] is None:
         return "the release's own, if it has one: rack.toml names no version"
     where = "archived" if fields["salt_archived"] else "to be fetched from PyPI"
-    return f"{fields['salt']}, {_pinned(fields['salt_sha256'])}{where}"
+    needs = ", what it needs in packages" if fields["salt_packages"] else ""
+    return f"{fields['salt']}, {_pinned(fields['salt_sha256'])}{where}{needs}"
 
 
 def _pinned(sha256: object) -> str:

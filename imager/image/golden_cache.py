@@ -47,6 +47,7 @@ def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> st
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
         f"layout {ALIGNMENT} {BOOT_DEFAULT}",
         *(f"{package.name} {package.sha256}" for package in (salt.packages if salt else ())),
+        *(f"{package.name} {package.sha256}" for package in (salt.bundle if salt else ())),
         *(_version(*question) for question in _VERSION_QUESTIONS),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

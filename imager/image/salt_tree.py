@@ -20,7 +20,7 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
-from imager.image.members import clean_path, refuse
+from imager.image.members import Entry, clean_path, refuse
+from imager.image.package_bundle import add_bundle
 from imager.image.salt_needs import absent_needs, distribution_of
 from imager.image.stager import Stager
 from imager.image.tar_stream import TarStream, read_members, unpacked
@@ -66,6 +67,8 @@ _UNIT = """\
 # Salt {version} from PyPI, put here by picloud-image.
 [Unit]
 Description=The Salt {what}
+# A release may get its Python from packages, which first boot installs.
+ConditionPathExists=/usr/bin/python3
 Documentation=https://docs.saltproject.io/en/latest/contents.html
 After=network.target{after}
 
@@ -96,10 +99,11 @@ def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progres
     if own:
         progress.note(f"{release} has its own Salt (/{own}), which is used; {salt.version} is not")
         return
+    packaged = add_bundle(stager, salt.bundle, release, progress) if salt.bundle else {}
     adding = _Adding(stager, salt)
     with _told_of(salt):
         adding.unpack(progress)
-        adding.require_needs(release)
+        adding.require_needs(release, packaged)
         for wheel in salt.wheels:
             adding.unzip(wheel)
         adding.finish()
@@ -159,20 +163,20 @@ class _Adding:
         info.pax_headers = {key: text for key, text in info.pax_headers.items() if key == "mtime"}
         self._stager.add(info, stream)
 
-    def require_needs(self, release: str) -> None:
-        """Raise ConfigurationError unless the release has all that Salt imports."""
+    def require_needs(self, release: str, packaged: Mapping[str, Entry]) -> None:
+        """Raise ConfigurationError unless the release, with the files of the packages that first
+        boot installs, has all that Salt imports."""
         python = _PYTHON.search(self._texts[_ABOUT])
-        absent = absent_needs(
-            self._stager.root.entries, self._texts[_REQUIRES], python[1] if python else None
-        )
+        entries = {**self._stager.root.entries, **packaged}
+        absent = absent_needs(entries, self._texts[_REQUIRES], python[1] if python else None)
         if absent:
             texts = (self._stager.text_of_root(f"{at}/os-release") for at in ("etc", "usr/lib"))
             distribution = distribution_of("".join(texts))
             raise ConfigurationError(
                 f"{release} lacks what Salt {self._salt.version} needs: "
                 + ", ".join(missing.need.module for missing in absent),
-                hint="choose a release that has them; or take version out of [salt] in rack.toml:"
-                " first boot then looks for Salt elsewhere",
+                hint="put the packages into a folder and name it as packages under [salt] in"
+                " rack.toml (docs/salt.md); or choose a release that has them",
                 details=[missing.told(distribution) for missing in absent],
             )
 

@@ -88,6 +88,7 @@ class Rack:
     swap_bytes: int
     timezone: str | None
     salt_version: str | None
+    salt_packages: Path | None
     highstate_once: bool
 
     @property

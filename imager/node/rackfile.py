@@ -100,7 +100,8 @@ def _read(folder: Path, top: Table) -> Rack:
         network=plan.network,
         swap_bytes=sections.read_swap(swap),
         timezone=sections.read_timezone(rack),
-        salt_version=sections.read_salt_version(salt, master),
+        salt_version=(version := sections.read_salt_version(salt, master)),
+        salt_packages=sections.read_salt_packages(salt, folder, version),
         highstate_once=sections.read_highstate_once(salt),
     )
     for table in (rack, salt, login, release, swap, *own.values(), top):

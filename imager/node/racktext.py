@@ -99,6 +99,9 @@ name = {release}
 # the image is composed. A release with a Salt of its own keeps that. Without this line no Salt is
 # put on the cards, and first boot looks for it elsewhere (docs/firstboot.md).
 version = {salt}
+# A folder, relative to this one, of pacman packages that bring what the release lacks for it: they
+# lie on every card, and first boot installs them with no network (docs/salt.md).
+# packages = "packages"
 # The version a master outside this rack has, if you know it: versions that cannot talk to each
 # other are then refused before anything is written.
 # master_version = "3008.3"

@@ -225,6 +225,20 @@ def read_salt_version(table: Table, master: Master) -> str | None:
     return version
 
 
+def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path | None:
+    """[salt] packages: a folder, relative to the rack's, of pacman packages for every card. They
+    bring what Salt ``version`` needs, so without a version there is nothing to bring it for."""
+    name = table.string("packages", example='"packages"')
+    if name is None:
+        return None
+    place = folder / Path(name).expanduser()
+    if not place.is_dir():
+        table.fault("packages", f"{shown(name)}: no such folder; the path is taken from {folder}")
+    elif version is None:
+        table.fault("packages", "needs version beside it: they are what that Salt needs")
+    return place
+
+
 def _read_version(table: Table, name: str) -> str | None:
     text = table.string(name, example='"3008.3"')
     fault = version_fault(text) if text is not None else None

@@ -42,12 +42,25 @@ class VerifiedPackage:
 
 
 @dataclass(frozen=True, slots=True)
+class PackageFile:
+    """A pacman package, or the signature of one, in a folder of the rack: ``name`` is the file's
+    name. Nobody vouches for it but the person who put it there; pacman checks signatures."""
+
+    name: str
+    sha256: str
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedSalt:
-    """The Salt for the cards: its ``source`` release, and the ``wheels`` of pure Python packages
-    that go on the card beside it."""
+    """The Salt for the cards: its ``source`` release, the ``wheels`` of pure Python packages that
+    go on the card beside it, and the ``bundle`` of pacman packages that first boot installs, which
+    bring what the release lacks for it."""
 
     source: VerifiedPackage
     wheels: tuple[VerifiedPackage, ...]
+    bundle: tuple[PackageFile, ...] = ()
 
     @property
     def version(self) -> str:
@@ -55,4 +68,5 @@ class VerifiedSalt:
 
     @property
     def packages(self) -> tuple[VerifiedPackage, ...]:
+        """What is published on PyPI and pinned."""
         return (self.source, *self.wheels)

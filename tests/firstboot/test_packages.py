@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tarfile
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +13,7 @@ import pytest
 
 from imager.base.run import find_tool
 from tests.support.fakenode import FakeNode
+from tests.support.pacman import package
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="pacman needs root"),
@@ -98,21 +97,6 @@ def test_a_release_without_pacman_says_so(tmp_path: Path) -> None:
 # --- Salt from packages
 
 
-def package(folder: Path, name: str, version: str, files: dict[str, str], **info: str) -> Path:
-    """A package as makepkg makes them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-any.pkg.tar.xz"
-    facts = {"pkgname": name, "pkgver": version, "arch": "any", "size": "1"} | info
-    members = {".PKGINFO": "".join(f"{key} = {value}\n" for key, value in facts.items())} | files
-    with tarfile.open(path, "w:xz") as tar:
-        for member, text in members.items():
-            about = tarfile.TarInfo(member)
-            about.size = len(text.encode())
-            about.mode = 0o644
-            tar.addfile(about, BytesIO(text.encode()))
-    return path
-
-
 def salt(folder: Path, **info: str) -> Path:
     return package(folder, "salt", "3008.3-1", {UNIT: "[Service]\n"}, **info)
 
@@ -164,6 +148,33 @@ def test_the_cards_own_packages_come_before_any_repository(bare_node: FakeNode) 
     assert pacman(bare_node, "-Q").split() == (
         "libzmq 4-1 python-tornado 6.5-1 salt 3008.3-1".split()  # noqa: SIM905
     )
+
+
+def test_packages_bring_what_a_salt_in_the_image_needs(bare_node: FakeNode) -> None:
+    """A signature beside one is pacman's to read; the master, which waited, is started."""
+    bare_node.write(UNIT, "[Service]\n")
+    bare_node.write("enabled/salt-master.service", "")
+    bundle = bare_node.root / "usr/lib/picloud/packages"
+    python = package(bundle, "python", "3.13.1-1", {"usr/bin/python3.13": "\n"})
+    python.with_name(f"{python.name}.sig").write_bytes(b"")
+    boot = bare_node.boot()
+    assert boot.status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert bare_node.note(SALT) == "installed from the card's own packages"
+    assert "python 3.13.1-1" in pacman(bare_node, "-Q")
+    assert "systemctl start --no-block salt-master.service" in boot.calls
+
+
+def test_files_of_an_install_that_lost_its_power_are_not_in_the_way(bare_node: FakeNode) -> None:
+    """Nor is an overlay's configuration, which stays as it is."""
+    bundle = bare_node.root / "usr/lib/picloud/packages"
+    conf = "etc/salt/minion"
+    files = {UNIT: "[Service]\n", "usr/lib/salt.py": "whole\n", conf: "# the package's\n"}
+    package(bundle, "salt", "3008.3-1", files, backup=conf)
+    bare_node.write("usr/lib/salt.py", "ha")
+    bare_node.write(conf, "id: pi7\n")
+    assert bare_node.boot().status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert bare_node.read("usr/lib/salt.py") == "whole\n"
+    assert bare_node.read(conf) == "id: pi7\n"
 
 
 def test_salt_comes_from_a_repository_and_nothing_else_changes(

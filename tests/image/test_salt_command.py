@@ -15,6 +15,7 @@ from imager.base.units import GiB
 from imager.image.ext4 import Ext4
 from imager.image.mbr import parse
 from tests.support.mirror import Manners
+from tests.support.pacman import arch_tree, python_package
 from tests.support.pypi import VERSION, Index, index, tree_with_python
 from tests.support.workplace import SALT, Workplace, workplace
 
@@ -171,6 +172,28 @@ def test_a_node_as_the_master_needs_no_version_of_its_own(place: Workplace, tmp_
     assert "salt.master_version: pi0 is a node and gets the version of the others" in said.err
 
 
+def test_packages_bring_what_the_release_lacks(pypi: Index, tmp_path: Path) -> None:
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    with workplace(tmp_path, tree=arch_tree(), pypi=pypi) as place:
+        rack = with_salt(place, beside, f'{SALT.strip()}\npackages = "packages"\n')
+        image = tmp_path / "pi7.img"
+        words = ("write", image, "--node", "pi7", "--size", "2GiB", "--rack", rack)
+        assert "salt.packages" in place.run(*words, "--dry-run").err
+        (rack / "packages").mkdir()
+        said = place.run(*words, "--dry-run")
+        assert (said.code, "holds no pacman package" in said.err) == (10, True)
+
+        package = python_package(rack / "packages")
+        said = place.run(*words, "--dry-run")
+        assert said.code == 0, said.err
+        assert "to be fetched from PyPI, what it needs in packages" in said.err
+        said = place.run(*words, "--yes")
+        assert said.code == 0, said.err
+        laid_down = root_of(image).read_file(f"/usr/lib/picloud/packages/{package.name}")
+        assert laid_down == package.read_bytes()
+
+
 def test_a_release_without_python_says_which_packages(pypi: Index, tmp_path: Path) -> None:
     with workplace(tmp_path, pypi=pypi) as bare:
         said = bare.run("write", tmp_path / "a.img", "--node", "pi7", "--size", "2GiB", "--yes")
@@ -178,5 +201,5 @@ def test_a_release_without_python_says_which_packages(pypi: Index, tmp_path: Pat
         assert "lacks what Salt 3008.3 needs: python3, cryptography" in said.err
         assert "    python3: no Python 3; package python\n" in said.err
         assert "    zmq: no such module; package python-pyzmq\n" in said.err
-        assert "→ choose a release that has them; or take version out of [salt]" in said.err
+        assert "→ put the packages into a folder and name it as packages under [salt]" in said.err
         assert not (tmp_path / "a.img").exists()

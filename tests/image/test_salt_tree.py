@@ -7,18 +7,22 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imager.base.cache import Cache
-from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
+from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
 from imager.image.compose import cached_golden, compose
 from imager.image.ext4 import Ext4
 from imager.image.golden import GoldenImage
+from imager.image.golden_cache import golden_key
+from imager.release.bundle import bundle_in
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 from tests.support.fetching import Heard
+from tests.support.pacman import arch_tree, package, python_package
 from tests.support.pypi import (
     VERSION,
     source_release,
@@ -26,7 +30,7 @@ from tests.support.pypi import (
     verified_salt,
     wheel,
 )
-from tests.support.release import ReleaseTree, build_release
+from tests.support.release import ReleaseTree, build_release, everyday_tree
 
 pytestmark = pytest.mark.image
 
@@ -263,3 +267,96 @@ def test_an_archived_salt_that_was_altered_is_found_out(
     salt.source.path.write_bytes(source_release(files={"salt/scripts.py": "evil\n"}))
     with pytest.raises(NotAuthentic, match="SHA-256"):
         compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
+
+
+def with_bundle(salt: VerifiedSalt, folder: Path) -> VerifiedSalt:
+    return replace(salt, bundle=bundle_in(folder))
+
+
+def test_packages_bring_what_the_release_lacks(tmp_path: Path, salt: VerifiedSalt) -> None:
+    path = python_package(tmp_path / "packages")
+    path.with_name(f"{path.name}.sig").write_bytes(b"signed")
+    bundled = with_bundle(salt, tmp_path / "packages")
+    golden = composed(tmp_path, arch_tree(), bundled, Heard())
+    root = root_of(golden)
+    for file in bundled.bundle:
+        inode = root.lookup(f"/usr/lib/picloud/packages/{file.name}")
+        assert inode is not None
+        assert (inode.mode, inode.uid, inode.gid) == (0o100644, 0, 0)
+        assert root.content(inode) == file.path.read_bytes()
+    assert root.lookup("/usr/bin/python3") is None, "installed by first boot, not here"
+    unit = text(root, f"{UNITS}/salt-minion.service")
+    assert "\nConditionPathExists=/usr/bin/python3\n" in unit
+
+
+def test_the_key_of_the_image_names_its_packages(
+    tmp_path: Path, release: VerifiedRelease, salt: VerifiedSalt
+) -> None:
+    python_package(tmp_path / "packages")
+    keys = {
+        golden_key(release, salt),
+        golden_key(release, with_bundle(salt, tmp_path / "packages")),
+    }
+    python_package(tmp_path / "packages", packager="somebody else")
+    keys.add(golden_key(release, with_bundle(salt, tmp_path / "packages")))
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("installed", "info", "fault"),
+    [
+        ({"python": "3.11.2-1"}, {}, "python 3.11.9-1 would replace 3.11.2-1"),
+        ({}, {"depend": ["glibc", "expat>=2.6"]}, "python 3.11.9-1 needs expat"),
+        (
+            {},
+            {"arch": "aarch64"},
+            "python 3.11.9-1 is for aarch64, and stand-in-rpi-armv7 is armv7h",
+        ),
+    ],
+)
+def test_packages_that_first_boot_could_not_install(
+    tmp_path: Path,
+    salt: VerifiedSalt,
+    installed: dict[str, str],
+    info: dict[str, str | list[str]],
+    fault: str,
+) -> None:
+    path = python_package(tmp_path / "packages", **info)
+    with pytest.raises(ConfigurationError, match="first boot could not install") as told:
+        composed(tmp_path, arch_tree(**installed), with_bundle(salt, path.parent), Heard())
+    assert told.value.details[0].startswith(fault)
+    assert str(path.parent) in told.value.what
+
+
+def test_packages_for_a_release_without_pacman(tmp_path: Path, salt: VerifiedSalt) -> None:
+    python_package(tmp_path / "packages")
+    with pytest.raises(ConfigurationError) as told:
+        composed(tmp_path, everyday_tree(), with_bundle(salt, tmp_path / "packages"), Heard())
+    assert told.value.details == ("stand-in-rpi-armv7 has no pacman that could install them",)
+
+
+def test_a_package_whose_files_are_another_ones(tmp_path: Path, salt: VerifiedSalt) -> None:
+    python_package(tmp_path / "packages")
+    package(tmp_path / "packages", "xz", "5-1", {"usr/bin/python3.11": "", "usr/bin/xz": ""})
+    package(tmp_path / "packages", "zlib", "1-1", {"usr/bin/init": ""})
+    with pytest.raises(ConfigurationError) as told:
+        composed(tmp_path, arch_tree(), with_bundle(salt, tmp_path / "packages"), Heard())
+    assert told.value.details == (
+        "xz 5-1 brings /usr/bin/python3.11, which python 3.11.9-1 has",
+        "zlib 1-1 brings /usr/bin/init, which stand-in-rpi-armv7 has",
+    )
+
+
+def test_packages_that_do_not_bring_enough(tmp_path: Path, salt: VerifiedSalt) -> None:
+    package(tmp_path / "packages", "python-zmq", "27-1", {"usr/lib/zmq": ""})
+    with pytest.raises(ConfigurationError, match=r"lacks what Salt 3008\.3 needs: python3") as told:
+        composed(tmp_path, arch_tree(), with_bundle(salt, tmp_path / "packages"), Heard())
+    assert "packages under [salt]" in told.value.hint
+
+
+def test_a_package_altered_while_the_image_is_composed(tmp_path: Path, salt: VerifiedSalt) -> None:
+    path = python_package(tmp_path / "packages")
+    bundled = with_bundle(salt, path.parent)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(HostStorage, match="was altered while the image was composed"):
+        composed(tmp_path, arch_tree(), bundled, Heard())

@@ -55,6 +55,7 @@ esac
     "systemctl": """case $1 in
 cat) [ -e "$PICLOUD_ROOT/usr/lib/systemd/system/$2" ] ;;
 enable) mkdir -p "$PICLOUD_ROOT/enabled" && : >"$PICLOUD_ROOT/enabled/$2" ;;
+is-enabled) [ -e "$PICLOUD_ROOT/enabled/$3" ] ;;
 start) [ "$2" = --no-block ] && . "$FAKE/minion-starts" ;;
 stop) [ "$2" != --no-block ] || . "$FAKE/minion-stops" ;;
 esac

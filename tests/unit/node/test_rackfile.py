@@ -143,6 +143,16 @@ def test_keys_come_from_files_too(tmp_path: Path) -> None:
     assert rack.node("pi0").authorized_keys == (KEY, f"{KEY}2")
 
 
+def test_packages_lie_in_a_folder_beside_the_file(tmp_path: Path) -> None:
+    text = RACK + '[salt]\nversion = "3008.3"\npackages = "packages"\n'
+    assert faults_of(tmp_path, text) == [
+        f'rack.toml:5: salt.packages: "packages": no such folder; the path is taken from {tmp_path}'
+    ]
+    (tmp_path / "packages").mkdir()
+    assert rack_of(tmp_path, text).salt_packages == tmp_path / "packages"
+    assert rack_of(tmp_path, RACK).salt_packages is None
+
+
 def test_swap_can_be_none(tmp_path: Path) -> None:
     assert rack_of(tmp_path, RACK + '[swap]\nsize = "0"\n').swap_bytes == 0
 
@@ -226,6 +236,10 @@ RACK_FAULTS = [
     (
         RACK + '[salt]\nversion = "newest"\n',
         'rack.toml:4: salt.version: "newest" is not a version of Salt; write it like "3008.3"',
+    ),
+    (
+        RACK + '[salt]\npackages = "."\n',
+        "rack.toml:4: salt.packages: needs version beside it: they are what that Salt needs",
     ),
 ]  # fmt: skip
 

@@ -1,0 +1,218 @@
+"""pacman packages that lie in the golden image for first boot to install without a network.
+
+In: the rack's package files and a release being staged. Out: the packages in the image, and what
+the release will hold once they are installed. That they can be installed is seen here, as far as
+names tell: a node that finds out has nobody beside it. Sources: PKGINFO and the local database as
+makepkg(8) and libalpm write them; pacman(8), PKGBUILD(5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from imager.base.durable import host_storage
+from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease
+from imager.base.progress import Progress
+from imager.base.units import MiB
+from imager.image.members import Entry, Kind, clean_path, entry_of
+from imager.image.stager import Stager
+from imager.release.verified import PackageFile
+
+FOLDER = "usr/lib/picloud/packages"
+_PACMAN = "usr/bin/pacman"
+_DESCRIPTION = re.compile(r"var/lib/pacman/local/[^/]+/desc\Z")
+_BOUND = re.compile(r"[<>=].*")
+_METADATA = (".BUILDINFO", ".CHANGELOG", ".INSTALL", ".MTREE")
+_LARGEST_TEXT = MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What a package says of itself: ``version`` is with its release number, ``depends`` and
+    ``provides`` are names without their versions."""
+
+    name: str
+    version: str
+    arch: str
+    depends: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def add_bundle(
+    stager: Stager, bundle: Sequence[PackageFile], release: str, progress: Progress
+) -> dict[str, Entry]:
+    """Add ``bundle`` to what ``stager`` holds of the release called ``release``; gives every file
+    that the packages will install, none of which is there yet.
+
+    Raises ConfigurationError for a file that is no package, and one that names every reason why
+    first boot could not install them; HostStorage for one that changed meanwhile.
+    """
+    found: list[tuple[Package, dict[str, Entry]]] = []
+    with progress.phase("add packages", sum(file.size_bytes for file in bundle)) as phase:
+        for file in bundle:
+            with host_storage(file.path):
+                data = file.path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != file.sha256:
+                raise HostStorage(
+                    f"{file.path} was altered while the image was composed",
+                    hint="run the same command again",
+                )
+            if not file.name.endswith(".sig"):
+                found.append(read_package(data, file.path))
+            stager.put(f"{FOLDER}/{file.name}", data, mode=0o644, mtime_ns=0)
+            phase.advance(len(data))
+    if _PACMAN not in stager.root.entries:
+        faults = [f"{release} has no pacman that could install them"]
+    else:
+        installed = tuple(_installed(stager))
+        faults = [
+            *faults_of([package for package, _ in found], installed, release),
+            *_overlaps(found, installed, stager.root.entries, release),
+        ]
+    if faults:
+        raise ConfigurationError(
+            f"first boot could not install the packages in {bundle[0].path.parent}",
+            hint="take packages of the same day and the same architecture as the release, with all"
+            " they depend on (docs/salt.md)",
+            details=faults,
+        )
+    return {path: entry for _, entries in found for path, entry in entries.items()}
+
+
+def faults_of(
+    packages: Sequence[Package], installed: Iterable[Package], release: str
+) -> Iterator[str]:
+    """Every reason why pacman could not install ``packages``, or would replace one of those that
+    ``release`` has ``installed``: one newer library is enough to break a node."""
+    there = {package.name: package for package in installed}
+    arches = {package.arch for package in there.values()} - {"any"}
+    known = {name for package in (*there.values(), *packages) for name in _names(package)}
+    seen: dict[str, Package] = {}
+    for package in packages:
+        twin, old = seen.get(package.name), there.get(package.name)
+        seen[package.name] = package
+        if twin:
+            yield f"{twin.called} and {package.version} are both there: which one is meant?"
+        if old and old.version != package.version:
+            yield f"{package.called} would replace {old.version}, which {release} has"
+        if arches and package.arch not in arches | {"any"}:
+            yield f"{package.called} is for {package.arch}, and {release} is {_list(arches)}"
+        missing = sorted(set(package.depends) - known)
+        if missing:
+            yield f"{package.called} needs {_list(missing)}, in neither {release} nor the folder"
+
+
+def _overlaps(
+    found: Iterable[tuple[Package, Mapping[str, Entry]]],
+    installed: Sequence[Package],
+    entries: Mapping[str, Entry],
+    release: str,
+) -> Iterator[str]:
+    """The first file of each package that is there already, and not by that package."""
+    there = {package.name for package in installed}
+    taken = dict.fromkeys(entries, release)
+    for package, brought in found:
+        files = [path for path, entry in brought.items() if entry.kind is not Kind.FOLDER]
+        path = next((path for path in files if path in taken), None)
+        if path and package.name not in there:
+            yield f"{package.called} brings /{path}, which {taken[path]} has"
+        taken.update(dict.fromkeys(files, package.called))
+
+
+def read_package(data: bytes, path: Path) -> tuple[Package, dict[str, Entry]]:
+    """What the package ``data`` of the file ``path`` says of itself, and what it installs, by path
+    below the root.
+
+    Raises ConfigurationError when it is not a whole package.
+    """
+    package, entries = None, {}
+    try:
+        with tarfile.open(fileobj=BytesIO(data), mode="r:*") as archive:
+            for info in archive:
+                if info.name == ".PKGINFO":
+                    file = archive.extractfile(info)
+                    text = file.read(_LARGEST_TEXT) if file else b""
+                    package = parse_pkginfo(text.decode(errors="replace"))
+                elif info.name not in _METADATA and not info.islnk():
+                    entries[clean_path(info.name)] = entry_of(info)
+            # The checksum comes after the archive's own end.
+            while archive.fileobj and archive.fileobj.read(MiB):
+                pass
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise _no_package(path, str(error) or "it ends early") from error
+    except (MalformedRelease, ValueError) as error:
+        raise _no_package(path, str(error)) from error
+    if package is None:
+        raise _no_package(path, "it has no .PKGINFO")
+    return package, entries
+
+
+def parse_pkginfo(text: str) -> Package:
+    """.PKGINFO, lines of ``key = value``; raises ValueError when one is missing."""
+    facts: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        key, sign, value = line.partition("=")
+        if sign and not line.startswith("#"):
+            facts.setdefault(key.strip(), []).append(value.strip())
+    return _package(facts, ("pkgname", "pkgver", "arch", "depend", "provides"))
+
+
+def parse_description(text: str) -> Package:
+    """``desc`` of an installed package: ``%KEY%``, its values line by line, an empty line; raises
+    ValueError when a key is missing."""
+    facts: dict[str, list[str]] = {}
+    values: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("%"):
+            values = facts.setdefault(line, [])
+        elif line:
+            values.append(line)
+    return _package(facts, ("%NAME%", "%VERSION%", "%ARCH%", "%DEPENDS%", "%PROVIDES%"))
+
+
+def _package(facts: Mapping[str, Sequence[str]], keys: tuple[str, str, str, str, str]) -> Package:
+    for key in keys[:3]:
+        if not facts.get(key) or not facts[key][0]:
+            raise ValueError(f"it does not tell its {key}")
+    name, version, arch = (facts[key][0] for key in keys[:3])
+    depends, provides = (
+        tuple(_BOUND.sub("", word).strip() for word in facts.get(key, ())) for key in keys[3:]
+    )
+    return Package(name, version, arch, depends, provides)
+
+
+def _names(package: Package) -> tuple[str, ...]:
+    return (package.name, *package.provides)
+
+
+def _installed(stager: Stager) -> Iterator[Package]:
+    """What pacman's database in the release tells; one that cannot be read is passed over, as
+    pacman would say more of it than we can."""
+    for path in list(stager.root.entries):
+        if _DESCRIPTION.match(path):
+            try:
+                yield parse_description(stager.text_of_root(path))
+            except ValueError:
+                continue
+
+
+def _no_package(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} is not a whole pacman package: {why}", hint="fetch or build it again"
+    )
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words))

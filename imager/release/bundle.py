@@ -1,0 +1,47 @@
+"""The rack's own pacman packages, which every card brings along for its first boot.
+
+In: the folder rack.toml names. Out: the files in it by their hashes. What is in them is looked at
+when an image is composed (``imager.image.package_bundle``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from imager.base.durable import host_storage
+from imager.base.errors import ConfigurationError
+from imager.release.verified import PackageFile
+
+_PACKAGE = re.compile(r".+-[^-]+-[^-]+-[^-]+\.pkg\.tar(?:\.(\w+))?(\.sig)?")
+_READ = (None, "gz", "xz", "bz2")
+"""How pacman packages are packed that Python 3.11 unpacks; Arch Linux ARM's are xz."""
+
+
+def bundle_in(folder: Path) -> tuple[PackageFile, ...]:
+    """The packages in ``folder``, and the signatures beside them, by their names.
+
+    Raises ConfigurationError when there are none, or for one that cannot be read; HostStorage.
+    """
+    with host_storage(folder):
+        names = sorted(path.name for path in folder.iterdir() if _PACKAGE.fullmatch(path.name))
+    for name in names:
+        packed = _PACKAGE.fullmatch(name)
+        if packed and packed[1] not in _READ:
+            raise ConfigurationError(
+                f"{folder / name} is packed with {packed[1]}, which is not read here",
+                hint="a package is as good unpacked: for zst, zstd -d --rm FILE",
+            )
+    if not any(not name.endswith(".sig") for name in names):
+        raise ConfigurationError(
+            f"{folder}, which [salt] packages names, holds no pacman package",
+            hint="put NAME-VERSION-RELEASE-ARCH.pkg.tar.xz files there (docs/salt.md)",
+        )
+    return tuple(_file(folder / name) for name in names)
+
+
+def _file(path: Path) -> PackageFile:
+    with host_storage(path), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return PackageFile(path.name, digest, path, file.tell())

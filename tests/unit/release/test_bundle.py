@@ -1,0 +1,43 @@
+"""The rack's own pacman packages: which files of a folder they are."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import ConfigurationError
+from imager.release.bundle import bundle_in
+
+NAMES = (
+    "python-3.13.1-1-armv7h.pkg.tar.xz",
+    "python-3.13.1-1-armv7h.pkg.tar.xz.sig",
+    "salt-deps-1-1-any.pkg.tar",
+)
+
+
+def test_packages_and_their_signatures_by_their_names(tmp_path: Path) -> None:
+    for name in (*reversed(NAMES), "README", "python.pkg.tar.xz", "core.db.tar.gz"):
+        (tmp_path / name).write_text(name)
+    found = bundle_in(tmp_path)
+    assert tuple(file.name for file in found) == NAMES
+    for file in found:
+        assert file.size_bytes == len(file.name)
+        assert file.sha256 == hashlib.sha256(file.name.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("names", [(), ("README",), (NAMES[1],)])
+def test_a_folder_without_one_is_told(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ConfigurationError, match="holds no pacman package") as told:
+        bundle_in(tmp_path)
+    assert "pkg.tar.xz" in told.value.hint
+
+
+def test_one_that_is_packed_in_a_way_python_does_not_read(tmp_path: Path) -> None:
+    (tmp_path / "python-3.13.1-1-armv7h.pkg.tar.zst").touch()
+    with pytest.raises(ConfigurationError, match=r"packed with zst,") as told:
+        bundle_in(tmp_path)
+    assert "zstd -d" in told.value.hint
