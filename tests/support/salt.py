@@ -102,6 +102,17 @@ def bridged(name: str, address: str) -> Iterator[Wire]:
 
 
 @contextmanager
+def unplugged(on: Wire) -> Iterator[None]:
+    """Nobody on a ``wire`` reaches anybody until the block ends."""
+    plug = [*on.entering, "ip", "link", "set", "lo"]
+    subprocess.run([*plug, "down"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*plug, "up"], check=True)
+
+
+@contextmanager
 def _network(furnishing: str) -> Iterator[Wire]:
     script = f"set -eu\nip link set lo up\n{furnishing}echo {READY}\nexec sleep infinity"
     with _started(["unshare", "--net", "sh", "-c", script]) as process:

@@ -1,0 +1,69 @@
+"""The Salt master is away for the first ten minutes of pi7, which then joins by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.boot.pi7 import JOIN_SECONDS, Pi7, pi7_beside_its_master
+from tests.support.bootrack import boot_file
+from tests.support.qemu import unless_the_emulator_fails
+from tests.support.salt import SaltPrograms, unplugged
+from tests.support.standin import StandIn
+
+pytestmark = [
+    pytest.mark.boot,
+    pytest.mark.long(minutes=20),
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
+]
+
+ABSENT_SECONDS = 600
+AWAY = "60-reach-master: head (10.0.2.2) does not answer on port 4506"
+
+
+def test_a_master_that_comes_ten_minutes_late_is_found(
+    stand_in: StandIn,
+    salt_programs: SaltPrograms,
+    boot_cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pi7_beside_its_master(tmp_path, boot_cache, stand_in, salt_programs) as pi7:
+        times = unless_the_emulator_fails([pi7.card], lambda: joined_late(pi7))
+    with capsys.disabled():
+        sys.stdout.write(f" {times} ")
+    report = json.loads(boot_file(pi7.card, "picloud/firstboot.json"))
+    assert report["state"] == "complete"
+    assert report["tries"] > 1
+    assert {step["state"] for step in report["steps"]} == {"done"}
+
+
+def failed_steps(card: Path) -> set[str]:
+    report = json.loads(boot_file(card, "picloud/firstboot.json"))
+    return {step["name"] for step in report["steps"] if step["state"] == "failed"}
+
+
+def joined_late(pi7: Pi7) -> str:
+    with pi7.switched_on(pi7.card) as machine:
+        with unplugged(pi7.head.wire):
+            machine.wait_for(AWAY, seconds=JOIN_SECONDS)
+            said = machine.seconds_on
+            while "60-reach-master" not in failed_steps(pi7.card):
+                assert machine.seconds_on < said + 60, "who holds the card in hand is not told"
+                time.sleep(1)
+            while machine.seconds_on < ABSENT_SECONDS:
+                machine.require_running("while its master was away")
+                time.sleep(1)
+            tries = machine.console.count(AWAY)
+            assert tries < ABSENT_SECONDS / 30, "it asks in a fast loop"
+        times = pi7.wait_until_joined(machine)
+        return (
+            f"away until {ABSENT_SECONDS} s, missed after {said:.0f} s and {tries} times;"
+            f" {times.partition(', ')[2]}"
+        )
