@@ -15,8 +15,10 @@ from imager.base.errors import (
     CardFaulty,
     CardIOError,
     FakeCapacity,
+    HostStorage,
     Interrupted,
     PicloudError,
+    TargetRefused,
     WouldNotBoot,
 )
 from imager.base.progress import Progress
@@ -47,6 +49,7 @@ _RESULTS = (
     (FakeCapacity, Result.FAKE_CAPACITY),
     (WouldNotBoot, Result.WOULD_NOT_BOOT),
     (Interrupted, Result.INTERRUPTED),
+    (PicloudError, Result.FAILED),
 )
 
 
@@ -76,7 +79,8 @@ def make_card(
     ``update`` a card that holds the same golden image is given only what differs; with ``probe``
     one that was never written from this rack is looked at first. Raises
     TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
-    WouldNotBoot or Interrupted with the card left blank and a receipt that says so.
+    WouldNotBoot or Interrupted with the card left blank and a receipt that says so, as it does of
+    HostStorage; where this computer has no room for the receipt, the error's details say that.
     """
 
     def begin(card: ClaimedCard) -> WrittenCard:
@@ -113,16 +117,33 @@ def finish_card(
             result = result_of(error)
             if result is not None:
                 receipt = _receipt(image, facts, card, options, result, failure=error.what)
-                error.receipt = save_receipt(receipt, receipts).name
+                _keep_receipt(receipt, receipts, error)
             raise
     receipt = _receipt(
         image, facts, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
     )
-    return MadeCard(receipt, save_receipt(receipt, receipts))
+    try:
+        return MadeCard(receipt, save_receipt(receipt, receipts))
+    except HostStorage as error:
+        good = f"{card.target.node} is {image.node}, proven; only its receipt is missing"
+        error.details = (*error.details, good)
+        raise
+
+
+def _keep_receipt(receipt: Receipt, folder: Path, error: PicloudError) -> None:
+    """Save the receipt of a card that ended with ``error``, which matters more than that this
+    computer may have no room for it."""
+    try:
+        error.receipt = save_receipt(receipt, folder).name
+    except HostStorage as full:
+        error.details = (*error.details, f"no receipt could be written: {full.what}")
 
 
 def result_of(error: BaseException) -> Result | None:
-    """What a receipt says of a card that ended with ``error``; None where it gets no receipt."""
+    """What a receipt says of a card that ended with ``error``; None where it gets no receipt: it
+    was refused, or we made a mistake."""
+    if isinstance(error, TargetRefused):
+        return None
     return next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
 
 

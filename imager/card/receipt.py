@@ -36,6 +36,8 @@ class Result(StrEnum):
     FAKE_CAPACITY = "fake-capacity"
     WOULD_NOT_BOOT = "would-not-boot"
     INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    """The card is not to blame: this computer's disk, a tool, or the golden image was."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """How a node's card came out of a batch, in one word.
 
 In: what stopped the work, if anything did. Out: an Outcome, as the ledger keeps it, the table shows
-it and ``--json`` names it. A receipt's results are the same words; the two more are for cards that
+it and ``--json`` names it. A receipt's results are the same words; the one more is for cards that
 were never begun.
 """
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.errors import CardFaulty, CardIOError, TargetRefused, WouldNotBoot
-from imager.base.progress import Quiet
+from imager.base.errors import CardFaulty, CardIOError, HostStorage, TargetRefused, WouldNotBoot
+from imager.base.progress import Phase, Quiet
 from imager.base.units import KiB, MiB
 from imager.card.cards import ClaimedCard
 from imager.card.claim import claim
@@ -27,6 +30,7 @@ from imager.card.write import write_card
 from imager.image.extents import Extent, ExtentMap
 from imager.image.manifest import Reader
 from imager.node.image import NodeImage
+from imager.rack.outcome import Outcome, outcome_of
 from tests.support.cards import make_image
 
 SIZE = 12 * MiB
@@ -119,6 +123,56 @@ def test_a_check_that_fails_leaves_no_file_but_a_receipt(image: NodeImage, tmp_p
     assert left_behind(tmp_path) == set()
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
     assert (receipt.result, receipt.failure) == (Result.WOULD_NOT_BOOT, "no kernel")
+
+
+class Meddler(Quiet):
+    """Alters a file as soon as the writing begins."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        if name == "write":
+            with self._path.open("r+b") as file:
+                file.write(b"!")
+            os.utime(self._path, (1, 1))
+        with super().phase(name, total_bytes) as phase:
+            yield phase
+
+
+def test_a_golden_image_altered_meanwhile_leaves_a_receipt_that_says_so(
+    image: NodeImage, tmp_path: Path
+) -> None:
+    meddler = Meddler(image.golden.path)
+    with pytest.raises(HostStorage) as caught:
+        make_card(image, accepted(tmp_path), tmp_path / "receipts", meddler)
+    assert left_behind(tmp_path) == set()
+    ((path, receipt),) = all_receipts(tmp_path / "receipts")
+    assert receipt.result is Result.FAILED
+    assert "was altered while it was in use" in receipt.failure
+    assert caught.value.receipt == path.name
+    assert outcome_of(caught.value) is Outcome.FAILED
+
+
+def test_where_no_receipt_can_be_written_the_card_s_own_fault_is_still_told(
+    image: NodeImage, tmp_path: Path
+) -> None:
+    def refuse(read: Reader, size_bytes: int) -> None:
+        raise WouldNotBoot("no kernel", hint="add one")
+
+    nowhere = image.golden.path / "receipts"
+    with pytest.raises(WouldNotBoot) as caught:
+        make_card(image, accepted(tmp_path), nowhere, Quiet(), check=refuse)
+    assert caught.value.details[-1].startswith("no receipt could be written: ")
+    assert caught.value.receipt == ""
+
+
+def test_a_good_card_without_a_receipt_is_called_good(image: NodeImage, tmp_path: Path) -> None:
+    with pytest.raises(HostStorage) as caught:
+        make_card(image, accepted(tmp_path), image.golden.path / "receipts", Quiet())
+    assert caught.value.details[-1].endswith("proven; only its receipt is missing")
+    assert (tmp_path / "pi7.img").stat().st_size == SIZE
 
 
 def test_what_a_killed_run_left_is_written_over(image: NodeImage, tmp_path: Path) -> None:
