@@ -28,6 +28,7 @@ from imager.card.blank import blank_unless_done
 from imager.card.cards import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
 from imager.card.claim import claim
 from imager.card.fresh import reader_of
+from imager.card.installed import salt_on
 from imager.card.kernel import Kernel
 from imager.card.readback import read_back
 from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
@@ -214,6 +215,7 @@ def _target_facts(card: ClaimedCard) -> TargetFacts:
 def _image_facts(image: NodeImage) -> ImageFacts:
     with image.open() as reader:
         disk_id = parse(reader.read(0, 512)).disk_id
+        salt = salt_on(reader.read, image.layout.root.offset)
     return ImageFacts(
         image_id=image.image_id,
         golden_key=image.golden.key,
@@ -221,4 +223,5 @@ def _image_facts(image: NodeImage) -> ImageFacts:
         release_sha256=image.golden.release_sha256,
         disk_id=disk_id,
         layout=image.layout,
+        salt=salt,
     )

@@ -1,8 +1,8 @@
-"""What our own small files on a card's boot partition say of it: which node, how far it came.
+"""What a card says of itself: which node it is, how far it came, which Salt it has.
 
-In: a way to read a card. Out: the JSON of picloud/node.json (written with the image) and the report
-of picloud/firstboot.json (written by the node), or None for what is absent: a card is judged by the
-boot check, and these are only what it says of itself.
+In: a way to read a card. Out: the JSON of picloud/node.json (written with the image), the report of
+picloud/firstboot.json (written by the node), and the version of Salt on the root filesystem, or
+nothing for what is absent: a card is judged by the boot check, and these are only its own words.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imager.card.firstboot import FirstBoot, parse_firstboot
+from imager.card.installed import salt_on
 from imager.image.fat import FatVolume
 from imager.image.manifest import Reader
 from imager.image.mbr import parse
@@ -21,16 +22,19 @@ _MAX_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class CardNotes:
-    """The two files; text in place of the second says why it cannot be read."""
+    """The two files; text in place of the second says why it cannot be read. ``salt`` is empty
+    where no Salt was found."""
 
     node: Mapping[str, object] | None = None
     firstboot: FirstBoot | str | None = None
+    salt: str = ""
 
 
 def read_notes(read: Reader, size_bytes: int) -> CardNotes:
     """The notes on the card of ``size_bytes`` behind ``read``; raises only what ``read`` does."""
     try:
-        first = parse(read(0, 512)).partition(1)
+        table = parse(read(0, 512))
+        first, second = table.partition(1), table.partition(2)
         if first is None:
             return CardNotes()
         boot = first.extent
@@ -38,7 +42,8 @@ def read_notes(read: Reader, size_bytes: int) -> CardNotes:
     except ValueError:
         return CardNotes()
     node = _content(volume, NODE_PATH)
-    return CardNotes(json_object(node) if node else None, _firstboot(volume))
+    salt = salt_on(read, second.extent.offset) if second is not None else ""
+    return CardNotes(json_object(node) if node else None, _firstboot(volume), salt)
 
 
 def _firstboot(volume: FatVolume) -> FirstBoot | str | None:

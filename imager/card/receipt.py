@@ -60,7 +60,8 @@ class TargetFacts:
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What was written. ``disk_id`` is the MBR's, by which a card finds its receipt."""
+    """What was written. ``disk_id`` is the MBR's, by which a card finds its receipt; ``salt`` is
+    empty where there is none in the image, and in receipts of earlier versions."""
 
     image_id: str
     golden_key: str
@@ -68,6 +69,7 @@ class ImageFacts:
     release_sha256: str
     disk_id: int
     layout: Layout
+    salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Receipt:
                 "size_bytes": layout.size_bytes,
                 "boot": [layout.boot.offset, layout.boot.length],
                 "root": [layout.root.offset, layout.root.length],
+                "salt": self.image.salt,
             },
             "options": asdict(self.options),
             "cache_bypassed": self.cache_bypassed,
@@ -190,6 +193,10 @@ class _Fields:
     def text(self, key: str) -> str:
         return _text(self._value(key), key)
 
+    def later(self, key: str) -> str:
+        """Text that the first receipts did not have."""
+        return self.text(key) if key in self.values else ""
+
     def integer(self, key: str) -> int:
         return _integer(self._value(key), key)
 
@@ -259,6 +266,7 @@ def _image(fields: _Fields) -> ImageFacts:
         layout=Layout(
             fields.integer("size_bytes"), _extent(fields, "boot"), _extent(fields, "root")
         ),
+        salt=fields.later("salt"),
     )
 
 
@@ -270,8 +278,7 @@ def _extent(fields: _Fields, key: str) -> Extent:
 
 
 def _options(fields: _Fields) -> WriteOptions:
-    why = fields.text("why") if "why" in fields.values else ""  # not in the first receipts
-    return WriteOptions(fields.integer("block_bytes"), fields.integer("depth"), why)
+    return WriteOptions(fields.integer("block_bytes"), fields.integer("depth"), fields.later("why"))
 
 
 def _phase(fields: _Fields) -> PhaseFigures:

@@ -56,6 +56,7 @@ def add_card_commands(group: click.Group) -> None:
         told = [f"    stamp: {stamp}"] if isinstance(stamp, str) else stamp_lines(stamp, rack)
         _tell_report(session, target, report, notes, told)
         fields = {**report.to_json(), "target": str(target), "card": notes.node}
+        fields["salt"] = notes.salt or None
         fields["stamp"] = stamp_fields(stamp, rack)
         fields["firstboot"] = firstboot_fields(notes.firstboot)
         if report.bootable:
@@ -128,6 +129,8 @@ def _tell_report(
     if notes.node:
         lines.append("    " + ", ".join(f"{k} {v}" for k, v in notes.node.items()))
     lines += stamp
+    if notes.salt:
+        lines.append(f"    Salt {notes.salt}")
     if report.models:
         lines.append(f"    would boot: {', '.join(report.models)}")
     if notes.firstboot is not None or report.bootable:

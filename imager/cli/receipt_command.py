@@ -73,6 +73,8 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
     if known:
         yield f"          {known}"
     yield f"release   {image.release_name}, sha256 {image.release_sha256[:16]}…"
+    if image.salt:
+        yield f"salt      {image.salt}"
     yield f"image     {image.image_id[:16]}…, disk id {image.disk_id:08x}"
     yield (
         f"mapped    {format_size(receipt.manifest.extents.total_bytes)} in "

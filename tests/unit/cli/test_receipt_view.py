@@ -39,7 +39,9 @@ def test_a_curve_fits_a_line_however_long_it_took(samples: list[int]) -> None:
 def test_a_receipt_names_card_phases_and_result(tmp_path: Path) -> None:
     receipt = receipt_of(node_image(tmp_path, "pi7"), SIZE, cid="1b534d30")
     phases = (PhaseFigures("write", 40 * MiB, 2.0, (30 * MiB, 10 * MiB)),)
-    lines = list(_lines(tmp_path / "r.json", replace(receipt, phases=phases)))
+    image = replace(receipt.image, salt="3006.9")
+    lines = list(_lines(tmp_path / "r.json", replace(receipt, phases=phases, image=image)))
+    assert "salt      3006.9" in lines
     assert lines[0] == "pi7: verified, 2026-11-23T07:00:00.000Z"
     assert any("/dev/faulty" in line and "24 MiB" in line for line in lines)
     assert any("CID 1b534d30" in line for line in lines)
@@ -58,5 +60,6 @@ def test_a_failed_receipt_says_why_and_what_could_not_be_had(tmp_path: Path) -> 
     text = "\n".join(_lines(tmp_path / "r.json", receipt))
     assert "pi7: fake-capacity" in text
     assert "/dev/sdb is a fake" in text
+    assert "salt" not in text
     assert "caution   the device cannot be locked" in text
     assert "computer's cache" in text
