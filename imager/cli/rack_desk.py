@@ -12,7 +12,7 @@ from imager.card.arrivals import Arrivals
 from imager.card.devices import Disk
 from imager.card.eject import eject as ejected
 from imager.cli.key_presses import key_presses
-from imager.cli.rack_batch import columns, told
+from imager.cli.rack_batch import told
 from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session
 from imager.rack.candidates import Candidate, Unfit
@@ -150,7 +150,7 @@ class _Desk:
             when = "waits for Enter" if left is None else f"begins in {left:.0f} s"
             candidate = offer.step.candidate
             lines.append(f"{_where(candidate)}: {candidate.about} → {offer.step.node.name}, {when}")
-        return [line[: columns() - 1] for line in (*lines, _KEYS)]
+        return [line[: self._console.screen.columns - 1] for line in (*lines, _KEYS)]
 
 
 def _where(candidate: Candidate) -> str:

@@ -84,7 +84,8 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
     if row.moment is None:
         return f"{head}waits for its turn"[:columns]
     now = row.moment
-    phase = now.phase.removesuffix(row.job.name).strip() or "begins"
+    between = "goes on" if now.moved_bytes else "begins"
+    phase = now.phase.removesuffix(row.job.name).strip() or between
     total = now.total_bytes
     done = now.done_bytes / total if total else None
     tail = ""

@@ -19,11 +19,10 @@ from imager.rack.plan import Action, Left, Plan, Step
 
 _LEAST = 8
 """No column is cut shorter than this."""
+_NOTHING = "–"
 
-_SWITCH_ON = (
-    "  → put each card into its Pi and switch on; picloud-image rack status --wait says who joined"
-)
-_COPY_THEM = "  → each file is all of its node's card: copy it to one, or boot it in an emulator"
+_SWITCH_ON = "  → put each into its Pi and switch on; rack status --wait says who joined"
+_COPY_THEM = "  → each file is a whole card: copy it to one, or boot it in an emulator"
 
 
 def made_from(release: str, salt: str | None) -> str:
@@ -55,7 +54,7 @@ def _step_cells(step: Step) -> tuple[str, ...]:
     todo = {Action.WRITE: "write", Action.UPDATE: "update", Action.NOTHING: "nothing: verified"}
     return (
         step.node.name,
-        candidate.slot or "–",
+        candidate.slot or _NOTHING,
         candidate.target.node,
         size,
         candidate.about,
@@ -123,16 +122,16 @@ def result_lines(results: Sequence[Result], columns: int) -> list[str]:
     cells = [
         (
             result.job.name,
-            result.job.slot or "–",
+            result.job.slot or _NOTHING,
             result.job.target.node,
             result.outcome.value,
-            clock(result.seconds) if result.seconds else "–",
+            clock(result.seconds) if result.seconds else _NOTHING,
             _speeds(result),
         )
         for result in results
     ]
     head = ("node", "slot", "card", "result", "time", "written, read back")
-    lines = table(head, cells, columns, flexible=(2,))
+    lines = table(head, cells, columns, flexible=(2, 5))
     for result in results:
         if result.error is not None:
             lines.append(f"{result.job.name}: {result.outcome}: {result.error.what}")
@@ -199,17 +198,17 @@ def table(
     *,
     flexible: Sequence[int],
 ) -> list[str]:
-    """Columns as wide as their widest cell; where that is too wide for the terminal, those that
-    are ``flexible`` are cut, in this order: words at their end, paths at their beginning."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    """Columns as wide as their widest cell, without those in which no row has a word; where that
+    is too wide for the terminal, those that are ``flexible`` are cut, in this order: words at
+    their end, paths at their beginning."""
+    said = [i for i in range(len(head)) if any(row[i] not in ("", _NOTHING) for row in rows)]
+    widths = {i: max(len(row[i]) for row in [head, *rows]) for i in said}
     for column in flexible:
-        excess = sum(widths) + 2 * (len(widths) - 1) - columns
-        if excess > 0:
-            widths[column] = max(_LEAST, widths[column] - excess)
+        excess = sum(widths.values()) + 2 * (len(widths) - 1) - columns
+        if column in widths and excess > 0:
+            widths[column] = max(min(_LEAST, widths[column]), widths[column] - excess)
     return [
-        "  ".join(
-            _cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
+        "  ".join(_cut(row[i], width).ljust(width) for i, width in widths.items()).rstrip()
         for row in [head, *rows]
     ]
 

@@ -6,7 +6,6 @@ or lines with the node's name before each; or events that carry node and target.
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -114,7 +113,7 @@ class Screen:
             self._redraw()
 
     def _redraw(self) -> None:
-        size = shutil.get_terminal_size()
+        size = self._console.screen
         # The last column makes some terminals wrap, and the last line makes all of them scroll.
         above = self._standing() if self._standing is not None else []
         room = max(4, size.lines - 1 - len(above))

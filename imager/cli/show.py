@@ -118,7 +118,7 @@ class Console:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
     # ── work in progress ────────────────────────────────────────────────────────────────────
 
@@ -225,6 +225,16 @@ class Console:
     def width(self) -> int:
         """Columns of the terminal; 80 where there is none."""
         return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+
+    @property
+    def screen(self) -> os.terminal_size:
+        """The terminal that bars are drawn on; standard output may be another, or a file."""
+        try:
+            size = os.get_terminal_size(sys.stderr.fileno())
+        except (OSError, ValueError):
+            return shutil.get_terminal_size()
+        # A serial console often does not know its size.
+        return size if size.columns and size.lines else shutil.get_terminal_size()
 
     @property
     def can_ask(self) -> bool:

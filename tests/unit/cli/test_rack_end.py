@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import CardFaulty, Interrupted, PicloudError
 from imager.card.devices import Bus, Disk
+from imager.card.meter import PhaseFigures
 from imager.card.targets import ImageFile
 from imager.cli.main import run
 from imager.cli.rack_batch import told
@@ -19,6 +21,7 @@ from imager.cli.show import Console
 from imager.node.rack import Node
 from imager.rack.crew import Job, Result
 from imager.rack.outcome import Outcome, outcome_of
+from tests.support.rackhistory import receipt_of
 from tests.support.racks import rack_in
 
 FAULTY = CardFaulty("/dev/sdc: byte 4096 differs", hint="take another card")
@@ -56,6 +59,21 @@ def test_image_files_are_not_put_into_a_pi() -> None:
 def test_a_bad_end_is_counted(errors: list[PicloudError | None], words: str) -> None:
     results = [result(f"pi{number}", error) for number, error in enumerate(errors)]
     assert closing_lines(results, []) == [words]
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_no_line_of_it_is_broken_in_two(file: bool) -> None:
+    lines = closing_lines([result(f"pi{number}", file=file) for number in range(56)], [])
+    assert max(map(len, lines)) <= 79
+
+
+def test_the_table_fits_a_narrow_terminal() -> None:
+    phases = (PhaseFigures("write", 10**9, 1.0, ()), PhaseFigures("read back", 10**9, 1.0, ()))
+    receipt = replace(receipt_of("pi0", 0), phases=phases)
+    results = [replace(result(f"pi{number}"), receipt=receipt) for number in (0, 13)]
+    lines = result_lines(results, 60)
+    assert max(map(len, lines)) <= 60
+    assert "slot" not in lines[0], "none of them has one"
 
 
 def test_nodes_without_a_card_are_named_and_what_to_do() -> None:

@@ -49,6 +49,11 @@ def test_it_reads_like_this() -> None:
     ]
 
 
+def test_between_two_phases_nothing_begins_anew() -> None:
+    row = CardRow(job("pi0"), Moment("", 0, None, 0.0, 400_000_000, 800_000_000))
+    assert draw([row], 79, 24)[0] == "pi0  goes on …"
+
+
 def test_a_failure_is_told_where_it_happened() -> None:
     rows = [over("pi0"), over("pi1", CardFaulty("/dev/sdb: " + "x" * 100, hint="y"))]
     lines = draw(rows, 79, 24)
@@ -95,3 +100,17 @@ def test_a_table_is_cut_where_it_may_be() -> None:
     lines = table(head, [row], 24, flexible=(1,))
     assert lines[1] == "pi0   …der/pi0.img  next"
     assert max(map(len, lines)) <= 24
+
+
+def test_a_column_in_which_nothing_is_said_is_left_out() -> None:
+    head = ("node", "slot", "time")
+    assert table(head, [("pi0", "–", "–"), ("pi1", "–", "0:04")], 80, flexible=()) == [
+        "node  time",
+        "pi0   –",
+        "pi1   0:04",
+    ]
+
+
+def test_a_narrow_column_is_not_made_wider_to_be_cut() -> None:
+    lines = table(("a", "b"), [("x" * 40, "four")], 20, flexible=(1, 0))
+    assert lines == ["a               b", "xxxxxxxxxxxxx…  four"]

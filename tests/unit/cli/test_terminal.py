@@ -1,0 +1,83 @@
+"""What is drawn over itself is drawn only where that can be, and as wide as that terminal is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from imager.card.targets import ImageFile
+from imager.cli.rack_screen import Screen
+from imager.cli.show import Console
+from imager.node.rack import Node
+from imager.rack.crew import Crew, Job
+
+
+@contextmanager
+def terminal(*, columns: int = 60, lines: int = 20, term: str = "xterm") -> Iterator[int]:
+    """Standard error is a terminal, of which this is the person's end; standard output is not."""
+    ours, theirs = os.openpty()
+    os.set_blocking(ours, False)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    with pytest.MonkeyPatch.context() as patch, os.fdopen(theirs, "w") as stream:
+        patch.setattr(sys, "stderr", stream)
+        patch.setenv("TERM", term)
+        patch.delenv("COLUMNS", raising=False)
+        yield ours
+    os.close(ours)
+
+
+def seen(person: int) -> str:
+    sys.stderr.flush()
+    return os.read(person, 1 << 16).decode()
+
+
+class Idle(Crew):
+    """A crew that has nothing under way."""
+
+    def __init__(self) -> None:
+        self._threads = {}
+
+
+def job(name: str) -> Job:
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
+    return Job(Node(name, "pi2", (), None, ()), target, 1 << 30, "A1")
+
+
+def test_bars_are_as_wide_as_the_terminal_they_are_on() -> None:
+    with terminal() as person:
+        with Screen(Console()) as screen:
+            screen.expect(job("pi0"))
+            screen.turn(Idle())
+        drawn = seen(person)
+    lines = [line for line in drawn.replace("\033[K", "").splitlines() if "rack: " in line]
+    assert len(lines) == 1
+    assert 50 < len(lines[0]) < 60
+
+
+@pytest.mark.parametrize(("term", "draws"), [("xterm", True), ("dumb", False), ("", False)])
+def test_a_dumb_terminal_gets_lines(term: str, draws: bool) -> None:
+    with terminal(term=term) as person:
+        console = Console()
+        assert console.on_terminal is draws
+        with console.phase("write", 100) as phase:
+            phase.advance(100)
+        with Screen(console) as screen:
+            screen.expect(job("pi0"))
+            screen.turn(Idle())
+        said = seen(person)
+    assert "write: 100 B in" in said
+    assert ("\033" in said) is draws
+    assert ("\r" in said.replace("\r\n", "\n")) is draws
+
+
+def test_a_terminal_that_does_not_know_its_size_is_taken_for_a_usual_one() -> None:
+    with terminal(columns=0, lines=0):
+        assert Console().screen.columns >= 80
