@@ -86,7 +86,7 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
         yield (
             f"{phase.name:<14}{format_size(phase.size_bytes):>10} {phase.seconds:8.1f} s "
             f"{format_rate(phase.bytes_per_second):>12}  {curve(phase.samples)}"
-        )
+        ).rstrip()
     if receipt.trouble is not None:
         yield f"trouble   {receipt.trouble.meaning}"
         yield from (f"          {line}" for line in Diagnosis(receipt.trouble.found).lines)
