@@ -132,9 +132,10 @@ class _Desk:
         if result.is_verified and isinstance(target, Disk):
             gone = self._eject and ejected(target)
             where = result.job.slot or target.node
+            more = self._station is not None and self._station.missing
             self.screen.say(
                 f"{result.job.name} is verified: take it out of {where}"
-                f"{' (ejected)' if gone else ''} and put the next card in"
+                f"{' (ejected)' if gone else ''}{' and put the next card in' if more else ''}"
             )
         elif result.error is not None:
             self.screen.say(f"{result.job.name}: {result.outcome}: {result.error.what}")

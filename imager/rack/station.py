@@ -71,6 +71,7 @@ class Station:
         if not plans.again:
             self._missing -= {want.node.name for want in self._wants(plans.nodes) if want.is_done}
         self._put_off: dict[str, Disk] = {}
+        self._said: dict[str, tuple[Disk, str]] = {}
         self.offers: dict[str, Offer] = {}
 
     @property
@@ -98,6 +99,7 @@ class Station:
     def gone(self, name: str) -> None:
         """A card was taken out. One that is being written is missed by its worker."""
         self._put_off.pop(name, None)
+        self._said.pop(name, None)
         offer = self.offers.pop(name, None)
         if offer is not None:
             self._tell.withdrawn(offer)
@@ -146,7 +148,10 @@ class Station:
         wants = self._wants(nodes)
         plan = make_plan(wants, [candidate], orders.rack.nodes, again=again, busy=busy)
         for left in plan.left:
-            self._tell.left(left.candidate, left.because)
+            # A card that was put off is judged again whenever another one is done.
+            if self._said.get(_name(disk)) != (disk, left.because):
+                self._said[_name(disk)] = (disk, left.because)
+                self._tell.left(left.candidate, left.because)
             if busy:
                 self._put_off[_name(disk)] = disk
         for step in plan.steps:

@@ -196,6 +196,16 @@ def test_a_stranger_s_card_holds_no_node_back(readers: Readers) -> None:
         station.end(130)
 
 
+def test_why_a_card_is_left_alone_is_said_once(readers: Readers) -> None:
+    """It is judged again whenever another card is done, and the answer is the same."""
+    call("mkfs.ext4", "-q", "-L", "holiday", str(readers.cards["X1"]))
+    with watching(readers.place, "pi[1-2]") as station:
+        with readers.with_card("X1"), readers.with_card("A2"), readers.with_card("A3"):
+            station.end(0)
+        left = [event for event in station.events if event["event"] == "left"]
+    assert [event["because"] for event in left] == ["no node needs a card any more"]
+
+
 def test_a_card_taken_out_before_its_turn_is_forgotten(readers: Readers) -> None:
     with watching(readers.place, "pi[1-2]", "--countdown", "20") as station:
         with readers.with_card("A2"):
