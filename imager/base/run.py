@@ -12,6 +12,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,8 +112,8 @@ def run(
 
     The program gets the descriptors ``inherit`` under the same numbers: ``/dev/fd/N`` in
     ``words`` is then a file that needs no name (memfd_create(2)).
-    Raises MissingTool when the program is absent, HostStorage when it ran out of disk, and
-    ToolFailed for any exit status not in ``ok``.
+    Raises MissingTool when the program is absent, HostStorage when it ran out of disk, ToolFailed
+    for any exit status not in ``ok``, and KeyboardInterrupt when Ctrl-C ended it after all.
     """
     argv = tuple(os.fspath(word) for word in words)
     require_tools(argv[0])
@@ -128,6 +129,9 @@ def run(
         process_group=0,
         check=False,
     )
+    if done.returncode == -signal.SIGINT:
+        # Pressed in the moment between the tool's birth and its own process group.
+        raise KeyboardInterrupt
     finished = Finished(argv, done.returncode, done.stdout, done.stderr)
     if done.returncode not in ok:
         raise tool_error(finished)

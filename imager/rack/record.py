@@ -69,10 +69,12 @@ def _assigned(work: Work) -> Assigned:
 
 def _failed(work: Work, error: BaseException) -> Finished:
     known = error if isinstance(error, PicloudError) else None
+    stopped = isinstance(error, KeyboardInterrupt)
+    other = "interrupted" if stopped else f"{type(error).__name__}: {error}"
     return _finished(
         work,
         outcome_of(error),
-        reason=known.what if known else f"{type(error).__name__}: {error}",
+        reason=known.what if known else other,
         hint=known.hint if known else "",
         receipt=known.receipt if known else "",
     )

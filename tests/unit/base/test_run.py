@@ -66,3 +66,9 @@ def test_ctrl_c_at_the_terminal_is_not_for_the_tool() -> None:
     """A terminal signals the whole foreground group; the tool's end would be taken for a fault."""
     ours = run(["sh", "-c", "ps -o pgid= -p $$"]).output()
     assert int(ours) != os.getpgrp()
+
+
+def test_a_tool_that_ctrl_c_reached_all_the_same_has_not_failed() -> None:
+    """Between its birth and its own process group there is a moment."""
+    with pytest.raises(KeyboardInterrupt):
+        run(["sh", "-c", "kill -INT $$"])

@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
+from imager.card.make import MadeCard
+from imager.card.targets import ImageFile
 from imager.node.rack import ledger_file
 from imager.rack.ledger import (
     Assigned,
@@ -34,6 +36,8 @@ from imager.rack.ledger import (
     require_room,
 )
 from imager.rack.outcome import Outcome, outcome_of
+from imager.rack.record import Work, recorded
+from tests.support.racks import rack_in
 
 ROOT = Path(__file__).resolve().parents[3]
 AT = "2026-11-25T03:20:00.000Z"
@@ -232,3 +236,17 @@ def test_the_last_good_card_is_remembered() -> None:
 )
 def test_an_error_has_an_outcome(error: BaseException, outcome: Outcome) -> None:
     assert outcome_of(error) is outcome
+
+
+def test_ctrl_c_is_told_in_words(tmp_path: Path) -> None:
+    rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-1]"\n')
+    target = ImageFile(tmp_path / "pi1.img", False, 0, 0, True)
+
+    def make() -> MadeCard:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recorded(rack, Work("pi1", target, "ef" * 32, "r1"), make)
+    last = read_ledger(tmp_path).state_of("pi1").last
+    assert last is not None
+    assert (last.outcome, last.reason) == ("interrupted", "interrupted")
