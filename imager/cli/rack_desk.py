@@ -138,7 +138,7 @@ class _Desk:
                 f"{' (ejected)' if gone else ''}{' and put the next card in' if more else ''}"
             )
         elif result.error is not None:
-            self.screen.say(f"{result.job.name}: {result.outcome}: {result.error.what}")
+            self.screen.say(f"{result.job.name}: {result.fault}")
             self.screen.say(f"  → {result.error.hint}")
 
     def _standing(self) -> list[str]:

@@ -98,7 +98,7 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
 def _ending(result: Result) -> str:
     if result.is_verified:
         return f"verified in {clock(result.seconds)}"
-    return f"{result.outcome}: {result.error.what if result.error else ''}"
+    return result.fault
 
 
 def _rack_line(rows: Sequence[CardRow], columns: int) -> str:

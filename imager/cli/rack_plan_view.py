@@ -134,7 +134,7 @@ def result_lines(results: Sequence[Result], columns: int) -> list[str]:
     lines = table(head, cells, columns, flexible=(2, 5))
     for result in results:
         if result.error is not None:
-            lines.append(f"{result.job.name}: {result.outcome}: {result.error.what}")
+            lines.append(f"{result.job.name}: {result.fault}")
             lines += [f"    {detail}" for detail in result.error.details]
             lines.append(f"  → {result.error.hint}")
         elif result.receipt is not None and result.receipt.trouble is not None:

@@ -78,6 +78,12 @@ class Result:
         """Whether the card is good."""
         return self.outcome is Outcome.VERIFIED
 
+    @property
+    def fault(self) -> str:
+        """The outcome and what stopped the work, said once where both are the same word."""
+        what = self.error.what if self.error is not None else ""
+        return str(self.outcome) if what == self.outcome else f"{self.outcome}: {what}"
+
 
 class Watch(Protocol):
     """Whoever is shown what happens; called only by the thread that owns the crew."""

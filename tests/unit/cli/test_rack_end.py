@@ -83,6 +83,13 @@ def test_nodes_without_a_card_are_named_and_what_to_do() -> None:
     assert not any("switch on" in line for line in lines)
 
 
+def test_what_is_the_same_is_said_once() -> None:
+    cut = Interrupted("interrupted", hint="/dev/sdb is visibly blank")
+    lines = result_lines([result("pi0", cut), result("pi1", FAULTY)], 80)
+    assert "pi0: interrupted" in lines
+    assert "pi1: faulty: /dev/sdc: byte 4096 differs" in lines
+
+
 def test_nothing_done_is_no_table() -> None:
     assert result_lines([], 80) == []
     assert closing_lines([], []) == []
