@@ -109,7 +109,7 @@ class Watching:
 @contextmanager
 def watching(place: Workplace, *words: str) -> Iterator[Watching]:
     process = subprocess.Popen(
-        place.command("rack", "watch", *words, "--countdown", "0.3", "--json"),
+        place.command("rack", "watch", "--countdown", "0.3", "--json", *words),
         cwd=place.folder,
         env=place.environment,
         stdin=subprocess.DEVNULL,
