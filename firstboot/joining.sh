@@ -2,6 +2,11 @@
 # shellcheck shell=sh
 unit=salt-minion.service
 
+seconds_on() { # since this node was switched on; unlike the clock nothing sets it (proc(5))
+    read -r seconds _ </proc/uptime
+    echo "${seconds%%.*}"
+}
+
 if [ "${MINION-yes}" != yes ]; then
     echo "this node has no Salt minion"
     exit 0
