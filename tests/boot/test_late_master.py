@@ -40,7 +40,6 @@ def test_a_master_that_comes_ten_minutes_late_is_found(
         sys.stdout.write(f" {times} ")
     report = json.loads(boot_file(pi7.card, "picloud/firstboot.json"))
     assert report["state"] == "complete"
-    assert report["tries"] > 1
     assert {step["state"] for step in report["steps"]} == {"done"}
 
 
