@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,13 @@ pytest_plugins = [
     "tests.support.salt",
     "tests.support.bootrack",
 ]
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C through to whatever the tests start: a shell's background job ignores it, and so
+    would all its children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
