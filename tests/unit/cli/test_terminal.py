@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 import sys
 import termios
@@ -18,6 +19,8 @@ from imager.cli.rack_screen import Screen
 from imager.cli.show import Console
 from imager.node.rack import Node
 from imager.rack.crew import Crew, Job
+
+_LAST = "the last word"
 
 
 @contextmanager
@@ -35,8 +38,14 @@ def terminal(*, columns: int = 60, lines: int = 20, term: str = "xterm") -> Iter
 
 
 def seen(person: int) -> str:
+    """All that was written so far; the kernel brings it over in its own time."""
+    sys.stderr.write(_LAST)
     sys.stderr.flush()
-    return os.read(person, 1 << 16).decode()
+    said = ""
+    while _LAST not in said:
+        assert select.select([person], [], [], 30)[0], said
+        said += os.read(person, 1 << 16).decode()
+    return said.partition(_LAST)[0]
 
 
 class Idle(Crew):
