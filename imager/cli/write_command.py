@@ -187,7 +187,7 @@ def _image_fields(session: Session, request: Request) -> dict[str, object]:
 
 def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
     """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
-    from imager.release.bundle import bundle_in
+    from imager.release.bundle import package_names
     from imager.release.salt import archived_salt, pinned_salt
 
     version, folder = rack.salt_version, rack.salt_packages
@@ -196,7 +196,7 @@ def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, obje
         "salt": version,
         "salt_sha256": pin.sha256 if pin else None,
         "salt_archived": bool(version and archived_salt(version, session.cache, lock)),
-        "salt_packages": [file.name for file in bundle_in(folder)] if folder else [],
+        "salt_packages": package_names(folder) if folder else (),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from operator import itemgetter
 from pathlib import Path
 
 from imager.base.durable import host_storage
@@ -20,25 +21,34 @@ _READ = (None, "gz", "xz", "bz2")
 
 
 def bundle_in(folder: Path) -> tuple[PackageFile, ...]:
-    """The packages in ``folder``, and the signatures beside them, by their names.
+    """The packages in ``folder``, and the signatures beside them, by their names; all are read.
 
-    Raises ConfigurationError when there are none, or for one that cannot be read; HostStorage.
+    Raises as ``package_names`` does.
+    """
+    return tuple(_file(folder / name) for name in package_names(folder))
+
+
+def package_names(folder: Path) -> tuple[str, ...]:
+    """The names of those files, sorted; none is read.
+
+    Raises ConfigurationError when there is no package, or for one that is packed in a way that is
+    not read here; HostStorage.
     """
     with host_storage(folder):
-        names = sorted(path.name for path in folder.iterdir() if _PACKAGE.fullmatch(path.name))
-    for name in names:
-        packed = _PACKAGE.fullmatch(name)
-        if packed and packed[1] not in _READ:
+        found = [_PACKAGE.fullmatch(path.name) for path in folder.iterdir()]
+    packages = sorted(((match[0], match[1]) for match in found if match), key=itemgetter(0))
+    for name, packing in packages:
+        if packing not in _READ:
             raise ConfigurationError(
-                f"{folder / name} is packed with {packed[1]}, which is not read here",
+                f"{folder / name} is packed with {packing}, which is not read here",
                 hint="a package is as good unpacked: for zst, zstd -d --rm FILE",
             )
-    if not any(not name.endswith(".sig") for name in names):
+    if all(name.endswith(".sig") for name, _ in packages):
         raise ConfigurationError(
             f"{folder}, which [salt] packages names, holds no pacman package",
             hint="put NAME-VERSION-RELEASE-ARCH.pkg.tar.xz files there (docs/salt.md)",
         )
-    return tuple(_file(folder / name) for name in names)
+    return tuple(name for name, _ in packages)
 
 
 def _file(path: Path) -> PackageFile:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bootrack import boot_file, boot_rack
+from tests.support.bootrack import boot_rack, first_boot_report
 from tests.support.qemu import LOGIN, Machine, booting, unless_the_emulator_fails
 from tests.support.salt import Wire, bridged
 from tests.support.ssh import Ssh, new_login_key
@@ -67,7 +67,7 @@ def test_a_cold_rack_of_two_answers_with_no_outside_help(
     assert set(keys.pop("minions")) == {"pi0", "pi1"}
     assert not any(keys.values()), keys
     for name, card in cards.items():
-        assert json.loads(boot_file(card, "picloud/firstboot.json"))["state"] == "complete", name
+        assert first_boot_report(card)["state"] == "complete", name
 
 
 def switched_on(

@@ -5,7 +5,6 @@ What the card became is asked over Salt itself.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,13 @@ from typing import Any
 import pytest
 
 from tests.boot.pi7 import LOGIN_SECONDS, Pi7, pi7_beside_its_master
-from tests.support.bootrack import SLOT_BYTES, add_kernel_word, boot_file, boot_rack
+from tests.support.bootrack import (
+    SLOT_BYTES,
+    add_kernel_word,
+    boot_file,
+    boot_rack,
+    first_boot_report,
+)
 from tests.support.qemu import LOGIN, booting, unless_the_emulator_fails
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
@@ -51,7 +56,7 @@ def joined(
         pi7_beside_its_master(folder, boot_cache, stand_in, salt_programs) as pi7,
         pi7.joined(pi7.card) as (machine, times),
     ):
-        report = json.loads(boot_file(pi7.card, "picloud/firstboot.json"))
+        report = first_boot_report(pi7.card)
         log = boot_file(pi7.card, "picloud/firstboot.log").decode()
         yield Joined(pi7, times, machine.failed_units, report, log)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.boot.pi7 import JOIN_SECONDS, Pi7, pi7_beside_its_master
-from tests.support.bootrack import boot_file
+from tests.support.bootrack import first_boot_report
 from tests.support.qemu import unless_the_emulator_fails
 from tests.support.salt import SaltPrograms, unplugged
 from tests.support.standin import StandIn
@@ -38,14 +37,14 @@ def test_a_master_that_comes_ten_minutes_late_is_found(
         times = unless_the_emulator_fails([pi7.card], lambda: joined_late(pi7))
     with capsys.disabled():
         sys.stdout.write(f" {times} ")
-    report = json.loads(boot_file(pi7.card, "picloud/firstboot.json"))
+    report = first_boot_report(pi7.card)
     assert report["state"] == "complete"
     assert {step["state"] for step in report["steps"]} == {"done"}
 
 
 def failed_steps(card: Path) -> set[str]:
-    report = json.loads(boot_file(card, "picloud/firstboot.json"))
-    return {step["name"] for step in report["steps"] if step["state"] == "failed"}
+    steps = first_boot_report(card)["steps"]
+    return {step["name"] for step in steps if step["state"] == "failed"}
 
 
 def joined_late(pi7: Pi7) -> str:

@@ -7,7 +7,6 @@ to be had again from the seed, and it takes one boot instead of two.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.boot.pi7 import LOGIN_SECONDS, Pi7, pi7_beside_its_master
-from tests.support.bootrack import boot_file
+from tests.support.bootrack import first_boot_report
 from tests.support.qemu import copied
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
@@ -53,7 +52,7 @@ class Recorded:
 
 def steps_of(card: Path) -> dict[str, str]:
     """The steps that are done, each with its note, as the card tells."""
-    report = json.loads(boot_file(card, "picloud/firstboot.json"))
+    report = first_boot_report(card)
     assert report["state"] == "complete"
     return {step["name"]: step["note"] for step in report["steps"] if step["state"] == "done"}
 

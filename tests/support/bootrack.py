@@ -6,11 +6,13 @@ In: the stand-in release and rack.toml's own lines of a test. Out: card images t
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +73,12 @@ def boot_file(image: Path, path: str) -> bytes:
 
         boot = parse(read(0, 512)).partitions[0]
         return FatVolume.parse(read, boot.start_lba * 512, boot.sector_count * 512).read_file(path)
+
+
+def first_boot_report(image: Path) -> dict[str, Any]:
+    """What the node last wrote of its first boot on the card ``image``."""
+    report: dict[str, Any] = json.loads(boot_file(image, "picloud/firstboot.json"))
+    return report
 
 
 def add_kernel_word(image: Path, word: str) -> None:
