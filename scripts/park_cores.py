@@ -31,6 +31,7 @@ class _Debugger:
 
     def __init__(self, path: str) -> None:
         began = time.monotonic()
+        self._said = b""
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_PATIENCE_SECONDS)
         while True:
@@ -43,30 +44,33 @@ class _Debugger:
                 time.sleep(0.05)
 
     def ask(self, text: str) -> str:
-        """What QEMU answers."""
+        """What QEMU answers. That the machine stopped (T) it tells at any time, unasked."""
         self._socket.sendall(f"${text}#{sum(text.encode()) % 256:02x}".encode())
-        said = b""
-        while not (packet := re.search(rb"\$([^#]*)#..", said)):
-            if not (more := self._socket.recv(4096)):
-                raise ConnectionError("QEMU ended")
-            said += more
-        self._socket.sendall(b"+")
-        return packet[1].decode()
+        while True:
+            while not (packet := re.match(rb"\+*\$([^#]*)#..", self._said)):
+                if not (more := self._socket.recv(4096)):
+                    raise ConnectionError("QEMU ended")
+                self._said += more
+            self._said = self._said[packet.end() :]
+            self._socket.sendall(b"+")
+            if not packet[1].startswith(b"T"):
+                return packet[1].decode()
 
 
 def main(path: str) -> None:
     debugger = _Debugger(path)
-    debugger.ask("?")
-    debugger.ask("Qqemu.PhyMemMode:1")
-    start, length = _LOOP_BYTES
-    loop = bytes.fromhex(debugger.ask(f"m{start:x},{length:x}"))
-    if loop.count(_YIELD) == 1:
-        debugger.ask(f"M{start + loop.index(_YIELD):x},{len(_WFI)}:{_WFI.hex()}")
-    debugger.ask("D")  # detached: it runs on
+    try:
+        debugger.ask("Qqemu.PhyMemMode:1")
+        start, length = _LOOP_BYTES
+        loop = bytes.fromhex(debugger.ask(f"m{start:x},{length:x}"))
+        if loop.count(_YIELD) == 1:
+            debugger.ask(f"M{start + loop.index(_YIELD):x},{len(_WFI)}:{_WFI.hex()}")
+    finally:
+        debugger.ask("D")  # detached: it runs on
 
 
 if __name__ == "__main__":
     try:
         main(sys.argv[1])
-    except OSError as error:
+    except (OSError, ValueError) as error:
         sys.exit(f"park_cores: {error}: the idle cores of the machine keep this computer busy")
