@@ -64,6 +64,8 @@ blink() {
     esac
     for led in "${PICLOUD_SYS:-/sys}"/class/leds/ACT "${PICLOUD_SYS:-/sys}"/class/leds/led0; do
         [ ! -e "$led/trigger" ] || {
+            # No kernel loads the module of a pattern by itself.
+            grep -qw timer "$led/trigger" || modprobe -q ledtrig-timer
             echo timer >"$led/trigger" && echo "$lit" >"$led/delay_on" && echo "$dark" >"$led/delay_off"
         }
     done

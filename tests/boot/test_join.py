@@ -138,6 +138,13 @@ def test_root_fills_the_card_and_there_is_swap(joined: Joined) -> None:
     assert swaps["/swapfile"]["size"] == str(64 * 1024 - 4)
 
 
+def test_its_led_flashes_slowly_now_that_all_is_well(joined: Joined) -> None:
+    led = "/sys/class/leds/ACT"
+    said = joined.pi7.ask("cmd.run", f"cat {led}/trigger {led}/delay_on {led}/delay_off")
+    assert "[timer]" in said, said
+    assert said.splitlines()[1:] == ["100", "1900"]
+
+
 def test_nobody_logs_in_with_the_passwords_of_the_release(joined: Joined) -> None:
     for user in ("root", "alarm"):
         assert joined.pi7.ask("shadow.info", user)["passwd"][0] in "*!", user

@@ -179,6 +179,16 @@ def test_the_led_flashes_slowly_when_joined_and_fast_after_a_failure(
     assert led() == ["timer", "100", "1900"]
 
 
+def test_the_leds_pattern_is_loaded_where_the_kernel_has_it_as_a_module(node: FakeNode) -> None:
+    trigger = "sys/class/leds/ACT/trigger"
+    node.write(trigger, "none [heartbeat] cpu")
+    node.fake_tool("modprobe", "")
+    boot = node.boot()
+    assert boot.status == 0, boot.output
+    assert "modprobe -q ledtrig-timer" in boot.calls
+    assert node.read(trigger).strip() == "timer"
+
+
 def test_debug_traces_every_command_into_the_log(node: FakeNode) -> None:
     node.write("proc/cmdline", "quiet picloud.firstboot=debug rw\n")
     assert node.boot().status == 0
