@@ -12,6 +12,9 @@ import os
 
 from imager.card.devices import Bus, Disk
 
+_DOOR_UNLOCK = 0x5381
+"""SCSI_IOCTL_DOORUNLOCK, <scsi/scsi_ioctl.h>. Whoever opens a removable disk locks its door (see
+sd_open in the kernel's drivers/scsi/sd.c), and a reader that heeds this lets go of nothing."""
 _CDROMEJECT = 0x5309
 """<linux/cdrom.h>; the SCSI layer takes it for any removable disk (START STOP UNIT, LoEj)."""
 
@@ -25,6 +28,7 @@ def eject(disk: Disk) -> bool:
     except OSError:
         return False
     try:
+        fcntl.ioctl(descriptor, _DOOR_UNLOCK)
         fcntl.ioctl(descriptor, _CDROMEJECT)
     except OSError:
         return False

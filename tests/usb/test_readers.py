@@ -1,0 +1,122 @@
+"""Card readers on a USB bus: which share a wire, and being let go of.
+
+The bus, its hub and the readers are QEMU's, the kernel's drivers and udev are the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imager.rack.limiter import FIRST
+from tests.support.bootrack import SLOT_BYTES, BootRack, boot_rack
+from tests.support.pc import HUB, Reader, pc, picloud_image
+from tests.support.standin import StandIn
+
+pytestmark = [
+    pytest.mark.usb,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a PC all files"),
+]
+
+RACK = '[rack]\nnodes = "pi[0-13]"\nmodel = "pi2"\n'
+BEHIND_HUB = FIRST + 1
+PATIENCE_SECONDS = 900
+"""On two idle cores six cards take 90."""
+
+
+@pytest.fixture
+def rack(stand_in: StandIn, boot_cache: Path, tmp_path: Path) -> BootRack:
+    """One whose image is made, so that the PC needs no network."""
+    rack = boot_rack(tmp_path, boot_cache, stand_in, RACK)
+    rack.command("compose")
+    return rack
+
+
+def reader(port: str, folder: Path) -> Reader:
+    """A reader with a blank card in it."""
+    card = folder / f"reader{port.replace('.', '-')}.img"
+    card.touch()
+    os.truncate(card, SLOT_BYTES)
+    return Reader(port, card)
+
+
+def last_line(path: Path) -> dict[str, Any]:
+    """The result of a command that printed ``--json``."""
+    result: dict[str, Any] = json.loads(path.read_text().splitlines()[-1])
+    return result
+
+
+@dataclass(frozen=True)
+class Written:
+    """When the card in ``device`` was at work, by the PC's clock."""
+
+    device: str
+    began: datetime
+    ended: datetime
+
+
+def written(rack: BootRack, path: Path) -> Iterator[Written]:
+    """The cards of a batch, all proven; ``path`` is what it printed."""
+    for node in last_line(path)["nodes"]:
+        assert node["outcome"] == "verified", node
+        receipt = json.loads((rack.folder / ".picloud/receipts" / node["receipt"]).read_text())
+        ended = datetime.fromisoformat(receipt["finished_at"])
+        yield Written(node["target"], ended - timedelta(seconds=node["seconds"]), ended)
+
+
+def test_cards_on_one_wire_begin_a_few_at_a_time_and_those_on_another_do_not_wait(
+    rack: BootRack, tmp_path: Path
+) -> None:
+    readers = [reader(f"1.{n}", tmp_path) for n in range(1, BEHIND_HUB + 1)]
+    readers.append(reader("2", tmp_path))
+    options = list(HUB)
+    for each in readers:
+        options += [*each.drive, "-device", json.dumps(each.device)]
+    common = ("--rack", rack.folder, "--cache", rack.cache, "--json")
+    nodes = f"pi[1-{len(readers)}]"
+    flash = picloud_image("rack", "flash", nodes, "--yes", "--offline", "--no-probe", *common)
+    script = f"{picloud_image('devices', *common)} >devices\n{flash} >flash 2>errors\necho $? >code"
+    with pc(tmp_path, script, *options) as machine:
+        machine.wait_for_end(seconds=PATIENCE_SECONDS)
+    assert (tmp_path / "code").read_text() == "0\n", (tmp_path / "errors").read_text()
+
+    disks = {disk["device"]: disk for disk in last_line(tmp_path / "devices")["devices"]}
+    assert {disk["bus"] for disk in disks.values()} == {"usb"}
+    cards = {disks[card.device]["serial"]: card for card in written(rack, tmp_path / "flash")}
+    apart = cards.pop("reader2")
+    room = min(card.ended for card in cards.values())
+    *at_once, waited = sorted(card.began for card in cards.values())
+    assert len(at_once) == FIRST
+    assert max(*at_once, apart.began) < room, "the others waited as well"
+    assert waited > room - timedelta(seconds=1), "there was no room on the wire yet"
+    for each in readers:
+        rack.command("verify", each.card)
+
+
+def test_a_reader_is_asked_to_let_go_of_a_finished_card(rack: BootRack, tmp_path: Path) -> None:
+    late = reader("3", tmp_path)
+    watch = picloud_image(
+        *("rack", "watch", "pi7", "--eject", "--countdown", "0", "--offline", "--json"),
+        *("--rack", rack.folder, "--cache", rack.cache),
+    )
+    script = (
+        f": >begun\n{watch} >watch 2>errors\necho $? >code\nuntil [ -e seen ]; do sleep 1; done"
+    )
+    with pc(tmp_path, script, *late.drive) as machine:
+        machine.wait_until((tmp_path / "begun").exists, seconds=PATIENCE_SECONDS)
+        machine.ask_qemu("device_add", **late.device)
+        machine.wait_until((tmp_path / "code").exists, seconds=PATIENCE_SECONDS)
+        (card,) = (one for one in machine.ask_qemu("query-block") if one["device"] == late.name)
+        assert card["tray_open"]
+        (tmp_path / "seen").touch()
+        machine.wait_for_end(seconds=60)
+    assert (tmp_path / "code").read_text() == "0\n", (tmp_path / "errors").read_text()
+    rack.command("verify", late.card)
