@@ -79,7 +79,12 @@ class _Desk:
         self._console = session.console
         self._eject = eject
         self._station: Station | None = None
-        self.screen = Screen(session.console, on_end=self._ended, standing=self._standing)
+        self.screen = Screen(
+            session.console,
+            on_end=self._ended,
+            standing=self._standing,
+            wanting=self._wanting,
+        )
 
     def attend(self, station: Station) -> None:
         """Whose offers are shown."""
@@ -140,6 +145,9 @@ class _Desk:
         elif result.error is not None:
             self.screen.say(f"{result.job.name}: {result.fault}")
             self.screen.say(f"  → {result.error.hint}")
+
+    def _wanting(self) -> list[str]:
+        return [node.name for node in self._station.missing] if self._station is not None else []
 
     def _standing(self) -> list[str]:
         """Lines for what waits."""

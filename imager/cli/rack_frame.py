@@ -47,8 +47,10 @@ class CardRow:
         return left / max(1.0, self.moment.bytes_per_second)
 
 
-def draw(rows: Sequence[CardRow], columns: int, lines: int) -> list[str]:
+def draw(rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0) -> list[str]:
     """At most ``lines`` lines of at most ``columns`` characters, the rack's own last.
+
+    ``cardless`` is how many nodes more want a card that nobody has put in yet.
 
     Where there is not room for every card, those at work come first, then what failed, what waits
     and what is done; the order of the rack is kept.
@@ -60,7 +62,7 @@ def draw(rows: Sequence[CardRow], columns: int, lines: int) -> list[str]:
     hidden = len(rows) - len(shown)
     if hidden:
         drawn.append(f"and {hidden} more"[:columns])
-    return [*drawn, _rack_line(rows, columns)]
+    return [*drawn, _rack_line(rows, columns, cardless)]
 
 
 def _chosen(rows: Sequence[CardRow], room: int) -> list[CardRow]:
@@ -101,15 +103,16 @@ def _ending(result: Result) -> str:
     return result.fault
 
 
-def _rack_line(rows: Sequence[CardRow], columns: int) -> str:
+def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
     over = [row.result for row in rows if row.result is not None]
     good = sum(result.is_verified for result in over)
-    words = [f"{good} of {len(rows)} done"]
+    nodes = len(rows) + cardless
+    words = [f"{good} of {nodes} done"]
     if len(over) > good:
         words.append(f"{len(over) - good} failed")
     at_work = [row for row in rows if row.result is None and row.moment is not None]
     rate = sum(row.moment.bytes_per_second for row in at_work if row.moment is not None)
-    share = sum(row.share for row in rows) / len(rows) if rows else 1.0
+    share = sum(row.share for row in rows) / nodes if nodes else 1.0
     tail = (
         f" {format_rate(rate):>{_RATE_COLUMNS}}{clock(_rack_seconds_left(rows)):>{_TIME_COLUMNS}}"
     )

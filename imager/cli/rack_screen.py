@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.show import Console, phase_summary
@@ -28,11 +28,12 @@ class Screen:
         *,
         on_end: Callable[[Result], None] | None = None,
         standing: Callable[[], list[str]] | None = None,
+        wanting: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """``on_end`` hears of each card that is over and tells of it itself; ``standing`` gives
-        lines to show above the bars."""
+        lines to show above the bars, ``wanting`` the nodes that have no good card yet."""
         self._console = console
-        self._on_end, self._standing = on_end, standing
+        self._on_end, self._standing, self._wanting = on_end, standing, wanting
         self._rows: dict[str, CardRow] = {}
         self._drawn = 0
         self._last = 0.0
@@ -118,7 +119,9 @@ class Screen:
         above = self._standing() if self._standing is not None else []
         room = max(4, size.lines - 1 - len(above))
         rows = list(self._rows.values())
-        lines = [*above, *(draw(rows, size.columns - 1, room) if rows else ())]
+        cardless = sum(name not in self._rows for name in self._wanting())
+        bars = draw(rows, size.columns - 1, room, cardless=cardless) if rows else ()
+        lines = [*above, *bars]
         up = f"\033[{self._drawn}A" if self._drawn else ""
         text = "".join(f"{line}\033[K\n" for line in lines)
         sys.stderr.write(f"\r{up}{text}\033[J")

@@ -49,6 +49,10 @@ def test_it_reads_like_this() -> None:
     ]
 
 
+def test_the_rack_is_not_done_while_a_node_has_no_card() -> None:
+    assert draw([over("pi0")], 79, 24, cardless=3)[-1].startswith("rack: 1 of 4 done  25% ")
+
+
 def test_between_two_phases_nothing_begins_anew() -> None:
     row = CardRow(job("pi0"), Moment("", 0, None, 0.0, 400_000_000, 800_000_000))
     assert draw([row], 79, 24)[0] == "pi0  goes on …"
