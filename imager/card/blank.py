@@ -16,7 +16,7 @@ from imager.card.cards import ClaimedCard
 from imager.card.flight import in_flight
 from imager.card.fresh import reader_of
 from imager.card.meter import Meter
-from imager.card.raw import RawCard, aligned_buffer, flush, write_stubbornly
+from imager.card.raw import RawCard, aligned_buffer, flush, is_gone, write_stubbornly
 from imager.image.extents import Extent
 from imager.image.layout import FIRST_MIB
 
@@ -68,10 +68,13 @@ def leave_blank(card: ClaimedCard) -> str:
 def _blanked(card: ClaimedCard, name: str) -> str:
     """Zero, and look: a card that drops writes without a word would keep its partition table."""
     never = "do not use this card, whatever it seems to hold"
-    with suppress(CardIOError, OSError):
+    try:
         zero(card.raw, [FIRST_MIB])
         with suppress(CardIOError, OSError), card.reopen() as fresh:
             if not any(reader_of(fresh.raw)(0, FIRST_MIB.length)):
                 return f"{name} is visibly blank: it has no partition table; write it again"
         return f"{name} could not be made blank: it does not keep what is written; {never}"
-    return f"{name} no longer takes writes: {never}"
+    except (CardIOError, OSError) as error:
+        if isinstance(error, CardIOError) and is_gone(error):
+            return f"the card that was in {name} is unfinished: write it again before it is used"
+        return f"{name} no longer takes writes: {never}"

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,11 @@ class RawCard(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A RawCard over an open file descriptor."""
+    """A RawCard over an open file descriptor.
+
+    A disk that was pulled out has no bytes: the kernel then refuses writes for want of room and
+    ends reads (block/fops.c). Here both raise ENODEV.
+    """
 
     fd: int
     name: str
@@ -70,15 +75,26 @@ class Descriptor:
 
     def pread(self, offset: int, buffer: memoryview) -> int:
         """See RawCard."""
-        return os.preadv(self.fd, [buffer], offset)
+        count = os.preadv(self.fd, [buffer], offset)
+        if count == 0 and self._is_gone():
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return count
 
     def pwrite(self, offset: int, data: memoryview) -> int:
         """See RawCard."""
-        return os.pwrite(self.fd, data, offset)
+        try:
+            return os.pwrite(self.fd, data, offset)
+        except OSError as error:
+            if error.errno == errno.ENOSPC and self._is_gone():
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
+            raise
 
     def flush(self) -> None:
         """fdatasync(2), which also empties the device's own write cache."""
         os.fdatasync(self.fd)
+
+    def _is_gone(self) -> bool:
+        return stat.S_ISBLK(os.fstat(self.fd).st_mode) and ask(self.fd, BLKGETSIZE64, "Q") == 0
 
 
 def aligned_buffer(size_bytes: int) -> memoryview:

@@ -54,6 +54,12 @@ def last_line(path: Path) -> dict[str, Any]:
     return result
 
 
+def phase(path: Path, name: str) -> str:
+    """The lines so far of a command with ``--json`` that tell of bytes moved in this phase."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return "\n".join(line for line in lines if f'"phase": "{name}", "state": "running"' in line)
+
+
 @dataclass(frozen=True)
 class Written:
     """When the card in ``device`` was at work, by the PC's clock."""
@@ -99,6 +105,39 @@ def test_cards_on_one_wire_begin_a_few_at_a_time_and_those_on_another_do_not_wai
     assert waited > room - timedelta(seconds=1), "there was no room on the wire yet"
     for each in readers:
         rack.command("verify", each.card)
+
+
+def test_a_reader_that_is_pulled_out_costs_its_own_card_and_no_other(
+    rack: BootRack, tmp_path: Path
+) -> None:
+    pulled, stays = reader("2", tmp_path), reader("3", tmp_path)
+    slow = (pulled.drive[0], f"{pulled.drive[1]},throttling.bps-total={20_000_000}")
+    options = [*slow, *stays.drive]
+    for each in (pulled, stays):
+        options += ["-device", json.dumps({**each.device, "id": f"usb-{each.name}"})]
+    common = ("--rack", rack.folder, "--cache", rack.cache, "--json")
+    flash = picloud_image("rack", "flash", "pi[1-2]", "--yes", "--offline", "--no-probe", *common)
+    disks = f"{picloud_image('devices', *common)} >devices"
+    with pc(tmp_path, f"{disks}\n{flash} >flash 2>errors\necho $? >code", *options) as machine:
+        # pi1 gets the first disk, which is the reader that was plugged in first.
+        machine.wait_until(
+            lambda: '"node": "pi1"' in phase(tmp_path / "flash", "write"), seconds=PATIENCE_SECONDS
+        )
+        machine.ask_qemu("device_del", id=f"usb-{pulled.name}")
+        machine.wait_for_end(seconds=PATIENCE_SECONDS)
+    assert (tmp_path / "code").read_text() == "30\n", (tmp_path / "errors").read_text()
+
+    serials = {d["device"]: d["serial"] for d in last_line(tmp_path / "devices")["devices"]}
+    nodes = {serials[one["target"]]: one for one in last_line(tmp_path / "flash")["nodes"]}
+    assert nodes[stays.name]["outcome"] == "verified"
+    assert nodes[pulled.name]["outcome"] == "io-error"
+    assert nodes[pulled.name]["exit_code"] == 22
+    assert "No such device" in nodes[pulled.name]["reason"], "the kernel calls it a want of room"
+    assert nodes[pulled.name]["hint"].startswith("the card or reader is gone")
+    assert "is unfinished: write it again" in nodes[pulled.name]["details"][-1]
+    rack.command("verify", stays.card)
+    with pulled.card.open("rb") as card:
+        assert not any(card.read(1 << 20)), "nobody takes it for a card of the rack"
 
 
 def test_a_reader_is_asked_to_let_go_of_a_finished_card(rack: BootRack, tmp_path: Path) -> None:
