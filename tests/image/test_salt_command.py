@@ -72,6 +72,7 @@ def test_the_way_of_a_new_rack(place: Workplace, pypi: Index, tmp_path: Path) ->
     assert root.resolve(wants) == unit, "the minion is enabled"
     drop_in = root.read_file("/etc/systemd/system/salt-minion.service.d/picloud.conf")
     assert b"Restart=on-failure" in drop_in
+    assert b"TimeoutStartSec=600" in drop_in, "it is not killed while it starts slowly"
     assert root.lookup("/opt/picloud/salt/salt/scripts.py") is not None
 
 
