@@ -23,7 +23,7 @@ from tests.support.standin import StandIn
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=9),
+    pytest.mark.long(minutes=12),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
