@@ -76,5 +76,5 @@ def _blanked(card: ClaimedCard, name: str) -> str:
         return f"{name} could not be made blank: it does not keep what is written; {never}"
     except (CardIOError, OSError) as error:
         if isinstance(error, CardIOError) and is_gone(error):
-            return f"the card that was in {name} is unfinished: write it again before it is used"
+            return f"the card that was in {name} is unfinished, write it again: {never}"
         return f"{name} no longer takes writes: {never}"

@@ -134,7 +134,7 @@ def test_a_reader_that_is_pulled_out_costs_its_own_card_and_no_other(
     assert nodes[pulled.name]["exit_code"] == 22
     assert "No such device" in nodes[pulled.name]["reason"], "the kernel calls it a want of room"
     assert nodes[pulled.name]["hint"].startswith("the card or reader is gone")
-    assert "is unfinished: write it again" in nodes[pulled.name]["details"][-1]
+    assert "is unfinished, write it again" in nodes[pulled.name]["details"][-1]
     rack.command("verify", stays.card)
     with pulled.card.open("rb") as card:
         assert not any(card.read(1 << 20)), "nobody takes it for a card of the rack"
