@@ -76,8 +76,8 @@ class Descriptor:
     def pread(self, offset: int, buffer: memoryview) -> int:
         """See RawCard."""
         count = os.preadv(self.fd, [buffer], offset)
-        if count == 0 and self._is_gone():
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        if count == 0:
+            self._require_present()
         return count
 
     def pwrite(self, offset: int, data: memoryview) -> int:
@@ -85,16 +85,17 @@ class Descriptor:
         try:
             return os.pwrite(self.fd, data, offset)
         except OSError as error:
-            if error.errno == errno.ENOSPC and self._is_gone():
-                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV)) from error
+            if error.errno == errno.ENOSPC:
+                self._require_present()
             raise
 
     def flush(self) -> None:
         """fdatasync(2), which also empties the device's own write cache."""
         os.fdatasync(self.fd)
 
-    def _is_gone(self) -> bool:
-        return stat.S_ISBLK(os.fstat(self.fd).st_mode) and ask(self.fd, BLKGETSIZE64, "Q") == 0
+    def _require_present(self) -> None:
+        if stat.S_ISBLK(os.fstat(self.fd).st_mode) and ask(self.fd, BLKGETSIZE64, "Q") == 0:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
 def aligned_buffer(size_bytes: int) -> memoryview:

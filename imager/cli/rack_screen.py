@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.show import Console, phase_summary
@@ -27,8 +27,8 @@ class Screen:
         console: Console,
         *,
         on_end: Callable[[Result], None] | None = None,
-        standing: Callable[[], list[str]] | None = None,
-        wanting: Callable[[], Iterable[str]] = tuple,
+        standing: Callable[[], Sequence[str]] = tuple,
+        wanting: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """``on_end`` hears of each card that is over and tells of it itself; ``standing`` gives
         lines to show above the bars, ``wanting`` the nodes that have no good card yet."""
@@ -116,7 +116,7 @@ class Screen:
     def _redraw(self) -> None:
         size = self._console.screen
         # The last column makes some terminals wrap, and the last line makes all of them scroll.
-        above = self._standing() if self._standing is not None else []
+        above = self._standing()
         room = max(4, size.lines - 1 - len(above))
         rows = list(self._rows.values())
         cardless = sum(name not in self._rows for name in self._wanting())

@@ -64,6 +64,12 @@ def boot_rack(folder: Path, cache: Path, stand_in: StandIn, text: str) -> BootRa
     return rack
 
 
+def partition_start(image: Path, number: int) -> int:
+    """Where the partition 0 or 1 of ``image`` begins, in bytes."""
+    with image.open("rb") as card:
+        return parse(card.read(512)).partitions[number].start_lba * 512
+
+
 def boot_file(image: Path, path: str) -> bytes:
     """What the file ``path`` of the boot partition of ``image`` holds."""
     with image.open("rb") as card:
@@ -84,10 +90,8 @@ def first_boot_report(image: Path) -> dict[str, Any]:
 def add_kernel_word(image: Path, word: str) -> None:
     """Do what a person with a laptop does: add ``word`` to the line of cmdline.txt."""
     line = boot_file(image, "cmdline.txt").decode().rstrip("\n")
-    with image.open("rb") as card:
-        boot = parse(card.read(512)).partitions[0]
     subprocess.run(
-        ["mcopy", "-n", "-o", "-i", f"{image}@@{boot.start_lba * 512}", "-", "::cmdline.txt"],
+        ["mcopy", "-n", "-o", "-i", f"{image}@@{partition_start(image, 0)}", "-", "::cmdline.txt"],
         input=f"{line} {word}\n".encode(),
         check=True,
     )

@@ -7,9 +7,7 @@ folder that both have, and what the readers were told. scripts/pc-in-qemu says w
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.qemu import emulating
 from tests.support.standin import ROOT
 
 PC_IN_QEMU = ROOT / "scripts" / "pc-in-qemu"
@@ -33,6 +32,8 @@ class Reader:
 
     port: str
     card: Path
+    most: str = ""
+    """How fast at most, as QEMU's ``throttling.`` options say it."""
 
     @property
     def name(self) -> str:
@@ -43,13 +44,19 @@ class Reader:
     def drive(self) -> tuple[str, str]:
         """QEMU's options for the card."""
         # Nobody switches this computer off: what the PC flushes need not reach its disk.
-        return "-drive", f"if=none,id={self.name},format=raw,file={self.card},cache=unsafe"
+        most = f",throttling.{self.most}" if self.most else ""
+        return "-drive", f"if=none,id={self.name},format=raw,file={self.card},cache=unsafe{most}"
 
     @property
     def device(self) -> dict[str, Any]:
-        """What QEMU's ``device_add`` takes for the reader."""
-        at = {"bus": "usb.0", "port": self.port, "removable": True}
+        """What QEMU's ``device_add`` takes for the reader; ``device_del`` takes its ``id``."""
+        at = {"bus": "usb.0", "port": self.port, "removable": True, "id": f"usb-{self.name}"}
         return {"driver": "usb-storage", "drive": self.name, "serial": self.name, **at}
+
+    @property
+    def plugged_in(self) -> tuple[str, ...]:
+        """QEMU's options for a reader that is there from the beginning."""
+        return *self.drive, "-device", json.dumps(self.device)
 
 
 class Pc:
@@ -97,20 +104,9 @@ def pc(folder: Path, script: str, *options: str) -> Iterator[Pc]:
     """A PC that runs ``script`` in ``folder``; switched off when the block ends, if not before."""
     (folder / "script").write_text(f"cd {shlex.quote(str(folder))}\n{script}\n")
     qmp = ("-qmp", f"unix:{folder}/qmp,server=on,wait=off")
-    with (folder / "console").open("wb") as console:
-        process = subprocess.Popen(
-            [PC_IN_QEMU, folder, folder / "script", *options, *qmp],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            yield Pc(folder, process)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait(timeout=20)
+    command: list[str | Path] = [PC_IN_QEMU, folder, folder / "script", *options, *qmp]
+    with (folder / "console").open("wb") as console, emulating(command, console) as process:
+        yield Pc(folder, process)
 
 
 def picloud_image(*words: str | Path) -> str:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -91,25 +91,33 @@ def booting(image: Path, *words: str, on: Wire | None = None) -> Iterator[Machin
     ``words`` are options of scripts/boot-in-qemu; ``on`` is the network whose loopback its
     ports are on.
     """
-    entering = on.entering if on else ()
-    with tempfile.TemporaryFile() as console:
-        process = subprocess.Popen(
-            [*entering, BOOT_IN_QEMU, *words, image],
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    command: list[str | Path] = [*(on.entering if on else ()), BOOT_IN_QEMU, *words, image]
+    with tempfile.TemporaryFile() as console, emulating(command, console) as process:
+        yield Machine(process, console)
+
+
+@contextmanager
+def emulating(
+    command: Sequence[str | Path], console: BinaryIO
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A script that runs QEMU and speaks to ``console``; both are ended when the block ends."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
         try:
-            yield Machine(process, console)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def copied(card: Path, copy: Path) -> Path:
