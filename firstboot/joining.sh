@@ -7,6 +7,12 @@ seconds_on() { # since this node was switched on; unlike the clock nothing sets 
     echo "${seconds%%.*}"
 }
 
+rest_s=3
+rest() { # between two looks; each is work for a Pi that is starting Salt, so ever longer, to 15 s
+    sleep "$rest_s"
+    [ "$rest_s" -ge 15 ] || rest_s=$((rest_s + 3))
+}
+
 if [ "${MINION-yes}" != yes ]; then
     echo "this node has no Salt minion"
     exit 0
