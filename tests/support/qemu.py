@@ -24,7 +24,7 @@ LOGIN = "Reached target getty.target"
 """What the console says when somebody can log in. It is not the prompt on the serial line, which
 systemd gives up where the machine is so slow that this line's device takes 90 s to appear."""
 _EMULATOR_FAULTS = (
-    "Timeout waiting for hardware interrupt",  # of the SD controller
+    "timeout waiting for hardware interrupt",  # of the SD controller
     "usb usb1-port1: attempt power cycle",  # the network adapter is not found
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
