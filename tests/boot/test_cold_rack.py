@@ -75,8 +75,7 @@ def switched_on(
 ) -> tuple[dict[str, bool], dict[str, list[str]], str]:
     """Both machines until both have joined: what ``test.ping`` said, the master's keys, times."""
     with ExitStack() as power:
-        # A master's processes start side by side; one core has them wait for each other too long.
-        pi0 = power.enter_context(booting(cards["pi0"], "--all-cores", "--bridge", "rack", on=on))
+        pi0 = power.enter_context(booting(cards["pi0"], "--bridge", "rack", on=on))
         pi1 = power.enter_context(booting(cards["pi1"], "--bridge", "rack", on=on))
         for machine in (pi0, pi1):
             machine.wait_for(LOGIN, seconds=JOIN_SECONDS)
