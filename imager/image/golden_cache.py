@@ -20,6 +20,7 @@ from typing import Any
 from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage, write_atomically
 from imager.base.run import run
+from imager.image.bytecode import versions
 from imager.image.extents import Extent
 from imager.image.file_digests import FileDigests
 from imager.image.golden import GoldenImage
@@ -27,7 +28,7 @@ from imager.image.layout import ALIGNMENT, BOOT_DEFAULT, Layout
 from imager.image.manifest import Manifest
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
-COMPOSER_VERSION = 2
+COMPOSER_VERSION = 3
 """Goes into every key: raise it whenever the same release would give other bytes."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
@@ -49,6 +50,7 @@ def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> st
         *(f"{package.name} {package.sha256}" for package in (salt.packages if salt else ())),
         *(f"{package.name} {package.sha256}" for package in (salt.bundle if salt else ())),
         *(_version(*question) for question in _VERSION_QUESTIONS),
+        *(versions() if salt else ()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""Salt in the golden image: PyPI's source release laid down as pure Python, with nothing run.
+"""Salt in the golden image: PyPI's source release laid down as pure Python, with nothing of it run.
 
 In: a release being staged, and a VerifiedSalt. Out: the files a node needs of it, below /opt, with
 its commands on PATH and its systemd units. What the release must bring for it is looked for first.
@@ -7,6 +7,7 @@ its commands on PATH and its systemd units. What the release must bring for it i
 
     /opt/picloud/salt/salt/…             the package, and beside it that of each wheel
     /opt/picloud/salt/salt-*.dist-info/  version, entry points and licence, as pip would leave them
+    /opt/picloud/salt/…/__pycache__/…    their bytecode, where this computer can make it
     /opt/picloud/salt/bin/…              the commands; /usr/local/bin has links to them
     /usr/local/lib/systemd/system/…      salt-minion.service, salt-master.service
 
@@ -28,9 +29,10 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
+from imager.image.bytecode import compiled, interpreter
 from imager.image.members import Entry, clean_path, refuse
 from imager.image.package_bundle import add_bundle
-from imager.image.salt_needs import absent_needs, distribution_of
+from imager.image.salt_needs import absent_needs, distribution_of, python_minor
 from imager.image.stager import Stager
 from imager.image.tar_stream import TarStream, read_members, unpacked
 from imager.release.verified import VerifiedPackage, VerifiedSalt
@@ -106,6 +108,7 @@ def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progres
         adding.require_needs(release, packaged)
         for wheel in salt.wheels:
             adding.unzip(wheel)
+        adding.compile(packaged, progress)
         adding.finish()
 
 
@@ -185,6 +188,20 @@ class _Adding:
         with host_storage(wheel.path):
             for name, data in _members_of(wheel.path):
                 self._put(f"{FOLDER}/{name}", data)
+
+    def compile(self, packaged: Mapping[str, Entry], progress: Progress) -> None:
+        """The bytecode of what was laid down, for the Python the node will have."""
+        minor = python_minor({**self._stager.root.entries, **packaged})
+        python = interpreter(minor) if minor else None
+        if python is None:
+            progress.note(
+                f"there is no Python 3.{minor} here to compile Salt with: each node does it when"
+                " Salt first starts, which then takes longer"
+            )
+            return
+        with progress.phase("compile Salt"):
+            for path, code in compiled(self._stager.root_folder / FOLDER, FOLDER, python):
+                self._put(f"{FOLDER}/{path}", code)
 
     def finish(self) -> None:
         """Metadata, commands and units."""

@@ -56,6 +56,11 @@ class Stager:
         return self._boot
 
     @property
+    def root_folder(self) -> Path:
+        """Where the files of the root filesystem are, to be read."""
+        return self._folder / "root"
+
+    @property
     def newest(self) -> int:
         """When the youngest member that is not from the future was changed; seconds since 1970."""
         return self._newest_ns // 1_000_000_000
@@ -110,7 +115,7 @@ class Stager:
         entry = self._root.entries.get(path)
         if entry is None or entry.kind is not Kind.FILE:
             return ""
-        return (self._folder / "root" / path).read_text(errors="replace")
+        return (self.root_folder / path).read_text(errors="replace")
 
     def _tree(self, place: Place) -> Tree:
         return self._boot if place.on_boot else self._root

@@ -15,6 +15,8 @@ import pytest
 from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
+from imager.image import salt_tree
+from imager.image.bytecode import interpreter
 from imager.image.compose import cached_golden, compose
 from imager.image.ext4 import Ext4
 from imager.image.golden import GoldenImage
@@ -118,6 +120,28 @@ def test_the_commands_are_on_path_and_run(golden: GoldenImage, root: Ext4, tmp_p
         place.write_text(script.replace(SALT, os.fspath(tmp_path)))
         done = subprocess.run([sys.executable, place], capture_output=True, text=True, check=True)
         assert done.stdout == f"{command} {VERSION} looseversion\n"
+
+
+BYTECODE = f"{SALT}/salt/__pycache__/scripts.cpython-311.pyc"
+
+
+@pytest.mark.skipif(interpreter(11) is None, reason="needs the release's Python, 3.11")
+def test_its_bytecode_is_beside_it(root: Ext4) -> None:
+    inode = root.lookup(BYTECODE)
+    assert inode is not None
+    assert (inode.mode, inode.uid, inode.gid) == (0o100644, 0, 0)
+    assert f"{SALT}/salt/scripts.py".encode() in root.content(inode), "as the node will have it"
+
+
+def test_without_the_releases_python_the_node_makes_its_own_bytecode(
+    tmp_path: Path, salt: VerifiedSalt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(salt_tree, "interpreter", lambda minor: None)
+    heard = Heard()
+    root = root_of(composed(tmp_path, tree_with_python(), salt, heard))
+    assert root.lookup(BYTECODE) is None
+    assert root.lookup(f"{SALT}/salt/scripts.py") is not None
+    assert any("no Python 3.11 here to compile Salt with" in note for note in heard.notes)
 
 
 def test_the_units_are_as_upstreams(root: Ext4) -> None:

@@ -1,0 +1,93 @@
+"""Bytecode made ahead: what a node's Python makes of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imager.image.bytecode import compiled, interpreter, versions
+
+CACHED = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
+NAMES = '{"a", "b", "c", "d", "e"}'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A package with a module, and a file that is no Python."""
+    package = tmp_path / "staged" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"def known(name):\n    return name in {NAMES}\n")
+    (package / "broken.py").write_text("def:\n")
+    (package.parent / "alone.py").write_text("VALUE = 1\n")
+    return package.parent
+
+
+def laid_down(folder: Path) -> dict[str, bytes]:
+    return dict(compiled(folder, "opt/it", sys.executable))
+
+
+def imported(folder: Path, words: str) -> tuple[str, bool]:
+    """What a Python prints that finds ``folder``, and whether it believed the bytecode there."""
+    done = subprocess.run(
+        [sys.executable, "-B", "-v", "-c", words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout, f"{CACHED.format('alone')} matches" in done.stderr
+
+
+def test_every_sound_module_has_its_own(folder: Path) -> None:
+    before = sorted(folder.rglob("*"))
+    assert list(laid_down(folder)) == [
+        CACHED.format("alone"),
+        f"package/{CACHED.format('__init__')}",
+    ]
+    assert sorted(folder.rglob("*")) == before, "the files themselves are left alone"
+
+
+def test_python_uses_it_until_the_source_is_another(folder: Path) -> None:
+    for path, code in laid_down(folder).items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(code)
+    words = "import alone; print(alone.VALUE)"
+    assert imported(folder, words) == ("1\n", True)
+    source = folder / "alone.py"
+    status = source.stat()
+    source.write_text("VALUE = 2\n")
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert imported(folder, words) == ("2\n", False)
+
+
+def test_the_same_files_give_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    first = laid_down(elsewhere)
+    assert laid_down(elsewhere.rename(folder)) == first
+
+
+def test_only_a_python_of_that_very_version_will_do() -> None:
+    assert interpreter(sys.version_info.minor) == sys.executable
+    assert interpreter(99) is None
+
+
+def test_a_python_that_does_not_run_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pyenv puts one on PATH for every version it knows, chosen or not."""
+    place = tmp_path / "python3.29"
+    place.write_text("#!/bin/sh\necho no such version >&2\nexit 127\n")
+    place.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert interpreter(29) is None
+    place.write_text("#!/bin/sh\necho Python 3.29.0\n")
+    assert interpreter(29) == str(place)
+    assert "Python 3.29.0" in versions()
+
+
+def test_this_one_is_named_with_its_version() -> None:
+    assert f"Python {sys.version.split()[0]}" in versions()
