@@ -20,9 +20,9 @@ from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
 
 LOGIN_SECONDS = 900
-"""On two idle cores it takes 90."""
+"""On two slow cores it was 84."""
 JOIN_SECONDS = 1200
-"""On two idle cores it takes 90 more."""
+"""On two slow cores it was 204 after the login."""
 SSH_PORT = 2207
 _RACK = f"""\
 [rack]

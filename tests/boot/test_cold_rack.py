@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 JOIN_SECONDS = 1500
-"""On two cores, which both machines share, it takes about 480."""
+"""On two slow cores, which both machines share, it was 604."""
 RACK = """\
 [rack]
 name = "cold"
