@@ -5,9 +5,9 @@ usage: python3 scripts/flush_alone.py SOCKET        the socket of QEMU's -gdb
 A kernel for several cores tells all of them which translations of addresses are no longer true
 (TLBIMVAIS and its like: ARM Architecture Reference Manual ARMv7-A, "TLB maintenance operations"),
 also where all but one are switched off. QEMU queues, fetches and does that as a piece of work for
-each of them: half of all its time. Once the kernel runs, its instructions for that get their other
-form in the machine's memory, the one for this core alone (TLBIMVA). The card is not touched. Where
-the kernel has no such instruction, nothing is changed and the machine is slower.
+each of them: a third of all its time. Once the kernel runs, its instructions for that get their
+other form in the machine's memory, the one for this core alone (TLBIMVA). The card is not touched.
+Where the kernel has no such instruction, nothing is changed and the machine is slower.
 """
 
 from __future__ import annotations

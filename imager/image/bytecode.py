@@ -9,53 +9,70 @@ before it believes it (PEP 552), so that no file that is changed on a node is ru
 
 from __future__ import annotations
 
+import io
 import os
+import platform
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+import zipfile
+from pathlib import Path
 
 from imager.base.run import find_tool, run
 
-_OLDEST, _NEWEST = 9, 30
-"""Minor versions that are looked for: compileall has what is asked of it since 3.9."""
+_OLDEST, _NEWEST = 8, 30
+"""Minor versions that are looked for."""
+# compileall would leave files behind, and on a full disk cut-off ones, of which it says nothing.
+_COMPILE = """\
+import io, marshal, pathlib, sys, zipfile
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
+
+folder, place = sys.argv[1:]
+head = MAGIC_NUMBER + (3).to_bytes(4, "little")  # by hash, and the source is looked at (PEP 552)
+made = io.BytesIO()
+archive = zipfile.ZipFile(made, "w")
+for file in sorted(pathlib.Path(folder).rglob("*.py")):
+    source, name = file.read_bytes(), file.relative_to(folder).as_posix()
+    try:
+        code = compile(source, f"{place}/{name}", "exec", dont_inherit=True)
+    except Exception:
+        continue
+    data = head + source_hash(source) + marshal.dumps(code)
+    archive.writestr(cache_from_source(name), data)
+archive.close()
+sys.stdout.buffer.write(made.getvalue())
+"""
 
 
 def interpreter(minor: int) -> str | None:
     """A Python 3.``minor`` of this computer that runs, or None."""
-    if sys.version_info[:2] == (3, minor) and sys.executable:
-        return sys.executable
-    found = find_tool(f"python3.{minor}")
-    return found if found and _version(found).startswith(f"Python 3.{minor}.") else None
+    found = _found(minor)
+    return found[0] if found else None
 
 
 def versions() -> tuple[str, ...]:
     """What ``interpreter`` can find, each with its full version: two may compile differently."""
-    found = (interpreter(minor) for minor in range(_OLDEST, _NEWEST))
-    return tuple(_version(python) for python in found if python)
+    found = (_found(minor) for minor in range(_OLDEST, _NEWEST))
+    return tuple(python[1] for python in found if python)
 
 
-def _version(python: str) -> str:
-    return run([python, "-V"], ok=range(256)).output()
+def _found(minor: int) -> tuple[str, str] | None:
+    """The path of that Python, and what it says of its version."""
+    if sys.version_info[:2] == (3, minor) and sys.executable:
+        return sys.executable, f"Python {platform.python_version()}"
+    if path := find_tool(f"python3.{minor}"):
+        said = run([path, "-V"], ok=range(256)).output()
+        if said.startswith(f"Python 3.{minor}."):
+            return path, said
+    return None
 
 
-def compiled(folder: Path, place: str, python: str) -> Iterator[tuple[str, bytes]]:
+def compiled(folder: Path, place: str, python: str) -> dict[str, bytes]:
     """The bytecode of all Python files below ``folder``, which a node has at /``place``.
 
-    Gives paths relative to ``folder``, sorted. A file that is not sound Python has none. Nothing
-    of the files is run, and nothing is written in ``folder``.
+    Gives it by its path relative to ``folder``. A file that is not sound Python has none. Nothing
+    of the files is run, and nothing is written. Raises ToolFailed when ``python`` fails.
     """
-    with tempfile.TemporaryDirectory() as name:
-        # One process and no random hashes: the same files give the same bytes.
-        flags = ("-s", "-S", "-X", f"pycache_prefix={name}", "-m", "compileall", "-qq")
-        words = ("--invalidation-mode", "checked-hash", "-s", os.fspath(folder), "-p", f"/{place}")
-        run(
-            [python, *flags, *words, folder],
-            cwd=Path("/"),
-            env={"PYTHONHASHSEED": "0"},
-            ok=(0, 1),
-        )
-        made = Path(name) / folder.absolute().relative_to("/")
-        for file in sorted(made.rglob("*.pyc")):
-            path = PurePosixPath(file.relative_to(made))
-            yield str(path.parent / "__pycache__" / path.name), file.read_bytes()
+    # Without random hashes the same files give the same bytes.
+    words = (python, "-s", "-S", "-W", "ignore", "-c", _COMPILE, os.fspath(folder), f"/{place}")
+    done = run(words, cwd=Path("/"), env={"PYTHONHASHSEED": "0"})
+    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}

@@ -105,10 +105,11 @@ def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progres
     adding = _Adding(stager, salt)
     with _told_of(salt):
         adding.unpack(progress)
-        adding.require_needs(release, packaged)
+        files = {**stager.root.entries, **packaged}
+        adding.require_needs(release, files)
         for wheel in salt.wheels:
             adding.unzip(wheel)
-        adding.compile(packaged, progress)
+        adding.compile(python_minor(files), progress)
         adding.finish()
 
 
@@ -166,12 +167,11 @@ class _Adding:
         info.pax_headers = {key: text for key, text in info.pax_headers.items() if key == "mtime"}
         self._stager.add(info, stream)
 
-    def require_needs(self, release: str, packaged: Mapping[str, Entry]) -> None:
-        """Raise ConfigurationError unless the release, with the files of the packages that first
-        boot installs, has all that Salt imports."""
+    def require_needs(self, release: str, files: Mapping[str, Entry]) -> None:
+        """Raise ConfigurationError unless ``files``, the release's and those of the packages that
+        first boot installs, have all that Salt imports."""
         python = _PYTHON.search(self._texts[_ABOUT])
-        entries = {**self._stager.root.entries, **packaged}
-        absent = absent_needs(entries, self._texts[_REQUIRES], python[1] if python else None)
+        absent = absent_needs(files, self._texts[_REQUIRES], python[1] if python else None)
         if absent:
             texts = (self._stager.text_of_root(f"{at}/os-release") for at in ("etc", "usr/lib"))
             distribution = distribution_of("".join(texts))
@@ -189,9 +189,8 @@ class _Adding:
             for name, data in _members_of(wheel.path):
                 self._put(f"{FOLDER}/{name}", data)
 
-    def compile(self, packaged: Mapping[str, Entry], progress: Progress) -> None:
-        """The bytecode of what was laid down, for the Python the node will have."""
-        minor = python_minor({**self._stager.root.entries, **packaged})
+    def compile(self, minor: int | None, progress: Progress) -> None:
+        """The bytecode of what was laid down, for the Python 3.``minor`` the node will have."""
         python = interpreter(minor) if minor else None
         if python is None:
             progress.note(
@@ -200,7 +199,8 @@ class _Adding:
             )
             return
         with progress.phase("compile Salt"):
-            for path, code in compiled(self._stager.root_folder / FOLDER, FOLDER, python):
+            made = compiled(self._stager.root_folder / FOLDER, FOLDER, python)
+            for path, code in made.items():
                 self._put(f"{FOLDER}/{path}", code)
 
     def finish(self) -> None:

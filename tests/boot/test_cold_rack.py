@@ -45,7 +45,7 @@ version = "3008.3"
 authorized_keys = ["{login}"]
 """
 TEST_PING = "salt --out=json --static --timeout=30 '*' test.ping"
-"""The seconds are the node's own, each ten or so of this computer's."""
+"""The seconds are the node's own, each some seven of this computer's."""
 
 
 def test_a_cold_rack_of_two_answers_with_no_outside_help(

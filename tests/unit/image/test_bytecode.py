@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.errors import ToolFailed
 from imager.image.bytecode import compiled, interpreter, versions
 
 CACHED = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
@@ -27,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def laid_down(folder: Path) -> dict[str, bytes]:
-    return dict(compiled(folder, "opt/it", sys.executable))
+    return compiled(folder, "opt/it", sys.executable)
 
 
 def imported(folder: Path, words: str) -> tuple[str, bool]:
@@ -68,6 +69,14 @@ def test_the_same_files_give_the_same_bytes(folder: Path, tmp_path: Path) -> Non
     elsewhere = folder.rename(tmp_path / "elsewhere")
     first = laid_down(elsewhere)
     assert laid_down(elsewhere.rename(folder)) == first
+
+
+def test_a_python_that_fails_is_told_of(folder: Path, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho Illegal instruction >&2\nexit 132\n")
+    python.chmod(0o755)
+    with pytest.raises(ToolFailed, match="failed with status 132: Illegal instruction"):
+        compiled(folder, "opt/it", str(python))
 
 
 def test_only_a_python_of_that_very_version_will_do() -> None:
