@@ -15,6 +15,8 @@ settings.load_profile("picloud")
 
 pytest_plugins = [
     "tests.support.again",
+    "tests.support.beside",
+    "tests.support.telling",
     "tests.support.standin",
     "tests.support.salt",
     "tests.support.bootrack",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.support.qemu import LOGIN, Machine, booting, unless_the_emulator_fail
 from tests.support.salt import Wire, bridged
 from tests.support.ssh import Ssh, new_login_key
 from tests.support.standin import StandIn
+from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.boot,
@@ -49,7 +49,7 @@ TEST_PING = "salt --out=json --static --timeout=30 '*' test.ping"
 
 
 def test_a_cold_rack_of_two_answers_with_no_outside_help(
-    stand_in: StandIn, boot_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stand_in: StandIn, boot_cache: Path, tmp_path: Path, tell: Tell
 ) -> None:
     login = tmp_path / "login"
     rack = boot_rack(tmp_path, boot_cache, stand_in, RACK.format(login=new_login_key(login)))
@@ -61,8 +61,7 @@ def test_a_cold_rack_of_two_answers_with_no_outside_help(
         answers, keys, times = unless_the_emulator_fails(
             cards.values(), lambda: switched_on(cards, at_pi0, on)
         )
-    with capsys.disabled():
-        sys.stdout.write(f" {times} ")
+    tell(times)
 
     assert answers == {"pi0": True, "pi1": True}
     assert set(keys.pop("minions")) == {"pi0", "pi1"}

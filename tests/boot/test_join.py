@@ -6,7 +6,6 @@ What the card became is asked over Salt itself.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from tests.support.bootrack import (
 from tests.support.qemu import LOGIN, booting, unless_the_emulator_fails
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
+from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.boot,
@@ -62,7 +62,7 @@ def joined(
 
 
 def test_a_plain_boot_of_the_same_release_beside_which_the_join_is_seen(
-    stand_in: StandIn, boot_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stand_in: StandIn, boot_cache: Path, tmp_path: Path, tell: Tell
 ) -> None:
     """No Salt on the card and first boot switched off by the kernel's word for it."""
     rack = boot_rack(tmp_path, boot_cache, stand_in, '[rack]\nnodes = "pi7"\nmodel = "pi2"\n')
@@ -78,15 +78,11 @@ def test_a_plain_boot_of_the_same_release_beside_which_the_join_is_seen(
             return to_login
 
     to_login = unless_the_emulator_fails([card], boot)
-    with capsys.disabled():
-        sys.stdout.write(f" a plain boot: login after {to_login:.0f} s ")
+    tell(f"login after {to_login:.0f} s")
 
 
-def test_it_joins_with_no_key_accepted_by_hand(
-    joined: Joined, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with capsys.disabled():
-        sys.stdout.write(f" {joined.times} ")
+def test_it_joins_with_no_key_accepted_by_hand(joined: Joined, tell: Tell) -> None:
+    tell(joined.times)
     keys = joined.pi7.head.box.keys()
     assert set(keys.pop("minions")) == {f"pi{n}" for n in range(14)}
     assert keys == {"minions_pre": [], "minions_rejected": [], "minions_denied": []}

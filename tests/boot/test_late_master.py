@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tests.support.bootrack import first_boot_report
 from tests.support.qemu import unless_the_emulator_fails
 from tests.support.salt import SaltPrograms, unplugged
 from tests.support.standin import StandIn
+from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.boot,
@@ -31,12 +31,11 @@ def test_a_master_that_comes_ten_minutes_late_is_found(
     salt_programs: SaltPrograms,
     boot_cache: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     with pi7_beside_its_master(tmp_path, boot_cache, stand_in, salt_programs) as pi7:
         times = unless_the_emulator_fails([pi7.card], lambda: joined_late(pi7))
-    with capsys.disabled():
-        sys.stdout.write(f" {times} ")
+    tell(times)
     report = first_boot_report(pi7.card)
     assert report["state"] == "complete"
     assert {step["state"] for step in report["steps"]} == {"done"}

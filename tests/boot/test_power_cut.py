@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.support.bootrack import first_boot_report
 from tests.support.qemu import copied
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
+from tests.support.telling import Tell
 from tests.support.writelog import replay, writes
 
 pytestmark = [
@@ -80,18 +80,16 @@ def recorded(
 
 @pytest.mark.parametrize("number", range(CUTS))
 def test_a_node_whose_power_failed_joins_when_it_is_switched_on_again(
-    number: int, recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    number: int, recorded: Recorded, tmp_path: Path, tell: Tell
 ) -> None:
     pi7, moment = recorded.pi7, recorded.moment(number)
-    with capsys.disabled():
-        sys.stdout.write(
-            f" PICLOUD_CUT_SEED={SEED}: cut after write {moment}, first boot is"
-            f" {recorded.first} to {recorded.last} "
-        )
+    tell(
+        f"PICLOUD_CUT_SEED={SEED}: cut after write {moment}, first boot is"
+        f" {recorded.first} to {recorded.last}"
+    )
     card = copied(pi7.card, tmp_path / "cut.img")
     replay(recorded.log, moment, card)
     with pi7.joined(card) as (machine, times):
         assert not machine.failed_units
     assert steps_of(card) == recorded.notes
-    with capsys.disabled():
-        sys.stdout.write(f"{times} ")
+    tell(times)

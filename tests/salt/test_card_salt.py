@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tests.support.release import release_of
 from tests.support.salt import SaltPrograms
 from tests.support.saltrack import rack_of, running
 from tests.support.standin import StandIn
+from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.salt,
@@ -100,13 +100,12 @@ def test_a_master_and_a_minion_of_the_card_join(
     golden: GoldenImage,
     programs: SaltPrograms,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     with running(tmp_path, rack_of(tmp_path / "rack", 2), golden, programs) as rack:
         for name in ("pi0", "pi1"):
             rack.image(name)
         rack.switch_on("pi0", "pi1")
         seconds = rack.master.wait_until_answering({"pi0", "pi1"}, seconds=JOIN_SECONDS)
-        with capsys.disabled():
-            sys.stdout.write(f" both answered in {seconds:.0f} s ")
+        tell(f"both answered in {seconds:.0f} s")
         assert rack.master.keys()["minions_denied"] == []

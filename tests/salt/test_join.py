@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from imager.node.rotate import Kind, rotate
 from tests.support.release import build_release
 from tests.support.salt import SaltPrograms
 from tests.support.saltrack import RunningRack, rack_of, running
+from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.salt,
@@ -69,11 +69,8 @@ def in_time(condition: Callable[[], bool], *, seconds: float = JOIN_SECONDS) -> 
         time.sleep(2)
 
 
-def test_a_cold_rack_joins_with_no_key_accepted_by_hand(
-    joined: RunningRack, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with capsys.disabled():
-        sys.stdout.write(f" {joined.joined_in} ")
+def test_a_cold_rack_joins_with_no_key_accepted_by_hand(joined: RunningRack, tell: Tell) -> None:
+    tell(joined.joined_in)
     assert joined.master.keys() == {"minions": sorted(joined.names), **NO_STATE}
     assert set(os.listdir(joined.etc("pi0") / "salt/pki/master/minions")) == joined.names
 
@@ -190,11 +187,10 @@ def test_four_times_as_many_join_as_well(
     golden: GoldenImage,
     salt_programs: SaltPrograms,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     with running(tmp_path, rack_of(tmp_path / "rack", 56), golden, salt_programs) as rack:
         rack.join_all(seconds=LONG_JOIN_SECONDS)
-        with capsys.disabled():
-            sys.stdout.write(f" {rack.joined_in} ")
+        tell(rack.joined_in)
         assert rack.master.keys() == {"minions": sorted(rack.names), **NO_STATE}
         assert settings(rack, "pi7", "random_startup_delay") == {"random_startup_delay": 56}
