@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.bootrack import BootRack, boot_rack
-from tests.support.headnode import HOST, PUBLIC_KEY, HeadNode, head_node
+from tests.support.headnode import HOST, PATIENCE, PUBLIC_KEY, HeadNode, head_node
 from tests.support.qemu import LOGIN, Machine, booting, unless_the_emulator_fails
 from tests.support.salt import SaltPrograms
 from tests.support.standin import StandIn
@@ -71,7 +71,7 @@ class Pi7:
         to_login = machine.seconds_on
         machine.wait_for("pi7: complete", seconds=JOIN_SECONDS)
         to_complete = machine.seconds_on
-        self.head.box.wait_until_answering({"pi7"}, seconds=JOIN_SECONDS)
+        self.head.box.wait_until_answering({"pi7"}, seconds=JOIN_SECONDS, patience=PATIENCE)
         return (
             f"login after {to_login:.0f} s, first boot complete after {to_complete:.0f} s,"
             f" test.ping answered after {machine.seconds_on:.0f} s"

@@ -20,6 +20,8 @@ HOST = "10.0.2.2"
 """What QEMU's own network calls this computer."""
 PUBLIC_KEY = "head.pub"
 """Salt names it after the master; master.pub is a link that leads nowhere outside the box."""
+PATIENCE = 180
+"""Seconds that an emulated node may take to answer. It was seen to take 15 on a busy computer."""
 _START_SECONDS = 120
 
 
@@ -33,7 +35,8 @@ class HeadNode:
 
     def ask(self, node: str, *words: str) -> Any:
         """What ``node`` returns for a function of Salt and its arguments."""
-        said = self.box.run("salt", "--out=json", "--static", "--timeout=60", node, *words)
+        asking = ("--out=json", "--static", f"--timeout={PATIENCE}", node)
+        said = self.box.run("salt", *asking, *words, seconds=3 * PATIENCE)
         answers = json.loads(said or "{}")
         assert node in answers, f"{node} did not answer {words}: {said}{self.box.errors}"
         return answers[node]

@@ -147,17 +147,21 @@ class Box:
         self.errors = done.stderr
         return done.stdout
 
-    def answering(self, names: Iterable[str]) -> set[str]:
-        """Which of the minions ``names`` answer ``test.ping`` of this master."""
-        words = ("--out=json", "--static", "--timeout=5", "--list", ",".join(names), "test.ping")
-        said = self.run("salt", *words)
+    def answering(self, names: Iterable[str], *, patience: int = 5) -> set[str]:
+        """Which of the minions ``names`` answer ``test.ping`` of this master in ``patience`` s.
+
+        Salt asks after those that do not, so whoever is slow needs more of it: it would have two
+        questions to answer more for each that was not waited for, and never come to an end.
+        """
+        words = ("--out=json", "--static", f"--timeout={patience}", "--list", ",".join(names))
+        said = self.run("salt", *words, "test.ping", seconds=120 + 2 * patience)
         answers: dict[str, Any] = json.loads(said) if said.strip() else {}
         return {name for name, answer in answers.items() if answer is True}
 
-    def wait_until_answering(self, names: set[str], *, seconds: float) -> float:
+    def wait_until_answering(self, names: set[str], *, seconds: float, patience: int = 5) -> float:
         """Ask until all of ``names`` answer; gives the seconds it took."""
         began = time.monotonic()
-        while not names <= (heard := self.answering(names)):
+        while not names <= (heard := self.answering(names, patience=patience)):
             waited = time.monotonic() - began
             assert waited < seconds, f"no answer in {waited:.0f} s: {sorted(names - heard)}"
         return time.monotonic() - began
