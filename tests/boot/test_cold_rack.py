@@ -44,8 +44,9 @@ version = "3008.3"
 [login]
 authorized_keys = ["{login}"]
 """
-TEST_PING = "salt --out=json --static --timeout=30 '*' test.ping"
-"""The seconds are the node's own, each some seven of this computer's."""
+TEST_PING = "salt --out=json --static --timeout=120 '*' test.ping"
+"""The seconds are the node's own, each some seven of this computer's. None is given up before it is
+answered, as every question more makes both nodes slower."""
 
 
 def test_a_cold_rack_of_two_answers_with_no_outside_help(
@@ -101,7 +102,7 @@ def wait_until_both_answer(at_pi0: Ssh, pi0: Machine, pi1: Machine) -> dict[str,
     while pi0.seconds_on < JOIN_SECONDS:
         for machine in (pi0, pi1):
             machine.require_running("before both answered")
-        said = at_pi0.run(TEST_PING, seconds=600)
+        said = at_pi0.run(TEST_PING, seconds=JOIN_SECONDS)
         with suppress(json.JSONDecodeError):  # a master that is slow yet: what Salt says of it
             answers: dict[str, bool] = json.loads(said)
             if sum(answer is True for answer in answers.values()) == 2:
