@@ -21,7 +21,8 @@ def test_that_fails(tell):
     tell("it took 3 s")
     assert not "this time"
 """
-FILES = ("unit/test_a.py", "device/test_b.py", "salt/test_c.py", "boot/test_d.py", "boot/test_e.py")
+FILES = ("unit/test_a.py", "device/test_b.py", "salt/test_c.py", "boot/test_d.py", "usb/test_e.py")
+OTHERS = ("tests/unit", "tests/device", "tests/salt")
 
 
 def told_in(output: str) -> dict[str, str]:
@@ -31,7 +32,7 @@ def told_in(output: str) -> dict[str, str]:
     return {test: words for test, _, words in told}
 
 
-def test_files_of_boots_are_beside_all_others_which_share_one_process(tmp_path: Path) -> None:
+def test_files_with_emulators_are_beside_all_others_which_share_one_process(tmp_path: Path) -> None:
     for name in FILES:
         path = tmp_path / "tests" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +43,7 @@ def test_files_of_boots_are_beside_all_others_which_share_one_process(tmp_path: 
     processes = defaultdict(set)
     for test, process in told_in(done.stdout).items():
         file = test.partition("::")[0]
-        processes[file if "/boot/" in file else "others"].add(process)
+        processes["others" if file.startswith(OTHERS) else file].add(process)
     assert [len(those) for those in processes.values()] == [1, 1, 1], processes
     assert len(set.union(*processes.values())) == 3, processes
 
