@@ -190,7 +190,7 @@ def test_four_times_as_many_join_as_well(
     tell: Tell,
 ) -> None:
     with running(tmp_path, rack_of(tmp_path / "rack", 56), golden, salt_programs) as rack:
-        rack.join_all(seconds=LONG_JOIN_SECONDS)
+        rack.join_all(seconds=LONG_JOIN_SECONDS, patience=15)
         tell(rack.joined_in)
         assert rack.master.keys() == {"minions": sorted(rack.names), **NO_STATE}
         assert settings(rack, "pi7", "random_startup_delay") == {"random_startup_delay": 56}

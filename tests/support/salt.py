@@ -161,9 +161,12 @@ class Box:
     def wait_until_answering(self, names: set[str], *, seconds: float, patience: int = 5) -> float:
         """Ask until all of ``names`` answer; gives the seconds it took."""
         began = time.monotonic()
-        while not names <= (heard := self.answering(names, patience=patience)):
+        heard: set[str] = set()
+        while not names <= heard:
             waited = time.monotonic() - began
             assert waited < seconds, f"no answer in {waited:.0f} s: {sorted(names - heard)}"
+            with suppress(subprocess.TimeoutExpired):  # the master is too busy to be asked
+                heard = self.answering(names, patience=patience)
         return time.monotonic() - began
 
     def keys(self) -> dict[str, list[str]]:

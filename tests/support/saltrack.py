@@ -107,12 +107,12 @@ class RunningRack:
                 switched_on(self._folder / name, self._wire, self._programs, *running)
             )
 
-    def join_all(self, *, seconds: float) -> None:
+    def join_all(self, *, seconds: float, patience: int = 5) -> None:
         """Make every card, switch all nodes on at once, and wait until each of them answers."""
         for name in self.names:
             self.image(name)
         self.switch_on(*self.names)
-        took = self.master.wait_until_answering(self.names, seconds=seconds)
+        took = self.master.wait_until_answering(self.names, seconds=seconds, patience=patience)
         spent = self.master.cpu_seconds("salt-master")
         self.joined_in = (
             f"{len(self.names)} nodes answered in {took:.0f} s, "
