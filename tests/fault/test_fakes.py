@@ -88,13 +88,23 @@ def test_the_short_probe_takes_three_seconds_at_most(
 
 
 def test_speeds_are_those_of_the_card(card: FaultCard) -> None:
+    """A busy computer makes a card slower, never faster: so the best of some tries is looked at."""
     card.set_speed(write_bps=20e6, read_bps=40e6)
-    with claim(accepted(card), 0) as held:
-        speeds = probe_card(held, Quiet()).speeds
-    for speed in speeds.writes:
-        assert 14e6 < speed.bytes_per_second < 21e6
-    for speed in speeds.reads:
-        assert 25e6 < speed.bytes_per_second < 42e6
+    writes: dict[int, float] = {}
+    reads: dict[int, float] = {}
+    for _ in range(6):
+        with claim(accepted(card), 0) as held:
+            speeds = probe_card(held, Quiet()).speeds
+        for best, measured in ((writes, speeds.writes), (reads, speeds.reads)):
+            for speed in measured:
+                best[speed.block_bytes] = max(
+                    speed.bytes_per_second, best.get(speed.block_bytes, 0)
+                )
+        assert max(writes.values()) < 21e6
+        assert max(reads.values()) < 42e6
+        if min(writes.values()) > 14e6 and min(reads.values()) > 25e6:
+            return
+    pytest.fail(f"bytes per second by block, written: {writes}, read: {reads}")
 
 
 def probe(card: FaultCard) -> subprocess.CompletedProcess[str]:
