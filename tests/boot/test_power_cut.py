@@ -25,7 +25,7 @@ from tests.support.writelog import replay, writes
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=35),
+    pytest.mark.long(minutes=60),
     pytest.mark.timeout(3600),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
