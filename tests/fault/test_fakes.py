@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -78,13 +79,15 @@ def test_the_short_probe_takes_three_seconds_at_most(
     card: FaultCard, scatter_seconds: float
 ) -> None:
     card.set_speed(write_bps=20e6, read_bps=20e6, scatter_seconds=scatter_seconds)
-    with claim(accepted(card), 0) as held:
-        began = time.monotonic()
-        report = short_probe(held, Quiet())
-        seconds = time.monotonic() - began
-    assert report.error() is None
+    took: list[float] = []
     # What a busy computer adds is not the card's.
-    assert seconds <= 3.0 + 2.0
+    while len(took) < 3 and min(took, default=inf) > 3.0 + 2.0:
+        with claim(accepted(card), 0) as held:
+            began = time.monotonic()
+            report = short_probe(held, Quiet())
+            took.append(time.monotonic() - began)
+        assert report.error() is None
+    assert min(took) <= 3.0 + 2.0
 
 
 def test_speeds_are_those_of_the_card(card: FaultCard) -> None:
