@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from math import inf
 from pathlib import Path
 
 import pytest
@@ -80,14 +79,16 @@ def test_the_short_probe_takes_three_seconds_at_most(
 ) -> None:
     card.set_speed(write_bps=20e6, read_bps=20e6, scatter_seconds=scatter_seconds)
     took: list[float] = []
-    # What a busy computer adds is not the card's.
-    while len(took) < 3 and min(took, default=inf) > 3.0 + 2.0:
+    for _ in range(3):
         with claim(accepted(card), 0) as held:
             began = time.monotonic()
             report = short_probe(held, Quiet())
             took.append(time.monotonic() - began)
         assert report.error() is None
-    assert min(took) <= 3.0 + 2.0
+        # What a busy computer adds is not the card's.
+        if took[-1] <= 3.0 + 2.0:
+            return
+    pytest.fail(f"seconds it took: {took}")
 
 
 def test_speeds_are_those_of_the_card(card: FaultCard) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.standin import ROOT
 
 
 def pytest_in(
@@ -19,7 +19,6 @@ def pytest_in(
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "NOTES": str(folder / "notes"),
     }
     return subprocess.run(
         [

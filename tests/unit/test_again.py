@@ -37,15 +37,24 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return pytest_in(folder, "tests.support.again", *words, **more)
+    return pytest_in(folder, "tests.support.again", *words, NOTES=str(folder / "notes"), **more)
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
-def test_what_was_skipped_is_run_once_and_nothing_twice(folder: Path, processes: str) -> None:
-    first = run(folder, "--skipped-to", "skipped", "-n", processes)
+def test_what_was_skipped_is_run_once_and_nothing_twice(folder: Path) -> None:
+    first = run(folder, "--skipped-to", "skipped")
     assert first.returncode == 0, first.stdout
     assert (folder / "notes").read_text().split() == ["all"]
-    second = run(folder, "--only-from", "skipped", "-n", processes, ROOT="1")
+    second = run(folder, "--only-from", "skipped", ROOT="1")
+    assert second.returncode == 0, second.stdout
+    assert "4 passed, 1 deselected" in second.stdout
+    assert (folder / "notes").read_text().split() == ["all", "root1", "root2", "device"]
+
+
+def test_two_processes_skip_and_run_the_same(folder: Path) -> None:
+    first = run(folder, "--skipped-to", "skipped", "-n", "2")
+    assert first.returncode == 0, first.stdout
+    assert (folder / "notes").read_text().split() == ["all"]
+    second = run(folder, "--only-from", "skipped", "-n", "2", ROOT="1")
     assert second.returncode == 0, second.stdout
     assert "4 passed" in second.stdout
     assert sorted((folder / "notes").read_text().split()) == ["all", "device", "root1", "root2"]

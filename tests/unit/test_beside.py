@@ -10,11 +10,9 @@ import pytest
 from tests.support.innerpytest import pytest_in
 
 TELLS_ITS_PROCESS = """
-import os, time
-def test_first(record_property):
-    time.sleep(0.2)
-    record_property("told", os.getpid())
-def test_second(record_property): record_property("told", os.getpid())
+import os
+def test_first(tell): tell(os.getpid())
+def test_second(tell): tell(os.getpid())
 """
 FAILS = """
 def test_that_fails(tell):
