@@ -1,4 +1,7 @@
-"""The Salt master is away for the first ten minutes of pi7, which then joins by itself."""
+"""The Salt master is away for the first ten minutes of pi7, which then joins by itself.
+
+The minutes are those of the node, as its kernel counts them.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,14 @@ from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=14),
-    pytest.mark.timeout(3600),
+    pytest.mark.long(minutes=30),
+    pytest.mark.timeout(7200),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
 
 ABSENT_SECONDS = 600
-"""By this computer's clock: the node's own says some 200, as an idle second of it takes three."""
+SLOWNESS = 10
+"""How many seconds of this computer one of the node takes, at most."""
 AWAY = "60-reach-master: head (10.0.2.2) does not answer on port 4506"
 
 
@@ -51,17 +55,20 @@ def joined_late(pi7: Pi7) -> str:
     with pi7.switched_on(pi7.card) as machine:
         with unplugged(pi7.head.wire):
             machine.wait_for(AWAY, seconds=JOIN_SECONDS)
-            said = machine.seconds_on
+            said, said_own = machine.seconds_on, machine.own_seconds
             while "60-reach-master" not in failed_steps(pi7.card):
                 assert machine.seconds_on < said + 60, "who holds the card in hand is not told"
                 time.sleep(1)
-            while machine.seconds_on < ABSENT_SECONDS:
+            while machine.own_seconds < ABSENT_SECONDS:
                 machine.require_running("while its master was away")
+                assert machine.seconds_on < SLOWNESS * ABSENT_SECONDS, "it says nothing any more"
                 time.sleep(1)
+            away, away_own = machine.seconds_on, machine.own_seconds
             tries = machine.console.count(AWAY)
-            assert tries < ABSENT_SECONDS / 30, "it asks in a fast loop"
+            assert tries < ABSENT_SECONDS / 60, "it asks in a fast loop"
         times = pi7.wait_until_joined(machine)
         return (
-            f"away until {ABSENT_SECONDS} s, missed after {said:.0f} s and {tries} times;"
-            f" {times.partition(', ')[2]}"
+            f"by the node's own clock away until {away_own:.0f} s, missed after {said_own:.0f} s"
+            f" and {tries} times; by this computer's away until {away:.0f} s, missed after"
+            f" {said:.0f} s; {times.partition(', ')[2]}"
         )

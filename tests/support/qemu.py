@@ -28,6 +28,7 @@ _EMULATOR_FAULTS = (
     "usb usb1-port1: attempt power cycle",  # the network adapter is not found
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\r")
+_STAMP = re.compile(r"^\[ *(\d+\.\d+)\] ", re.MULTILINE)
 _LOOK_SECONDS = 0.2
 _TRIES = 3
 _T = TypeVar("_T")
@@ -41,7 +42,10 @@ class EmulatorFault(AssertionError):
 
 
 class Machine:
-    """A running machine; ``console`` is all it has said so far, without colours."""
+    """A running machine; ``console`` is all it has said so far, without colours.
+
+    It has a clock of its own, which is slower than this computer's (scripts/boot-in-qemu).
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], console: BinaryIO) -> None:
         self._process = process
@@ -57,8 +61,13 @@ class Machine:
 
     @property
     def seconds_on(self) -> float:
-        """How long ago it was switched on."""
+        """How long ago it was switched on, by this computer's clock."""
         return time.monotonic() - self._power_on
+
+    @property
+    def own_seconds(self) -> float:
+        """How long its kernel had been running when it last said something, by its own clock."""
+        return max(map(float, _STAMP.findall(self.console)), default=0.0)
 
     def wait_for(self, words: str, *, seconds: float) -> float:
         """Read on until ``words`` were said; gives the seconds it took, fails after ``seconds``."""
