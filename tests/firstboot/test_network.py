@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namesp
 
 STEP = "60-reach-master"
 HOSTS = "127.0.0.1 localhost\n10.0.0.17 pi0"
+ADDRESSES = ("fd00::17", "10.0.0.17")
 DEAD_DNS = "nameserver 10.0.0.53\noptions timeout:1 attempts:1"
 NO_DNS = "# none"
 LISTEN = """
@@ -57,6 +58,20 @@ def listening(entering: tuple[str, ...], *ports: int) -> Iterator[None]:
 def test_a_master_on_both_ports_is_reached(node: FakeNode) -> None:
     with network(LIVE_WIRE, hosts=HOSTS) as node.entering, listening(node.entering, 4505, 4506):
         boot = node.boot()
+    assert boot.status == 0, boot.output
+    assert node.note(STEP) == "pi0 (10.0.0.17) answers on ports 4505 and 4506"
+
+
+def test_one_address_of_the_master_is_enough(node: FakeNode) -> None:
+    """A salt-master of ours listens on IPv4, and IPv6 addresses come first (getaddrinfo(3))."""
+    hosts = f"fd00::17 pi0\n{HOSTS}"
+    script = f"{LIVE_WIRE}ip address add fd00::17/64 dev eth0 nodad\n"
+    with network(script, hosts=hosts) as node.entering:
+        assert node.boot().status == 1
+        each = (f"pi0 ({address}) does not answer on port 4506" for address in ADDRESSES)
+        assert node.note(STEP) == ", ".join(each)
+        with listening(node.entering, 4505, 4506):
+            boot = node.run()
     assert boot.status == 0, boot.output
     assert node.note(STEP) == "pi0 (10.0.0.17) answers on ports 4505 and 4506"
 
