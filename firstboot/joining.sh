@@ -18,6 +18,6 @@ if [ "${MINION-yes}" != yes ]; then
     exit 0
 fi
 if ! systemctl cat "$unit" >/dev/null 2>&1; then
-    echo "no-salt: Salt is not on this node; install it and the node joins ${MASTER:-its master}"
+    echo "no-salt: Salt is not on this node; once it is: systemctl enable --now $unit"
     exit 0
 fi

@@ -30,7 +30,7 @@ report() (
     sync
 ) 2>/dev/null
 
-as_json() {
+as_json() { # of the first step that failed or runs, or of what is no step's fault ($trouble)
     printf '{"format": 1, "node": ' && quoted "${NODE-}" && printf ', "state": "%s"' "$1"
     at='' at_since='' at_note=${trouble-} at_hint=${advice-} comma=''
     printf ', "time": "%s", "steps": [' "$(now)"
@@ -46,7 +46,7 @@ as_json() {
         printf '%s\n{"name": "%s", "state": "%s", "since": "%s", "note": ' \
             "$comma" "$name" "$now" "$since"
         quoted "$note" && printf ', "hint": ' && quoted "$hint" && printf '}'
-        case $at$now in failed | running) at=$name at_since=$since at_note=$note at_hint=$hint ;; esac
+        case ${trouble-}$at$now in failed | running) at=$name at_since=$since at_note=$note at_hint=$hint ;; esac
         comma=,
     done
     printf '],\n"step": "%s", "since": "%s", "note": ' "$at" "$at_since"

@@ -17,6 +17,7 @@ from tests.support.fakenode import STEPS, FakeNode
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 
 PAGE = 4096
+SILENCE = "the minion was started but pi0 has not taken it in after 0 s"
 
 
 @contextmanager
@@ -103,12 +104,44 @@ def test_a_root_mounted_read_only_is_told_on_the_boot_partition(node: FakeNode) 
     assert node.report["note"].startswith("the root filesystem cannot be written")
 
 
+@pytest.mark.parametrize("why", ["Read-only file system", "No space left on device"])
+def test_a_root_that_fails_later_is_told_before_what_failed_until_then(
+    node: FakeNode, why: str
+) -> None:
+    """As a dying card's does, for one: the steps of which older marks tell are not the reason."""
+    node.minion_does(":")
+    assert node.boot().status == 1
+    assert (node.report["step"], node.report["note"]) == ("80-await-master", SILENCE)
+    marks = node.root / "var/lib"
+    (marks / "picloud/firstboot/90-highstate.running").touch()
+    with mounted(marks):
+        if why.startswith("Read"):
+            subprocess.run(["mount", "-o", "remount,ro", marks], check=True)
+        else:
+            fill(marks)
+        boot = node.boot()
+    assert boot.status == 1
+    report = node.report
+    assert (report["state"], report["node"], report["step"]) == ("failed", "pi7", "")
+    assert report["note"] == f"the root filesystem cannot be written: {why}"
+    assert "write the card again" in report["hint"]
+    assert report["note"] in boot.output
+
+
+def test_a_root_that_cannot_be_written_can_be_skipped(node: FakeNode) -> None:
+    node.write("proc/cmdline", "rw picloud.firstboot=skip\n")
+    with mounted(node.root / "var/lib", "remount,ro"):
+        assert node.boot().status == 0
+    assert node.report["state"] == "skipped"
+
+
 def test_a_root_that_is_nearly_full_never_marks_what_is_not_done(node: FakeNode) -> None:
-    """Whatever room there is, a step is done or it is not, and with room all get done."""
+    """Whatever room there is, a step is done or it is not, and with room all get done. Where it is
+    too little that is what is told."""
     marks = node.root / "var/lib"
     with mounted(marks):
         (marks / "picloud/firstboot").mkdir(parents=True)
-        for pages in range(0, 12, 2):
+        for pages in range(12):
             fill(marks, leaving=pages * PAGE)
             status = node.boot().status
             done = [name for name in node.state if name.endswith(".done")]
@@ -116,6 +149,10 @@ def test_a_root_that_is_nearly_full_never_marks_what_is_not_done(node: FakeNode)
             assert ("complete" in node.state) == (status == 0)
             if status == 0:
                 assert len(done) == len(STEPS)
+            else:
+                told = node.report["note"], node.report["hint"]
+                assert told[0].endswith("cannot be written: No space left on device"), pages
+                assert told[1].startswith("make room"), pages
             (marks / "filler").unlink()
         assert node.boot().status == 0
         assert node.report["state"] == "complete"

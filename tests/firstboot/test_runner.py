@@ -96,7 +96,11 @@ def test_a_failed_step_stops_no_other_and_alone_runs_again(node: FakeNode) -> No
     assert "70-start-minion.done" in node.state, "the minion must start without swap too"
     assert (node.report["state"], node.report["step"]) == ("failed", "30-swap")
     swap = node.report["steps"][2]
-    assert (swap["state"], swap["note"]) == ("failed", "ended with status 7")
+    assert (swap["state"], swap["note"]) == (
+        "failed",
+        "ended with status 7: mkswap: no such thing",
+    )
+    assert swap["hint"].startswith("read the log"), "it gave no advice of its own"
     assert "mkswap: no such thing" in node.read("boot/picloud/firstboot.log")
 
     node.fake_tool("mkswap", "exit 0\n")
@@ -135,6 +139,12 @@ def test_a_note_of_any_characters_is_valid_json(node: FakeNode) -> None:
     step.write_text("printf 'a \"quoted\" back\\\\\\\\slash\\tand\\033[1m colour'\n")
     node.boot()
     assert node.report["steps"][-1]["note"] == 'a "quoted" back\\slashand[1m colour'
+
+
+def test_a_step_that_says_nothing_leaves_no_words_of_the_one_before(node: FakeNode) -> None:
+    node.write("usr/lib/picloud/firstboot/steps/31-silent", "exit 3\n")
+    assert node.boot().status == 1
+    assert node.note("31-silent") == "ended with status 3"
 
 
 def test_a_failure_says_what_to_do_and_since_when(node: FakeNode) -> None:

@@ -30,9 +30,9 @@ JOINS = f'mkdir -p "$PICLOUD_ROOT/proc/net" && echo "{JOINED}" >"$PICLOUD_ROOT/p
 CHANGING = ("mkdir", "mv", "cp", "rm", "touch", "fallocate", "mkswap")
 """Real tools whose calls are counted."""
 READING = (
-    *("awk", "basename", "cat", "cut", "dd", "df", "dirname", "findmnt", "gpg", "gpgconf", "grep"),
-    *("ln", "mktemp", "partx", "readlink", "resize2fs", "sed", "sfdisk", "sleep", "stat", "tail"),
-    *("tr", "truncate", "wc"),
+    *("awk", "basename", "cat", "chmod", "cut", "dd", "df", "dirname", "findmnt", "gpg", "gpgconf"),
+    *("grep", "ln", "mktemp", "partx", "readlink", "resize2fs", "sed", "sfdisk", "sleep", "stat"),
+    *("tail", "tr", "truncate", "wc"),
 )
 """The other real tools a node's first boot may use: no others are on its PATH."""
 
