@@ -136,7 +136,7 @@ def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -
         )
     # The private half alone is enough for a master, a public one that does not fit is not: so
     # the old public half goes first, and a kill between any two leaves one that works.
-    private, public = pki / "master.pem", pki / "master.pub"
+    private, public = _own(pki, "pem"), _own(pki, "pub")
     found = _found(private, pair.private), _found(public, pair.public)
     conflicts = [
         f"{path}: another master's key" if one is Found.OTHER else None
@@ -145,6 +145,14 @@ def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -
     stale = (public,) if found[1] is Found.OTHER else ()
     yield Place(private, pair.private, _MASTER_PRIVATE, found[0], conflicts[0], stale)
     yield Place(public, pair.public, _PUBLIC, found[1], conflicts[1])
+
+
+def _own(pki: Path, suffix: str) -> Path:
+    """Where the master has that half of its own key. Salt 3008 moves it to the master's id when it
+    first starts, leaves a link, and looks there first (salt/crypt.py, MasterKeys._setup_keys)."""
+    path = pki / f"master.{suffix}"
+    # The link's own folder may be another: this one may be a copy.
+    return pki / path.readlink().name if path.is_symlink() else path
 
 
 def _found(path: Path, content: bytes) -> Found:

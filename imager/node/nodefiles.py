@@ -89,8 +89,13 @@ def _salt(node: Node, identity: Identity, accounts: Accounts) -> Iterator[Entry]
         # Salt's own packages run the master as this user, the distribution's as root.
         owner = "salt" if "salt" in accounts.users else "root:root"
         yield CardFolder(f"{PKI}/master", 0o700, owner)
-        yield CardFile(f"{PKI}/master/master.pem", pair.private, _SALT_SECRET, owner)
-        yield CardFile(f"{PKI}/master/master.pub", pair.public, _PUBLIC, owner)
+        # Named as Salt 3008 has them. It would move a master.pem to this name when it first starts,
+        # without fsync(2), so a power cut then could leave pi0 with an empty key. Older ones follow
+        # the links, which are those 3008 leaves itself (salt/crypt.py, MasterKeys._setup_keys).
+        yield CardFile(f"{PKI}/master/{node.name}.pem", pair.private, _SALT_SECRET, owner)
+        yield CardFile(f"{PKI}/master/{node.name}.pub", pair.public, _PUBLIC, owner)
+        yield CardLink(f"{PKI}/master/master.pem", f"{node.name}.pem")
+        yield CardLink(f"{PKI}/master/master.pub", f"{node.name}.pub")
         yield CardFolder(f"{PKI}/master/minions", 0o700, owner)
         for minion, public in identity.master.accepted:
             yield CardFile(f"{PKI}/master/minions/{minion}", public, _PUBLIC, owner)

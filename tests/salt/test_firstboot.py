@@ -137,10 +137,10 @@ def test_a_master_that_is_absent_at_first_is_joined_when_it_comes(pair: Pair) ->
 
 
 def test_a_master_with_another_key_is_refused_and_left_in_peace(pair: Pair, tmp_path: Path) -> None:
-    right = {name: (pair.pki / name).read_bytes() for name in ("master.pem", "master.pub")}
+    right = {name: (pair.pki / name).read_bytes() for name in ("pi0.pem", "pi0.pub")}
     other = salt_pair(tmp_path / "other", "master")
-    (pair.pki / "master.pem").write_bytes(other.private)
-    (pair.pki / "master.pub").write_bytes(other.public)
+    (pair.pki / "pi0.pem").write_bytes(other.private)
+    (pair.pki / "pi0.pub").write_bytes(other.public)
     node = pair.node()
     with pair.master() as master:
         boot = node.boot()
@@ -158,8 +158,7 @@ def test_a_master_with_another_key_is_refused_and_left_in_peace(pair: Pair, tmp_
         assert [call for call in again.calls if "--on-active=60 " in call]
         assert master.answering({"pi1"}) == set()
     for name, key in right.items():
-        # A master of 3008 moves its keys to names of its own, with links in their place.
-        (pair.pki / name.replace("master", "pi0")).write_bytes(key)
+        (pair.pki / name).write_bytes(key)
     with pair.master():
         boot = node.run()
         assert boot.status == 0, boot.output

@@ -84,6 +84,18 @@ def test_every_node_has_its_own_name_and_key(joined: RunningRack) -> None:
     assert said == {name: name for name in joined.names}
 
 
+def test_the_master_uses_the_key_where_the_card_has_it(joined: RunningRack) -> None:
+    """It moves none, which a power cut could fall into."""
+    pki = joined.etc("pi0") / "salt/pki/master"
+    own = identity_of(joined.rack, joined.rack.node("pi0")).master
+    assert own.pair is not None
+    assert sorted(path.name for path in pki.glob("*.p*")) == [
+        *("master.pem", "master.pub", "pi0.pem", "pi0.pub"),
+    ]
+    assert (pki / "pi0.pem").read_bytes() == own.pair.private
+    assert (pki / "master.pem").readlink() == Path("pi0.pem"), "relative, as the card has it"
+
+
 def test_salt_takes_the_settings_as_they_are_meant(joined: RunningRack) -> None:
     assert settings(joined, "pi7", "random_startup_delay", "auth_timeout", "recon_max", "id") == {
         "random_startup_delay": 20,

@@ -46,6 +46,9 @@ def lay_out(image: NodeImage, folder: Path) -> None:
             target = folder / path[1:]
             if inode.is_dir:
                 target.mkdir(parents=True)
+            elif inode.is_symlink:
+                target.symlink_to(root.readlink(path))
+                continue
             else:
                 assert inode.is_file, path
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,83 @@
+"""Whose key a real Salt master uses after the rack's was put into its folder."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from imager.base.progress import Quiet
+from imager.node.identity import Identity, identities_of
+from imager.node.master_keys import Found, export, plan_export
+from imager.node.rack import Rack
+from imager.node.salt_keys import clean
+from tests.support.racks import rack_in
+from tests.support.salt import SaltPrograms
+
+pytestmark = pytest.mark.salt
+
+START = """
+import sys
+from salt.config import master_config
+from salt.crypt import MasterKeys
+options = master_config(None)
+options.update(pki_dir=sys.argv[1], id="head_master", user=None)
+print(MasterKeys(options).get_pub_str())
+"""
+"""What a master does with its key when it is started."""
+
+
+def started(programs: SaltPrograms, pki: Path) -> bytes:
+    """The public key of the master of this folder, once it was started."""
+    done = subprocess.run([programs("python"), "-c", START, pki], capture_output=True, check=True)
+    return clean(done.stdout)
+
+
+@pytest.fixture
+def rack(tmp_path: Path) -> Rack:
+    return rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n')
+
+
+@pytest.fixture
+def identities(rack: Rack) -> tuple[tuple[str, Identity], ...]:
+    return identities_of(rack, rack.nodes, Quiet())
+
+
+def test_a_master_that_ran_takes_the_rack_s_key_when_it_is_put_there(
+    rack: Rack,
+    identities: tuple[tuple[str, Identity], ...],
+    salt_programs: SaltPrograms,
+    tmp_path: Path,
+) -> None:
+    pki = tmp_path / "pki"
+    pki.mkdir()
+    wanted = dict(identities)["pi0"].master.public
+    assert wanted is not None
+    assert started(salt_programs, pki) != clean(wanted)
+    assert (pki / "master.pem").is_symlink(), "this Salt keeps it under a name of its own"
+    places = plan_export(rack, identities, pki, own_key=True)
+    assert [place.found for place in places[-2:]] == [Found.OTHER, Found.OTHER]
+    export(pki, places)
+    for _ in range(2):
+        assert started(salt_programs, pki) == clean(wanted)
+    there = plan_export(rack, identities, pki, own_key=True)
+    assert {place.found for place in there} == {Found.SAME}, "it is the rack's, under that name"
+
+
+def test_a_copied_folder_of_a_master_that_ran_is_that_master_s(
+    rack: Rack,
+    identities: tuple[tuple[str, Identity], ...],
+    salt_programs: SaltPrograms,
+    tmp_path: Path,
+) -> None:
+    """Its links name the folder it was copied from, which is not touched."""
+    pki, copy = tmp_path / "pki", tmp_path / "copy"
+    pki.mkdir()
+    own = started(salt_programs, pki)
+    subprocess.run(["cp", "-a", pki, copy], check=True)
+    export(copy, plan_export(rack, identities, copy, own_key=True))
+    assert started(salt_programs, pki) == own
+    wanted = dict(identities)["pi0"].master.public
+    assert wanted is not None
+    assert started(salt_programs, copy) == clean(wanted)
