@@ -34,6 +34,7 @@ class RefusalCode(StrEnum):
     NO_MEDIUM = "no-medium"
     TOO_SMALL = "too-small"
     TOO_LARGE = "too-large"
+    NO_SWAP_ROOM = "no-swap-room"
     FIXED = "fixed"
     NAME_NOT_TYPED = "name-not-typed"
 

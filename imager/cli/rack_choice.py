@@ -110,6 +110,20 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
     return _with_packages(salt, rack)
 
 
+def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> None:
+    """With ``--offline``, raise for what the cards of ``nodes`` need and only the network has:
+    as the work itself would, but before anybody is asked, and in a dry run. Changes nothing."""
+    from imager.release import salt
+    from imager.release.lock import RackLock
+
+    if not session.settings.offline:
+        return
+    for model in dict.fromkeys(node.model for node in nodes):
+        proven_release(session, rack, model)
+    if rack.salt_version is not None:
+        salt.require_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
+
+
 def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
     from imager.release.bundle import bundle_in
 

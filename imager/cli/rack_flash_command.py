@@ -23,6 +23,7 @@ from imager.cli.rack_choice import (
     golden_images_at_hand,
     open_rack,
     own_folders,
+    require_archived,
 )
 from imager.cli.session import Outcome, Session, command
 
@@ -138,6 +139,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
         raise UsageError(
             "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
         )
+    require_archived(session, rack, nodes)
     return Request(
         rack,
         nodes,
@@ -191,14 +193,13 @@ def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
 
     rack, limits, kernel = request.rack, request.limits, Kernel()
     slots = load_slots(rack.folder)
-    need = max((golden.layout.size_bytes for golden in images.values()), default=0)
     unfit: list[Unfit] = []
     if request.images is not None:
         candidates = files_for(request.nodes, request.images, rack, slots, limits)
     elif request.targets:
-        candidates = cards_named(request.targets, rack, slots, need, limits, kernel)
+        candidates = cards_named(request.targets, rack, slots, images, limits, kernel)
     else:
-        candidates, unfit = cards_here(rack, slots, need, limits, kernel)
+        candidates, unfit = cards_here(rack, slots, images, limits, kernel)
     wants = wants_of(rack, request.nodes, read_ledger(rack.folder), images)
     plan = make_plan(wants, candidates, rack.nodes, again=request.again)
     return Planned(plan, tuple(unfit))

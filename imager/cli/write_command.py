@@ -30,6 +30,7 @@ from imager.cli.rack_choice import (
     golden_of,
     open_rack,
     own_folders,
+    require_archived,
 )
 from imager.cli.session import Outcome, Session, command
 
@@ -125,6 +126,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
         probe=not given["no_probe"],
     )
     refuse_early(target, limits)
+    require_archived(session, rack, [node])
     return request
 
 
@@ -168,7 +170,8 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
 
 def _image_fields(session: Session, request: Request) -> dict[str, object]:
     """What the golden image would put on the card, if it is composed already; raises
-    TargetRefused for a target that is too small for it."""
+    TargetRefused for a target that is too small for it or for the node's swap file."""
+    from imager.card.swap_room import require_swap_room
     from imager.node.personalise import layout_on
 
     found = golden_images_at_hand(session, request.rack, [request.node])
@@ -178,6 +181,7 @@ def _image_fields(session: Session, request: Request) -> dict[str, object]:
     needs = golden.layout.size_bytes
     layout = layout_on(golden, request.size_bytes or needs)
     refuse_early(request.target, request.limits, layout.size_bytes)
+    require_swap_room(request.target, golden, request.rack)
     return {
         "image_composed": True,
         "image_bytes": golden.manifest.extents.total_bytes,
@@ -253,6 +257,7 @@ def _node_image(session: Session, request: Request) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
     from imager.card.bootable import require_bootable
     from imager.card.refusals import accept
+    from imager.card.swap_room import require_swap_room
     from imager.node.personalise import personalise
 
     golden = golden_of(session, request.rack, request.node.model)
@@ -263,6 +268,7 @@ def _node_image(session: Session, request: Request) -> NodeImage:
             f"{golden.layout.size_bytes} bytes ({format_size(golden.layout.size_bytes)})",
             hint=f"say --size {_round_size(golden)} or more",
         )
+    require_swap_room(request.target, golden, request.rack)
     size = request.size_bytes or golden.layout.size_bytes
     image = personalise(golden, request.rack, request.node, size, session.console)
     require_bootable(request.node, image)

@@ -67,7 +67,8 @@ name = {release}
 # signing_key = "68B3537F39A313B3E574D06777193F152BDBE6A6"
 
 [network]
-# Every node asks a DHCP server for its address …
+# Every node asks a DHCP server for its address, and the DNS server must know the master's name
+# or [salt] say its address …
 {dhcp}
 # … or has one of its own: as many addresses as nodes, dealt out in their order.
 {addresses}
@@ -85,11 +86,12 @@ name = {release}
 {key_files}
 
 [swap]
-# The swap file that first boot makes on each node; "0" for none.
+# The swap file that first boot makes on each node: 1MiB to 64GiB, or "0" for none.
 # size = "1GiB"
 
 [salt]
 # Where the master is when its name cannot be looked up; it goes into every node's /etc/hosts.
+# Those of [network] addresses are there anyhow.
 # master_address = "10.0.0.2"
 # The public key of a master outside this rack (its /etc/salt/pki/master/master.pub): with it the
 # nodes trust that master only; without it they trust the first one that answers.

@@ -7,7 +7,7 @@ harmless value in its place, so that the tables after it are still read.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from imager.base.errors import ConfigurationError
-from imager.base.units import GiB, parse_size
+from imager.base.units import GiB, MiB, format_size, parse_size
 from imager.node.addresses import address_in, parse_address
 from imager.node.fields import Table, nearest, shown
 from imager.node.hostname import domain_fault, name_fault
@@ -25,12 +25,14 @@ from imager.node.nodeset import expand
 from imager.node.rack import MASTER, MINION, Master, ReleaseChoice
 from imager.node.racktext import DEFAULT_MASTER
 from imager.release.known import MODELS, spec_for
-from imager.release.salt_version import cannot_talk, version_fault
+from imager.release.salt_version import cannot_talk, master_version_fault, version_fault
 
 DEFAULT_RELEASE = "alarm-rpi-armv7"
 
 DEFAULT_MODEL = "pi2"
 DEFAULT_SWAP_BYTES = GiB
+_SWAP_BYTES = (MiB, 64 * GiB)
+"""mkswap(8) makes none below 40 KiB; more than 64 GiB is a slip of the finger."""
 _ARMV6 = ("pi", "pi1", "pizero", "rpi", "rpi1", "zero", "zerow")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
 
@@ -202,10 +204,15 @@ def read_swap(table: Table) -> int:
     if text.strip() in ("0", "none"):
         return 0
     try:
-        return parse_size(text)
+        size = parse_size(text)
     except ValueError as error:
         table.fault("size", f'{error}, or "0" for no swap file')
         return DEFAULT_SWAP_BYTES
+    low, high = _SWAP_BYTES
+    if not low <= size <= high:
+        limits = f"{format_size(low)} to {format_size(high)}"
+        table.fault("size", f'{shown(text)} is not from {limits}, nor "0" for no swap file')
+    return size
 
 
 def read_timezone(table: Table) -> str | None:
@@ -216,8 +223,8 @@ def read_timezone(table: Table) -> str | None:
 def read_salt_version(table: Table, master: Master) -> str | None:
     """[salt] version, which must be able to talk to a ``master`` outside the rack; one inside gets
     the same version."""
-    version = _read_version(table, "version")
-    outside = _read_version(table, "master_version")
+    version = _read_version(table, "version", version_fault)
+    outside = _read_version(table, "master_version", master_version_fault)
     if outside and master.is_node:
         table.fault("master_version", f"{master.name} is a node and gets the version of the others")
     elif version and outside and (why := cannot_talk(version, outside)):
@@ -239,9 +246,9 @@ def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path 
     return place
 
 
-def _read_version(table: Table, name: str) -> str | None:
+def _read_version(table: Table, name: str, fault_of: Callable[[str], str | None]) -> str | None:
     text = table.string(name, example='"3008.3"')
-    fault = version_fault(text) if text is not None else None
+    fault = fault_of(text) if text is not None else None
     if fault:
         table.fault(name, f'{shown(text)} {fault}; write it like "3008.3"')
     return None if fault else text

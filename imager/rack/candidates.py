@@ -7,7 +7,7 @@ blank only when nothing is known on it and its first MiB is empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,9 +18,12 @@ from imager.card.devices import Bus, Disk
 from imager.card.fresh import reader_of
 from imager.card.refusals import Limits, refusals
 from imager.card.stamped import signature_of
-from imager.card.targets import ImageFile
+from imager.card.swap_room import swap_refusals
+from imager.card.targets import ImageFile, Target
 from imager.card.verify import open_target
+from imager.image.golden import GoldenImage
 from imager.image.layout import FIRST_MIB, STAMP_AREA
+from imager.node.rack import Rack
 from imager.node.slots import by_place
 from imager.node.stamp import parse_stamp
 from imager.node.stamp_facts import StampError, StampFacts
@@ -63,8 +66,21 @@ class Unfit:
     reasons: tuple[str, ...]
 
 
+def reasons_against(
+    target: Target, goldens: Collection[GoldenImage], rack: Rack, limits: Limits
+) -> tuple[str, ...]:
+    """Every reason ``target`` must not become a card of ``rack`` with any of ``goldens`` on it."""
+    need = max((golden.layout.size_bytes for golden in goldens), default=0)
+    found = (*refusals(target, need, limits), *swap_refusals(target, goldens, rack))
+    return tuple(str(reason) for reason in found)
+
+
 def sort_disks(
-    disks: Iterable[Disk], slots: Slots, need_bytes: int, limits: Limits
+    disks: Iterable[Disk],
+    slots: Slots,
+    goldens: Collection[GoldenImage],
+    rack: Rack,
+    limits: Limits,
 ) -> tuple[list[Disk], list[Unfit]]:
     """The disks a batch may take unasked, and the cards it may not.
 
@@ -77,9 +93,9 @@ def sort_disks(
         label = slots.label_of(disk.by_path)
         if disk.is_fixed or not disk.has_medium or (disk.bus is Bus.LOOP and label is None):
             continue
-        reasons = refusals(disk, need_bytes, limits)
+        reasons = reasons_against(disk, goldens, rack, limits)
         if reasons:
-            unfit.append(Unfit(disk, label, tuple(str(reason) for reason in reasons)))
+            unfit.append(Unfit(disk, label, reasons))
         else:
             fit.append(disk)
     return sorted(fit, key=lambda disk: _order(disk, slots)), unfit

@@ -29,6 +29,7 @@ from imager.card.kernel import Kernel
 from imager.card.make import MadeCard, make_card
 from imager.card.receipt import Receipt
 from imager.card.refusals import Limits, accept
+from imager.card.swap_room import require_swap_room
 from imager.card.targets import ImageFile
 from imager.card.transfers import options_for
 from imager.node.content import recipe_of
@@ -275,6 +276,7 @@ class Crew:
         self, job: Job, golden: OpenGolden, board: CardBoard, options: WriteOptions
     ) -> MadeCard:
         orders = self._orders
+        require_swap_room(job.target, golden.image, orders.rack)
         image = self._preparers.submit(self._image, job, golden, board).result()
         # Every byte of the map goes to the card and comes back.
         board.expect(2 * image.manifest.extents.total_bytes)

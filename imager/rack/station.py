@@ -89,8 +89,8 @@ class Station:
         orders, plans = self._orders, self._plans
         self.offers.pop(_name(disk), None)
         self._put_off.pop(_name(disk), None)
-        need = max(golden.layout.size_bytes for golden in plans.images.values())
-        fit, unfit = sort_disks([disk], plans.slots, need, orders.limits)
+        goldens = plans.images.values()
+        fit, unfit = sort_disks([disk], plans.slots, goldens, orders.rack, orders.limits)
         for refused in unfit:
             self._tell.refused(refused)
         for card in fit:

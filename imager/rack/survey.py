@@ -12,13 +12,13 @@ from pathlib import Path
 from imager.base.errors import TargetRefused, UsageError
 from imager.card.devices import Disk, list_disks
 from imager.card.kernel import Kernel
-from imager.card.refusals import Limits, accept, refusals
+from imager.card.refusals import Limits, accept
 from imager.card.targets import ImageFile, Target, target_at
 from imager.image.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit import opened
 from imager.node.rack import Node, Rack
-from imager.rack.candidates import Candidate, Unfit, look_at, sort_disks
+from imager.rack.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.ledger import Ledger
 from imager.rack.plan import Want
 from imager.rack.slots import Slots
@@ -59,10 +59,11 @@ def _recipes(
 
 
 def cards_here(
-    rack: Rack, slots: Slots, need_bytes: int, limits: Limits, kernel: Kernel
+    rack: Rack, slots: Slots, images: GoldenImages, limits: Limits, kernel: Kernel
 ) -> tuple[list[Candidate], list[Unfit]]:
     """Every card in this computer's readers that a batch may take, and those it may not."""
-    disks, unfit = sort_disks(list_disks(limits.ours, kernel), slots, need_bytes, limits)
+    found = list_disks(limits.ours, kernel)
+    disks, unfit = sort_disks(found, slots, images.values(), rack, limits)
     return [look_at(disk, slots, rack.folder) for disk in disks], unfit
 
 
@@ -70,7 +71,7 @@ def cards_named(
     paths: Sequence[Path],
     rack: Rack,
     slots: Slots,
-    need_bytes: int,
+    images: GoldenImages,
     limits: Limits,
     kernel: Kernel,
 ) -> list[Candidate]:
@@ -84,7 +85,7 @@ def cards_named(
             raise UsageError(
                 f"{path} is no disk", hint="for image files say --images DIR, one for each node"
             )
-        reasons += [str(reason) for reason in refusals(target, need_bytes, limits)]
+        reasons += reasons_against(target, images.values(), rack, limits)
         if isinstance(target, Disk) and disks.setdefault(target.node, target) is not target:
             raise UsageError(f"{path}: {target.node} is named twice", hint="name each disk once")
     if reasons:

@@ -75,6 +75,15 @@ def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage
     return next(_archived(cache, SALT, version, pin), None)
 
 
+def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
+    """Raise the NetworkError that ``fetch_salt`` raises offline when something is not archived,
+    looked for as ``archived_salt`` does; nothing is pinned."""
+    for name, wanted in ((SALT, version), *((wheel, None) for wheel in WHEELS)):
+        pin = _pin_of(lock, name, wanted)
+        if next(_archived(cache, name, wanted, pin), None) is None:
+            raise _not_here(cache, name, wanted, pin)
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One call of fetch_salt: what each package is asked with."""
@@ -90,7 +99,7 @@ class _Run:
         pin = None if self.update else _pin_of(self.lock, name, version)
         found = None if self.update else self._here(name, version, pin)
         if found is None and self.offline:
-            raise self._not_here(name, version, pin)
+            raise _not_here(self.cache, name, version, pin)
         if found is None:
             found = self._fetched(name, version, pin)
         self._pin(found)
@@ -110,14 +119,6 @@ class _Run:
                 f"{package.path} was altered since it was archived; it is kept as {aside.name}"
             )
         return None
-
-    def _not_here(self, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
-        which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
-        return NetworkError(
-            f"{name} {pin.version if pin else version or ''}".rstrip()
-            + f"{which} is not in {self.cache.packages}",
-            hint="run picloud-image fetch once without --offline",
-        )
 
     def _fetched(self, name: str, version: str | None, pin: PackagePin | None) -> VerifiedPackage:
         wanted = pin.version if pin else version
@@ -166,6 +167,16 @@ class _Run:
 
 def _named(pin: PackagePin) -> str:
     return f"{pin.version} ({pin.sha256[:12]}…)"
+
+
+def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
+    """Why --offline cannot work."""
+    which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
+    return NetworkError(
+        f"{name} {pin.version if pin else version or ''}".rstrip()
+        + f"{which} is not in {cache.packages}",
+        hint="run picloud-image fetch once without --offline",
+    )
 
 
 def _pin_of(lock: RackLock, name: str, version: str | None) -> PackagePin | None:

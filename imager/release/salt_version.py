@@ -9,7 +9,8 @@ import re
 
 OLDEST = "3006.0"
 """The oldest series that has a source release with standing metadata and is still mended."""
-_VERSION = re.compile(r"\d{4}\.\d{1,3}(\.\d{1,3})?\Z")
+# Until 3005 the first release of a series had no minor number.
+_VERSION = re.compile(r"(\d{4}\.\d{1,3}(\.\d{1,3})?|300[0-5])\Z")
 
 # Authentication by protocol version 3 came with session keys, to which both sides must hold: seen
 # in salt/channel/client.py and salt/crypt.py of the source releases 3006.11, 3006.12, 3007.3 and
@@ -25,15 +26,18 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(number) for number in text.split("."))
 
 
+def master_version_fault(text: str) -> str | None:
+    """What is wrong with ``text`` as the version of a master that exists, however old, to follow
+    it in a sentence."""
+    return None if _VERSION.match(text) else "is not a version of Salt"
+
+
 def version_fault(text: str) -> str | None:
     """What is wrong with ``text`` as the version to put on a card, to follow it in a sentence."""
-    try:
-        version = parse_version(text)
-    except ValueError:
-        return "is not a version of Salt"
-    if version < parse_version(OLDEST)[:1]:
+    fault = master_version_fault(text)
+    if fault is None and parse_version(text) < parse_version(OLDEST)[:1]:
         return f"is older than {OLDEST}, the oldest that can be put on a card"
-    return None
+    return fault
 
 
 def cannot_talk(minion: str, master: str) -> str | None:
@@ -54,7 +58,7 @@ def cannot_talk(minion: str, master: str) -> str | None:
 
 def _reaches(version: tuple[int, ...], floors: dict[int, int]) -> bool:
     """Whether ``version`` has what its series got in the minor release ``floors`` names."""
-    series, minor, *_ = version
+    series, minor, *_ = (*version, 0)
     if series in floors:
         return minor >= floors[series]
     return series > max(floors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -102,6 +103,29 @@ def test_offline_before_the_first_fetch(place: Workplace, tmp_path: Path) -> Non
     assert said.code == 11
     assert "salt 3008.3 with sha256" in said.err
     assert "→ run picloud-image fetch once without --offline" in said.err
+
+
+def test_a_plan_for_an_offline_rack_ends_as_the_work_would(
+    place: Workplace, tmp_path: Path
+) -> None:
+    assert place.run("fetch").code == 0
+    rack = with_salt(place, tmp_path, 'version = "3008.99"\n')
+    shutil.copy(place.rack / "rack.lock", rack)
+    write = ("write", tmp_path / "pi7.img", "--node", "pi7", "--size", "2GiB")
+    flash = ("rack", "flash", "pi7", "--images", tmp_path, "--size", "2GiB")
+    plan = ("rack", "plan", *flash[2:])
+    for words in (write, (*write, "--dry-run"), flash, (*flash, "--dry-run"), plan):
+        said = place.run(*words, "--offline", "--rack", rack)
+        assert said.code == 11, words
+        assert f"salt 3008.99 is not in {place.cache}/packages" in said.err
+        assert "→ run picloud-image fetch once without --offline" in said.err
+    unpinned = place.run(*write, "--dry-run", "--offline", "--cache", tmp_path / "cache")
+    assert unpinned.code == 11
+    assert f"is not in {tmp_path}/cache/releases" in unpinned.err
+    assert not (tmp_path / "cache").exists()
+    before = (rack / "rack.lock").read_bytes()
+    assert place.run(*write, "--dry-run", "--rack", rack).code == 0, "with a network it is fetched"
+    assert (rack / "rack.lock").read_bytes() == before
 
 
 def test_ctrl_c_while_pip_fetches(place: Workplace, pypi: Index, tmp_path: Path) -> None:

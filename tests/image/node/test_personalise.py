@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, TargetRefused
 from imager.base.progress import Quiet
 from imager.base.units import GiB, MiB
+from imager.card.swap_room import free_bytes
 from imager.image import mbr
 from imager.image.bootcheck import check_boot
 from imager.image.compose import compose
@@ -122,6 +124,14 @@ def test_both_filesystems_are_clean_and_the_root_fills_the_card(pi7: Card, tmp_p
     assert pi7.layout.root.end == 8 * GiB
 
 
+def free_on(card: Card) -> int:
+    """Bytes that are neither used nor root's own."""
+    said = tool("dumpe2fs", "-h", card.root_device)
+    counts = dict(re.findall(r"^(Free blocks|Reserved block count): +(\d+)$", said, re.MULTILINE))
+    free = int(counts["Free blocks"]) - int(counts["Reserved block count"])
+    return free * card.root.block_size
+
+
 @pytest.mark.parametrize("extra", [0, 512, 3 * MiB + 512, GiB, 40 * GiB])
 def test_any_size_from_the_golden_one_up_is_clean(
     golden: GoldenImage, rack: Rack, tmp_path: Path, extra: int
@@ -131,6 +141,8 @@ def test_any_size_from_the_golden_one_up_is_clean(
     with written(image, tmp_path / "card") as card:
         assert card.path.stat().st_size == size
         check_filesystems(card, tmp_path / "fat")
+        free = free_on(card)
+    assert free - 32 * MiB < free_bytes(golden, size) <= free, "as near as a plan can tell"
     assert image.delta.extents.total_bytes < 4 * MiB
 
 
@@ -333,15 +345,19 @@ def test_the_master_s_card_carries_its_key_and_every_accepted_one(pi0: Card, rac
     identity = identity_of(rack, rack.node("pi0"))
     pki = "/etc/salt/pki/master"
     assert identity.master.pair is not None
-    assert pi0.root.read_file(f"{pki}/master.pem") == identity.master.pair.private
-    assert pi0.root.read_file(f"{pki}/master.pub") == identity.master.pair.public
+    assert pi0.root.read_file(f"{pki}/pi0.pem") == identity.master.pair.private
+    assert pi0.root.read_file(f"{pki}/pi0.pub") == identity.master.pair.public
+    assert pi0.root.readlink(f"{pki}/master.pem") == "pi0.pem"
+    assert pi0.root.readlink(f"{pki}/master.pub") == "pi0.pub"
+    assert "\nid: 'pi0_master'\n" in pi0.text("/etc/salt/master.d/picloud.conf")
     assert pi0.root.list_directory(f"{pki}/minions") == ("pi0", "pi1", "pi7")
     for name in ("pi0", "pi1", "pi7"):
         public = identity_of(rack, rack.node(name)).minion.public
         assert pi0.root.read_file(f"{pki}/minions/{name}") == public
         assert pi0.owner_and_mode(f"{pki}/minions/{name}") == (963, 963, 0o644)
     assert pi0.owner_and_mode(pki) == (963, 963, 0o700)
-    assert pi0.owner_and_mode(f"{pki}/master.pem") == (963, 963, 0o400)
+    assert pi0.owner_and_mode(f"{pki}/minions") == (963, 963, 0o700)
+    assert pi0.owner_and_mode(f"{pki}/pi0.pem") == (963, 963, 0o400)
     assert pi0.root.read_file("/etc/salt/pki/minion/minion_master.pub") == identity.master.public
 
 
@@ -353,7 +369,7 @@ PRIVATE = {
         "/etc/salt/pki/minion/minion.pem": (0, 0, 0o400),
     },
 }
-PRIVATE["pi0"] = PRIVATE["pi7"] | {"/etc/salt/pki/master/master.pem": (963, 963, 0o400)}
+PRIVATE["pi0"] = PRIVATE["pi7"] | {"/etc/salt/pki/master/pi0.pem": (963, 963, 0o400)}
 
 
 @pytest.mark.parametrize("name", PRIVATE)

@@ -19,7 +19,7 @@ from imager.base.errors import (
     UsageError,
 )
 from imager.release.lock import RackLock
-from imager.release.salt import archived_salt, fetch_salt, salt_at_hand
+from imager.release.salt import archived_salt, fetch_salt, require_archived, salt_at_hand
 from imager.release.verified import VerifiedSalt
 from tests.support.fetching import Heard
 from tests.support.pypi import RAN, VERSION, WHEEL, Index, index_for_pip, source_release, wheel
@@ -104,6 +104,9 @@ def test_a_pinned_and_archived_salt_asks_nobody(scene: Scene, pypi: Index) -> No
 def test_offline_needs_what_is_archived(scene: Scene, pypi: Index) -> None:
     with pytest.raises(NetworkError, match=r"salt 3008\.3 is not in") as caught:
         scene.fetch(offline=True)
+    with pytest.raises(NetworkError) as early:
+        require_archived(VERSION, scene.cache, scene.lock)
+    assert (early.value.what, early.value.hint) == (caught.value.what, caught.value.hint)
     assert "without --offline" in caught.value.hint
     assert pypi.mirror.log == []
 
@@ -116,6 +119,8 @@ def test_another_rack_uses_what_is_archived_and_pins_it(scene: Scene, pypi: Inde
         salt_at_hand(VERSION, scene.cache, scene.lock)
     assert not scene.lock_path.exists()
     assert archived_salt(VERSION, scene.cache, scene.lock) == first.source
+    require_archived(VERSION, scene.cache, scene.lock)
+    assert not scene.lock_path.exists(), "nothing is pinned by looking"
     assert scene.fetch(offline=True) == first
     assert scene.lock.package("salt") is not None
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.base.units import GiB
+from imager.base.units import GiB, MiB
 from imager.node.rack import Rack, ReleaseChoice
 from imager.node.rackfile import load_rack
 from imager.node.racktext import Choices, initial_rack_toml
@@ -153,8 +153,39 @@ def test_packages_lie_in_a_folder_beside_the_file(tmp_path: Path) -> None:
     assert rack_of(tmp_path, RACK).salt_packages is None
 
 
-def test_swap_can_be_none(tmp_path: Path) -> None:
-    assert rack_of(tmp_path, RACK + '[swap]\nsize = "0"\n').swap_bytes == 0
+@pytest.mark.parametrize(
+    ("size", "size_bytes"), [("0", 0), ("none", 0), ("1MiB", MiB), ("64GiB", 64 * GiB)]
+)
+def test_swap_can_be_none_and_any_size_that_makes_sense(
+    tmp_path: Path, size: str, size_bytes: int
+) -> None:
+    assert rack_of(tmp_path, RACK + f'[swap]\nsize = "{size}"\n').swap_bytes == size_bytes
+
+
+@pytest.mark.parametrize("size", ["1B", "1KiB", "1048575", "65GiB", "5000TiB"])
+def test_a_swap_file_that_cannot_be_is_refused(tmp_path: Path, size: str) -> None:
+    assert faults_of(tmp_path, RACK + f'[swap]\nsize = "{size}"\n') == [
+        f'rack.toml:4: swap.size: "{size}" is not from 1 MiB to 64 GiB, nor "0" for no swap file'
+    ]
+
+
+OLD_MASTER = RACK + 'master = "head"\n[salt]\nversion = "3008.3"\nmaster_version = '
+
+
+@pytest.mark.parametrize("version", ["3006.11", "3005.4", "3004", "2019.2.8"])
+def test_a_master_too_old_for_the_nodes_is_refused_for_that(tmp_path: Path, version: str) -> None:
+    assert faults_of(tmp_path, f'{OLD_MASTER}"{version}"\n') == [
+        'rack.toml:5: salt.version: "3008.3" cannot join head: nodes with 3008.3 want a session '
+        f"key, which a master with {version} never sends"
+    ]
+
+
+@pytest.mark.parametrize("version", ["3006", "newest"])
+def test_what_is_no_version_of_a_master_is_refused(tmp_path: Path, version: str) -> None:
+    assert faults_of(tmp_path, f'{OLD_MASTER}"{version}"\n') == [
+        f'rack.toml:6: salt.master_version: "{version}" is not a version of Salt; write it like '
+        '"3008.3"'
+    ]
 
 
 RACK_FAULTS = [
@@ -445,6 +476,14 @@ def test_a_node_that_is_not_in_the_rack_is_refused_with_what_to_add(tmp_path: Pa
     assert caught.value.exit_code == 10
     assert "no node is called 'pi99'" in caught.value.what
     assert 'nodes = "pi[0-3],pi99"' in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["pi[1-2]", "pi1,pi2", "", "PI1"])
+def test_what_is_no_name_of_one_node_is_not_to_be_added(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        rack_of(tmp_path, RACK).node(name)
+    assert f"no node is called {name!r}" in caught.value.what
+    assert caught.value.hint == "give the name of one node, such as pi0"
 
 
 scalars = st.none() | st.booleans() | st.integers(-5, 300) | st.text(max_size=12)

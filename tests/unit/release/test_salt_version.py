@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.release.salt_version import cannot_talk, parse_version, version_fault
+from imager.release.salt_version import (
+    cannot_talk,
+    master_version_fault,
+    parse_version,
+    version_fault,
+)
 
 
 @pytest.mark.parametrize("good", ["3006.0", "3006.30", "3007.17", "3008.3", "3010.1"])
@@ -19,6 +24,7 @@ def test_versions_that_go_on_a_card(good: str) -> None:
     [
         ("3005.5", "older than 3006.0"),
         ("2019.2.8", "older than 3006.0"),
+        ("3004", "older than 3006.0"),
         ("3008", "not a version"),
         ("newest", "not a version"),
         ("3008.3rc1", "not a version"),
@@ -28,6 +34,16 @@ def test_versions_that_go_on_a_card(good: str) -> None:
 )
 def test_versions_that_do_not(bad: str, why: str) -> None:
     assert why in (version_fault(bad) or "")
+
+
+@pytest.mark.parametrize("good", ["3008.3", "3005.4", "3004", "3000", "2019.2.8"])
+def test_a_master_may_have_any_version_there_was(good: str) -> None:
+    assert master_version_fault(good) is None
+
+
+@pytest.mark.parametrize("bad", ["3006", "300", "2019", "newest", "3004rc1", ""])
+def test_what_no_master_has(bad: str) -> None:
+    assert master_version_fault(bad) == "is not a version of Salt"
 
 
 @given(st.text(max_size=20))
@@ -61,6 +77,8 @@ def test_versions_that_can_talk(minion: str, master: str) -> None:
         ("3006.12", "3006.11", "session key"),
         ("3008.3", "3007.3", "session key"),
         ("3008.3", "3005.5", "session key"),
+        ("3008.3", "3004", "session key"),
+        ("3006.12", "2019.2.8", "session key"),
     ],
 )
 def test_versions_that_cannot_talk(minion: str, master: str, why: str) -> None:
