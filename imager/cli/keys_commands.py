@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
+    from imager.node.identity import Identity
     from imager.node.master_keys import Place
     from imager.node.rack import Node, Rack
     from imager.node.rotate import Kind, Rotation
@@ -90,12 +92,12 @@ def add_keys_commands(group: click.Group) -> None:
     def rotate(session: Session, node: str, undo: bool, **options: bool) -> Outcome:
         """Give NODE new keys, and say what to do so that it joins with them."""
         rack = open_rack(session)
-        kinds = _kinds(rack, rack.node(node), options)
+        before = _keys_before(rack, rack.node(node), options, undo=undo)
         if options["dry_run"]:
-            return _told_before(session, rack, rack.node(node), kinds, undo=undo)
-        if "master" in kinds and not options["yes"]:
+            return _told_before(session, rack, rack.node(node), before, undo=undo)
+        if "master" in before and not options["yes"]:
             _ask(session, node)
-        return _rotated(session, rack, rack.node(node), kinds, undo=undo)
+        return _rotated(session, rack, rack.node(node), before, undo=undo)
 
     @command(keys_group, "export")
     @click.option(
@@ -113,17 +115,17 @@ def add_keys_commands(group: click.Group) -> None:
     ) -> Outcome:
         """Accept every node on a Salt master elsewhere, by its key."""
         from imager.node import master_keys
-        from imager.node.identity import identities_of
 
         rack = open_rack(session)
-        identities = identities_of(rack, rack.nodes, session.console)
+        identities = _identities(session, rack, dry_run=dry_run)
         pki = pki.absolute()
         places = master_keys.plan_export(rack, identities, pki, own_key=master_key)
+        places = tuple(_foreseen(rack, place) for place in places)
         if not replace:
             master_keys.require_no_conflict(pki, places)
         if not dry_run:
             master_keys.export(pki, places)
-        session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
+        session.console.table(["key", "found"], [[str(p.path), _found(rack, p)] for p in places])
         if dry_run:
             session.console.lines("nothing was changed")
         else:
@@ -135,6 +137,7 @@ def add_keys_commands(group: click.Group) -> None:
                 {
                     "path": str(place.path),
                     "found": place.found.value,
+                    "key_made": _is_made(rack, place),
                     "conflict": place.conflict,
                     "removed": [str(path) for path in place.stale],
                 }
@@ -143,26 +146,37 @@ def add_keys_commands(group: click.Group) -> None:
         }
 
 
-def _kinds(rack: Rack, node: Node, options: Mapping[str, bool]) -> Sequence[Kind]:
-    """The kinds of key asked for, each of which ``node`` can have; checked before any changes."""
-    from imager.node.rotate import Kind, require_owner
+def _keys_before(
+    rack: Rack, node: Node, options: Mapping[str, bool], *, undo: bool
+) -> Mapping[Kind, str | None]:
+    """The keys of ``node`` that are asked for, as they are: each can be replaced, or put back, or
+    the command ends here, before any of them changes."""
+    from imager.node.rotate import Kind, key_in_use
 
     kinds = [kind for kind in Kind if options[kind]] or [Kind.SALT]
-    for kind in kinds:
-        require_owner(rack, node, kind)
-    return kinds
+    return {kind: key_in_use(rack, node, kind, undo=undo) for kind in kinds}
 
 
 def _told_before(
-    session: Session, rack: Rack, node: Node, kinds: Sequence[Kind], *, undo: bool
+    session: Session,
+    rack: Rack,
+    node: Node,
+    before: Mapping[Kind, str | None],
+    *,
+    undo: bool,
 ) -> Outcome:
     from imager.node.rotate import steps_after
 
-    steps = {kind: steps_after(rack, node, kind) for kind in kinds}
     which = "its former" if undo else "a new"
-    for kind, lines in steps.items():
-        session.console.lines(f"{node.name} would get {which} {kind.spoken}. Then:", *lines)
-    return {"dry_run": True, "steps": {kind.value: list(lines) for kind, lines in steps.items()}}
+    steps: dict[str, list[str]] = {}
+    for kind, key in before.items():
+        lines = steps_after(rack, node, kind) if key else ()
+        steps[kind.value] = list(lines)
+        if key:
+            session.console.lines(f"{node.name} would get {which} {kind.spoken}. Then:", *lines)
+        else:
+            session.console.lines(f"{node.name} has no {kind.spoken} yet; it would get its first")
+    return {"dry_run": True, "steps": steps}
 
 
 def _ask(session: Session, node: str) -> None:
@@ -175,7 +189,7 @@ def _ask(session: Session, node: str) -> None:
 
 
 def _rotated(
-    session: Session, rack: Rack, node: Node, kinds: Sequence[Kind], *, undo: bool
+    session: Session, rack: Rack, node: Node, kinds: Iterable[Kind], *, undo: bool
 ) -> Outcome:
     from imager.node import rotate
 
@@ -216,10 +230,37 @@ def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
     say(*rotation.steps)
 
 
-def _found(place: Place) -> str:
+def _identities(session: Session, rack: Rack, *, dry_run: bool) -> tuple[tuple[str, Identity], ...]:
+    from imager.node.identity import identities_of, salt_identities_at_hand
+
+    if dry_run:
+        return salt_identities_at_hand(rack, rack.nodes)
+    return identities_of(rack, rack.nodes, session.console)
+
+
+def _is_made(rack: Rack, place: Place) -> bool:
+    """Whether the rack has the key that belongs there; only a dry run can find that it has not."""
+    name = place.path.name
+    if name in {node.name for node in rack.nodes}:
+        return (rack.keys / name / "salt").is_dir()
+    return (rack.keys / rack.master.name / "master").is_dir()
+
+
+def _foreseen(rack: Rack, place: Place) -> Place:
+    """``place`` without the fingerprint of a key that nobody keeps."""
+    from imager.node.salt_keys import fingerprint
+
+    if place.conflict is None or _is_made(rack, place):
+        return place
+    key = f"; {place.path.name}'s is {fingerprint(place.content)}"
+    return replace(place, conflict=place.conflict.removesuffix(key))
+
+
+def _found(rack: Rack, place: Place) -> str:
     """What was where a key belongs, and what had to go for it."""
+    made = "" if _is_made(rack, place) else "; the key would be made"
     gone = "".join(f"; {path.parent.name}/{path.name} removed" for path in place.stale)
-    return (place.conflict or place.found.value) + gone
+    return (place.conflict or place.found.value) + made + gone
 
 
 def _tell_copying(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:

@@ -26,10 +26,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from imager.base.progress import Progress
-from imager.node.keystore import KeyFile, damaged, kept, store_locked
+from imager.node.keystore import KeyFile, damaged, kept, store_at_hand, store_locked
 from imager.node.rack import Node, Rack
 from imager.node.rackfolder import ensure_state
-from imager.node.salt_keys import SaltPair, salt_pair
+from imager.node.salt_keys import SaltPair, salt_pair, salt_pair_at_hand
 from imager.node.ssh_keys import HostKey, host_keys
 
 _FILE = "identity.json"
@@ -50,6 +50,9 @@ class CardNumbers:
     volume_id: int
     root_uuid: str
     created: str
+
+
+_NO_NUMBERS = CardNumbers("", 0, 0, "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,21 @@ def identities_of(
         return tuple((node.name, identity_of(rack, node)) for node in nodes)
     with progress.phase("make keys"):
         return tuple((node.name, identity_of(rack, node)) for node in nodes)
+
+
+def salt_identities_at_hand(rack: Rack, nodes: Sequence[Node]) -> tuple[tuple[str, Identity], ...]:
+    """As ``identities_of`` for whoever only looks: what a Salt master is told of ``nodes``, without
+    card numbers and ssh host keys. Makes nothing: a key that is not there yet is one nobody keeps.
+    """
+    with store_at_hand(rack.keys):
+        trust = MasterTrust()
+        if rack.master.is_node:
+            own = salt_pair_at_hand(rack.keys / rack.master.name / "master", "master")
+            trust = MasterTrust(own.public, own)
+        minions = {
+            node.name: salt_pair_at_hand(rack.keys / node.name / "salt", "minion") for node in nodes
+        }
+    return tuple((name, Identity(_NO_NUMBERS, (), pair, trust)) for name, pair in minions.items())
 
 
 def _minion(rack: Rack, node: str) -> SaltPair:

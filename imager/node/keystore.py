@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,13 @@ def store_locked(keys: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def store_at_hand(keys: Path) -> Iterator[None]:
+    """As ``store_locked``, for whoever only looks: a store that is not there yet is not made."""
+    with store_locked(keys) if keys.is_dir() else nullcontext():
+        yield
+
+
 def kept(
     folder: Path, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
 ) -> dict[str, bytes]:
@@ -73,6 +80,17 @@ def kept_aside(folder: Path) -> Path:
     return folder.with_name(folder.name + _ASIDE)
 
 
+def former(folder: Path) -> Path:
+    """The folder of the files kept aside; raises ConfigurationError when nothing was kept."""
+    aside = kept_aside(folder)
+    if not aside.is_dir():
+        raise ConfigurationError(
+            f"{aside}: no such folder, so there is nothing to go back to",
+            hint="only the keys that the last rotation replaced are kept",
+        )
+    return aside
+
+
 def replace(folder: Path, make: Callable[[], Mapping[str, KeyFile]]) -> None:
     """Fill ``folder``, which is there, anew; its files are kept aside until the next time.
 
@@ -87,12 +105,7 @@ def restore(folder: Path) -> None:
 
     Call it with the store locked. Raises ConfigurationError when nothing was kept.
     """
-    aside = kept_aside(folder)
-    if not aside.is_dir():
-        raise ConfigurationError(
-            f"{aside}: no such folder, so there is nothing to go back to",
-            hint="only the keys that the last rotation replaced are kept",
-        )
+    aside = former(folder)
     with host_storage(folder):
         _discard(folder)
         aside.rename(folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from imager.base.errors import ConfigurationError
 from imager.node.fields import nearest
+from imager.node.hostname import name_fault
 
 RACK_FILE = "rack.toml"
 STATE = ".picloud"
@@ -122,11 +123,14 @@ class Rack:
             if node.name == name:
                 return node
         names = [node.name for node in self.nodes]
+        hint = f'add it to nodes under [rack], e.g. nodes = "{_fold(names)},{name}"'
+        if name_fault(name):
+            hint = f"give the name of one node, such as {names[0]}"
         raise ConfigurationError(
             f"{self.folder / RACK_FILE}: no node is called {name!r} ({nearest(name, names)})"
             if len(names) <= 20
             else f"{self.folder / RACK_FILE}: none of {len(names)} nodes is called {name!r}",
-            hint=f'add it to nodes under [rack], e.g. nodes = "{_fold(names)},{name}"',
+            hint=hint,
         )
 
 

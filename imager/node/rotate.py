@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
-from imager.node.keystore import restore, store_locked
+from imager.node.keystore import former, restore, store_at_hand, store_locked
 from imager.node.rack import Node, Rack
 from imager.node.rackfolder import ensure_state
 from imager.node.salt_keys import fingerprint, new_salt_pair, salt_pair
@@ -70,13 +70,26 @@ def rotate(rack: Rack, node: Node, kind: Kind) -> Rotation:
 def undo(rack: Rack, node: Node, kind: Kind) -> Rotation:
     """Put the key that the last rotation replaced back in use; the newer one is removed.
 
-    Raises ConfigurationError when none was kept.
+    Raises ConfigurationError when none was kept, or one of the two is damaged; then nothing was
+    changed.
     """
     with _store(rack, node, kind) as folder:
         before = _fingerprint(folder, node, kind) if folder.is_dir() else None
+        after = _fingerprint(former(folder), node, kind)
         restore(folder)
-        after = _fingerprint(folder, node, kind)
     return Rotation(node.name, kind, before, after, steps_after(rack, node, kind))
+
+
+def key_in_use(rack: Rack, node: Node, kind: Kind, *, undo: bool) -> str | None:
+    """The fingerprint of the key that ``rotate``, or ``undo``, would replace; None where there is
+    none yet. Makes and changes nothing; raises as those two do."""
+    require_owner(rack, node, kind)
+    folder = rack.keys / node.name / kind
+    with store_at_hand(rack.keys):
+        before = _fingerprint(folder, node, kind) if folder.is_dir() else None
+        if undo:
+            _fingerprint(former(folder), node, kind)
+    return before
 
 
 def require_owner(rack: Rack, node: Node, kind: Kind) -> None:

@@ -114,6 +114,41 @@ def test_two_kinds_are_replaced_at_once(place: Path) -> None:
     assert "    ssh-keygen -R pi1\n" in said
 
 
+def files_of(place: Path) -> dict[Path, bytes]:
+    keys = (place / "rack").rglob("*")
+    return {path: path.read_bytes() for path in keys if path.is_file()}
+
+
+def test_an_undo_of_two_kinds_needs_both_before_either_changes(place: Path) -> None:
+    result(place, "keys", "list")
+    result(place, "keys", "rotate", "pi1", "--salt")
+    before = files_of(place)
+    done = run(place, "keys", "rotate", "pi1", "--undo", "--salt", "--ssh")
+    assert done.returncode == 10
+    assert "pi1/ssh.old: no such folder, so there is nothing to go back to" in done.stderr
+    assert done.stdout == ""
+    assert files_of(place) == before
+
+
+def test_a_damaged_key_of_one_kind_keeps_the_others_as_they_are(place: Path) -> None:
+    result(place, "keys", "list")
+    (place / "rack/.picloud/keys/pi1/ssh/ssh_host_rsa_key").write_text("damaged")
+    before = files_of(place)
+    done = run(place, "keys", "rotate", "pi1", "--salt", "--ssh")
+    assert done.returncode == 10
+    assert "pi1/ssh/ssh_host_rsa_key: is not an OpenSSH private key" in done.stderr
+    assert files_of(place) == before
+
+
+def test_a_dry_run_for_a_node_without_a_key_says_it_is_the_first(place: Path) -> None:
+    dry = run(place, "keys", "rotate", "pi1", "--dry-run")
+    assert dry.stdout == "pi1 has no Salt key yet; it would get its first\n"
+    assert result(place, "keys", "rotate", "pi1", "--dry-run")["steps"] == {"salt": []}
+    assert not (place / "rack/.picloud").exists()
+    (done,) = result(place, "keys", "rotate", "pi1")["rotated"]
+    assert (done["before"], done["steps"]) == (None, [])
+
+
 def test_the_master_s_key_is_not_replaced_unasked(place: Path) -> None:
     before = result(place, "keys", "list")["master"]
     done = run(place, "keys", "rotate", "pi0", "--master")
@@ -154,6 +189,35 @@ def test_export_shows_each_key_and_where_to_copy_them(place: Path) -> None:
     assert keys[1]["removed"] == [f"{place}/pki/minions_pre/pi1"]
 
 
+def test_a_dry_export_makes_no_key(place: Path) -> None:
+    words = ("keys", "export", "--pki", "pki", "--master-key", "--dry-run")
+    dry = run(place, *words)
+    assert dry.returncode == 0, dry.stderr
+    assert dry.stdout.count("new; the key would be made\n") == 5
+    assert "nothing was changed" in dry.stdout
+    assert not (place / "rack/.picloud").exists()
+
+    result(place, "keys", "rotate", "pi1")
+    before = files_of(place)
+    keys = result(place, *words)["keys"]
+    made = {Path(key["path"]).name: key["key_made"] for key in keys}
+    assert made == {
+        "pi0": False, "pi1": True, "head": False, "master.pem": False, "master.pub": False
+    }  # fmt: skip
+    assert files_of(place) == before
+
+
+def test_a_dry_export_names_what_is_in_the_way_of_a_key_to_be_made(place: Path) -> None:
+    (place / "pki/minions").mkdir(parents=True)
+    (place / "pki/minions/pi1").write_text("another")
+    dry = run(place, "keys", "export", "--pki", "pki", "--dry-run")
+    assert dry.returncode == 20
+    (line,) = (line for line in dry.stderr.splitlines() if "pki/minions/pi1" in line)
+    assert line.rpartition(", ")[0].endswith("pki/minions/pi1: another key")
+    assert "pi1's" not in line, "a key that nobody keeps has no fingerprint to tell"
+    assert not (place / "rack/.picloud").exists()
+
+
 def test_an_outside_master_nobody_pinned_is_warned_of(place: Path) -> None:
     (place / "rack/rack.toml").write_text('[rack]\nnodes = "pi1"\nmaster = "salt"\n')
     done = run(place, "keys", "export", "--pki", "pki")
@@ -168,6 +232,7 @@ def test_an_outside_master_nobody_pinned_is_warned_of(place: Path) -> None:
         (["keys", "rotate", "pi0", "--master"], 2, "there is nobody to ask"),
         (["keys", "rotate", "pi1", "--salt", "--master", "--yes"], 10, "pi1 has no master's key"),
         (["keys", "rotate", "pi1", "--undo"], 10, "nothing to go back to"),
+        (["keys", "rotate", "pi1", "--undo", "--dry-run"], 10, "nothing to go back to"),
         (["keys", "export"], 2, "Missing option '--pki'"),
         (["keys", "list", "pi[1-"], 2, "is not a list of names"),
         (["known-hosts", "pi[1-2]"], 10, "no node is called 'pi2'"),

@@ -15,9 +15,9 @@ import pytest
 from imager.base.errors import ConfigurationError
 from imager.node import rotate as module
 from imager.node.identity import Identity, identity_of
-from imager.node.rack import Rack
+from imager.node.rack import Node, Rack
 from imager.node.rackfile import load_rack
-from imager.node.rotate import Kind, rotate, steps_after, undo
+from imager.node.rotate import Kind, key_in_use, rotate, steps_after, undo
 from imager.node.salt_keys import fingerprint
 from tests.support.racks import rack_in
 
@@ -104,6 +104,29 @@ def test_a_damaged_key_is_named_and_nothing_is_changed(rack: Rack) -> None:
     with pytest.raises(ConfigurationError, match=r"minion\.pub"):
         rotate(rack, rack.node("pi1"), Kind.SALT)
     assert files_of(rack) == before
+
+
+@pytest.mark.parametrize("name", ["salt", "salt.old"])
+def test_an_undo_that_finds_a_damaged_key_changes_nothing(rack: Rack, name: str) -> None:
+    rotate(rack, rack.node("pi1"), Kind.SALT)
+    (rack.keys / "pi1" / name / "minion.pub").unlink()
+    before = files_of(rack)
+    for act in (undo, key_to_undo):
+        with pytest.raises(ConfigurationError, match=rf"{name}/minion\.pub"):
+            act(rack, rack.node("pi1"), Kind.SALT)
+    assert files_of(rack) == before
+
+
+def key_to_undo(rack: Rack, node: Node, kind: Kind) -> str | None:
+    return key_in_use(rack, node, kind, undo=True)
+
+
+def test_a_key_is_looked_at_without_making_one(rack: Rack, tmp_path: Path) -> None:
+    now = fingerprint(identity(rack).minion.public)
+    assert key_in_use(rack, rack.node("pi1"), Kind.SALT, undo=False) == now
+    new = rack_in(tmp_path / "new", TEXT)
+    assert key_in_use(new, new.node("pi1"), Kind.SALT, undo=False) is None
+    assert not new.state.exists()
 
 
 # Kills itself just before the nth thing that changes the store.
