@@ -106,6 +106,13 @@ def test_it_is_pi7_and_nobody_else(joined: Joined) -> None:
     }
 
 
+def test_its_clock_began_when_its_card_was_made(joined: Joined) -> None:
+    """A Pi has no clock that runs without power, and this network no time server."""
+    said = joined.pi7.ask("cmd.run", "grep IMAGED_AT /etc/picloud/firstboot.conf; date +%s")
+    made, now = (int(line.rpartition("=")[2]) for line in said.splitlines())
+    assert made < now < made + 86400, said
+
+
 def test_the_ids_of_its_card_are_its_own(joined: Joined) -> None:
     own = joined.pi7.identity()
     said = joined.pi7.ask("cmd.run", "lsblk --noheadings --output PARTUUID,UUID /dev/mmcblk0")

@@ -1,4 +1,4 @@
-"""The Salt master is away for the first ten minutes of pi7, which then joins by itself.
+"""The Salt master is away for the first ten minutes of pi7, which then joins by itself, once.
 
 The minutes are those of the node, as its kernel counts them.
 """
@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.boot.pi7 import JOIN_SECONDS, Pi7, pi7_beside_its_master
+from tests.boot.pi7 import JOIN_SECONDS, LOGIN_SECONDS, Pi7, pi7_beside_its_master
 from tests.support.bootrack import first_boot_report
-from tests.support.qemu import unless_the_emulator_fails
+from tests.support.headnode import PATIENCE
+from tests.support.qemu import LOGIN, unless_the_emulator_fails
 from tests.support.salt import SaltPrograms, unplugged
 from tests.support.standin import StandIn
 from tests.support.telling import Tell
@@ -40,7 +41,8 @@ def test_a_master_that_comes_ten_minutes_late_is_found(
 ) -> None:
     with pi7_beside_its_master(tmp_path, boot_cache, stand_in, salt_programs) as pi7:
         times = unless_the_emulator_fails([pi7.card], lambda: joined_late(pi7))
-    tell(times)
+        tell(times)
+        unless_the_emulator_fails([pi7.card], lambda: joined_again(pi7))
     report = first_boot_report(pi7.card)
     assert report["state"] == "complete"
     assert {step["state"] for step in report["steps"]} == {"done"}
@@ -72,3 +74,12 @@ def joined_late(pi7: Pi7) -> str:
             f" and {tries} times; by this computer's away until {away:.0f} s, missed after"
             f" {said:.0f} s; {times.partition(', ')[2]}"
         )
+
+
+def joined_again(pi7: Pi7) -> None:
+    """Switched on once more after its power was lost: nothing is left to do."""
+    with pi7.switched_on(pi7.card) as machine:
+        machine.wait_for(LOGIN, seconds=LOGIN_SECONDS)
+        pi7.head.box.wait_until_answering({"pi7"}, seconds=JOIN_SECONDS, patience=PATIENCE)
+        assert "picloud-firstboot" not in machine.console
+        assert not machine.failed_units

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.pypi import index, tree_with_python
 from tests.support.secrets import data_of, leaks, private_files
 from tests.support.workplace import Said, Workplace, workplace
 
@@ -24,6 +25,7 @@ COMMANDS = [
     ["write", "pi0.img", "--node", "pi0", "--size", "2GiB"],
     ["write", "pi7.img", "--node", "pi7", "--size", "2GiB", "--json"],
     ["rack", "keys", "rotate", "pi7", "--salt", "--ssh"],
+    ["rack", "keys", "rotate", "pi7", "--undo"],
     ["rack", "keys", "rotate", "pi0", "--master", "--yes", "--json"],
     ["write", "pi7.img", "--node", "pi7", "--size", "2GiB", "--yes"],
     ["verify", "pi7.img"],
@@ -84,7 +86,8 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """After every command above."""
-    with workplace(tmp_path_factory.mktemp("secrets")) as place:
+    folder = tmp_path_factory.mktemp("secrets")
+    with index() as pypi, workplace(folder, tree=tree_with_python(), pypi=pypi) as place:
         toml = place.rack / "rack.toml"
         text = re.sub(r"(?m)^slots = .*", "", toml.read_text())
         toml.write_text(re.sub(r"(?m)^nodes = .*", 'nodes = "pi0,pi7"', text))
@@ -110,6 +113,7 @@ def test_the_places_are_the_real_ones(watched: Watched) -> None:
     programs = watched.places["write pi0.img --node pi0 --size 2GiB: programs"]
     for tool in (b"debugfs", b"resize2fs", b"mcopy"):
         assert tool in programs
+    assert b'"pip"' in watched.places["fetch: programs"], "Salt came from a PyPI"
     said = watched.places["write pi0.img --node pi0 --size 2GiB: said"]
     assert b"+ debugfs" in said, "--verbose shows the commands"
     kept = [path for path in private_files(watched.store) if ".old/" in str(path)]
