@@ -46,7 +46,9 @@ as_json() { # of the first step that failed or runs, or of what is no step's fau
         printf '%s\n{"name": "%s", "state": "%s", "since": "%s", "note": ' \
             "$comma" "$name" "$now" "$since"
         quoted "$note" && printf ', "hint": ' && quoted "$hint" && printf '}'
-        case ${trouble-}$at$now in failed | running) at=$name at_since=$since at_note=$note at_hint=$hint ;; esac
+        [ -n "${trouble-}" ] || case $at$now in
+        failed | running) at=$name at_since=$since at_note=$note at_hint=$hint ;;
+        esac
         comma=,
     done
     printf '],\n"step": "%s", "since": "%s", "note": ' "$at" "$at_since"

@@ -167,7 +167,8 @@ def _tell(
         console.lines(f"{name}: {found.nodes[name].advice}")
     for name, seen in found.nodes.items():
         if seen.note and seen.firstboot != "complete":
-            console.lines(f"{name}: first boot {seen.firstboot} at {seen.step}: {seen.note}")
+            at = f" at {seen.step}" if seen.step else ""
+            console.lines(f"{name}: first boot {seen.firstboot}{at}: {seen.note}")
             console.lines(*([f"    {seen.hint}"] if seen.hint else []))
     for name, how in found.strangers.items():
         console.warn(f"the master knows {name} ({how}), and rack.toml does not")

@@ -136,7 +136,8 @@ def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -
         )
     # The private half alone is enough for a master, a public one that does not fit is not: so
     # the old public half goes first, and a kill between any two leaves one that works.
-    private, public = _own(pki, "pem"), _own(pki, "pub")
+    name = _own_name(pki)
+    private, public = pki / f"{name}.pem", pki / f"{name}.pub"
     found = _found(private, pair.private), _found(public, pair.public)
     conflicts = [
         f"{path}: another master's key" if one is Found.OTHER else None
@@ -147,12 +148,14 @@ def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -
     yield Place(public, pair.public, _PUBLIC, found[1], conflicts[1])
 
 
-def _own(pki: Path, suffix: str) -> Path:
-    """Where the master has that half of its own key. Salt 3008 moves it to the master's id when it
-    first starts, leaves a link, and looks there first (salt/crypt.py, MasterKeys._setup_keys)."""
-    path = pki / f"master.{suffix}"
-    # The link's own folder may be another: this one may be a copy.
-    return pki / path.readlink().name if path.is_symlink() else path
+def _own_name(pki: Path) -> str:
+    """The name of the master's own key. Salt 3008 moves it to the master's id when it first starts,
+    leaves a link, and looks there first (salt/crypt.py, MasterKeys._setup_keys)."""
+    link = pki / "master.pem"
+    # The folder that the link names may be another: this one may be a copy.
+    if link.is_symlink() and (pki / link.readlink().name).is_file():
+        return link.readlink().stem
+    return "master"
 
 
 def _found(path: Path, content: bytes) -> Found:

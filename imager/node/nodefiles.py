@@ -94,8 +94,9 @@ def _salt(node: Node, identity: Identity, accounts: Accounts) -> Iterator[Entry]
         # the links, which are those 3008 leaves itself (salt/crypt.py, MasterKeys._setup_keys).
         yield CardFile(f"{PKI}/master/{node.name}.pem", pair.private, _SALT_SECRET, owner)
         yield CardFile(f"{PKI}/master/{node.name}.pub", pair.public, _PUBLIC, owner)
-        yield CardLink(f"{PKI}/master/master.pem", f"{node.name}.pem")
-        yield CardLink(f"{PKI}/master/master.pub", f"{node.name}.pub")
+        if node.name != "master":
+            yield CardLink(f"{PKI}/master/master.pem", f"{node.name}.pem")
+            yield CardLink(f"{PKI}/master/master.pub", f"{node.name}.pub")
         yield CardFolder(f"{PKI}/master/minions", 0o700, owner)
         for minion, public in identity.master.accepted:
             yield CardFile(f"{PKI}/master/minions/{minion}", public, _PUBLIC, owner)

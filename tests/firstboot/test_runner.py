@@ -136,7 +136,7 @@ def test_where_systemd_does_not_help_it_waits_itself(node: FakeNode) -> None:
 
 def test_a_note_of_any_characters_is_valid_json(node: FakeNode) -> None:
     step = node.firstboot / "steps/99-odd"
-    step.write_text("printf 'a \"quoted\" back\\\\\\\\slash\\tand\\033[1m colour'\n")
+    step.write_text("printf 'a \"quoted\" back\\\\slash\\tand\\033[1m colour'\n")
     node.boot()
     assert node.report["steps"][-1]["note"] == 'a "quoted" back\\slashand[1m colour'
 
@@ -145,6 +145,19 @@ def test_a_step_that_says_nothing_leaves_no_words_of_the_one_before(node: FakeNo
     node.write("usr/lib/picloud/firstboot/steps/31-silent", "exit 3\n")
     assert node.boot().status == 1
     assert node.note("31-silent") == "ended with status 3"
+
+
+SAYS_ODD = r"""printf '%s\n' 'no C:\new\core' >&2; exit 3"""
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+def test_a_note_keeps_its_backslashes(node: FakeNode, shell: str) -> None:
+    """echo would make a new line of one, and so a hint of half the note, where sh is dash."""
+    node.shell = shell
+    node.write("usr/lib/picloud/firstboot/steps/31-odd", SAYS_ODD)
+    assert r"31-odd: ended with status 3: no C:\new\core" in node.boot().output
+    assert node.note("31-odd") == r"ended with status 3: no C:\new\core"
+    assert node.hint("31-odd").startswith("read the log")
 
 
 def test_a_failure_says_what_to_do_and_since_when(node: FakeNode) -> None:

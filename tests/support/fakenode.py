@@ -173,6 +173,7 @@ class FakeNode:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            restore_signals=False,  # systemd(1) ignores SIGPIPE, as Python does
         )
         output, _ = process.communicate(timeout=180 + 2 * self.wait_s)
         calls = tuple((self._fake / "calls").read_text().splitlines())

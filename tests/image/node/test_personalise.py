@@ -361,6 +361,17 @@ def test_the_master_s_card_carries_its_key_and_every_accepted_one(pi0: Card, rac
     assert pi0.root.read_file("/etc/salt/pki/minion/minion_master.pub") == identity.master.public
 
 
+def test_a_master_that_is_called_master_has_its_key_too(
+    golden: GoldenImage, tmp_path: Path
+) -> None:
+    rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "master,pi1"\nmaster = "master"\n')
+    image = personalise(golden, rack, rack.node("master"), 8 * GiB, Quiet())
+    pair = identity_of(rack, rack.node("master")).master.pair
+    assert pair is not None
+    with written(image, tmp_path / "card.img") as card:
+        assert card.root.read_file("/etc/salt/pki/master/master.pem") == pair.private
+
+
 PRIVATE = {
     "pi7": {
         "/etc/ssh/ssh_host_ecdsa_key": (0, 0, 0o600),

@@ -183,6 +183,16 @@ def test_another_master_s_pair_is_replaced_as_a_whole(
     }
 
 
+def test_a_link_that_salt_did_not_make_is_another_key(
+    rack: Rack, identities: Identities, pki: Path, tmp_path: Path
+) -> None:
+    pki.mkdir()
+    (tmp_path / "key.pem").write_bytes(dict(identities)["pi1"].minion.private)
+    (pki / "master.pem").symlink_to(tmp_path / "key.pem")
+    private, _ = plan_export(rack, identities, pki, own_key=True)[-2:]
+    assert (private.path, private.found) == (pki / "master.pem", Found.OTHER)
+
+
 def test_a_master_elsewhere_has_a_key_of_its_own(tmp_path: Path, pki: Path) -> None:
     rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi1"\nmaster = "salt"\n')
     identities = identities_of(rack, rack.nodes, Quiet())
