@@ -49,8 +49,8 @@ def fetch_salt(
     if offline and update:
         raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
     run = _Run(cache, lock, progress, offline, update)
-    source = run.package(SALT, version)
-    return VerifiedSalt(source, tuple(run.package(name, None) for name in WHEELS))
+    source, *wheels = (run.package(name, wanted) for name, wanted in _packages(version))
+    return VerifiedSalt(source, tuple(wheels))
 
 
 def pinned_salt(version: str, lock: RackLock) -> PackagePin | None:
@@ -78,7 +78,7 @@ def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage
 def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
     """Raise the NetworkError that ``fetch_salt`` raises offline when something is not archived,
     looked for as ``archived_salt`` does; nothing is pinned."""
-    for name, wanted in ((SALT, version), *((wheel, None) for wheel in WHEELS)):
+    for name, wanted in _packages(version):
         pin = _pin_of(lock, name, wanted)
         if next(_archived(cache, name, wanted, pin), None) is None:
             raise _not_here(cache, name, wanted, pin)
@@ -167,6 +167,13 @@ class _Run:
 
 def _named(pin: PackagePin) -> str:
     return f"{pin.version} ({pin.sha256[:12]}…)"
+
+
+def _packages(version: str) -> Iterator[tuple[str, str | None]]:
+    """Name and wanted version of all that goes onto a card for Salt ``version``, itself first."""
+    yield SALT, version
+    for wheel in WHEELS:
+        yield wheel, None
 
 
 def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
