@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
-    from imager.node.identity import Identity
     from imager.node.master_keys import Place
     from imager.node.rack import Node, Rack
     from imager.node.rotate import Kind, Rotation
@@ -115,17 +113,17 @@ def add_keys_commands(group: click.Group) -> None:
     ) -> Outcome:
         """Accept every node on a Salt master elsewhere, by its key."""
         from imager.node import master_keys
+        from imager.node.identity import salt_keys, salt_keys_at_hand
 
         rack = open_rack(session)
-        identities = _identities(session, rack, dry_run=dry_run)
         pki = pki.absolute()
-        places = master_keys.plan_export(rack, identities, pki, own_key=master_key)
-        places = tuple(_foreseen(rack, place) for place in places)
+        keys = salt_keys_at_hand(rack) if dry_run else salt_keys(rack, session.console)
+        places = master_keys.plan_export(rack, keys, pki, own_key=master_key)
         if not replace:
             master_keys.require_no_conflict(pki, places)
         if not dry_run:
             master_keys.export(pki, places)
-        session.console.table(["key", "found"], [[str(p.path), _found(rack, p)] for p in places])
+        session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
         if dry_run:
             session.console.lines("nothing was changed")
         else:
@@ -137,7 +135,7 @@ def add_keys_commands(group: click.Group) -> None:
                 {
                     "path": str(place.path),
                     "found": place.found.value,
-                    "key_made": _is_made(rack, place),
+                    "key_made": place.content is not None,
                     "conflict": place.conflict,
                     "removed": [str(path) for path in place.stale],
                 }
@@ -230,35 +228,9 @@ def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
     say(*rotation.steps)
 
 
-def _identities(session: Session, rack: Rack, *, dry_run: bool) -> tuple[tuple[str, Identity], ...]:
-    from imager.node.identity import identities_of, salt_identities_at_hand
-
-    if dry_run:
-        return salt_identities_at_hand(rack, rack.nodes)
-    return identities_of(rack, rack.nodes, session.console)
-
-
-def _is_made(rack: Rack, place: Place) -> bool:
-    """Whether the rack has the key that belongs there; only a dry run can find that it has not."""
-    name = place.path.name
-    if name in {node.name for node in rack.nodes}:
-        return (rack.keys / name / "salt").is_dir()
-    return (rack.keys / rack.master.name / "master").is_dir()
-
-
-def _foreseen(rack: Rack, place: Place) -> Place:
-    """``place`` without the fingerprint of a key that nobody keeps."""
-    from imager.node.salt_keys import fingerprint
-
-    if place.conflict is None or _is_made(rack, place):
-        return place
-    key = f"; {place.path.name}'s is {fingerprint(place.content)}"
-    return replace(place, conflict=place.conflict.removesuffix(key))
-
-
-def _found(rack: Rack, place: Place) -> str:
+def _found(place: Place) -> str:
     """What was where a key belongs, and what had to go for it."""
-    made = "" if _is_made(rack, place) else "; the key would be made"
+    made = "" if place.content is not None else "; the key would be made"
     gone = "".join(f"; {path.parent.name}/{path.name} removed" for path in place.stale)
     return (place.conflict or place.found.value) + made + gone
 

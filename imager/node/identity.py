@@ -21,7 +21,7 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from imager.base.progress import Progress
 from imager.node.keystore import KeyFile, damaged, kept, store_at_hand, store_locked
 from imager.node.rack import Node, Rack
 from imager.node.rackfolder import ensure_state
-from imager.node.salt_keys import SaltPair, salt_pair, salt_pair_at_hand
+from imager.node.salt_keys import SaltPair, salt_pair
 from imager.node.ssh_keys import HostKey, host_keys
 
 _FILE = "identity.json"
@@ -50,9 +50,6 @@ class CardNumbers:
     volume_id: int
     root_uuid: str
     created: str
-
-
-_NO_NUMBERS = CardNumbers("", 0, 0, "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,19 @@ class Identity:
     ssh: tuple[HostKey, ...]
     minion: SaltPair
     master: MasterTrust
+
+
+@dataclass(frozen=True, slots=True)
+class SaltKeys:
+    """By what the Salt master of a rack and its nodes know each other.
+
+    ``minions`` are the nodes' public keys by their names, ``master`` is the pair of a master that
+    is a node. None is a key that nobody has made yet, and for ``master`` also one that is not this
+    rack's to make.
+    """
+
+    minions: Mapping[str, bytes | None]
+    master: SaltPair | None
 
 
 def identity_of(rack: Rack, node: Node) -> Identity:
@@ -106,30 +116,56 @@ def identities_of(
         return tuple((node.name, identity_of(rack, node)) for node in nodes)
 
 
-def salt_identities_at_hand(rack: Rack, nodes: Sequence[Node]) -> tuple[tuple[str, Identity], ...]:
-    """As ``identities_of`` for whoever only looks: what a Salt master is told of ``nodes``, without
-    card numbers and ssh host keys. Makes nothing: a key that is not there yet is one nobody keeps.
+def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
+    """Salt's keys of all of ``rack``, made on first use, which is a phase where some must be.
+
+    Raises ConfigurationError that names the file when one is damaged.
     """
-    with store_at_hand(rack.keys):
-        trust = MasterTrust()
-        if rack.master.is_node:
-            own = salt_pair_at_hand(rack.keys / rack.master.name / "master", "master")
-            trust = MasterTrust(own.public, own)
-        minions = {
-            node.name: salt_pair_at_hand(rack.keys / node.name / "salt", "minion") for node in nodes
+    there = salt_keys_at_hand(rack)
+    if all(there.minions.values()) and (there.master or not rack.master.is_node):
+        return there
+    ensure_state(rack.folder)
+    with progress.phase("make keys"), store_locked(rack.keys):
+        minions: dict[str, bytes | None] = {
+            node.name: _minion(rack, node.name).public for node in rack.nodes
         }
-    return tuple((name, Identity(_NO_NUMBERS, (), pair, trust)) for name, pair in minions.items())
+        return SaltKeys(minions, _master_pair(rack) if rack.master.is_node else None)
+
+
+def salt_keys_at_hand(rack: Rack) -> SaltKeys:
+    """As ``salt_keys``, for whoever only looks: none is made."""
+    with store_at_hand(rack.keys):
+        minions = {
+            node.name: _minion(rack, node.name).public
+            if _minion_folder(rack, node.name).is_dir()
+            else None
+            for node in rack.nodes
+        }
+        there = rack.master.is_node and _master_folder(rack).is_dir()
+        return SaltKeys(minions, _master_pair(rack) if there else None)
 
 
 def _minion(rack: Rack, node: str) -> SaltPair:
-    return salt_pair(rack.keys / node / "salt", "minion")
+    return salt_pair(_minion_folder(rack, node), "minion")
+
+
+def _minion_folder(rack: Rack, node: str) -> Path:
+    return rack.keys / node / "salt"
+
+
+def _master_pair(rack: Rack) -> SaltPair:
+    return salt_pair(_master_folder(rack), "master")
+
+
+def _master_folder(rack: Rack) -> Path:
+    return rack.keys / rack.master.name / "master"
 
 
 def _master_trust(rack: Rack, node: str) -> MasterTrust:
     master = rack.master
     if not master.is_node:
         return MasterTrust(master.public_key.encode() if master.public_key else None)
-    pair = salt_pair(rack.keys / master.name / "master", "master")
+    pair = _master_pair(rack)
     if node != master.name:
         return MasterTrust(pair.public)
     accepted = tuple((other.name, _minion(rack, other.name).public) for other in rack.nodes)

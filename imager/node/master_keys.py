@@ -15,7 +15,7 @@ from pathlib import Path
 
 from imager.base.durable import host_storage, private_folder, write_atomically
 from imager.base.errors import ConfigurationError, TargetRefused, UsageError
-from imager.node.identity import Identity
+from imager.node.identity import SaltKeys
 from imager.node.rack import Rack
 from imager.node.salt_keys import clean, fingerprint
 
@@ -40,11 +40,12 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One file of the master's folder. ``stale`` are files that go first: a minion's key in
-    another state, which the master would look at instead or list for ever."""
+    """One file of the master's folder. ``content`` is None for a key that nobody has made yet.
+    ``stale`` are files that go first: a minion's key in another state, which the master would look
+    at instead or list for ever."""
 
     path: Path
-    content: bytes
+    content: bytes | None
     mode: int
     found: Found
     conflict: str | None = None
@@ -55,7 +56,7 @@ class Place:
 
 
 def plan_export(
-    rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path, *, own_key: bool = False
+    rack: Rack, keys: SaltKeys, pki: Path, *, own_key: bool = False
 ) -> tuple[Place, ...]:
     """What ``export`` would do to ``pki``. With ``own_key`` the master's own pair comes too.
 
@@ -64,8 +65,8 @@ def plan_export(
     """
     with host_storage(pki):
         _require_pki(pki)
-        places = [_minion(pki, name, identity) for name, identity in identities]
-        return (*places, *(_master(rack, identities, pki) if own_key else ()))
+        places = [_minion(pki, name, public) for name, public in keys.minions.items()]
+        return (*places, *(_master(rack, keys, pki) if own_key else ()))
 
 
 def require_no_conflict(pki: Path, places: Sequence[Place]) -> None:
@@ -81,12 +82,14 @@ def require_no_conflict(pki: Path, places: Sequence[Place]) -> None:
 
 def export(pki: Path, places: Sequence[Place]) -> None:
     """Do as planned, whatever is in the way. Files belong to whom ``pki`` belongs when root does
-    it. Raises HostStorage when ``pki`` cannot be written."""
+    it. Raises HostStorage when ``pki`` cannot be written, ValueError for a key not made yet."""
     with host_storage(pki):
         if not pki.exists():
             private_folder(pki)
         owner = pki.stat()
         for place in places:
+            if place.content is None:
+                raise ValueError(f"{place.path}: this key is not made yet")
             _require_folder(place.path.parent, owner)
             for path in place.stale:
                 path.unlink(missing_ok=True)
@@ -109,15 +112,13 @@ def _require_pki(pki: Path) -> None:
         )
 
 
-def _minion(pki: Path, name: str, identity: Identity) -> Place:
-    public = identity.minion.public
+def _minion(pki: Path, name: str, public: bytes | None) -> Place:
     path = pki / ACCEPTED / name
     found = _found(path, public)
     conflict = None
     if found is Found.OTHER:
-        conflict = (
-            f"{path}: another key, {fingerprint(_read(path))}; {name}'s is {fingerprint(public)}"
-        )
+        own = f"; {name}'s is {fingerprint(public)}" if public else ""
+        conflict = f"{path}: another key, {fingerprint(_read(path))}{own}"
     rejected = pki / REJECTED / name
     if _present(rejected):
         conflict = f"{rejected}: somebody told the master to reject {name}"
@@ -127,9 +128,8 @@ def _minion(pki: Path, name: str, identity: Identity) -> Place:
     )
 
 
-def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -> Iterator[Place]:
-    pair = dict(identities)[rack.master.name].master.pair if rack.master.is_node else None
-    if pair is None:
+def _master(rack: Rack, keys: SaltKeys, pki: Path) -> Iterator[Place]:
+    if not rack.master.is_node:
         raise ConfigurationError(
             f"this rack does not have the key of its master {rack.master.name}",
             hint="the master made it itself; leave out --master-key",
@@ -138,14 +138,15 @@ def _master(rack: Rack, identities: Sequence[tuple[str, Identity]], pki: Path) -
     # the old public half goes first, and a kill between any two leaves one that works.
     name = _own_name(pki)
     private, public = pki / f"{name}.pem", pki / f"{name}.pub"
-    found = _found(private, pair.private), _found(public, pair.public)
+    contents = (keys.master.private, keys.master.public) if keys.master else (None, None)
+    found = _found(private, contents[0]), _found(public, contents[1])
     conflicts = [
         f"{path}: another master's key" if one is Found.OTHER else None
         for path, one in zip((private, public), found, strict=True)
     ]
     stale = (public,) if found[1] is Found.OTHER else ()
-    yield Place(private, pair.private, _MASTER_PRIVATE, found[0], conflicts[0], stale)
-    yield Place(public, pair.public, _PUBLIC, found[1], conflicts[1])
+    yield Place(private, contents[0], _MASTER_PRIVATE, found[0], conflicts[0], stale)
+    yield Place(public, contents[1], _PUBLIC, found[1], conflicts[1])
 
 
 def _own_name(pki: Path) -> str:
@@ -158,10 +159,10 @@ def _own_name(pki: Path) -> str:
     return "master"
 
 
-def _found(path: Path, content: bytes) -> Found:
+def _found(path: Path, content: bytes | None) -> Found:
     if not _present(path):
         return Found.NOTHING
-    return Found.SAME if clean(_read(path)) == clean(content) else Found.OTHER
+    return Found.SAME if content and clean(_read(path)) == clean(content) else Found.OTHER
 
 
 def _present(path: Path) -> bool:

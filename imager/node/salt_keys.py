@@ -58,14 +58,6 @@ def salt_pair(folder: Path, name: str) -> SaltPair:
     return SaltPair(clean(pair.private), clean(pair.public))
 
 
-def salt_pair_at_hand(folder: Path, name: str) -> SaltPair:
-    """As ``salt_pair``, but makes nothing: where there is no pair yet, a new one nobody keeps."""
-    if folder.is_dir():
-        return salt_pair(folder, name)
-    files = _new_pair("private", "public")
-    return SaltPair(files["private"].content, files["public"].content)
-
-
 def new_salt_pair(folder: Path, name: str) -> SaltPair:
     """Another pair in ``folder``, where there is one; the old one is kept aside (keystore)."""
     replace(folder, lambda: _new_pair(f"{name}.pem", f"{name}.pub"))

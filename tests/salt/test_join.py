@@ -16,7 +16,7 @@ from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.image.compose import compose
 from imager.image.golden import GoldenImage
-from imager.node.identity import identities_of, identity_of
+from imager.node.identity import identity_of, salt_keys
 from imager.node.master_keys import export, plan_export
 from imager.node.rotate import Kind, rotate
 from tests.support.release import build_release
@@ -149,8 +149,7 @@ def test_an_export_lets_a_denied_node_in_while_both_run(joined: RunningRack) -> 
     in_time(lambda: joined.master.keys()["minions_denied"] == ["pi3"])
     assert joined.master.answering(["pi3"]) == set()
     pki = joined.etc("pi0") / "salt/pki/master"
-    identities = identities_of(joined.rack, joined.rack.nodes, Quiet())
-    export(pki, plan_export(joined.rack, identities, pki))
+    export(pki, plan_export(joined.rack, salt_keys(joined.rack, Quiet()), pki))
     joined.master.wait_until_answering({"pi3"}, seconds=JOIN_SECONDS)
     assert joined.master.keys() == {"minions": sorted(joined.names), **NO_STATE}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.progress import Quiet
-from imager.node.identity import Identity, identities_of
+from imager.node.identity import SaltKeys, salt_keys
 from imager.node.master_keys import Found, export, plan_export
 from imager.node.rack import Rack
 from imager.node.salt_keys import clean
@@ -40,34 +40,33 @@ def rack(tmp_path: Path) -> Rack:
 
 
 @pytest.fixture
-def identities(rack: Rack) -> tuple[tuple[str, Identity], ...]:
-    return identities_of(rack, rack.nodes, Quiet())
+def keys(rack: Rack) -> SaltKeys:
+    return salt_keys(rack, Quiet())
 
 
 def test_a_master_that_ran_takes_the_rack_s_key_when_it_is_put_there(
     rack: Rack,
-    identities: tuple[tuple[str, Identity], ...],
+    keys: SaltKeys,
     salt_programs: SaltPrograms,
     tmp_path: Path,
 ) -> None:
     pki = tmp_path / "pki"
     pki.mkdir()
-    wanted = dict(identities)["pi0"].master.public
-    assert wanted is not None
-    assert started(salt_programs, pki) != clean(wanted)
+    assert keys.master is not None
+    assert started(salt_programs, pki) != keys.master.public
     assert (pki / "master.pem").is_symlink(), "this Salt keeps it under a name of its own"
-    places = plan_export(rack, identities, pki, own_key=True)
+    places = plan_export(rack, keys, pki, own_key=True)
     assert [place.found for place in places[-2:]] == [Found.OTHER, Found.OTHER]
     export(pki, places)
     for _ in range(2):
-        assert started(salt_programs, pki) == clean(wanted)
-    there = plan_export(rack, identities, pki, own_key=True)
+        assert started(salt_programs, pki) == keys.master.public
+    there = plan_export(rack, keys, pki, own_key=True)
     assert {place.found for place in there} == {Found.SAME}, "it is the rack's, under that name"
 
 
 def test_a_copied_folder_of_a_master_that_ran_is_that_master_s(
     rack: Rack,
-    identities: tuple[tuple[str, Identity], ...],
+    keys: SaltKeys,
     salt_programs: SaltPrograms,
     tmp_path: Path,
 ) -> None:
@@ -76,8 +75,7 @@ def test_a_copied_folder_of_a_master_that_ran_is_that_master_s(
     pki.mkdir()
     own = started(salt_programs, pki)
     subprocess.run(["cp", "-a", pki, copy], check=True)
-    export(copy, plan_export(rack, identities, copy, own_key=True))
+    export(copy, plan_export(rack, keys, copy, own_key=True))
     assert started(salt_programs, pki) == own
-    wanted = dict(identities)["pi0"].master.public
-    assert wanted is not None
-    assert started(salt_programs, copy) == clean(wanted)
+    assert keys.master is not None
+    assert started(salt_programs, copy) == keys.master.public

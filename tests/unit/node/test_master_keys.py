@@ -11,12 +11,11 @@ import pytest
 
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
-from imager.node.identity import Identity, identities_of
+from imager.node.identity import SaltKeys, salt_keys, salt_keys_at_hand
 from imager.node.master_keys import Found, export, plan_export, require_no_conflict
 from imager.node.rack import Rack
+from imager.node.salt_keys import SaltPair, salt_pair
 from tests.support.racks import rack_in
-
-Identities = tuple[tuple[str, Identity], ...]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +25,14 @@ def rack(tmp_path_factory: pytest.TempPathFactory) -> Rack:
 
 
 @pytest.fixture(scope="module")
-def identities(rack: Rack) -> Identities:
-    return identities_of(rack, rack.nodes, Quiet())
+def keys(rack: Rack) -> SaltKeys:
+    return salt_keys(rack, Quiet())
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> SaltPair:
+    """A pair of somebody else's."""
+    return salt_pair(tmp_path_factory.mktemp("other") / "salt", "other")
 
 
 @pytest.fixture
@@ -46,27 +51,23 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes | None]]:
     }
 
 
-def test_a_fresh_folder_is_what_a_master_keeps(
-    rack: Rack, identities: Identities, pki: Path
-) -> None:
+def test_a_fresh_folder_is_what_a_master_keeps(rack: Rack, keys: SaltKeys, pki: Path) -> None:
     mask = os.umask(0)
     try:
-        export(pki, plan_export(rack, identities, pki))
+        export(pki, plan_export(rack, keys, pki))
     finally:
         os.umask(mask)
     assert tree(pki) == {
         "minions": (0o700, None),
-        **{f"minions/{name}": (0o644, one.minion.public) for name, one in identities},
+        **{f"minions/{name}": (0o644, public) for name, public in keys.minions.items()},
     }
     assert stat.S_IMODE(pki.stat().st_mode) == 0o700
 
 
-def test_the_master_s_own_pair_comes_when_asked(
-    rack: Rack, identities: Identities, pki: Path
-) -> None:
-    places = plan_export(rack, identities, pki, own_key=True)
+def test_the_master_s_own_pair_comes_when_asked(rack: Rack, keys: SaltKeys, pki: Path) -> None:
+    places = plan_export(rack, keys, pki, own_key=True)
     export(pki, places)
-    pair = dict(identities)["pi0"].master.pair
+    pair = keys.master
     assert pair is not None
     assert tree(pki)["master.pem"] == (0o400, pair.private)
     assert tree(pki)["master.pub"] == (0o644, pair.public)
@@ -74,60 +75,57 @@ def test_the_master_s_own_pair_comes_when_asked(
 
 
 def test_a_second_export_finds_all_there_and_writes_nothing(
-    rack: Rack, identities: Identities, pki: Path
+    rack: Rack, keys: SaltKeys, pki: Path
 ) -> None:
-    export(pki, plan_export(rack, identities, pki, own_key=True))
+    export(pki, plan_export(rack, keys, pki, own_key=True))
     times = {path: path.stat().st_mtime_ns for path in pki.rglob("*")}
-    places = plan_export(rack, identities, pki, own_key=True)
+    places = plan_export(rack, keys, pki, own_key=True)
     assert {place.found for place in places} == {Found.SAME}
     export(pki, places)
     assert {path: path.stat().st_mtime_ns for path in pki.rglob("*")} == times
 
 
-def test_a_key_in_other_clothes_is_the_same_key(
-    rack: Rack, identities: Identities, pki: Path
-) -> None:
+def test_a_key_in_other_clothes_is_the_same_key(rack: Rack, keys: SaltKeys, pki: Path) -> None:
     """A master of 3008 stores keys without the last line end, others with one."""
-    export(pki, plan_export(rack, identities, pki))
+    export(pki, plan_export(rack, keys, pki))
     path = pki / "minions/pi1"
     for text in (path.read_bytes().strip(), path.read_bytes().replace(b"\n", b"\r\n")):
         path.write_bytes(text)
-        assert plan_export(rack, identities, pki)[1].found is Found.SAME
+        assert plan_export(rack, keys, pki)[1].found is Found.SAME
 
 
 def test_another_key_is_refused_and_replaced_only_on_request(
-    rack: Rack, identities: Identities, pki: Path
+    rack: Rack, keys: SaltKeys, other: SaltPair, pki: Path
 ) -> None:
-    export(pki, plan_export(rack, identities, pki))
-    theirs = dict(identities)["pi0"].minion.public
-    (pki / "minions/pi1").write_bytes(theirs)
+    export(pki, plan_export(rack, keys, pki))
+    (pki / "minions/pi1").write_bytes(other.public)
     (pki / "minions/pi0").unlink()
     before = tree(pki)
-    places = plan_export(rack, identities, pki)
+    places = plan_export(rack, keys, pki)
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
     assert caught.value.exit_code == 20
     assert str(pki / "minions/pi1") in caught.value.details[0]
     assert tree(pki) == before
     export(pki, places)
-    assert (pki / "minions/pi1").read_bytes() == dict(identities)["pi1"].minion.public
+    assert (pki / "minions/pi1").read_bytes() == keys.minions["pi1"]
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * (1 << 17)])
 def test_what_is_no_key_is_another_key(
-    rack: Rack, identities: Identities, pki: Path, content: bytes
+    rack: Rack, keys: SaltKeys, pki: Path, content: bytes
 ) -> None:
     (pki / "minions").mkdir(parents=True)
     (pki / "minions/pi1").write_bytes(content)
-    assert plan_export(rack, identities, pki)[1].found is Found.OTHER
+    assert plan_export(rack, keys, pki)[1].found is Found.OTHER
 
 
 def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
-    rack: Rack, identities: Identities, pki: Path, tmp_path: Path
+    rack: Rack, keys: SaltKeys, pki: Path, tmp_path: Path
 ) -> None:
     (pki / "minions").mkdir(parents=True)
     (pki / "minions/pi1").symlink_to(tmp_path / "victim")
-    places = plan_export(rack, identities, pki)
+    places = plan_export(rack, keys, pki)
     assert places[1].found is Found.OTHER
     export(pki, places)
     assert not (tmp_path / "victim").exists()
@@ -135,13 +133,13 @@ def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
 
 
 def test_a_key_that_waits_or_was_denied_goes_because_a_master_looks_there_first(
-    rack: Rack, identities: Identities, pki: Path
+    rack: Rack, keys: SaltKeys, pki: Path
 ) -> None:
     for state in ("minions_pre", "minions_denied"):
         (pki / state).mkdir(parents=True)
         for name in ("pi1", "stranger"):
             (pki / state / name).write_bytes(b"another key")
-    places = plan_export(rack, identities, pki)
+    places = plan_export(rack, keys, pki)
     require_no_conflict(pki, places)
     export(pki, places)
     assert sorted(path for path in tree(pki) if path.startswith("minions_")) == [
@@ -153,12 +151,12 @@ def test_a_key_that_waits_or_was_denied_goes_because_a_master_looks_there_first(
 
 
 def test_a_node_somebody_rejected_is_not_accepted_behind_their_back(
-    rack: Rack, identities: Identities, pki: Path
+    rack: Rack, keys: SaltKeys, pki: Path
 ) -> None:
-    export(pki, plan_export(rack, identities, pki))
+    export(pki, plan_export(rack, keys, pki))
     (pki / "minions_rejected").mkdir()
     shutil.move(pki / "minions/pi1", pki / "minions_rejected/pi1")
-    places = plan_export(rack, identities, pki)
+    places = plan_export(rack, keys, pki)
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
     assert "told the master to reject pi1" in caught.value.details[0]
@@ -168,73 +166,91 @@ def test_a_node_somebody_rejected_is_not_accepted_behind_their_back(
 
 
 def test_another_master_s_pair_is_replaced_as_a_whole(
-    rack: Rack, identities: Identities, pki: Path
+    rack: Rack, keys: SaltKeys, other: SaltPair, pki: Path
 ) -> None:
     pki.mkdir()
-    (pki / "master.pem").write_bytes(dict(identities)["pi1"].minion.private)
-    (pki / "master.pub").write_bytes(dict(identities)["pi1"].minion.public)
-    places = plan_export(rack, identities, pki, own_key=True)
+    (pki / "master.pem").write_bytes(other.private)
+    (pki / "master.pub").write_bytes(other.public)
+    places = plan_export(rack, keys, pki, own_key=True)
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
     assert len(caught.value.details) == 2
     export(pki, places)
-    assert {place.found for place in plan_export(rack, identities, pki, own_key=True)} == {
-        Found.SAME
-    }
+    assert {place.found for place in plan_export(rack, keys, pki, own_key=True)} == {Found.SAME}
 
 
 def test_a_link_that_salt_did_not_make_is_another_key(
-    rack: Rack, identities: Identities, pki: Path, tmp_path: Path
+    rack: Rack, keys: SaltKeys, other: SaltPair, pki: Path, tmp_path: Path
 ) -> None:
     pki.mkdir()
-    (tmp_path / "key.pem").write_bytes(dict(identities)["pi1"].minion.private)
+    (tmp_path / "key.pem").write_bytes(other.private)
     (pki / "master.pem").symlink_to(tmp_path / "key.pem")
-    private, _ = plan_export(rack, identities, pki, own_key=True)[-2:]
+    private, _ = plan_export(rack, keys, pki, own_key=True)[-2:]
     assert (private.path, private.found) == (pki / "master.pem", Found.OTHER)
 
 
 def test_a_master_elsewhere_has_a_key_of_its_own(tmp_path: Path, pki: Path) -> None:
     rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi1"\nmaster = "salt"\n')
-    identities = identities_of(rack, rack.nodes, Quiet())
+    keys = salt_keys(rack, Quiet())
     with pytest.raises(ConfigurationError, match="does not have the key of its master salt"):
-        plan_export(rack, identities, pki, own_key=True)
-    export(pki, plan_export(rack, identities, pki))
+        plan_export(rack, keys, pki, own_key=True)
+    export(pki, plan_export(rack, keys, pki))
     assert (pki / "minions/pi1").exists()
 
 
 def test_a_folder_that_is_no_master_s_is_refused(
-    rack: Rack, identities: Identities, pki: Path, tmp_path: Path
+    rack: Rack, keys: SaltKeys, pki: Path, tmp_path: Path
 ) -> None:
     (pki / "master/minions").mkdir(parents=True)
     (pki / "minion").mkdir()
     with pytest.raises(UsageError, match="it is the folder master in it"):
-        plan_export(rack, identities, pki)
+        plan_export(rack, keys, pki)
     (tmp_path / "home").mkdir()
     (tmp_path / "home/letter.txt").touch()
     with pytest.raises(UsageError, match="other things than a Salt master's keys"):
-        plan_export(rack, identities, tmp_path / "home")
+        plan_export(rack, keys, tmp_path / "home")
     with pytest.raises(UsageError, match="is no folder"):
-        plan_export(rack, identities, tmp_path / "home/letter.txt")
+        plan_export(rack, keys, tmp_path / "home/letter.txt")
     (tmp_path / "empty").mkdir()
-    assert plan_export(rack, identities, tmp_path / "empty")
+    assert plan_export(rack, keys, tmp_path / "empty")
 
 
 def test_a_folder_that_cannot_be_written_is_named(
-    rack: Rack, identities: Identities, tmp_path: Path
+    rack: Rack, keys: SaltKeys, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HostStorage) as caught:
-        export(tmp_path / "file/pki", plan_export(rack, identities, tmp_path / "file/pki"))
+        export(tmp_path / "file/pki", plan_export(rack, keys, tmp_path / "file/pki"))
     assert str(tmp_path / "file") in caught.value.what
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 def test_root_gives_the_keys_to_whom_the_folder_belongs(
-    rack: Rack, identities: Identities, pki: Path
+    rack: Rack, keys: SaltKeys, pki: Path
 ) -> None:
     """Salt's own packages run the master as the user salt."""
     pki.mkdir()
     os.chown(pki, 963, 964)
-    export(pki, plan_export(rack, identities, pki, own_key=True))
+    export(pki, plan_export(rack, keys, pki, own_key=True))
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in pki.rglob("*")}
     assert owners == {(963, 964)}
+
+
+def test_nothing_of_the_store_but_salt_s_keys_is_needed_or_made(tmp_path: Path, pki: Path) -> None:
+    rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n')
+    damaged = rack.keys / "pi1/ssh"
+    damaged.mkdir(parents=True)
+    export(pki, plan_export(rack, salt_keys(rack, Quiet()), pki, own_key=True))
+    assert not list(damaged.iterdir())
+    made = {str(path.relative_to(rack.keys)) for path in rack.keys.glob("*/*")}
+    assert made == {"pi0/master", "pi0/salt", "pi1/salt", "pi1/ssh"}
+
+
+def test_a_key_that_is_not_made_yet_is_planned_and_not_exported(tmp_path: Path, pki: Path) -> None:
+    rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n')
+    places = plan_export(rack, salt_keys_at_hand(rack), pki, own_key=True)
+    assert {(place.content, place.found) for place in places} == {(None, Found.NOTHING)}
+    with pytest.raises(ValueError, match="minions/pi0: this key is not made yet"):
+        export(pki, places)
+    assert not list(pki.iterdir())
+    assert not rack.keys.exists()
