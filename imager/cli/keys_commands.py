@@ -117,11 +117,13 @@ def add_keys_commands(group: click.Group) -> None:
 
         rack = open_rack(session)
         pki = pki.absolute()
-        keys = salt_keys_at_hand(rack) if dry_run else salt_keys(rack, session.console)
+        keys = salt_keys_at_hand(rack)
         places = master_keys.plan_export(rack, keys, pki, own_key=master_key)
         if not replace:
             master_keys.require_no_conflict(pki, places)
         if not dry_run:
+            keys = salt_keys(rack, session.console)
+            places = master_keys.plan_export(rack, keys, pki, own_key=master_key)
             master_keys.export(pki, places)
         session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
         if dry_run:

@@ -17,6 +17,7 @@ _VERSION = re.compile(r"(\d{4}\.\d{1,3}(\.\d{1,3})?|300[0-5])\Z")
 # 3007.4. Masters insist on it since the versions that brought minimum_auth_version.
 _SPEAKS = {3006: 12, 3007: 4}
 _INSISTS = {3006: 17, 3007: 9}
+_SPEAKING = ", ".join(f"{series}.{minor}" for series, minor in _SPEAKS.items()) + " or newer"
 
 
 def parse_version(text: str) -> tuple[int, ...]:
@@ -47,11 +48,14 @@ def cannot_talk(minion: str, master: str) -> str | None:
     """
     nodes, head = parse_version(minion), parse_version(master)
     if _reaches(nodes, _SPEAKS) and not _reaches(head, _SPEAKS):
-        return f"nodes with {minion} want a session key, which a master with {master} never sends"
+        return (
+            f"nodes with {minion} want a session key, which a master with {master} never sends; "
+            f"it needs {_SPEAKING}"
+        )
     if _reaches(head, _INSISTS) and not _reaches(nodes, _SPEAKS):
         return (
             f"a master with {master} refuses nodes with {minion}: they authenticate by a protocol "
-            "older than its minimum_auth_version 3"
+            f"older than its minimum_auth_version 3; they need {_SPEAKING}"
         )
     return None
 

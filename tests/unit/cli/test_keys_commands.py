@@ -218,6 +218,13 @@ def test_a_dry_export_names_what_is_in_the_way_of_a_key_to_be_made(place: Path) 
     assert not (place / "rack/.picloud").exists()
 
 
+def test_an_export_that_is_refused_makes_no_key(place: Path) -> None:
+    (place / "pki/minions").mkdir(parents=True)
+    (place / "pki/minions/pi1").write_text("another")
+    assert run(place, "keys", "export", "--pki", "pki").returncode == 20
+    assert not (place / "rack/.picloud").exists()
+
+
 def test_an_outside_master_nobody_pinned_is_warned_of(place: Path) -> None:
     (place / "rack/rack.toml").write_text('[rack]\nnodes = "pi1"\nmaster = "salt"\n')
     done = run(place, "keys", "export", "--pki", "pki")

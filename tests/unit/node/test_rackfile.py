@@ -176,7 +176,7 @@ OLD_MASTER = RACK + 'master = "head"\n[salt]\nversion = "3008.3"\nmaster_version
 def test_a_master_too_old_for_the_nodes_is_refused_for_that(tmp_path: Path, version: str) -> None:
     assert faults_of(tmp_path, f'{OLD_MASTER}"{version}"\n') == [
         'rack.toml:5: salt.version: "3008.3" cannot join head: nodes with 3008.3 want a session '
-        f"key, which a master with {version} never sends"
+        f"key, which a master with {version} never sends; it needs 3006.12, 3007.4 or newer"
     ]
 
 

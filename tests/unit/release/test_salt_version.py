@@ -82,4 +82,6 @@ def test_versions_that_can_talk(minion: str, master: str) -> None:
     ],
 )
 def test_versions_that_cannot_talk(minion: str, master: str, why: str) -> None:
-    assert why in (cannot_talk(minion, master) or "")
+    said = cannot_talk(minion, master) or ""
+    assert why in said
+    assert said.endswith("3006.12, 3007.4 or newer")
