@@ -113,18 +113,16 @@ def add_keys_commands(group: click.Group) -> None:
     ) -> Outcome:
         """Accept every node on a Salt master elsewhere, by its key."""
         from imager.node import master_keys
-        from imager.node.identity import salt_keys, salt_keys_at_hand
+        from imager.node.identity import salt_keys_at_hand
 
         rack = open_rack(session)
         pki = pki.absolute()
-        keys = salt_keys_at_hand(rack)
-        places = master_keys.plan_export(rack, keys, pki, own_key=master_key)
+        there = salt_keys_at_hand(rack)
+        places = master_keys.plan_export(rack, there, pki, own_key=master_key)
         if not replace:
             master_keys.require_no_conflict(pki, places)
         if not dry_run:
-            keys = salt_keys(rack, session.console)
-            places = master_keys.plan_export(rack, keys, pki, own_key=master_key)
-            master_keys.export(pki, places)
+            places = _exported(session, rack, pki, places, own_key=master_key)
         session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
         if dry_run:
             session.console.lines("nothing was changed")
@@ -228,6 +226,20 @@ def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
     else:
         say("The old one is kept until the next rotation; --undo puts it back. Now:")
     say(*rotation.steps)
+
+
+def _exported(
+    session: Session, rack: Rack, pki: Path, places: tuple[Place, ...], *, own_key: bool
+) -> tuple[Place, ...]:
+    """What was exported: ``places``, with the keys that had to be made for it."""
+    from imager.node import master_keys
+    from imager.node.identity import salt_keys
+
+    if any(place.content is None for place in places):
+        keys = salt_keys(rack, session.console)
+        places = master_keys.plan_export(rack, keys, pki, own_key=own_key)
+    master_keys.export(pki, places)
+    return places
 
 
 def _found(place: Place) -> str:

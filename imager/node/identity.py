@@ -117,19 +117,17 @@ def identities_of(
 
 
 def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
-    """Salt's keys of all of ``rack``, made on first use, which is a phase where some must be.
+    """Salt's keys of all of ``rack``, made on first use, as a phase.
 
     Raises ConfigurationError that names the file when one is damaged.
     """
-    there = salt_keys_at_hand(rack)
-    if all(there.minions.values()) and (there.master or not rack.master.is_node):
-        return there
     ensure_state(rack.folder)
     with progress.phase("make keys"), store_locked(rack.keys):
-        minions: dict[str, bytes | None] = {
-            node.name: _minion(rack, node.name).public for node in rack.nodes
-        }
-        return SaltKeys(minions, _master_pair(rack) if rack.master.is_node else None)
+        for node in rack.nodes:
+            _minion(rack, node.name)
+        if rack.master.is_node:
+            _master_pair(rack)
+    return salt_keys_at_hand(rack)
 
 
 def salt_keys_at_hand(rack: Rack) -> SaltKeys:
