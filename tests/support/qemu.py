@@ -69,10 +69,11 @@ class Machine:
         """How long its kernel had been running when it last said something, by its own clock."""
         return max(map(float, _STAMP.findall(self.console)), default=0.0)
 
-    def wait_for(self, words: str, *, seconds: float) -> float:
-        """Read on until ``words`` were said; gives the seconds it took, fails after ``seconds``."""
+    def wait_for(self, words: str, *, seconds: float, times: int = 1) -> float:
+        """Read on until ``words`` were said, so many ``times`` since it was switched on; gives the
+        seconds it took, fails after ``seconds``."""
         began = time.monotonic()
-        while words not in self.console:
+        while self.console.count(words) < times:
             self.require_running(f"before it said: {words}")
             waited = time.monotonic() - began
             assert waited < seconds, f"not said in {seconds} s: {words}\n{self.console[-4000:]}"
