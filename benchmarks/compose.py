@@ -17,7 +17,7 @@ from benchmarks.process import measure, parts
 from benchmarks.table import Row, Sample, tell
 from benchmarks.workshop import Workshop
 from imager.base.units import GiB, KiB
-from imager.image import mbr
+from imager.disk import mbr
 
 LIMIT = 1.3
 _DISK_BYTES = 4 * GiB

@@ -25,8 +25,8 @@ from benchmarks.workshop import Workshop
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
 from imager.card.receipts import load_receipt
-from imager.image.extents import ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import ExtentMap
+from imager.disk.layout import FIRST_MIB
 from imager.node.personalise import personalise
 from imager.node.rackfile import load_rack
 from tests.support.faultcard import FaultCard, fault_card, why_not

@@ -14,10 +14,10 @@ from imager.card.make import make_card
 from imager.card.refusals import accept
 from imager.card.targets import target_at
 from imager.cli.show import Console
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import build_manifest
+from imager.disk.mbr import encode
 from imager.image.golden import GoldenImage
-from imager.image.manifest import build_manifest
-from imager.image.mbr import encode
 from imager.node.image import Delta, ImageReader, NodeImage
 from tests.support.cards import DISK_ID, small_layout
 

@@ -23,8 +23,8 @@ from imager.card.receipts import find_receipt
 from imager.card.update import update_card
 from imager.card.verdict import places_named
 from imager.card.write import write_card
-from imager.image.layout import FIRST_MIB, STAMP_AREA
-from imager.image.mbr import MbrError, parse
+from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.mbr import MbrError, parse
 from imager.node.image import NodeImage
 from imager.node.stamp import parse_stamp
 from imager.node.stamp_facts import StampError

@@ -17,8 +17,8 @@ from imager.card.flight import in_flight
 from imager.card.fresh import reader_of
 from imager.card.meter import Meter
 from imager.card.raw import RawCard, aligned_buffer, flush, is_gone, write_stubbornly
-from imager.image.extents import Extent
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import Extent
+from imager.disk.layout import FIRST_MIB
 
 
 def zero(raw: RawCard, extents: Iterable[Extent], meter: Meter | None = None) -> None:

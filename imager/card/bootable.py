@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from imager.base.errors import WouldNotBoot
 from imager.card.make import Check
+from imager.disk.manifest import Reader
 from imager.image.bootcheck import check_boot
-from imager.image.manifest import Reader
 from imager.node.image import NodeImage
 from imager.node.rack import Node
 

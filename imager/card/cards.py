@@ -15,7 +15,7 @@ from imager.card.devices import Disk
 from imager.card.meter import Log
 from imager.card.raw import RawCard
 from imager.card.targets import ImageFile
-from imager.image.extents import ExtentMap
+from imager.disk.extents import ExtentMap
 from imager.node.image import NodeImage
 
 

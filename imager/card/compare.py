@@ -19,7 +19,7 @@ from imager.card.examine import Subject, examine, widened
 from imager.card.flight import in_flight
 from imager.card.meter import metered
 from imager.card.raw import RawCard, aligned_buffer, is_gone, read_fully
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import ImageReader
 
 _EXACT_AT_MOST = 10_000

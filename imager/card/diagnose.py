@@ -13,8 +13,8 @@ from enum import StrEnum
 
 from imager.base.units import SECTOR_BYTES, KiB, MiB, format_size
 from imager.card.places import Place
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 
 GRANULE_BYTES = 4 * KiB
 """Ranges are judged in pieces of this size: the block of both filesystems, and the least a card

@@ -18,8 +18,8 @@ from imager.card.piecewise import Piecewise
 from imager.card.places import Places
 from imager.card.raw import RawCard, aligned_buffer
 from imager.card.wrap import distances, real_size
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import Layout
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import Layout
 from imager.node.image import ImageReader
 
 _JUDGED_CLOSELY = 64 * MiB // GRANULE_BYTES

@@ -15,7 +15,7 @@ from pathlib import Path
 from imager.base.units import KiB, align_down, align_up
 from imager.card.cards import FreshRead
 from imager.card.raw import Descriptor, RawCard, aligned_buffer, card_error, drop_cache, read_fully
-from imager.image.manifest import Reader
+from imager.disk.manifest import Reader
 
 _WINDOW_BYTES = 64 * KiB
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 
 from imager.base.errors import CardIOError
-from imager.image.ext4 import Ext4, Ext4Error
-from imager.image.manifest import Reader
+from imager.disk.ext4.filesystem import Ext4, Ext4Error
+from imager.disk.manifest import Reader
 from imager.image.salt_tree import FOLDER
 
 _METADATA = re.compile(r"salt-([0-9][0-9A-Za-z.+!_]{0,60})(?:-py[0-9.]+)?\.(?:dist|egg)-info\Z")

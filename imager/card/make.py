@@ -36,9 +36,9 @@ from imager.card.receipts import save_receipt
 from imager.card.refusals import AcceptedTarget
 from imager.card.targets import ImageFile
 from imager.card.transfers import DEFAULT_OPTIONS
-from imager.image.extents import Extent
-from imager.image.manifest import Reader
-from imager.image.mbr import parse
+from imager.disk.extents import Extent
+from imager.disk.manifest import Reader
+from imager.disk.mbr import parse
 from imager.node.image import NodeImage
 
 Check = Callable[[Reader, int], None]

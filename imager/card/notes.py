@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from imager.card.firstboot import FirstBoot, parse_firstboot
 from imager.card.installed import salt_on
-from imager.image.fat import FatVolume
-from imager.image.manifest import Reader
-from imager.image.mbr import parse
+from imager.disk.fat.volume import FatVolume
+from imager.disk.manifest import Reader
+from imager.disk.mbr import parse
 from imager.image.own_files import FIRSTBOOT_PATH, NODE_PATH, json_object
 
 _MAX_BYTES = 1 << 16

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from imager.base.errors import CardIOError
 from imager.base.units import KiB, align_down, align_up
 from imager.card.raw import RawCard, aligned_buffer, is_gone, read_fully
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 
 _STEPS = (64 * KiB, 4 * KiB)
 _NARROWED_FAILURES = 64

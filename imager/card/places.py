@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from imager.base.errors import PicloudError
-from imager.image.ext4 import Ext4
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatVolume
-from imager.image.layout import FIRST_MIB, STAMP_AREA, Layout
-from imager.image.manifest import Reader
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, STAMP_AREA, Layout
+from imager.disk.manifest import Reader
 
 _NAMED_AT_MOST = 8
 _TABLE = Extent(0, STAMP_AREA.offset)

@@ -30,8 +30,8 @@ from imager.card.probe_plan import (
 from imager.card.probe_report import Honesty, ProbeReport, lost_from, wrap_size
 from imager.card.probe_samples import Clock, Samples
 from imager.card.raw import RawCard
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB
 
 _ROUND = 32
 _NARROW_BYTES = 64 * KiB

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imager.base.units import SECTOR_BYTES
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 _ADDRESS_BYTES = 8
 _FEW_BITS = SECTOR_BYTES

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from imager.base.units import KiB, MiB, align_down, align_up
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB
 
 POINT_BYTES = 4 * KiB
 BLOCKS = (MiB, 2 * MiB, 4 * MiB, 8 * MiB, 16 * MiB)

@@ -18,8 +18,8 @@ from imager.card.probe_pattern import Finding, Kind, Pattern
 from imager.card.probe_plan import POINT_BYTES, Plan, Stretch
 from imager.card.probe_report import Speed, Speeds
 from imager.card.raw import RawCard, aligned_buffer, flush, is_gone, read_fully, write_stubbornly
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB
 
 _DEPTH = 2
 _MOST_FINDINGS = 10_000

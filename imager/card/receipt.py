@@ -15,9 +15,9 @@ from typing import cast
 from imager.card.cards import WriteOptions
 from imager.card.meter import PhaseFigures
 from imager.card.trouble import Trouble
-from imager.image.extents import Extent
-from imager.image.layout import Layout
-from imager.image.manifest import Manifest
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
+from imager.disk.manifest import Manifest
 
 FORMAT = "picloud-image receipt"
 VERSION = 1

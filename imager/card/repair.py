@@ -41,8 +41,8 @@ from imager.card.diagnose import GRANULE_BYTES
 from imager.card.probe import fake_after_all
 from imager.card.verdict import condemned, lost_its_end, places_named, tell
 from imager.card.write import copy, write_first_mib
-from imager.image.extents import ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import ExtentMap
+from imager.disk.layout import FIRST_MIB
 
 ATTEMPTS = 2
 """A range that is bad after this many rewrites condemns the card."""

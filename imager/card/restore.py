@@ -21,9 +21,9 @@ from imager.card.refusals import AcceptedTarget
 from imager.card.repair import mend_in_place
 from imager.card.transfers import options_for
 from imager.card.trouble import Trouble
-from imager.image.extents import ExtentMap
-from imager.image.fat import FatVolume
-from imager.image.manifest import Reader
+from imager.disk.extents import ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
 
 

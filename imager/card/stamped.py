@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.image.layout import STAMP_AREA
-from imager.image.manifest import Reader
+from imager.disk.layout import STAMP_AREA
+from imager.disk.manifest import Reader
 from imager.node.rack_key import fingerprint, known_public_key
 from imager.node.stamp import NoStamp, Stamp, parse_stamp
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from imager.card.diagnose import Damage, Kind
 from imager.card.places import Place
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 
 @dataclass(frozen=True, slots=True)

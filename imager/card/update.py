@@ -21,8 +21,8 @@ from imager.card.meter import metered
 from imager.card.transfers import DEFAULT_OPTIONS
 from imager.card.verdict import places_named
 from imager.card.write import copy, write_first_mib, written_extents
-from imager.image.extents import ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import ExtentMap
+from imager.disk.layout import FIRST_MIB
 from imager.node.image import ImageReader, NodeImage
 
 _GRANULE = 4 * KiB

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imager.card.meter import Meter
-from imager.image.ext4 import Ext4
-from imager.image.ext4_journal import replayed
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatVolume
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.journal import replayed
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, Layout
+from imager.disk.manifest import Reader
+from imager.disk.mbr import MbrError, Partition, encode, parse
 from imager.image.file_digests import MAX_FILE_BYTES, digest_of
-from imager.image.layout import FIRST_MIB, Layout
-from imager.image.manifest import Reader
-from imager.image.mbr import MbrError, Partition, encode, parse
 from imager.image.own_files import FIRSTBOOT_PATH
 from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 from imager.node.stamp import Stamp

@@ -17,9 +17,9 @@ from imager.card.compare import Reading
 from imager.card.diagnose import Damage, Diagnosis, Kind
 from imager.card.places import Places
 from imager.card.trouble import Trouble
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import FIRST_MIB
-from imager.image.manifest import Reader
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB
+from imager.disk.manifest import Reader
 from imager.node.image import ImageReader, NodeImage
 
 _KEPT = 1000

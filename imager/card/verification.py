@@ -12,7 +12,7 @@ from imager.base.errors import CardIOError, StampMismatch
 from imager.card.meter import PhaseFigures
 from imager.card.places import Place
 from imager.card.used import Use
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 _LISTED = 20
 STAMP, RECEIPT = "stamp", "receipt"

@@ -13,8 +13,8 @@ from math import gcd
 
 from imager.base.units import MiB, align_up
 from imager.card.diagnose import GRANULE_BYTES
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 
 _SOURCES_KEPT = 8
 _PAIRS_COMPARED = 16384

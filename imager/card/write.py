@@ -20,8 +20,8 @@ from imager.card.meter import metered
 from imager.card.raw import RawCard, Scratch, flush, write_stubbornly
 from imager.card.transfers import DEFAULT_OPTIONS
 from imager.card.verdict import places_named
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import FIRST_MIB
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB
 from imager.node.image import ImageReader, NodeImage
 
 TABLE = Extent(0, 4 * KiB)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from imager.card.devices import Disk
     from imager.card.notes import CardNotes
     from imager.card.refusals import Refusal
+    from imager.disk.manifest import Reader
     from imager.image.bootcheck import BootReport, Finding
-    from imager.image.manifest import Reader
     from imager.node.stamp import Stamp
 
 TARGET = click.argument("target", type=click.Path(path_type=Path))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from imager.card.trouble import Trouble
     from imager.card.verification import Verification
     from imager.card.verify import Proof
-    from imager.image.manifest import Reader
+    from imager.disk.manifest import Reader
     from imager.node.cardvalues import Occasion
     from imager.node.image import NodeImage
     from imager.node.rack import Rack

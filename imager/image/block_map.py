@@ -8,10 +8,10 @@ empty; the rest is left alone.
 from __future__ import annotations
 
 from imager.base.units import MiB
-from imager.image.ext4 import Ext4
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatVolume
-from imager.image.layout import FIRST_MIB, Layout
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, Layout
 
 GRANULE = 4096
 """Cards and readers work in pages of at least this; smaller writes cost as much."""

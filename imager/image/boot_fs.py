@@ -16,10 +16,10 @@ from pathlib import Path
 from imager.base.errors import ToolFailed
 from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, KiB, MiB
-from imager.image.extents import Extent
-from imager.image.fat import FatVolume
+from imager.disk.extents import Extent
+from imager.disk.fat.volume import FatVolume
+from imager.disk.manifest import Reader
 from imager.image.identity import Identity
-from imager.image.manifest import Reader
 from imager.image.members import Entry, Kind
 from imager.image.staging import Staged
 from imager.image.tree import Tree

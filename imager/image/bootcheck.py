@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from imager.disk.fat.volume import FatEntry
+from imager.disk.manifest import Reader
 from imager.image.boot.cmdline import RootNames
 from imager.image.boot.contents import Contents
 from imager.image.boot.findings import Code, Finding, Severity
@@ -17,8 +19,6 @@ from imager.image.boot.meanings import finding
 from imager.image.boot.models import MODELS, model_named
 from imager.image.boot.partitions import Card, read_card
 from imager.image.boot.requirements import Requirements
-from imager.image.fat import FatEntry
-from imager.image.manifest import Reader
 from imager.image.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
 from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from imager.base.units import GiB
-from imager.image.ext4 import Ext4, Inode
+from imager.disk.ext4.filesystem import Ext4, Inode
 
 DIGEST_BYTES = 8
 MAX_FILE_BYTES = 4 * GiB

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.errors import HostStorage
+from imager.disk.layout import Layout
+from imager.disk.manifest import Manifest
 from imager.image.file_digests import FileDigests
-from imager.image.layout import Layout
-from imager.image.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,12 @@ from typing import Any
 from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage, write_atomically
 from imager.base.run import run
+from imager.disk.extents import Extent
+from imager.disk.layout import ALIGNMENT, BOOT_DEFAULT, Layout
+from imager.disk.manifest import Manifest
 from imager.image.bytecode import versions
-from imager.image.extents import Extent
 from imager.image.file_digests import FileDigests
 from imager.image.golden import GoldenImage
-from imager.image.layout import ALIGNMENT, BOOT_DEFAULT, Layout
-from imager.image.manifest import Manifest
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3

@@ -18,11 +18,11 @@ from pathlib import Path
 from imager.base.errors import ToolFailed
 from imager.base.run import run
 from imager.base.units import KiB
-from imager.image.ext4 import Ext4
-from imager.image.extents import Extent
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import Extent
+from imager.disk.layout import BYTES_PER_INODE
+from imager.disk.manifest import Reader
 from imager.image.identity import Identity
-from imager.image.layout import BYTES_PER_INODE
-from imager.image.manifest import Reader
 from imager.image.members import DEVICES, Entry, Kind, refuse
 from imager.image.staging import Staged
 from imager.image.tree import Tree

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from imager.base.units import align_up
-from imager.image.fat_names import LARGEST_FILE, name_fault, same_on_fat
+from imager.disk.fat.names import LARGEST_FILE, name_fault, same_on_fat
 from imager.image.members import Entry, Kind, refuse
 
 BOOT = "boot"

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from imager.image.fat import FatVolume
+from imager.disk.fat.volume import FatVolume
 from imager.image.golden import GoldenImage
 from imager.image.own_files import NODE_PATH
 from imager.image.sums import SUMS_PATH, encode_sums

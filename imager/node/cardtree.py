@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from imager.base.errors import ConfigurationError
-from imager.image.fat_names import same_on_fat
+from imager.disk.fat.names import same_on_fat
 
 ROOT_OWNER = "root:root"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from imager.base.errors import ConfigurationError
 from imager.base.version import tool_version
-from imager.image.mbr import Mbr
+from imager.disk.mbr import Mbr
 from imager.node.identity import Identity
 from imager.node.salt_keys import fingerprint
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from imager.base.errors import ToolFailed
 from imager.base.run import run
-from imager.image import mbr
+from imager.disk import mbr
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import Layout
+from imager.disk.manifest import Reader
 from imager.image.block_map import block_map
-from imager.image.ext4 import Ext4
-from imager.image.extents import ExtentMap
-from imager.image.fat import FatVolume
 from imager.image.golden import GoldenImage
-from imager.image.layout import Layout
-from imager.image.manifest import Reader
 from imager.node.cardtree import CardFile, CardTree
 from imager.node.ext4_edit import apply_edits, plan_edits, tool_times
 from imager.node.fat_edit import put_files, set_volume_id

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from imager.base.errors import ConfigurationError, ToolFailed
 from imager.base.run import run
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.node.accounts import Accounts
 from imager.node.cardtree import ROOT_OWNER, CardFolder, CardLink, CardTree, Entry
 from imager.node.scratch import Scratch, scratch

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from imager.base.errors import ConfigurationError
 from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, format_size
-from imager.image.fat import FatVolume
+from imager.disk.fat.volume import FatVolume
 from imager.node.cardtree import CardFile
 from imager.node.ext4_edit import tool_times
 from imager.node.scratch import Scratch, scratch

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.units import align_down
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import Layout
+from imager.disk.manifest import Manifest
 from imager.image.golden import GoldenImage
-from imager.image.layout import Layout
-from imager.image.manifest import Manifest
 
 
 class Delta:

@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 
 from imager.base.errors import ConfigurationError
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.node.accounts import Accounts, without_passwords
 from imager.node.cardtree import CardFile, CardFolder, CardLink, CardTree, Entry
 from imager.node.identity import Identity

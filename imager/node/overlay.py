@@ -25,7 +25,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from imager.base.errors import ConfigurationError
-from imager.image.fat_names import name_fault
+from imager.disk.fat.names import name_fault
 from imager.node.cardtree import (
     ROOT_OWNER,
     CardFile,

@@ -16,10 +16,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from imager.base.units import format_size
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 from imager.image.file_digests import ROW_BYTES, FileDigests
-from imager.image.layout import FIRST_MIB, STAMP_AREA
-from imager.image.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 from imager.node.stamp_facts import MAX_CARD_BYTES, StampError, StampFacts
 
 MAGIC = b"PICSTAMP"

@@ -10,8 +10,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from imager.image.extents import Extent
-from imager.image.layout import Layout
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
 
 MAX_CARD_BYTES = 1 << 41
 """What a master boot record can address: 2 TiB."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.node.cardtree import CardLink, CardTree
 
 ADMIN_UNITS = "/etc/systemd/system"

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imager.base.units import MiB
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 from imager.image.block_map import GRANULE
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
 from imager.node.scratch import Scratch, scratch
 
 

@@ -16,9 +16,9 @@ from imager.base.run import search_path
 from imager.base.units import GiB
 from imager.card.verification import Verification
 from imager.card.verify import open_target, proof_for, verify_card
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.journal import replayed
 from imager.image.compose import compose
-from imager.image.ext4 import Ext4
-from imager.image.ext4_journal import replayed
 from imager.node.personalise import personalise
 from tests.support.racks import rack_in, written
 from tests.support.release import build_release

@@ -27,8 +27,8 @@ from imager.card.fresh import reader_of
 from imager.card.kernel import Kernel
 from imager.card.stamped import read_stamp
 from imager.card.verify import open_target, verify_card
-from imager.image.extents import Extent
-from imager.image.manifest import Manifest
+from imager.disk.extents import Extent
+from imager.disk.manifest import Manifest
 from imager.rack.ledger import Standing, read_ledger
 from imager.rack.outcome import Outcome
 from tests.fault.rig import UNBLANKABLE

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from imager.base.units import MiB, align_down
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 from tests.support.faultcard import EVERY_TIME, Fault
 
 POSITIONS = (

@@ -22,7 +22,7 @@ from imager.base.units import KiB
 from imager.card.make import make_card
 from imager.card.refusals import accept
 from imager.card.targets import target_at
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.node.image import NodeImage
 from tests.fault.leftovers import on_disk, on_volume
 from tests.support.bootdisk import reading

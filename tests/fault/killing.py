@@ -24,8 +24,8 @@ from imager.base.progress import Quiet
 from imager.card.make import make_card
 from imager.card.refusals import accept
 from imager.card.targets import target_at
-from imager.image.manifest import build_manifest
-from imager.image.mbr import encode
+from imager.disk.manifest import build_manifest
+from imager.disk.mbr import encode
 from imager.node.image import Delta, NodeImage
 from tests.fault.rig import trusted_by
 from tests.support.faultcard import FaultCard, fault_card

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 
 from imager.base.units import KiB, MiB, align_down
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 Piece = tuple[int, bytes]
 _UUID = bytes(range(1, 17))

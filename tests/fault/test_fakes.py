@@ -18,7 +18,7 @@ from imager.card.probe import probe_card, short_probe
 from imager.card.probe_report import Honesty
 from imager.card.refusals import AcceptedTarget, accept
 from imager.card.targets import target_at
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 from tests.support.faultcard import Fault, FaultCard, fault_card, why_not
 
 pytestmark = [

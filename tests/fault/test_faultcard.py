@@ -17,7 +17,7 @@ import pytest
 
 from imager.base.units import KiB, MiB
 from imager.card.raw import aligned_buffer
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 from tests.support.faultcard import Fault, FaultCard, fault_card, why_not
 
 pytestmark = [

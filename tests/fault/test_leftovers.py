@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.node.image import NodeImage
 from tests.fault.crashing import (
     OURS,

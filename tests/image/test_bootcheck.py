@@ -13,9 +13,9 @@ import pytest
 
 from imager.base.run import run
 from imager.base.units import MiB
+from imager.disk.extents import Extent
+from imager.disk.fat.volume import FatVolume
 from imager.image.bootcheck import BootReport, Severity
-from imager.image.extents import Extent
-from imager.image.fat import FatVolume
 from imager.image.sums import SUMS_PATH, encode_sums
 from tests.support import bootfiles
 from tests.support.bootdisk import (

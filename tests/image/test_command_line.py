@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from imager.image.fat import FatVolume
-from imager.image.mbr import parse
+from imager.disk.fat.volume import FatVolume
+from imager.disk.mbr import parse
 from tests.support.mirror import Manners
 from tests.support.racks import KEY
 from tests.support.workplace import TARBALL, Said, Workplace, workplace

@@ -22,12 +22,12 @@ from imager.base.cache import Cache
 from imager.base.errors import MalformedRelease
 from imager.base.progress import Quiet
 from imager.base.run import search_path
+from imager.disk.ext4.filesystem import Ext4, Inode
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.manifest import Reader, digest_chunk
 from imager.image.compose import cached_golden, compose
-from imager.image.ext4 import Ext4, Inode
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatVolume
 from imager.image.golden import GoldenImage
-from imager.image.manifest import Reader, digest_chunk
 from imager.release.verified import VerifiedRelease
 from tests.support.release import MTIME, ReleaseTree, build_release, everyday_tree
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imager.base.run import search_path
-from imager.image.ext4 import Ext4
-from imager.image.ext4_format import Ext4Error
-from imager.image.ext4_journal import replayed
-from imager.image.manifest import Reader
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.format import Ext4Error
+from imager.disk.ext4.journal import replayed
+from imager.disk.manifest import Reader
 
 pytestmark = pytest.mark.image
 

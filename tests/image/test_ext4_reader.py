@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from imager.base.run import search_path
 from imager.base.units import KiB, MiB
-from imager.image.ext4 import Ext4, Ext4Error
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
+from imager.disk.ext4.filesystem import Ext4, Ext4Error
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 
 pytestmark = pytest.mark.image
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imager.base.units import MiB
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatError, FatVolume, FaultKind
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatError, FatVolume, FaultKind
 from tests.support.fatdisk import make_fat, reader, tool
 
 pytestmark = pytest.mark.image

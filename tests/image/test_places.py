@@ -21,10 +21,10 @@ from imager.card.refusals import accept
 from imager.card.targets import target_at
 from imager.card.verify import open_target, verify_card
 from imager.card.write import write_card
-from imager.image.ext4 import Ext4
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatVolume
-from imager.image.layout import Layout
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import Layout
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, claimed, make_image
 

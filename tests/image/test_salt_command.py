@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import GiB
-from imager.image.ext4 import Ext4
-from imager.image.mbr import parse
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.mbr import parse
 from tests.support.mirror import Manners
 from tests.support.pacman import arch_tree, python_package
 from tests.support.pypi import VERSION, Index, index, tree_with_python

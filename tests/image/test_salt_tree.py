@@ -15,10 +15,10 @@ import pytest
 from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
+from imager.disk.ext4.filesystem import Ext4
 from imager.image import salt_tree
 from imager.image.bytecode import interpreter
 from imager.image.compose import cached_golden, compose
-from imager.image.ext4 import Ext4
 from imager.image.golden import GoldenImage
 from imager.image.golden_cache import golden_key
 from imager.release.bundle import bundle_in

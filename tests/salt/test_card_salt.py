@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from imager.base.cache import Cache
+from imager.disk.ext4.filesystem import Ext4
 from imager.image.compose import compose
-from imager.image.ext4 import Ext4
 from imager.image.golden import GoldenImage
 from imager.release.lock import RackLock
 from imager.release.salt import fetch_salt

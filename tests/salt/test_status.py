@@ -16,9 +16,9 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.fat.volume import FatVolume
 from imager.image.compose import compose
-from imager.image.ext4 import Ext4
-from imager.image.fat import FatVolume
 from imager.node.image import NodeImage
 from imager.rack.presence import load_presence
 from tests.support.racks import rack_in

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from imager.base.units import GiB
-from imager.image.fat import FatVolume
-from imager.image.mbr import parse
+from imager.disk.fat.volume import FatVolume
+from imager.disk.mbr import parse
 from tests.support.standin import ROOT, StandIn
 
 SLOT_BYTES = 4 * GiB

@@ -20,11 +20,11 @@ from pathlib import Path
 from imager.base.units import MiB
 from imager.card.cards import ClaimedCard, FreshRead
 from imager.card.devices import Bus, Disk
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import Layout
+from imager.disk.manifest import build_manifest
+from imager.disk.mbr import encode
 from imager.image.golden import GoldenImage
-from imager.image.layout import Layout
-from imager.image.manifest import build_manifest
-from imager.image.mbr import encode
 from imager.node.image import Delta, ImageReader, NodeImage
 
 DISK_ID = 0x1A2B3C4D

@@ -19,8 +19,8 @@ from imager.card.cards import WriteOptions
 from imager.card.make import make_card
 from imager.card.refusals import accept
 from imager.card.targets import target_at
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import Layout
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import Layout
 from imager.node.image import NodeImage
 from tests.support.cards import make_image
 

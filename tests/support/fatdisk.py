@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imager.base.run import search_path
-from imager.image.manifest import Reader
+from imager.disk.manifest import Reader
 
 
 def tool(*words: str | Path) -> str:

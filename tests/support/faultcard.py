@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 from tests.support.faultfs import FILE
 from tests.support.fusing import fuse_process, why_no_fuse
 from tests.support.loop import Loop, loop_over, missing_abilities, sized_file

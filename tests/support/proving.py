@@ -12,7 +12,7 @@ from imager.card.cards import WriteOptions
 from imager.card.readback import read_back
 from imager.card.trouble import Trouble
 from imager.card.write import write_card
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import MiB
-from imager.image.ext4 import Ext4
-from imager.image.extents import ExtentMap
-from imager.image.fat import FatVolume
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import Layout
+from imager.disk.manifest import Reader
 from imager.image.golden import GoldenImage
-from imager.image.layout import Layout
-from imager.image.manifest import Reader
 from imager.node.image import NodeImage
 from imager.node.rack import Rack
 from imager.node.rackfile import load_rack

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.image.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise

@@ -15,15 +15,15 @@ from pathlib import Path
 from imager.base.errors import WouldNotBoot
 from imager.base.units import KiB, MiB
 from imager.card.make import Check
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, Layout
+from imager.disk.manifest import Reader, build_manifest
+from imager.disk.mbr import encode
 from imager.image.block_map import block_map
 from imager.image.bootcheck import check_boot
-from imager.image.ext4 import Ext4
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat import FatVolume
 from imager.image.golden import GoldenImage
-from imager.image.layout import FIRST_MIB, Layout
-from imager.image.manifest import Reader, build_manifest
-from imager.image.mbr import encode
 from imager.node.image import Delta, NodeImage
 from tests.support.bootdisk import reading
 from tests.support.bootfiles import minimal_boot_files, zimage

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.image.ext4 import Ext4
+from imager.disk.ext4.filesystem import Ext4
 from imager.node.image import NodeImage
 from tests.support.salt import Box
 

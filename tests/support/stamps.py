@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from imager.base.units import GiB, MiB
-from imager.image.extents import Extent
-from imager.image.layout import Layout
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
 from imager.node.stamp_facts import StampFacts
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -12,8 +12,8 @@ from imager.card.make import make_card
 from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
 from imager.card.refusals import accept
 from imager.card.targets import target_at
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import STAMP_AREA
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import STAMP_AREA
 from imager.node.image import NodeImage
 from tests.support.cards import DISK_ID, make_image, small_layout
 from tests.support.cardwriter import Loud

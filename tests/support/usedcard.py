@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.run import search_path
-from imager.image.ext4 import Ext4
-from imager.image.fat import FatVolume
-from imager.image.layout import Layout
-from imager.image.mbr import parse
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import Layout
+from imager.disk.mbr import parse
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 
 ranges = st.lists(st.builds(Extent, st.integers(0, 120), st.integers(0, 30)), max_size=8)
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 
 from imager.base.units import MiB
-from imager.image.fat import FatEntry, FatVolume
+from imager.disk.fat.volume import FatEntry, FatVolume
 
 MAX_LOADED_BYTES = 256 * MiB
 """No file that a Pi loads at boot is larger; what claims to be is not read into memory here."""

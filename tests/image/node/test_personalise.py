@@ -19,10 +19,10 @@ from imager.base.errors import ConfigurationError, TargetRefused
 from imager.base.progress import Quiet
 from imager.base.units import GiB, MiB
 from imager.card.swap_room import free_bytes
-from imager.image import mbr
+from imager.disk import mbr
+from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.image.bootcheck import check_boot
 from imager.image.compose import compose
-from imager.image.ext4 import Ext4, Inode
 from imager.image.golden import GoldenImage
 from imager.image.sums import SUMS_PATH, parse_sums
 from imager.node.content import recipe_of

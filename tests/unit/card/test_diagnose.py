@@ -20,7 +20,7 @@ from imager.card.diagnose import (
 from imager.card.places import Place
 from imager.card.trouble import Trouble
 from imager.card.wrap import distances, real_size
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 
 IMAGE = random.Random(7).randbytes(MiB)
 OTHER = random.Random(8).randbytes(MiB)

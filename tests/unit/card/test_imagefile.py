@@ -27,8 +27,8 @@ from imager.card.receipts import all_receipts
 from imager.card.refusals import AcceptedTarget, accept
 from imager.card.targets import target_at
 from imager.card.write import write_card
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
 from imager.rack.outcome import Outcome, outcome_of
 from tests.support.cards import make_image

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imager.base.errors import CardIOError
 from imager.base.units import MiB
 from imager.card.installed import salt_on
-from imager.image.manifest import Reader
+from imager.disk.manifest import Reader
 from tests.support.racks import tool
 
 OURS = "opt/picloud/salt"

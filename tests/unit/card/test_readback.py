@@ -18,7 +18,7 @@ from imager.card.diagnose import Kind, differing_sectors
 from imager.card.readback import read_back
 from imager.card.trouble import Trouble
 from imager.card.write import write_card
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, claimed, make_image
 

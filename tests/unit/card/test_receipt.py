@@ -37,9 +37,9 @@ from imager.card.receipts import (
     save_receipt,
 )
 from imager.card.trouble import Trouble
-from imager.image.extents import Extent, ExtentMap
-from imager.image.layout import Layout
-from imager.image.manifest import Manifest
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import Layout
+from imager.disk.manifest import Manifest
 
 RECEIPT = Receipt(
     node="pi7",

@@ -18,7 +18,7 @@ from imager.card.cards import WriteOptions
 from imager.card.diagnose import Kind
 from imager.card.readback import read_back
 from imager.card.write import write_card
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
 from tests.support.proving import Heard, is_whole, make

@@ -18,7 +18,7 @@ from imager.card.receipts import save_receipt
 from imager.card.transfers import DEFAULT_OPTIONS
 from imager.card.update import update_card
 from imager.card.write import write_card
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
 from tests.support.updates import GOLDEN_KEY, SIZE, node_image, receipt_of

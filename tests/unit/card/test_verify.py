@@ -19,7 +19,7 @@ from imager.card.refusals import accept
 from imager.card.targets import target_at
 from imager.card.verification import Verification
 from imager.card.verify import open_target, receipt_for, verify_card
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 from tests.support.cards import DISK_ID, FaultyCard, make_image
 
 SIZE = 12 * MiB

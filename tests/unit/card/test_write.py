@@ -20,7 +20,7 @@ from imager.card.blank import blank_unless_done
 from imager.card.cards import WriteOptions
 from imager.card.raw import read_fully, write_fully
 from imager.card.write import write_card
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
 

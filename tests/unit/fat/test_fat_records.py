@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.fat_directory import parse_directory, short_name_checksum
-from imager.image.fat_table import BAD, END, Chains, FaultKind, decode_table
+from imager.disk.fat.directory import parse_directory, short_name_checksum
+from imager.disk.fat.table import BAD, END, Chains, FaultKind, decode_table
 
 
 def short(name: bytes, *, attributes: int = 0x20, case: int = 0, cluster: int = 5) -> bytes:

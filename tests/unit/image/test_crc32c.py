@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.crc32c import crc32c
+from imager.disk.ext4.crc32c import crc32c
 
 
 def test_the_check_value_of_the_rfc() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.fat_names import name_fault, same_on_fat
+from imager.disk.fat.names import name_fault, same_on_fat
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.units import GiB, MiB
-from imager.image.layout import ALIGNMENT, plan_layout, root_bytes_for
+from imager.disk.layout import ALIGNMENT, plan_layout, root_bytes_for
 
 
 @given(st.integers(0, 8 * GiB), st.integers(0, 64 * GiB), st.integers(0, 10**6))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.units import SECTOR_BYTES, GiB, MiB
-from imager.image import mbr
-from imager.image.extents import Extent
-from imager.image.layout import Layout, plan_layout
+from imager.disk import mbr
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout, plan_layout
 
 LAYOUTS = st.builds(
     lambda boot, root, more: plan_layout(boot, root).grown_to(

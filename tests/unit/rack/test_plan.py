@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from imager.base.units import GiB
 from imager.card.devices import Bus, Disk
-from imager.image.extents import Extent
-from imager.image.layout import Layout
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
 from imager.node.rack import Node
 from imager.node.stamp_facts import StampFacts
 from imager.rack.candidates import Candidate, Holds

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from imager.base.units import MiB
-from imager.image import ext4_maps
-from imager.image.ext4_checksum import inode_checksum_fits
-from imager.image.ext4_format import (
+from imager.disk.ext4 import maps as ext4_maps
+from imager.disk.ext4.checksum import inode_checksum_fits
+from imager.disk.ext4.format import (
     INCOMPAT_RECOVER,
     RO_COMPAT_METADATA_CSUM,
     Ext4Error,
@@ -26,9 +26,9 @@ from imager.image.ext4_format import (
     parse_inode,
     parse_xattr_block,
 )
-from imager.image.ext4_volume import Volume
-from imager.image.extents import Extent, ExtentMap
-from imager.image.manifest import Reader
+from imager.disk.ext4.volume import Volume
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Reader
 
 __all__ = ["Ext4", "Ext4Error", "Inode"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 
 from imager.base.units import MiB
-from imager.image.ext4_format import (
+from imager.disk.ext4.format import (
     BLOCK_UNINIT,
     EXTENTS_FL,
     INCOMPAT_META_BG,
@@ -30,7 +30,7 @@ from imager.image.ext4_format import (
     parse_inode,
     parse_superblock,
 )
-from imager.image.manifest import Reader
+from imager.disk.manifest import Reader
 
 RESIZE_INODE = 7
 _LONGEST_EXTENT = 32768  # a longer length marks blocks that were reserved but never written

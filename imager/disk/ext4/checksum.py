@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import struct
 
-from imager.image.crc32c import crc32c
-from imager.image.ext4_format import INODE_BASE_BYTES
+from imager.disk.ext4.crc32c import crc32c
+from imager.disk.ext4.format import INODE_BASE_BYTES
 
 _GENERATION, _CHECKSUM_LOW, _CHECKSUM_HIGH = 100, 124, 130
 

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imager.image.crc32c import crc32c
+from imager.disk.ext4.crc32c import crc32c
 
 SUPERBLOCK_OFFSET = 1024
 SUPERBLOCK_BYTES = 1024

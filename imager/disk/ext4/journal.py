@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from imager.base.units import align_down
-from imager.image.ext4 import Ext4
-from imager.image.ext4_format import Ext4Error
-from imager.image.extents import Extent
-from imager.image.manifest import Reader
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.format import Ext4Error
+from imager.disk.extents import Extent
+from imager.disk.manifest import Reader
 
 _MAGIC = 0xC03B3998
 _DESCRIPTOR, _COMMIT, _REVOKE = 1, 2, 5

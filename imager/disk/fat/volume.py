@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from imager.base.units import SECTOR_BYTES, MiB
-from imager.image.extents import Extent, ExtentMap
-from imager.image.fat_directory import RECORD_BYTES, FatEntry, Record, parse_directory
-from imager.image.fat_geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
-from imager.image.fat_table import Chains, FatFault, FaultKind, Runs, Table, decode_table
-from imager.image.manifest import Reader
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.directory import RECORD_BYTES, FatEntry, Record, parse_directory
+from imager.disk.fat.geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
+from imager.disk.fat.table import Chains, FatFault, FaultKind, Runs, Table, decode_table
+from imager.disk.manifest import Reader
 
 __all__ = ["FatEntry", "FatError", "FatFault", "FatVolume", "FaultKind"]
 

@@ -10,8 +10,8 @@ import struct
 from dataclasses import dataclass
 
 from imager.base.units import SECTOR_BYTES
-from imager.image.extents import Extent
-from imager.image.layout import Layout
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
 
 TYPE_FAT32_LBA = 0x0C
 TYPE_LINUX = 0x83

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from imager.base.units import SECTOR_BYTES, MiB
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 FAT12_BELOW = 4085
 FAT16_BELOW = 65525

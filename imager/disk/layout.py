@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imager.base.units import GiB, KiB, MiB, align_down, align_up
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 ALIGNMENT = 8 * MiB
 BOOT_DEFAULT = 256 * MiB

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from imager.base.units import MiB, align_down
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap
 
 CHUNK_BYTES = MiB
 

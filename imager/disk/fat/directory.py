@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from imager.image.extents import Extent
+from imager.disk.extents import Extent
 
 RECORD_BYTES = 32
 READ_ONLY, HIDDEN, SYSTEM, VOLUME, DIRECTORY = 0x01, 0x02, 0x04, 0x08, 0x10

@@ -11,15 +11,15 @@ import stat
 import struct
 from collections.abc import Iterator
 
-from imager.image.ext4_format import (
+from imager.disk.ext4.format import (
     EXTENTS_FL,
     INODE_ZEROED,
     Ext4Error,
     check_blocks,
     parse_inode,
 )
-from imager.image.ext4_volume import RESIZE_INODE, Volume
-from imager.image.extents import Extent, ExtentMap
+from imager.disk.ext4.volume import RESIZE_INODE, Volume
+from imager.disk.extents import Extent, ExtentMap
 
 _RUN = re.compile("1+")
 _NO_INDEX_DEPTH = 0

@@ -1,0 +1,1 @@
+"""in: a FAT partition's bytes. out: its folders, files and clusters."""
