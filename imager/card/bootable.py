@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from imager.base.errors import WouldNotBoot
+from imager.bootcheck.check import check_boot
 from imager.card.make import Check
 from imager.disk.manifest import Reader
-from imager.image.bootcheck import check_boot
 from imager.node.image import NodeImage
 from imager.node.rack import Node
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH, json_object
 from imager.card.firstboot import FirstBoot, parse_firstboot
 from imager.card.installed import salt_on
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Reader
 from imager.disk.mbr import parse
-from imager.image.own_files import FIRSTBOOT_PATH, NODE_PATH, json_object
 
 _MAX_BYTES = 1 << 16
 

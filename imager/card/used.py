@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from imager.bootcheck.own_files import FIRSTBOOT_PATH
+from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
 from imager.card.meter import Meter
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.journal import replayed
@@ -19,8 +21,6 @@ from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, Partition, encode, parse
 from imager.image.file_digests import MAX_FILE_BYTES, digest_of
-from imager.image.own_files import FIRSTBOOT_PATH
-from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 from imager.node.stamp import Stamp
 
 _NANOSECONDS = 1_000_000_000

@@ -16,11 +16,11 @@ from imager.cli.verify_command import add_verify_command
 from imager.cli.write_command import add_write_command
 
 if TYPE_CHECKING:
+    from imager.bootcheck.check import BootReport, Finding
     from imager.card.devices import Disk
     from imager.card.notes import CardNotes
     from imager.card.refusals import Refusal
     from imager.disk.manifest import Reader
-    from imager.image.bootcheck import BootReport, Finding
     from imager.node.stamp import Stamp
 
 TARGET = click.argument("target", type=click.Path(path_type=Path))
@@ -36,11 +36,11 @@ def add_card_commands(group: click.Group) -> None:
     @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
     def inspect(session: Session, target: Path, model: str | None) -> Outcome:
         """Say what a card or image is, and whether and where it would boot."""
+        from imager.bootcheck.check import check_boot
+        from imager.bootcheck.models import model_named
         from imager.card.fresh import reader_of
         from imager.card.notes import read_notes
         from imager.card.verify import open_target
-        from imager.image.boot.models import model_named
-        from imager.image.bootcheck import check_boot
 
         if model is not None:
             try:

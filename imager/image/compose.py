@@ -20,6 +20,7 @@ from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import MiB, format_size
+from imager.bootcheck.check import check_boot
 from imager.disk import mbr
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import ExtentMap
@@ -28,7 +29,6 @@ from imager.disk.manifest import Manifest, Reader, build_manifest
 from imager.image import golden_cache
 from imager.image.block_map import block_map
 from imager.image.boot_fs import boot_hashes, check_boot_fs, make_boot
-from imager.image.bootcheck import check_boot
 from imager.image.file_digests import FileDigests, digest_files
 from imager.image.golden import GoldenImage
 from imager.image.golden_cache import Composed, UnusableEntry, golden_key

@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from imager.bootcheck.own_files import NODE_PATH
+from imager.bootcheck.sums import SUMS_PATH, encode_sums
 from imager.disk.fat.volume import FatVolume
 from imager.image.golden import GoldenImage
-from imager.image.own_files import NODE_PATH
-from imager.image.sums import SUMS_PATH, encode_sums
 from imager.node.cardtree import CardFile
 from imager.node.cardvalues import CardValues
 from imager.node.cmdline import with_root

@@ -16,11 +16,11 @@ from imager.base.errors import ConfigurationError, MalformedRelease, TargetRefus
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import SECTOR_BYTES, format_size
+from imager.bootcheck.sums import SUMS_PATH
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA, Layout
 from imager.disk.manifest import Manifest, build_manifest
 from imager.image.golden import GoldenImage
-from imager.image.sums import SUMS_PATH
 from imager.node.bootfiles import digests
 from imager.node.cardvalues import Occasion
 from imager.node.content import node_content

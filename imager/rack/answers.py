@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
 from imager.card.firstboot import FirstBoot, parse_firstboot
-from imager.image.own_files import FIRSTBOOT_PATH, NODE_PATH
 from imager.rack.presence import Presence
 
 _MARK = "==picloud=="

@@ -13,10 +13,10 @@ import pytest
 
 from imager.base.run import run
 from imager.base.units import MiB
+from imager.bootcheck.check import BootReport, Severity
+from imager.bootcheck.sums import SUMS_PATH, encode_sums
 from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatVolume
-from imager.image.bootcheck import BootReport, Severity
-from imager.image.sums import SUMS_PATH, encode_sums
 from tests.support import bootfiles
 from tests.support.bootdisk import (
     BOOT_KIB,

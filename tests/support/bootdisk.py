@@ -10,8 +10,8 @@ from pathlib import Path
 
 from imager.base.run import run
 from imager.base.units import MiB
+from imager.bootcheck.check import BootReport, check_boot
 from imager.disk.manifest import Reader
-from imager.image.bootcheck import BootReport, check_boot
 from tests.support.fatdisk import make_fat, put_files, tool
 
 DISK_ID = 0x5EED1E57

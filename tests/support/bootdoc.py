@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imager.image.boot.meanings import MEANINGS
+from imager.bootcheck.meanings import MEANINGS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/boot-check.md"
 BEGIN = "<!-- findings: made by python -m tests.support.bootdoc -->"

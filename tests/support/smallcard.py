@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imager.base.errors import WouldNotBoot
 from imager.base.units import KiB, MiB
+from imager.bootcheck.check import check_boot
 from imager.card.make import Check
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
@@ -22,7 +23,6 @@ from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader, build_manifest
 from imager.disk.mbr import encode
 from imager.image.block_map import block_map
-from imager.image.bootcheck import check_boot
 from imager.image.golden import GoldenImage
 from imager.node.image import Delta, NodeImage
 from tests.support.bootdisk import reading

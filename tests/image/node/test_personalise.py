@@ -18,13 +18,13 @@ from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, TargetRefused
 from imager.base.progress import Quiet
 from imager.base.units import GiB, MiB
+from imager.bootcheck.check import check_boot
+from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.card.swap_room import free_bytes
 from imager.disk import mbr
 from imager.disk.ext4.filesystem import Ext4, Inode
-from imager.image.bootcheck import check_boot
 from imager.image.compose import compose
 from imager.image.golden import GoldenImage
-from imager.image.sums import SUMS_PATH, parse_sums
 from imager.node.content import recipe_of
 from imager.node.edit import opened
 from imager.node.identity import identity_of

@@ -16,9 +16,9 @@ from imager.base.errors import ConfigurationError, ToolFailed
 from imager.base.progress import Quiet
 from imager.base.run import find_tool
 from imager.base.units import GiB
+from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.image.compose import compose
 from imager.image.golden import GoldenImage
-from imager.image.sums import SUMS_PATH, parse_sums
 from imager.node.edit import TOOLS
 from imager.node.identity import identity_of
 from imager.node.personalise import personalise

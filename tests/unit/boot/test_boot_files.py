@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imager.image.boot import firmware
-from imager.image.boot.fdt import FdtError, root_compatible
-from imager.image.boot.initramfs import initramfs_fault
-from imager.image.boot.kernel import boot_script_fault, inspect_kernel
-from imager.image.boot.requirements import kernel_fault, tree_fault
+from imager.bootcheck import firmware
+from imager.bootcheck.device_tree import FdtError, root_compatible
+from imager.bootcheck.initramfs import initramfs_fault
+from imager.bootcheck.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.requirements import kernel_fault, tree_fault
 from tests.support import bootfiles
 
 CPIO = bootfiles.cpio({"init": b"#!/bin/sh\n", "lib/modules/x.ko": bytes(range(256)) * 40})

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.boot.config import LINE_LIMIT, Config, NoteKind, read_config
-from imager.image.boot.models import MODEL_FILTERS, MODELS, model_named
+from imager.bootcheck.config import LINE_LIMIT, Config, NoteKind, read_config
+from imager.bootcheck.models import MODEL_FILTERS, MODELS, model_named
 
 
 def config(text: str | bytes, model: str = "pi2", **files: str) -> Config:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imager.image.boot.findings import Code, Severity
-from imager.image.boot.meanings import MEANINGS, finding
+from imager.bootcheck.findings import Code, Severity
+from imager.bootcheck.meanings import MEANINGS, finding
 from tests.support.bootdoc import DOCUMENT, with_table
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,7 +30,7 @@ def test_a_meaning_is_said_in_whole_sentences(code: Code) -> None:
 
 @pytest.mark.parametrize("code", Code)
 def test_every_code_is_made_by_the_check_and_tried_on_an_image(code: Code) -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "imager/image").rglob("*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "imager/bootcheck").rglob("*.py"))
     assert len(re.findall(rf"\bCode\.{code.name}\b", sources)) >= 2, "only its meaning names it"
     tests = (ROOT / "tests/image/test_bootcheck.py").read_text()
     assert f'"{code}"' in tests, "no test makes this finding"

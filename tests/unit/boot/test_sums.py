@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.sums import SumsError, encode_sums, parse_sums
+from imager.bootcheck.sums import SumsError, encode_sums, parse_sums
 
 DIGEST = hashlib.sha256(b"x").hexdigest()
 PATHS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)

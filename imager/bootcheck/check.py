@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from imager.bootcheck.cmdline import RootNames
+from imager.bootcheck.contents import Contents
+from imager.bootcheck.findings import Code, Finding, Severity
+from imager.bootcheck.meanings import finding
+from imager.bootcheck.models import MODELS, model_named
+from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
+from imager.bootcheck.partitions import Card, read_card
+from imager.bootcheck.requirements import Requirements
+from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
 from imager.disk.fat.volume import FatEntry
 from imager.disk.manifest import Reader
-from imager.image.boot.cmdline import RootNames
-from imager.image.boot.contents import Contents
-from imager.image.boot.findings import Code, Finding, Severity
-from imager.image.boot.meanings import finding
-from imager.image.boot.models import MODELS, model_named
-from imager.image.boot.partitions import Card, read_card
-from imager.image.boot.requirements import Requirements
-from imager.image.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
-from imager.image.sums import SUMS_PATH, SumsError, parse_sums
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
 

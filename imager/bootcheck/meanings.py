@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from imager.image.boot.findings import Code, Finding, Meaning, Severity
+from imager.bootcheck.findings import Code, Finding, Meaning, Severity
 
 _DARK = "The red power light only; the green ACT light never blinks and the screen stays black."
 _NO_START = (

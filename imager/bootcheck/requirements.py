@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imager.image.boot import cmdline, config, firmware
-from imager.image.boot.contents import Contents, Judge
-from imager.image.boot.fdt import FdtError, root_compatible
-from imager.image.boot.findings import Code, Finding
-from imager.image.boot.initramfs import initramfs_fault
-from imager.image.boot.kernel import boot_script_fault, inspect_kernel
-from imager.image.boot.meanings import finding
-from imager.image.boot.models import DeviceTree, Model
+from imager.bootcheck import cmdline, config, firmware
+from imager.bootcheck.contents import Contents, Judge
+from imager.bootcheck.device_tree import FdtError, root_compatible
+from imager.bootcheck.findings import Code, Finding
+from imager.bootcheck.initramfs import initramfs_fault
+from imager.bootcheck.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.meanings import finding
+from imager.bootcheck.models import DeviceTree, Model
 
 _NOTE_CODES = {
     config.NoteKind.LINE_TOO_LONG: Code.CONFIG_LINE,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from imager.image.boot.models import MODEL_FILTERS, Model
+from imager.bootcheck.models import MODEL_FILTERS, Model
 
 LINE_LIMIT = 98
 """Characters of a line the firmware reads; it ignores the rest."""

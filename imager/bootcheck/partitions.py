@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from imager.base.units import SECTOR_BYTES, MiB
+from imager.bootcheck.findings import Code, Finding, Severity
+from imager.bootcheck.meanings import finding
 from imager.disk.ext4.filesystem import Ext4, Ext4Error
 from imager.disk.fat.volume import FatError, FatFault, FatVolume, FaultKind
 from imager.disk.manifest import Reader
 from imager.disk.mbr import Mbr, MbrError, Partition, parse
-from imager.image.boot.findings import Code, Finding, Severity
-from imager.image.boot.meanings import finding
 
 PROTECTIVE_GPT = 0xEE
 TYPES_PROVEN = frozenset({0x0B, 0x0C})
