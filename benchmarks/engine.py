@@ -25,10 +25,10 @@ from benchmarks.workshop import Workshop
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
 from imager.card.receipts import load_receipt
+from imager.config.load import load_rack
 from imager.disk.extents import ExtentMap
 from imager.disk.layout import FIRST_MIB
 from imager.node.personalise import personalise
-from imager.node.rackfile import load_rack
 from tests.support.faultcard import FaultCard, fault_card, why_not
 
 WRITE_BPS, READ_BPS = 20e6, 40e6

@@ -16,11 +16,11 @@ from benchmarks.workshop import Workshop
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.base.units import GiB, MiB
+from imager.config.load import load_rack
+from imager.config.rack import Rack
 from imager.image.compose import compose
 from imager.image.golden import GoldenImage
 from imager.node.personalise import personalise
-from imager.node.rack import Rack
-from imager.node.rackfile import load_rack
 from imager.release.fetch import fetch_release
 from imager.release.known import spec_for
 from imager.release.lock import RackLock

@@ -1,4 +1,4 @@
-"""Imports point one way: base ← disk ← release ← bootcheck ← image ← node ← card ← rack ← cli."""
+"""Imports point one way, between wings and between the rooms of a wing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ORDER = ("base", "disk", "release", "bootcheck", "image", "node", "card", "rack", "cli")
+ORDER = ("base", "disk", "release", "config", "bootcheck", "image", "node", "card", "rack", "cli")
 PACKAGE = Path(__file__).resolve().parent.parent / "imager"
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from imager.base.errors import WouldNotBoot
 from imager.bootcheck.check import check_boot
 from imager.card.make import Check
+from imager.config.rack import Node
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
-from imager.node.rack import Node
 
 
 def boot_check(node: Node, image: NodeImage) -> Check:

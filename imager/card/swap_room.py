@@ -13,8 +13,8 @@ from imager.base.units import MiB, align_down, format_size
 from imager.card.devices import Disk
 from imager.card.refusals import Refusal, RefusalCode, refused
 from imager.card.targets import Target
+from imager.config.rack import Rack
 from imager.image.golden import GoldenImage
-from imager.node.rack import Rack
 
 SPARE_BYTES = 256 * MiB
 """What firstboot/steps/30-swap wants to stay free beside the swap file."""

@@ -45,11 +45,11 @@ from imager.card.receipts import by_disk_id, find_receipt
 from imager.card.stamped import read_stamp
 from imager.card.used import damaged_boot_files, judge_use, was_used
 from imager.card.verification import RECEIPT, STAMP, Mismatch, Verification
+from imager.config.rack import receipts_folder
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
 from imager.disk.mbr import MbrError, parse
-from imager.node.rack import receipts_folder
 from imager.node.stamp import NoStamp, Stamp
 from imager.node.stamp_facts import StampError
 

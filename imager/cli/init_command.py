@@ -18,8 +18,8 @@ from imager.base.errors import ConfigurationError, Interrupted
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.node.rack import Rack
-    from imager.node.racktext import Choices
+    from imager.config.example import Choices
+    from imager.config.rack import Rack
 
 _NONE = ("none", "-")
 _OPTIONAL = ("slots", "addresses", "key_file")
@@ -53,8 +53,8 @@ def add_init_command(rack_group: click.Group) -> None:
 
         On a terminal, and without options, a few questions are asked; Enter takes the default.
         """
-        from imager.node.rackfile import load_rack
-        from imager.node.rackfolder import init_rack, require_no_rack
+        from imager.config.folder import init_rack, require_no_rack
+        from imager.config.load import load_rack
 
         folder = (session.settings.rack or Path.cwd()).absolute()
         require_no_rack(folder)
@@ -68,7 +68,7 @@ def add_init_command(rack_group: click.Group) -> None:
 
 def _taken(given: Mapping[str, str]) -> Choices:
     """The choices that were given, and the defaults that follow from them."""
-    from imager.node.racktext import Choices
+    from imager.config.example import Choices
 
     choices = Choices()
     for key in _QUESTIONS:
@@ -77,8 +77,8 @@ def _taken(given: Mapping[str, str]) -> Choices:
 
 
 def _asked(session: Session, folder: Path) -> Choices:
-    from imager.node.rackfile import parse_rack
-    from imager.node.racktext import Choices, initial_rack_toml
+    from imager.config.example import Choices, initial_rack_toml
+    from imager.config.load import parse_rack
 
     choices, console = Choices(), session.console
     console.say(f"A new rack in {folder}. Enter takes what stands in brackets; every answer can")
@@ -122,7 +122,7 @@ def _default(choices: Choices, key: str) -> str:
 
 
 def _names(choices: Choices) -> tuple[str, ...]:
-    from imager.node.nodeset import expand
+    from imager.config.nodeset import expand
 
     try:
         return expand(choices.nodes)

@@ -16,8 +16,8 @@ from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
+    from imager.config.rack import Node, Rack
     from imager.node.master_keys import Place
-    from imager.node.rack import Node, Rack
     from imager.node.rotate import Kind, Rotation
 
 _NODES = click.argument("nodes", required=False, metavar="[NODES]")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
 from imager.cli.session import Session
-from imager.node.rack import Node, Rack
+from imager.config.rack import Node, Rack
 from imager.release.known import ReleaseSpec
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 def open_rack(session: Session) -> Rack:
     """The rack named, the one we stand in, or the default one, which is said aloud."""
-    from imager.node.rackfile import load_rack
-    from imager.node.rackfolder import find_rack
+    from imager.config.folder import find_rack
+    from imager.config.load import load_rack
 
     found = find_rack(Path.cwd(), session.settings.rack)
     if found.is_default:
@@ -38,7 +38,7 @@ def open_rack(session: Session) -> Rack:
 
 def rack_at_hand(session: Session) -> Path | None:
     """The folder of the rack named, near or default, or None; nothing is made for it."""
-    from imager.node import rackfolder
+    from imager.config import folder as rackfolder
 
     return rackfolder.rack_at_hand(Path.cwd(), session.settings.rack)
 
@@ -198,7 +198,7 @@ def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
 
 def chosen_nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
     """The nodes a command's NODES names (``pi[1-13]``), in the rack's order; all for None."""
-    from imager.node.nodeset import expand
+    from imager.config.nodeset import expand
 
     if asked is None:
         return rack.nodes

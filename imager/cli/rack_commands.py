@@ -20,7 +20,7 @@ from imager.cli.slots_commands import add_slots_commands
 from imager.cli.status_command import add_status_command
 
 if TYPE_CHECKING:
-    from imager.node.rack import Rack
+    from imager.config.rack import Rack
     from imager.rack.overview import NodeView
 
 
@@ -103,7 +103,7 @@ def _table(session: Session, views: tuple[NodeView, ...]) -> None:
 
 def _reasons(views: tuple[NodeView, ...], width: int) -> Iterator[str]:
     """What is wrong with cards, the nodes that share a reason together."""
-    from imager.node.nodeset import fold
+    from imager.config.nodeset import fold
 
     reasons: dict[str, list[str]] = {}
     for view in views:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
-from imager.node.rack import MASTER
-from imager.node.slots import tower_and_place
+from imager.config.rack import MASTER
+from imager.config.slot_labels import tower_and_place
 from imager.rack.ledger import Standing
 from imager.rack.overview import NodeView, Tower
 

@@ -29,7 +29,7 @@ from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.card.refusals import Limits
-    from imager.node.rack import Node, Rack
+    from imager.config.rack import Node, Rack
     from imager.rack.candidates import Unfit
     from imager.rack.plan import Plan
     from imager.rack.survey import GoldenImages

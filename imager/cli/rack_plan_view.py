@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from imager.base.units import format_size
 from imager.card.devices import Disk
 from imager.cli.rack_frame import clock
-from imager.node.rack import Node
+from imager.config.rack import Node
 from imager.rack.candidates import Candidate, Unfit
 from imager.rack.crew import Result
 from imager.rack.outcome import Outcome
@@ -69,7 +69,7 @@ def _card(candidate: Candidate) -> str:
 
 
 def _names(nodes: Sequence[Node]) -> str:
-    from imager.node.nodeset import fold
+    from imager.config.nodeset import fold
 
     return fold([node.name for node in nodes])
 
@@ -145,7 +145,7 @@ def result_lines(results: Sequence[Result], columns: int) -> list[str]:
 def closing_lines(results: Sequence[Result], without: Sequence[str]) -> list[str]:
     """How a batch ended, in words, and what to do next where nothing failed; ``without`` are the
     nodes that need a card and got none."""
-    from imager.node.nodeset import fold
+    from imager.config.nodeset import fold
 
     count = Counter(result.outcome for result in results)
     good, cut = count[Outcome.VERIFIED], count[Outcome.INTERRUPTED]

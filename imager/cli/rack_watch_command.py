@@ -18,7 +18,7 @@ from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.card.arrivals import Arrivals
-    from imager.node.rack import Node, Rack
+    from imager.config.rack import Node, Rack
 
 
 def add_watch_command(rack_group: click.Group) -> None:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from imager.card.trouble import Trouble
     from imager.card.verification import Verification
     from imager.card.verify import Proof
+    from imager.config.rack import Rack
     from imager.disk.manifest import Reader
     from imager.node.cardvalues import Occasion
     from imager.node.image import NodeImage
-    from imager.node.rack import Rack
 
 
 @dataclass(frozen=True, slots=True)

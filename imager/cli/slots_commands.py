@@ -17,7 +17,7 @@ from imager.cli.settings import common_options, take
 if TYPE_CHECKING:
     from imager.card.arrivals import Arrivals
     from imager.card.devices import Disk
-    from imager.node.rack import Rack
+    from imager.config.rack import Rack
     from imager.rack.learn import Lesson
     from imager.rack.slots import Slots
 
@@ -67,7 +67,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
     def show(session: Session) -> Outcome:
         """List the labels: whose they are, where they are, and the card that is in now."""
         from imager.card.devices import list_disks
-        from imager.node.slots import by_place
+        from imager.config.slot_labels import by_place
         from imager.rack.slots import load_slots
 
         rack = open_rack(session)
@@ -109,7 +109,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
 
 
 def _labels(rack: Rack, text: str | None) -> tuple[str, ...]:
-    from imager.node.slots import EXAMPLE, expand_labels
+    from imager.config.slot_labels import EXAMPLE, expand_labels
 
     if text is not None:
         try:

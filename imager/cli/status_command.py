@@ -14,7 +14,7 @@ from imager.cli.rack_choice import chosen_nodes, open_rack
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.node.rack import Node, Rack
+    from imager.config.rack import Node, Rack
     from imager.rack.presence import Seen
     from imager.rack.status import Status
 
@@ -129,7 +129,7 @@ class _Watch:
 
 def _minions(rack: Rack, nodes: str | None) -> tuple[Node, ...]:
     """Those of the nodes that are to join at all."""
-    from imager.node.rack import MINION
+    from imager.config.rack import MINION
 
     return tuple(node for node in chosen_nodes(rack, nodes) if MINION in node.roles)
 

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from imager.card.make import MadeCard
     from imager.card.refusals import Limits
     from imager.card.targets import Target
+    from imager.config.rack import Node, Rack
     from imager.image.golden import GoldenImage
     from imager.node.image import NodeImage
-    from imager.node.rack import Node, Rack
     from imager.release.lock import RackLock
 
 

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 from imager.bootcheck.own_files import NODE_PATH
 from imager.bootcheck.sums import SUMS_PATH, encode_sums
+from imager.config.rack import Node, Rack
 from imager.disk.fat.volume import FatVolume
 from imager.image.golden import GoldenImage
 from imager.node.cardtree import CardFile
 from imager.node.cardvalues import CardValues
 from imager.node.cmdline import with_root
-from imager.node.rack import Node, Rack
 
 _CMDLINE = "cmdline.txt"
 _NO_CMDLINE = b"rw console=tty1\n"

@@ -11,8 +11,8 @@ import binascii
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.config.rack import Rack
 from imager.node import salt_keys
-from imager.node.rack import Rack
 from imager.node.ssh_keys import blob_fingerprint
 
 

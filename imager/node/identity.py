@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from imager.base.progress import Progress
+from imager.config.folder import ensure_state
+from imager.config.rack import Node, Rack
 from imager.node.keystore import KeyFile, damaged, kept, store_at_hand, store_locked
-from imager.node.rack import Node, Rack
-from imager.node.rackfolder import ensure_state
 from imager.node.salt_keys import SaltPair, salt_pair
 from imager.node.ssh_keys import HostKey, host_keys
 

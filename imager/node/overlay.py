@@ -25,6 +25,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from imager.base.errors import ConfigurationError
+from imager.config.fields import Table, nearest, parse_document, shown
+from imager.config.rack import Node
 from imager.disk.fat.names import name_fault
 from imager.node.cardtree import (
     ROOT_OWNER,
@@ -35,8 +37,6 @@ from imager.node.cardtree import (
     Entry,
     merge,
 )
-from imager.node.fields import Table, nearest, parse_document, shown
-from imager.node.rack import Node
 from imager.node.templates import SUFFIX, TemplateFault, Templates
 
 CONFIG = "overlay.toml"

@@ -17,6 +17,7 @@ from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import SECTOR_BYTES, format_size
 from imager.bootcheck.sums import SUMS_PATH
+from imager.config.rack import Node, Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA, Layout
 from imager.disk.manifest import Manifest, build_manifest
@@ -27,7 +28,6 @@ from imager.node.content import node_content
 from imager.node.edit import TOOLS, Edited, OpenGolden, edit, opened
 from imager.node.identity import CardNumbers
 from imager.node.image import NodeImage, golden_open
-from imager.node.rack import Node, Rack
 from imager.node.rack_key import rack_key
 from imager.node.stamp import StampTooLarge, encode_stamp
 from imager.node.stamp_facts import StampFacts

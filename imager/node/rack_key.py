@@ -14,9 +14,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from imager.config.folder import ensure_state
+from imager.config.rack import STATE, Rack
 from imager.node.keystore import KeyFile, damaged, kept, store_locked
-from imager.node.rack import STATE, Rack
-from imager.node.rackfolder import ensure_state
 from imager.node.ssh_keys import blob_fingerprint
 
 _FOLDER = "_rack/stamp"

@@ -21,10 +21,10 @@ from imager.card.stamped import signature_of
 from imager.card.swap_room import swap_refusals
 from imager.card.targets import ImageFile, Target
 from imager.card.verify import open_target
+from imager.config.rack import Rack
+from imager.config.slot_labels import by_place
 from imager.disk.layout import FIRST_MIB, STAMP_AREA
 from imager.image.golden import GoldenImage
-from imager.node.rack import Rack
-from imager.node.slots import by_place
 from imager.node.stamp import parse_stamp
 from imager.node.stamp_facts import StampError, StampFacts
 from imager.rack.slots import Slots

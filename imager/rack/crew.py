@@ -32,11 +32,11 @@ from imager.card.refusals import Limits, accept
 from imager.card.swap_room import require_swap_room
 from imager.card.targets import ImageFile
 from imager.card.transfers import options_for
+from imager.config.rack import Node, Rack
 from imager.node.content import recipe_of
 from imager.node.edit import OpenGolden
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise_one
-from imager.node.rack import Node, Rack
 from imager.rack.board import CardBoard, CardEvent, Moment
 from imager.rack.limiter import Limiter, root_port
 from imager.rack.outcome import Outcome, outcome_of

@@ -21,8 +21,8 @@ from typing import cast
 from imager.base.durable import fsync_folder, host_storage, locked, write_all
 from imager.base.errors import HostStorage, TargetRefused
 from imager.base.units import MiB, format_size
-from imager.node.rack import ledger_file
-from imager.node.rackfolder import ensure_state
+from imager.config.folder import ensure_state
+from imager.config.rack import ledger_file
 from imager.rack.outcome import Outcome
 
 VERSION = 1

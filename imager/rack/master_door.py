@@ -15,8 +15,8 @@ from pathlib import Path
 from imager.base.durable import write_atomically
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, PicloudError
 from imager.base.run import Finished, find_tool, run
-from imager.node.rack import Rack
-from imager.node.rackfolder import ensure_state
+from imager.config.folder import ensure_state
+from imager.config.rack import Rack
 
 _KNOWN_HOSTS = "known_hosts"
 _SSH_FAILED = 255

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from imager.card.receipt import Receipt, Result
 from imager.card.receipts import newest_by_node
-from imager.node.rack import Node, Rack
-from imager.node.slots import by_place, tower_and_place
+from imager.config.rack import Node, Rack
+from imager.config.slot_labels import by_place, tower_and_place
 from imager.rack.ledger import NodeState, Standing, read_ledger
 from imager.rack.presence import Seen, load_presence
 from imager.release.known import spec_for

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from imager.node.rack import Node
+from imager.config.rack import Node
 from imager.rack.candidates import Candidate, Holds
 from imager.rack.ledger import NodeState, Standing
 

@@ -13,8 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.durable import write_atomically
-from imager.node.rack import STATE
-from imager.node.rackfolder import ensure_state
+from imager.config.folder import ensure_state
+from imager.config.rack import STATE
 
 _FILE = "presence.json"
 _FORMAT = "picloud-image presence"

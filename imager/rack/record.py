@@ -14,7 +14,7 @@ from imager.base.errors import HostStorage, PicloudError
 from imager.card.devices import Disk
 from imager.card.make import MadeCard
 from imager.card.targets import ImageFile
-from imager.node.rack import Rack
+from imager.config.rack import Rack
 from imager.rack.ledger import Assigned, Finished, append, now
 from imager.rack.outcome import Outcome, outcome_of
 

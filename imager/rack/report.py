@@ -19,10 +19,10 @@ from imager.base.units import format_rate, format_size
 from imager.base.version import tool_version
 from imager.card.diagnose import Diagnosis
 from imager.card.receipt import Receipt
+from imager.config.rack import MASTER, Node, Rack
+from imager.config.slot_labels import tower_and_place
 from imager.node.fingerprints import Fingerprints, fingerprints_of
-from imager.node.rack import MASTER, Node, Rack
 from imager.node.rack_key import fingerprint, known_public_key
-from imager.node.slots import tower_and_place
 from imager.rack import curve
 from imager.rack.ledger import Standing
 from imager.rack.overview import NodeView, Tower, overview, pinned, towers

@@ -16,8 +16,8 @@ from pathlib import Path
 from imager.base.durable import folder_locked, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.base.toml_text import toml_text
-from imager.node.fields import Table, nearest, parse_document, shown
-from imager.node.slots import by_place, label_fault
+from imager.config.fields import Table, nearest, parse_document, shown
+from imager.config.slot_labels import by_place, label_fault
 
 SLOTS_FILE = "slots.toml"
 BY_PATH = "/dev/disk/by-path/"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imager.card.devices import Disk
-from imager.node.rack import Node
+from imager.config.rack import Node
 from imager.rack.candidates import Candidate, Holds, Unfit, look_at, sort_disks
 from imager.rack.crew import Crew, Job, Orders, Result
 from imager.rack.ledger import read_ledger

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from imager.base.errors import MissingTool, NetworkError
-from imager.node.rack import Node, Rack
+from imager.config.rack import Node, Rack
 from imager.rack.answers import CardSaid, NoAnswer, Who, cards, question_cards, question_who, who
 from imager.rack.ledger import now
 from imager.rack.master_door import Door

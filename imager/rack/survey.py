@@ -14,10 +14,10 @@ from imager.card.devices import Disk, list_disks
 from imager.card.kernel import Kernel
 from imager.card.refusals import Limits, accept
 from imager.card.targets import ImageFile, Target, target_at
+from imager.config.rack import Node, Rack
 from imager.image.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit import opened
-from imager.node.rack import Node, Rack
 from imager.rack.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.ledger import Ledger
 from imager.rack.plan import Want

@@ -23,6 +23,7 @@ from imager.card.stamped import read_stamp, signature_of
 from imager.card.used import judge_use
 from imager.card.verification import Verification
 from imager.card.verify import open_target, proof_for, verify_card
+from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA
 from imager.image.compose import compose
@@ -30,7 +31,6 @@ from imager.image.file_digests import FileDigests
 from imager.image.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
-from imager.node.rack import Rack
 from imager.node.rack_key import rack_key
 from imager.node.stamp import Stamp
 from tests.support.racks import rack_in, written

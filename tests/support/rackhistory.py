@@ -18,11 +18,11 @@ from imager.card.places import Place
 from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
 from imager.card.receipts import save_receipt
 from imager.card.trouble import Trouble
+from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
 from imager.node.identity import identity_of
-from imager.node.rack import Rack
 from imager.node.rack_key import rack_key
 from imager.rack.ledger import Assigned, Finished, append
 from imager.rack.presence import Presence, Seen, save_presence

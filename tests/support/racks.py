@@ -16,6 +16,8 @@ from pathlib import Path
 from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import MiB
+from imager.config.load import load_rack
+from imager.config.rack import Rack
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
@@ -23,8 +25,6 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Reader
 from imager.image.golden import GoldenImage
 from imager.node.image import NodeImage
-from imager.node.rack import Rack
-from imager.node.rackfile import load_rack
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
+from imager.config.rack import Rack
 from imager.disk.ext4.filesystem import Ext4
 from imager.image.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
-from imager.node.rack import Rack
 from tests.support.racks import rack_in
 from tests.support.salt import Box, SaltPrograms, Wire, switched_on, wire
 

@@ -21,6 +21,7 @@ from imager.base.units import GiB, MiB
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.card.swap_room import free_bytes
+from imager.config.rack import Rack
 from imager.disk import mbr
 from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.image.compose import compose
@@ -30,7 +31,6 @@ from imager.node.edit import opened
 from imager.node.identity import identity_of
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
-from imager.node.rack import Rack
 from imager.node.rotate import Kind, rotate, undo
 from imager.node.salt_keys import fingerprint
 from tests.support.racks import (

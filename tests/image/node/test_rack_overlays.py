@@ -17,12 +17,12 @@ from imager.base.progress import Quiet
 from imager.base.run import find_tool
 from imager.base.units import GiB
 from imager.bootcheck.sums import SUMS_PATH, parse_sums
+from imager.config.rack import Rack
 from imager.image.compose import compose
 from imager.image.golden import GoldenImage
 from imager.node.edit import TOOLS
 from imager.node.identity import identity_of
 from imager.node.personalise import personalise
-from imager.node.rack import Rack
 from imager.node.salt_keys import fingerprint
 from tests.support.racks import Card, Heard, check_filesystems, rack_in, written
 from tests.support.release import build_release

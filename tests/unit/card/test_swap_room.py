@@ -14,11 +14,11 @@ from imager.card.devices import Bus, Disk
 from imager.card.refusals import Limits, RefusalCode
 from imager.card.swap_room import SPARE_BYTES, free_bytes, require_swap_room, swap_refusals
 from imager.card.targets import target_at
+from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import plan_layout
 from imager.disk.manifest import Manifest
 from imager.image.golden import GoldenImage
-from imager.node.rack import Rack
 from imager.rack.candidates import sort_disks
 from imager.rack.slots import load_slots
 from tests.support.racks import rack_in

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from imager.node.rackfile import load_rack
+from imager.config.load import load_rack
 from tests.support.racks import KEY
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,7 +18,7 @@ from imager.cli.rack_plan_view import closing_lines, result_lines
 from imager.cli.session import Session
 from imager.cli.settings import Settings
 from imager.cli.show import Console
-from imager.node.rack import Node
+from imager.config.rack import Node
 from imager.rack.crew import Job, Result
 from imager.rack.outcome import Outcome, outcome_of
 from tests.support.rackhistory import receipt_of

@@ -12,7 +12,7 @@ from imager.base.errors import CardFaulty
 from imager.card.targets import ImageFile
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.rack_plan_view import table
-from imager.node.rack import Node
+from imager.config.rack import Node
 from imager.rack.board import Moment
 from imager.rack.crew import Job, Result
 from imager.rack.outcome import Outcome

@@ -17,7 +17,7 @@ import pytest
 from imager.card.targets import ImageFile
 from imager.cli.rack_screen import Screen
 from imager.cli.show import Console
-from imager.node.rack import Node
+from imager.config.rack import Node
 from imager.rack.crew import Crew, Job
 
 _LAST = "the last word"

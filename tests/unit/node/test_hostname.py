@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.node.hostname import domain_fault, name_fault
+from imager.config.hostname import domain_fault, name_fault
 
 GOOD = ["pi0", "pi13", "a", "rack-1-pi-07", "x" * 63, "3com", "pi00"]
 BAD = [

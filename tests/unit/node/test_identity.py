@@ -20,13 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
+from imager.config.example import Choices
+from imager.config.folder import init_rack
+from imager.config.load import load_rack
+from imager.config.rack import Rack
 from imager.node import keystore
 from imager.node.identity import Identity, identity_of
 from imager.node.keystore import KeyFile, kept, store_locked
-from imager.node.rack import Rack
-from imager.node.rackfile import load_rack
-from imager.node.rackfolder import init_rack
-from imager.node.racktext import Choices
 from imager.node.salt_keys import fingerprint, salt_pair
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.node.nodeset import LIMIT, expand, fold
+from imager.config.nodeset import LIMIT, expand, fold
 
 
 def test_numbers_ascend_as_numbers() -> None:

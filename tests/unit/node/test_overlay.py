@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
+from imager.config.rack import Node
+from imager.config.shipped_trees import roles_in, trees_folder
 from imager.node.cardtree import CardFile, CardFolder, CardLink, CardTree
 from imager.node.overlay import load_overlays
-from imager.node.rack import Node
 from imager.node.templates import Templates
-from imager.node.trees import roles_in, trees_folder
 
 NODE = Node("pi7", "pi2", ("salt-minion", "web"), None, ())
 
@@ -189,7 +189,7 @@ def test_an_undefined_variable_names_file_line_and_variable(folders: Folders) ->
     path = folders.put("base/root/etc/a.j2", "one\ntwo {{ node.naem }}\n")
     other = folders.put("own/base/root/etc/b.j2", "\n\n{{ nobody }}\n")
     first, second = folders.faults()
-    assert first == f"{path}:2: 'imager.node.rack.Node object' has no attribute 'naem'"
+    assert first == f"{path}:2: 'imager.config.rack.Node object' has no attribute 'naem'"
     assert second == f"{other}:3: 'nobody' is undefined"
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
 from imager.base.units import GiB, MiB
-from imager.node.rack import Rack, ReleaseChoice
-from imager.node.rackfile import load_rack
-from imager.node.racktext import Choices, initial_rack_toml
+from imager.config.example import Choices, initial_rack_toml
+from imager.config.load import load_rack
+from imager.config.rack import Rack, ReleaseChoice
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
 RACK = '[rack]\nnodes = "pi[0-3]"\n'

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
-from imager.node.rackfile import load_rack
-from imager.node.rackfolder import find_rack, init_rack, rack_at_hand
-from imager.node.racktext import Choices
+from imager.config.example import Choices
+from imager.config.folder import find_rack, init_rack, rack_at_hand
+from imager.config.load import load_rack
 
 
 @pytest.fixture(autouse=True)

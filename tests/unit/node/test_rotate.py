@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
+from imager.config.load import load_rack
+from imager.config.rack import Node, Rack
 from imager.node import rotate as module
 from imager.node.identity import Identity, identity_of
-from imager.node.rack import Node, Rack
-from imager.node.rackfile import load_rack
 from imager.node.rotate import Kind, key_in_use, rotate, steps_after, undo
 from imager.node.salt_keys import fingerprint
 from tests.support.racks import rack_in
@@ -133,7 +133,7 @@ def test_a_key_is_looked_at_without_making_one(rack: Rack, tmp_path: Path) -> No
 KILLED = """
 import os, pathlib, shutil, signal, sys
 from imager.node import keystore, rotate
-from imager.node.rackfile import load_rack
+from imager.config.load import load_rack
 rack, kind, act, fatal = load_rack(pathlib.Path(sys.argv[1])), *sys.argv[2:4], int(sys.argv[4])
 count = 0
 def watched(real):

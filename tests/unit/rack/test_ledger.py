@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
 from imager.card.make import MadeCard
 from imager.card.targets import ImageFile
-from imager.node.rack import ledger_file
+from imager.config.rack import ledger_file
 from imager.rack.ledger import (
     Assigned,
     BatchBegun,

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from imager.base.units import GiB
 from imager.card.devices import Bus, Disk
+from imager.config.rack import Node
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
-from imager.node.rack import Node
 from imager.node.stamp_facts import StampFacts
 from imager.rack.candidates import Candidate, Holds
 from imager.rack.ledger import Assigned, Finished, NodeState

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from imager.base.errors import ConfigurationError
-from imager.node.rack import Rack
+from imager.config.rack import Rack
 from imager.node.rack_key import fingerprint, known_public_key, rack_key
 from tests.support.racks import rack_in
 

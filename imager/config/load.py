@@ -11,12 +11,12 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
-from imager.node import sections
-from imager.node.addresses import address_in, deal_addresses, read_network
-from imager.node.fields import Table, nearest, parse_document
-from imager.node.rack import RACK_FILE, Node, Rack
-from imager.node.slots import deal_slots
-from imager.node.trees import roles_in, trees_folder
+from imager.config import sections
+from imager.config.addresses import address_in, deal_addresses, read_network
+from imager.config.fields import Table, nearest, parse_document
+from imager.config.rack import RACK_FILE, Node, Rack
+from imager.config.shipped_trees import roles_in, trees_folder
+from imager.config.slot_labels import deal_slots
 
 _LIMIT_BYTES = 1 << 20
 

@@ -14,9 +14,9 @@ import platformdirs
 
 from imager.base.durable import locked, private_folder, write_atomically
 from imager.base.errors import ConfigurationError
-from imager.node.rack import RACK_FILE, STATE
-from imager.node.rackfile import parse_rack
-from imager.node.racktext import Choices, initial_rack_toml
+from imager.config.example import Choices, initial_rack_toml
+from imager.config.load import parse_rack
+from imager.config.rack import RACK_FILE, STATE
 
 
 @dataclass(frozen=True, slots=True)

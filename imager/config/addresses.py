@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
-from imager.node.fields import Table, shown
-from imager.node.nodeset import expand
-from imager.node.rack import Network
+from imager.config.fields import Table, shown
+from imager.config.nodeset import expand
+from imager.config.rack import Network
 
 DEFAULT_INTERFACE = "en* eth* usb*"
 """Names of systemd.link(5) for built-in and USB network cards, and the kernel's own names."""

@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
-from imager.node.fields import nearest
-from imager.node.hostname import name_fault
+from imager.config.fields import nearest
+from imager.config.hostname import name_fault
 
 RACK_FILE = "rack.toml"
 STATE = ".picloud"
@@ -136,6 +136,6 @@ class Rack:
 
 def _fold(names: list[str]) -> str:
     # Importing ClusterShell costs start-up time that only this message and load_rack pay.
-    from imager.node.nodeset import fold
+    from imager.config.nodeset import fold
 
     return fold(names)

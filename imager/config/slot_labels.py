@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from imager.node.fields import Table, shown
-from imager.node.nodeset import expand
+from imager.config.fields import Table, shown
+from imager.config.nodeset import expand
 
 EXAMPLE = "A[1-7],B[1-7]"
 LABEL_LIMIT = 16

@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from imager.base.errors import ConfigurationError
 from imager.base.units import GiB, MiB, format_size, parse_size
-from imager.node.addresses import address_in, parse_address
-from imager.node.fields import Table, nearest, shown
-from imager.node.hostname import domain_fault, name_fault
-from imager.node.login import EXAMPLE, key_fault, keys_in
-from imager.node.nodeset import expand
-from imager.node.rack import MASTER, MINION, Master, ReleaseChoice
-from imager.node.racktext import DEFAULT_MASTER
+from imager.config.addresses import address_in, parse_address
+from imager.config.authorized_keys import EXAMPLE, key_fault, keys_in
+from imager.config.example import DEFAULT_MASTER
+from imager.config.fields import Table, nearest, shown
+from imager.config.hostname import domain_fault, name_fault
+from imager.config.nodeset import expand
+from imager.config.rack import MASTER, MINION, Master, ReleaseChoice
 from imager.release.known import MODELS, spec_for
 from imager.release.salt_version import cannot_talk, master_version_fault, version_fault
 

@@ -1,0 +1,1 @@
+"""in: rack.toml. out: Rack, a value that knows nothing of keys or cards."""
