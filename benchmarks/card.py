@@ -19,7 +19,7 @@ from benchmarks.process import Ran, measure, parts
 from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import Workshop
 from imager.base.units import GiB, MiB
-from imager.image.root_fs import JOURNAL_MIB
+from imager.image.compose.root_fs import JOURNAL_MIB
 
 WRITE_BPS, READ_BPS = 20 * 10**6, 40 * 10**6
 LIMIT = 1.05

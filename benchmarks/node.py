@@ -18,8 +18,8 @@ from imager.base.progress import Quiet
 from imager.base.units import GiB, MiB
 from imager.config.load import load_rack
 from imager.config.rack import Rack
-from imager.image.compose import compose
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import compose
+from imager.image.compose.golden import GoldenImage
 from imager.node.personalise import personalise
 from imager.release.fetch import fetch_release
 from imager.release.known import spec_for

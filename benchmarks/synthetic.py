@@ -17,7 +17,7 @@ from imager.cli.show import Console
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import build_manifest
 from imager.disk.mbr import encode
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.image import Delta, ImageReader, NodeImage
 from tests.support.cards import DISK_ID, small_layout
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from imager.base.errors import CardIOError
 from imager.disk.ext4.filesystem import Ext4, Ext4Error
 from imager.disk.manifest import Reader
-from imager.image.salt_tree import FOLDER
+from imager.image.salt.tree import FOLDER
 
 _METADATA = re.compile(r"salt-([0-9][0-9A-Za-z.+!_]{0,60})(?:-py[0-9.]+)?\.(?:dist|egg)-info\Z")
 _PYTHON = re.compile(r"python3(?:\.[0-9]+)?\Z")

@@ -14,7 +14,7 @@ from imager.card.devices import Disk
 from imager.card.refusals import Refusal, RefusalCode, refused
 from imager.card.targets import Target
 from imager.config.rack import Rack
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 
 SPARE_BYTES = 256 * MiB
 """What firstboot/steps/30-swap wants to stay free beside the swap file."""

@@ -18,7 +18,7 @@ from imager.release.known import ReleaseSpec
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 if TYPE_CHECKING:
-    from imager.image.golden import GoldenImage
+    from imager.image.compose.golden import GoldenImage
     from imager.rack.survey import GoldenImages
 
 
@@ -132,7 +132,7 @@ def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
 
 def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
     """The golden image for a board of the rack: release and Salt, fetched if need be, composed."""
-    from imager.image.compose import compose
+    from imager.image.compose.compose import compose
 
     release = proven_release(session, rack, model)
     return compose(release, session.cache, session.console, proven_salt(session, rack))
@@ -149,7 +149,7 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """Those of them that are composed already; nothing is fetched, made or said."""
     from imager.base.progress import Quiet
-    from imager.image.compose import cached_golden
+    from imager.image.compose.compose import cached_golden
     from imager.release.fetch import fetch_release
     from imager.release.lock import RackLock
     from imager.release.salt import salt_at_hand

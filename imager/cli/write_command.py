@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from imager.card.refusals import Limits
     from imager.card.targets import Target
     from imager.config.rack import Node, Rack
-    from imager.image.golden import GoldenImage
+    from imager.image.compose.golden import GoldenImage
     from imager.node.image import NodeImage
     from imager.release.lock import RackLock
 

@@ -1,1 +1,1 @@
-"""in: VerifiedRelease. out: GoldenImage, one per release, and the boot check."""
+"""in: VerifiedRelease. out: GoldenImage, one per release."""

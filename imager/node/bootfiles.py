@@ -15,7 +15,7 @@ from imager.bootcheck.own_files import NODE_PATH
 from imager.bootcheck.sums import SUMS_PATH, encode_sums
 from imager.config.rack import Node, Rack
 from imager.disk.fat.volume import FatVolume
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.cardtree import CardFile
 from imager.node.cardvalues import CardValues
 from imager.node.cmdline import with_root

@@ -19,8 +19,8 @@ from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
 from imager.disk.manifest import Reader
-from imager.image.block_map import block_map
-from imager.image.golden import GoldenImage
+from imager.image.compose.block_map import block_map
+from imager.image.compose.golden import GoldenImage
 from imager.node.cardtree import CardFile, CardTree
 from imager.node.ext4_edit import apply_edits, plan_edits, tool_times
 from imager.node.fat_edit import put_files, set_volume_id

@@ -19,7 +19,7 @@ from imager.base.units import align_down
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 
 
 class Delta:

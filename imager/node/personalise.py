@@ -21,7 +21,7 @@ from imager.config.rack import Node, Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA, Layout
 from imager.disk.manifest import Manifest, build_manifest
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.bootfiles import digests
 from imager.node.cardvalues import Occasion
 from imager.node.content import node_content

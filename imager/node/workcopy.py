@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from imager.base.units import MiB
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
-from imager.image.block_map import GRANULE
+from imager.image.compose.block_map import GRANULE
 from imager.node.scratch import Scratch, scratch
 
 

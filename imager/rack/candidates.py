@@ -24,7 +24,7 @@ from imager.card.verify import open_target
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
 from imager.disk.layout import FIRST_MIB, STAMP_AREA
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.stamp import parse_stamp
 from imager.node.stamp_facts import StampError, StampFacts
 from imager.rack.slots import Slots

@@ -15,7 +15,7 @@ from imager.card.kernel import Kernel
 from imager.card.refusals import Limits, accept
 from imager.card.targets import ImageFile, Target, target_at
 from imager.config.rack import Node, Rack
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit import opened
 from imager.rack.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks

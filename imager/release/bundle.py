@@ -1,7 +1,7 @@
 """The rack's own pacman packages, which every card brings along for its first boot.
 
 In: the folder rack.toml names. Out: the files in it by their hashes. What is in them is looked at
-when an image is composed (``imager.image.package_bundle``).
+when an image is composed (``imager.image.salt.packages``).
 """
 
 from __future__ import annotations

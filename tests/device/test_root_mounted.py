@@ -12,7 +12,7 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
-from imager.image.compose import compose
+from imager.image.compose.compose import compose
 from tests.support.loop import missing_abilities
 from tests.support.release import ReleaseTree, build_release, everyday_tree
 

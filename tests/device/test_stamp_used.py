@@ -18,7 +18,7 @@ from imager.card.verification import Verification
 from imager.card.verify import open_target, proof_for, verify_card
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.journal import replayed
-from imager.image.compose import compose
+from imager.image.compose.compose import compose
 from imager.node.personalise import personalise
 from tests.support.racks import rack_in, written
 from tests.support.release import build_release

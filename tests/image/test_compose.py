@@ -26,8 +26,8 @@ from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Reader, digest_chunk
-from imager.image.compose import cached_golden, compose
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import cached_golden, compose
+from imager.image.compose.golden import GoldenImage
 from imager.release.verified import VerifiedRelease
 from tests.support.release import MTIME, ReleaseTree, build_release, everyday_tree
 
@@ -353,7 +353,7 @@ from pathlib import Path
 import encodings.cp437, encodings.utf_16_le  # loaded on use; a private home hides them later
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
-from imager.image.compose import compose
+from imager.image.compose.compose import compose
 from imager.release.verified import VerifiedRelease
 release = VerifiedRelease({name!r}, ("pi2",), {sha256!r}, Path({tarball!r}), {size}, "", "", "")
 if os.geteuid() == 0:

@@ -19,9 +19,9 @@ import pytest
 from imager.base.cache import Cache
 from imager.base.errors import HostStorage, MissingTool
 from imager.base.progress import Phase, Quiet
-from imager.image import compose as compose_module
-from imager.image.compose import cached_golden, compose
-from imager.image.golden import GoldenImage
+from imager.image.compose import compose as compose_module
+from imager.image.compose.compose import cached_golden, compose
+from imager.image.compose.golden import GoldenImage
 from imager.release.verified import VerifiedRelease
 from tests.support.release import build_release
 
@@ -116,7 +116,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
-from imager.image.compose import compose
+from imager.image.compose.compose import compose
 from imager.release.verified import VerifiedRelease
 release = VerifiedRelease({name!r}, ("pi2",), {sha256!r}, Path({tarball!r}), {size}, "", "", "")
 print("begin", flush=True)
@@ -349,7 +349,7 @@ def test_missing_tools_are_named_together_before_any_work(
 def test_another_version_of_a_tool_makes_another_entry(
     release: VerifiedRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from imager.image import golden_cache
+    from imager.image.compose import cache as golden_cache
 
     before = golden_cache.golden_key(release)
     monkeypatch.setattr(golden_cache, "_version", lambda tool, _: f"{tool} 99")

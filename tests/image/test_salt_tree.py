@@ -16,11 +16,11 @@ from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
 from imager.disk.ext4.filesystem import Ext4
-from imager.image import salt_tree
-from imager.image.bytecode import interpreter
-from imager.image.compose import cached_golden, compose
-from imager.image.golden import GoldenImage
-from imager.image.golden_cache import golden_key
+from imager.image.compose.cache import golden_key
+from imager.image.compose.compose import cached_golden, compose
+from imager.image.compose.golden import GoldenImage
+from imager.image.salt import tree as salt_tree
+from imager.image.salt.bytecode import interpreter
 from imager.release.bundle import bundle_in
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 from tests.support.fetching import Heard

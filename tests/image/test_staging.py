@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
-from imager.image.staging import Staged, stage
+from imager.image.compose.staging import Staged, stage
 from tests.support.release import ReleaseTree, build_release, everyday_tree, release_of
 
 pytestmark = pytest.mark.image

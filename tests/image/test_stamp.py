@@ -26,9 +26,9 @@ from imager.card.verify import open_target, proof_for, verify_card
 from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA
-from imager.image.compose import compose
-from imager.image.file_digests import FileDigests
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import compose
+from imager.image.compose.file_digests import FileDigests
+from imager.image.compose.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
 from imager.node.rack_key import rack_key

@@ -11,8 +11,8 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.disk.ext4.filesystem import Ext4
-from imager.image.compose import compose
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import compose
+from imager.image.compose.golden import GoldenImage
 from imager.release.lock import RackLock
 from imager.release.salt import fetch_salt
 from tests.support.fetching import Heard

@@ -14,8 +14,8 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
-from imager.image.compose import compose
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import compose
+from imager.image.compose.golden import GoldenImage
 from imager.node.identity import identity_of, salt_keys
 from imager.node.master_keys import export, plan_export
 from imager.node.rotate import Kind, rotate

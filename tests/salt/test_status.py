@@ -18,7 +18,7 @@ from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.fat.volume import FatVolume
-from imager.image.compose import compose
+from imager.image.compose.compose import compose
 from imager.node.image import NodeImage
 from imager.rack.presence import load_presence
 from tests.support.racks import rack_in

@@ -24,7 +24,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.disk.mbr import encode
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.image import Delta, ImageReader, NodeImage
 
 DISK_ID = 0x1A2B3C4D

@@ -23,7 +23,7 @@ from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
 from imager.disk.manifest import Reader
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.image import NodeImage
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"

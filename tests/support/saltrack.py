@@ -17,7 +17,7 @@ from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.config.rack import Rack
 from imager.disk.ext4.filesystem import Ext4
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise
 from tests.support.racks import rack_in

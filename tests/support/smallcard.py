@@ -22,8 +22,8 @@ from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader, build_manifest
 from imager.disk.mbr import encode
-from imager.image.block_map import block_map
-from imager.image.golden import GoldenImage
+from imager.image.compose.block_map import block_map
+from imager.image.compose.golden import GoldenImage
 from imager.node.image import Delta, NodeImage
 from tests.support.bootdisk import reading
 from tests.support.bootfiles import minimal_boot_files, zimage

@@ -24,8 +24,8 @@ from imager.card.swap_room import free_bytes
 from imager.config.rack import Rack
 from imager.disk import mbr
 from imager.disk.ext4.filesystem import Ext4, Inode
-from imager.image.compose import compose
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import compose
+from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit import opened
 from imager.node.identity import identity_of

@@ -18,8 +18,8 @@ from imager.base.run import find_tool
 from imager.base.units import GiB
 from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.config.rack import Rack
-from imager.image.compose import compose
-from imager.image.golden import GoldenImage
+from imager.image.compose.compose import compose
+from imager.image.compose.golden import GoldenImage
 from imager.node.edit import TOOLS
 from imager.node.identity import identity_of
 from imager.node.personalise import personalise

@@ -18,7 +18,7 @@ from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import plan_layout
 from imager.disk.manifest import Manifest
-from imager.image.golden import GoldenImage
+from imager.image.compose.golden import GoldenImage
 from imager.rack.candidates import sort_disks
 from imager.rack.slots import load_slots
 from tests.support.racks import rack_in

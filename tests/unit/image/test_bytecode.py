@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ToolFailed
-from imager.image.bytecode import compiled, interpreter, versions
+from imager.image.salt.bytecode import compiled, interpreter, versions
 
 CACHED = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
 NAMES = '{"a", "b", "c", "d", "e"}'

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import MalformedRelease
-from imager.image.acl import AclError, acl_xattr
-from imager.image.members import Kind, clean_path, entry_of, segments_of
+from imager.image.unpack.acl import AclError, acl_xattr
+from imager.image.unpack.members import Kind, clean_path, entry_of, segments_of
 
 
 def header(**fields: Any) -> tarfile.TarInfo:

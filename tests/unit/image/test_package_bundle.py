@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.image.members import Kind
-from imager.image.package_bundle import (
+from imager.image.salt.packages import (
     Package,
     faults_of,
     parse_description,
     parse_pkginfo,
     read_package,
 )
+from imager.image.unpack.members import Kind
 from tests.support.pacman import description, package
 
 GLIBC = Package("glibc", "2.40-1", "armv7h", provides=("ld-linux-armhf.so",))

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.image.members import Entry, Kind
-from imager.image.salt_needs import (
+from imager.image.salt.needs import (
     NEEDS,
     absent_needs,
     distribution_of,
     python_fault,
     python_minor,
 )
+from imager.image.unpack.members import Entry, Kind
 from tests.support.pypi import PYTHON_FILES, source_files
 
 REQUIRES = source_files()["salt.egg-info/requires.txt"]

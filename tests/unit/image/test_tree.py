@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from imager.base.errors import MalformedRelease
-from imager.image.members import Entry, Kind
-from imager.image.tree import Place, Tree, place_of
+from imager.image.unpack.members import Entry, Kind
+from imager.image.unpack.tree import Place, Tree, place_of
 
 
 def entry(kind: Kind, size_bytes: int = 0) -> Entry:

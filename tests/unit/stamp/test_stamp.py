@@ -13,7 +13,7 @@ from imager.base.units import MiB
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA
 from imager.disk.manifest import Chunk, Manifest
-from imager.image.file_digests import FileDigests
+from imager.image.compose.file_digests import FileDigests
 from imager.node.stamp import NoStamp, Stamp, StampTooLarge, encode_stamp, parse_stamp
 from imager.node.stamp_facts import StampError
 from tests.support.stamps import DOCUMENT, FACTS, KEY, LAYOUT, PUBLIC, by_hand

@@ -22,8 +22,8 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.units import MiB
-from imager.image.members import Entry, Kind, clean_path, entry_of
-from imager.image.stager import Stager
+from imager.image.unpack.members import Entry, Kind, clean_path, entry_of
+from imager.image.unpack.stager import Stager
 from imager.release.verified import PackageFile
 
 FOLDER = "usr/lib/picloud/packages"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from imager.base.units import align_up
 from imager.disk.fat.names import LARGEST_FILE, name_fault, same_on_fat
-from imager.image.members import Entry, Kind, refuse
+from imager.image.unpack.members import Entry, Kind, refuse
 
 BOOT = "boot"
 _BLOCK = 4096

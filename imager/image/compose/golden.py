@@ -16,7 +16,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import HostStorage
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
-from imager.image.file_digests import FileDigests
+from imager.image.compose.file_digests import FileDigests
 
 
 @dataclass(frozen=True, slots=True)

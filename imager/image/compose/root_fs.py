@@ -22,10 +22,10 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.layout import BYTES_PER_INODE
 from imager.disk.manifest import Reader
-from imager.image.identity import Identity
-from imager.image.members import DEVICES, Entry, Kind, refuse
-from imager.image.staging import Staged
-from imager.image.tree import Tree
+from imager.image.compose.ids import Identity
+from imager.image.compose.staging import Staged
+from imager.image.unpack.members import DEVICES, Entry, Kind, refuse
+from imager.image.unpack.tree import Tree
 
 LABEL = "picloud-root"
 JOURNAL_MIB = 16

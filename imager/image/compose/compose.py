@@ -26,15 +26,15 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import ExtentMap
 from imager.disk.layout import Layout, plan_layout, root_bytes_for
 from imager.disk.manifest import Manifest, Reader, build_manifest
-from imager.image import golden_cache
-from imager.image.block_map import block_map
-from imager.image.boot_fs import boot_hashes, check_boot_fs, make_boot
-from imager.image.file_digests import FileDigests, digest_files
-from imager.image.golden import GoldenImage
-from imager.image.golden_cache import Composed, UnusableEntry, golden_key
-from imager.image.identity import golden_identity
-from imager.image.root_fs import check_root, make_root
-from imager.image.staging import Staged, stage
+from imager.image.compose import cache as golden_cache
+from imager.image.compose.block_map import block_map
+from imager.image.compose.boot_fs import boot_hashes, check_boot_fs, make_boot
+from imager.image.compose.cache import Composed, UnusableEntry, golden_key
+from imager.image.compose.file_digests import FileDigests, digest_files
+from imager.image.compose.golden import GoldenImage
+from imager.image.compose.ids import golden_identity
+from imager.image.compose.root_fs import check_root, make_root
+from imager.image.compose.staging import Staged, stage
 from imager.release.archive import prove
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 

@@ -29,12 +29,12 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
-from imager.image.bytecode import compiled, interpreter
-from imager.image.members import Entry, clean_path, refuse
-from imager.image.package_bundle import add_bundle
-from imager.image.salt_needs import absent_needs, distribution_of, python_minor
-from imager.image.stager import Stager
-from imager.image.tar_stream import TarStream, read_members, unpacked
+from imager.image.salt.bytecode import compiled, interpreter
+from imager.image.salt.needs import absent_needs, distribution_of, python_minor
+from imager.image.salt.packages import add_bundle
+from imager.image.unpack.members import Entry, clean_path, refuse
+from imager.image.unpack.stager import Stager
+from imager.image.unpack.tar_stream import TarStream, read_members, unpacked
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 FOLDER = "opt/picloud/salt"

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imager.image.members import Entry, Kind
+from imager.image.unpack.members import Entry, Kind
 
 _EXTENSION = re.compile(r"\.(?:cpython-3(\d+)[^./]*|abi3)\.so\Z")
 _STDLIB = re.compile(r"usr/lib/python3\.(\d+)/os\.py\Z")

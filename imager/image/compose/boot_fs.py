@@ -19,10 +19,10 @@ from imager.base.units import SECTOR_BYTES, KiB, MiB
 from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Reader
-from imager.image.identity import Identity
-from imager.image.members import Entry, Kind
-from imager.image.staging import Staged
-from imager.image.tree import Tree
+from imager.image.compose.ids import Identity
+from imager.image.compose.staging import Staged
+from imager.image.unpack.members import Entry, Kind
+from imager.image.unpack.tree import Tree
 
 LABEL = "PICLOUD"
 _ONE_SECTOR_CLUSTERS_UP_TO = 512 * MiB

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.progress import Progress
-from imager.image.salt_tree import add_salt
-from imager.image.stager import Stager
-from imager.image.tar_stream import read_members, unpacked
-from imager.image.tree import Tree
+from imager.image.salt.tree import add_salt
+from imager.image.unpack.stager import Stager
+from imager.image.unpack.tar_stream import read_members, unpacked
+from imager.image.unpack.tree import Tree
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 

@@ -17,8 +17,8 @@ from enum import StrEnum
 from typing import cast
 
 from imager.base.errors import MalformedRelease
-from imager.image.acl import AclError, acl_xattr
-from imager.image.tar_stream import HINT
+from imager.image.unpack.acl import AclError, acl_xattr
+from imager.image.unpack.tar_stream import HINT
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095

@@ -14,9 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.durable import write_all
-from imager.image.members import DEVICES, Entry, Kind, clean_path, entry_of, refuse, segments_of
-from imager.image.tar_stream import TarStream
-from imager.image.tree import BOOT, Place, Tree, copy_of, implied_folder, place_of
+from imager.image.unpack.members import (
+    DEVICES,
+    Entry,
+    Kind,
+    clean_path,
+    entry_of,
+    refuse,
+    segments_of,
+)
+from imager.image.unpack.tar_stream import TarStream
+from imager.image.unpack.tree import BOOT, Place, Tree, copy_of, implied_folder, place_of
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 

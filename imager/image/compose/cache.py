@@ -23,9 +23,9 @@ from imager.base.run import run
 from imager.disk.extents import Extent
 from imager.disk.layout import ALIGNMENT, BOOT_DEFAULT, Layout
 from imager.disk.manifest import Manifest
-from imager.image.bytecode import versions
-from imager.image.file_digests import FileDigests
-from imager.image.golden import GoldenImage
+from imager.image.compose.file_digests import FileDigests
+from imager.image.compose.golden import GoldenImage
+from imager.image.salt.bytecode import versions
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3

@@ -18,7 +18,7 @@ from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
 from imager.base.units import MiB
-from imager.image.inflate import GZIP_MAGIC, GzipError, Inflater
+from imager.image.unpack.inflate import GZIP_MAGIC, GzipError, Inflater
 
 _LARGEST_HEADER = 16 * MiB
 """tarfile reads a whole extended header at once; no honest one is nearly this long."""

@@ -1,0 +1,1 @@
+"""in: the tree of files. out: GoldenImage: partition table, filesystems, block map."""
