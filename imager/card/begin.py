@@ -26,8 +26,8 @@ from imager.card.write import write_card
 from imager.disk.layout import FIRST_MIB, STAMP_AREA
 from imager.disk.mbr import MbrError, parse
 from imager.node.image import NodeImage
-from imager.node.stamp import parse_stamp
-from imager.node.stamp_facts import StampError
+from imager.node.stamp.facts import StampError
+from imager.node.stamp.stamp import parse_stamp
 
 
 def lay_down(

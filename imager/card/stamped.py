@@ -11,8 +11,8 @@ from pathlib import Path
 
 from imager.disk.layout import STAMP_AREA
 from imager.disk.manifest import Reader
-from imager.node.rack_key import fingerprint, known_public_key
-from imager.node.stamp import NoStamp, Stamp, parse_stamp
+from imager.node.keys.signing import fingerprint, known_public_key
+from imager.node.stamp.stamp import NoStamp, Stamp, parse_stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, Partition, encode, parse
 from imager.image.compose.file_digests import MAX_FILE_BYTES, digest_of
-from imager.node.stamp import Stamp
+from imager.node.stamp.stamp import Stamp
 
 _NANOSECONDS = 1_000_000_000
 _STATIC = "/usr/"

@@ -50,8 +50,8 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
 from imager.disk.mbr import MbrError, parse
-from imager.node.stamp import NoStamp, Stamp
-from imager.node.stamp_facts import StampError
+from imager.node.stamp.facts import StampError
+from imager.node.stamp.stamp import NoStamp, Stamp
 
 _DEPTH = 2
 

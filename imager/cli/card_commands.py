@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imager.card.notes import CardNotes
     from imager.card.refusals import Refusal
     from imager.disk.manifest import Reader
-    from imager.node.stamp import Stamp
+    from imager.node.stamp.stamp import Stamp
 
 TARGET = click.argument("target", type=click.Path(path_type=Path))
 
@@ -110,8 +110,8 @@ def _disk_fields(disk: Disk, reasons: tuple[Refusal, ...]) -> dict[str, object]:
 
 def _stamp_or_fault(read: Reader, size_bytes: int) -> Stamp | str:
     from imager.card.stamped import read_stamp
-    from imager.node.stamp import NoStamp
-    from imager.node.stamp_facts import StampError
+    from imager.node.stamp.facts import StampError
+    from imager.node.stamp.stamp import NoStamp
 
     try:
         return read_stamp(read, size_bytes)

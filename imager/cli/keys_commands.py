@@ -17,8 +17,8 @@ from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
     from imager.config.rack import Node, Rack
-    from imager.node.master_keys import Place
-    from imager.node.rotate import Kind, Rotation
+    from imager.node.keys.export import Place
+    from imager.node.keys.rotate import Kind, Rotation
 
 _NODES = click.argument("nodes", required=False, metavar="[NODES]")
 
@@ -30,7 +30,7 @@ def add_keys_commands(group: click.Group) -> None:
     @_NODES
     def known_hosts(session: Session, nodes: str | None) -> Outcome:
         """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts."""
-        from imager.node.identity import identities_of
+        from imager.node.keys.identity import identities_of
 
         rack = open_rack(session)
         chosen = chosen_nodes(rack, nodes)
@@ -54,8 +54,8 @@ def add_keys_commands(group: click.Group) -> None:
     @_NODES
     def list_keys(session: Session, nodes: str | None) -> Outcome:
         """Show the fingerprints by which nodes and master know each other."""
-        from imager.node.identity import identities_of
-        from imager.node.salt_keys import fingerprint
+        from imager.node.keys.identity import identities_of
+        from imager.node.keys.salt import fingerprint
 
         rack = open_rack(session)
         found = identities_of(rack, chosen_nodes(rack, nodes), session.console)
@@ -112,8 +112,8 @@ def add_keys_commands(group: click.Group) -> None:
         session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
     ) -> Outcome:
         """Accept every node on a Salt master elsewhere, by its key."""
-        from imager.node import master_keys
-        from imager.node.identity import salt_keys_at_hand
+        from imager.node.keys import export as master_keys
+        from imager.node.keys.identity import salt_keys_at_hand
 
         rack = open_rack(session)
         pki = pki.absolute()
@@ -149,7 +149,7 @@ def _keys_before(
 ) -> Mapping[Kind, str | None]:
     """The keys of ``node`` that are asked for, as they are: each can be replaced, or put back, or
     the command ends here, before any of them changes."""
-    from imager.node.rotate import Kind, key_in_use
+    from imager.node.keys.rotate import Kind, key_in_use
 
     kinds = [kind for kind in Kind if options[kind]] or [Kind.SALT]
     return {kind: key_in_use(rack, node, kind, undo=undo) for kind in kinds}
@@ -163,7 +163,7 @@ def _told_before(
     *,
     undo: bool,
 ) -> Outcome:
-    from imager.node.rotate import steps_after
+    from imager.node.keys.rotate import steps_after
 
     which = "its former" if undo else "a new"
     steps: dict[str, list[str]] = {}
@@ -189,7 +189,7 @@ def _ask(session: Session, node: str) -> None:
 def _rotated(
     session: Session, rack: Rack, node: Node, kinds: Iterable[Kind], *, undo: bool
 ) -> Outcome:
-    from imager.node import rotate
+    from imager.node.keys import rotate
 
     act = rotate.undo if undo else rotate.rotate
     done = []
@@ -232,8 +232,8 @@ def _exported(
     session: Session, rack: Rack, pki: Path, places: tuple[Place, ...], *, own_key: bool
 ) -> tuple[Place, ...]:
     """What was exported: ``places``, with the keys that had to be made for it."""
-    from imager.node import master_keys
-    from imager.node.identity import salt_keys
+    from imager.node.keys import export as master_keys
+    from imager.node.keys.identity import salt_keys
 
     if any(place.content is None for place in places):
         keys = salt_keys(rack, session.console)
@@ -250,7 +250,7 @@ def _found(place: Place) -> str:
 
 
 def _tell_copying(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:
-    from imager.node.rotate import MASTER_PKI
+    from imager.node.keys.rotate import MASTER_PKI
 
     if str(pki) != MASTER_PKI:
         root = f"root@{rack.master.address or rack.master.name}"

@@ -17,7 +17,7 @@ from imager.cli.rack_plan_view import closing_lines, result_fields, result_lines
 from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session
 from imager.config.rack import Rack
-from imager.node.edit import opened
+from imager.node.edit.edit import opened
 from imager.rack.crew import Job, Orders, Result
 from imager.rack.flash import exit_code_of, flash
 from imager.rack.outcome import Outcome as CardOutcome

@@ -46,7 +46,7 @@ def add_rack_commands(group: click.Group) -> None:
     def show(session: Session) -> Outcome:
         """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
         from imager.cli.rack_drawing import drawing
-        from imager.node.rack_key import fingerprint, known_public_key
+        from imager.node.keys.signing import fingerprint, known_public_key
         from imager.rack.overview import overview, towers
 
         rack = open_rack(session)

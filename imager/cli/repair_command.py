@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from imager.card.verify import Proof
     from imager.config.rack import Rack
     from imager.disk.manifest import Reader
-    from imager.node.cardvalues import Occasion
+    from imager.node.files.card_values import Occasion
     from imager.node.image import NodeImage
 
 
@@ -60,7 +60,7 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
     from imager.card.fresh import reader_of, remembering
     from imager.card.used import was_used
     from imager.card.verify import open_target
-    from imager.node.stamp import Stamp
+    from imager.node.stamp.stamp import Stamp
 
     held = proof.held
     if isinstance(held, Stamp):
@@ -86,8 +86,8 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
     from imager.card.notes import read_notes
-    from imager.node.cardvalues import Occasion
-    from imager.node.stamp import Stamp
+    from imager.node.files.card_values import Occasion
+    from imager.node.stamp.stamp import Stamp
 
     if isinstance(proof.held, Stamp):
         facts = proof.held.facts

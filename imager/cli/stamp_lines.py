@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imager.node.stamp import Stamp
+    from imager.node.stamp.stamp import Stamp
 
 
 def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:

@@ -99,7 +99,7 @@ def _ranges(found: Verification) -> list[dict[str, object]]:
 
 
 def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, object]:
-    from imager.node.stamp import Stamp
+    from imager.node.stamp.stamp import Stamp
 
     return {
         "node": found.node,
@@ -130,7 +130,7 @@ def _use_fields(use: Use) -> dict[str, object]:
 
 
 def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
-    from imager.node.stamp import Stamp
+    from imager.node.stamp.stamp import Stamp
 
     read = (
         f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"

@@ -284,7 +284,7 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
     from imager.card.make import make_card
     from imager.card.refusals import accept
     from imager.node.content import recipe_of
-    from imager.node.edit import opened
+    from imager.node.edit.edit import opened
     from imager.rack.record import Work, recorded
 
     mapped = image.manifest.extents.total_bytes

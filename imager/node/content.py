@@ -13,14 +13,14 @@ from dataclasses import astuple, dataclass, replace
 
 from imager.config.rack import Node, Rack
 from imager.config.shipped_trees import trees_folder
-from imager.node.bootfiles import boot_files, node_file
-from imager.node.cardtree import CardFile, Entry, merge
-from imager.node.cardvalues import card_values
-from imager.node.edit import CardContent, OpenGolden
-from imager.node.identity import identity_of
-from imager.node.nodefiles import can_log_in, node_files
-from imager.node.overlay import load_overlays
-from imager.node.templates import Templates
+from imager.node.edit.edit import CardContent, OpenGolden
+from imager.node.files.boot import boot_files, node_file
+from imager.node.files.card_values import card_values
+from imager.node.files.identity_files import can_log_in, node_files
+from imager.node.files.overlay import load_overlays
+from imager.node.files.templates import Templates
+from imager.node.files.tree import CardFile, Entry, merge
+from imager.node.keys.identity import identity_of
 
 _NO_TIME = 315_532_800
 """Stands for the imaging time in a recipe: 1980, which no card is made in."""

@@ -22,15 +22,15 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA, Layout
 from imager.disk.manifest import Manifest, build_manifest
 from imager.image.compose.golden import GoldenImage
-from imager.node.bootfiles import digests
-from imager.node.cardvalues import Occasion
 from imager.node.content import node_content
-from imager.node.edit import TOOLS, Edited, OpenGolden, edit, opened
-from imager.node.identity import CardNumbers
+from imager.node.edit.edit import TOOLS, Edited, OpenGolden, edit, opened
+from imager.node.files.boot import digests
+from imager.node.files.card_values import Occasion
 from imager.node.image import NodeImage, golden_open
-from imager.node.rack_key import rack_key
-from imager.node.stamp import StampTooLarge, encode_stamp
-from imager.node.stamp_facts import StampFacts
+from imager.node.keys.identity import CardNumbers
+from imager.node.keys.signing import rack_key
+from imager.node.stamp.facts import StampFacts
+from imager.node.stamp.stamp import StampTooLarge, encode_stamp
 
 
 def personalise(

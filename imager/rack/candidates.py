@@ -25,8 +25,8 @@ from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
 from imager.disk.layout import FIRST_MIB, STAMP_AREA
 from imager.image.compose.golden import GoldenImage
-from imager.node.stamp import parse_stamp
-from imager.node.stamp_facts import StampError, StampFacts
+from imager.node.stamp.facts import StampError, StampFacts
+from imager.node.stamp.stamp import parse_stamp
 from imager.rack.slots import Slots
 
 

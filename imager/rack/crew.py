@@ -34,7 +34,7 @@ from imager.card.targets import ImageFile
 from imager.card.transfers import options_for
 from imager.config.rack import Node, Rack
 from imager.node.content import recipe_of
-from imager.node.edit import OpenGolden
+from imager.node.edit.edit import OpenGolden
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise_one
 from imager.rack.board import CardBoard, CardEvent, Moment

@@ -21,8 +21,8 @@ from imager.card.diagnose import Diagnosis
 from imager.card.receipt import Receipt
 from imager.config.rack import MASTER, Node, Rack
 from imager.config.slot_labels import tower_and_place
-from imager.node.fingerprints import Fingerprints, fingerprints_of
-from imager.node.rack_key import fingerprint, known_public_key
+from imager.node.keys.fingerprints import Fingerprints, fingerprints_of
+from imager.node.keys.signing import fingerprint, known_public_key
 from imager.rack import curve
 from imager.rack.ledger import Standing
 from imager.rack.overview import NodeView, Tower, overview, pinned, towers

@@ -17,7 +17,7 @@ from imager.card.targets import ImageFile, Target, target_at
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
-from imager.node.edit import opened
+from imager.node.edit.edit import opened
 from imager.rack.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.ledger import Ledger
 from imager.rack.plan import Want

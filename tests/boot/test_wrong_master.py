@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.node.salt_keys import salt_pair
+from imager.node.keys.salt import salt_pair
 from tests.boot.pi7 import JOIN_SECONDS, LOGIN_SECONDS, Pi7, pi7_beside_its_master
 from tests.support.bootrack import first_boot_report
 from tests.support.qemu import LOGIN, unless_the_emulator_fails

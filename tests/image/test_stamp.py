@@ -30,9 +30,9 @@ from imager.image.compose.compose import compose
 from imager.image.compose.file_digests import FileDigests
 from imager.image.compose.golden import GoldenImage
 from imager.node.image import NodeImage
+from imager.node.keys.signing import rack_key
 from imager.node.personalise import personalise
-from imager.node.rack_key import rack_key
-from imager.node.stamp import Stamp
+from imager.node.stamp.stamp import Stamp
 from tests.support.racks import rack_in, written
 from tests.support.release import build_release
 from tests.support.usedcard import UsedCard, copied

@@ -13,7 +13,7 @@ import pytest
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.image.compose.compose import compose
-from imager.node.salt_keys import salt_pair
+from imager.node.keys.salt import salt_pair
 from tests.support.fakenode import FakeNode
 from tests.support.release import build_release
 from tests.support.salt import Box, SaltPrograms

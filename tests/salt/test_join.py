@@ -16,9 +16,9 @@ from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
-from imager.node.identity import identity_of, salt_keys
-from imager.node.master_keys import export, plan_export
-from imager.node.rotate import Kind, rotate
+from imager.node.keys.export import export, plan_export
+from imager.node.keys.identity import identity_of, salt_keys
+from imager.node.keys.rotate import Kind, rotate
 from tests.support.release import build_release
 from tests.support.salt import SaltPrograms
 from tests.support.saltrack import RunningRack, rack_of, running

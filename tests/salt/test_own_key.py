@@ -9,9 +9,9 @@ import pytest
 
 from imager.base.progress import Quiet
 from imager.config.rack import Rack
-from imager.node.identity import SaltKeys, salt_keys
-from imager.node.master_keys import Found, export, plan_export
-from imager.node.salt_keys import clean
+from imager.node.keys.export import Found, export, plan_export
+from imager.node.keys.identity import SaltKeys, salt_keys
+from imager.node.keys.salt import clean
 from tests.support.racks import rack_in
 from tests.support.salt import SaltPrograms
 

@@ -22,8 +22,8 @@ from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
-from imager.node.identity import identity_of
-from imager.node.rack_key import rack_key
+from imager.node.keys.identity import identity_of
+from imager.node.keys.signing import rack_key
 from imager.rack.ledger import Assigned, Finished, append
 from imager.rack.presence import Presence, Seen, save_presence
 from imager.release.lock import Pin, RackLock

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from imager.base.units import GiB, MiB
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
-from imager.node.stamp_facts import StampFacts
+from imager.node.stamp.facts import StampFacts
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()

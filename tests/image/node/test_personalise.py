@@ -27,12 +27,12 @@ from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
-from imager.node.edit import opened
-from imager.node.identity import identity_of
+from imager.node.edit.edit import opened
 from imager.node.image import NodeImage
+from imager.node.keys.identity import identity_of
+from imager.node.keys.rotate import Kind, rotate, undo
+from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
-from imager.node.rotate import Kind, rotate, undo
-from imager.node.salt_keys import fingerprint
 from tests.support.racks import (
     KEY,
     Card,

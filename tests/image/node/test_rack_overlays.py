@@ -20,10 +20,10 @@ from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.config.rack import Rack
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
-from imager.node.edit import TOOLS
-from imager.node.identity import identity_of
+from imager.node.edit.edit import TOOLS
+from imager.node.keys.identity import identity_of
+from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
-from imager.node.salt_keys import fingerprint
 from tests.support.racks import Card, Heard, check_filesystems, rack_in, written
 from tests.support.release import build_release
 

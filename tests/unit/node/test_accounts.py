@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.node.accounts import Accounts, without_passwords
+from imager.node.files.accounts import Accounts, without_passwords
 
 PASSWD = b"""root:x:0:0::/root:/bin/bash
 salt:x:963:963:Salt:/opt/salt:/usr/sbin/nologin

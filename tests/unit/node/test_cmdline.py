@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.bootcheck.cmdline import parse_cmdline
-from imager.node.cmdline import with_root
+from imager.node.files.cmdline import with_root
 
 ID = "1a2b3c4d-02"
 CASES = [

@@ -24,10 +24,10 @@ from imager.config.example import Choices
 from imager.config.folder import init_rack
 from imager.config.load import load_rack
 from imager.config.rack import Rack
-from imager.node import keystore
-from imager.node.identity import Identity, identity_of
-from imager.node.keystore import KeyFile, kept, store_locked
-from imager.node.salt_keys import fingerprint, salt_pair
+from imager.node.keys import store as keystore
+from imager.node.keys.identity import Identity, identity_of
+from imager.node.keys.salt import fingerprint, salt_pair
+from imager.node.keys.store import KeyFile, kept, store_locked
 
 
 @pytest.fixture(scope="module")
@@ -278,8 +278,8 @@ def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from imager.node import keystore
-from imager.node.salt_keys import salt_pair
+from imager.node.keys import store as keystore
+from imager.node.keys.salt import salt_pair
 real = keystore.write_atomically
 def half(path, data, **rest):
     real(path, data, **rest)
@@ -292,7 +292,7 @@ with keystore.store_locked(Path(sys.argv[1])):
 
 def test_a_run_killed_between_the_two_halves_leaves_no_pair(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    root = Path(keystore.__file__).parents[2]
+    root = Path(keystore.__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", KILLED, keys], cwd=root, check=False)
     assert done.returncode == -signal.SIGKILL
     assert any(keys.rglob("minion.pem")), "the kill came after the first half was written"

@@ -12,9 +12,9 @@ import pytest
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
 from imager.config.rack import Rack
-from imager.node.identity import SaltKeys, salt_keys, salt_keys_at_hand
-from imager.node.master_keys import Found, export, plan_export, require_no_conflict
-from imager.node.salt_keys import SaltPair, salt_pair
+from imager.node.keys.export import Found, export, plan_export, require_no_conflict
+from imager.node.keys.identity import SaltKeys, salt_keys, salt_keys_at_hand
+from imager.node.keys.salt import SaltPair, salt_pair
 from tests.support.racks import rack_in
 
 

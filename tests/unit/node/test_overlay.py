@@ -10,9 +10,9 @@ import pytest
 from imager.base.errors import ConfigurationError
 from imager.config.rack import Node
 from imager.config.shipped_trees import roles_in, trees_folder
-from imager.node.cardtree import CardFile, CardFolder, CardLink, CardTree
-from imager.node.overlay import load_overlays
-from imager.node.templates import Templates
+from imager.node.files.overlay import load_overlays
+from imager.node.files.templates import Templates
+from imager.node.files.tree import CardFile, CardFolder, CardLink, CardTree
 
 NODE = Node("pi7", "pi2", ("salt-minion", "web"), None, ())
 

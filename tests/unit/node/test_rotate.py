@@ -15,10 +15,10 @@ import pytest
 from imager.base.errors import ConfigurationError
 from imager.config.load import load_rack
 from imager.config.rack import Node, Rack
-from imager.node import rotate as module
-from imager.node.identity import Identity, identity_of
-from imager.node.rotate import Kind, key_in_use, rotate, steps_after, undo
-from imager.node.salt_keys import fingerprint
+from imager.node.keys import rotate as module
+from imager.node.keys.identity import Identity, identity_of
+from imager.node.keys.rotate import Kind, key_in_use, rotate, steps_after, undo
+from imager.node.keys.salt import fingerprint
 from tests.support.racks import rack_in
 
 TEXT = '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n'
@@ -132,7 +132,8 @@ def test_a_key_is_looked_at_without_making_one(rack: Rack, tmp_path: Path) -> No
 # Kills itself just before the nth thing that changes the store.
 KILLED = """
 import os, pathlib, shutil, signal, sys
-from imager.node import keystore, rotate
+from imager.node.keys import store as keystore
+from imager.node.keys import rotate
 from imager.config.load import load_rack
 rack, kind, act, fatal = load_rack(pathlib.Path(sys.argv[1])), *sys.argv[2:4], int(sys.argv[4])
 count = 0
@@ -155,7 +156,7 @@ getattr(rotate, act)(rack, rack.node("pi1"), rotate.Kind(kind))
 
 @pytest.mark.parametrize("act", ["rotate", "undo"])
 def test_a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one(rack: Rack, act: str) -> None:
-    root = Path(module.__file__).parents[2]
+    root = Path(module.__file__).parents[3]
     node = rack.node("pi1")
     rotate(rack, node, Kind.SALT)
     start = rack.folder.with_name("start")
@@ -185,7 +186,7 @@ def test_a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one(rack: Rack, act
 
 
 def test_two_at_once_make_two_rotations(rack: Rack) -> None:
-    root = Path(module.__file__).parents[2]
+    root = Path(module.__file__).parents[3]
     words = [sys.executable, "-c", KILLED, str(rack.folder), "salt", "rotate", "-1"]
     first = identity(rack).minion
     both = [subprocess.Popen(words, cwd=root) for _ in range(2)]

@@ -13,7 +13,7 @@ from imager.card.devices import Bus, Disk
 from imager.config.rack import Node
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
-from imager.node.stamp_facts import StampFacts
+from imager.node.stamp.facts import StampFacts
 from imager.rack.candidates import Candidate, Holds
 from imager.rack.ledger import Assigned, Finished, NodeState
 from imager.rack.plan import Action, Plan, Want, Why, make_plan

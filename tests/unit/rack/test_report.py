@@ -14,7 +14,7 @@ from imager.card.receipt import TargetFacts
 from imager.card.receipts import save_receipt
 from imager.cli.main import run
 from imager.config.rack import Rack
-from imager.node.fingerprints import fingerprints_of
+from imager.node.keys.fingerprints import fingerprints_of
 from imager.rack.report import render_report
 from tests.support.rackhistory import PINNED, rack_with_history, receipt_of
 from tests.support.racks import rack_in, tool

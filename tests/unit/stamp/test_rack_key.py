@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from imager.base.errors import ConfigurationError
 from imager.config.rack import Rack
-from imager.node.rack_key import fingerprint, known_public_key, rack_key
+from imager.node.keys.signing import fingerprint, known_public_key, rack_key
 from tests.support.racks import rack_in
 
 TOML = '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n'

@@ -14,8 +14,8 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA
 from imager.disk.manifest import Chunk, Manifest
 from imager.image.compose.file_digests import FileDigests
-from imager.node.stamp import NoStamp, Stamp, StampTooLarge, encode_stamp, parse_stamp
-from imager.node.stamp_facts import StampError
+from imager.node.stamp.facts import StampError
+from imager.node.stamp.stamp import NoStamp, Stamp, StampTooLarge, encode_stamp, parse_stamp
 from tests.support.stamps import DOCUMENT, FACTS, KEY, LAYOUT, PUBLIC, by_hand
 
 MANIFEST = Manifest(
@@ -119,7 +119,7 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
     def count(extents: ExtentMap) -> list[Chunk]:
         raise AssertionError("it began to count two million chunks")
 
-    monkeypatch.setattr("imager.node.stamp.chunks_of", count)
+    monkeypatch.setattr("imager.node.stamp.stamp.chunks_of", count)
     huge = by_hand({**DOCUMENT, "size_bytes": 1 << 41}, [(0, 1 << 41)], [b"d" * 32])
     with pytest.raises(StampError, match="as many chunks"):
         parse_stamp(huge)

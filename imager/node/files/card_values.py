@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from imager.base.errors import ConfigurationError
 from imager.base.version import tool_version
 from imager.disk.mbr import Mbr
-from imager.node.identity import Identity
-from imager.node.salt_keys import fingerprint
+from imager.node.keys.identity import Identity
+from imager.node.keys.salt import fingerprint
 
 _EARLIEST, _LATEST = 315_532_800, (1 << 32) - 1
 """1980, where FAT's dates begin, and the last second ext4's 32 unsigned bits hold."""

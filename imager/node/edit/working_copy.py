@@ -16,7 +16,7 @@ from imager.base.units import MiB
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 from imager.image.compose.block_map import GRANULE
-from imager.node.scratch import Scratch, scratch
+from imager.node.edit.memory_file import Scratch, scratch
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,13 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Reader
 from imager.image.compose.block_map import block_map
 from imager.image.compose.golden import GoldenImage
-from imager.node.cardtree import CardFile, CardTree
-from imager.node.ext4_edit import apply_edits, plan_edits, tool_times
-from imager.node.fat_edit import put_files, set_volume_id
-from imager.node.identity import CardNumbers
+from imager.node.edit.ext4 import apply_edits, plan_edits, tool_times
+from imager.node.edit.fat import put_files, set_volume_id
+from imager.node.edit.working_copy import Part, part_of
+from imager.node.files.identity_files import accounts_of, shared_secrets
+from imager.node.files.tree import CardFile, CardTree
 from imager.node.image import Delta, ImageReader, golden_open
-from imager.node.nodefiles import accounts_of, shared_secrets
-from imager.node.workcopy import Part, part_of
+from imager.node.keys.identity import CardNumbers
 
 TOOLS = ("debugfs", "resize2fs", "tune2fs", "e2fsck", "mcopy", "mmd")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from imager.base.durable import host_storage, private_folder, write_atomically
 from imager.base.errors import ConfigurationError, TargetRefused, UsageError
 from imager.config.rack import Rack
-from imager.node.identity import SaltKeys
-from imager.node.salt_keys import clean, fingerprint
+from imager.node.keys.identity import SaltKeys
+from imager.node.keys.salt import clean, fingerprint
 
 # Where a master keeps the keys of each state (salt/cache/localfs_key.py, BASE_MAPPING).
 ACCEPTED, PENDING, DENIED, REJECTED = (

@@ -18,9 +18,9 @@ from pathlib import Path
 from imager.base.errors import ConfigurationError
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
-from imager.node.keystore import former, restore, store_at_hand, store_locked
-from imager.node.salt_keys import fingerprint, new_salt_pair, salt_pair
-from imager.node.ssh_keys import host_keys, new_host_keys
+from imager.node.keys.salt import fingerprint, new_salt_pair, salt_pair
+from imager.node.keys.ssh import host_keys, new_host_keys
+from imager.node.keys.store import former, restore, store_at_hand, store_locked
 
 MASTER_PKI = "/etc/salt/pki/master"
 

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from imager.config.folder import ensure_state
 from imager.config.rack import STATE, Rack
-from imager.node.keystore import KeyFile, damaged, kept, store_locked
-from imager.node.ssh_keys import blob_fingerprint
+from imager.node.keys.ssh import blob_fingerprint
+from imager.node.keys.store import KeyFile, damaged, kept, store_locked
 
 _FOLDER = "_rack/stamp"
 _PRIVATE, _PUBLIC = "stamp", "stamp.pub"

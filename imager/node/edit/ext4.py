@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from imager.base.errors import ConfigurationError, ToolFailed
 from imager.base.run import run
 from imager.disk.ext4.filesystem import Ext4
-from imager.node.accounts import Accounts
-from imager.node.cardtree import ROOT_OWNER, CardFolder, CardLink, CardTree, Entry
-from imager.node.scratch import Scratch, scratch
+from imager.node.edit.memory_file import Scratch, scratch
+from imager.node.files.accounts import Accounts
+from imager.node.files.tree import ROOT_OWNER, CardFolder, CardLink, CardTree, Entry
 
 _FILES_AT_ONCE = 200
 """Files handed to one debugfs: each is an open descriptor of ours."""

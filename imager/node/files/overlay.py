@@ -28,7 +28,8 @@ from imager.base.errors import ConfigurationError
 from imager.config.fields import Table, nearest, parse_document, shown
 from imager.config.rack import Node
 from imager.disk.fat.names import name_fault
-from imager.node.cardtree import (
+from imager.node.files.templates import SUFFIX, TemplateFault, Templates
+from imager.node.files.tree import (
     ROOT_OWNER,
     CardFile,
     CardFolder,
@@ -37,7 +38,6 @@ from imager.node.cardtree import (
     Entry,
     merge,
 )
-from imager.node.templates import SUFFIX, TemplateFault, Templates
 
 CONFIG = "overlay.toml"
 BOOT, ROOT = "boot", "root"

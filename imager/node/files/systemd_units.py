@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imager.disk.ext4.filesystem import Ext4
-from imager.node.cardtree import CardLink, CardTree
+from imager.node.files.tree import CardLink, CardTree
 
 ADMIN_UNITS = "/etc/systemd/system"
 UNIT_FOLDERS = (ADMIN_UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")

@@ -20,7 +20,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import FIRST_MIB, STAMP_AREA
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 from imager.image.compose.file_digests import ROW_BYTES, FileDigests
-from imager.node.stamp_facts import MAX_CARD_BYTES, StampError, StampFacts
+from imager.node.stamp.facts import MAX_CARD_BYTES, StampError, StampFacts
 
 MAGIC = b"PICSTAMP"
 VERSION = 1

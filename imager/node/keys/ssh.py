@@ -16,8 +16,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from imager.node.keystore import KeyFile, damaged, kept, replace
-from imager.node.salt_keys import is_whole
+from imager.node.keys.salt import is_whole
+from imager.node.keys.store import KeyFile, damaged, kept, replace
 
 _HostKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

@@ -14,9 +14,9 @@ from imager.base.errors import ConfigurationError
 from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, format_size
 from imager.disk.fat.volume import FatVolume
-from imager.node.cardtree import CardFile
-from imager.node.ext4_edit import tool_times
-from imager.node.scratch import Scratch, scratch
+from imager.node.edit.ext4 import tool_times
+from imager.node.edit.memory_file import Scratch, scratch
+from imager.node.files.tree import CardFile
 
 _MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "HOME": os.devnull}
 """Nobody's own settings: below that home there is no .mtoolsrc."""

@@ -16,9 +16,9 @@ from imager.bootcheck.sums import SUMS_PATH, encode_sums
 from imager.config.rack import Node, Rack
 from imager.disk.fat.volume import FatVolume
 from imager.image.compose.golden import GoldenImage
-from imager.node.cardtree import CardFile
-from imager.node.cardvalues import CardValues
-from imager.node.cmdline import with_root
+from imager.node.files.card_values import CardValues
+from imager.node.files.cmdline import with_root
+from imager.node.files.tree import CardFile
 
 _CMDLINE = "cmdline.txt"
 _NO_CMDLINE = b"rw console=tty1\n"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.config.rack import Rack
-from imager.node import salt_keys
-from imager.node.ssh_keys import blob_fingerprint
+from imager.node.keys import salt as salt_keys
+from imager.node.keys.ssh import blob_fingerprint
 
 
 @dataclass(frozen=True, slots=True)

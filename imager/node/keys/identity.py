@@ -28,9 +28,9 @@ from pathlib import Path
 from imager.base.progress import Progress
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
-from imager.node.keystore import KeyFile, damaged, kept, store_at_hand, store_locked
-from imager.node.salt_keys import SaltPair, salt_pair
-from imager.node.ssh_keys import HostKey, host_keys
+from imager.node.keys.salt import SaltPair, salt_pair
+from imager.node.keys.ssh import HostKey, host_keys
+from imager.node.keys.store import KeyFile, damaged, kept, store_at_hand, store_locked
 
 _FILE = "identity.json"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}\Z")

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from imager.base.errors import ConfigurationError
 from imager.config.rack import MASTER, MINION, Node, Rack
 from imager.disk.ext4.filesystem import Ext4
-from imager.node.accounts import Accounts, without_passwords
-from imager.node.cardtree import CardFile, CardFolder, CardLink, CardTree, Entry
-from imager.node.identity import Identity
-from imager.node.units import enabling_links
+from imager.node.files.accounts import Accounts, without_passwords
+from imager.node.files.systemd_units import enabling_links
+from imager.node.files.tree import CardFile, CardFolder, CardLink, CardTree, Entry
+from imager.node.keys.identity import Identity
 
 PKI = "/etc/salt/pki"
 SSH = "/etc/ssh"

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from imager.node.keystore import KeyFile, damaged, kept, replace
+from imager.node.keys.store import KeyFile, damaged, kept, replace
 
 KEY_BITS = 2048
 PUBLIC_EXPONENT = 65537

@@ -1,0 +1,1 @@
+"""in: a node image. out: the signed proof of it that a card carries."""
