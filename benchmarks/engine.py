@@ -24,7 +24,7 @@ from benchmarks.unpack import unpack, without_tools
 from benchmarks.workshop import Workshop
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
-from imager.card.receipts import load_receipt
+from imager.card.receipt.store import load_receipt
 from imager.config.load import load_rack
 from imager.disk.extents import ExtentMap
 from imager.disk.layout import FIRST_MIB

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from imager.base.units import GiB
-from imager.card.make import make_card
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
 from imager.cli.show import Console
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import build_manifest

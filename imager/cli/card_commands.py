@@ -17,9 +17,9 @@ from imager.cli.write_command import add_write_command
 
 if TYPE_CHECKING:
     from imager.bootcheck.check import BootReport, Finding
-    from imager.card.devices import Disk
-    from imager.card.notes import CardNotes
-    from imager.card.refusals import Refusal
+    from imager.card.host.disks import Disk
+    from imager.card.host.refusals import Refusal
+    from imager.card.inspect.own_notes import CardNotes
     from imager.disk.manifest import Reader
     from imager.node.stamp.stamp import Stamp
 
@@ -38,9 +38,9 @@ def add_card_commands(group: click.Group) -> None:
         """Say what a card or image is, and whether and where it would boot."""
         from imager.bootcheck.check import check_boot
         from imager.bootcheck.models import model_named
-        from imager.card.fresh import reader_of
-        from imager.card.notes import read_notes
-        from imager.card.verify import open_target
+        from imager.card.inspect.own_notes import read_notes
+        from imager.card.inspect.verify import open_target
+        from imager.card.medium.reopen import reader_of
 
         if model is not None:
             try:
@@ -71,8 +71,8 @@ def add_card_commands(group: click.Group) -> None:
     @command(group, "devices")
     def devices(session: Session) -> Outcome:
         """List every disk, what is on it, and whether it may be written."""
-        from imager.card.devices import list_disks
-        from imager.card.refusals import Limits, refusals
+        from imager.card.host.disks import list_disks
+        from imager.card.host.refusals import Limits, refusals
 
         ours = (session.cache.root.resolve(),)
         judged = [(disk, refusals(disk, 0, Limits(ours=ours))) for disk in list_disks(ours)]
@@ -109,7 +109,7 @@ def _disk_fields(disk: Disk, reasons: tuple[Refusal, ...]) -> dict[str, object]:
 
 
 def _stamp_or_fault(read: Reader, size_bytes: int) -> Stamp | str:
-    from imager.card.stamped import read_stamp
+    from imager.card.inspect.stamp import read_stamp
     from imager.node.stamp.facts import StampError
     from imager.node.stamp.stamp import NoStamp
 

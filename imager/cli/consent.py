@@ -18,9 +18,9 @@ from imager.base.units import SECTOR_BYTES, align_down, parse_size
 from imager.cli.session import Session
 
 if TYPE_CHECKING:
-    from imager.card.devices import Disk
-    from imager.card.refusals import Limits
-    from imager.card.targets import Target
+    from imager.card.host.disks import Disk
+    from imager.card.host.refusals import Limits
+    from imager.card.host.targets import Target
 
 
 class SizeType(click.ParamType[int]):
@@ -66,7 +66,7 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
     """What the options allow; ``ours`` are the folders a target must not hold."""
-    from imager.card.refusals import Limits
+    from imager.card.host.refusals import Limits
 
     limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
     if isinstance(given["max_size"], int):
@@ -77,8 +77,8 @@ def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
 def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:
     """Raise for every refusal that is certain before the person is asked; a fixed disk's name is
     asked for later, so it counts as typed here. ``need_bytes`` is what must go on it, if known."""
-    from imager.card.devices import Disk
-    from imager.card.refusals import accept
+    from imager.card.host.disks import Disk
+    from imager.card.host.refusals import accept
 
     if isinstance(target, Disk):
         limits = replace(limits, typed_name=target.typed_name)
@@ -98,8 +98,8 @@ def consented(
     ``warning`` is said instead of that everything will be lost.
     A new image file needs no word; UsageError when there is nobody to ask.
     """
-    from imager.card.devices import Disk
-    from imager.card.targets import ImageFile
+    from imager.card.host.disks import Disk
+    from imager.card.host.targets import ImageFile
 
     if isinstance(target, Disk) and target.is_fixed:
         # --yes cannot stand in for typing the name of a disk that belongs in the computer.

@@ -16,7 +16,7 @@ from imager.cli.consent import consent_options, consented, limits_of, refuse_ear
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.probe_report import ProbeReport
+    from imager.card.probe.report import ProbeReport
 
 
 def add_probe_command(group: click.Group) -> None:
@@ -32,10 +32,10 @@ def add_probe_command(group: click.Group) -> None:
         Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
         most cards; --whole takes as long as writing and reading all of the card.
         """
-        from imager.card.claim import claim
-        from imager.card.probe import probe_card
-        from imager.card.refusals import accept
-        from imager.card.targets import ImageFile, target_at
+        from imager.card.claim.disk import claim
+        from imager.card.host.refusals import accept
+        from imager.card.host.targets import ImageFile, target_at
+        from imager.card.probe.probe import probe_card
 
         ours = (session.cache.root.resolve(),)
         disk, limits = target_at(target, ours), limits_of(given, ours)

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
-from imager.card.refusals import Limits
-from imager.card.targets import ImageFile
+from imager.card.host.refusals import Limits
+from imager.card.host.targets import ImageFile
 from imager.cli.rack_plan_view import closing_lines, result_fields, result_lines
 from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session

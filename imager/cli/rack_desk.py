@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 
 from imager.base.errors import Interrupted
-from imager.card.arrivals import Arrivals
-from imager.card.devices import Disk
-from imager.card.eject import eject as ejected
+from imager.card.host.arrivals import Arrivals
+from imager.card.host.disks import Disk
+from imager.card.host.eject import eject as ejected
 from imager.cli.key_presses import key_presses
 from imager.cli.rack_batch import told
 from imager.cli.rack_screen import Screen

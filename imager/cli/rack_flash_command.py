@@ -28,7 +28,7 @@ from imager.cli.rack_choice import (
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.refusals import Limits
+    from imager.card.host.refusals import Limits
     from imager.config.rack import Node, Rack
     from imager.rack.candidates import Unfit
     from imager.rack.plan import Plan
@@ -153,7 +153,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
 
 def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -> Limits:
     """What a batch may overwrite; never a disk that belongs in the computer."""
-    from imager.card.refusals import Limits
+    from imager.card.host.refusals import Limits
 
     limits = Limits(ours=own_folders(session, rack))
     most = given["max_size"]
@@ -185,7 +185,7 @@ def _flash(
 
 
 def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
-    from imager.card.kernel import Kernel
+    from imager.card.host.sysfs import Kernel
     from imager.rack.ledger import read_ledger
     from imager.rack.plan import make_plan
     from imager.rack.slots import load_slots

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imager.base.units import format_size
-from imager.card.devices import Disk
+from imager.card.host.disks import Disk
 from imager.cli.rack_frame import clock
 from imager.config.rack import Node
 from imager.rack.candidates import Candidate, Unfit

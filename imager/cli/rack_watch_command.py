@@ -17,7 +17,7 @@ from imager.cli.rack_flash_command import limits_of_batch
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.arrivals import Arrivals
+    from imager.card.host.arrivals import Arrivals
     from imager.config.rack import Node, Rack
 
 
@@ -44,7 +44,7 @@ def add_watch_command(rack_group: click.Group) -> None:
         rack, a blank one and one of this rack begin by themselves after the countdown; any other
         one only when Enter is pressed. s leaves the cards that wait alone.
         """
-        from imager.card.arrivals import arrivals
+        from imager.card.host.arrivals import arrivals
         from imager.rack.ledger import batch_lock
 
         rack = open_rack(session)

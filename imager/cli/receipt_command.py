@@ -18,7 +18,7 @@ from imager.cli.rack_choice import open_rack
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.receipt import Receipt
+    from imager.card.receipt.receipt import Receipt
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
@@ -40,7 +40,7 @@ def add_receipt_command(group: click.Group) -> None:
 
 
 def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path, Receipt]:
-    from imager.card.receipts import all_receipts, load_receipt
+    from imager.card.receipt.store import all_receipts, load_receipt
 
     if (file is None) == (node is None):
         raise UsageError(
@@ -60,7 +60,7 @@ def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path
 
 
 def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
-    from imager.card.diagnose import Diagnosis
+    from imager.card.diagnosis.damage import Diagnosis
 
     target, image = receipt.target, receipt.image
     made = " ".join(filter(None, (target.vendor, target.model)))

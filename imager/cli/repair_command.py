@@ -18,10 +18,10 @@ from imager.cli.rack_choice import golden_of, open_rack, own_folders
 from imager.cli.session import Outcome, Session
 
 if TYPE_CHECKING:
-    from imager.card.refusals import AcceptedTarget
-    from imager.card.trouble import Trouble
-    from imager.card.verification import Verification
-    from imager.card.verify import Proof
+    from imager.card.diagnosis.trouble import Trouble
+    from imager.card.host.refusals import AcceptedTarget
+    from imager.card.inspect.verification import Verification
+    from imager.card.inspect.verify import Proof
     from imager.config.rack import Rack
     from imager.disk.manifest import Reader
     from imager.node.files.card_values import Occasion
@@ -57,9 +57,9 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
     Raises CardIOError when the card refuses to tell.
     """
-    from imager.card.fresh import reader_of, remembering
-    from imager.card.used import was_used
-    from imager.card.verify import open_target
+    from imager.card.inspect.use import was_used
+    from imager.card.inspect.verify import open_target
+    from imager.card.medium.reopen import reader_of, remembering
     from imager.node.stamp.stamp import Stamp
 
     held = proof.held
@@ -85,7 +85,7 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
-    from imager.card.notes import read_notes
+    from imager.card.inspect.own_notes import read_notes
     from imager.node.files.card_values import Occasion
     from imager.node.stamp.stamp import Stamp
 
@@ -104,9 +104,9 @@ def repair(
     given: Mapping[str, object],
 ) -> Outcome:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
-    from imager.card.devices import Disk
-    from imager.card.refusals import accept
-    from imager.card.targets import target_at
+    from imager.card.host.disks import Disk
+    from imager.card.host.refusals import accept
+    from imager.card.host.targets import target_at
 
     patient = patient_at(path, found, proof)
     rack = open_rack(session)
@@ -168,8 +168,8 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
 
 
 def _restored(session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget) -> Outcome:
-    from imager.card.bootable import boot_check
-    from imager.card.restore import restore_card
+    from imager.card.make.boot_check import boot_check
+    from imager.card.make.restore import restore_card
 
     check = boot_check(rack.node(image.node), image)
     made = restore_card(image, accepted, rack.receipts, session.console, check=check)
@@ -190,8 +190,8 @@ def _restored(session: Session, rack: Rack, image: NodeImage, accepted: Accepted
 def _boot_files_restored(
     session: Session, rack: Rack, patient: Patient, image: NodeImage, accepted: AcceptedTarget
 ) -> Outcome:
-    from imager.card.bootable import boot_check
-    from imager.card.restore import restore_boot_files
+    from imager.card.make.boot_check import boot_check
+    from imager.card.make.restore import restore_boot_files
 
     trouble = restore_boot_files(
         image,

@@ -15,8 +15,8 @@ from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
-    from imager.card.arrivals import Arrivals
-    from imager.card.devices import Disk
+    from imager.card.host.arrivals import Arrivals
+    from imager.card.host.disks import Disk
     from imager.config.rack import Rack
     from imager.rack.learn import Lesson
     from imager.rack.slots import Slots
@@ -42,7 +42,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
 
         LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
         """
-        from imager.card.arrivals import arrivals
+        from imager.card.host.arrivals import arrivals
         from imager.rack.learn import labels_to_learn, learn_slots
         from imager.rack.slots import SLOTS_FILE, load_slots
 
@@ -66,7 +66,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
     @command(slots_group, "show")
     def show(session: Session) -> Outcome:
         """List the labels: whose they are, where they are, and the card that is in now."""
-        from imager.card.devices import list_disks
+        from imager.card.host.disks import list_disks
         from imager.config.slot_labels import by_place
         from imager.rack.slots import load_slots
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
     """What the stamp says, and who signed it as far as the rack in the folder ``rack`` tells."""
-    from imager.card.stamped import signature_of
+    from imager.card.inspect.stamp import signature_of
 
     facts = stamp.facts
     return [
@@ -24,7 +24,7 @@ def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
 
 def stamp_fields(stamp: Stamp | str, rack: Path | None) -> dict[str, object]:
     """The stamp for ``--json``; text says why there is none to believe."""
-    from imager.card.stamped import signature_of
+    from imager.card.inspect.stamp import signature_of
 
     if isinstance(stamp, str):
         return {"state": "unusable" if stamp else "unused", "fault": stamp}

@@ -14,9 +14,9 @@ from imager.cli.session import Outcome, Session, command
 from imager.cli.stamp_lines import stamp_fields, stamp_lines
 
 if TYPE_CHECKING:
-    from imager.card.used import Use
-    from imager.card.verification import Verification
-    from imager.card.verify import Proof
+    from imager.card.inspect.use import Use
+    from imager.card.inspect.verification import Verification
+    from imager.card.inspect.verify import Proof
 
 
 def add_verify_command(group: click.Group) -> None:
@@ -43,8 +43,8 @@ def add_verify_command(group: click.Group) -> None:
         With --repair the image is made again from the rack, and what the card has lost is put
         back: everything on a card no Pi has run from, else the boot files.
         """
-        from imager.card.receipts import load_receipt
-        from imager.card.verify import Proof, open_target, proof_for, verify_card
+        from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
+        from imager.card.receipt.store import load_receipt
         from imager.cli.repair_command import repair as repaired
 
         rack = rack_at_hand(session)

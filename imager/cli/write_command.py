@@ -35,10 +35,10 @@ from imager.cli.rack_choice import (
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.cards import WriteOptions
-    from imager.card.make import MadeCard
-    from imager.card.refusals import Limits
-    from imager.card.targets import Target
+    from imager.card.host.refusals import Limits
+    from imager.card.host.targets import Target
+    from imager.card.make.make import MadeCard
+    from imager.card.stages import WriteOptions
     from imager.config.rack import Node, Rack
     from imager.image.compose.golden import GoldenImage
     from imager.node.image import NodeImage
@@ -99,8 +99,8 @@ def add_write_command(group: click.Group) -> None:
 
 def _request(session: Session, given: Mapping[str, object]) -> Request:
     """Everything that can be checked before a byte is fetched."""
-    from imager.card.targets import target_at
-    from imager.card.transfers import options_for
+    from imager.card.host.targets import target_at
+    from imager.card.write.options import options_for
 
     rack = open_rack(session)
     node = rack.node(str(given["node_name"]))
@@ -132,7 +132,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
 
 def _size_for(target: Target, size: int | None) -> int | None:
     """How large the card is to be; None for an image file as small as the release allows."""
-    from imager.card.devices import Disk
+    from imager.card.host.disks import Disk
 
     if size is None:
         return target.size_bytes if isinstance(target, Disk) else None
@@ -145,7 +145,7 @@ def _size_for(target: Target, size: int | None) -> int | None:
 
 
 def _plan_fields(session: Session, request: Request) -> dict[str, object]:
-    from imager.card.devices import Disk
+    from imager.card.host.disks import Disk
     from imager.release.lock import RackLock
 
     spec = chosen_release(session, request.rack, request.node.model)
@@ -171,7 +171,7 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
 def _image_fields(session: Session, request: Request) -> dict[str, object]:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
-    from imager.card.swap_room import require_swap_room
+    from imager.card.host.swap_room import require_swap_room
     from imager.node.personalise import layout_on
 
     found = golden_images_at_hand(session, request.rack, [request.node])
@@ -255,9 +255,9 @@ def _pinned(sha256: object) -> str:
 
 def _node_image(session: Session, request: Request) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
-    from imager.card.bootable import require_bootable
-    from imager.card.refusals import accept
-    from imager.card.swap_room import require_swap_room
+    from imager.card.host.refusals import accept
+    from imager.card.host.swap_room import require_swap_room
+    from imager.card.make.boot_check import require_bootable
     from imager.node.personalise import personalise
 
     golden = golden_of(session, request.rack, request.node.model)
@@ -280,9 +280,9 @@ def _round_size(golden: GoldenImage) -> str:
 
 
 def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
-    from imager.card.bootable import boot_check
-    from imager.card.make import make_card
-    from imager.card.refusals import accept
+    from imager.card.host.refusals import accept
+    from imager.card.make.boot_check import boot_check
+    from imager.card.make.make import make_card
     from imager.node.content import recipe_of
     from imager.node.edit.edit import opened
     from imager.rack.record import Work, recorded

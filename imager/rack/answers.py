@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
-from imager.card.firstboot import FirstBoot, parse_firstboot
+from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
 from imager.rack.presence import Presence
 
 _MARK = "==picloud=="

@@ -14,13 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.errors import PicloudError
-from imager.card.devices import Bus, Disk
-from imager.card.fresh import reader_of
-from imager.card.refusals import Limits, refusals
-from imager.card.stamped import signature_of
-from imager.card.swap_room import swap_refusals
-from imager.card.targets import ImageFile, Target
-from imager.card.verify import open_target
+from imager.card.host.disks import Bus, Disk
+from imager.card.host.refusals import Limits, refusals
+from imager.card.host.swap_room import swap_refusals
+from imager.card.host.targets import ImageFile, Target
+from imager.card.inspect.stamp import signature_of
+from imager.card.inspect.verify import open_target
+from imager.card.medium.reopen import reader_of
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
 from imager.disk.layout import FIRST_MIB, STAMP_AREA

@@ -22,16 +22,16 @@ from typing import Protocol
 
 from imager.base.errors import Interrupted, PicloudError
 from imager.base.units import MiB
-from imager.card.bootable import boot_check, require_bootable
-from imager.card.cards import WriteOptions
-from imager.card.devices import Disk
-from imager.card.kernel import Kernel
-from imager.card.make import MadeCard, make_card
-from imager.card.receipt import Receipt
-from imager.card.refusals import Limits, accept
-from imager.card.swap_room import require_swap_room
-from imager.card.targets import ImageFile
-from imager.card.transfers import options_for
+from imager.card.host.disks import Disk
+from imager.card.host.refusals import Limits, accept
+from imager.card.host.swap_room import require_swap_room
+from imager.card.host.sysfs import Kernel
+from imager.card.host.targets import ImageFile
+from imager.card.make.boot_check import boot_check, require_bootable
+from imager.card.make.make import MadeCard, make_card
+from imager.card.receipt.receipt import Receipt
+from imager.card.stages import WriteOptions
+from imager.card.write.options import options_for
 from imager.config.rack import Node, Rack
 from imager.node.content import recipe_of
 from imager.node.edit.edit import OpenGolden

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from imager.base.units import format_rate, format_size
-from imager.card.meter import PhaseFigures
+from imager.card.medium.meter import PhaseFigures
 
 WIDTH, HEIGHT = 420, 120
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34, 8, 10, 20

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.card.devices import Disk
+from imager.card.host.disks import Disk
 from imager.rack.slots import Slots, load_slots, name_slot
 
 

@@ -13,8 +13,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from imager.card.devices import Bus, Disk
-from imager.card.kernel import Kernel
+from imager.card.host.disks import Bus, Disk
+from imager.card.host.sysfs import Kernel
 
 FIRST = 4
 """Cards that begin at once on one port: three fill a USB 2 port, and on USB 3 they are few."""

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imager.card.receipt import Receipt, Result
-from imager.card.receipts import newest_by_node
+from imager.card.receipt.receipt import Receipt, Result
+from imager.card.receipt.store import newest_by_node
 from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
 from imager.rack.ledger import NodeState, Standing, read_ledger

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from imager.base.errors import HostStorage, PicloudError
-from imager.card.devices import Disk
-from imager.card.make import MadeCard
-from imager.card.targets import ImageFile
+from imager.card.host.disks import Disk
+from imager.card.host.targets import ImageFile
+from imager.card.make.make import MadeCard
 from imager.config.rack import Rack
 from imager.rack.ledger import Assigned, Finished, append, now
 from imager.rack.outcome import Outcome, outcome_of

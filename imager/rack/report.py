@@ -17,8 +17,8 @@ from jinja2 import Environment, StrictUndefined
 
 from imager.base.units import format_rate, format_size
 from imager.base.version import tool_version
-from imager.card.diagnose import Diagnosis
-from imager.card.receipt import Receipt
+from imager.card.diagnosis.damage import Diagnosis
+from imager.card.receipt.receipt import Receipt
 from imager.config.rack import MASTER, Node, Rack
 from imager.config.slot_labels import tower_and_place
 from imager.node.keys.fingerprints import Fingerprints, fingerprints_of

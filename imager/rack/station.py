@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from imager.card.devices import Disk
+from imager.card.host.disks import Disk
 from imager.config.rack import Node
 from imager.rack.candidates import Candidate, Holds, Unfit, look_at, sort_disks
 from imager.rack.crew import Crew, Job, Orders, Result

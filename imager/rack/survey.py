@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imager.base.errors import TargetRefused, UsageError
-from imager.card.devices import Disk, list_disks
-from imager.card.kernel import Kernel
-from imager.card.refusals import Limits, accept
-from imager.card.targets import ImageFile, Target, target_at
+from imager.card.host.disks import Disk, list_disks
+from imager.card.host.refusals import Limits, accept
+from imager.card.host.sysfs import Kernel
+from imager.card.host.targets import ImageFile, Target, target_at
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of

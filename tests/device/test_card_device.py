@@ -26,20 +26,20 @@ from imager.base.errors import (
 )
 from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
-from imager.card import claim as claim_module
-from imager.card.cards import WriteOptions
-from imager.card.claim import claim
-from imager.card.devices import Bus, Disk, list_disks
-from imager.card.kernel import Kernel
-from imager.card.make import make_card
-from imager.card.raw import RawCard
-from imager.card.readback import read_back
-from imager.card.receipt import Result
-from imager.card.receipts import all_receipts
-from imager.card.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
-from imager.card.targets import Unsuitable, target_at
-from imager.card.verify import open_target, receipt_for, verify_card
-from imager.card.write import write_card
+from imager.card.claim import disk as claim_module
+from imager.card.claim.disk import claim
+from imager.card.host.disks import Bus, Disk, list_disks
+from imager.card.host.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
+from imager.card.host.sysfs import Kernel
+from imager.card.host.targets import Unsuitable, target_at
+from imager.card.inspect.verify import open_target, receipt_for, verify_card
+from imager.card.make.make import make_card
+from imager.card.medium.raw import RawCard
+from imager.card.receipt.receipt import Result
+from imager.card.receipt.store import all_receipts
+from imager.card.stages import WriteOptions
+from imager.card.write.read_back import read_back
+from imager.card.write.write import write_card
 from imager.node.image import NodeImage
 from tests.support.cardwriter import SIZE, card_image
 from tests.support.loop import (

@@ -12,13 +12,13 @@ import pytest
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.claim import claim
-from imager.card.make import make_card
-from imager.card.probe import probe_card, short_probe
-from imager.card.probe_report import Honesty
-from imager.card.receipts import all_receipts
-from imager.card.refusals import AcceptedTarget, accept
-from imager.card.targets import target_at
+from imager.card.claim.disk import claim
+from imager.card.host.refusals import AcceptedTarget, accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
+from imager.card.probe.probe import probe_card, short_probe
+from imager.card.probe.report import Honesty
+from imager.card.receipt.store import all_receipts
 from imager.node.image import NodeImage
 from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
 from tests.support.updates import SIZE, node_image

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from imager.base.units import MiB
-from imager.card.arrivals import arrivals
+from imager.card.host.arrivals import arrivals
 from imager.rack.slots import load_slots
 from tests.support.loop import (
     exchanged,

@@ -14,8 +14,8 @@ from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import GiB
-from imager.card.verification import Verification
-from imager.card.verify import open_target, proof_for, verify_card
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import open_target, proof_for, verify_card
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.journal import replayed
 from imager.image.compose.compose import compose

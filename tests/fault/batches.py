@@ -22,11 +22,11 @@ from typing import Any
 
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, KiB, MiB, align_down
-from imager.card.claim import settle
-from imager.card.fresh import reader_of
-from imager.card.kernel import Kernel
-from imager.card.stamped import read_stamp
-from imager.card.verify import open_target, verify_card
+from imager.card.claim.disk import settle
+from imager.card.host.sysfs import Kernel
+from imager.card.inspect.stamp import read_stamp
+from imager.card.inspect.verify import open_target, verify_card
+from imager.card.medium.reopen import reader_of
 from imager.disk.extents import Extent
 from imager.disk.manifest import Manifest
 from imager.rack.ledger import Standing, read_ledger

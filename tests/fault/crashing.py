@@ -19,9 +19,9 @@ from pathlib import Path
 
 from imager.base.progress import Quiet
 from imager.base.units import KiB
-from imager.card.make import make_card
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
 from imager.disk.ext4.filesystem import Ext4
 from imager.node.image import NodeImage
 from tests.fault.leftovers import on_disk, on_volume

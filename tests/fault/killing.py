@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.progress import Quiet
-from imager.card.make import make_card
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
 from imager.disk.manifest import build_manifest
 from imager.disk.mbr import encode
 from imager.node.image import Delta, NodeImage

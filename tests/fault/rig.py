@@ -18,11 +18,11 @@ from imager.base.progress import Phase as ProgressPhase
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.bootcheck.check import check_boot
-from imager.card.make import make_card
-from imager.card.receipt import Receipt, Result
-from imager.card.receipts import all_receipts
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
+from imager.card.receipt.receipt import Receipt, Result
+from imager.card.receipt.store import all_receipts
 from imager.node.image import NodeImage
 from tests.fault.cases import Case, Outcome, Phase
 from tests.support.bootdisk import reading

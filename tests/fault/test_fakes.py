@@ -13,11 +13,11 @@ import pytest
 from imager.base.errors import FakeCapacity
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
-from imager.card.claim import claim
-from imager.card.probe import probe_card, short_probe
-from imager.card.probe_report import Honesty
-from imager.card.refusals import AcceptedTarget, accept
-from imager.card.targets import target_at
+from imager.card.claim.disk import claim
+from imager.card.host.refusals import AcceptedTarget, accept
+from imager.card.host.targets import target_at
+from imager.card.probe.probe import probe_card, short_probe
+from imager.card.probe.report import Honesty
 from imager.disk.extents import Extent
 from tests.support.faultcard import Fault, FaultCard, fault_card, why_not
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import KiB, MiB
-from imager.card.raw import aligned_buffer
+from imager.card.medium.raw import aligned_buffer
 from imager.disk.extents import Extent
 from tests.support.faultcard import Fault, FaultCard, fault_card, why_not
 

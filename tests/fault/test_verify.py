@@ -8,10 +8,10 @@ import pytest
 
 from imager.base.errors import CardIOError
 from imager.base.progress import Quiet
-from imager.card.make import make_card
-from imager.card.refusals import accept
-from imager.card.targets import target_at
-from imager.card.verify import open_target, verify_card
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.inspect.verify import open_target, verify_card
+from imager.card.make.make import make_card
 from tests.fault.rig import Rig
 from tests.support.faultcard import Fault, why_not
 from tests.support.smallcard import KERNEL, LIBRARY, SIZE

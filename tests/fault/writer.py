@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 from imager.base.progress import Quiet
-from imager.card.make import make_card
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
 from imager.node.image import NodeImage
 from tests.support.smallcard import SIZE, boot_check
 

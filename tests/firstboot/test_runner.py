@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.run import find_tool
-from imager.card.firstboot import parse_firstboot
+from imager.card.inspect.firstboot import parse_firstboot
 from tests.support.fakenode import FIRSTBOOT, IMAGED_AT, STEPS, FakeNode
 
 

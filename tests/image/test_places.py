@@ -13,14 +13,14 @@ import pytest
 from imager.base.errors import CardFaulty, StampMismatch
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.make import make_card
-from imager.card.places import Places
-from imager.card.readback import read_back
-from imager.card.receipt import Receipt
-from imager.card.refusals import accept
-from imager.card.targets import target_at
-from imager.card.verify import open_target, verify_card
-from imager.card.write import write_card
+from imager.card.diagnosis.places import Places
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.inspect.verify import open_target, verify_card
+from imager.card.make.make import make_card
+from imager.card.receipt.receipt import Receipt
+from imager.card.write.read_back import read_back
+from imager.card.write.write import write_card
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume

@@ -17,12 +17,12 @@ from imager.base.errors import CardIOError, StampMismatch
 from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import GiB, MiB
-from imager.card.meter import Meter
-from imager.card.raw import RawCard
-from imager.card.stamped import read_stamp, signature_of
-from imager.card.used import judge_use
-from imager.card.verification import Verification
-from imager.card.verify import open_target, proof_for, verify_card
+from imager.card.inspect.stamp import read_stamp, signature_of
+from imager.card.inspect.use import judge_use
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import open_target, proof_for, verify_card
+from imager.card.medium.meter import Meter
+from imager.card.medium.raw import RawCard
 from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA

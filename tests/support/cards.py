@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imager.base.units import MiB
-from imager.card.cards import ClaimedCard, FreshRead
-from imager.card.devices import Bus, Disk
+from imager.card.host.disks import Bus, Disk
+from imager.card.stages import ClaimedCard, FreshRead
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest

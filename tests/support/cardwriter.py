@@ -15,10 +15,10 @@ from pathlib import Path
 from imager.base.errors import Interrupted
 from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
-from imager.card.cards import WriteOptions
-from imager.card.make import make_card
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
+from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.node.image import NodeImage

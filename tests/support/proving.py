@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from imager.base.errors import PicloudError
 from imager.base.progress import Finding, Quiet
 from imager.base.units import MiB
-from imager.card.cards import WriteOptions
-from imager.card.readback import read_back
-from imager.card.trouble import Trouble
-from imager.card.write import write_card
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.stages import WriteOptions
+from imager.card.write.read_back import read_back
+from imager.card.write.write import write_card
 from imager.disk.extents import Extent
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed

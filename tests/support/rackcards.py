@@ -12,8 +12,8 @@ from pathlib import Path
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.receipts import load_receipt
-from imager.card.verify import open_target, verify_card
+from imager.card.inspect.verify import open_target, verify_card
+from imager.card.receipt.store import load_receipt
 from tests.support.loop import Loop, loop_over, sized_file
 from tests.support.workplace import Workplace
 

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from imager.base.units import MiB
-from imager.card.cards import WriteOptions
-from imager.card.diagnose import Damage, Kind
-from imager.card.meter import PhaseFigures
-from imager.card.places import Place
-from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
-from imager.card.receipts import save_receipt
-from imager.card.trouble import Trouble
+from imager.card.diagnosis.damage import Damage, Kind
+from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.medium.meter import PhaseFigures
+from imager.card.receipt.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.receipt.store import save_receipt
+from imager.card.stages import WriteOptions
 from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imager.card.kernel import Kernel, Properties
+from imager.card.host.sysfs import Kernel, Properties
 
 
 @dataclass

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from imager.base.units import KiB, MiB
-from imager.card.cards import WriteOptions
-from imager.card.make import make_card
-from imager.card.receipt import ImageFacts, Receipt, Result, TargetFacts
-from imager.card.refusals import accept
-from imager.card.targets import target_at
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
+from imager.card.receipt.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA
 from imager.node.image import NodeImage

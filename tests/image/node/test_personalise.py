@@ -20,7 +20,7 @@ from imager.base.progress import Quiet
 from imager.base.units import GiB, MiB
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.sums import SUMS_PATH, parse_sums
-from imager.card.swap_room import free_bytes
+from imager.card.host.swap_room import free_bytes
 from imager.config.rack import Rack
 from imager.disk import mbr
 from imager.disk.ext4.filesystem import Ext4, Inode

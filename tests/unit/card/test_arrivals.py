@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from imager.base.errors import MissingTool
-from imager.card.arrivals import Arrivals, arrivals
-from imager.card.kernel import Kernel
+from imager.card.host.arrivals import Arrivals, arrivals
+from imager.card.host.sysfs import Kernel
 from tests.support.sysfs import FakeHost
 
 Event = tuple[str, Callable[[], None]] | tuple[str, Callable[[], None], int]

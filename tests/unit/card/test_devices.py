@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.devices import Bus, Disk, disk_named, list_disks
-from imager.card.kernel import unescape
-from imager.card.refusals import RefusalCode, refusals
-from imager.card.targets import Unsuitable, target_at
-from imager.card.uses import UseKind
+from imager.card.host.disks import Bus, Disk, disk_named, list_disks
+from imager.card.host.refusals import RefusalCode, refusals
+from imager.card.host.sysfs import unescape
+from imager.card.host.targets import Unsuitable, target_at
+from imager.card.host.usage import UseKind
 from tests.support.sysfs import FakeHost
 
 

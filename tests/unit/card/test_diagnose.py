@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imager.base.units import MiB
-from imager.card.diagnose import (
+from imager.card.diagnosis.damage import (
     GRANULE_BYTES,
     Damage,
     Diagnosis,
@@ -17,9 +17,9 @@ from imager.card.diagnose import (
     classify,
     merged,
 )
-from imager.card.places import Place
-from imager.card.trouble import Trouble
-from imager.card.wrap import distances, real_size
+from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.diagnosis.wraparound import distances, real_size
 from imager.disk.extents import Extent, ExtentMap
 
 IMAGE = random.Random(7).randbytes(MiB)

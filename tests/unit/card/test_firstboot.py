@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imager.card.firstboot import FirstBoot, State, Step, StepState, parse_firstboot
+from imager.card.inspect.firstboot import FirstBoot, State, Step, StepState, parse_firstboot
 from imager.cli.firstboot_lines import firstboot_fields, firstboot_lines
 
 FAILED = {

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from imager.card.flight import in_flight
+from imager.card.medium.in_flight import in_flight
 from tests.support.cards import press_ctrl_c
 
 

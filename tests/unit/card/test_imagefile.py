@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, CardIOError, HostStorage, TargetRefused, WouldNotBoot
 from imager.base.progress import Phase, Quiet
 from imager.base.units import KiB, MiB
-from imager.card.cards import ClaimedCard
-from imager.card.claim import claim
-from imager.card.imagefile import SparseFile
-from imager.card.make import make_card
-from imager.card.raw import Descriptor, write_fully
-from imager.card.readback import read_back
-from imager.card.receipt import Result
-from imager.card.receipts import all_receipts
-from imager.card.refusals import AcceptedTarget, accept
-from imager.card.targets import target_at
-from imager.card.write import write_card
+from imager.card.claim.disk import claim
+from imager.card.claim.image_file import SparseFile
+from imager.card.host.refusals import AcceptedTarget, accept
+from imager.card.host.targets import target_at
+from imager.card.make.make import make_card
+from imager.card.medium.raw import Descriptor, write_fully
+from imager.card.receipt.receipt import Result
+from imager.card.receipt.store import all_receipts
+from imager.card.stages import ClaimedCard
+from imager.card.write.read_back import read_back
+from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import CardIOError
 from imager.base.units import MiB
-from imager.card.installed import salt_on
+from imager.card.inspect.salt import salt_on
 from imager.disk.manifest import Reader
 from tests.support.racks import tool
 

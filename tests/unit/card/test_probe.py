@@ -17,10 +17,10 @@ from imager.base.errors import (
 )
 from imager.base.progress import Quiet
 from imager.base.units import GiB, KiB, MiB
-from imager.card.probe import probe_card, short_probe
-from imager.card.probe_pattern import Finding, Kind, Pattern, joined
-from imager.card.probe_plan import POINT_BYTES, sampled_plan, short_plan
-from imager.card.probe_report import Honesty, ProbeReport, Speed, Speeds, lost_from, wrap_size
+from imager.card.probe.pattern import Finding, Kind, Pattern, joined
+from imager.card.probe.plan import POINT_BYTES, sampled_plan, short_plan
+from imager.card.probe.probe import probe_card, short_probe
+from imager.card.probe.report import Honesty, ProbeReport, Speed, Speeds, lost_from, wrap_size
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import FIRST_MIB
 from tests.support.cards import FaultyCard, Flush, Write, claimed, press_ctrl_c

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, CardIOError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.cards import WriteOptions, WrittenCard
-from imager.card.diagnose import Kind, differing_sectors
-from imager.card.readback import read_back
-from imager.card.trouble import Trouble
-from imager.card.write import write_card
+from imager.card.diagnosis.damage import Kind, differing_sectors
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.stages import WriteOptions, WrittenCard
+from imager.card.write.read_back import read_back
+from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, claimed, make_image

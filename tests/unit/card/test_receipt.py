@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from imager.base.errors import ConfigurationError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.cards import WriteOptions
-from imager.card.diagnose import Damage, Kind
-from imager.card.meter import Log, Meter, PhaseFigures, metered
-from imager.card.places import Place
-from imager.card.receipt import (
+from imager.card.diagnosis.damage import Damage, Kind
+from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.medium.meter import Log, Meter, PhaseFigures, metered
+from imager.card.receipt.receipt import (
     ImageFacts,
     Receipt,
     ReceiptError,
@@ -27,7 +27,7 @@ from imager.card.receipt import (
     TargetFacts,
     decode_receipt,
 )
-from imager.card.receipts import (
+from imager.card.receipt.store import (
     all_receipts,
     by_disk_id,
     by_node,
@@ -36,7 +36,7 @@ from imager.card.receipts import (
     load_receipt,
     save_receipt,
 )
-from imager.card.trouble import Trouble
+from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest

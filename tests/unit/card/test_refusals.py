@@ -12,10 +12,10 @@ import pytest
 
 from imager.base.errors import TargetRefused
 from imager.base.units import GiB
-from imager.card.devices import Bus, Disk
-from imager.card.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
-from imager.card.targets import ImageFile, Unsuitable, target_at
-from imager.card.uses import Use, UseKind
+from imager.card.host.disks import Bus, Disk
+from imager.card.host.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
+from imager.card.host.targets import ImageFile, Unsuitable, target_at
+from imager.card.host.usage import Use, UseKind
 
 GOOD = Disk("/dev/sdb", "8:16", 32 * GiB, Bus.USB, model="STORAGE", removable=True)
 NEED = 4 * GiB

@@ -13,11 +13,11 @@ import pytest
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted
 from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
-from imager.card import examine
-from imager.card.cards import WriteOptions
-from imager.card.diagnose import Kind
-from imager.card.readback import read_back
-from imager.card.write import write_card
+from imager.card.diagnosis import examine
+from imager.card.diagnosis.damage import Kind
+from imager.card.stages import WriteOptions
+from imager.card.write.read_back import read_back
+from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from imager.base.errors import UsageError
 from imager.base.units import KiB, MiB
-from imager.card.devices import Bus, Disk, Queue, disk_named
-from imager.card.targets import ImageFile
-from imager.card.transfers import MAX_IN_FLIGHT, options_for
+from imager.card.host.disks import Bus, Disk, Queue, disk_named
+from imager.card.host.targets import ImageFile
+from imager.card.write.options import MAX_IN_FLIGHT, options_for
 from tests.support.sysfs import FakeHost
 
 READER = Disk("/dev/sdb", "8:16", 32 * 2**30, Bus.USB, removable=True)

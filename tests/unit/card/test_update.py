@@ -11,13 +11,13 @@ import pytest
 from imager.base.errors import CardIOError, FakeCapacity, Interrupted
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.begin import lay_down, names_golden, seen_before
-from imager.card.devices import Disk
-from imager.card.readback import read_back
-from imager.card.receipts import save_receipt
-from imager.card.transfers import DEFAULT_OPTIONS
-from imager.card.update import update_card
-from imager.card.write import write_card
+from imager.card.host.disks import Disk
+from imager.card.make.begin import lay_down, names_golden, seen_before
+from imager.card.receipt.store import save_receipt
+from imager.card.write.options import DEFAULT_OPTIONS
+from imager.card.write.read_back import read_back
+from imager.card.write.update import update_card
+from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c

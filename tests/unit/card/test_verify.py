@@ -11,14 +11,14 @@ import pytest
 from imager.base.errors import CardIOError, ConfigurationError, StampMismatch, TargetRefused
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.cards import FreshRead
-from imager.card.make import make_card
-from imager.card.receipt import Receipt
-from imager.card.receipts import save_receipt
-from imager.card.refusals import accept
-from imager.card.targets import target_at
-from imager.card.verification import Verification
-from imager.card.verify import open_target, receipt_for, verify_card
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import open_target, receipt_for, verify_card
+from imager.card.make.make import make_card
+from imager.card.receipt.receipt import Receipt
+from imager.card.receipt.store import save_receipt
+from imager.card.stages import FreshRead
 from imager.disk.extents import Extent, ExtentMap
 from tests.support.cards import DISK_ID, FaultyCard, make_image
 

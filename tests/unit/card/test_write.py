@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from imager.base.errors import CardIOError, HostStorage, Interrupted
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.blank import blank_unless_done
-from imager.card.cards import WriteOptions
-from imager.card.raw import read_fully, write_fully
-from imager.card.write import write_card
+from imager.card.claim.blank import blank_unless_done
+from imager.card.medium.raw import read_fully, write_fully
+from imager.card.stages import WriteOptions
+from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c

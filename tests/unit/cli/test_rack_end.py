@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import CardFaulty, Interrupted, PicloudError
-from imager.card.devices import Bus, Disk
-from imager.card.meter import PhaseFigures
-from imager.card.targets import ImageFile
+from imager.card.host.disks import Bus, Disk
+from imager.card.host.targets import ImageFile
+from imager.card.medium.meter import PhaseFigures
 from imager.cli.main import run
 from imager.cli.rack_batch import told
 from imager.cli.rack_plan_view import closing_lines, result_lines

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty
-from imager.card.targets import ImageFile
+from imager.card.host.targets import ImageFile
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.rack_plan_view import table
 from imager.config.rack import Node

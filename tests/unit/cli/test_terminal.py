@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.targets import ImageFile
+from imager.card.host.targets import ImageFile
 from imager.cli.rack_screen import Screen
 from imager.cli.show import Console
 from imager.config.rack import Node

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.card.firstboot import parse_firstboot
+from imager.card.inspect.firstboot import parse_firstboot
 from imager.rack.answers import (
     CardSaid,
     NoAnswer,

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.card.meter import PhaseFigures
+from imager.card.medium.meter import PhaseFigures
 from imager.rack.curve import HEIGHT, WIDTH, curve_of
 
 MB = 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imager.card.devices import Bus, Disk
+from imager.card.host.disks import Bus, Disk
 from imager.rack.learn import labels_to_learn, learn_slots
 from imager.rack.slots import load_slots, name_slot
 

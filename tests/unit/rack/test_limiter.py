@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.devices import Bus, Disk
-from imager.card.kernel import Kernel
+from imager.card.host.disks import Bus, Disk
+from imager.card.host.sysfs import Kernel
 from imager.rack.limiter import FIRST, Limiter, root_port
 
 CARD = 20e6

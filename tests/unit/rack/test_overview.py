@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.receipt import Result
-from imager.card.receipts import newest_by_node, save_receipt
+from imager.card.receipt.receipt import Result
+from imager.card.receipt.store import newest_by_node, save_receipt
 from imager.cli.rack_drawing import drawing
 from imager.rack.ledger import Assigned, Standing, append
 from imager.rack.overview import NodeView, overview, towers

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.receipt import TargetFacts
-from imager.card.receipts import save_receipt
+from imager.card.receipt.receipt import TargetFacts
+from imager.card.receipt.store import save_receipt
 from imager.cli.main import run
 from imager.config.rack import Rack
 from imager.node.keys.fingerprints import fingerprints_of

@@ -1,0 +1,1 @@
+"""in: a target. out: ClaimedCard, ours alone and blank."""

@@ -1,0 +1,246 @@
+"""Claim a confirmed target, so that nobody else uses it and it is still the one confirmed.
+
+In: an AcceptedTarget. Out: a ClaimedCard for as long as the ``with`` block lasts. O_EXCL on the
+whole disk keeps mounts and holders away, flock(2) keeps udev from probing a half-written disk
+(systemd: "Locking Block Device Access"), and the identity is read again from the open descriptor,
+because /dev/sdb may be another disk a second after the person said yes.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.errors import Interrupted, TargetRefused
+from imager.base.run import find_tool, run
+from imager.card.claim.blank import leave_blank
+from imager.card.claim.image_file import claim_file
+from imager.card.host.disks import Disk, disk_named, serial_of
+from imager.card.host.refusals import AcceptedTarget, refusals, refused
+from imager.card.host.sysfs import Kernel, device_number
+from imager.card.medium.raw import (
+    BLKGETDISKSEQ,
+    BLKGETSIZE64,
+    BLKROGET,
+    BLKSSZGET,
+    Descriptor,
+    ask,
+)
+from imager.card.medium.reopen import fresh_read
+from imager.card.stages import ClaimedCard
+
+_PATIENCE_SECONDS = 5.0
+_RETRY_SECONDS = 0.1
+NO_DIRECT = "direct I/O is not available; caches were flushed and dropped instead"
+NO_LOCK = "the device cannot be locked; udev was not kept away"
+
+
+@contextmanager
+def claim(
+    accepted: AcceptedTarget, size_bytes: int, kernel: Kernel | None = None
+) -> Iterator[ClaimedCard]:
+    """Hold the confirmed target for an image of ``size_bytes``; the only way to a ClaimedCard.
+
+    Raises TargetRefused when it is in use after all, was swapped for another, or may not be
+    opened; CardIOError when an image file cannot get its room.
+    """
+    target = accepted.target
+    if isinstance(target, Disk):
+        held = _claim_disk(target, accepted, size_bytes, kernel or Kernel())
+    else:
+        held = claim_file(target, size_bytes)
+    with held as card:
+        try:
+            yield card
+        except KeyboardInterrupt as stop:
+            # Between two steps; within one the step itself has seen to it.
+            raise Interrupted("interrupted", hint=leave_blank(card)) from stop
+
+
+@contextmanager
+def _claim_disk(
+    disk: Disk, accepted: AcceptedTarget, size_bytes: int, kernel: Kernel
+) -> Iterator[ClaimedCard]:
+    claimed = False
+    try:
+        with _opened(disk, kernel) as (fd, direct):
+            fallbacks = [] if direct else [NO_DIRECT]
+            if not _locked(fd, disk):
+                fallbacks.append(NO_LOCK)
+            found = open_identity(fd, kernel)
+            _require_same(disk, found)
+            _require_still_acceptable(accepted, size_bytes, kernel)
+            raw = Descriptor(fd, disk.node, found.size_bytes, found.logical_bytes)
+            again = f"/proc/self/fd/{fd}"
+            claimed = True
+            yield ClaimedCard(
+                target=disk,
+                raw=raw,
+                reopen=lambda: fresh_read(again, raw.name, raw.size_bytes, raw.block_bytes),
+                on_kept=lambda: None,
+                fallbacks=tuple(fallbacks),
+            )
+    finally:
+        if claimed:
+            settle(kernel)
+
+
+def settle(kernel: Kernel) -> None:
+    """Let udev finish with the released disk; never called while its lock is held, which udev
+    would wait for. A udev that takes longer is not waited for."""
+    if kernel.udev_runs and find_tool("udevadm"):
+        run(["udevadm", "settle", "--timeout=10"], ok=(0, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenIdentity:
+    """What an open descriptor of a block device says it is."""
+
+    number: str
+    size_bytes: int
+    logical_bytes: int
+    read_only: bool
+    diskseq: int | None
+    serial: str
+
+
+def open_identity(fd: int, kernel: Kernel) -> OpenIdentity:
+    """Ask the device behind ``fd`` itself, not its name, who it is."""
+    number = device_number(os.fstat(fd).st_rdev)
+    diskseq = None
+    with suppress(OSError):
+        diskseq = ask(fd, BLKGETDISKSEQ, "Q") or None
+    name = kernel.name_of(number)
+    return OpenIdentity(
+        number=number,
+        size_bytes=ask(fd, BLKGETSIZE64, "Q"),
+        logical_bytes=ask(fd, BLKSSZGET),
+        read_only=bool(ask(fd, BLKROGET)),
+        diskseq=diskseq,
+        serial=serial_of(name, kernel) if name else "",
+    )
+
+
+def identity_changes(confirmed: Disk, found: OpenIdentity) -> tuple[str, ...]:
+    """How the opened device differs from the confirmed disk; empty when it is the same."""
+    pairs = (
+        ("device number", confirmed.number, found.number),
+        ("size in bytes", confirmed.size_bytes, found.size_bytes),
+        ("medium count (diskseq)", confirmed.diskseq, found.diskseq),
+        ("serial number", confirmed.serial, found.serial),
+    )
+    return tuple(f"{what}: {old} then, {new} now" for what, old, new in pairs if old != new)
+
+
+def _require_same(disk: Disk, found: OpenIdentity) -> None:
+    changes = identity_changes(disk, found)
+    if changes:
+        raise TargetRefused(
+            f"{disk.node} is no longer the disk that was confirmed",
+            hint="a card or reader was exchanged; look again and start again",
+            details=changes,
+        )
+    if found.read_only:
+        raise TargetRefused(
+            f"{disk.node} turned read-only",
+            hint="check the lock on the card's edge; a worn-out card locks itself",
+        )
+
+
+def _require_still_acceptable(accepted: AcceptedTarget, size_bytes: int, kernel: Kernel) -> None:
+    now = disk_named(Path(accepted.target.node).name, accepted.limits.ours, kernel)
+    reasons = refusals(now, size_bytes, accepted.limits)
+    if reasons:
+        raise refused(now, reasons)
+
+
+@contextmanager
+def _opened(disk: Disk, kernel: Kernel) -> Iterator[tuple[int, bool]]:
+    """The disk open for us alone, and whether with direct I/O."""
+    flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    direct = os.O_DIRECT
+    while True:
+        try:
+            fd = os.open(disk.node, flags | direct)
+            break
+        except OSError as error:
+            if error.errno == errno.EINVAL and direct:
+                direct = 0
+            elif error.errno == errno.EBUSY and time.monotonic() < deadline:
+                # A desktop's prober may hold a fresh card for a moment.
+                time.sleep(_RETRY_SECONDS)
+            else:
+                raise _not_opened(disk, error, kernel) from error
+    try:
+        yield fd, bool(direct)
+    finally:
+        os.close(fd)
+
+
+def _not_opened(disk: Disk, error: OSError, kernel: Kernel) -> TargetRefused:
+    if error.errno == errno.EBUSY:
+        now = disk_named(Path(disk.node).name, (), kernel)
+        return TargetRefused(
+            f"{disk.node} is in use by another program",
+            hint="end what uses it (a desktop may have mounted the card), then try again",
+            details=[*map(str, now.uses), *openers(disk.number)],
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return TargetRefused(
+            f"{disk.node}: you may not write to this disk",
+            hint="run the command with sudo, or join the group that owns the disk",
+        )
+    return TargetRefused(
+        f"{disk.node} cannot be opened: {os.strerror(error.errno or 0)}",
+        hint="put the card in again, or try another reader",
+    )
+
+
+def openers(number: str, proc: Path = Path("/proc")) -> tuple[str, ...]:
+    """``process 812 (parted) has it open``, for every other process we may look into."""
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        if folder.name == str(os.getpid()):
+            continue
+        with suppress(OSError):
+            if any(_is_device(link, number) for link in (folder / "fd").iterdir()):
+                name = (folder / "comm").read_text(errors="replace").strip()
+                found.append(f"process {folder.name} ({name}) has it open")
+    return tuple(found)
+
+
+def _is_device(link: Path, number: str) -> bool:
+    with suppress(OSError):
+        status = link.stat()
+        return status.st_rdev != 0 and device_number(status.st_rdev) == number
+    return False
+
+
+def _locked(fd: int, disk: Disk) -> bool:
+    """Take the exclusive lock; False when locks do not work here.
+
+    udev holds a shared lock while it probes, so this waits a little; whoever holds it longer is
+    another program at work on the disk.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise TargetRefused(
+                    f"{disk.node} is locked by another program",
+                    hint="wait until it is done, or end it, then try again",
+                    details=openers(disk.number),
+                ) from error
+            time.sleep(_RETRY_SECONDS)
+        except OSError:
+            return False

@@ -1,0 +1,37 @@
+"""Tell a reader that its card is about to be taken out.
+
+In: a disk nobody holds any more. Out: whether the reader took the hint. Everything written was
+flushed before, so that a card may be taken out in any case; some readers switch the slot's power
+off or their light when asked as eject(1) asks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from imager.card.host.disks import Bus, Disk
+
+_DOOR_UNLOCK = 0x5381
+"""SCSI_IOCTL_DOORUNLOCK, <scsi/scsi_ioctl.h>. Whoever opens a removable disk locks its door (see
+sd_open in the kernel's drivers/scsi/sd.c), and a reader that heeds this lets go of nothing."""
+_CDROMEJECT = 0x5309
+"""<linux/cdrom.h>; the SCSI layer takes it for any removable disk (START STOP UNIT, LoEj)."""
+
+
+def eject(disk: Disk) -> bool:
+    """Ask the reader to let go of the card; False where it cannot, which does no harm."""
+    if disk.bus is not Bus.USB or not disk.removable:
+        return False
+    try:
+        descriptor = os.open(disk.node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.ioctl(descriptor, _DOOR_UNLOCK)
+        fcntl.ioctl(descriptor, _CDROMEJECT)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

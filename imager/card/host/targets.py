@@ -1,0 +1,148 @@
+"""What a path given as TARGET means: a disk, an image file to be, or neither.
+
+In: a path as the person typed it. Out: one of three types, after following symlinks exactly once,
+so that every later step speaks of the same thing. Nothing is opened for writing here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.units import format_size
+from imager.card.host.disks import Disk, disk_named
+from imager.card.host.sysfs import Kernel, device_number
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file ending in ``.img`` that exists or may be made.
+
+    ``size_bytes`` is its present size (0 when there is none), ``free_bytes`` the room in its
+    filesystem for us, ``loops`` the loop devices that show its present content.
+    """
+
+    path: Path
+    exists: bool
+    size_bytes: int
+    free_bytes: int
+    folder_writable: bool
+    loops: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> str:
+        """The path, under the name a disk uses."""
+        return str(self.path)
+
+    @property
+    def title(self) -> str:
+        """One line that names the file and what is there now."""
+        if not self.exists:
+            return f"{self.path}: a new image file"
+        return f"{self.path}: an image file of {format_size(self.size_bytes)}, to be replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsuitable:
+    """A path that can never be a target; ``reason`` says what it is, ``hint`` what to give."""
+
+    path: Path
+    reason: str
+    hint: str
+
+    @property
+    def node(self) -> str:
+        """The path, under the name a disk uses."""
+        return str(self.path)
+
+
+Target = Disk | ImageFile | Unsuitable
+
+_LIST = "picloud-image devices lists the disks of this computer"
+_NAME = "give a disk such as /dev/sdb, or a file whose name ends in .img"
+
+
+def target_at(
+    path: Path | str, watched: Iterable[Path] = (), kernel: Kernel | None = None
+) -> Target:
+    """What lies at ``path``; ``watched`` are the folders Disk.backs shall tell of."""
+    kernel = kernel or Kernel()
+    given = Path(path)
+    try:
+        real = given.resolve()
+        status = real.stat()
+    except FileNotFoundError:
+        return _absent(given, real, kernel)
+    except (OSError, RuntimeError) as error:
+        return Unsuitable(given, f"{given} cannot be looked at: {error}", _NAME)
+    if stat.S_ISBLK(status.st_mode):
+        return _block(given, device_number(status.st_rdev), watched, kernel)
+    if stat.S_ISREG(status.st_mode):
+        return _regular(given, real, status.st_size, kernel)
+    if stat.S_ISDIR(status.st_mode):
+        return Unsuitable(given, f"{given} is a folder, not a block device", _NAME)
+    return Unsuitable(given, f"{given} is not a block device", _LIST)
+
+
+def _block(given: Path, number: str, watched: Iterable[Path], kernel: Kernel) -> Target:
+    name = kernel.name_of(number)
+    if name is None:
+        return Unsuitable(given, f"{given} is a block device the kernel does not list", _LIST)
+    folder = kernel.folder(name)
+    if (folder / "partition").exists():
+        disk = kernel.dev / folder.parent.name
+        return Unsuitable(
+            given, f"{given} is a partition of {disk}", f"give the whole disk: {disk}"
+        )
+    return disk_named(name, watched, kernel)
+
+
+def _absent(given: Path, real: Path, kernel: Kernel) -> Target:
+    if _among_devices(real, kernel):
+        return Unsuitable(given, f"there is no device {given}", _LIST)
+    if real.suffix != ".img":
+        return Unsuitable(given, f"{given} does not exist and does not end in .img", _NAME)
+    if not real.parent.is_dir():
+        return Unsuitable(
+            given, f"there is no folder {real.parent}", f"make it: mkdir -p {real.parent}"
+        )
+    return _image_file(real, exists=False, size_bytes=0, kernel=kernel)
+
+
+def _regular(given: Path, real: Path, size_bytes: int, kernel: Kernel) -> Target:
+    if _among_devices(real, kernel):
+        return Unsuitable(
+            given,
+            f"{given} is a plain file among the devices, left by some mistyped command",
+            f"look at it, remove it, and give a disk; {_LIST}",
+        )
+    if real.suffix != ".img":
+        return Unsuitable(given, f"{real} is a file that does not end in .img", _NAME)
+    return _image_file(real, exists=True, size_bytes=size_bytes, kernel=kernel)
+
+
+def _among_devices(real: Path, kernel: Kernel) -> bool:
+    """Whether a file at ``real`` would lie in /dev itself (devtmpfs, in memory); /dev/shm and
+    other filesystems mounted below it are ordinary places."""
+    dev = kernel.dev.resolve()
+    if not real.is_relative_to(dev):
+        return False
+    parent = real.parent
+    return not parent.is_dir() or parent.stat().st_dev == dev.stat().st_dev
+
+
+def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: Kernel) -> ImageFile:
+    room = os.statvfs(real.parent)
+    return ImageFile(
+        path=real,
+        exists=exists,
+        size_bytes=size_bytes,
+        free_bytes=room.f_bavail * room.f_frsize,
+        folder_writable=os.access(real.parent, os.W_OK),
+        loops=tuple(
+            str(kernel.dev / name) for name, backing in kernel.loops() if backing == str(real)
+        ),
+    )

@@ -1,0 +1,1 @@
+"""in: a card that was made some time. out: what it says of itself, and whether that is still so."""

@@ -1,0 +1,263 @@
+"""A card a node has run from: what the node did with it, and what was damaged since.
+
+In: the card, its stamp, and the ranges that are not as they were written. Out: a Use: every file
+that must be as it was and is not. The rules, and what they cannot see, are in docs/stamp.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from imager.bootcheck.own_files import FIRSTBOOT_PATH
+from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
+from imager.card.medium.meter import Meter
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.journal import replayed
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, Layout
+from imager.disk.manifest import Reader
+from imager.disk.mbr import MbrError, Partition, encode, parse
+from imager.image.compose.file_digests import MAX_FILE_BYTES, digest_of
+from imager.node.stamp.stamp import Stamp
+
+_NANOSECONDS = 1_000_000_000
+_STATIC = "/usr/"
+DIFFERS = "is not what was written"
+UNREADABLE = "cannot be read"
+_FOLDER_UNREADABLE = "is not found: a folder or table of the boot partition cannot be read"
+_NONE = ExtentMap()
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """Something the node has no reason to change that is not as it was; ``path`` as on the node,
+    or the name of a structure."""
+
+    path: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.why}"
+
+
+@dataclass(slots=True)
+class Use:
+    """What came of it. ``intact`` counts the files of the root partition that are as written,
+    ``changed`` those the node changed or removed, ``boot_files`` the boot files as written.
+    ``uncertain`` are paths that differ where the node lost power, so that nobody can tell.
+    ``listed`` is false where the stamp had no room for the list of files, and only the boot
+    partition was judged."""
+
+    listed: bool
+    intact: int = 0
+    changed: int = 0
+    boot_files: int = 0
+    damaged: list[Damaged] = field(default_factory=list)
+    uncertain: list[str] = field(default_factory=list)
+
+    def damage(self, path: str, why: str) -> None:
+        """Note one more damaged thing."""
+        self.damaged.append(Damaged(path, why))
+
+
+def was_used(read: Reader, layout: Layout) -> bool:
+    """Whether a node ran from the card: a kernel mounted p2, or first boot left its file."""
+    try:
+        root = Ext4.open(read, layout.root.offset)
+        if root.superblock_fits and root.mounted:
+            return True
+    except ValueError:
+        pass
+    try:
+        boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length)
+    except ValueError:
+        return False
+    return boot.find(FIRSTBOOT_PATH) is not None
+
+
+def judge_use(
+    stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter, unreadable: ExtentMap = _NONE
+) -> Use:
+    """Judge a card of which the ranges ``wrong`` are not as they were written, because the card
+    refuses the ranges ``unreadable`` of it or for other reasons.
+
+    ``meter`` counts the bytes read for it. Raises what ``read`` raises (CardIOError).
+    """
+    use = Use(listed=bool(stamp.files.by_inode))
+    if next(wrong.within(FIRST_MIB.offset, FIRST_MIB.length), None) is not None:
+        _judge_first_mib(stamp, read, use)
+    use.boot_files, damaged = damaged_boot_files(stamp, read, unreadable)
+    use.damaged.extend(damaged)
+    proven = stamp.manifest.extents - wrong
+    _judge_root(stamp, read, proven, unreadable, use, meter)
+    return use
+
+
+def _judge_first_mib(stamp: Stamp, read: Reader, use: Use) -> None:
+    """The table may have a larger p2; with the old table in its place all must be as it was."""
+    layout, facts = stamp.facts.layout, stamp.facts
+    first, digest = next(stamp.manifest.chunks())
+    data = bytearray(read(FIRST_MIB.offset, FIRST_MIB.length))
+    written = encode(layout, facts.disk_id)
+    if not _grown(bytes(data[: len(written)]), written):
+        use.damage("partition table", DIFFERS)
+    data[: len(written)] = written
+    with memoryview(data) as view:
+        stamp.without_itself(first, view)
+        inside = hashlib.sha256(b"".join(view[part.offset : part.end] for part in first.extents))
+    if inside.digest() != digest:
+        use.damage(f"first MiB (bytes 512 to {FIRST_MIB.end - 1})", DIFFERS)
+
+
+def _grown(now: bytes, then: bytes) -> bool:
+    """Whether ``now`` is ``then``, but for a second partition that ends later."""
+    try:
+        new, old = parse(now), parse(then)
+    except MbrError:
+        return False
+    if new.disk_id != old.disk_id or len(new.partitions) != len(old.partitions):
+        return False
+    last_new, last_old = new.partitions[-1], old.partitions[-1]
+    return (
+        _places(new.partitions[:-1]) == _places(old.partitions[:-1])
+        and (last_new.type_id, last_new.start_lba) == (last_old.type_id, last_old.start_lba)
+        and last_new.sector_count >= last_old.sector_count
+    )
+
+
+def _places(partitions: tuple[Partition, ...]) -> list[tuple[int, int, int]]:
+    return [(part.type_id, part.start_lba, part.sector_count) for part in partitions]
+
+
+def damaged_boot_files(
+    stamp: Stamp, read: Reader, unreadable: ExtentMap = _NONE
+) -> tuple[int, tuple[Damaged, ...]]:
+    """How many boot files are as they were written, and every one that is not."""
+    boot = stamp.facts.layout.boot
+    try:
+        volume = FatVolume.parse(read, boot.offset, boot.length)
+    except ValueError as error:
+        return 0, (Damaged("boot partition (p1)", f"cannot be read: {error}"),)
+    expected = _boot_digests(stamp, volume)
+    found = []
+    for path, digest in expected.items():
+        entry = volume.find(path)
+        if entry is None or entry.is_dir:
+            lost = "is missing" if not volume.metadata & unreadable else _FOLDER_UNREADABLE
+            found.append(Damaged(f"/boot/{path}", lost))
+        elif _sha256(volume, path) != digest:
+            refused = ExtentMap(entry.extents) & unreadable
+            found.append(Damaged(f"/boot/{path}", UNREADABLE if refused else DIFFERS))
+    return len(expected) - len(found), tuple(found)
+
+
+def _boot_digests(stamp: Stamp, volume: FatVolume) -> Mapping[str, str]:
+    """Path -> SHA-256 of every boot file, as far as the stamp vouches for the list of them."""
+    own = {SUMS_PATH: stamp.facts.boot_sums}
+    if volume.find(SUMS_PATH) is None or _sha256(volume, SUMS_PATH) != stamp.facts.boot_sums:
+        return own
+    try:
+        return parse_sums(volume.read_file(SUMS_PATH)) | own
+    except SumsError:
+        return own
+
+
+def _sha256(volume: FatVolume, path: str) -> str:
+    try:
+        return hashlib.sha256(volume.read_file(path)).hexdigest()
+    except ValueError:
+        return ""
+
+
+def _judge_root(
+    stamp: Stamp, read: Reader, proven: ExtentMap, unreadable: ExtentMap, use: Use, meter: Meter
+) -> None:
+    where = stamp.facts.layout.root.offset
+    try:
+        root = Ext4.open(replayed(read, where), where)
+        present, broken = root.file_numbers(), root.damaged_inodes()
+    except ValueError as error:
+        use.damage("root partition (p2)", f"has a filesystem that cannot be read: {error}")
+        return
+    if not root.superblock_fits:
+        use.damage("root partition (p2)", "has a superblock that does not fit its checksum")
+    look = _Look(stamp, root, proven, unreadable, use, meter)
+    for number, digest in stamp.files.by_inode.items():
+        if number not in present:
+            use.changed += 1
+        elif number in broken:
+            use.damage(look.name(number), "has an inode that does not fit its checksum")
+        else:
+            look.at(number, digest)
+
+
+class _Look:
+    """Looks at one file after the other."""
+
+    def __init__(
+        self,
+        stamp: Stamp,
+        root: Ext4,
+        proven: ExtentMap,
+        unreadable: ExtentMap,
+        use: Use,
+        meter: Meter,
+    ) -> None:
+        self._unreadable = unreadable
+        self._imaged_ns = stamp.facts.imaged_at * _NANOSECONDS
+        self._root, self._proven, self._use, self._meter = root, proven, use, meter
+        self._paths = self._all_paths()
+
+    def _all_paths(self) -> Mapping[int, str]:
+        paths: dict[int, str] = {}
+        try:
+            for path, number in self._root.numbers():
+                paths.setdefault(number, path)
+        except ValueError as error:
+            self._use.damage("root partition (p2)", f"has a damaged folder: {error}")
+        return paths
+
+    def name(self, number: int) -> str:
+        """The path of a file, or its number where no folder names it."""
+        return self._paths.get(number, f"file with inode {number}")
+
+    def at(self, number: int, digest: bytes) -> None:
+        """Judge the file ``number`` whose content had ``digest``."""
+        try:
+            inode = self._root.inode(number)
+            if inode.raw.ctime_ns > self._imaged_ns:
+                self._use.changed += 1
+                return
+            if self._paths and number not in self._paths:
+                self._use.damage(self.name(number), "is in no folder any more")
+                return
+            if all(self._is_proven(extent) for extent in inode.extents):
+                same = True
+            else:
+                self._meter.advance(sum(extent.length for extent in inode.extents))
+                same = inode.size_bytes <= MAX_FILE_BYTES and digest == digest_of(
+                    self._root.content_in_pieces(inode)
+                )
+            if not same and ExtentMap(inode.extents) & self._unreadable:
+                self._use.damage(self.name(number), UNREADABLE)
+                return
+        except ValueError:
+            same = False
+        self._note(number, same)
+
+    def _is_proven(self, extent: Extent) -> bool:
+        parts = self._proven.within(extent.offset, extent.length)
+        return sum(part.length for part in parts) == extent.length
+
+    def _note(self, number: int, same: bool) -> None:
+        path = self.name(number)
+        if same:
+            self._use.intact += 1
+        # What was written in place in the last seconds may be there before the time of it is.
+        elif self._root.needs_recovery and not path.startswith(_STATIC):
+            self._use.uncertain.append(path)
+        else:
+            self._use.damage(path, DIFFERS)

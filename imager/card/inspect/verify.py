@@ -1,0 +1,283 @@
+"""Check a card or an image file against its own stamp or a receipt, with no image at hand.
+
+In: something readable and what it is held against. Out: every chunk that no longer holds what was
+written, with partition and files, as data; and for a card that a node has used, what is damaged
+and what the node's own work. Which card it is, the card itself says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.errors import (
+    CardIOError,
+    ConfigurationError,
+    PicloudError,
+    StampMismatch,
+    TargetRefused,
+)
+from imager.base.progress import Progress
+from imager.base.units import SECTOR_BYTES, align_down, align_up
+from imager.card.diagnosis.places import Places
+from imager.card.inspect.stamp import read_stamp
+from imager.card.inspect.use import damaged_boot_files, judge_use, was_used
+from imager.card.inspect.verification import RECEIPT, STAMP, Mismatch, Verification
+from imager.card.medium.in_flight import in_flight
+from imager.card.medium.meter import Log, metered
+from imager.card.medium.raw import (
+    BLKGETSIZE64,
+    BLKSSZGET,
+    RawCard,
+    aligned_buffer,
+    ask,
+    is_gone,
+    read_fully,
+)
+from imager.card.medium.reopen import fresh_read, reader_of, remembering
+from imager.card.medium.salvage import Piecewise
+from imager.card.receipt.receipt import Receipt
+from imager.card.receipt.store import by_disk_id, find_receipt
+from imager.card.stages import FreshRead
+from imager.config.rack import receipts_folder
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
+from imager.disk.mbr import MbrError, parse
+from imager.node.stamp.facts import StampError
+from imager.node.stamp.stamp import NoStamp, Stamp
+
+_DEPTH = 2
+
+
+@contextmanager
+def open_target(path: Path) -> Iterator[FreshRead]:
+    """A disk, or any file, to be read around the cache; mounted ones too, for nothing is changed.
+
+    Raises TargetRefused when there is nothing readable there, CardIOError when it does not answer.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISBLK(mode):
+            size, block = ask(fd, BLKGETSIZE64, "Q"), ask(fd, BLKSSZGET)
+        elif stat.S_ISREG(mode):
+            size, block = os.fstat(fd).st_size, 4096
+        else:
+            raise TargetRefused(
+                f"{path} is neither a disk nor a file", hint="give a card or an image file"
+            )
+        with fresh_read(f"/proc/self/fd/{fd}", str(path), size, block) as fresh:
+            yield fresh
+    finally:
+        os.close(fd)
+
+
+def _unreadable(path: Path, error: OSError) -> PicloudError:
+    what = f"{path}: {os.strerror(error.errno or 0)}"
+    if isinstance(error, FileNotFoundError):
+        return TargetRefused(what, hint="picloud-image devices lists the disks of this computer")
+    if isinstance(error, PermissionError):
+        return TargetRefused(what, hint="run the command with sudo, or as the file's owner")
+    return CardIOError(what, hint="put the card in again, or try another reader")
+
+
+def disk_id_of(raw: RawCard) -> int:
+    """The disk id in the partition table; raises StampMismatch when the card has none."""
+    if raw.size_bytes < SECTOR_BYTES:
+        raise StampMismatch(f"{raw.name} is empty", hint="write it again")
+    try:
+        return parse(reader_of(raw)(0, SECTOR_BYTES)).disk_id
+    except MbrError as error:
+        raise StampMismatch(
+            f"{raw.name} holds no image of ours: {error}",
+            hint="a card whose writing was cut short is blank on purpose: write it again",
+        ) from error
+
+
+def receipt_for(raw: RawCard, folder: Path) -> tuple[Path, Receipt]:
+    """The newest proven receipt in ``folder`` for the card; raises ConfigurationError if none."""
+    disk_id = disk_id_of(raw)
+    found = find_receipt(folder, by_disk_id(disk_id))
+    if found is None:
+        raise ConfigurationError(
+            f"no receipt in {folder} is for the disk id {disk_id:08x} of {raw.name}",
+            hint="name the rack it was written for with --rack DIR, or give --receipt FILE",
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a card is held against: its stamp, or a receipt. ``fault`` says what is wrong with a
+    stamp that could not be used."""
+
+    held: Stamp | Receipt
+    receipt_path: Path | None = None
+    fault: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``stamp`` or ``receipt``."""
+        return STAMP if isinstance(self.held, Stamp) else RECEIPT
+
+
+def proof_for(raw: RawCard, rack: Path | None) -> Proof:
+    """The card's own stamp, else the newest receipt for it in the folder of the rack at hand.
+
+    Raises StampMismatch when there is neither: then nobody knows what the card should hold.
+    """
+    try:
+        return Proof(read_stamp(reader_of(raw), raw.size_bytes))
+    except NoStamp as error:
+        fault = str(error)
+    except StampError as error:
+        fault = f"the stamp is unusable: {error}"
+    disk_id = disk_id_of(raw)
+    try:
+        if rack is not None:
+            path, receipt = receipt_for(raw, receipts_folder(rack))
+            return Proof(receipt, path, fault)
+    except ConfigurationError:
+        pass
+    raise StampMismatch(
+        f"{raw.name}: {fault}, and no receipt for its disk id {disk_id:08x} is at hand",
+        hint="name the rack it was written for with --rack DIR, give --receipt FILE, or write "
+        "it again",
+    )
+
+
+def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> Verification:
+    """Digest every chunk and compare; where a node has used the card, look at every file.
+
+    What cannot be read is noted and the rest is looked at all the same. A card larger than the
+    one written for is judged by what was written; of a smaller one the missing part counts as
+    different. Raises CardIOError only when the card is gone.
+    """
+    raw, log = fresh.raw, Log()
+    stamp = held if isinstance(held, Stamp) else None
+    layout = held.facts.layout if isinstance(held, Stamp) else held.image.layout
+    pieces = Piecewise(raw)
+    read = remembering(
+        _up_to_the_end(pieces.reader(), raw), max(raw.size_bytes, held.manifest.size_bytes)
+    )
+    wrong = _wrong_chunks(pieces, held.manifest, stamp, progress, log)
+    unreadable = pieces.unreadable & held.manifest.extents
+    use = None
+    if stamp is not None and wrong:
+        with metered(progress, "files", wrong.total_bytes, log) as meter:
+            use = judge_use(stamp, read, wrong, meter, unreadable)
+    places = Places(layout, read)
+    return Verification(
+        node=held.facts.node if isinstance(held, Stamp) else held.node,
+        target=raw.name,
+        size_bytes=raw.size_bytes,
+        receipt_size_bytes=held.manifest.size_bytes,
+        checked_bytes=held.manifest.extents.total_bytes,
+        cache_bypassed=fresh.cache_bypassed,
+        mismatches=tuple(_mismatches(wrong, unreadable, places)),
+        boot_files=_boot_files(held, read) if wrong else (),
+        figures=log.phases[0],
+        proof=RECEIPT if stamp is None else STAMP,
+        used=use is not None and was_used(read, layout),
+        use=use,
+    )
+
+
+def _mismatches(wrong: ExtentMap, unreadable: ExtentMap, places: Places) -> Iterator[Mismatch]:
+    """What cannot be read, by itself; of a chunk around it nobody can say if the rest is right,
+    so only other chunks are called different."""
+    differing = wrong - unreadable.aligned(CHUNK_BYTES)
+    kinds = [(extent, True) for extent in unreadable] + [(extent, False) for extent in differing]
+    for extent, refused in sorted(kinds):
+        yield Mismatch(extent, places.of(extent), unreadable=refused)
+
+
+def _wrong_chunks(
+    pieces: Piecewise, manifest: Manifest, stamp: Stamp | None, progress: Progress, log: Log
+) -> ExtentMap:
+    """Every chunk whose digest is another one; a chunk that cannot be read whole is one of them."""
+    wrong: list[Extent] = []
+    lock = threading.Lock()
+
+    def work(job: tuple[Chunk, bytes], buffer: memoryview) -> None:
+        chunk, digest = job
+        try:
+            found = digest_on_card(pieces.raw, chunk, buffer, stamp)
+        except CardIOError as error:
+            if is_gone(error):
+                raise
+            progress.warn(f"{error.what}; going on")
+            low, high = _around(chunk, pieces.raw)
+            for _ in pieces.parts(Extent(low, high - low), buffer):
+                pass
+            found = None
+        if found != digest:
+            with lock:
+                wrong.extend(chunk.extents)
+        meter.advance(sum(extent.length for extent in chunk.extents))
+
+    with metered(progress, "verify", manifest.extents.total_bytes, log) as meter:
+        in_flight(manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES))
+    return ExtentMap(wrong)
+
+
+def _around(chunk: Chunk, raw: RawCard) -> tuple[int, int]:
+    """The whole blocks of the card in which the chunk lies: first byte, and the one after."""
+    low = align_down(chunk.extents[0].offset, raw.block_bytes)
+    return low, min(align_up(chunk.extents[-1].end, raw.block_bytes), raw.size_bytes)
+
+
+def digest_on_card(
+    raw: RawCard, chunk: Chunk, buffer: memoryview, stamp: Stamp | None = None
+) -> bytes | None:
+    """SHA-256 of the chunk's bytes on the card, read in one go, zeros in the place of ``stamp``;
+    None when the card ends before."""
+    if chunk.extents[-1].end > raw.size_bytes:
+        return None
+    low, high = _around(chunk, raw)
+    read_fully(raw, low, buffer[: high - low])
+    if stamp is not None and low == chunk.offset:
+        stamp.without_itself(chunk, buffer)
+    sha256 = hashlib.sha256()
+    for extent in chunk.extents:
+        sha256.update(buffer[extent.offset - low : extent.end - low])
+    return sha256.digest()
+
+
+def _up_to_the_end(read: Reader, raw: RawCard) -> Reader:
+    """``read`` with zeros past the card's end, for a receipt of a larger card."""
+
+    def bounded(offset: int, length: int) -> bytes:
+        there = max(0, min(length, raw.size_bytes - offset))
+        return (read(offset, there) if there else b"") + bytes(length - there)
+
+    return bounded
+
+
+def _boot_files(held: Stamp | Receipt, read: Reader) -> tuple[str, ...]:
+    """Boot files that are missing or differ; none when p1 cannot be read at all, for then the
+    ranges say more."""
+    if isinstance(held, Stamp):
+        _, damaged = damaged_boot_files(held, read)
+        return tuple(d.path.removeprefix("/boot/") for d in damaged if d.path.startswith("/boot/"))
+    boot = held.image.layout.boot
+    try:
+        volume = FatVolume.parse(read, boot.offset, boot.length)
+    except ValueError:
+        return ()
+    return tuple(
+        path
+        for path, expected in sorted(held.boot_files.items())
+        if volume.find(path) is None
+        or hashlib.sha256(volume.read_file(path)).hexdigest() != expected
+    )

@@ -1,0 +1,227 @@
+"""One card from beginning to end: claim, write, read back, check, keep, receipt.
+
+In: a node's image and a confirmed target. Out: a finished card and its receipt; a card that fails
+gets a receipt too, which says how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from imager.base.errors import (
+    CardFaulty,
+    CardIOError,
+    FakeCapacity,
+    HostStorage,
+    Interrupted,
+    PicloudError,
+    TargetRefused,
+    WouldNotBoot,
+)
+from imager.base.progress import Progress
+from imager.base.version import tool_version
+from imager.card.claim.blank import blank_unless_done
+from imager.card.claim.disk import claim
+from imager.card.host.refusals import AcceptedTarget
+from imager.card.host.sysfs import Kernel
+from imager.card.host.targets import ImageFile
+from imager.card.inspect.salt import salt_on
+from imager.card.make.begin import lay_down
+from imager.card.medium.reopen import reader_of
+from imager.card.receipt.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.receipt.store import save_receipt
+from imager.card.stages import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
+from imager.card.write.options import DEFAULT_OPTIONS
+from imager.card.write.read_back import read_back
+from imager.disk.extents import Extent
+from imager.disk.manifest import Reader
+from imager.disk.mbr import parse
+from imager.node.image import NodeImage
+
+Check = Callable[[Reader, int], None]
+"""``check(read, size_bytes)`` of a finished card; raises a PicloudError (WouldNotBoot) if bad."""
+
+_RESULTS = (
+    (CardFaulty, Result.FAULTY),
+    (CardIOError, Result.IO_ERROR),
+    (FakeCapacity, Result.FAKE_CAPACITY),
+    (WouldNotBoot, Result.WOULD_NOT_BOOT),
+    (Interrupted, Result.INTERRUPTED),
+    (PicloudError, Result.FAILED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCard:
+    """A finished card's receipt and where it lies."""
+
+    receipt: Receipt
+    receipt_path: Path
+
+
+def make_card(
+    image: NodeImage,
+    accepted: AcceptedTarget,
+    receipts: Path,
+    progress: Progress,
+    *,
+    options: WriteOptions = DEFAULT_OPTIONS,
+    check: Check | None = None,
+    kernel: Kernel | None = None,
+    update: bool = False,
+    probe: bool = False,
+) -> MadeCard:
+    """Make the card for ``image`` and put its receipt into the folder ``receipts``.
+
+    ``check`` looks at the finished card through the fresh descriptor (the boot check). With
+    ``update`` a card that holds the same golden image is given only what differs; with ``probe``
+    one that was never written from this rack is looked at first. Raises
+    TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
+    WouldNotBoot or Interrupted with the card left blank and a receipt that says so, as it does of
+    HostStorage; where this computer has no room for the receipt, the error's details say that.
+    """
+
+    def begin(card: ClaimedCard) -> WrittenCard:
+        return lay_down(image, card, receipts, progress, options, update=update, probe=probe)
+
+    return finish_card(
+        image, accepted, receipts, progress, begin, options=options, check=check, kernel=kernel
+    )
+
+
+def finish_card(
+    image: NodeImage,
+    accepted: AcceptedTarget,
+    receipts: Path,
+    progress: Progress,
+    begin: Callable[[ClaimedCard], WrittenCard],
+    *,
+    options: WriteOptions,
+    check: Check | None,
+    kernel: Kernel | None,
+) -> MadeCard:
+    """Claim the card, let ``begin`` see to what is on it, prove it and put down the receipt.
+
+    Raises as ``make_card`` does.
+    """
+    facts = _image_facts(image)
+    with claim(accepted, image.manifest.size_bytes, kernel) as card:
+        try:
+            verified = read_back(begin(card), progress)
+            if check is not None:
+                _check(verified, check)
+            verified.keep()
+        except PicloudError as error:
+            result = result_of(error)
+            if result is not None:
+                receipt = _receipt(image, facts, card, options, result, failure=error.what)
+                _keep_receipt(receipt, receipts, error)
+            raise
+    receipt = _receipt(
+        image, facts, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
+    )
+    try:
+        return MadeCard(receipt, save_receipt(receipt, receipts))
+    except HostStorage as error:
+        good = f"{card.target.node} is {image.node}, proven; only its receipt is missing"
+        error.details = (*error.details, good)
+        raise
+
+
+def _keep_receipt(receipt: Receipt, folder: Path, error: PicloudError) -> None:
+    """Save the receipt of a card that ended with ``error``, which matters more than that this
+    computer may have no room for it."""
+    try:
+        error.receipt = save_receipt(receipt, folder).name
+    except HostStorage as full:
+        error.details = (*error.details, f"no receipt could be written: {full.what}")
+
+
+def result_of(error: BaseException) -> Result | None:
+    """What a receipt says of a card that ended with ``error``; None where it gets no receipt: it
+    was refused, or we made a mistake."""
+    if isinstance(error, TargetRefused):
+        return None
+    return next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
+
+
+def _check(verified: VerifiedCard, check: Check) -> None:
+    """Have the finished card judged. What was just proven equal to the image is taken from the
+    image, since a second reading could not say more; everything else is read from the card."""
+    card, image = verified.written.card, verified.written.image
+    with blank_unless_done(card), card.reopen() as fresh, image.open() as reader:
+        of_card, proven = reader_of(fresh.raw), image.manifest.extents
+
+        def read(offset: int, length: int) -> bytes:
+            if proven.covers(Extent(offset, length)):
+                return reader.read(offset, length)
+            return of_card(offset, length)
+
+        check(read, fresh.raw.size_bytes)
+
+
+def _receipt(
+    image: NodeImage,
+    facts: ImageFacts,
+    card: ClaimedCard,
+    options: WriteOptions,
+    result: Result,
+    *,
+    failure: str = "",
+    cache_bypassed: bool = False,
+) -> Receipt:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return Receipt(
+        node=image.node,
+        result=result,
+        failure=failure,
+        finished_at=now,
+        tool_version=tool_version(),
+        target=_target_facts(card),
+        image=facts,
+        options=options,
+        cache_bypassed=cache_bypassed,
+        fallbacks=card.fallbacks,
+        phases=tuple(card.log.phases),
+        boot_files=image.boot_files,
+        manifest=image.manifest,
+        trouble=card.log.trouble,
+    )
+
+
+def _target_facts(card: ClaimedCard) -> TargetFacts:
+    target, size = card.target, card.raw.size_bytes
+    if isinstance(target, ImageFile):
+        return TargetFacts(path=target.node, size_bytes=size, bus="file")
+    return TargetFacts(
+        path=target.node,
+        size_bytes=size,
+        bus=target.bus.value,
+        slot=target.by_path[0] if target.by_path else "",
+        by_id=target.by_id[0] if target.by_id else "",
+        vendor=target.vendor,
+        model=target.model,
+        serial=target.serial,
+        cid=target.cid,
+        diskseq=target.diskseq or 0,
+        logical_bytes=target.logical_bytes,
+        physical_bytes=target.physical_bytes,
+    )
+
+
+def _image_facts(image: NodeImage) -> ImageFacts:
+    with image.open() as reader:
+        disk_id = parse(reader.read(0, 512)).disk_id
+        salt = salt_on(reader.read, image.layout.root.offset)
+    return ImageFacts(
+        image_id=image.image_id,
+        golden_key=image.golden.key,
+        release_name=image.golden.release_name,
+        release_sha256=image.golden.release_sha256,
+        disk_id=disk_id,
+        layout=image.layout,
+        salt=salt,
+    )

@@ -1,0 +1,146 @@
+"""Bring a card back to what it was when it was written, from its image made anew.
+
+In: a NodeImage that holds the very bytes the card was given, and a confirmed target. Out: a card
+proven as after writing, or boot files proven on a card that stays in use. Nothing is written but
+what reads back wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from imager.base.errors import Interrupted, StampMismatch
+from imager.base.progress import Progress
+from imager.card.claim.disk import claim
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.refusals import AcceptedTarget
+from imager.card.host.sysfs import Kernel
+from imager.card.make.make import Check, MadeCard, finish_card
+from imager.card.medium.reopen import reader_of
+from imager.card.stages import ClaimedCard, WrittenCard
+from imager.card.write.options import options_for
+from imager.card.write.repair import mend_in_place
+from imager.disk.extents import ExtentMap
+from imager.disk.fat.volume import FatVolume
+from imager.disk.manifest import Reader
+from imager.node.image import NodeImage
+
+
+def restore_card(
+    image: NodeImage,
+    accepted: AcceptedTarget,
+    receipts: Path,
+    progress: Progress,
+    *,
+    check: Check,
+    kernel: Kernel | None = None,
+) -> MadeCard:
+    """Restore every byte of a card that no node has run from; it gets a new receipt.
+
+    Raises as ``make_card`` does. Until something must be rewritten the card is not touched.
+    """
+
+    options = options_for(accepted.target)
+
+    def begin(card: ClaimedCard) -> WrittenCard:
+        extents = image.manifest.extents.aligned(card.raw.block_bytes, limit=card.raw.size_bytes)
+        return WrittenCard(card, image, extents, options)
+
+    return finish_card(
+        image,
+        accepted,
+        receipts,
+        progress,
+        begin,
+        options=options,
+        check=check,
+        kernel=kernel,
+    )
+
+
+def restore_boot_files(
+    image: NodeImage,
+    accepted: AcceptedTarget,
+    paths: Iterable[str],
+    progress: Progress,
+    *,
+    check: Check,
+    kernel: Kernel | None = None,
+) -> Trouble | None:
+    """Restore the content of boot files on a card in use; gives what was wrong and mended.
+
+    ``paths`` are relative to the boot partition. Nothing else of the card is written, and it is
+    never blanked. Raises StampMismatch, before anything is written, for files that are no longer
+    where they were; CardFaulty, CardIOError or FakeCapacity when they stay wrong.
+    """
+    with claim(accepted, image.manifest.size_bytes, kernel) as card:
+        with image.open() as reader, card.reopen() as fresh:
+            extents = boot_extents(image, reader.read, reader_of(fresh.raw), paths)
+        if extents != extents.aligned(card.raw.block_bytes):
+            raise StampMismatch(
+                f"{card.target.node}: its blocks of {card.raw.block_bytes} bytes hold other files "
+                "beside the damaged ones",
+                hint=write_again(card.target.node, image.node),
+            )
+        try:
+            options = options_for(accepted.target)
+            mend_in_place(WrittenCard(card, image, extents, options), progress)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(
+                "interrupted; the damaged boot files are damaged still",
+                hint="run the same command again",
+            ) from stop
+        with card.reopen() as fresh:
+            check(reader_of(fresh.raw), fresh.raw.size_bytes)
+        return card.log.trouble
+
+
+def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[str]) -> ExtentMap:
+    """Where the contents of the boot files ``paths`` lie, in the image ``made`` and on the card
+    as it is ``now``.
+
+    Raises StampMismatch that names the files which are missing, or lie elsewhere: somebody wrote
+    them anew, and then there is no place to put the old content back to.
+    """
+    boot = image.layout.boot
+    then = FatVolume.parse(made, boot.offset, boot.length)
+    moved: list[str] = []
+    extents = ExtentMap()
+    try:
+        card = FatVolume.parse(now, boot.offset, boot.length)
+    except ValueError as error:
+        raise StampMismatch(
+            f"the boot partition cannot be read: {error}",
+            hint=f"save what you need and write the card again: {_write(image.node)}",
+        ) from error
+    for path in paths:
+        old, new = then.find(path), card.find(path)
+        if (
+            old is None
+            or new is None
+            or (old.extents, old.size_bytes)
+            != (
+                new.extents,
+                new.size_bytes,
+            )
+        ):
+            moved.append(path)
+        else:
+            extents |= ExtentMap(old.extents)
+    if moved:
+        raise StampMismatch(
+            f"{len(moved)} of the damaged boot files are missing or were written anew by somebody",
+            hint=f"put them back by hand, or write the card again: {_write(image.node)}",
+            details=[f"/boot/{path}" for path in moved],
+        )
+    return extents
+
+
+def write_again(target: str, node: str) -> str:
+    """The hint for what only writing the whole card mends."""
+    return f"save what you need and write it again: picloud-image write {target} --node {node}"
+
+
+def _write(node: str) -> str:
+    return f"picloud-image write TARGET --node {node}"

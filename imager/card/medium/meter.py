@@ -1,0 +1,80 @@
+"""How fast it went: bytes, seconds and one-second samples of each phase.
+
+In: ``advance(bytes)`` from worker threads. Out: figures for the receipt; the person's progress
+is told at the same time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from imager.base.progress import Phase, Progress
+from imager.card.diagnosis.trouble import Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseFigures:
+    """One finished phase; ``samples`` are the bytes done in each second from its start."""
+
+    name: str
+    size_bytes: int
+    seconds: float
+    samples: tuple[int, ...]
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The mean rate over the phase."""
+        return self.size_bytes / self.seconds if self.seconds > 0 else 0.0
+
+
+class Meter:
+    """Counts one phase; safe to share between threads."""
+
+    def __init__(
+        self, name: str, phase: Phase, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._name, self._phase, self._clock = name, phase, clock
+        self._lock = threading.Lock()
+        self._begun = clock()
+        self._samples: list[int] = []
+
+    def advance(self, size_bytes: int) -> None:
+        """Count ``size_bytes`` as done now."""
+        with self._lock:
+            second = int(self._clock() - self._begun)
+            self._samples += [0] * (second + 1 - len(self._samples))
+            self._samples[second] += size_bytes
+        self._phase.advance(size_bytes)
+
+    def figures(self) -> PhaseFigures:
+        """What was counted until now."""
+        with self._lock:
+            samples = tuple(self._samples)
+        seconds = round(self._clock() - self._begun, 6)
+        return PhaseFigures(self._name, sum(samples), seconds, samples)
+
+
+@dataclass(slots=True)
+class Log:
+    """What happened to one card so far: the figures of every phase, also of one that failed, in
+    order; whether any byte of it may have been changed (``touched``); and what was wrong with it,
+    if anything was (``trouble``)."""
+
+    phases: list[PhaseFigures] = field(default_factory=list)
+    touched: bool = False
+    trouble: Trouble | None = None
+
+
+@contextmanager
+def metered(progress: Progress, name: str, total_bytes: int, log: Log) -> Iterator[Meter]:
+    """A phase of ``progress`` that is measured as well; its figures are added to ``log``."""
+    with progress.phase(name, total_bytes) as phase:
+        meter = Meter(name, phase)
+        try:
+            yield meter
+        finally:
+            log.phases.append(meter.figures())

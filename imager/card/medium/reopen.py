@@ -1,0 +1,90 @@
+"""A fresh, read-only way to a card, around this computer's page cache where that is possible.
+
+In: a path (``/proc/self/fd/N`` for what is already open, so that it cannot be swapped). Out: a
+FreshRead that says whether the cache was bypassed, and a reader for whoever parses the card.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from imager.base.units import KiB, align_down, align_up
+from imager.card.medium.raw import (
+    Descriptor,
+    RawCard,
+    aligned_buffer,
+    card_error,
+    drop_cache,
+    read_fully,
+)
+from imager.card.stages import FreshRead
+from imager.disk.manifest import Reader
+
+_WINDOW_BYTES = 64 * KiB
+
+
+@contextmanager
+def fresh_read(
+    path: Path | str, name: str, size_bytes: int, block_bytes: int
+) -> Iterator[FreshRead]:
+    """Open ``path`` anew for reading with O_DIRECT, or, where that is refused or the size is no
+    multiple of the block, after dropping the cached pages (which is only a request)."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    direct = block_bytes > 1 and size_bytes % block_bytes == 0
+    try:
+        fd = os.open(path, flags | (os.O_DIRECT if direct else 0))
+    except OSError:
+        fd, direct = _open_cached(path, flags, Descriptor(-1, name, size_bytes, block_bytes)), False
+    try:
+        if not direct:
+            drop_cache(fd)
+        # Without direct I/O any byte may be read, also the last ones of an odd-sized file.
+        yield FreshRead(Descriptor(fd, name, size_bytes, block_bytes if direct else 1), direct)
+    finally:
+        os.close(fd)
+
+
+def _open_cached(path: Path | str, flags: int, card: RawCard) -> int:
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        raise card_error(card, "opening it for reading", error) from error
+
+
+def reader_of(raw: RawCard) -> Reader:
+    """``read(offset, length)`` over a card, for parsers that know nothing of alignment; raises
+    CardIOError as ``read_fully`` does."""
+
+    def read(offset: int, length: int) -> bytes:
+        low = align_down(offset, raw.block_bytes)
+        high = min(align_up(offset + length, raw.block_bytes), raw.size_bytes)
+        if not low <= offset + length <= high:
+            raise ValueError(f"bytes {offset} to {offset + length} are not on {raw.name}")
+        if high == low:
+            return b""
+        buffer = aligned_buffer(high - low)
+        read_fully(raw, low, buffer)
+        return bytes(buffer[offset - low : offset - low + length])
+
+    return read
+
+
+def remembering(read: Reader, size_bytes: int) -> Reader:
+    """``read`` of a card of ``size_bytes`` that keeps what it read lately (16 MiB at most): a
+    filesystem is read in many small pieces that lie side by side."""
+
+    @lru_cache(maxsize=256)
+    def window(offset: int) -> bytes:
+        return read(offset, min(_WINDOW_BYTES, size_bytes - offset))
+
+    def reading(offset: int, length: int) -> bytes:
+        start = align_down(offset, _WINDOW_BYTES)
+        if offset + length > min(start + _WINDOW_BYTES, size_bytes):
+            return read(offset, length)
+        return window(start)[offset - start : offset - start + length]
+
+    return reading

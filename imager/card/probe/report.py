@@ -1,0 +1,256 @@
+"""What a probe found, in figures and in words.
+
+In: what came back wrong, and how long everything took. Out: whether the card stores what it
+claims, and if not, how much it does store; a verdict for people; the error that ends the command.
+Pure: every verdict is tested without a card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import gcd
+
+from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
+from imager.base.units import MiB, format_rate, format_size
+from imager.card.probe.pattern import Finding, Kind
+
+_LISTED = 8
+_SMALLEST_CARD = 1 * MiB
+_CLASSES = (
+    ("A2", 4000, 2000),
+    ("A1", 1500, 500),
+)
+"""Random reads and writes of 4 KiB a second that the SD Association's classes promise."""
+_POOR_WRITES = 100
+_LOST_AT_LEAST = 16
+
+
+class Honesty(StrEnum):
+    """What kind of card it is."""
+
+    HONEST = "honest"
+    WRAPS = "wraps"
+    """Addresses past the real end land at the beginning."""
+    LOSES = "loses"
+    """What is written past the real end is gone."""
+    FAULTY = "faulty"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """``size_bytes`` moved in ``seconds``, ``block_bytes`` at a time."""
+
+    block_bytes: int
+    size_bytes: int
+    seconds: float
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The mean rate."""
+        return self.size_bytes / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Transfers a second."""
+        return self.bytes_per_second / self.block_bytes
+
+    def to_json(self) -> dict[str, object]:
+        """The figures as ``--json`` shows them."""
+        return {
+            "block_bytes": self.block_bytes,
+            "bytes": self.size_bytes,
+            "seconds": round(self.seconds, 4),
+            "bytes_per_second": round(self.bytes_per_second),
+            "per_second": round(self.per_second, 1),
+        }
+
+
+@dataclass(slots=True)
+class Speeds:
+    """Everything that was timed: one after the other by block size, and single points."""
+
+    writes: list[Speed] = field(default_factory=list)
+    reads: list[Speed] = field(default_factory=list)
+    random_write: Speed | None = None
+    random_read: Speed | None = None
+
+    def note(self, speeds: list[Speed], speed: Speed) -> None:
+        """Add to the ``writes`` or ``reads``; a later figure for a block size replaces it."""
+        others = [known for known in speeds if known.block_bytes != speed.block_bytes]
+        speeds[:] = sorted([*others, speed], key=lambda known: known.block_bytes)
+
+    @property
+    def best_block_bytes(self) -> int:
+        """The smallest transfer with which writing is within 5 % of the fastest; 0 if untimed."""
+        fastest = max((speed.bytes_per_second for speed in self.writes), default=0.0)
+        good = (s.block_bytes for s in self.writes if s.bytes_per_second >= 0.95 * fastest)
+        return min(good, default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """A probed card. ``real_bytes`` is how much it stores, ``checked_bytes`` how much of it was
+    written and read back; ``whole`` says whether that was all of it; ``lies`` are readings that
+    were wrong at first and right the second time."""
+
+    target: str
+    claimed_bytes: int
+    real_bytes: int
+    honesty: Honesty
+    checked_bytes: int
+    places: int
+    whole: bool
+    cache_bypassed: bool
+    findings: tuple[Finding, ...]
+    lies: int
+    speeds: Speeds
+
+    def verdict(self) -> Iterator[str]:
+        """What to tell a person, the conclusion first."""
+        yield f"{self.target}: {self._conclusion()}"
+        yield from self._speed_lines()
+        if self.lies:
+            yield f"    {self.lies_told}"
+        yield from (f"    {line}" for line in self._listed())
+
+    @property
+    def lies_told(self) -> str:
+        """What ``lies`` mean, in words."""
+        times = "once" if self.lies == 1 else f"{self.lies} times"
+        return f"read wrongly {times} and right at the second look: the reader is not reliable"
+
+    def _conclusion(self) -> str:
+        claimed, real = format_size(self.claimed_bytes), self.real_bytes
+        stores = f"FAKE: it says {claimed} but stores {format_size(real)} ({real} bytes)"
+        bad = sum(finding.extent.length for finding in self.findings)
+        match self.honesty:
+            case Honesty.HONEST if self.whole:
+                return f"honest: all {claimed} were written and came back"
+            case Honesty.HONEST:
+                return (
+                    f"honest as far as {self.places} samples over its {claimed} can tell "
+                    f"({format_size(self.checked_bytes)} written and read back)"
+                )
+            case Honesty.WRAPS:
+                return f"{stores}; what is written past that overwrites its beginning"
+            case Honesty.LOSES:
+                return f"{stores}; what is written past that is lost"
+            case Honesty.FAULTY:
+                return f"FAULTY: {format_size(bad)} did not come back as written"
+            case Honesty.UNREADABLE:
+                return f"BROKEN: {format_size(bad)} cannot be read"
+
+    def _speed_lines(self) -> Iterator[str]:
+        speeds = self.speeds
+        for name, rows in (("writes", speeds.writes), ("reads", speeds.reads)):
+            shown = ", ".join(
+                f"{format_rate(row.bytes_per_second)} ({format_size(row.block_bytes)})"
+                for row in rows
+            )
+            if shown:
+                yield f"    {name:<7}{shown}"
+        if speeds.random_write and speeds.random_read:
+            yield (
+                f"    4 KiB  {speeds.random_write.per_second:.0f} random writes a second, "
+                f"{speeds.random_read.per_second:.0f} random reads: {self.fitness()}"
+            )
+        if speeds.best_block_bytes:
+            yield f"    best transfer size {format_size(speeds.best_block_bytes)}"
+
+    def fitness(self) -> str:
+        """How random access compares with what SD cards promise."""
+        write, read = self.speeds.random_write, self.speeds.random_read
+        if write is None or read is None:
+            return "not measured"
+        for name, reads, writes in _CLASSES:
+            if read.per_second >= reads and write.per_second >= writes:
+                return f"as much as class {name} promises"
+        if write.per_second < _POOR_WRITES:
+            return "poor: a node will feel slow while it installs packages"
+        return "below class A1, enough for a node"
+
+    def _listed(self) -> Iterator[str]:
+        yield from map(str, self.findings[:_LISTED])
+        if len(self.findings) > _LISTED:
+            yield f"and {len(self.findings) - _LISTED} more"
+
+    def error(self) -> PicloudError | None:
+        """The error this report is; None for an honest card."""
+        what, details = f"{self.target} is {self._conclusion()}", tuple(self._listed())
+        match self.honesty:
+            case Honesty.HONEST:
+                return None
+            case Honesty.WRAPS | Honesty.LOSES:
+                return FakeCapacity(
+                    what, hint="give it back to who sold it, or throw it away", details=details
+                )
+            case Honesty.FAULTY:
+                return CardFaulty(
+                    what,
+                    hint="try it in another reader once; if it fails again, throw it away",
+                    details=details,
+                )
+            case Honesty.UNREADABLE:
+                return CardIOError(
+                    what,
+                    hint="try it in another reader or port; if it fails again, throw it away",
+                    details=details,
+                )
+
+    def to_json(self) -> dict[str, object]:
+        """The report as ``--json`` shows it."""
+        speeds = self.speeds
+        return {
+            "target": self.target,
+            "honesty": self.honesty.value,
+            "claimed_bytes": self.claimed_bytes,
+            "real_bytes": self.real_bytes,
+            "checked_bytes": self.checked_bytes,
+            "places": self.places,
+            "whole": self.whole,
+            "cache_bypassed": self.cache_bypassed,
+            "best_block_bytes": speeds.best_block_bytes,
+            "fitness": self.fitness(),
+            "lies": self.lies,
+            "writes": [speed.to_json() for speed in speeds.writes],
+            "reads": [speed.to_json() for speed in speeds.reads],
+            "random_write": speeds.random_write.to_json() if speeds.random_write else None,
+            "random_read": speeds.random_read.to_json() if speeds.random_read else None,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def wrap_size(findings: tuple[Finding, ...], claimed_bytes: int) -> int | None:
+    """Where addresses wrap: the greatest size that explains every overwritten place.
+
+    None when there is none below what the card claims, or when it would be absurdly small: then
+    what came back is nonsense, not a rule.
+    """
+    size = gcd(
+        *(
+            finding.source - finding.extent.offset
+            for finding in findings
+            if finding.source is not None
+        )
+    )
+    return size if _SMALLEST_CARD <= size < claimed_bytes else None
+
+
+def lost_from(
+    findings: tuple[Finding, ...], good: tuple[int, ...], claimed_bytes: int
+) -> tuple[int, int] | None:
+    """Between which bytes the card's real end lies, if everything past some place is gone.
+
+    ``good`` are the ends of the places that came back whole. None when the last place is good, when
+    nothing is, when good and bad are mixed, or when so little is gone that it is damage: fakes
+    hold half of what they claim, or less.
+    """
+    gone = [f.extent.offset for f in findings if f.kind in (Kind.LOST, Kind.UNREADABLE)]
+    if not gone or not good or len(gone) < len(findings):
+        return None
+    low, high = max(good), min(gone)
+    much = max(claimed_bytes // _LOST_AT_LEAST, 4 * MiB)
+    return (low, high) if low <= high <= claimed_bytes - much else None

@@ -1,0 +1,1 @@
+"""in: what was done to a card. out: one JSON file that says so."""

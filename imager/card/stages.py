@@ -1,0 +1,98 @@
+"""The types a card passes through: claimed, written, verified.
+
+Each stage takes the one before it, so that no function can skip a proof: only ``claim`` makes a
+ClaimedCard, only ``write_card`` a WrittenCard, only ``read_back`` a VerifiedCard. None of them
+outlives the ``with claim(...)`` block it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from imager.card.host.disks import Disk
+from imager.card.host.targets import ImageFile
+from imager.card.medium.meter import Log
+from imager.card.medium.raw import RawCard
+from imager.disk.extents import ExtentMap
+from imager.node.image import NodeImage
+
+
+@dataclass(frozen=True, slots=True)
+class FreshRead:
+    """A second, read-only way to a card, opened after everything was written.
+
+    ``cache_bypassed`` says that what is read comes from the card and not from this computer's
+    memory. The cache inside a card or reader cannot be bypassed by anyone; that is why reading
+    back begins only when the whole card is written.
+    """
+
+    raw: RawCard
+    cache_bypassed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedCard:
+    """The only handle through which a card can be written.
+
+    ``reopen`` gives a FreshRead of the same medium. ``fallbacks`` lists what could not be had
+    (direct I/O, the lock) for the receipt. ``on_kept`` makes the result visible where the card
+    is a file; ``is_file`` cards hold zeros from the beginning and vanish unless kept. ``log``
+    gathers the figures of each phase.
+    """
+
+    target: Disk | ImageFile
+    raw: RawCard
+    reopen: Callable[[], AbstractContextManager[FreshRead]]
+    on_kept: Callable[[], None]
+    fallbacks: tuple[str, ...] = ()
+    log: Log = field(default_factory=Log)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is an image file and no medium."""
+        return isinstance(self.target, ImageFile)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """How to write: ``block_bytes`` a transfer, ``depth`` of them at a time; ``why`` these.
+
+    Writing one card holds ``in_flight_bytes`` in memory at the most, reading it back 512 KiB more
+    for each of ``depth``.
+    """
+
+    block_bytes: int
+    depth: int
+    why: str = ""
+
+    @property
+    def in_flight_bytes(self) -> int:
+        """What all transfers under way hold."""
+        return self.block_bytes * self.depth
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCard:
+    """A card to which every byte of ``image`` was written and flushed, the first MiB last.
+
+    ``extents`` is what was written: the image's block map and the card's last MiB.
+    """
+
+    card: ClaimedCard
+    image: NodeImage
+    extents: ExtentMap
+    options: WriteOptions
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedCard:
+    """A card that gave back every byte that was written to it."""
+
+    written: WrittenCard
+    cache_bypassed: bool
+
+    def keep(self) -> None:
+        """Make it final: an image file appears under its name. A card is final already."""
+        self.written.card.on_kept()
