@@ -18,11 +18,11 @@ from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session
 from imager.config.rack import Rack
 from imager.node.edit.edit import opened
-from imager.rack.crew import Job, Orders, Result
-from imager.rack.flash import exit_code_of, flash
-from imager.rack.outcome import Outcome as CardOutcome
-from imager.rack.plan import Plan, Step
-from imager.rack.survey import GoldenImages
+from imager.rack.batch.batch import exit_code_of, flash
+from imager.rack.batch.crew import Job, Orders, Result
+from imager.rack.history.outcome import Outcome as CardOutcome
+from imager.rack.plan.plan import Plan, Step
+from imager.rack.plan.survey import GoldenImages
 
 
 def columns() -> int:

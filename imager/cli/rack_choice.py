@@ -19,7 +19,7 @@ from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 if TYPE_CHECKING:
     from imager.image.compose.golden import GoldenImage
-    from imager.rack.survey import GoldenImages
+    from imager.rack.plan.survey import GoldenImages
 
 
 def open_rack(session: Session) -> Rack:
@@ -183,8 +183,8 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
     """What the cards of the nodes that have a good one would be made from now, as far as that can
     be told without fetching or composing anything."""
-    from imager.rack.ledger import read_ledger
-    from imager.rack.survey import wants_of
+    from imager.rack.history.ledger import read_ledger
+    from imager.rack.plan.survey import wants_of
 
     try:
         images = golden_images_at_hand(session, rack, rack.nodes)

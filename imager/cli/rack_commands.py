@@ -21,7 +21,7 @@ from imager.cli.status_command import add_status_command
 
 if TYPE_CHECKING:
     from imager.config.rack import Rack
-    from imager.rack.overview import NodeView
+    from imager.rack.report.overview import NodeView
 
 
 def add_rack_commands(group: click.Group) -> None:
@@ -47,7 +47,7 @@ def add_rack_commands(group: click.Group) -> None:
         """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
         from imager.cli.rack_drawing import drawing
         from imager.node.keys.signing import fingerprint, known_public_key
-        from imager.rack.overview import overview, towers
+        from imager.rack.report.overview import overview, towers
 
         rack = open_rack(session)
         public = known_public_key(rack.folder)

@@ -15,10 +15,10 @@ from imager.cli.key_presses import key_presses
 from imager.cli.rack_batch import told
 from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session
-from imager.rack.candidates import Candidate, Unfit
-from imager.rack.crew import Orders, Result
-from imager.rack.flash import begun
-from imager.rack.station import Offer, Plans, Station
+from imager.rack.batch.batch import begun
+from imager.rack.batch.crew import Orders, Result
+from imager.rack.batch.station import Offer, Plans, Station
+from imager.rack.plan.candidates import Candidate, Unfit
 
 _POLL_SECONDS = 0.05
 _KEYS = "Enter: begin now, s: skip"
@@ -73,7 +73,7 @@ def _last_of_each(results: list[Result]) -> list[Result]:
 
 
 class _Desk:
-    """Tells the person at the station (``imager.rack.station.Teller``)."""
+    """Tells the person at the station (``imager.rack.batch.station.Teller``)."""
 
     def __init__(self, session: Session, *, eject: bool) -> None:
         self._console = session.console

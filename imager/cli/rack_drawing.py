@@ -11,8 +11,8 @@ from itertools import zip_longest
 
 from imager.config.rack import MASTER
 from imager.config.slot_labels import tower_and_place
-from imager.rack.ledger import Standing
-from imager.rack.overview import NodeView, Tower
+from imager.rack.history.ledger import Standing
+from imager.rack.report.overview import NodeView, Tower
 
 _CARD_MARKS = {
     Standing.NEVER: "·",

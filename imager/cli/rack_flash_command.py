@@ -30,9 +30,9 @@ from imager.cli.session import Outcome, Session, command
 if TYPE_CHECKING:
     from imager.card.host.refusals import Limits
     from imager.config.rack import Node, Rack
-    from imager.rack.candidates import Unfit
-    from imager.rack.plan import Plan
-    from imager.rack.survey import GoldenImages
+    from imager.rack.plan.candidates import Unfit
+    from imager.rack.plan.plan import Plan
+    from imager.rack.plan.survey import GoldenImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ def add_flash_commands(rack_group: click.Group) -> None:
         whose slot it is in, else for the node it was written for before, else for the next one.
         Run again, it does only what is missing.
         """
-        from imager.rack.ledger import batch_lock
+        from imager.rack.history.ledger import batch_lock
 
         request = _request(session, given)
         if dry_run:
@@ -164,7 +164,7 @@ def _flash(
     session: Session, request: Request, given: Mapping[str, object], *, yes: bool
 ) -> Outcome:
     from imager.cli.rack_batch import consented_steps, orders_for, told, work
-    from imager.rack.ledger import read_ledger, require_room
+    from imager.rack.history.ledger import read_ledger, require_room
 
     rack = request.rack
     require_room(rack.folder, len(request.nodes))
@@ -186,10 +186,10 @@ def _flash(
 
 def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
     from imager.card.host.sysfs import Kernel
-    from imager.rack.ledger import read_ledger
-    from imager.rack.plan import make_plan
-    from imager.rack.slots import load_slots
-    from imager.rack.survey import cards_here, cards_named, files_for, wants_of
+    from imager.rack.history.ledger import read_ledger
+    from imager.rack.plan.plan import make_plan
+    from imager.rack.plan.slots import load_slots
+    from imager.rack.plan.survey import cards_here, cards_named, files_for, wants_of
 
     rack, limits, kernel = request.rack, request.limits, Kernel()
     slots = load_slots(rack.folder)

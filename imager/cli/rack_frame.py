@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imager.base.units import format_rate
-from imager.rack.board import Moment
-from imager.rack.crew import Job, Result
+from imager.rack.batch.card_progress import Moment
+from imager.rack.batch.crew import Job, Result
 
 _PHASE_COLUMNS = 12
 _RATE_COLUMNS = 11

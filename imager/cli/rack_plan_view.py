@@ -12,10 +12,10 @@ from imager.base.units import format_size
 from imager.card.host.disks import Disk
 from imager.cli.rack_frame import clock
 from imager.config.rack import Node
-from imager.rack.candidates import Candidate, Unfit
-from imager.rack.crew import Result
-from imager.rack.outcome import Outcome
-from imager.rack.plan import Action, Left, Plan, Step
+from imager.rack.batch.crew import Result
+from imager.rack.history.outcome import Outcome
+from imager.rack.plan.candidates import Candidate, Unfit
+from imager.rack.plan.plan import Action, Left, Plan, Step
 
 _LEAST = 8
 """No column is cut shorter than this."""

@@ -12,15 +12,15 @@ from collections.abc import Callable, Sequence
 
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.show import Console, phase_summary
-from imager.rack.board import CardEvent, Found, PhaseBegan, PhaseEnded, Said
-from imager.rack.crew import Crew, Job, Result
+from imager.rack.batch.card_progress import CardEvent, Found, PhaseBegan, PhaseEnded, Said
+from imager.rack.batch.crew import Crew, Job, Result
 
 _REDRAW_SECONDS = 0.2
 _JSON_SECONDS = 0.5
 
 
 class Screen:
-    """A Watch (``imager.rack.crew``) on a console."""
+    """A Watch (``imager.rack.batch.crew``) on a console."""
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def add_watch_command(rack_group: click.Group) -> None:
         one only when Enter is pressed. s leaves the cards that wait alone.
         """
         from imager.card.host.arrivals import arrivals
-        from imager.rack.ledger import batch_lock
+        from imager.rack.history.ledger import batch_lock
 
         rack = open_rack(session)
         nodes = chosen_nodes(rack, given["nodes"])
@@ -62,8 +62,8 @@ def _watch(
 ) -> Outcome:
     from imager.cli.rack_batch import orders_for
     from imager.cli.rack_desk import at_the_station
-    from imager.rack.slots import load_slots
-    from imager.rack.station import Plans
+    from imager.rack.batch.station import Plans
+    from imager.rack.plan.slots import load_slots
 
     images = golden_images(session, rack, nodes)
     seconds = given["countdown"]

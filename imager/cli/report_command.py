@@ -29,7 +29,7 @@ def add_report_command(rack_group: click.Group) -> None:
         The page needs no network and prints on A4. It holds no secret.
         """
         from imager.base.durable import write_atomically
-        from imager.rack.report import render_report, spoken_now
+        from imager.rack.report.report import render_report, spoken_now
 
         to_stdout = out == Path("-")
         if to_stdout and session.settings.as_json:

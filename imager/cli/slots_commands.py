@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from imager.card.host.arrivals import Arrivals
     from imager.card.host.disks import Disk
     from imager.config.rack import Rack
-    from imager.rack.learn import Lesson
-    from imager.rack.slots import Slots
+    from imager.rack.plan.learn_slots import Lesson
+    from imager.rack.plan.slots import Slots
 
 _POLL_SECONDS = 1.0
 
@@ -43,8 +43,8 @@ def add_slots_commands(rack_group: click.Group) -> None:
         LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
         """
         from imager.card.host.arrivals import arrivals
-        from imager.rack.learn import labels_to_learn, learn_slots
-        from imager.rack.slots import SLOTS_FILE, load_slots
+        from imager.rack.plan.learn_slots import labels_to_learn, learn_slots
+        from imager.rack.plan.slots import SLOTS_FILE, load_slots
 
         rack = open_rack(session)
         wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
@@ -68,7 +68,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
         """List the labels: whose they are, where they are, and the card that is in now."""
         from imager.card.host.disks import list_disks
         from imager.config.slot_labels import by_place
-        from imager.rack.slots import load_slots
+        from imager.rack.plan.slots import load_slots
 
         rack = open_rack(session)
         slots = load_slots(rack.folder)
@@ -99,7 +99,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
     @click.argument("labels")
     def forget(session: Session, labels: str) -> Outcome:
         """Take LABELS, like A3 or B[1-7], away from their slots."""
-        from imager.rack.slots import forget_slots
+        from imager.rack.plan.slots import forget_slots
 
         rack = open_rack(session)
         gone = _labels(rack, labels)

@@ -15,8 +15,8 @@ from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
     from imager.config.rack import Node, Rack
-    from imager.rack.presence import Seen
-    from imager.rack.status import Status
+    from imager.rack.master.presence import Seen
+    from imager.rack.master.status import Status
 
 _WAIT_SECONDS = 900
 """A Pi 2 is up after two minutes, makes its swap file and joins; a rack does so all at once."""
@@ -54,8 +54,8 @@ def add_status_command(rack_group: click.Group) -> None:
 
         With --wait ends with code 30 when some did not join in time.
         """
-        from imager.rack.master_door import Way, door_to_master
-        from imager.rack.status import ask_status, wait_for_all
+        from imager.rack.master.connection import Way, door_to_master
+        from imager.rack.master.status import ask_status, wait_for_all
 
         seconds = None if wait is None else _seconds(wait)
         rack = open_rack(session)
@@ -136,7 +136,7 @@ def _minions(rack: Rack, nodes: str | None) -> tuple[Node, ...]:
 
 def _pins(rack: Rack, nodes: Sequence[Node]) -> dict[str, str | None]:
     """Node -> the release rack.lock pins for it."""
-    from imager.rack.overview import pinned
+    from imager.rack.report.overview import pinned
     from imager.release.lock import RackLock
 
     lock = RackLock.load(rack.lock_file)

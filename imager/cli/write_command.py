@@ -285,7 +285,7 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
     from imager.card.make.make import make_card
     from imager.node.content import recipe_of
     from imager.node.edit.edit import opened
-    from imager.rack.record import Work, recorded
+    from imager.rack.history.recorded import Work, recorded
 
     mapped = image.manifest.extents.total_bytes
     session.console.note(

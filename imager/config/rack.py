@@ -26,7 +26,7 @@ def receipts_folder(rack: Path) -> Path:
 
 
 def ledger_file(rack: Path) -> Path:
-    """Where the ledger of the rack in the folder ``rack`` lies (``imager.rack.ledger``)."""
+    """Where the ledger of the rack in the folder ``rack`` lies (``imager.rack.history.ledger``)."""
     return rack / STATE / "ledger.jsonl"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.rack.report import render_report
+from imager.rack.report.report import render_report
 from tests.support.chromium import corner_colour, look, missing_programs, paper, picture
 from tests.support.rackhistory import rack_with_history
 

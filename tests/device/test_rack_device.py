@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from imager.base.errors import HostStorage
-from imager.rack.ledger import BatchEnded, Standing, append, read_ledger
+from imager.rack.history.ledger import BatchEnded, Standing, append, read_ledger
 from tests.support.loop import (
     Loop,
     call,

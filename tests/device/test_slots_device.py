@@ -18,7 +18,7 @@ import pytest
 
 from imager.base.units import MiB
 from imager.card.host.arrivals import arrivals
-from imager.rack.slots import load_slots
+from imager.rack.plan.slots import load_slots
 from tests.support.loop import (
     exchanged,
     loop_over,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from imager.rack.ledger import Standing, read_ledger
+from imager.rack.history.ledger import Standing, read_ledger
 from tests.support.loop import (
     call,
     loop_over,

@@ -20,7 +20,7 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.fat.volume import FatVolume
 from imager.image.compose.compose import compose
 from imager.node.image import NodeImage
-from imager.rack.presence import load_presence
+from imager.rack.master.presence import load_presence
 from tests.support.racks import rack_in
 from tests.support.release import build_release
 from tests.support.salt import Box, SaltPrograms

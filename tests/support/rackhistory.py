@@ -24,8 +24,8 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
 from imager.node.keys.identity import identity_of
 from imager.node.keys.signing import rack_key
-from imager.rack.ledger import Assigned, Finished, append
-from imager.rack.presence import Presence, Seen, save_presence
+from imager.rack.history.ledger import Assigned, Finished, append
+from imager.rack.master.presence import Presence, Seen, save_presence
 from imager.release.lock import Pin, RackLock
 from tests.support.racks import KEY, rack_in
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from imager.rack.limiter import FIRST, WINDOW_SECONDS
+from imager.rack.batch.limiter import FIRST, WINDOW_SECONDS
 from tests.support.bootrack import SLOT_BYTES, BootRack, boot_rack
 from tests.support.pc import HUB, Reader, pc, picloud_image
 from tests.support.standin import StandIn

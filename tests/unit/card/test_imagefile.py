@@ -30,7 +30,7 @@ from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
-from imager.rack.outcome import Outcome, outcome_of
+from imager.rack.history.outcome import Outcome, outcome_of
 from tests.support.cards import make_image
 
 SIZE = 12 * MiB

@@ -19,8 +19,8 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import plan_layout
 from imager.disk.manifest import Manifest
 from imager.image.compose.golden import GoldenImage
-from imager.rack.candidates import sort_disks
-from imager.rack.slots import load_slots
+from imager.rack.plan.candidates import sort_disks
+from imager.rack.plan.slots import load_slots
 from tests.support.racks import rack_in
 
 ROOT = Path(__file__).resolve().parents[3]

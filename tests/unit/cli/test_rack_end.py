@@ -19,8 +19,8 @@ from imager.cli.session import Session
 from imager.cli.settings import Settings
 from imager.cli.show import Console
 from imager.config.rack import Node
-from imager.rack.crew import Job, Result
-from imager.rack.outcome import Outcome, outcome_of
+from imager.rack.batch.crew import Job, Result
+from imager.rack.history.outcome import Outcome, outcome_of
 from tests.support.rackhistory import receipt_of
 from tests.support.racks import rack_in
 

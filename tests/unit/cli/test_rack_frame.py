@@ -13,9 +13,9 @@ from imager.card.host.targets import ImageFile
 from imager.cli.rack_frame import CardRow, clock, draw
 from imager.cli.rack_plan_view import table
 from imager.config.rack import Node
-from imager.rack.board import Moment
-from imager.rack.crew import Job, Result
-from imager.rack.outcome import Outcome
+from imager.rack.batch.card_progress import Moment
+from imager.rack.batch.crew import Job, Result
+from imager.rack.history.outcome import Outcome
 
 
 def job(name: str, slot: str = "") -> Job:

@@ -18,7 +18,7 @@ from imager.card.host.targets import ImageFile
 from imager.cli.rack_screen import Screen
 from imager.cli.show import Console
 from imager.config.rack import Node
-from imager.rack.crew import Crew, Job
+from imager.rack.batch.crew import Crew, Job
 
 _LAST = "the last word"
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.card.inspect.firstboot import parse_firstboot
-from imager.rack.answers import (
+from imager.rack.master.answers import (
     CardSaid,
     NoAnswer,
     card_said,
@@ -22,7 +22,7 @@ from imager.rack.answers import (
     question_who,
     who,
 )
-from imager.rack.presence import Presence
+from imager.rack.master.presence import Presence
 
 KEYS = {"minions": ["pi0", "pi1"], "minions_pre": ["pi2"], "minions_denied": ["pi1", "pi3"]}
 UP = {"up": ["pi0"], "down": ["pi1"]}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.card.medium.meter import PhaseFigures
-from imager.rack.curve import HEIGHT, WIDTH, curve_of
+from imager.rack.report.curve import HEIGHT, WIDTH, curve_of
 
 MB = 1_000_000
 

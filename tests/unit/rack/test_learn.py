@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from imager.card.host.disks import Bus, Disk
-from imager.rack.learn import labels_to_learn, learn_slots
-from imager.rack.slots import load_slots, name_slot
+from imager.rack.plan.learn_slots import labels_to_learn, learn_slots
+from imager.rack.plan.slots import load_slots, name_slot
 
 
 def card(socket: int) -> Disk:

@@ -20,7 +20,7 @@ from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, Targ
 from imager.card.host.targets import ImageFile
 from imager.card.make.make import MadeCard
 from imager.config.rack import ledger_file
-from imager.rack.ledger import (
+from imager.rack.history.ledger import (
     Assigned,
     BatchBegun,
     BatchEnded,
@@ -35,8 +35,8 @@ from imager.rack.ledger import (
     read_ledger,
     require_room,
 )
-from imager.rack.outcome import Outcome, outcome_of
-from imager.rack.record import Work, recorded
+from imager.rack.history.outcome import Outcome, outcome_of
+from imager.rack.history.recorded import Work, recorded
 from tests.support.racks import rack_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -149,7 +149,7 @@ def test_threads_do_not_lose_each_others_lines(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from imager.rack.ledger import BatchEnded, append
+from imager.rack.history.ledger import BatchEnded, append
 folder = Path(sys.argv[1])
 for number in range(10**6):
     append(folder, BatchEnded("t", "b" * 3000, number))

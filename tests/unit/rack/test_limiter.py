@@ -9,7 +9,7 @@ import pytest
 
 from imager.card.host.disks import Bus, Disk
 from imager.card.host.sysfs import Kernel
-from imager.rack.limiter import FIRST, Limiter, root_port
+from imager.rack.batch.limiter import FIRST, Limiter, root_port
 
 CARD = 20e6
 STEP = 0.1

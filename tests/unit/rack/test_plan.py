@@ -14,9 +14,9 @@ from imager.config.rack import Node
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 from imager.node.stamp.facts import StampFacts
-from imager.rack.candidates import Candidate, Holds
-from imager.rack.ledger import Assigned, Finished, NodeState
-from imager.rack.plan import Action, Plan, Want, Why, make_plan
+from imager.rack.history.ledger import Assigned, Finished, NodeState
+from imager.rack.plan.candidates import Candidate, Holds
+from imager.rack.plan.plan import Action, Plan, Want, Why, make_plan
 
 SIZE = 8 * GiB
 LAYOUT = Layout(SIZE, Extent(8 << 20, 256 << 20), Extent(264 << 20, SIZE - (264 << 20)))

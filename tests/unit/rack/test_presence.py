@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.rack.presence import Presence, Seen, load_presence, parse_presence, save_presence
+from imager.rack.master.presence import Presence, Seen, load_presence, parse_presence, save_presence
 
 SEEN = Seen(Presence.JOINED, "2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z", "complete")
 

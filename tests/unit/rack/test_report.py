@@ -15,7 +15,7 @@ from imager.card.receipt.store import save_receipt
 from imager.cli.main import run
 from imager.config.rack import Rack
 from imager.node.keys.fingerprints import fingerprints_of
-from imager.rack.report import render_report
+from imager.rack.report.report import render_report
 from tests.support.rackhistory import PINNED, rack_with_history, receipt_of
 from tests.support.racks import rack_in, tool
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.rack.slots import (
+from imager.rack.plan.slots import (
     Slots,
     encode_slots,
     forget_slots,

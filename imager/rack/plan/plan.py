@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from imager.config.rack import Node
-from imager.rack.candidates import Candidate, Holds
-from imager.rack.ledger import NodeState, Standing
+from imager.rack.history.ledger import NodeState, Standing
+from imager.rack.plan.candidates import Candidate, Holds
 
 
 class Why(StrEnum):

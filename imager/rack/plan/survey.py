@@ -18,10 +18,10 @@ from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit.edit import opened
-from imager.rack.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
-from imager.rack.ledger import Ledger
-from imager.rack.plan import Want
-from imager.rack.slots import Slots
+from imager.rack.history.ledger import Ledger
+from imager.rack.plan.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
+from imager.rack.plan.plan import Want
+from imager.rack.plan.slots import Slots
 
 GoldenImages = Mapping[str, GoldenImage]
 """By model: boards of one model share one. A model whose image is not composed is absent."""

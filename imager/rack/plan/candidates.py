@@ -27,7 +27,7 @@ from imager.disk.layout import FIRST_MIB, STAMP_AREA
 from imager.image.compose.golden import GoldenImage
 from imager.node.stamp.facts import StampError, StampFacts
 from imager.node.stamp.stamp import parse_stamp
-from imager.rack.slots import Slots
+from imager.rack.plan.slots import Slots
 
 
 class Holds(StrEnum):

@@ -15,8 +15,8 @@ from imager.card.host.disks import Disk
 from imager.card.host.targets import ImageFile
 from imager.card.make.make import MadeCard
 from imager.config.rack import Rack
-from imager.rack.ledger import Assigned, Finished, append, now
-from imager.rack.outcome import Outcome, outcome_of
+from imager.rack.history.ledger import Assigned, Finished, append, now
+from imager.rack.history.outcome import Outcome, outcome_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from imager.config.rack import MASTER, Node, Rack
 from imager.config.slot_labels import tower_and_place
 from imager.node.keys.fingerprints import Fingerprints, fingerprints_of
 from imager.node.keys.signing import fingerprint, known_public_key
-from imager.rack import curve
-from imager.rack.ledger import Standing
-from imager.rack.overview import NodeView, Tower, overview, pinned, towers
-from imager.rack.presence import Presence
+from imager.rack.history.ledger import Standing
+from imager.rack.master.presence import Presence
+from imager.rack.report import curve
+from imager.rack.report.overview import NodeView, Tower, overview, pinned, towers
 from imager.release.lock import RackLock
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")

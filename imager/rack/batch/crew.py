@@ -37,10 +37,10 @@ from imager.node.content import recipe_of
 from imager.node.edit.edit import OpenGolden
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise_one
-from imager.rack.board import CardBoard, CardEvent, Moment
-from imager.rack.limiter import Limiter, root_port
-from imager.rack.outcome import Outcome, outcome_of
-from imager.rack.record import Work, recorded
+from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
+from imager.rack.batch.limiter import Limiter, root_port
+from imager.rack.history.outcome import Outcome, outcome_of
+from imager.rack.history.recorded import Work, recorded
 
 BUFFERS_BYTES = 96 * MiB
 """For the transfers of all cards together; reading back holds half a MiB more for each."""

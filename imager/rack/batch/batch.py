@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from imager.base.errors import BatchFailed, Interrupted
-from imager.rack.crew import Crew, Job, Orders, Result, Watch
-from imager.rack.ledger import BatchBegun, BatchEnded, append, now, require_room
-from imager.rack.outcome import Outcome
+from imager.rack.batch.crew import Crew, Job, Orders, Result, Watch
+from imager.rack.history.ledger import BatchBegun, BatchEnded, append, now, require_room
+from imager.rack.history.outcome import Outcome
 
 
 def flash(orders: Orders, jobs: Sequence[Job], watch: Watch) -> tuple[Result, ...]:

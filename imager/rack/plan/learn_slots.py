@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.card.host.disks import Disk
-from imager.rack.slots import Slots, load_slots, name_slot
+from imager.rack.plan.slots import Slots, load_slots, name_slot
 
 
 @dataclass(frozen=True, slots=True)

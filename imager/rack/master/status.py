@@ -13,10 +13,18 @@ from datetime import UTC, datetime
 
 from imager.base.errors import MissingTool, NetworkError
 from imager.config.rack import Node, Rack
-from imager.rack.answers import CardSaid, NoAnswer, Who, cards, question_cards, question_who, who
-from imager.rack.ledger import now
-from imager.rack.master_door import Door
-from imager.rack.presence import Presence, Seen, load_presence, save_presence
+from imager.rack.history.ledger import now
+from imager.rack.master.answers import (
+    CardSaid,
+    NoAnswer,
+    Who,
+    cards,
+    question_cards,
+    question_who,
+    who,
+)
+from imager.rack.master.connection import Door
+from imager.rack.master.presence import Presence, Seen, load_presence, save_presence
 
 _PAUSE_SECONDS = 5.0
 

@@ -14,8 +14,8 @@ from imager.card.receipt.receipt import Receipt, Result
 from imager.card.receipt.store import newest_by_node
 from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
-from imager.rack.ledger import NodeState, Standing, read_ledger
-from imager.rack.presence import Seen, load_presence
+from imager.rack.history.ledger import NodeState, Standing, read_ledger
+from imager.rack.master.presence import Seen, load_presence
 from imager.release.known import spec_for
 from imager.release.lock import RackLock
 

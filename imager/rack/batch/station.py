@@ -14,12 +14,12 @@ from typing import Protocol
 
 from imager.card.host.disks import Disk
 from imager.config.rack import Node
-from imager.rack.candidates import Candidate, Holds, Unfit, look_at, sort_disks
-from imager.rack.crew import Crew, Job, Orders, Result
-from imager.rack.ledger import read_ledger
-from imager.rack.plan import Action, Step, Want, make_plan
-from imager.rack.slots import Slots
-from imager.rack.survey import GoldenImages, wants_of
+from imager.rack.batch.crew import Crew, Job, Orders, Result
+from imager.rack.history.ledger import read_ledger
+from imager.rack.plan.candidates import Candidate, Holds, Unfit, look_at, sort_disks
+from imager.rack.plan.plan import Action, Step, Want, make_plan
+from imager.rack.plan.slots import Slots
+from imager.rack.plan.survey import GoldenImages, wants_of
 
 
 @dataclass(frozen=True, slots=True)

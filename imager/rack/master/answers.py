@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
 from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
-from imager.rack.presence import Presence
+from imager.rack.master.presence import Presence
 
 _MARK = "==picloud=="
 _LIMIT_SECONDS = 180

@@ -23,7 +23,7 @@ from imager.base.errors import HostStorage, TargetRefused
 from imager.base.units import MiB, format_size
 from imager.config.folder import ensure_state
 from imager.config.rack import ledger_file
-from imager.rack.outcome import Outcome
+from imager.rack.history.outcome import Outcome
 
 VERSION = 1
 _ROOM_PER_CARD = 2 * MiB

@@ -1,0 +1,1 @@
+"""in: a plan. out: many cards, written at once."""

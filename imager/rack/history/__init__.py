@@ -1,0 +1,1 @@
+"""in: what became of each card. out: the rack's ledger."""

@@ -1,0 +1,1 @@
+"""in: the rack's Salt master. out: which nodes have joined."""

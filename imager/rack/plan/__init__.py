@@ -1,0 +1,1 @@
+"""in: nodes, slots and cards. out: which card becomes which node."""

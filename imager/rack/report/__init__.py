@@ -1,0 +1,1 @@
+"""in: ledger, receipts and plan. out: one page for people."""
