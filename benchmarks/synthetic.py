@@ -13,7 +13,7 @@ from imager.base.units import GiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
-from imager.cli.show import Console
+from imager.cli.console import Console
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import build_manifest
 from imager.disk.mbr import encode

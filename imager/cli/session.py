@@ -21,8 +21,8 @@ import click
 
 from imager.base.cache import Cache
 from imager.base.errors import Interrupted, PicloudError
+from imager.cli.console import Console
 from imager.cli.settings import Settings, common_options, take
-from imager.cli.show import Console
 
 BUG_EXIT_CODE = 70
 Outcome = Mapping[str, object]

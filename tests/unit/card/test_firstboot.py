@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imager.card.inspect.firstboot import FirstBoot, State, Step, StepState, parse_firstboot
-from imager.cli.firstboot_lines import firstboot_fields, firstboot_lines
+from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
 
 FAILED = {
     "format": 1,

@@ -12,12 +12,12 @@ from imager.base.errors import CardFaulty, Interrupted, PicloudError
 from imager.card.host.disks import Bus, Disk
 from imager.card.host.targets import ImageFile
 from imager.card.medium.meter import PhaseFigures
+from imager.cli.console import Console
 from imager.cli.main import run
-from imager.cli.rack_batch import told
-from imager.cli.rack_plan_view import closing_lines, result_lines
+from imager.cli.rack.batch import told
 from imager.cli.session import Session
 from imager.cli.settings import Settings
-from imager.cli.show import Console
+from imager.cli.views.plan import closing_lines, result_lines
 from imager.config.rack import Node
 from imager.rack.batch.crew import Job, Result
 from imager.rack.history.outcome import Outcome, outcome_of

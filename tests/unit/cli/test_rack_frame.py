@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty
 from imager.card.host.targets import ImageFile
-from imager.cli.rack_frame import CardRow, clock, draw
-from imager.cli.rack_plan_view import table
+from imager.cli.views.batch_bars import CardRow, clock, draw
+from imager.cli.views.plan import table
 from imager.config.rack import Node
 from imager.rack.batch.card_progress import Moment
 from imager.rack.batch.crew import Job, Result

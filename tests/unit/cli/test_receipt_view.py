@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from imager.base.units import MiB
 from imager.card.medium.meter import PhaseFigures
 from imager.card.receipt.receipt import Result
-from imager.cli.receipt_command import _lines, curve
+from imager.cli.card.receipt import _lines, curve
 from tests.support.updates import SIZE, node_image, receipt_of
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from imager.card.host.targets import ImageFile
-from imager.cli.rack_screen import Screen
-from imager.cli.show import Console
+from imager.cli.console import Console
+from imager.cli.views.batch_screen import Screen
 from imager.config.rack import Node
 from imager.rack.batch.crew import Crew, Job
 

@@ -9,7 +9,7 @@ import pytest
 
 from imager.card.receipt.receipt import Result
 from imager.card.receipt.store import newest_by_node, save_receipt
-from imager.cli.rack_drawing import drawing
+from imager.cli.views.rack_drawing import drawing
 from imager.rack.history.ledger import Assigned, Standing, append
 from imager.rack.report.overview import NodeView, overview, towers
 from tests.support.rackhistory import rack_with_history, receipt_of

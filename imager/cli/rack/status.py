@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.base.errors import BatchFailed, UsageError
-from imager.cli.rack_choice import chosen_nodes, open_rack
+from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:

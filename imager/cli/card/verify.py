@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.base.units import format_rate, format_size
+from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
-from imager.cli.rack_choice import rack_at_hand
 from imager.cli.session import Outcome, Session, command
-from imager.cli.stamp_lines import stamp_fields, stamp_lines
+from imager.cli.views.stamp import stamp_fields, stamp_lines
 
 if TYPE_CHECKING:
     from imager.card.inspect.use import Use
@@ -45,7 +45,7 @@ def add_verify_command(group: click.Group) -> None:
         """
         from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
         from imager.card.receipt.store import load_receipt
-        from imager.cli.repair_command import repair as repaired
+        from imager.cli.card.repair import repair as repaired
 
         rack = rack_at_hand(session)
         with open_target(target) as fresh:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from imager.cli.choice import chosen_nodes, golden_images, open_rack
 from imager.cli.consent import SIZE
-from imager.cli.rack_choice import chosen_nodes, golden_images, open_rack
-from imager.cli.rack_flash_command import limits_of_batch
+from imager.cli.rack.flash import limits_of_batch
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def _watch(
     cards: Arrivals,
     given: Mapping[str, object],
 ) -> Outcome:
-    from imager.cli.rack_batch import orders_for
-    from imager.cli.rack_desk import at_the_station
+    from imager.cli.rack.batch import orders_for
+    from imager.cli.rack.station import at_the_station
     from imager.rack.batch.station import Plans
     from imager.rack.plan.slots import load_slots
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imager.base.errors import TargetRefused, UsageError
-from imager.cli.consent import SIZE, whole_sectors
-from imager.cli.rack_choice import (
+from imager.cli.choice import (
     chosen_nodes,
     chosen_release,
     golden_images,
@@ -25,6 +24,7 @@ from imager.cli.rack_choice import (
     own_folders,
     require_archived,
 )
+from imager.cli.consent import SIZE, whole_sectors
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -
 def _flash(
     session: Session, request: Request, given: Mapping[str, object], *, yes: bool
 ) -> Outcome:
-    from imager.cli.rack_batch import consented_steps, orders_for, told, work
+    from imager.cli.rack.batch import consented_steps, orders_for, told, work
     from imager.rack.history.ledger import read_ledger, require_room
 
     rack = request.rack
@@ -206,8 +206,8 @@ def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
 
 
 def _shown(session: Session, rack: Rack, planned: Planned) -> dict[str, object]:
-    from imager.cli.rack_batch import columns
-    from imager.cli.rack_plan_view import made_from, plan_fields, plan_lines
+    from imager.cli.rack.batch import columns
+    from imager.cli.views.plan import made_from, plan_fields, plan_lines
 
     source = session.settings.release or rack.release.source
     fields = {

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from imager.base.units import format_size
 from imager.card.host.disks import Disk
-from imager.cli.rack_frame import clock
+from imager.cli.views.batch_bars import clock
 from imager.config.rack import Node
 from imager.rack.batch.crew import Result
 from imager.rack.history.outcome import Outcome

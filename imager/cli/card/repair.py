@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
+from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
-from imager.cli.rack_choice import golden_of, open_rack, own_folders
 from imager.cli.session import Outcome, Session
 
 if TYPE_CHECKING:

@@ -16,6 +16,14 @@ import click
 
 from imager.base.errors import TargetRefused, UsageError
 from imager.base.units import format_rate, format_size
+from imager.cli.choice import (
+    chosen_release,
+    golden_images_at_hand,
+    golden_of,
+    open_rack,
+    own_folders,
+    require_archived,
+)
 from imager.cli.consent import (
     SIZE,
     consent_options,
@@ -23,14 +31,6 @@ from imager.cli.consent import (
     limits_of,
     refuse_early,
     whole_sectors,
-)
-from imager.cli.rack_choice import (
-    chosen_release,
-    golden_images_at_hand,
-    golden_of,
-    open_rack,
-    own_folders,
-    require_archived,
 )
 from imager.cli.session import Outcome, Session, command
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.base.errors import WouldNotBoot
-from imager.cli.firstboot_lines import firstboot_fields, firstboot_lines
-from imager.cli.rack_choice import rack_at_hand
+from imager.cli.card.verify import add_verify_command
+from imager.cli.card.write import add_write_command
+from imager.cli.choice import rack_at_hand
 from imager.cli.session import Outcome, Session, command
-from imager.cli.stamp_lines import stamp_fields, stamp_lines
-from imager.cli.verify_command import add_verify_command
-from imager.cli.write_command import add_write_command
+from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
+from imager.cli.views.stamp import stamp_fields, stamp_lines
 
 if TYPE_CHECKING:
     from imager.bootcheck.check import BootReport, Finding

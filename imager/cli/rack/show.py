@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imager.cli.init_command import add_init_command
-from imager.cli.keys_commands import add_keys_commands
-from imager.cli.rack_choice import address_of, open_rack, recipes_at_hand
-from imager.cli.rack_flash_command import add_flash_commands
-from imager.cli.rack_watch_command import add_watch_command
-from imager.cli.report_command import add_report_command
+from imager.cli.choice import address_of, open_rack, recipes_at_hand
+from imager.cli.rack.flash import add_flash_commands
+from imager.cli.rack.init import add_init_command
+from imager.cli.rack.keys import add_keys_commands
+from imager.cli.rack.report import add_report_command
+from imager.cli.rack.slots import add_slots_commands
+from imager.cli.rack.status import add_status_command
+from imager.cli.rack.watch import add_watch_command
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
-from imager.cli.slots_commands import add_slots_commands
-from imager.cli.status_command import add_status_command
 
 if TYPE_CHECKING:
     from imager.config.rack import Rack
@@ -45,7 +45,7 @@ def add_rack_commands(group: click.Group) -> None:
     @command(rack_group, "show")
     def show(session: Session) -> Outcome:
         """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
-        from imager.cli.rack_drawing import drawing
+        from imager.cli.views.rack_drawing import drawing
         from imager.node.keys.signing import fingerprint, known_public_key
         from imager.rack.report.overview import overview, towers
 
@@ -71,7 +71,7 @@ def add_rack_commands(group: click.Group) -> None:
 
 
 def _head(rack: Rack, signs: str | None) -> list[str]:
-    from imager.cli.rack_plan_view import made_from
+    from imager.cli.views.plan import made_from
 
     made = made_from(rack.release.source, rack.salt_version)
     return [

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from imager.base.errors import UsageError
-from imager.cli.rack_choice import open_rack, recipes_at_hand
+from imager.cli.choice import open_rack, recipes_at_hand
 from imager.cli.session import Outcome, Session, command
 
 _DEFAULT_NAME = "report.html"

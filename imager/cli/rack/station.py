@@ -11,10 +11,10 @@ from imager.base.errors import Interrupted
 from imager.card.host.arrivals import Arrivals
 from imager.card.host.disks import Disk
 from imager.card.host.eject import eject as ejected
-from imager.cli.key_presses import key_presses
-from imager.cli.rack_batch import told
-from imager.cli.rack_screen import Screen
+from imager.cli.rack.batch import told
 from imager.cli.session import Outcome, Session
+from imager.cli.views.batch_screen import Screen
+from imager.cli.views.key_presses import key_presses
 from imager.rack.batch.batch import begun
 from imager.rack.batch.crew import Orders, Result
 from imager.rack.batch.station import Offer, Plans, Station

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from imager.base.errors import UsageError
+from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.consent import ask
-from imager.cli.rack_choice import chosen_nodes, open_rack
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 

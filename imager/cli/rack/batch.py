@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
 from imager.card.host.refusals import Limits
 from imager.card.host.targets import ImageFile
-from imager.cli.rack_plan_view import closing_lines, result_fields, result_lines
-from imager.cli.rack_screen import Screen
 from imager.cli.session import Outcome, Session
+from imager.cli.views.batch_screen import Screen
+from imager.cli.views.plan import closing_lines, result_fields, result_lines
 from imager.config.rack import Rack
 from imager.node.edit.edit import opened
 from imager.rack.batch.batch import exit_code_of, flash

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from imager.base.units import format_size
-from imager.cli.rack_choice import golden_of, models_of, open_rack, proven_release, proven_salt
+from imager.cli.choice import golden_of, models_of, open_rack, proven_release, proven_salt
 from imager.cli.session import Outcome, Session, command
 from imager.release.verified import VerifiedSalt
 

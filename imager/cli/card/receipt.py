@@ -14,7 +14,7 @@ import click
 
 from imager.base.errors import ConfigurationError, UsageError
 from imager.base.units import format_rate, format_size
-from imager.cli.rack_choice import open_rack
+from imager.cli.choice import open_rack
 from imager.cli.session import Outcome, Session, command
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from imager.cli.rack_frame import CardRow, clock, draw
-from imager.cli.show import Console, phase_summary
+from imager.cli.console import Console, phase_summary
+from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.rack.batch.card_progress import CardEvent, Found, PhaseBegan, PhaseEnded, Said
 from imager.rack.batch.crew import Crew, Job, Result
 

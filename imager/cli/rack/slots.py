@@ -10,7 +10,7 @@ import click
 
 from imager.base.errors import Interrupted, UsageError
 from imager.base.units import format_size
-from imager.cli.rack_choice import open_rack
+from imager.cli.choice import open_rack
 from imager.cli.session import Outcome, Session, command
 from imager.cli.settings import common_options, take
 
