@@ -21,8 +21,8 @@ from imager.config.rack import Rack
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.node.personalise import personalise
+from imager.release.catalogue import spec_for
 from imager.release.fetch import fetch_release
-from imager.release.known import spec_for
 from imager.release.lock import RackLock
 
 LIMIT_SECONDS = 2.0

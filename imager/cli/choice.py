@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
 from imager.cli.session import Session
 from imager.config.rack import Node, Rack
-from imager.release.known import ReleaseSpec
+from imager.release.catalogue import ReleaseSpec
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
 
 def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
     """The release to use for a board: ``--release`` if given, else the one rack.toml names."""
-    from imager.release.known import spec_for
+    from imager.release.catalogue import spec_for
 
     asked = session.settings.release
     if asked is None or asked == rack.release.source:
@@ -125,7 +125,7 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
 
 
 def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
-    from imager.release.bundle import bundle_in
+    from imager.release.pacman_packages import bundle_in
 
     return replace(salt, bundle=bundle_in(rack.salt_packages)) if rack.salt_packages else salt
 

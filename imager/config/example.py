@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from imager.base.toml_text import toml_text
-from imager.release.known import RELEASES
+from imager.release.catalogue import RELEASES
 
 DEFAULT_NODES = "pi[0-13]"
 DEFAULT_MASTER = "salt"

@@ -20,7 +20,7 @@ from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.progress import Phase, Progress
 from imager.base.units import MiB
-from imager.release.shelf import placed, set_aside
+from imager.release.content_store import placed, set_aside
 from imager.release.verified import VerifiedRelease
 
 _TARBALL, _SIGNATURE, _RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"

@@ -15,13 +15,13 @@ from imager.base.cache import Cache
 from imager.base.errors import UsageError
 from imager.base.progress import Progress
 from imager.release.archive import verified
-from imager.release.known import ReleaseSpec
+from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import RackLock
+from imager.release.request import Wanted
 from imager.release.verified import VerifiedRelease
-from imager.release.wanted import Wanted
 
 if TYPE_CHECKING:
-    from imager.release.keys import KeySources
+    from imager.release.signing_keys import KeySources
     from imager.release.web import Limits
 
 

@@ -19,10 +19,10 @@ from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudE
 from imager.base.units import format_size
 from imager.release.archive import Entry, Record
 from imager.release.download import Partial, Place, Version, locate
-from imager.release.keys import KeySources, find_key
 from imager.release.lock import Pin
 from imager.release.mirror import ProvenSet, fetch_set
-from imager.release.wanted import Wanted
+from imager.release.request import Wanted
+from imager.release.signing_keys import KeySources, find_key
 from imager.release.web import Limits, Web
 
 

@@ -17,9 +17,9 @@ from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, work_folder
 from imager.base.errors import NetworkError, NotAuthentic, UsageError
 from imager.base.progress import Progress, Quiet
+from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
 from imager.release.pip import fetch_source, fetch_wheel
-from imager.release.shelf import placed, set_aside
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 SALT = "salt"

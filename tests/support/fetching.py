@@ -11,10 +11,10 @@ from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.progress import Finding, Phase
+from imager.release.catalogue import ReleaseSpec
 from imager.release.fetch import fetch_release
-from imager.release.keys import KeySources
-from imager.release.known import ReleaseSpec
 from imager.release.lock import RackLock
+from imager.release.signing_keys import KeySources
 from imager.release.verified import VerifiedRelease
 from imager.release.web import Limits
 from tests.support.mirror import Mirror

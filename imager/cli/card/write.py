@@ -191,7 +191,7 @@ def _image_fields(session: Session, request: Request) -> dict[str, object]:
 
 def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
     """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
-    from imager.release.bundle import package_names
+    from imager.release.pacman_packages import package_names
     from imager.release.salt import archived_salt, pinned_salt
 
     version, folder = rack.salt_version, rack.salt_packages

@@ -16,7 +16,7 @@ from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
 from imager.rack.history.ledger import NodeState, Standing, read_ledger
 from imager.rack.master.presence import Seen, load_presence
-from imager.release.known import spec_for
+from imager.release.catalogue import spec_for
 from imager.release.lock import RackLock
 
 

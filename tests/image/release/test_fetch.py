@@ -27,8 +27,8 @@ from imager.base.errors import (
 )
 from imager.base.progress import Phase
 from imager.release.archive import DamagedEntry
-from imager.release.keys import KeySources
 from imager.release.lock import RackLock
+from imager.release.signing_keys import KeySources
 from tests.support.fetching import PATH, Scene, release_files, some_bytes
 from tests.support.mirror import Manners, Mirror, serving
 from tests.support.signing import SigningKey, make_key, sign_detached
@@ -392,7 +392,7 @@ from imager.base.cache import Cache
 from imager.base.errors import PicloudError
 from imager.base.progress import Quiet
 from imager.release.fetch import fetch_release
-from imager.release.known import ReleaseSpec
+from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import RackLock
 cache, lock, key_file, fingerprint, url, largest = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest), int(largest)))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
-from imager.release.bundle import bundle_in
+from imager.release.pacman_packages import bundle_in
 
 NAMES = (
     "python-3.13.1-1-armv7h.pkg.tar.xz",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.release.known import ALARM_KEY, RELEASES, parse_fingerprint, spec_for
+from imager.release.catalogue import ALARM_KEY, RELEASES, parse_fingerprint, spec_for
 
 URL = "https://example.org/os/Own-rpi.tar.gz"
 

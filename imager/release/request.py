@@ -12,7 +12,7 @@ from imager.base.cache import Cache
 from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.release.archive import Archive, DamagedEntry, Entry
-from imager.release.known import ReleaseSpec
+from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import Pin, RackLock
 
 
