@@ -23,7 +23,7 @@ from imager.rack.plan.candidates import sort_disks
 from imager.rack.plan.slots import load_slots
 from tests.support.racks import rack_in
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 LAYOUT = plan_layout(0, GiB)
 USED = 400 * MiB
 CARD = Disk("/dev/sdb", "8:16", 2 * GiB, Bus.USB, model="STORAGE", removable=True)

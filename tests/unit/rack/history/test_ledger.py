@@ -39,7 +39,7 @@ from imager.rack.history.outcome import Outcome, outcome_of
 from imager.rack.history.recorded import Work, recorded
 from tests.support.racks import rack_in
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 AT = "2026-11-25T03:20:00.000Z"
 
 

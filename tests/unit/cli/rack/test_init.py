@@ -17,7 +17,7 @@ import pytest
 from imager.config.load import load_rack
 from tests.support.racks import KEY
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 COMMAND = [sys.executable, "-m", "imager", "rack", "init"]
 
 
