@@ -18,7 +18,7 @@ class Phase(Protocol):
         """Report ``size_bytes`` more done; safe to call from worker threads."""
 
 
-class Finding(Protocol):
+class FindingData(Protocol):
     """Something found wrong, as data for a program."""
 
     def to_json(self) -> dict[str, object]:
@@ -37,7 +37,7 @@ class Progress(Protocol):
     def warn(self, message: str) -> None:
         """Say something the person should act on, though the work goes on."""
 
-    def finding(self, finding: Finding) -> None:
+    def finding(self, finding: FindingData) -> None:
         """Hand a program what was found; a person is told by notes and errors."""
 
 
@@ -59,5 +59,5 @@ class Quiet:
     def warn(self, message: str) -> None:
         pass
 
-    def finding(self, finding: Finding) -> None:
+    def finding(self, finding: FindingData) -> None:
         pass

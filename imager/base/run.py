@@ -23,27 +23,27 @@ from imager.base.errors import HostStorage, MissingTool, ToolFailed
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class DistroPackage:
     """The name of a tool's package on each distribution the documentation speaks of."""
 
     debian: str
     arch: str
 
 
-PACKAGES: Mapping[str, Package] = {
-    "mkfs.vfat": Package("dosfstools", "dosfstools"),
-    "fsck.vfat": Package("dosfstools", "dosfstools"),
-    "mcopy": Package("mtools", "mtools"),
-    "mmd": Package("mtools", "mtools"),
-    "mdel": Package("mtools", "mtools"),
-    "mke2fs": Package("e2fsprogs", "e2fsprogs"),
-    "e2fsck": Package("e2fsprogs", "e2fsprogs"),
-    "debugfs": Package("e2fsprogs", "e2fsprogs"),
-    "tune2fs": Package("e2fsprogs", "e2fsprogs"),
-    "resize2fs": Package("e2fsprogs", "e2fsprogs"),
-    "udevadm": Package("udev", "systemd"),
-    "ssh": Package("openssh-client", "openssh"),
-    "sudo": Package("sudo", "sudo"),
+PACKAGES: Mapping[str, DistroPackage] = {
+    "mkfs.vfat": DistroPackage("dosfstools", "dosfstools"),
+    "fsck.vfat": DistroPackage("dosfstools", "dosfstools"),
+    "mcopy": DistroPackage("mtools", "mtools"),
+    "mmd": DistroPackage("mtools", "mtools"),
+    "mdel": DistroPackage("mtools", "mtools"),
+    "mke2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
+    "e2fsck": DistroPackage("e2fsprogs", "e2fsprogs"),
+    "debugfs": DistroPackage("e2fsprogs", "e2fsprogs"),
+    "tune2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
+    "resize2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
+    "udevadm": DistroPackage("udev", "systemd"),
+    "ssh": DistroPackage("openssh-client", "openssh"),
+    "sudo": DistroPackage("sudo", "sudo"),
 }
 
 _LOG = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def require_tools(*names: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class CompletedCommand:
     """What a program left behind."""
 
     words: tuple[str, ...]
@@ -107,7 +107,7 @@ def run(
     env: Mapping[str, str] | None = None,
     ok: Sequence[int] = (0,),
     inherit: Sequence[int] = (),
-) -> Finished:
+) -> CompletedCommand:
     """Run ``words`` to its end and return what it said; ``env`` is added to the built environment.
 
     The program gets the descriptors ``inherit`` under the same numbers: ``/dev/fd/N`` in
@@ -132,13 +132,13 @@ def run(
     if done.returncode == -signal.SIGINT:
         # Pressed in the moment between the tool's birth and its own process group.
         raise KeyboardInterrupt
-    finished = Finished(argv, done.returncode, done.stdout, done.stderr)
+    finished = CompletedCommand(argv, done.returncode, done.stdout, done.stderr)
     if done.returncode not in ok:
         raise tool_error(finished)
     return finished
 
 
-def tool_error(finished: Finished) -> Exception:
+def tool_error(finished: CompletedCommand) -> Exception:
     """The error that says why ``finished`` failed."""
     said = finished.output()
     last = said.splitlines()[-1] if said else "it said nothing"

@@ -75,7 +75,7 @@ class Config:
 
 def read_config(read: ReadFile, model: Model) -> Config:
     """What config.txt means on ``model``; a missing file means no settings."""
-    parser = _Parser(read, model)
+    parser = _ConfigParser(read, model)
     data = read("config.txt")
     if data is not None:
         parser.read_lines("config.txt", data)
@@ -119,7 +119,7 @@ class _Filters:
         return None if None in self.states.values() else True
 
 
-class _Parser:
+class _ConfigParser:
     def __init__(self, read: ReadFile, model: Model) -> None:
         self.read = read
         self.filters = _Filters(model)

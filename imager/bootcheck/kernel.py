@@ -19,14 +19,14 @@ _MAX_UNPACKED = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class KernelFile:
     """What a kernel file is: 32 or 64 bits (None: unknown), and its fault if it has one."""
 
     bits: int | None
     fault: str | None
 
 
-def inspect_kernel(data: bytes) -> Kernel:
+def inspect_kernel(data: bytes) -> KernelFile:
     """Recognise a zImage, an arm64 Image (plain or gzip'd) or U-Boot."""
     if data[:2] == b"\x1f\x8b":
         return _gzipped(data)
@@ -35,21 +35,21 @@ def inspect_kernel(data: bytes) -> Kernel:
         # image_size counts memory that is zeroed at start too, so a file may be shorter; a whole
         # one is never shorter than a third of it.
         if size and len(data) * 3 < size:
-            return Kernel(64, f"it is cut off: {len(data)} bytes of a kernel of about {size}")
-        return Kernel(64, None)
+            return KernelFile(64, f"it is cut off: {len(data)} bytes of a kernel of about {size}")
+        return KernelFile(64, None)
     if len(data) >= 48 and struct.unpack_from("<I", data, 36)[0] == _ZIMAGE_MAGIC:
         start, end = struct.unpack_from("<II", data, 40)
         if end <= start:
-            return Kernel(32, "its header is damaged: it ends before it begins")
+            return KernelFile(32, "its header is damaged: it ends before it begins")
         if len(data) < end - start:
-            return Kernel(32, f"it is cut off: {len(data)} bytes of {end - start}")
-        return Kernel(32, None)
+            return KernelFile(32, f"it is cut off: {len(data)} bytes of {end - start}")
+        return KernelFile(32, None)
     if len(data) >= _UBOOT_MIN and b"U-Boot 20" in data:
-        return Kernel(None, None)
-    return Kernel(None, "it is no kernel: neither a zImage nor an arm64 Image nor U-Boot")
+        return KernelFile(None, None)
+    return KernelFile(None, "it is no kernel: neither a zImage nor an arm64 Image nor U-Boot")
 
 
-def _gzipped(data: bytes) -> Kernel:
+def _gzipped(data: bytes) -> KernelFile:
     unpacker = zlib.decompressobj(wbits=31)
     try:
         head = unpacker.decompress(data, 64)
@@ -58,12 +58,12 @@ def _gzipped(data: bytes) -> Kernel:
             chunk = unpacker.decompress(rest, 1 << 20)
             total, rest = total + len(chunk), unpacker.unconsumed_tail
     except zlib.error as error:
-        return Kernel(64, f"its gzip data is damaged ({error})")
+        return KernelFile(64, f"its gzip data is damaged ({error})")
     if not unpacker.eof:
-        return Kernel(64, f"its gzip data is cut off after {len(data)} bytes")
+        return KernelFile(64, f"its gzip data is cut off after {len(data)} bytes")
     if head[56:60] != _ARM64_MAGIC:
-        return Kernel(None, "it is gzip data, but no arm64 kernel is in it")
-    return Kernel(64, None)
+        return KernelFile(None, "it is gzip data, but no arm64 kernel is in it")
+    return KernelFile(64, None)
 
 
 def boot_script_fault(data: bytes) -> str | None:

@@ -19,7 +19,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from imager.base.errors import PicloudError
-from imager.base.progress import Finding, Phase
+from imager.base.progress import FindingData, Phase
 from imager.base.units import format_rate, format_size
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
@@ -35,7 +35,7 @@ def phase_summary(name: str, done_bytes: int, seconds: float) -> str:
     return f"{name}: {format_size(done_bytes)} in {seconds:.1f} s, {rate}"
 
 
-class _Counter:
+class _PhaseCounter:
     """A phase's bytes and time, counted from any thread."""
 
     def __init__(self, name: str, total_bytes: int | None) -> None:
@@ -66,7 +66,7 @@ class _Counter:
         return phase_summary(self.name, self.done_bytes, self.seconds)
 
 
-class _BarCounter(_Counter):
+class _BarCounter(_PhaseCounter):
     def __init__(self, name: str, total_bytes: int | None) -> None:
         super().__init__(name, total_bytes)
         self._bar: tqdm[Any] = tqdm(
@@ -88,7 +88,7 @@ class _BarCounter(_Counter):
         self._bar.close()
 
 
-class _JsonCounter(_Counter):
+class _JsonCounter(_PhaseCounter):
     def __init__(self, name: str, total_bytes: int | None, console: Console) -> None:
         super().__init__(name, total_bytes)
         self._console = console
@@ -128,11 +128,11 @@ class Console:
         if self.as_json:
             yield from self._json_phase(name, total_bytes)
         elif self.quiet:
-            yield _Counter(name, total_bytes)
+            yield _PhaseCounter(name, total_bytes)
         elif self.on_terminal:
             yield from self._bar_phase(name, total_bytes)
         else:
-            counter = _Counter(name, total_bytes)
+            counter = _PhaseCounter(name, total_bytes)
             yield counter
             self._err(counter.summary())
 
@@ -171,7 +171,7 @@ class Console:
         else:
             self._err(f"warning: {message}")
 
-    def finding(self, finding: Finding) -> None:
+    def finding(self, finding: FindingData) -> None:
         """A fault as data."""
         self.event("finding", **finding.to_json())
 

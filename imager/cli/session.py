@@ -25,7 +25,7 @@ from imager.cli.console import Console
 from imager.cli.settings import Settings, common_options, take
 
 BUG_EXIT_CODE = 70
-Outcome = Mapping[str, object]
+CommandResult = Mapping[str, object]
 """What a command returns: the fields of its JSON result."""
 
 
@@ -48,10 +48,10 @@ class Session:
 
 def command(
     group: click.Group, name: str, **attributes: Any
-) -> Callable[[Callable[..., Outcome]], click.Command]:
+) -> Callable[[Callable[..., CommandResult]], click.Command]:
     """Make a function ``f(session, …) -> Outcome`` the command ``name`` of ``group``."""
 
-    def decorate(function: Callable[..., Outcome]) -> click.Command:
+    def decorate(function: Callable[..., CommandResult]) -> click.Command:
         @click.pass_context
         @wraps(function)
         def entry(context: click.Context, /, **options: Any) -> None:
@@ -82,7 +82,7 @@ def _show_commands() -> None:
 
 
 def _carry_out(
-    function: Callable[..., Outcome], session: Session, options: Mapping[str, Any]
+    function: Callable[..., CommandResult], session: Session, options: Mapping[str, Any]
 ) -> int:
     console = session.console
     # A service manager's stop and a person's Ctrl-C unwind the same way: through finally.

@@ -19,7 +19,7 @@ from imager.node.files.card_values import card_values
 from imager.node.files.identity_files import can_log_in, node_files
 from imager.node.files.overlay import load_overlays
 from imager.node.files.templates import Templates
-from imager.node.files.tree import CardFile, Entry, merge
+from imager.node.files.tree import CardEntry, CardFile, merge
 from imager.node.keys.identity import identity_of
 
 _NO_TIME = 315_532_800
@@ -64,7 +64,7 @@ def recipe_of(golden: OpenGolden, rack: Rack, node: Node) -> str:
     return digest.hexdigest()
 
 
-def _parts(entry: Entry) -> Iterable[object]:
+def _parts(entry: CardEntry) -> Iterable[object]:
     """All that reaches the card; not where it came from."""
     if isinstance(entry, CardFile):
         return (entry.path, entry.content, entry.mode, entry.owner)

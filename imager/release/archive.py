@@ -28,7 +28,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class TarballRecord:
     """What is known of an archived tarball; the content of its ``release.json``.
 
     ``url`` is where it was asked for, ``source_url`` the mirror that gave it, ``fetched_at`` a
@@ -47,11 +47,11 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchivedTarball:
     """One whole folder of the archive."""
 
     folder: Path
-    record: Record
+    record: TarballRecord
 
     @property
     def tarball(self) -> Path:
@@ -66,7 +66,7 @@ class DamagedEntry(NotAuthentic):
     """A folder of the archive does not hold what its name and record say."""
 
 
-def parse_record(data: bytes) -> Record:
+def parse_record(data: bytes) -> TarballRecord:
     """The inverse of what ``publish`` writes. Raises ValueError that names the field."""
     try:
         found = json.loads(data)
@@ -87,7 +87,7 @@ def parse_record(data: bytes) -> Record:
     def text_or_none(key: str) -> str | None:
         return None if found.get(key) is None else text(key)
 
-    return Record(
+    return TarballRecord(
         name=text("name"),
         sha256=text("sha256"),
         size_bytes=size,
@@ -116,7 +116,7 @@ class Archive:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def find(self, sha256: str) -> Entry | None:
+    def find(self, sha256: str) -> ArchivedTarball | None:
         """The entry of that hash; None when there is none.
 
         Its record must be whole and the tarball of the recorded size, which is what a full disk
@@ -126,7 +126,7 @@ class Archive:
         with host_storage(folder):
             if not folder.exists():
                 return None
-            entry = Entry(folder, _read_record(folder))
+            entry = ArchivedTarball(folder, _read_record(folder))
             record = entry.record
             if record.sha256 != sha256:
                 raise _damaged(folder / _RECORD, f"it speaks of {record.sha256[:12]}…")
@@ -138,7 +138,7 @@ class Archive:
                 raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
         return entry
 
-    def of_name(self, name: str, fingerprint: str) -> tuple[Entry, ...]:
+    def of_name(self, name: str, fingerprint: str) -> tuple[ArchivedTarball, ...]:
         """Every sound entry of that release signed by that key, newest first."""
         found = [
             entry
@@ -147,7 +147,7 @@ class Archive:
         ]
         return tuple(sorted(found, key=lambda entry: entry.record.fetched_at, reverse=True))
 
-    def _sound(self) -> Iterator[Entry]:
+    def _sound(self) -> Iterator[ArchivedTarball]:
         with host_storage(self._cache.releases):
             folders = (
                 sorted(self._cache.releases.glob("*")) if self._cache.releases.exists() else []
@@ -161,7 +161,7 @@ class Archive:
                 if entry is not None:
                     yield entry
 
-    def publish(self, tarball: Path, signature: bytes, record: Record) -> Entry:
+    def publish(self, tarball: Path, signature: bytes, record: TarballRecord) -> ArchivedTarball:
         """Move the proven ``tarball`` into the archive; nothing moves when it is there already.
 
         Bytes archived under another key's signature keep their place and get this proof instead.
@@ -178,20 +178,20 @@ class Archive:
                 return present
             write_atomically(present.signature, signature)
             write_atomically(folder / _RECORD, text)
-            return Entry(folder, record)
+            return ArchivedTarball(folder, record)
         with placed(self._cache, folder) as staged:
             write_atomically(staged / _SIGNATURE, signature)
             write_atomically(staged / _RECORD, text)
             tarball.chmod(0o444)
             tarball.rename(staged / _TARBALL)
-        return Entry(folder, record)
+        return ArchivedTarball(folder, record)
 
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
         return set_aside(self._cache.releases / sha256)
 
 
-def verified(entry: Entry, models: tuple[str, ...]) -> VerifiedRelease:
+def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:
     """The proof that ``entry`` stands for."""
     record = entry.record
     return VerifiedRelease(
@@ -222,7 +222,7 @@ def prove(release: VerifiedRelease, cache: Cache, progress: Progress) -> None:
         )
 
 
-def _read_record(folder: Path) -> Record:
+def _read_record(folder: Path) -> TarballRecord:
     path = folder / _RECORD
     try:
         return parse_record(path.read_bytes())

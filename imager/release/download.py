@@ -66,7 +66,7 @@ def version_of(response: requests.Response) -> Version:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TarballLocation:
     """Where one mirror keeps the tarball; its companions are at ``url`` + ``.sig`` and ``.md5``.
 
     ``follow`` says whether ``url`` redirects each file to storage under another name.
@@ -77,7 +77,7 @@ class Place:
     version: Version
 
 
-def locate(web: Web, url: str) -> Place:
+def locate(web: Web, url: str) -> TarballLocation:
     """Follow ``url`` once to the mirror that serves it, so that all its files come from there.
 
     A geo redirector may send two requests to two mirrors in different states of sync. The place
@@ -90,7 +90,7 @@ def locate(web: Web, url: str) -> Place:
         version = version_of(response)
     name = url.rpartition("/")[2]
     place = next((hop for hop in reversed(way) if hop.rpartition("/")[2] == name), way[0])
-    return Place(place, place != way[-1], version)
+    return TarballLocation(place, place != way[-1], version)
 
 
 class Partial:
@@ -142,7 +142,9 @@ def parse_version(data: bytes) -> Version:
     return Version(size, etag, last_modified)
 
 
-def download(web: Web, place: Place, partial: Partial, what: str, progress: Progress) -> None:
+def download(
+    web: Web, place: TarballLocation, partial: Partial, what: str, progress: Progress
+) -> None:
     """Bring ``partial`` to hold the whole file at ``place``; ``what`` names the phase.
 
     Raises NetworkError when the mirror fails for good or fails ``limits.attempts`` times in a row
@@ -180,7 +182,9 @@ def download(web: Web, place: Place, partial: Partial, what: str, progress: Prog
                 web.pause(failures)
 
 
-def _transfer(web: Web, place: Place, partial: Partial, show: Callable[[int], None]) -> None:
+def _transfer(
+    web: Web, place: TarballLocation, partial: Partial, show: Callable[[int], None]
+) -> None:
     """Ask once for what is missing and append it. Raises TryAgain when more remains to ask."""
     have, known = partial.size_bytes(), partial.version()
     if known is not None and have == known.size_bytes:

@@ -22,7 +22,7 @@ from imager.release.verified import VerifiedRelease
 
 if TYPE_CHECKING:
     from imager.release.signing_keys import KeySources
-    from imager.release.web import Limits
+    from imager.release.web import TransferLimits
 
 
 def fetch_release(
@@ -34,7 +34,7 @@ def fetch_release(
     offline: bool,
     update: bool,
     signing_key_file: Path | None,
-    limits: Limits | None = None,
+    limits: TransferLimits | None = None,
     key_sources: KeySources | None = None,
 ) -> VerifiedRelease:
     """The release ``spec`` as this rack uses it, in the archive of ``cache``.

@@ -20,7 +20,7 @@ from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import KiB
 from imager.release.archive import sha256_of
-from imager.release.download import Partial, Place, Version, download
+from imager.release.download import Partial, TarballLocation, Version, download
 from imager.release.openpgp import parse_signatures, verify_detached
 from imager.release.web import NotThere, Web
 
@@ -46,7 +46,7 @@ class _DamagedOnTheWay(NotAuthentic):
 
 
 def fetch_set(
-    web: Web, place: Place, key: Cert, partial: Partial, name: str, progress: Progress
+    web: Web, place: TarballLocation, key: Cert, partial: Partial, name: str, progress: Progress
 ) -> ProvenSet:
     """The set at ``place``, proven; a transfer that was damaged is tried once more.
 
@@ -67,7 +67,7 @@ def parse_md5(data: bytes) -> str | None:
 
 
 def _fetch_once(
-    web: Web, place: Place, key: Cert, partial: Partial, name: str, progress: Progress
+    web: Web, place: TarballLocation, key: Cert, partial: Partial, name: str, progress: Progress
 ) -> ProvenSet:
     signature = _signature(web, place)
     candidates = parse_signatures(signature, key, f"{place.url}.sig")
@@ -90,7 +90,7 @@ def _fetch_once(
     return ProvenSet(place.url, version, partial.path, sha256, size, signature)
 
 
-def _signature(web: Web, place: Place) -> bytes:
+def _signature(web: Web, place: TarballLocation) -> bytes:
     url = place.url + ".sig"
     try:
         return web.patiently(lambda: web.small_file(url, _SIGNATURE_BYTES, follow=place.follow))
@@ -101,7 +101,7 @@ def _signature(web: Web, place: Place) -> bytes:
         ) from error
 
 
-def _md5(web: Web, place: Place) -> str | None:
+def _md5(web: Web, place: TarballLocation) -> str | None:
     try:
         return parse_md5(web.small_file(place.url + ".md5", _MD5_BYTES, follow=place.follow))
     except NetworkError:
@@ -113,7 +113,7 @@ def _md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _set_aside(partial: Partial, place: Place, signature: bytes) -> Path:
+def _set_aside(partial: Partial, place: TarballLocation, signature: bytes) -> Path:
     """Rename the bad tarball and its signature; the last rejected one of a name is kept."""
     file_name = place.url.rpartition("/")[2]
     rejected = partial.folder.with_name(f"{file_name}.rejected")

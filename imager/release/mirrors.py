@@ -17,13 +17,13 @@ from pysequoia import Cert
 from imager.base.durable import locked
 from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
 from imager.base.units import format_size
-from imager.release.archive import Entry, Record
-from imager.release.download import Partial, Place, Version, locate
+from imager.release.archive import ArchivedTarball, TarballRecord
+from imager.release.download import Partial, TarballLocation, Version, locate
 from imager.release.lock import Pin
 from imager.release.mirror import ProvenSet, fetch_set
 from imager.release.request import Wanted
 from imager.release.signing_keys import KeySources, find_key
-from imager.release.web import Limits, Web
+from imager.release.web import TransferLimits, Web
 
 
 @contextmanager
@@ -47,17 +47,19 @@ def alone(run: Wanted) -> Iterator[None]:
 
 
 def from_mirrors(
-    run: Wanted, key_file: Path | None, sources: KeySources | None, limits: Limits | None
-) -> Entry:
+    run: Wanted, key_file: Path | None, sources: KeySources | None, limits: TransferLimits | None
+) -> ArchivedTarball:
     """What the first mirror with an authentic set offers, in the archive.
 
     Raises NetworkError, NotAuthentic, HostStorage, and ConfigurationError for ``key_file``.
     """
-    with closing(Web(limits or Limits())) as web:
+    with closing(Web(limits or TransferLimits())) as web:
         return _first_authentic(run, web, key_file, sources or KeySources())
 
 
-def _first_authentic(run: Wanted, web: Web, key_file: Path | None, sources: KeySources) -> Entry:
+def _first_authentic(
+    run: Wanted, web: Web, key_file: Path | None, sources: KeySources
+) -> ArchivedTarball:
     fingerprint = run.spec.signing_key
     key = find_key(fingerprint, run.cache, web, run.progress, file=key_file, sources=sources)
     failures: list[PicloudError] = []
@@ -71,14 +73,14 @@ def _first_authentic(run: Wanted, web: Web, key_file: Path | None, sources: KeyS
     raise _worst(run.spec.name, failures)
 
 
-def _locate(run: Wanted, web: Web, url: str) -> Place:
+def _locate(run: Wanted, web: Web, url: str) -> TarballLocation:
     # Where there are mirrors, the next one is a better second attempt than the same one.
     if run.spec.mirrors:
         return locate(web, url)
     return web.patiently(lambda: locate(web, url))
 
 
-def _from_mirror(run: Wanted, web: Web, place: Place, key: Cert) -> Entry:
+def _from_mirror(run: Wanted, web: Web, place: TarballLocation, key: Cert) -> ArchivedTarball:
     pin, size = run.honoured, place.version.size_bytes
     if pin is None:
         for entry in run.of_name():
@@ -96,15 +98,15 @@ def _from_mirror(run: Wanted, web: Web, place: Place, key: Cert) -> Entry:
     return entry
 
 
-def _not_the_pin(run: Wanted, pin: Pin, place: Place, found: str) -> NotAuthentic:
+def _not_the_pin(run: Wanted, pin: Pin, place: TarballLocation, found: str) -> NotAuthentic:
     return NotAuthentic(
         f"{place.url} is not the {run.spec.name} that rack.lock pins ({pin.sha256[:12]}…): {found}",
         hint="to use what is published now, run picloud-image fetch --update",
     )
 
 
-def _record(run: Wanted, proven: ProvenSet) -> Record:
-    return Record(
+def _record(run: Wanted, proven: ProvenSet) -> TarballRecord:
+    return TarballRecord(
         name=run.spec.name,
         sha256=proven.sha256,
         size_bytes=proven.size_bytes,
@@ -123,7 +125,7 @@ def _partial(run: Wanted) -> Partial:
     return Partial(run.cache.partial / f"{run.spec.name}-{tag}")
 
 
-def _version_of(record: Record) -> Version:
+def _version_of(record: TarballRecord) -> Version:
     return Version(record.size_bytes, record.etag, record.last_modified)
 
 

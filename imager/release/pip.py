@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError, MissingTool, NetworkError
-from imager.base.run import Finished, run
+from imager.base.run import CompletedCommand, run
 
 # pip cannot fetch a source release without running that release's own build code to learn its
 # metadata: as root, perhaps, and before anybody compared a hash. By then the download lies in
@@ -79,7 +79,7 @@ def _fetch(requirement: str, only: Sequence[str], folder: Path, ending: str) -> 
     return found[0]
 
 
-def _why_not(requirement: str, done: Finished) -> Exception:
+def _why_not(requirement: str, done: CompletedCommand) -> Exception:
     said = [line.strip() for line in done.output().splitlines() if line.strip()]
     if any("No module named pip" in line for line in said):
         return MissingTool(

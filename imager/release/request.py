@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from imager.base.cache import Cache
 from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Progress
-from imager.release.archive import Archive, DamagedEntry, Entry
+from imager.release.archive import Archive, ArchivedTarball, DamagedEntry
 from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import Pin, RackLock
 
@@ -36,11 +36,11 @@ class Wanted:
         """The pin that the bytes must match."""
         return None if self.lock is None or self.update else self.lock.pin(self.spec.name)
 
-    def of_name(self) -> tuple[Entry, ...]:
+    def of_name(self) -> tuple[ArchivedTarball, ...]:
         """Every archived release of this name by this key."""
         return self.archive.of_name(self.spec.name, self.spec.signing_key)
 
-    def archived(self, *, mend: bool) -> Entry | None:
+    def archived(self, *, mend: bool) -> ArchivedTarball | None:
         """The entry to use without asking anybody; ``mend`` sets a damaged one aside."""
         if self.lock is None and not self.update:
             return next(iter(self.of_name()), None)
@@ -72,7 +72,7 @@ class Wanted:
             hint="run picloud-image fetch once without --offline",
         )
 
-    def pin(self, entry: Entry) -> None:
+    def pin(self, entry: ArchivedTarball) -> None:
         """Pin ``entry`` in rack.lock if no pin or another one is there, and say what changed."""
         if self.lock is None:
             return

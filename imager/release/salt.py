@@ -48,7 +48,7 @@ def fetch_salt(
     """
     if offline and update:
         raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
-    run = _Run(cache, lock, progress, offline, update)
+    run = _SaltFetch(cache, lock, progress, offline, update)
     source, *wheels = (run.package(name, wanted) for name, wanted in _packages(version))
     return VerifiedSalt(source, tuple(wheels))
 
@@ -85,7 +85,7 @@ def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _SaltFetch:
     """One call of fetch_salt: what each package is asked with."""
 
     cache: Cache

@@ -26,7 +26,7 @@ _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TransferLimits:
     """How long to wait, how much to take, how often to try.
 
     ``attempts`` is how many failures in a row end a download from one mirror; a failure after
@@ -56,7 +56,7 @@ class NotThere(NetworkError):
 class Web:
     """One session with the outside; proxies come from the environment as everywhere."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: TransferLimits) -> None:
         self.limits = limits
         self._session = requests.Session()
         self._session.max_redirects = _MAX_REDIRECTS
@@ -170,7 +170,7 @@ def _check_status(url: str, response: requests.Response) -> None:
     raise NetworkError(what, hint="check the URL and whether a proxy is in the way")
 
 
-def _network_error(url: str, error: Exception, limits: Limits) -> NetworkError:
+def _network_error(url: str, error: Exception, limits: TransferLimits) -> NetworkError:
     reason = _reason(error)
     if isinstance(error, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)):
         return NetworkError(

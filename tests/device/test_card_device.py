@@ -30,12 +30,12 @@ from imager.card.claim import disk as claim_module
 from imager.card.claim.disk import claim
 from imager.card.host.disks import Bus, Disk, list_disks
 from imager.card.host.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.card.host.targets import Unsuitable, target_at
 from imager.card.inspect.verify import open_target, receipt_for, verify_card
 from imager.card.make.make import make_card
 from imager.card.medium.raw import RawCard
-from imager.card.receipt.receipt import Result
+from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import all_receipts
 from imager.card.stages import WriteOptions
 from imager.card.write.read_back import read_back
@@ -118,7 +118,7 @@ def test_a_card_is_made_and_proven(loop: Loop, image: NodeImage, tmp_path: Path)
     assert is_whole(loop, image)
     assert set(on(loop, 30 * MiB, MiB)) == {0xA5}, "what is not mapped is not touched"
     receipt = made.receipt
-    assert receipt.result is Result.VERIFIED
+    assert receipt.result is ReceiptResult.VERIFIED
     assert receipt.cache_bypassed
     assert receipt.fallbacks == ()
     assert receipt.target.bus == "loop"
@@ -141,7 +141,7 @@ def test_discovery_shows_the_card_and_what_is_on_it(card: Loop, image: NodeImage
 
 def test_a_filesystem_is_named_with_its_label(card: Loop) -> None:
     call("mkfs.ext4", "-q", "-L", "holiday", str(card.node))
-    claim_module.settle(Kernel())
+    claim_module.settle(HostTrees())
     disk = target_at(card.node)
     assert isinstance(disk, Disk)
     assert disk.holds == ("ext4 'holiday'",)
@@ -453,7 +453,7 @@ def test_a_full_disk_under_an_image_file(image: NodeImage, tmp_path: Path) -> No
         assert "No space left" in caught.value.what
         assert list((tmp_path / "small").iterdir()) == []
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
-    assert receipt.result is Result.IO_ERROR
+    assert receipt.result is ReceiptResult.IO_ERROR
 
 
 def start_writer(folder: Path, target: Path) -> subprocess.Popen[str]:
@@ -518,7 +518,7 @@ def test_ctrl_c_leaves_a_blank_card_and_a_receipt(card: Loop, tmp_path: Path, ph
     assert phase == "table" or "table\n" not in said, "it went on to the next phase"
     assert is_blank(card)
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
-    assert receipt.result is Result.INTERRUPTED
+    assert receipt.result is ReceiptResult.INTERRUPTED
 
 
 @pytest.mark.parametrize("phase", ["write", "table", "read back"])
@@ -545,7 +545,7 @@ def test_a_card_that_fails_half_way_is_named_and_left_blank(
         assert "visibly blank" in caught.value.details[-1]
         assert is_blank(loop)
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
-    assert receipt.result is Result.IO_ERROR
+    assert receipt.result is ReceiptResult.IO_ERROR
     assert receipt.failure == caught.value.what
     assert [phase.name for phase in receipt.phases] == ["blank", "write"]
 

@@ -23,7 +23,7 @@ from typing import Any
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, KiB, MiB, align_down
 from imager.card.claim.disk import settle
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target, verify_card
 from imager.card.medium.reopen import reader_of
@@ -99,7 +99,7 @@ class Row:
         for card in self.cards:
             kind = chance.choice(KINDS) if chance.random() < 0.4 else HEALTHY
             blank(card.loop, card.store)
-            settle(Kernel())
+            settle(HostTrees())
             card.phase(ALWAYS)
             up, down = kind.fraction
             faults = []
@@ -219,7 +219,7 @@ def killed(
         forget(place)
         for loop in loops:
             blank(loop, loop.backing)
-        settle(Kernel())
+        settle(HostTrees())
         status = _flash_and_kill(place, words, moment)
         if status not in (0, -signal.SIGKILL):
             yield f"round {number}: status {status}"

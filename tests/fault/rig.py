@@ -21,7 +21,7 @@ from imager.bootcheck.check import check_boot
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
-from imager.card.receipt.receipt import Receipt, Result
+from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import all_receipts
 from imager.node.image import NodeImage
 from tests.fault.cases import Case, Outcome, Phase
@@ -40,7 +40,12 @@ from tests.support.smallcard import (
 )
 
 _PHASES = {"blank": Phase.ZEROING, "write": Phase.BODY, "table": Phase.TABLE}
-_RESULTS = {0: Result.VERIFIED, 21: Result.FAULTY, 22: Result.IO_ERROR, 24: Result.FAKE_CAPACITY}
+_RESULTS = {
+    0: ReceiptResult.VERIFIED,
+    21: ReceiptResult.FAULTY,
+    22: ReceiptResult.IO_ERROR,
+    24: ReceiptResult.FAKE_CAPACITY,
+}
 _BYSTANDER = 8 * MiB
 UNBLANKABLE = "do not use this card, whatever it seems to hold"
 

@@ -18,7 +18,7 @@ from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.node.keys.export import export, plan_export
 from imager.node.keys.identity import identity_of, salt_keys
-from imager.node.keys.rotate import Kind, rotate
+from imager.node.keys.rotate import KeyKind, rotate
 from tests.support.release import build_release
 from tests.support.salt import SaltPrograms
 from tests.support.saltrack import RunningRack, rack_of, running
@@ -119,7 +119,7 @@ def test_a_node_whose_card_is_made_again_joins_again(joined: RunningRack) -> Non
 
 def test_a_new_key_joins_when_the_steps_were_followed(joined: RunningRack) -> None:
     joined.switch_off("pi7")
-    done = rotate(joined.rack, joined.rack.node("pi7"), Kind.SALT)
+    done = rotate(joined.rack, joined.rack.node("pi7"), KeyKind.SALT)
     joined.image("pi7")
     tell_the_master(joined, done.steps)
     joined.switch_on("pi7")
@@ -143,7 +143,7 @@ def tell_the_master(rack: RunningRack, steps: tuple[str, ...]) -> None:
 
 def test_an_export_lets_a_denied_node_in_while_both_run(joined: RunningRack) -> None:
     joined.switch_off("pi3")
-    rotate(joined.rack, joined.rack.node("pi3"), Kind.SALT)
+    rotate(joined.rack, joined.rack.node("pi3"), KeyKind.SALT)
     joined.image("pi3")
     joined.switch_on("pi3")
     in_time(lambda: joined.master.keys()["minions_denied"] == ["pi3"])

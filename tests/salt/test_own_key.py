@@ -9,7 +9,7 @@ import pytest
 
 from imager.base.progress import Quiet
 from imager.config.rack import Rack
-from imager.node.keys.export import Found, export, plan_export
+from imager.node.keys.export import MasterFileState, export, plan_export
 from imager.node.keys.identity import SaltKeys, salt_keys
 from imager.node.keys.salt import clean
 from tests.support.racks import rack_in
@@ -56,12 +56,14 @@ def test_a_master_that_ran_takes_the_rack_s_key_when_it_is_put_there(
     assert started(salt_programs, pki) != keys.master.public
     assert (pki / "master.pem").is_symlink(), "this Salt keeps it under a name of its own"
     places = plan_export(rack, keys, pki, own_key=True)
-    assert [place.found for place in places[-2:]] == [Found.OTHER, Found.OTHER]
+    assert [place.found for place in places[-2:]] == [MasterFileState.OTHER, MasterFileState.OTHER]
     export(pki, places)
     for _ in range(2):
         assert started(salt_programs, pki) == keys.master.public
     there = plan_export(rack, keys, pki, own_key=True)
-    assert {place.found for place in there} == {Found.SAME}, "it is the rack's, under that name"
+    assert {place.found for place in there} == {MasterFileState.SAME}, (
+        "it is the rack's, under that name"
+    )
 
 
 def test_a_copied_folder_of_a_master_that_ran_is_that_master_s(

@@ -10,19 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.progress import Finding, Phase
+from imager.base.progress import FindingData, Phase
 from imager.release.catalogue import ReleaseSpec
 from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
 from imager.release.signing_keys import KeySources
 from imager.release.verified import VerifiedRelease
-from imager.release.web import Limits
+from imager.release.web import TransferLimits
 from tests.support.mirror import Mirror
 from tests.support.signing import SigningKey, sign_detached
 
 FILE_NAME = "StandIn-rpi-latest.tar.gz"
 PATH = f"/os/{FILE_NAME}"
-LIMITS = Limits(
+LIMITS = TransferLimits(
     connect_seconds=5, read_seconds=5, attempts=4, back_off_seconds=0.01, tarball_bytes=2_000_000
 )
 NO_SOURCES = KeySources(keyrings=(), keyservers=())
@@ -70,7 +70,7 @@ class Heard:
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
-    def finding(self, finding: Finding) -> None:
+    def finding(self, finding: FindingData) -> None:
         raise AssertionError(f"nothing to find while fetching: {finding.to_json()}")
 
 
@@ -97,7 +97,7 @@ class Scene:
         locked: bool = False,
         offline: bool = False,
         update: bool = False,
-        limits: Limits = LIMITS,
+        limits: TransferLimits = LIMITS,
         key_sources: KeySources = NO_SOURCES,
         with_key: bool = True,
     ) -> VerifiedRelease:

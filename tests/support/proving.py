@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from imager.base.errors import PicloudError
-from imager.base.progress import Finding, Quiet
+from imager.base.progress import FindingData, Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.stages import WriteOptions
@@ -31,7 +31,7 @@ class Heard(Quiet):
     def warn(self, message: str) -> None:
         self.warnings.append(message)
 
-    def finding(self, finding: Finding) -> None:
+    def finding(self, finding: FindingData) -> None:
         self.findings.append(finding.to_json())
 
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from imager.base.units import MiB
-from imager.card.diagnosis.damage import Damage, Kind
-from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.damage import Damage, DamageKind
+from imager.card.diagnosis.places import CardPlace
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.medium.meter import PhaseFigures
-from imager.card.receipt.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
 from imager.card.receipt.store import save_receipt
 from imager.card.stages import WriteOptions
 from imager.config.rack import Rack
@@ -24,7 +24,7 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
 from imager.node.keys.identity import identity_of
 from imager.node.keys.signing import rack_key
-from imager.rack.history.ledger import Assigned, Finished, append
+from imager.rack.history.ledger import Assigned, CardFinished, append
 from imager.rack.master.presence import Presence, Seen, save_presence
 from imager.release.lock import Pin, RackLock
 from tests.support.racks import KEY, rack_in
@@ -37,7 +37,7 @@ def receipt_of(
     node: str,
     number: int,
     *,
-    result: Result = Result.VERIFIED,
+    result: ReceiptResult = ReceiptResult.VERIFIED,
     failure: str = "",
     release: str = PINNED,
     trouble: Trouble | None = None,
@@ -70,7 +70,7 @@ def receipt_of(
             Layout(16 * MiB, Extent(2 * MiB, MiB), Extent(4 * MiB, 12 * MiB)),
         ),
         options=WriteOptions(4 * MiB, 2),
-        cache_bypassed=result is Result.VERIFIED,
+        cache_bypassed=result is ReceiptResult.VERIFIED,
         fallbacks=("no flock: the filesystem of /dev knows none",) if number == 2 else (),
         phases=(
             PhaseFigures("write", sum(written), 30.6, written),
@@ -132,16 +132,16 @@ def _card_of(rack: Rack, node: str, number: int, hostile: str) -> None:
     if kind == 3:
         damage = Damage(
             Extent(200 * MiB, 8192),
-            Kind.FLIPPED,
+            DamageKind.FLIPPED,
             first_byte=200 * MiB + 17,
             bits=3,
-            places=(Place("root: /usr/lib/libcrypto.so.3" + hostile),),
+            places=(CardPlace("root: /usr/lib/libcrypto.so.3" + hostile),),
         )
         meaning = "it keeps returning other bits than were written: throw this card away"
         receipt = receipt_of(
             node,
             number,
-            result=Result.FAULTY,
+            result=ReceiptResult.FAULTY,
             failure="byte 209715217 differs after 2 attempts" + hostile,
             trouble=Trouble((damage,), (damage,), (), 2, meaning),
         )
@@ -159,7 +159,7 @@ def _card_of(rack: Rack, node: str, number: int, hostile: str) -> None:
     hint = "throw this card away; nothing else is wrong" if kind == 3 else ""
     append(
         rack.folder,
-        Finished(
+        CardFinished(
             receipt.finished_at, "b1", node, target.path, rack.node(node).slot or "",
             receipt.result.value, receipt.failure, hint, path.name, receipt.image.image_id,
             "recipe", receipt.image.release_sha256,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imager.card.host.sysfs import Kernel, Properties
+from imager.card.host.sysfs import HostTrees, Properties
 
 
 @dataclass
@@ -22,11 +22,11 @@ class FakeHost:
         self.write("proc/swaps", "Filename\tType\tSize\tUsed\tPriority\n")
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> HostTrees:
         def known(number: str) -> Properties:
             return self.udev.get(number, {})
 
-        return Kernel(
+        return HostTrees(
             sysfs=self.root / "sys",
             proc=self.root / "proc",
             dev=self.root / "dev",

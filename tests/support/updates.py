@@ -10,7 +10,7 @@ from imager.base.units import KiB, MiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
-from imager.card.receipt.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA
@@ -51,7 +51,7 @@ def receipt_of(image: NodeImage, size_bytes: int, *, cid: str = "") -> Receipt:
     """A receipt that says ``image`` was proven on a card of ``size_bytes``."""
     return Receipt(
         node=image.node,
-        result=Result.VERIFIED,
+        result=ReceiptResult.VERIFIED,
         failure="",
         finished_at="2026-11-23T07:00:00.000Z",
         tool_version="0",

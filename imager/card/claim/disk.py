@@ -23,7 +23,7 @@ from imager.card.claim.blank import leave_blank
 from imager.card.claim.image_file import claim_file
 from imager.card.host.disks import Disk, disk_named, serial_of
 from imager.card.host.refusals import AcceptedTarget, refusals, refused
-from imager.card.host.sysfs import Kernel, device_number
+from imager.card.host.sysfs import HostTrees, device_number
 from imager.card.medium.raw import (
     BLKGETDISKSEQ,
     BLKGETSIZE64,
@@ -43,7 +43,7 @@ NO_LOCK = "the device cannot be locked; udev was not kept away"
 
 @contextmanager
 def claim(
-    accepted: AcceptedTarget, size_bytes: int, kernel: Kernel | None = None
+    accepted: AcceptedTarget, size_bytes: int, kernel: HostTrees | None = None
 ) -> Iterator[ClaimedCard]:
     """Hold the confirmed target for an image of ``size_bytes``; the only way to a ClaimedCard.
 
@@ -52,7 +52,7 @@ def claim(
     """
     target = accepted.target
     if isinstance(target, Disk):
-        held = _claim_disk(target, accepted, size_bytes, kernel or Kernel())
+        held = _claim_disk(target, accepted, size_bytes, kernel or HostTrees())
     else:
         held = claim_file(target, size_bytes)
     with held as card:
@@ -65,7 +65,7 @@ def claim(
 
 @contextmanager
 def _claim_disk(
-    disk: Disk, accepted: AcceptedTarget, size_bytes: int, kernel: Kernel
+    disk: Disk, accepted: AcceptedTarget, size_bytes: int, kernel: HostTrees
 ) -> Iterator[ClaimedCard]:
     claimed = False
     try:
@@ -91,7 +91,7 @@ def _claim_disk(
             settle(kernel)
 
 
-def settle(kernel: Kernel) -> None:
+def settle(kernel: HostTrees) -> None:
     """Let udev finish with the released disk; never called while its lock is held, which udev
     would wait for. A udev that takes longer is not waited for."""
     if kernel.udev_runs and find_tool("udevadm"):
@@ -110,7 +110,7 @@ class OpenIdentity:
     serial: str
 
 
-def open_identity(fd: int, kernel: Kernel) -> OpenIdentity:
+def open_identity(fd: int, kernel: HostTrees) -> OpenIdentity:
     """Ask the device behind ``fd`` itself, not its name, who it is."""
     number = device_number(os.fstat(fd).st_rdev)
     diskseq = None
@@ -153,7 +153,7 @@ def _require_same(disk: Disk, found: OpenIdentity) -> None:
         )
 
 
-def _require_still_acceptable(accepted: AcceptedTarget, size_bytes: int, kernel: Kernel) -> None:
+def _require_still_acceptable(accepted: AcceptedTarget, size_bytes: int, kernel: HostTrees) -> None:
     now = disk_named(Path(accepted.target.node).name, accepted.limits.ours, kernel)
     reasons = refusals(now, size_bytes, accepted.limits)
     if reasons:
@@ -161,7 +161,7 @@ def _require_still_acceptable(accepted: AcceptedTarget, size_bytes: int, kernel:
 
 
 @contextmanager
-def _opened(disk: Disk, kernel: Kernel) -> Iterator[tuple[int, bool]]:
+def _opened(disk: Disk, kernel: HostTrees) -> Iterator[tuple[int, bool]]:
     """The disk open for us alone, and whether with direct I/O."""
     flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -184,7 +184,7 @@ def _opened(disk: Disk, kernel: Kernel) -> Iterator[tuple[int, bool]]:
         os.close(fd)
 
 
-def _not_opened(disk: Disk, error: OSError, kernel: Kernel) -> TargetRefused:
+def _not_opened(disk: Disk, error: OSError, kernel: HostTrees) -> TargetRefused:
     if error.errno == errno.EBUSY:
         now = disk_named(Path(disk.node).name, (), kernel)
         return TargetRefused(

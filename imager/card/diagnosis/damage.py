@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from imager.base.units import SECTOR_BYTES, KiB, MiB, format_size
-from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.places import CardPlace
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 
@@ -30,7 +30,7 @@ LISTED_AT_MOST = 20
 _KEPT_AT_MOST = 1000
 
 
-class Kind(StrEnum):
+class DamageKind(StrEnum):
     """What happened to a range, as ``--json`` and receipts name it."""
 
     ZEROS = "zeros"
@@ -51,12 +51,12 @@ class Damage:
     """
 
     extent: Extent
-    kind: Kind
+    kind: DamageKind
     first_byte: int
     bits: int = 0
     distance: int = 0
     shift: int = 0
-    places: tuple[Place, ...] = ()
+    places: tuple[CardPlace, ...] = ()
 
     @property
     def where(self) -> str:
@@ -67,25 +67,25 @@ class Damage:
     def what(self) -> str:
         """What happened, in words."""
         match self.kind:
-            case Kind.ZEROS:
+            case DamageKind.ZEROS:
                 return "zeros instead of what was written"
-            case Kind.ONES:
+            case DamageKind.ONES:
                 return "erased (every byte 0xff) instead of what was written"
-            case Kind.FLIPPED:
+            case DamageKind.FLIPPED:
                 return "1 flipped bit" if self.bits == 1 else f"{self.bits} flipped bits"
-            case Kind.OTHER_BLOCK:
+            case DamageKind.OTHER_BLOCK:
                 way = "further on" if self.distance > 0 else "further back"
                 return (
                     f"holds what belongs to byte {self.extent.offset + self.distance}, "
                     f"{format_size(abs(self.distance))} {way}"
                 )
-            case Kind.SHIFTED:
+            case DamageKind.SHIFTED:
                 way = "late" if self.shift > 0 else "early"
                 count = "1 byte" if abs(self.shift) == 1 else f"{abs(self.shift)} bytes"
                 return f"shifted: {count} too {way}"
-            case Kind.FOREIGN:
+            case DamageKind.FOREIGN:
                 return "older or foreign content: the write left no trace"
-            case Kind.UNREADABLE:
+            case DamageKind.UNREADABLE:
                 return "cannot be read"
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ class Diagnosis:
     @property
     def unreadable(self) -> bool:
         """Whether anything could not be read at all."""
-        return any(damage.kind is Kind.UNREADABLE for damage in self.damages)
+        return any(damage.kind is DamageKind.UNREADABLE for damage in self.damages)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -150,32 +150,34 @@ class Diagnosis:
                 f"{format_size(self.holds_bytes)} is lost or lands on top of other data. "
                 "Give it back, or throw it away."
             )
-        worst = max(Kind, key=lambda kind: (self._bytes_of(kind), kind))
+        worst = max(DamageKind, key=lambda kind: (self._bytes_of(kind), kind))
         return _MEANINGS[worst]
 
-    def _bytes_of(self, kind: Kind) -> int:
+    def _bytes_of(self, kind: DamageKind) -> int:
         return sum(damage.extent.length for damage in self.damages if damage.kind is kind)
 
 
 _MEANINGS = {
-    Kind.ZEROS: "The card says it stored this and kept nothing. Throw it away.",
-    Kind.ONES: "The card erased these places and stored nothing there. Throw it away.",
-    Kind.FLIPPED: (
+    DamageKind.ZEROS: "The card says it stored this and kept nothing. Throw it away.",
+    DamageKind.ONES: "The card erased these places and stored nothing there. Throw it away.",
+    DamageKind.FLIPPED: (
         "The card does not keep every bit as it was. If it does so in another reader too, "
         "throw it away."
     ),
-    Kind.OTHER_BLOCK: (
+    DamageKind.OTHER_BLOCK: (
         "The card puts data in the wrong place. If it does so in another reader too, throw it away."
     ),
-    Kind.SHIFTED: (
+    DamageKind.SHIFTED: (
         "Bytes were lost or added on the way to the card: the reader or its cable is at fault. "
         "Use another reader."
     ),
-    Kind.FOREIGN: (
+    DamageKind.FOREIGN: (
         "The card says it stored this and still holds what was there before. If it does so in "
         "another reader too, throw it away."
     ),
-    Kind.UNREADABLE: "The card cannot give back what it stored: it is worn out. Throw it away.",
+    DamageKind.UNREADABLE: (
+        "The card cannot give back what it stored: it is worn out. Throw it away."
+    ),
 }
 
 
@@ -191,22 +193,22 @@ def classify(offset: int, expected: bytes, actual: bytes, read: Reader) -> Damag
     wanted = b"".join(expected[run.offset : run.end] for run in runs)
     found = b"".join(actual[run.offset : run.end] for run in runs)
     first = next(byte for byte in range(span.offset, span.end) if expected[byte] != actual[byte])
-    damage = Damage(Extent(offset + span.offset, span.length), Kind.FOREIGN, offset + first)
+    damage = Damage(Extent(offset + span.offset, span.length), DamageKind.FOREIGN, offset + first)
     flips = int.from_bytes(wanted) ^ int.from_bytes(found)
     bits = flips.bit_count()
     if bits <= _CERTAIN_FLIPS:
-        return replace(damage, kind=Kind.FLIPPED, bits=bits)
+        return replace(damage, kind=DamageKind.FLIPPED, bits=bits)
     if found.count(0) == len(found):
-        return replace(damage, kind=Kind.ZEROS)
+        return replace(damage, kind=DamageKind.ZEROS)
     if found.count(0xFF) == len(found):
-        return replace(damage, kind=Kind.ONES)
+        return replace(damage, kind=DamageKind.ONES)
     if bits <= _PLAUSIBLE_FLIPS or _one_line(flips, len(found)):
-        return replace(damage, kind=Kind.FLIPPED, bits=bits)
+        return replace(damage, kind=DamageKind.FLIPPED, bits=bits)
     shift = _shift(offset, actual, span, read)
     if shift and shift % GRANULE_BYTES == 0:
-        return replace(damage, kind=Kind.OTHER_BLOCK, distance=-shift)
+        return replace(damage, kind=DamageKind.OTHER_BLOCK, distance=-shift)
     if shift:
-        return replace(damage, kind=Kind.SHIFTED, shift=shift)
+        return replace(damage, kind=DamageKind.SHIFTED, shift=shift)
     return damage
 
 
@@ -279,7 +281,7 @@ def _joined(damages: Sequence[Damage], gap: int) -> Iterator[Damage]:
             last = damage
             continue
         # Flipped bits are told apart as long as they can be: each is a fault of its own.
-        near = 1 if damage.kind is Kind.FLIPPED and gap == GRANULE_BYTES else gap
+        near = 1 if damage.kind is DamageKind.FLIPPED and gap == GRANULE_BYTES else gap
         alike = (last.kind, last.distance, last.shift) == (
             damage.kind,
             damage.distance,

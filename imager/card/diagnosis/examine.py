@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from imager.base.units import MiB
-from imager.card.diagnosis.damage import GRANULE_BYTES, Damage, Diagnosis, Kind, classify, merged
+from imager.card.diagnosis.damage import (
+    GRANULE_BYTES,
+    Damage,
+    DamageKind,
+    Diagnosis,
+    classify,
+    merged,
+)
 from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.wraparound import distances, real_size
 from imager.card.medium.meter import Meter
@@ -41,7 +48,7 @@ def examine(subject: Subject, suspects: ExtentMap, meter: Meter) -> Diagnosis:
 
     Raises CardIOError only when the card is gone.
     """
-    look = _Look(subject)
+    look = _Examination(subject)
     for extent in widened(suspects, subject).split(MiB):
         look.at(extent)
         meter.advance(extent.length)
@@ -61,7 +68,7 @@ def widened(ranges: ExtentMap, subject: Subject) -> ExtentMap:
 
 
 @dataclass(slots=True)
-class _Look:
+class _Examination:
     """What was seen so far. ``strangers`` maps a block's offset to the hash of its content."""
 
     subject: Subject
@@ -77,7 +84,7 @@ class _Look:
         """Judge at most 1 MiB."""
         for part, actual in self._pieces.parts(extent, self._buffer):
             if actual is None:
-                self.damages.append(Damage(part, Kind.UNREADABLE, part.offset))
+                self.damages.append(Damage(part, DamageKind.UNREADABLE, part.offset))
                 continue
             expected = self.subject.reader.read(part.offset, part.length)
             if expected != actual:
@@ -99,7 +106,7 @@ class _Look:
                 whole = Extent(damage.extent.offset, wrong[-1].end - damage.extent.offset)
                 damage = replace(damage, extent=whole)
             self.damages.append(damage)
-            if damage.kind is Kind.FOREIGN and piece.length == GRANULE_BYTES:
+            if damage.kind is DamageKind.FOREIGN and piece.length == GRANULE_BYTES:
                 self.strangers[piece.offset] = hash(found)
 
 
@@ -108,9 +115,9 @@ def _with_source(
 ) -> Damage:
     """``damage`` as a block of somewhere else where that is what it is."""
     block = damage.extent.offset - damage.extent.offset % GRANULE_BYTES
-    if damage.kind is Kind.FOREIGN and block in found:
-        return replace(damage, kind=Kind.OTHER_BLOCK, distance=found[block])
-    if damage.kind is Kind.ZEROS and holds is not None:
+    if damage.kind is DamageKind.FOREIGN and block in found:
+        return replace(damage, kind=DamageKind.OTHER_BLOCK, distance=found[block])
+    if damage.kind is DamageKind.ZEROS and holds is not None:
         # On a card that wraps around, zeros are another block's zeros as a rule.
         size = subject.layout.size_bytes
         for distance in chain(range(holds, size, holds), range(-holds, -size, -holds)):
@@ -118,5 +125,5 @@ def _with_source(
             if there in subject.extents and not any(
                 subject.reader.read(there, damage.extent.length)
             ):
-                return replace(damage, kind=Kind.OTHER_BLOCK, distance=distance)
+                return replace(damage, kind=DamageKind.OTHER_BLOCK, distance=distance)
     return damage

@@ -24,7 +24,7 @@ _TABLE = Extent(0, STAMP_AREA.offset)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CardPlace:
     """A stretch of a card: ``region`` always, and the files in it where they are known.
 
     Paths begin with ``/`` as on the node, those of the boot partition with ``/boot/``. ``inner``
@@ -64,7 +64,7 @@ class _Contents:
             structures=tuple(structures),
         )
 
-    def place(self, region: str, extent: Extent) -> Place:
+    def place(self, region: str, extent: Extent) -> CardPlace:
         first = bisect_left(self.starts, extent.offset - self.longest)
         last = bisect_left(self.starts, extent.end)
         paths = (path for part, path in self.files[first:last] if part.end > extent.offset)
@@ -73,7 +73,7 @@ class _Contents:
             for name, ranges in self.structures
             if next(ranges.within(extent.offset, extent.length), None) is not None
         )
-        return Place(region, tuple(dict.fromkeys(paths)), ", ".join(inner))
+        return CardPlace(region, tuple(dict.fromkeys(paths)), ", ".join(inner))
 
 
 _NOTHING = _Contents.of((), ())
@@ -86,11 +86,11 @@ class Places:
         self._layout = layout
         self._read = read
 
-    def of(self, extent: Extent) -> tuple[Place, ...]:
+    def of(self, extent: Extent) -> tuple[CardPlace, ...]:
         """Every place ``extent`` touches, in order."""
         return tuple(self._places(extent))
 
-    def _places(self, extent: Extent) -> Iterator[Place]:
+    def _places(self, extent: Extent) -> Iterator[CardPlace]:
         boot, root = self._layout.boot, self._layout.root
         regions = (
             (_TABLE, "partition table (first MiB)"),
@@ -108,7 +108,7 @@ class Places:
                 elif region == root:
                     yield self._root.place(name, part)
                 else:
-                    yield Place(name)
+                    yield CardPlace(name)
 
     @cached_property
     def _boot(self) -> _Contents:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
-from imager.card.diagnosis.damage import Damage, Kind
-from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.damage import Damage, DamageKind
+from imager.card.diagnosis.places import CardPlace
 from imager.disk.extents import Extent
 
 
@@ -58,18 +58,18 @@ class Trouble:
 def _damage(value: object) -> Damage:
     fields = _object(value)
     kind, places = fields.get("kind"), _list(fields, "places")
-    if not isinstance(kind, str) or kind not in list(Kind):
-        raise ValueError(f"kind {kind!r} is none of {', '.join(Kind)}")
+    if not isinstance(kind, str) or kind not in list(DamageKind):
+        raise ValueError(f"kind {kind!r} is none of {', '.join(DamageKind)}")
     if not all(isinstance(place, str) for place in places):
         raise ValueError("places is not a list of text")
     return Damage(
         extent=Extent(_number(fields, "offset"), _number(fields, "length")),
-        kind=Kind(kind),
+        kind=DamageKind(kind),
         first_byte=_number(fields, "first_byte"),
         bits=_number(fields, "bits"),
         distance=_number(fields, "distance", negative=True),
         shift=_number(fields, "shift", negative=True),
-        places=tuple(Place(str(place)) for place in places),
+        places=tuple(CardPlace(str(place)) for place in places),
     )
 
 

@@ -17,7 +17,7 @@ import pyudev
 
 from imager.base.errors import MissingTool
 from imager.card.host.disks import Disk, disk_named, list_disks
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 
 _Medium = tuple[int | None, int]
 
@@ -34,7 +34,7 @@ class Change:
 class Arrivals:
     """What is in the computer's disks, kept up to date from udev's events; not for two threads."""
 
-    def __init__(self, monitor: pyudev.Monitor, kernel: Kernel) -> None:
+    def __init__(self, monitor: pyudev.Monitor, kernel: HostTrees) -> None:
         self._monitor, self._kernel = monitor, kernel
         self._media: dict[str, _Medium] = {}
         disks = [disk for disk in list_disks(kernel=kernel) if disk.has_medium]
@@ -68,9 +68,9 @@ class Arrivals:
 
 
 @contextmanager
-def arrivals(kernel: Kernel | None = None) -> Iterator[Arrivals]:
+def arrivals(kernel: HostTrees | None = None) -> Iterator[Arrivals]:
     """Watch for cards; raises MissingTool where there is no udevd to tell of them."""
-    kernel = kernel or Kernel()
+    kernel = kernel or HostTrees()
     if not kernel.udev_runs:
         raise MissingTool(
             "udevd does not run here, so nothing tells when a card is put in",

@@ -12,8 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.units import SECTOR_BYTES, format_size
-from imager.card.host.sysfs import Kernel, Properties
-from imager.card.host.usage import SYSTEM_FOLDERS, Use, backs_of, uses_of
+from imager.card.host.sysfs import HostTrees, Properties
+from imager.card.host.usage import SYSTEM_FOLDERS, DiskUse, backs_of, uses_of
 
 
 class Bus(StrEnum):
@@ -42,7 +42,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
+class DiskPartition:
     """One partition of a disk; offset and size in bytes."""
 
     node: str
@@ -97,8 +97,8 @@ class Disk:
     removable: bool = False
     read_only: bool = False
     content: Content | None = None
-    partitions: tuple[Partition, ...] = ()
-    uses: tuple[Use, ...] = ()
+    partitions: tuple[DiskPartition, ...] = ()
+    uses: tuple[DiskUse, ...] = ()
     backs: tuple[Path, ...] = ()
     backing_file: Path | None = None
     backing_disk: str | None = None
@@ -139,22 +139,22 @@ class Disk:
         return tuple(lines)
 
 
-def list_disks(watched: Iterable[Path] = (), kernel: Kernel | None = None) -> tuple[Disk, ...]:
+def list_disks(watched: Iterable[Path] = (), kernel: HostTrees | None = None) -> tuple[Disk, ...]:
     """Every disk worth showing: no RAM disks, mapped devices, optical drives, unused loops."""
-    kernel = kernel or Kernel()
+    kernel = kernel or HostTrees()
     names = [name for name in kernel.block_names() if _worth_showing(name, kernel)]
     return tuple(_disk(name, tuple(watched), kernel) for name in names)
 
 
-def disk_named(name: str, watched: Iterable[Path] = (), kernel: Kernel | None = None) -> Disk:
+def disk_named(name: str, watched: Iterable[Path] = (), kernel: HostTrees | None = None) -> Disk:
     """The disk with this kernel name (``sdb``, no partition), whatever kind it is.
 
     ``watched`` are folders besides the system's own of which ``Disk.backs`` shall tell.
     """
-    return _disk(name, tuple(watched), kernel or Kernel())
+    return _disk(name, tuple(watched), kernel or HostTrees())
 
 
-def _worth_showing(name: str, kernel: Kernel) -> bool:
+def _worth_showing(name: str, kernel: HostTrees) -> bool:
     if (kernel.folder(name) / "partition").exists():
         return False
     bus = _bus(name, {}, kernel)
@@ -163,7 +163,7 @@ def _worth_showing(name: str, kernel: Kernel) -> bool:
     return bus is not Bus.VIRTUAL
 
 
-def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
+def _disk(name: str, watched: tuple[Path, ...], kernel: HostTrees) -> Disk:
     known = kernel.properties(name)
     bus = _bus(name, known, kernel)
     backing = dict(kernel.loops()).get(name)
@@ -197,15 +197,15 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: Kernel) -> Disk:
     )
 
 
-def serial_of(name: str, kernel: Kernel) -> str:
+def serial_of(name: str, kernel: HostTrees) -> str:
     """The serial number udev or sysfs has for a disk; readers without one share their model's."""
     return kernel.udev(kernel.number(name)).get("ID_SERIAL_SHORT", "") or (
         kernel.attribute(name, "device/serial") or kernel.attribute(name, "serial")
     )
 
 
-def _partition(name: str, kernel: Kernel) -> Partition:
-    return Partition(
+def _partition(name: str, kernel: HostTrees) -> DiskPartition:
+    return DiskPartition(
         node=str(kernel.dev / name),
         number=kernel.number(name),
         offset_bytes=_integer(kernel.attribute(name, "start")) * SECTOR_BYTES,
@@ -219,7 +219,7 @@ def _content(known: Properties) -> Content | None:
     return Content(kind, known.get("ID_FS_LABEL", "")) if kind else None
 
 
-def _bus(name: str, known: Properties, kernel: Kernel) -> Bus:
+def _bus(name: str, known: Properties, kernel: HostTrees) -> Bus:
     where = str(kernel.folder(name))
     prefixes = {"loop": Bus.LOOP, "mmcblk": Bus.MMC, "nvme": Bus.NVME, "vd": Bus.VIRTIO}
     for prefix, bus in prefixes.items():
@@ -232,7 +232,7 @@ def _bus(name: str, known: Properties, kernel: Kernel) -> Bus:
     return Bus.ATA if "/ata" in where or known.get("ID_BUS") == "ata" else Bus.SCSI
 
 
-def _removable(name: str, bus: Bus, kernel: Kernel) -> bool:
+def _removable(name: str, bus: Bus, kernel: HostTrees) -> bool:
     # Built-in SD slots report 0, so an MMC device is judged by its kind: a card or soldered eMMC.
     if bus is Bus.MMC:
         return kernel.attribute(name, "device/type") == "SD"

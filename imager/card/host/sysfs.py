@@ -69,7 +69,7 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
-class Kernel:
+class HostTrees:
     """The trees to ask; the defaults are the machine this runs on."""
 
     sysfs: Path = Path("/sys")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imager.base.units import format_size
 from imager.card.host.disks import Disk, disk_named
-from imager.card.host.sysfs import Kernel, device_number
+from imager.card.host.sysfs import HostTrees, device_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ _NAME = "give a disk such as /dev/sdb, or a file whose name ends in .img"
 
 
 def target_at(
-    path: Path | str, watched: Iterable[Path] = (), kernel: Kernel | None = None
+    path: Path | str, watched: Iterable[Path] = (), kernel: HostTrees | None = None
 ) -> Target:
     """What lies at ``path``; ``watched`` are the folders Disk.backs shall tell of."""
-    kernel = kernel or Kernel()
+    kernel = kernel or HostTrees()
     given = Path(path)
     try:
         real = given.resolve()
@@ -87,7 +87,7 @@ def target_at(
     return Unsuitable(given, f"{given} is not a block device", _LIST)
 
 
-def _block(given: Path, number: str, watched: Iterable[Path], kernel: Kernel) -> Target:
+def _block(given: Path, number: str, watched: Iterable[Path], kernel: HostTrees) -> Target:
     name = kernel.name_of(number)
     if name is None:
         return Unsuitable(given, f"{given} is a block device the kernel does not list", _LIST)
@@ -100,7 +100,7 @@ def _block(given: Path, number: str, watched: Iterable[Path], kernel: Kernel) ->
     return disk_named(name, watched, kernel)
 
 
-def _absent(given: Path, real: Path, kernel: Kernel) -> Target:
+def _absent(given: Path, real: Path, kernel: HostTrees) -> Target:
     if _among_devices(real, kernel):
         return Unsuitable(given, f"there is no device {given}", _LIST)
     if real.suffix != ".img":
@@ -112,7 +112,7 @@ def _absent(given: Path, real: Path, kernel: Kernel) -> Target:
     return _image_file(real, exists=False, size_bytes=0, kernel=kernel)
 
 
-def _regular(given: Path, real: Path, size_bytes: int, kernel: Kernel) -> Target:
+def _regular(given: Path, real: Path, size_bytes: int, kernel: HostTrees) -> Target:
     if _among_devices(real, kernel):
         return Unsuitable(
             given,
@@ -124,7 +124,7 @@ def _regular(given: Path, real: Path, size_bytes: int, kernel: Kernel) -> Target
     return _image_file(real, exists=True, size_bytes=size_bytes, kernel=kernel)
 
 
-def _among_devices(real: Path, kernel: Kernel) -> bool:
+def _among_devices(real: Path, kernel: HostTrees) -> bool:
     """Whether a file at ``real`` would lie in /dev itself (devtmpfs, in memory); /dev/shm and
     other filesystems mounted below it are ordinary places."""
     dev = kernel.dev.resolve()
@@ -134,7 +134,7 @@ def _among_devices(real: Path, kernel: Kernel) -> bool:
     return not parent.is_dir() or parent.stat().st_dev == dev.stat().st_dev
 
 
-def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: Kernel) -> ImageFile:
+def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: HostTrees) -> ImageFile:
     room = os.statvfs(real.parent)
     return ImageFile(
         path=real,

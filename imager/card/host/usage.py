@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 
 SYSTEM_FOLDERS = tuple(Path(text) for text in ("/", "/boot", "/home", "/usr", "/var"))
 
@@ -27,7 +27,7 @@ class UseKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class DiskUse:
     """Somebody uses ``node`` (the disk, a partition, or something built on one).
 
     ``by`` is a mount point, the name of a holder, or a loop device.
@@ -49,33 +49,33 @@ class Use:
                 return f"{self.node} is held by {self.by}"
 
 
-def uses_of(name: str, kernel: Kernel) -> Iterator[Use]:
+def uses_of(name: str, kernel: HostTrees) -> Iterator[DiskUse]:
     """Every use of the disk, its partitions, and of whatever is built upon them."""
     above = tuple(_stack([name], kernel))
     node_of = {kernel.number(device): str(kernel.dev / device) for device in above}
     for mount in kernel.mounts():
         if mount.number in node_of:
-            yield Use(UseKind.MOUNT, node_of[mount.number], str(mount.where))
+            yield DiskUse(UseKind.MOUNT, node_of[mount.number], str(mount.where))
     for number in kernel.swaps():
         if number in node_of:
-            yield Use(UseKind.SWAP, node_of[number], "swap")
+            yield DiskUse(UseKind.SWAP, node_of[number], "swap")
     for device in above:
         for holder in kernel.listed(device, "holders"):
-            yield Use(UseKind.HOLDER, str(kernel.dev / device), _holder_title(holder, kernel))
+            yield DiskUse(UseKind.HOLDER, str(kernel.dev / device), _holder_title(holder, kernel))
         known = kernel.properties(device)
         pool = known.get("ID_FS_LABEL", "")
         if known.get("ID_FS_TYPE") == "zfs_member" and kernel.zfs_pool_imported(pool):
-            yield Use(UseKind.HOLDER, str(kernel.dev / device), f"the ZFS pool {pool}")
+            yield DiskUse(UseKind.HOLDER, str(kernel.dev / device), f"the ZFS pool {pool}")
     for member, filesystem in kernel.btrfs_members():
         if member in above:
-            yield Use(UseKind.HOLDER, str(kernel.dev / member), f"the btrfs {filesystem}")
+            yield DiskUse(UseKind.HOLDER, str(kernel.dev / member), f"the btrfs {filesystem}")
     own_file = dict(kernel.loops()).get(name)
     for loop, backing in kernel.loops():
         if loop != name and (kernel.number_at(backing) in node_of or backing == own_file):
-            yield Use(UseKind.LOOP, backing, str(kernel.dev / loop))
+            yield DiskUse(UseKind.LOOP, backing, str(kernel.dev / loop))
 
 
-def _stack(names: Iterable[str], kernel: Kernel) -> Iterator[str]:
+def _stack(names: Iterable[str], kernel: HostTrees) -> Iterator[str]:
     """``names``, their partitions, everything that holds those, its partitions, and so on."""
     todo, seen = list(names), set[str]()
     while todo:
@@ -86,7 +86,7 @@ def _stack(names: Iterable[str], kernel: Kernel) -> Iterator[str]:
             yield device
 
 
-def _holder_title(holder: str, kernel: Kernel) -> str:
+def _holder_title(holder: str, kernel: HostTrees) -> str:
     """``dm-0 (LUKS, vg-home)``: what kind of thing a holder is, in words."""
     uuid, title = kernel.attribute(holder, "dm/uuid"), kernel.attribute(holder, "dm/name")
     kind = {"CRYPT": "LUKS", "LVM": "LVM", "mpath": "multipath"}.get(uuid.partition("-")[0], "dm")
@@ -95,7 +95,7 @@ def _holder_title(holder: str, kernel: Kernel) -> str:
     return f"{holder} ({kind}, {title})" if title else holder
 
 
-def backs_of(name: str, folders: Iterable[Path], kernel: Kernel) -> tuple[Path, ...]:
+def backs_of(name: str, folders: Iterable[Path], kernel: HostTrees) -> tuple[Path, ...]:
     """Those of ``folders`` whose filesystem lies on the disk, through any holder."""
     numbers = {kernel.number(device) for device in _stack([name], kernel)}
     mounts = list(kernel.mounts())

@@ -36,7 +36,7 @@ class StepState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FirstBootStep:
     """One step; ``note`` says what it did or why it failed, ``hint`` what to do about that."""
 
     name: str
@@ -61,7 +61,7 @@ class FirstBoot:
     time: str
     tries: int
     retry_s: int
-    steps: tuple[Step, ...]
+    steps: tuple[FirstBootStep, ...]
 
     def to_json(self) -> dict[str, object]:
         """Itself as JSON says it."""
@@ -98,10 +98,10 @@ def parse_firstboot(data: bytes) -> FirstBoot:
     )
 
 
-def _step(found: Mapping[str, object]) -> Step:
+def _step(found: Mapping[str, object]) -> FirstBootStep:
     known = tuple(StepState)
     state = _text(found, "state")
-    return Step(
+    return FirstBootStep(
         name=_text(found, "name"),
         state=StepState(state) if state in known else StepState.PENDING,
         since=_text(found, "since"),

@@ -44,7 +44,7 @@ class Damaged:
 
 
 @dataclass(slots=True)
-class Use:
+class CardUse:
     """What came of it. ``intact`` counts the files of the root partition that are as written,
     ``changed`` those the node changed or removed, ``boot_files`` the boot files as written.
     ``uncertain`` are paths that differ where the node lost power, so that nobody can tell.
@@ -80,13 +80,13 @@ def was_used(read: Reader, layout: Layout) -> bool:
 
 def judge_use(
     stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter, unreadable: ExtentMap = _NONE
-) -> Use:
+) -> CardUse:
     """Judge a card of which the ranges ``wrong`` are not as they were written, because the card
     refuses the ranges ``unreadable`` of it or for other reasons.
 
     ``meter`` counts the bytes read for it. Raises what ``read`` raises (CardIOError).
     """
-    use = Use(listed=bool(stamp.files.by_inode))
+    use = CardUse(listed=bool(stamp.files.by_inode))
     if next(wrong.within(FIRST_MIB.offset, FIRST_MIB.length), None) is not None:
         _judge_first_mib(stamp, read, use)
     use.boot_files, damaged = damaged_boot_files(stamp, read, unreadable)
@@ -96,7 +96,7 @@ def judge_use(
     return use
 
 
-def _judge_first_mib(stamp: Stamp, read: Reader, use: Use) -> None:
+def _judge_first_mib(stamp: Stamp, read: Reader, use: CardUse) -> None:
     """The table may have a larger p2; with the old table in its place all must be as it was."""
     layout, facts = stamp.facts.layout, stamp.facts
     first, digest = next(stamp.manifest.chunks())
@@ -173,7 +173,7 @@ def _sha256(volume: FatVolume, path: str) -> str:
 
 
 def _judge_root(
-    stamp: Stamp, read: Reader, proven: ExtentMap, unreadable: ExtentMap, use: Use, meter: Meter
+    stamp: Stamp, read: Reader, proven: ExtentMap, unreadable: ExtentMap, use: CardUse, meter: Meter
 ) -> None:
     where = stamp.facts.layout.root.offset
     try:
@@ -184,7 +184,7 @@ def _judge_root(
         return
     if not root.superblock_fits:
         use.damage("root partition (p2)", "has a superblock that does not fit its checksum")
-    look = _Look(stamp, root, proven, unreadable, use, meter)
+    look = _FileLook(stamp, root, proven, unreadable, use, meter)
     for number, digest in stamp.files.by_inode.items():
         if number not in present:
             use.changed += 1
@@ -194,7 +194,7 @@ def _judge_root(
             look.at(number, digest)
 
 
-class _Look:
+class _FileLook:
     """Looks at one file after the other."""
 
     def __init__(
@@ -203,7 +203,7 @@ class _Look:
         root: Ext4,
         proven: ExtentMap,
         unreadable: ExtentMap,
-        use: Use,
+        use: CardUse,
         meter: Meter,
     ) -> None:
         self._unreadable = unreadable

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imager.base.errors import CardIOError, StampMismatch
-from imager.card.diagnosis.places import Place
-from imager.card.inspect.use import Use
+from imager.card.diagnosis.places import CardPlace
+from imager.card.inspect.use import CardUse
 from imager.card.medium.meter import PhaseFigures
 from imager.disk.extents import Extent
 
@@ -29,7 +29,7 @@ class Mismatch:
     lies and what lies there."""
 
     extent: Extent
-    places: tuple[Place, ...]
+    places: tuple[CardPlace, ...]
     unreadable: bool = False
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Verification:
     figures: PhaseFigures
     proof: str = RECEIPT
     used: bool = False
-    use: Use | None = None
+    use: CardUse | None = None
 
     @property
     def unreadable(self) -> tuple[Mismatch, ...]:
@@ -123,7 +123,7 @@ def _not_readable(found: Verification) -> CardIOError:
     return error
 
 
-def _damaged_in_use(found: Verification, use: Use) -> StampMismatch:
+def _damaged_in_use(found: Verification, use: CardUse) -> StampMismatch:
     lines = [str(damaged) for damaged in use.damaged[:_LISTED]]
     if len(use.damaged) > _LISTED:
         lines.append(f"and {len(use.damaged) - _LISTED} more")

@@ -26,12 +26,12 @@ from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
 from imager.card.claim.disk import claim
 from imager.card.host.refusals import AcceptedTarget
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.card.host.targets import ImageFile
 from imager.card.inspect.salt import salt_on
 from imager.card.make.begin import lay_down
 from imager.card.medium.reopen import reader_of
-from imager.card.receipt.receipt import ImageFacts, Receipt, Result, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
 from imager.card.receipt.store import save_receipt
 from imager.card.stages import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
 from imager.card.write.options import DEFAULT_OPTIONS
@@ -45,12 +45,12 @@ Check = Callable[[Reader, int], None]
 """``check(read, size_bytes)`` of a finished card; raises a PicloudError (WouldNotBoot) if bad."""
 
 _RESULTS = (
-    (CardFaulty, Result.FAULTY),
-    (CardIOError, Result.IO_ERROR),
-    (FakeCapacity, Result.FAKE_CAPACITY),
-    (WouldNotBoot, Result.WOULD_NOT_BOOT),
-    (Interrupted, Result.INTERRUPTED),
-    (PicloudError, Result.FAILED),
+    (CardFaulty, ReceiptResult.FAULTY),
+    (CardIOError, ReceiptResult.IO_ERROR),
+    (FakeCapacity, ReceiptResult.FAKE_CAPACITY),
+    (WouldNotBoot, ReceiptResult.WOULD_NOT_BOOT),
+    (Interrupted, ReceiptResult.INTERRUPTED),
+    (PicloudError, ReceiptResult.FAILED),
 )
 
 
@@ -70,7 +70,7 @@ def make_card(
     *,
     options: WriteOptions = DEFAULT_OPTIONS,
     check: Check | None = None,
-    kernel: Kernel | None = None,
+    kernel: HostTrees | None = None,
     update: bool = False,
     probe: bool = False,
 ) -> MadeCard:
@@ -101,7 +101,7 @@ def finish_card(
     *,
     options: WriteOptions,
     check: Check | None,
-    kernel: Kernel | None,
+    kernel: HostTrees | None,
 ) -> MadeCard:
     """Claim the card, let ``begin`` see to what is on it, prove it and put down the receipt.
 
@@ -121,7 +121,7 @@ def finish_card(
                 _keep_receipt(receipt, receipts, error)
             raise
     receipt = _receipt(
-        image, facts, card, options, Result.VERIFIED, cache_bypassed=verified.cache_bypassed
+        image, facts, card, options, ReceiptResult.VERIFIED, cache_bypassed=verified.cache_bypassed
     )
     try:
         return MadeCard(receipt, save_receipt(receipt, receipts))
@@ -140,7 +140,7 @@ def _keep_receipt(receipt: Receipt, folder: Path, error: PicloudError) -> None:
         error.details = (*error.details, f"no receipt could be written: {full.what}")
 
 
-def result_of(error: BaseException) -> Result | None:
+def result_of(error: BaseException) -> ReceiptResult | None:
     """What a receipt says of a card that ended with ``error``; None where it gets no receipt: it
     was refused, or we made a mistake."""
     if isinstance(error, TargetRefused):
@@ -168,7 +168,7 @@ def _receipt(
     facts: ImageFacts,
     card: ClaimedCard,
     options: WriteOptions,
-    result: Result,
+    result: ReceiptResult,
     *,
     failure: str = "",
     cache_bypassed: bool = False,

@@ -15,7 +15,7 @@ from imager.base.progress import Progress
 from imager.card.claim.disk import claim
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.host.refusals import AcceptedTarget
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.card.make.make import Check, MadeCard, finish_card
 from imager.card.medium.reopen import reader_of
 from imager.card.stages import ClaimedCard, WrittenCard
@@ -34,7 +34,7 @@ def restore_card(
     progress: Progress,
     *,
     check: Check,
-    kernel: Kernel | None = None,
+    kernel: HostTrees | None = None,
 ) -> MadeCard:
     """Restore every byte of a card that no node has run from; it gets a new receipt.
 
@@ -66,7 +66,7 @@ def restore_boot_files(
     progress: Progress,
     *,
     check: Check,
-    kernel: Kernel | None = None,
+    kernel: HostTrees | None = None,
 ) -> Trouble | None:
     """Restore the content of boot files on a card in use; gives what was wrong and mended.
 

@@ -14,21 +14,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
-Job = TypeVar("Job")
-Tools = TypeVar("Tools")
+JobT = TypeVar("JobT")
+ToolsT = TypeVar("ToolsT")
 _LOOK_SECONDS = 0.002
 
 
-class _Jobs(Generic[Job]):
+class _Jobs(Generic[JobT]):
     """The jobs still to do, handed out one at a time to any thread until someone stops it."""
 
-    def __init__(self, jobs: Iterable[Job]) -> None:
+    def __init__(self, jobs: Iterable[JobT]) -> None:
         self._jobs = iter(jobs)
         self._lock = threading.Lock()
         self._stopped = False
         self._busy = 0
 
-    def work_off(self, work: Callable[[Job], None]) -> None:
+    def work_off(self, work: Callable[[JobT], None]) -> None:
         """Do one job after the other; in a thread of its own."""
         while True:
             with self._lock:
@@ -57,11 +57,11 @@ class _Jobs(Generic[Job]):
 
 
 def in_flight(
-    jobs: Iterable[Job],
-    work: Callable[[Job, Tools], None],
+    jobs: Iterable[JobT],
+    work: Callable[[JobT, ToolsT], None],
     *,
     depth: int,
-    tools: Callable[[], Tools],
+    tools: Callable[[], ToolsT],
 ) -> None:
     """Do ``work(job, tools)`` for every job, ``depth`` at a time, begun in order.
 
@@ -87,7 +87,7 @@ def in_flight(
         done.result()
 
 
-def _until_stopped(todo: _Jobs[Job]) -> None:
+def _until_stopped(todo: _Jobs[JobT]) -> None:
     """Stop, however often Ctrl-C is pressed: a transfer cannot be called back. The executor is not
     asked: Ctrl-C while it starts a thread makes it forget that thread."""
     while True:

@@ -103,7 +103,7 @@ def aligned_buffer(size_bytes: int) -> memoryview:
     return memoryview(mmap.mmap(-1, size_bytes))
 
 
-class Scratch:
+class TransferBuffer:
     """One worker's aligned memory, resident only while it is used: of a card of which nearly all
     goes straight from the golden file, no transfer buffers should stay behind."""
 

@@ -22,7 +22,7 @@ _FEW_BITS = SECTOR_BYTES
 """Foreign bytes differ from ours in half of their 4096 bits; damage in a handful."""
 
 
-class Kind(StrEnum):
+class BadStretchKind(StrEnum):
     """What a place that is not good holds."""
 
     CHANGED = "changed"
@@ -34,26 +34,26 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class BadStretch:
     """A stretch that did not come back; ``source`` is the address its bytes were written to when
     they were OVERWRITTEN, ``bits`` how many flipped when they were CHANGED."""
 
     extent: Extent
-    kind: Kind
+    kind: BadStretchKind
     source: int | None = None
     bits: int = 0
 
     def __str__(self) -> str:
         where = f"bytes {self.extent.offset} to {self.extent.end - 1}"
         match self.kind:
-            case Kind.OVERWRITTEN:
+            case BadStretchKind.OVERWRITTEN:
                 return f"{where}: hold what was written to byte {self.source}"
-            case Kind.CHANGED:
+            case BadStretchKind.CHANGED:
                 bits = "one bit" if self.bits == 1 else f"{self.bits} bits"
                 return f"{where}: {bits} flipped"
-            case Kind.LOST:
+            case BadStretchKind.LOST:
                 return f"{where}: hold nothing of what was written"
-            case Kind.UNREADABLE:
+            case BadStretchKind.UNREADABLE:
                 return f"{where}: cannot be read"
 
     def to_json(self) -> dict[str, object]:
@@ -66,7 +66,7 @@ class Finding:
             "bits": self.bits,
         }
 
-    def follows(self, other: Finding) -> bool:
+    def follows(self, other: BadStretch) -> bool:
         """Whether this is the same damage going on right behind ``other``."""
         if self.extent.offset != other.extent.end or self.kind is not other.kind:
             return False
@@ -75,13 +75,13 @@ class Finding:
         return self.source - other.source == self.extent.offset - other.extent.offset
 
 
-def joined(findings: Iterator[Finding]) -> Iterator[Finding]:
+def joined(findings: Iterator[BadStretch]) -> Iterator[BadStretch]:
     """Findings in order, with what goes on from one to the next made one."""
-    last: Finding | None = None
+    last: BadStretch | None = None
     for finding in findings:
         if last is not None and finding.follows(last):
             whole = Extent(last.extent.offset, last.extent.length + finding.extent.length)
-            last = Finding(whole, last.kind, last.source, last.bits + finding.bits)
+            last = BadStretch(whole, last.kind, last.source, last.bits + finding.bits)
             continue
         if last is not None:
             yield last
@@ -106,12 +106,12 @@ class Pattern:
         """What belongs in a range of whole sectors."""
         return b"".join(map(self.sector, range(extent.offset, extent.end, SECTOR_BYTES)))
 
-    def findings(self, extent: Extent, actual: bytes, expected: bytes) -> Iterator[Finding]:
+    def findings(self, extent: Extent, actual: bytes, expected: bytes) -> Iterator[BadStretch]:
         """Every stretch of ``actual`` that is not ``expected``, in order."""
         if actual != expected:
             yield from joined(self._sectors(extent, actual, expected))
 
-    def _sectors(self, extent: Extent, actual: bytes, expected: bytes) -> Iterator[Finding]:
+    def _sectors(self, extent: Extent, actual: bytes, expected: bytes) -> Iterator[BadStretch]:
         for start in range(0, extent.length, SECTOR_BYTES):
             got = actual[start : start + SECTOR_BYTES]
             wanted = expected[start : start + SECTOR_BYTES]
@@ -119,11 +119,11 @@ class Pattern:
                 place = Extent(extent.offset + start, len(got))
                 yield self._judged(place, got, wanted)
 
-    def _judged(self, place: Extent, got: bytes, wanted: bytes) -> Finding:
+    def _judged(self, place: Extent, got: bytes, wanted: bytes) -> BadStretch:
         claimed = int.from_bytes(got[:_ADDRESS_BYTES], "little")
         if self.sector(claimed) == got:
-            return Finding(place, Kind.OVERWRITTEN, source=claimed)
+            return BadStretch(place, BadStretchKind.OVERWRITTEN, source=claimed)
         bits = (int.from_bytes(got) ^ int.from_bytes(wanted)).bit_count()
         if bits <= _FEW_BITS:
-            return Finding(place, Kind.CHANGED, bits=bits)
-        return Finding(place, Kind.LOST)
+            return BadStretch(place, BadStretchKind.CHANGED, bits=bits)
+        return BadStretch(place, BadStretchKind.LOST)

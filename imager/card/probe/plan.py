@@ -42,7 +42,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProbePlan:
     """What to write; no write begins ``write_seconds`` after the beginning, no read
     ``read_seconds`` after it, and what was not written or read is not judged."""
 
@@ -57,15 +57,15 @@ class Plan:
         return sum(s.extent.length for s in self.stretches) + len(self.points) * POINT_BYTES
 
 
-def short_plan(size_bytes: int) -> Plan:
+def short_plan(size_bytes: int) -> ProbePlan:
     """At most 3 s and 15 MB of traffic: to be spent on every card never seen before."""
     room = min(_SHORT_BYTES, max(MiB, align_down(size_bytes // 4, MiB)))
     stretch = Stretch(_clipped(FIRST_MIB.end, room, size_bytes), MiB)
     points = [*_telling(size_bytes), *_random(size_bytes, _SHORT_RANDOM)]
-    return Plan((stretch,), _outside((stretch,), points, size_bytes), 1.3, 2.5)
+    return ProbePlan((stretch,), _outside((stretch,), points, size_bytes), 1.3, 2.5)
 
 
-def sampled_plan(size_bytes: int) -> Plan:
+def sampled_plan(size_bytes: int) -> ProbePlan:
     """All transfer sizes, and points over the whole card; a minute or less on most cards."""
     share = min(_STRETCH_BYTES, max(MiB, align_down(size_bytes // 32, MiB)))
     blocks = [block for block in BLOCKS if block <= share]
@@ -79,13 +79,13 @@ def sampled_plan(size_bytes: int) -> Plan:
     # In no order, so that what they take is the time of random access.
     random.SystemRandom().shuffle(comb)
     points = [*_telling(size_bytes), *comb]
-    return Plan(stretches, _outside(stretches, points, size_bytes), 120.0, 240.0)
+    return ProbePlan(stretches, _outside(stretches, points, size_bytes), 120.0, 240.0)
 
 
-def whole_plan(size_bytes: int, block_bytes: int) -> Plan:
+def whole_plan(size_bytes: int, block_bytes: int) -> ProbePlan:
     """Every byte after the first MiB, for as long as it takes."""
     rest = Stretch(_clipped(FIRST_MIB.end, size_bytes, size_bytes), block_bytes)
-    return Plan((rest,), (), float("inf"), float("inf"))
+    return ProbePlan((rest,), (), float("inf"), float("inf"))
 
 
 def _clipped(offset: int, length: int, size_bytes: int) -> Extent:

@@ -19,10 +19,10 @@ from imager.base.units import KiB, MiB, align_down, align_up
 from imager.card.claim.blank import blank_unless_done, zero
 from imager.card.medium.meter import metered
 from imager.card.medium.raw import RawCard
-from imager.card.probe.pattern import Finding, Kind, Pattern
+from imager.card.probe.pattern import BadStretch, BadStretchKind, Pattern
 from imager.card.probe.plan import (
     POINT_BYTES,
-    Plan,
+    ProbePlan,
     sampled_plan,
     short_plan,
     whole_plan,
@@ -46,7 +46,7 @@ def probe_card(
     Everything on the card is lost. Raises CardIOError when it takes no writes or is gone.
     """
     size = card.raw.size_bytes
-    run = _Run(card, progress, Samples(card.raw, clock))
+    run = _ProbeRun(card, progress, Samples(card.raw, clock))
     with blank_unless_done(card):
         run.blank("blank")
         run.go("probe", sampled_plan(size))
@@ -90,20 +90,20 @@ def fake_after_all(card: ClaimedCard, progress: Progress) -> FakeCapacity | None
 
 
 def _short_report(card: ClaimedCard, progress: Progress, clock: Clock) -> ProbeReport:
-    run = _Run(card, progress, Samples(card.raw, clock))
+    run = _ProbeRun(card, progress, Samples(card.raw, clock))
     run.blank("blank")
     run.go("probe", short_plan(card.raw.size_bytes))
     return run.report(whole=False)
 
 
 @dataclass(slots=True)
-class _Run:
+class _ProbeRun:
     """One probe: what was written so far and what came back."""
 
     card: ClaimedCard
     progress: Progress
     samples: Samples
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[BadStretch, ...] = ()
     _bypassed: bool = True
 
     @property
@@ -123,7 +123,7 @@ class _Run:
         with metered(self.progress, name, ends.total_bytes, self.card.log) as meter:
             zero(self.raw, ends.split(MiB), meter)
 
-    def go(self, name: str, plan: Plan) -> None:
+    def go(self, name: str, plan: ProbePlan) -> None:
         """Write all of a plan with a salt of its own, then read all that was written."""
         samples, began = self.samples, self.samples.clock()
         samples.pattern = Pattern()
@@ -167,7 +167,7 @@ class _Run:
         ends = lost_from(self.findings, tuple(extent.end for extent in good), size)
         if ends is not None:
             return Honesty.LOSES, self._real_end(*ends)
-        if all(finding.kind is Kind.UNREADABLE for finding in self.findings):
+        if all(finding.kind is BadStretchKind.UNREADABLE for finding in self.findings):
             return Honesty.UNREADABLE, size
         return Honesty.FAULTY, size
 

@@ -14,7 +14,7 @@ from math import gcd
 
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
 from imager.base.units import MiB, format_rate, format_size
-from imager.card.probe.pattern import Finding, Kind
+from imager.card.probe.pattern import BadStretch, BadStretchKind
 
 _LISTED = 8
 _SMALLEST_CARD = 1 * MiB
@@ -104,7 +104,7 @@ class ProbeReport:
     places: int
     whole: bool
     cache_bypassed: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[BadStretch, ...]
     lies: int
     speeds: Speeds
 
@@ -223,7 +223,7 @@ class ProbeReport:
         }
 
 
-def wrap_size(findings: tuple[Finding, ...], claimed_bytes: int) -> int | None:
+def wrap_size(findings: tuple[BadStretch, ...], claimed_bytes: int) -> int | None:
     """Where addresses wrap: the greatest size that explains every overwritten place.
 
     None when there is none below what the card claims, or when it would be absurdly small: then
@@ -240,7 +240,7 @@ def wrap_size(findings: tuple[Finding, ...], claimed_bytes: int) -> int | None:
 
 
 def lost_from(
-    findings: tuple[Finding, ...], good: tuple[int, ...], claimed_bytes: int
+    findings: tuple[BadStretch, ...], good: tuple[int, ...], claimed_bytes: int
 ) -> tuple[int, int] | None:
     """Between which bytes the card's real end lies, if everything past some place is gone.
 
@@ -248,7 +248,11 @@ def lost_from(
     nothing is, when good and bad are mixed, or when so little is gone that it is damage: fakes
     hold half of what they claim, or less.
     """
-    gone = [f.extent.offset for f in findings if f.kind in (Kind.LOST, Kind.UNREADABLE)]
+    gone = [
+        f.extent.offset
+        for f in findings
+        if f.kind in (BadStretchKind.LOST, BadStretchKind.UNREADABLE)
+    ]
     if not gone or not good or len(gone) < len(findings):
         return None
     low, high = max(good), min(gone)

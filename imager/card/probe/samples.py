@@ -22,8 +22,8 @@ from imager.card.medium.raw import (
     read_fully,
     write_stubbornly,
 )
-from imager.card.probe.pattern import Finding, Kind, Pattern
-from imager.card.probe.plan import POINT_BYTES, Plan, Stretch
+from imager.card.probe.pattern import BadStretch, BadStretchKind, Pattern
+from imager.card.probe.plan import POINT_BYTES, ProbePlan, Stretch
 from imager.card.probe.report import Speed, Speeds
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import FIRST_MIB
@@ -46,13 +46,15 @@ class Samples:
     clock: Clock
     pattern: Pattern = field(default_factory=Pattern)
     speeds: Speeds = field(default_factory=Speeds)
-    found: list[Finding] = field(default_factory=list)
+    found: list[BadStretch] = field(default_factory=list)
     checked: list[Extent] = field(default_factory=list)
     places: int = 0
     lies: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def write(self, plan: Plan, deadline: float, meter: Meter) -> tuple[list[Extent], list[Extent]]:
+    def write(
+        self, plan: ProbePlan, deadline: float, meter: Meter
+    ) -> tuple[list[Extent], list[Extent]]:
         """Write what of ``plan`` can be begun before ``deadline``; the stretches' blocks and the
         points that were."""
         stretches: list[Extent] = []
@@ -116,7 +118,7 @@ class Samples:
     def read(
         self,
         raw: RawCard,
-        plan: Plan,
+        plan: ProbePlan,
         stretches: list[Extent],
         points: list[Extent],
         deadline: float,
@@ -168,13 +170,13 @@ class Samples:
 
     def _look(
         self, raw: RawCard, extent: Extent, buffer: memoryview, wanted: bytes
-    ) -> list[Finding]:
+    ) -> list[BadStretch]:
         try:
             read_fully(raw, extent.offset, buffer)
         except CardIOError as error:
             if is_gone(error):
                 raise
-            return [Finding(extent, Kind.UNREADABLE)]
+            return [BadStretch(extent, BadStretchKind.UNREADABLE)]
         return list(self.pattern.findings(extent, bytes(buffer), wanted))
 
 

@@ -27,7 +27,7 @@ class ReceiptError(ValueError):
     """A file is no receipt this version can read; the message says which key is wrong."""
 
 
-class Result(StrEnum):
+class ReceiptResult(StrEnum):
     """How it ended."""
 
     VERIFIED = "verified"
@@ -77,7 +77,7 @@ class Receipt:
     """One card, finished or failed; ``finished_at`` is UTC in ISO 8601."""
 
     node: str
-    result: Result
+    result: ReceiptResult
     failure: str
     finished_at: str
     tool_version: str
@@ -152,11 +152,11 @@ def decode_receipt(data: bytes) -> Receipt:
     if whole.integer("version") != VERSION:
         raise ReceiptError(f"version {whole.integer('version')} is not one this program reads")
     result = whole.text("result")
-    if result not in list(Result):
-        raise ReceiptError(f"result {result!r} is none of {', '.join(Result)}")
+    if result not in list(ReceiptResult):
+        raise ReceiptError(f"result {result!r} is none of {', '.join(ReceiptResult)}")
     return Receipt(
         node=whole.text("node"),
-        result=Result(result),
+        result=ReceiptResult(result),
         failure=whole.text("failure"),
         finished_at=whole.text("finished_at"),
         tool_version=whole.text("tool_version"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imager.base.durable import private_folder, write_atomically
 from imager.base.errors import ConfigurationError
-from imager.card.receipt.receipt import Receipt, ReceiptError, Result, decode_receipt
+from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, decode_receipt
 
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 
@@ -75,7 +75,10 @@ def _age(path: Path) -> tuple[str, str]:
 
 
 def find_receipt(
-    folder: Path, matches: Callable[[Receipt], bool], *, result: Result = Result.VERIFIED
+    folder: Path,
+    matches: Callable[[Receipt], bool],
+    *,
+    result: ReceiptResult = ReceiptResult.VERIFIED,
 ) -> tuple[Path, Receipt] | None:
     """The newest receipt with ``result`` for which ``matches`` holds."""
     return next(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
 from imager.base.progress import Progress
 from imager.base.units import MiB, format_size
-from imager.card.diagnosis.damage import Damage, Diagnosis, Kind
+from imager.card.diagnosis.damage import Damage, DamageKind, Diagnosis
 from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.stages import WrittenCard
@@ -157,9 +157,9 @@ def _all_lost(damages: Iterable[Damage]) -> bool:
     silent = lost = 0
     for damage in damages:
         lost += damage.extent.length
-        if damage.kind in (Kind.ZEROS, Kind.ONES, Kind.FOREIGN):
+        if damage.kind in (DamageKind.ZEROS, DamageKind.ONES, DamageKind.FOREIGN):
             silent += damage.extent.length
-        elif damage.kind is not Kind.FLIPPED:
+        elif damage.kind is not DamageKind.FLIPPED:
             return False
     return silent * 10 >= lost * 9
 

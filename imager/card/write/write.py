@@ -16,7 +16,7 @@ from imager.base.units import KiB, MiB
 from imager.card.claim.blank import blank_unless_done, zero
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
-from imager.card.medium.raw import RawCard, Scratch, flush, write_stubbornly
+from imager.card.medium.raw import RawCard, TransferBuffer, flush, write_stubbornly
 from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.write.options import DEFAULT_OPTIONS
 from imager.card.write.verdict import places_named
@@ -93,7 +93,7 @@ def copy(
 ) -> None:
     """Copy the steps one after the other; each is on the medium before the next begins."""
 
-    def work(extent: Extent, scratch: Scratch) -> None:
+    def work(extent: Extent, scratch: TransferBuffer) -> None:
         if _send(reader, card, extent, scratch):
             progress.warn(
                 f"{card.target.node}: the card refused a transfer at byte {extent.offset} and took "
@@ -107,12 +107,12 @@ def copy(
                 step.split(options.block_bytes),
                 work,
                 depth=options.depth,
-                tools=lambda: Scratch(options.block_bytes),
+                tools=lambda: TransferBuffer(options.block_bytes),
             )
             flush(card.raw)
 
 
-def _send(reader: ImageReader, card: ClaimedCard, extent: Extent, scratch: Scratch) -> bool:
+def _send(reader: ImageReader, card: ClaimedCard, extent: Extent, scratch: TransferBuffer) -> bool:
     """Write ``extent``, from the golden file's own pages where that can be; whether the card took
     it at the second try only."""
     # An image file is looked through for zeros, which no one may do with these pages.

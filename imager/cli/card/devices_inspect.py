@@ -11,7 +11,7 @@ from imager.base.errors import WouldNotBoot
 from imager.cli.card.verify import add_verify_command
 from imager.cli.card.write import add_write_command
 from imager.cli.choice import rack_at_hand
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
 from imager.cli.views.stamp import stamp_fields, stamp_lines
 
@@ -34,7 +34,7 @@ def add_card_commands(group: click.Group) -> None:
     @command(group, "inspect")
     @TARGET
     @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
-    def inspect(session: Session, target: Path, model: str | None) -> Outcome:
+    def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
         """Say what a card or image is, and whether and where it would boot."""
         from imager.bootcheck.check import check_boot
         from imager.bootcheck.models import model_named
@@ -69,7 +69,7 @@ def add_card_commands(group: click.Group) -> None:
         return {"exit_code": WouldNotBoot.exit_code, **fields}
 
     @command(group, "devices")
-    def devices(session: Session) -> Outcome:
+    def devices(session: Session) -> CommandResult:
         """List every disk, what is on it, and whether it may be written."""
         from imager.card.host.disks import list_disks
         from imager.card.host.refusals import Limits, refusals

@@ -13,7 +13,7 @@ import click
 
 from imager.base.errors import UsageError
 from imager.cli.consent import consent_options, consented, limits_of, refuse_early
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.card.probe.report import ProbeReport
@@ -26,7 +26,9 @@ def add_probe_command(group: click.Group) -> None:
     @click.argument("target", type=click.Path(path_type=Path))
     @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
     @consent_options
-    def probe(session: Session, target: Path, whole: bool, yes: bool, **given: object) -> Outcome:
+    def probe(
+        session: Session, target: Path, whole: bool, yes: bool, **given: object
+    ) -> CommandResult:
         """Find out whether a card stores what it claims, and how fast it is.
 
         Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
@@ -51,7 +53,7 @@ def add_probe_command(group: click.Group) -> None:
         return _told(session, report)
 
 
-def _told(session: Session, report: ProbeReport) -> Outcome:
+def _told(session: Session, report: ProbeReport) -> CommandResult:
     for finding in report.findings:
         session.console.finding(finding)
     failure = report.error()

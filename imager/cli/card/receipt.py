@@ -15,7 +15,7 @@ import click
 from imager.base.errors import ConfigurationError, UsageError
 from imager.base.units import format_rate, format_size
 from imager.cli.choice import open_rack
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.card.receipt.receipt import Receipt
@@ -30,7 +30,7 @@ def add_receipt_command(group: click.Group) -> None:
     @command(group, "receipt")
     @click.argument("file", required=False, type=click.Path(path_type=Path))
     @click.option("--node", metavar="NAME", help="The newest receipt of this node.")
-    def receipt(session: Session, file: Path | None, node: str | None) -> Outcome:
+    def receipt(session: Session, file: Path | None, node: str | None) -> CommandResult:
         """Show a receipt: which card, which node, how fast, with what result."""
         path, found = _chosen(session, file, node)
         session.console.lines(*_lines(path, found))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
 from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
-from imager.cli.session import Outcome, Session
+from imager.cli.session import CommandResult, Session
 
 if TYPE_CHECKING:
     from imager.card.diagnosis.trouble import Trouble
@@ -102,7 +102,7 @@ def repair(
     found: Verification,
     proof: Proof,
     given: Mapping[str, object],
-) -> Outcome:
+) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
     from imager.card.host.disks import Disk
     from imager.card.host.refusals import accept
@@ -167,7 +167,9 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     )
 
 
-def _restored(session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget) -> Outcome:
+def _restored(
+    session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget
+) -> CommandResult:
     from imager.card.make.boot_check import boot_check
     from imager.card.make.restore import restore_card
 
@@ -189,7 +191,7 @@ def _restored(session: Session, rack: Rack, image: NodeImage, accepted: Accepted
 
 def _boot_files_restored(
     session: Session, rack: Rack, patient: Patient, image: NodeImage, accepted: AcceptedTarget
-) -> Outcome:
+) -> CommandResult:
     from imager.card.make.boot_check import boot_check
     from imager.card.make.restore import restore_boot_files
 

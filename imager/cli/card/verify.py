@@ -10,11 +10,11 @@ import click
 from imager.base.units import format_rate, format_size
 from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.stamp import stamp_fields, stamp_lines
 
 if TYPE_CHECKING:
-    from imager.card.inspect.use import Use
+    from imager.card.inspect.use import CardUse
     from imager.card.inspect.verification import Verification
     from imager.card.inspect.verify import Proof
 
@@ -33,7 +33,7 @@ def add_verify_command(group: click.Group) -> None:
     @consent_options
     def verify(
         session: Session, target: Path, receipt: Path | None, repair: bool, **given: object
-    ) -> Outcome:
+    ) -> CommandResult:
         """Read a card again and compare it with its own stamp.
 
         Works on any computer, with no other file. A card that a node has run from is searched
@@ -118,7 +118,7 @@ def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, o
     }
 
 
-def _use_fields(use: Use) -> dict[str, object]:
+def _use_fields(use: CardUse) -> dict[str, object]:
     return {
         "files_intact": use.intact,
         "files_changed": use.changed,

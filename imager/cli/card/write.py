@@ -32,7 +32,7 @@ from imager.cli.consent import (
     refuse_early,
     whole_sectors,
 )
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.card.host.refusals import Limits
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WriteRequest:
     """What the person asked for, as far as it can be judged without the release."""
 
     rack: Rack
@@ -76,7 +76,7 @@ def add_write_command(group: click.Group) -> None:
         help="Bytes a transfer, whole MiB. [as the device likes]",
     )
     @click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
-    def write(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
+    def write(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
         """Write one node's card to a disk or an image file.
 
         TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
@@ -97,7 +97,7 @@ def add_write_command(group: click.Group) -> None:
         return _told(session, request, made)
 
 
-def _request(session: Session, given: Mapping[str, object]) -> Request:
+def _request(session: Session, given: Mapping[str, object]) -> WriteRequest:
     """Everything that can be checked before a byte is fetched."""
     from imager.card.host.targets import target_at
     from imager.card.write.options import options_for
@@ -115,7 +115,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
     )
     size = given["size"] if isinstance(given["size"], int) else None
     limits = limits_of(given, ours)
-    request = Request(
+    request = WriteRequest(
         rack,
         node,
         target,
@@ -144,7 +144,7 @@ def _size_for(target: Target, size: int | None) -> int | None:
     return whole_sectors(size)
 
 
-def _plan_fields(session: Session, request: Request) -> dict[str, object]:
+def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
     from imager.card.host.disks import Disk
     from imager.release.lock import RackLock
 
@@ -168,7 +168,7 @@ def _plan_fields(session: Session, request: Request) -> dict[str, object]:
     }
 
 
-def _image_fields(session: Session, request: Request) -> dict[str, object]:
+def _image_fields(session: Session, request: WriteRequest) -> dict[str, object]:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
     from imager.card.host.swap_room import require_swap_room
@@ -214,7 +214,7 @@ def _is_archived(session: Session, sha256: str) -> bool:
         return False
 
 
-def _show_plan(session: Session, request: Request, fields: Mapping[str, object]) -> None:
+def _show_plan(session: Session, request: WriteRequest, fields: Mapping[str, object]) -> None:
     session.console.event("plan", **fields)
     where = "archived" if fields["release_archived"] else "to be fetched and proven"
     size = request.size_bytes
@@ -253,7 +253,7 @@ def _pinned(sha256: object) -> str:
     return f"pinned to {str(sha256)[:16]}…, " if sha256 else ""
 
 
-def _node_image(session: Session, request: Request) -> NodeImage:
+def _node_image(session: Session, request: WriteRequest) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
     from imager.card.host.refusals import accept
     from imager.card.host.swap_room import require_swap_room
@@ -279,7 +279,7 @@ def _round_size(golden: GoldenImage) -> str:
     return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
 
 
-def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
+def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard:
     from imager.card.host.refusals import accept
     from imager.card.make.boot_check import boot_check
     from imager.card.make.make import make_card
@@ -312,7 +312,7 @@ def _make(session: Session, request: Request, image: NodeImage) -> MadeCard:
     )
 
 
-def _told(session: Session, request: Request, made: MadeCard) -> Outcome:
+def _told(session: Session, request: WriteRequest, made: MadeCard) -> CommandResult:
     receipt = made.receipt
     session.console.event("receipt", path=str(made.receipt_path), **_receipt_fields(made))
     phases = {phase.name: phase for phase in receipt.phases}

@@ -13,15 +13,15 @@ from contextlib import ExitStack, contextmanager
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
 from imager.card.host.refusals import Limits
 from imager.card.host.targets import ImageFile
-from imager.cli.session import Outcome, Session
+from imager.cli.session import CommandResult, Session
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.plan import closing_lines, result_fields, result_lines
 from imager.config.rack import Rack
 from imager.node.edit.edit import opened
 from imager.rack.batch.batch import exit_code_of, flash
-from imager.rack.batch.crew import Job, Orders, Result
-from imager.rack.history.outcome import Outcome as CardOutcome
-from imager.rack.plan.plan import Plan, Step
+from imager.rack.batch.crew import CardJob, CardResult, Orders
+from imager.rack.history.outcome import Outcome
+from imager.rack.plan.plan import PlannedCard, RackPlan
 from imager.rack.plan.survey import GoldenImages
 
 
@@ -31,8 +31,8 @@ def columns() -> int:
 
 
 def consented_steps(
-    session: Session, plan: Plan, *, yes: bool
-) -> tuple[tuple[Step, ...], tuple[Result, ...]]:
+    session: Session, plan: RackPlan, *, yes: bool
+) -> tuple[tuple[PlannedCard, ...], tuple[CardResult, ...]]:
     """The steps that may be taken, and a refusal for each of the others; Interrupted when the
     person said no, UsageError when a yes was needed and nobody is there to say it."""
     steps = plan.to_do
@@ -58,31 +58,31 @@ def consented_steps(
     return steps, ()
 
 
-def _is_new(step: Step) -> bool:
+def _is_new(step: PlannedCard) -> bool:
     target = step.candidate.target
     return isinstance(target, ImageFile) and not target.exists
 
 
-def _unasked(step: Step) -> Result:
+def _unasked(step: PlannedCard) -> CardResult:
     target = step.candidate.target
     error = TargetRefused(
         f"{target.node} holds {step.candidate.about}, and there is nobody to ask",
         hint="run it at a terminal and say yes, or blank the card, or name the slot in slots.toml",
     )
-    return Result(_job(step, target.size_bytes), CardOutcome.REFUSED, error=error)
+    return CardResult(_job(step, target.size_bytes), Outcome.REFUSED, error=error)
 
 
-def _job(step: Step, size_bytes: int) -> Job:
-    return Job(step.node, step.candidate.target, size_bytes, step.candidate.slot or "")
+def _job(step: PlannedCard, size_bytes: int) -> CardJob:
+    return CardJob(step.node, step.candidate.target, size_bytes, step.candidate.slot or "")
 
 
 def work(
     session: Session,
     orders: Orders,
-    steps: Sequence[Step],
+    steps: Sequence[PlannedCard],
     images: GoldenImages,
     size_bytes: int | None,
-) -> tuple[Result, ...]:
+) -> tuple[CardResult, ...]:
     """Take the steps side by side, and show them; new image files get ``size_bytes``, or are as
     small as the release allows."""
     jobs = []
@@ -114,7 +114,7 @@ def orders_for(
         )
 
 
-def told(session: Session, results: Sequence[Result], without: Sequence[str]) -> Outcome:
+def told(session: Session, results: Sequence[CardResult], without: Sequence[str]) -> CommandResult:
     """Show what came of each card, and give the fields of the result; ``without`` are the nodes
     that need a card and got none."""
     console = session.console

@@ -25,18 +25,18 @@ from imager.cli.choice import (
     require_archived,
 )
 from imager.cli.consent import SIZE, whole_sectors
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.card.host.refusals import Limits
     from imager.config.rack import Node, Rack
     from imager.rack.plan.candidates import Unfit
-    from imager.rack.plan.plan import Plan
+    from imager.rack.plan.plan import RackPlan
     from imager.rack.plan.survey import GoldenImages
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class FlashRequest:
     """What was asked for."""
 
     rack: Rack
@@ -52,7 +52,7 @@ class Request:
 class Planned:
     """A plan with what it was made from."""
 
-    plan: Plan
+    plan: RackPlan
     unfit: tuple[Unfit, ...]
 
 
@@ -86,7 +86,7 @@ def add_flash_commands(rack_group: click.Group) -> None:
 
     @command(rack_group, "plan")
     @_card_options
-    def plan(session: Session, **given: object) -> Outcome:
+    def plan(session: Session, **given: object) -> CommandResult:
         """Show which card would become which node, and touch nothing.
 
         NODES are names such as pi[1-13]; all of the rack when left out.
@@ -103,7 +103,7 @@ def add_flash_commands(rack_group: click.Group) -> None:
     @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
     @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
     @_card_options
-    def flash(session: Session, dry_run: bool, yes: bool, **given: object) -> Outcome:
+    def flash(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
         """Write the cards of many nodes side by side.
 
         NODES are names such as pi[1-13]; all of the rack when left out. A card is for the node
@@ -123,7 +123,7 @@ def add_flash_commands(rack_group: click.Group) -> None:
             return _flash(session, request, given, yes=yes)
 
 
-def _request(session: Session, given: Mapping[str, object]) -> Request:
+def _request(session: Session, given: Mapping[str, object]) -> FlashRequest:
     rack = open_rack(session)
     nodes = chosen_nodes(rack, given["nodes"])
     for node in nodes:
@@ -140,7 +140,7 @@ def _request(session: Session, given: Mapping[str, object]) -> Request:
             "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
         )
     require_archived(session, rack, nodes)
-    return Request(
+    return FlashRequest(
         rack,
         nodes,
         tuple(Path(str(target)) for target in targets),
@@ -161,8 +161,8 @@ def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -
 
 
 def _flash(
-    session: Session, request: Request, given: Mapping[str, object], *, yes: bool
-) -> Outcome:
+    session: Session, request: FlashRequest, given: Mapping[str, object], *, yes: bool
+) -> CommandResult:
     from imager.cli.rack.batch import consented_steps, orders_for, told, work
     from imager.rack.history.ledger import read_ledger, require_room
 
@@ -184,14 +184,14 @@ def _flash(
     return told(session, results, [node.name for node in planned.plan.without])
 
 
-def _plan(session: Session, request: Request, images: GoldenImages) -> Planned:
-    from imager.card.host.sysfs import Kernel
+def _plan(session: Session, request: FlashRequest, images: GoldenImages) -> Planned:
+    from imager.card.host.sysfs import HostTrees
     from imager.rack.history.ledger import read_ledger
     from imager.rack.plan.plan import make_plan
     from imager.rack.plan.slots import load_slots
     from imager.rack.plan.survey import cards_here, cards_named, files_for, wants_of
 
-    rack, limits, kernel = request.rack, request.limits, Kernel()
+    rack, limits, kernel = request.rack, request.limits, HostTrees()
     slots = load_slots(rack.folder)
     unfit: list[Unfit] = []
     if request.images is not None:
@@ -221,7 +221,7 @@ def _shown(session: Session, rack: Rack, planned: Planned) -> dict[str, object]:
     return fields
 
 
-def _nothing_to_do(session: Session, planned: Planned, fields: dict[str, object]) -> Outcome:
+def _nothing_to_do(session: Session, planned: Planned, fields: dict[str, object]) -> CommandResult:
     """No card is to be written: fine when every node is done, else there is no card for one."""
     without = planned.plan.without
     if not without:

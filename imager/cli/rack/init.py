@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from imager.base.errors import ConfigurationError, Interrupted
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.config.example import Choices
@@ -48,7 +48,7 @@ def add_init_command(rack_group: click.Group) -> None:
         "--ssh-key", "key_file", metavar="FILE", help="Public key to log in with; or none."
     )
     @click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
-    def init(session: Session, yes: bool, **given: str | None) -> Outcome:
+    def init(session: Session, yes: bool, **given: str | None) -> CommandResult:
         """Write a commented rack.toml into the folder --rack names, or into this one.
 
         On a terminal, and without options, a few questions are asked; Enter takes the default.

@@ -12,13 +12,13 @@ import click
 from imager.base.errors import UsageError
 from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.consent import ask
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
     from imager.config.rack import Node, Rack
-    from imager.node.keys.export import Place
-    from imager.node.keys.rotate import Kind, Rotation
+    from imager.node.keys.export import MasterFile
+    from imager.node.keys.rotate import KeyKind, Rotation
 
 _NODES = click.argument("nodes", required=False, metavar="[NODES]")
 
@@ -28,7 +28,7 @@ def add_keys_commands(group: click.Group) -> None:
 
     @command(group, "known-hosts")
     @_NODES
-    def known_hosts(session: Session, nodes: str | None) -> Outcome:
+    def known_hosts(session: Session, nodes: str | None) -> CommandResult:
         """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts."""
         from imager.node.keys.identity import identities_of
 
@@ -52,7 +52,7 @@ def add_keys_commands(group: click.Group) -> None:
 
     @command(keys_group, "list")
     @_NODES
-    def list_keys(session: Session, nodes: str | None) -> Outcome:
+    def list_keys(session: Session, nodes: str | None) -> CommandResult:
         """Show the fingerprints by which nodes and master know each other."""
         from imager.node.keys.identity import identities_of
         from imager.node.keys.salt import fingerprint
@@ -87,7 +87,7 @@ def add_keys_commands(group: click.Group) -> None:
     @click.option("--undo", is_flag=True, help="Put back what the last rotation replaced.")
     @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
     @click.option("--yes", is_flag=True, help="Do not ask before the master's key is replaced.")
-    def rotate(session: Session, node: str, undo: bool, **options: bool) -> Outcome:
+    def rotate(session: Session, node: str, undo: bool, **options: bool) -> CommandResult:
         """Give NODE new keys, and say what to do so that it joins with them."""
         rack = open_rack(session)
         before = _keys_before(rack, rack.node(node), options, undo=undo)
@@ -110,7 +110,7 @@ def add_keys_commands(group: click.Group) -> None:
     @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
     def export(
         session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
-    ) -> Outcome:
+    ) -> CommandResult:
         """Accept every node on a Salt master elsewhere, by its key."""
         from imager.node.keys import export as master_keys
         from imager.node.keys.identity import salt_keys_at_hand
@@ -146,12 +146,12 @@ def add_keys_commands(group: click.Group) -> None:
 
 def _keys_before(
     rack: Rack, node: Node, options: Mapping[str, bool], *, undo: bool
-) -> Mapping[Kind, str | None]:
+) -> Mapping[KeyKind, str | None]:
     """The keys of ``node`` that are asked for, as they are: each can be replaced, or put back, or
     the command ends here, before any of them changes."""
-    from imager.node.keys.rotate import Kind, key_in_use
+    from imager.node.keys.rotate import KeyKind, key_in_use
 
-    kinds = [kind for kind in Kind if options[kind]] or [Kind.SALT]
+    kinds = [kind for kind in KeyKind if options[kind]] or [KeyKind.SALT]
     return {kind: key_in_use(rack, node, kind, undo=undo) for kind in kinds}
 
 
@@ -159,10 +159,10 @@ def _told_before(
     session: Session,
     rack: Rack,
     node: Node,
-    before: Mapping[Kind, str | None],
+    before: Mapping[KeyKind, str | None],
     *,
     undo: bool,
-) -> Outcome:
+) -> CommandResult:
     from imager.node.keys.rotate import steps_after
 
     which = "its former" if undo else "a new"
@@ -187,8 +187,8 @@ def _ask(session: Session, node: str) -> None:
 
 
 def _rotated(
-    session: Session, rack: Rack, node: Node, kinds: Iterable[Kind], *, undo: bool
-) -> Outcome:
+    session: Session, rack: Rack, node: Node, kinds: Iterable[KeyKind], *, undo: bool
+) -> CommandResult:
     from imager.node.keys import rotate
 
     act = rotate.undo if undo else rotate.rotate
@@ -229,8 +229,8 @@ def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
 
 
 def _exported(
-    session: Session, rack: Rack, pki: Path, places: tuple[Place, ...], *, own_key: bool
-) -> tuple[Place, ...]:
+    session: Session, rack: Rack, pki: Path, places: tuple[MasterFile, ...], *, own_key: bool
+) -> tuple[MasterFile, ...]:
     """What was exported: ``places``, with the keys that had to be made for it."""
     from imager.node.keys import export as master_keys
     from imager.node.keys.identity import salt_keys
@@ -242,7 +242,7 @@ def _exported(
     return places
 
 
-def _found(place: Place) -> str:
+def _found(place: MasterFile) -> str:
     """What was where a key belongs, and what had to go for it."""
     made = "" if place.content is not None else "; the key would be made"
     gone = "".join(f"; {path.parent.name}/{path.name} removed" for path in place.stale)

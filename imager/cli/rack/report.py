@@ -8,7 +8,7 @@ import click
 
 from imager.base.errors import UsageError
 from imager.cli.choice import open_rack, recipes_at_hand
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 _DEFAULT_NAME = "report.html"
 
@@ -23,7 +23,7 @@ def add_report_command(rack_group: click.Group) -> None:
         type=click.Path(path_type=Path),
         help="Where to write it; - for standard output. [report.html in the rack's folder]",
     )
-    def report(session: Session, out: Path | None) -> Outcome:
+    def report(session: Session, out: Path | None) -> CommandResult:
         """Write the rack as one HTML page: towers, every card, its speed, labels to cut out.
 
         The page needs no network and prints on A4. It holds no secret.

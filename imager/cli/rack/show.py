@@ -16,7 +16,7 @@ from imager.cli.rack.report import add_report_command
 from imager.cli.rack.slots import add_slots_commands
 from imager.cli.rack.status import add_status_command
 from imager.cli.rack.watch import add_watch_command
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add_rack_commands(group: click.Group) -> None:
     add_keys_commands(rack_group)
 
     @command(rack_group, "show")
-    def show(session: Session) -> Outcome:
+    def show(session: Session) -> CommandResult:
         """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
         from imager.cli.views.rack_drawing import drawing
         from imager.node.keys.signing import fingerprint, known_public_key

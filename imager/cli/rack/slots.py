@@ -11,7 +11,7 @@ import click
 from imager.base.errors import Interrupted, UsageError
 from imager.base.units import format_size
 from imager.cli.choice import open_rack
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
     @command(slots_group, "learn")
     @click.argument("labels", required=False)
     @click.option("--replace", is_flag=True, help="Learn anew also the slots that have a label.")
-    def learn(session: Session, labels: str | None, replace: bool) -> Outcome:
+    def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
         """Put in one card after the other: each slot gets the next label.
 
         LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
@@ -64,7 +64,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
         return {"learned": learned, "file": str(rack.folder / SLOTS_FILE)}
 
     @command(slots_group, "show")
-    def show(session: Session) -> Outcome:
+    def show(session: Session) -> CommandResult:
         """List the labels: whose they are, where they are, and the card that is in now."""
         from imager.card.host.disks import list_disks
         from imager.config.slot_labels import by_place
@@ -97,7 +97,7 @@ def add_slots_commands(rack_group: click.Group) -> None:
 
     @command(slots_group, "forget")
     @click.argument("labels")
-    def forget(session: Session, labels: str) -> Outcome:
+    def forget(session: Session, labels: str) -> CommandResult:
         """Take LABELS, like A3 or B[1-7], away from their slots."""
         from imager.rack.plan.slots import forget_slots
 

@@ -12,11 +12,11 @@ from imager.card.host.arrivals import Arrivals
 from imager.card.host.disks import Disk
 from imager.card.host.eject import eject as ejected
 from imager.cli.rack.batch import told
-from imager.cli.session import Outcome, Session
+from imager.cli.session import CommandResult, Session
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
 from imager.rack.batch.batch import begun
-from imager.rack.batch.crew import Orders, Result
+from imager.rack.batch.crew import CardResult, Orders
 from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.plan.candidates import Candidate, Unfit
 
@@ -26,7 +26,7 @@ _KEYS = "Enter: begin now, s: skip"
 
 def at_the_station(
     session: Session, orders: Orders, plans: Plans, cards: Arrivals, *, eject: bool
-) -> Outcome:
+) -> CommandResult:
     """Attend to cards until every node has one or a person stops it."""
     desk = _Desk(session, eject=eject)
     names = [node.name for node in plans.nodes]
@@ -68,7 +68,7 @@ def at_the_station(
     return outcome if missing else {**outcome, "exit_code": 0}
 
 
-def _last_of_each(results: list[Result]) -> list[Result]:
+def _last_of_each(results: list[CardResult]) -> list[CardResult]:
     return list({result.job.name: result for result in results}.values())
 
 
@@ -130,7 +130,7 @@ class _Desk:
         )
         self.screen.say(f"{unfit.slot or unfit.target.node} is refused: {unfit.reasons[0]}")
 
-    def _ended(self, result: Result) -> None:
+    def _ended(self, result: CardResult) -> None:
         if self._station is not None:
             self._station.ended(result)
         target = result.job.target

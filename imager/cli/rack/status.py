@@ -11,7 +11,7 @@ import click
 
 from imager.base.errors import BatchFailed, UsageError
 from imager.cli.choice import chosen_nodes, open_rack
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.config.rack import Node, Rack
@@ -49,7 +49,9 @@ def add_status_command(rack_group: click.Group) -> None:
     @click.option(
         "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
     )
-    def status(session: Session, nodes: str | None, wait: str | None, **way: object) -> Outcome:
+    def status(
+        session: Session, nodes: str | None, wait: str | None, **way: object
+    ) -> CommandResult:
         """Ask the Salt master who has joined, and each node about its card and first boot.
 
         With --wait ends with code 30 when some did not join in time.

@@ -14,7 +14,7 @@ import click
 from imager.cli.choice import chosen_nodes, golden_images, open_rack
 from imager.cli.consent import SIZE
 from imager.cli.rack.flash import limits_of_batch
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
     from imager.card.host.arrivals import Arrivals
@@ -37,7 +37,7 @@ def add_watch_command(rack_group: click.Group) -> None:
     @click.option("--jobs", type=click.IntRange(1), help="Cards at a time. [what the bus bears]")
     @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
     @click.argument("nodes", required=False, metavar="[NODES]")
-    def watch(session: Session, **given: object) -> Outcome:
+    def watch(session: Session, **given: object) -> CommandResult:
         """Write each card that is put in, until every node has one.
 
         NODES are names such as pi[1-13]; all of the rack when left out. A card in a slot of the
@@ -59,7 +59,7 @@ def _watch(
     nodes: tuple[Node, ...],
     cards: Arrivals,
     given: Mapping[str, object],
-) -> Outcome:
+) -> CommandResult:
     from imager.cli.rack.batch import orders_for
     from imager.cli.rack.station import at_the_station
     from imager.rack.batch.station import Plans

@@ -6,7 +6,7 @@ import click
 
 from imager.base.units import format_size
 from imager.cli.choice import golden_of, models_of, open_rack, proven_release, proven_salt
-from imager.cli.session import Outcome, Session, command
+from imager.cli.session import CommandResult, Session, command
 from imager.release.verified import VerifiedSalt
 
 
@@ -15,7 +15,7 @@ def add_release_commands(group: click.Group) -> None:
 
     @command(group, "fetch")
     @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
-    def fetch(session: Session, update: bool) -> Outcome:
+    def fetch(session: Session, update: bool) -> CommandResult:
         """Fetch the release and Salt, prove them, archive and pin them.
 
         What is archived already is read again and compared with its hash.
@@ -53,7 +53,7 @@ def add_release_commands(group: click.Group) -> None:
         }
 
     @command(group, "compose")
-    def compose(session: Session) -> Outcome:
+    def compose(session: Session) -> CommandResult:
         """Compose the golden image that every node of the rack shares."""
         rack = open_rack(session)
         golden = golden_of(session, rack, models_of(rack)[0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from imager.base.units import format_rate
 from imager.rack.batch.card_progress import Moment
-from imager.rack.batch.crew import Job, Result
+from imager.rack.batch.crew import CardJob, CardResult
 
 _PHASE_COLUMNS = 12
 _RATE_COLUMNS = 11
@@ -24,9 +24,9 @@ class CardRow:
     """One card: ``moment`` while it is at work, ``result`` when it is over, neither before its
     turn."""
 
-    job: Job
+    job: CardJob
     moment: Moment | None = None
-    result: Result | None = None
+    result: CardResult | None = None
 
     @property
     def share(self) -> float:
@@ -97,7 +97,7 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
     return _with_bar(f"{head}{phase:<{_PHASE_COLUMNS}}", done, tail, columns)
 
 
-def _ending(result: Result) -> str:
+def _ending(result: CardResult) -> str:
     if result.is_verified:
         return f"verified in {clock(result.seconds)}"
     return result.fault

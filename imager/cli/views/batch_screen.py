@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from imager.cli.console import Console, phase_summary
 from imager.cli.views.batch_bars import CardRow, clock, draw
-from imager.rack.batch.card_progress import CardEvent, Found, PhaseBegan, PhaseEnded, Said
-from imager.rack.batch.crew import Crew, Job, Result
+from imager.rack.batch.card_progress import CardEvent, FindingReported, PhaseBegan, PhaseEnded, Said
+from imager.rack.batch.crew import CardJob, CardResult, Crew
 
 _REDRAW_SECONDS = 0.2
 _JSON_SECONDS = 0.5
@@ -26,7 +26,7 @@ class Screen:
         self,
         console: Console,
         *,
-        on_end: Callable[[Result], None] | None = None,
+        on_end: Callable[[CardResult], None] | None = None,
         standing: Callable[[], Sequence[str]] = tuple,
         wanting: Callable[[], Sequence[str]] = tuple,
     ) -> None:
@@ -50,15 +50,15 @@ class Screen:
             sys.stderr.write("\033[?25h")
             sys.stderr.flush()
 
-    def expect(self, job: Job) -> None:
+    def expect(self, job: CardJob) -> None:
         """A card that will have its turn."""
         self._rows[job.name] = CardRow(job)
 
-    def began(self, job: Job) -> None:
+    def began(self, job: CardJob) -> None:
         """See Watch."""
         self._rows[job.name] = CardRow(job)
 
-    def heard(self, job: Job, event: CardEvent) -> None:
+    def heard(self, job: CardJob, event: CardEvent) -> None:
         """See Watch."""
         about = {"node": job.name, "target": job.target.node}
         match event:
@@ -75,10 +75,10 @@ class Screen:
                 self._above(f"warning: {job.name}: {event.message}", job, "warning", event.message)
             case Said() if not self.draws:  # the bars say what goes on
                 self._above(f"{job.name}: {event.message}", job, "note", event.message)
-            case Found():
+            case FindingReported():
                 self._console.event("finding", **about, **event.finding.to_json())
 
-    def ended(self, result: Result) -> None:
+    def ended(self, result: CardResult) -> None:
         """See Watch."""
         job = result.job
         self._rows[job.name] = CardRow(job, result=result)
@@ -128,7 +128,7 @@ class Screen:
         sys.stderr.flush()
         self._drawn = len(lines)
 
-    def _above(self, line: str, job: Job, kind: str, message: str) -> None:
+    def _above(self, line: str, job: CardJob, kind: str, message: str) -> None:
         """A line that stays, above the picture."""
         if self._console.as_json:
             self._console.event(kind, node=job.name, target=job.target.node, message=message)

@@ -12,10 +12,10 @@ from imager.base.units import format_size
 from imager.card.host.disks import Disk
 from imager.cli.views.batch_bars import clock
 from imager.config.rack import Node
-from imager.rack.batch.crew import Result
+from imager.rack.batch.crew import CardResult
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit
-from imager.rack.plan.plan import Action, Left, Plan, Step
+from imager.rack.plan.plan import Action, Left, PlannedCard, RackPlan
 
 _LEAST = 8
 """No column is cut shorter than this."""
@@ -30,7 +30,7 @@ def made_from(release: str, salt: str | None) -> str:
     return f"release {release} · Salt {salt or 'as the release has it'}"
 
 
-def plan_lines(plan: Plan, unfit: Sequence[Unfit], columns: int) -> list[str]:
+def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int) -> list[str]:
     """The plan as a person is to read it before saying yes."""
     lines: list[str] = []
     if plan.steps:
@@ -48,7 +48,7 @@ def plan_lines(plan: Plan, unfit: Sequence[Unfit], columns: int) -> list[str]:
     return lines
 
 
-def _step_cells(step: Step) -> tuple[str, ...]:
+def _step_cells(step: PlannedCard) -> tuple[str, ...]:
     candidate = step.candidate
     size = format_size(candidate.target.size_bytes) if candidate.target.size_bytes else "new"
     todo = {Action.WRITE: "write", Action.UPDATE: "update", Action.NOTHING: "nothing: verified"}
@@ -74,7 +74,7 @@ def _names(nodes: Sequence[Node]) -> str:
     return fold([node.name for node in nodes])
 
 
-def plan_fields(plan: Plan, unfit: Sequence[Unfit]) -> dict[str, object]:
+def plan_fields(plan: RackPlan, unfit: Sequence[Unfit]) -> dict[str, object]:
     """The same for a program."""
     return {
         "steps": [
@@ -115,7 +115,7 @@ def _left_fields(left: Left) -> dict[str, object]:
     return {**_candidate_fields(left.candidate), "because": left.because}
 
 
-def result_lines(results: Sequence[Result], columns: int) -> list[str]:
+def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
     """What came of each node, and what to do where it was not good."""
     if not results:
         return []
@@ -142,7 +142,7 @@ def result_lines(results: Sequence[Result], columns: int) -> list[str]:
     return lines
 
 
-def closing_lines(results: Sequence[Result], without: Sequence[str]) -> list[str]:
+def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list[str]:
     """How a batch ended, in words, and what to do next where nothing failed; ``without`` are the
     nodes that need a card and got none."""
     from imager.config.nodeset import fold
@@ -163,7 +163,7 @@ def closing_lines(results: Sequence[Result], without: Sequence[str]) -> list[str
     return lines
 
 
-def _speeds(result: Result) -> str:
+def _speeds(result: CardResult) -> str:
     if result.receipt is None:
         return ""
     rates = {phase.name: phase.bytes_per_second / 1e6 for phase in result.receipt.phases}
@@ -172,7 +172,7 @@ def _speeds(result: Result) -> str:
     return ", ".join(f"{rates[name]:.1f} MB/s" for name in ("write", "read back") if name in rates)
 
 
-def result_fields(result: Result) -> dict[str, object]:
+def result_fields(result: CardResult) -> dict[str, object]:
     """One node's end for a program."""
     error, receipt = result.error, result.receipt
     return {

@@ -18,7 +18,7 @@ _FORBIDDEN = frozenset('"*/:<>?\\|') | {chr(code) for code in range(32)} | {chr(
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DirectoryRecord:
     """One name in a directory: where its data begins (cluster number, 0 = none) and its size.
 
     ``written`` is the date in the upper and the time in the lower 16 bits as FAT packs them, which
@@ -100,13 +100,13 @@ class _LongName:
         return text.split("\0", 1)[0].rstrip("\uffff")
 
 
-def parse_directory(data: bytes, *, wide: bool) -> tuple[list[Record], list[str]]:
+def parse_directory(data: bytes, *, wide: bool) -> tuple[list[DirectoryRecord], list[str]]:
     """The entries of a directory, and what is wrong with it in words.
 
     ``wide`` says that cluster numbers have 32 bits (FAT32). The entries ``.`` and ``..`` and
     deleted ones are left out; the volume label is kept and marked.
     """
-    records: list[Record] = []
+    records: list[DirectoryRecord] = []
     damage: list[str] = []
     long_name = _LongName()
     for position in range(0, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
@@ -140,9 +140,9 @@ def parse_directory(data: bytes, *, wide: bool) -> tuple[list[Record], list[str]
     return records, damage
 
 
-def _record(record: bytes, name: str, *, wide: bool) -> Record:
+def _record(record: bytes, name: str, *, wide: bool) -> DirectoryRecord:
     high, time, date, low, size = struct.unpack_from("<HHHHI", record, 20)
-    return Record(
+    return DirectoryRecord(
         name=name,
         is_dir=bool(record[11] & DIRECTORY),
         is_volume_label=bool(record[11] & VOLUME),

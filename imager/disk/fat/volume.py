@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.fat.directory import RECORD_BYTES, FatEntry, Record, parse_directory
+from imager.disk.fat.directory import RECORD_BYTES, DirectoryRecord, FatEntry, parse_directory
 from imager.disk.fat.geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
 from imager.disk.fat.table import Chains, FatFault, FaultKind, Runs, Table, decode_table
 from imager.disk.manifest import Reader
@@ -57,7 +57,7 @@ class FatVolume:
         Raises FatError when there is none; damage inside one is in ``faults``.
         """
         sector = _exactly(read, Extent(offset, min(SECTOR_BYTES, length)))
-        return _Parser(read, parse_geometry(sector, offset, length), sector).volume()
+        return _FatParser(read, parse_geometry(sector, offset, length), sector).volume()
 
     def find(self, path: str) -> FatEntry | None:
         """The entry at ``path``, upper and lower case alike as FAT has it."""
@@ -91,7 +91,7 @@ def _exactly(read: Reader, extent: Extent) -> bytes:
     return data
 
 
-class _Parser:
+class _FatParser:
     """Walks one filesystem once; what it finds is handed over as a FatVolume."""
 
     def __init__(self, read: Reader, geometry: Geometry, sector: bytes) -> None:
@@ -189,7 +189,7 @@ class _Parser:
     def _content(self, directory: FatEntry) -> bytes:
         return b"".join(_exactly(self.read, extent) for extent in directory.extents)
 
-    def _entry(self, path: str, record: Record) -> FatEntry:
+    def _entry(self, path: str, record: DirectoryRecord) -> FatEntry:
         size = 0 if record.is_dir else record.size_bytes
         wanted = None if record.is_dir else -(-size // self.geometry.cluster_bytes)
         runs = self.chains.claim(path, record.first_cluster, wanted)

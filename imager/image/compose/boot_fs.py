@@ -19,9 +19,9 @@ from imager.base.units import SECTOR_BYTES, KiB, MiB
 from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Reader
-from imager.image.compose.ids import Identity
+from imager.image.compose.ids import FilesystemIds
 from imager.image.compose.staging import Staged
-from imager.image.unpack.members import Entry, Kind
+from imager.image.unpack.members import EntryKind, TreeEntry
 from imager.image.unpack.tree import Tree
 
 LABEL = "PICLOUD"
@@ -31,7 +31,7 @@ _FAT_TIMES = (315_532_800, 4_354_819_198)
 """1980-01-01 and 2107-12-31 23:59:58 UTC: the range of a directory entry's date."""
 
 
-def make_boot(image: Path, where: Extent, staged: Staged, identity: Identity) -> None:
+def make_boot(image: Path, where: Extent, staged: Staged, identity: FilesystemIds) -> None:
     """Fill the range ``where`` of the file ``image`` with the boot filesystem.
 
     The staged files must lie below the folder of ``image``: everything is named from there, for
@@ -48,7 +48,7 @@ def make_boot(image: Path, where: Extent, staged: Staged, identity: Identity) ->
     drive = f"{image.name}@@{where.offset}"
     files = staged.boot_folder.relative_to(folder)
     for path, entry in staged.boot.files():
-        if entry.kind is Kind.FILE:
+        if entry.kind is EntryKind.FILE:
             _set_time(staged.boot_folder / path, entry)
         else:
             run(["mmd", "-i", drive, f"::/{path}"], cwd=folder, env=environment)
@@ -57,7 +57,7 @@ def make_boot(image: Path, where: Extent, staged: Staged, identity: Identity) ->
         run(["mcopy", "-m", "-i", drive, *sources, f"::/{inner}"], cwd=folder, env=environment)
 
 
-def _mkfs_words(name: str, where: Extent, identity: Identity) -> list[str]:
+def _mkfs_words(name: str, where: Extent, identity: FilesystemIds) -> list[str]:
     sector = where.offset // SECTOR_BYTES
     cluster_sectors = 1 if where.length <= _ONE_SECTOR_CLUSTERS_UP_TO else 4
     return [
@@ -67,7 +67,7 @@ def _mkfs_words(name: str, where: Extent, identity: Identity) -> list[str]:
     ]
 
 
-def _set_time(file: Path, entry: Entry) -> None:
+def _set_time(file: Path, entry: TreeEntry) -> None:
     earliest, latest = _FAT_TIMES
     seconds = min(max(entry.mtime_ns // 1_000_000_000, earliest), latest)
     os.utime(file, (seconds, seconds))
@@ -75,7 +75,7 @@ def _set_time(file: Path, entry: Entry) -> None:
 
 def _files_by_folder(tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:
     """Each folder with the names of its files in order, at most as many as fit a command line."""
-    files = [path.rpartition("/") for path, entry in tree.files() if entry.kind is Kind.FILE]
+    files = [path.rpartition("/") for path, entry in tree.files() if entry.kind is EntryKind.FILE]
     files.sort()
     for folder, group in groupby(files, key=lambda parts: parts[0]):
         names = [name for _, _, name in group]
@@ -92,7 +92,7 @@ def check_boot_fs(image: Path, where: Extent, staged: Staged, read: Reader) -> F
     finally:
         part.unlink()
     volume = FatVolume.parse(read, where.offset, where.length)
-    wanted = {path: (e.kind is Kind.FOLDER, e.size_bytes) for path, e in staged.boot.files()}
+    wanted = {path: (e.kind is EntryKind.FOLDER, e.size_bytes) for path, e in staged.boot.files()}
     found = {path: (e.is_dir, e.size_bytes) for path, e in volume.entries.items()}
     if volume.faults or found != wanted:
         differing = sorted(dict(wanted.items() ^ found.items()))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class FilesystemIds:
     """What tells one filesystem from another."""
 
     disk_id: int
@@ -21,13 +21,13 @@ class Identity:
     hash_seed: uuid.UUID
 
 
-def golden_identity(release_sha256: str) -> Identity:
+def golden_identity(release_sha256: str) -> FilesystemIds:
     """The identity of the golden image of a release."""
 
     def derived(purpose: str) -> bytes:
         return hashlib.sha256(f"picloud golden {purpose} {release_sha256}".encode()).digest()
 
-    return Identity(
+    return FilesystemIds(
         # Zero means "no id" to the kernel and to mtools alike.
         disk_id=int.from_bytes(derived("disk")[:4]) or 1,
         volume_id=int.from_bytes(derived("volume")[:4]) or 1,

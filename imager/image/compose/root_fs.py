@@ -22,9 +22,9 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.layout import BYTES_PER_INODE
 from imager.disk.manifest import Reader
-from imager.image.compose.ids import Identity
+from imager.image.compose.ids import FilesystemIds
 from imager.image.compose.staging import Staged
-from imager.image.unpack.members import DEVICES, Entry, Kind, refuse
+from imager.image.unpack.members import DEVICES, EntryKind, TreeEntry, refuse
 from imager.image.unpack.tree import Tree
 
 LABEL = "picloud-root"
@@ -57,17 +57,17 @@ _CONFIG = """\
     }}
 """
 _TYPE_BITS = {
-    Kind.FILE: stat.S_IFREG,
-    Kind.FOLDER: stat.S_IFDIR,
-    Kind.SYMLINK: stat.S_IFLNK,
-    Kind.CHARACTER: stat.S_IFCHR,
-    Kind.BLOCK: stat.S_IFBLK,
-    Kind.FIFO: stat.S_IFIFO,
+    EntryKind.FILE: stat.S_IFREG,
+    EntryKind.FOLDER: stat.S_IFDIR,
+    EntryKind.SYMLINK: stat.S_IFLNK,
+    EntryKind.CHARACTER: stat.S_IFCHR,
+    EntryKind.BLOCK: stat.S_IFBLK,
+    EntryKind.FIFO: stat.S_IFIFO,
 }
-_MKNOD_LETTERS = {Kind.CHARACTER: "c", Kind.BLOCK: "b", Kind.FIFO: "p"}
+_MKNOD_LETTERS = {EntryKind.CHARACTER: "c", EntryKind.BLOCK: "b", EntryKind.FIFO: "p"}
 
 
-def make_root(image: Path, where: Extent, staged: Staged, identity: Identity) -> None:
+def make_root(image: Path, where: Extent, staged: Staged, identity: FilesystemIds) -> None:
     """Fill the range ``where`` of the file ``image`` with the root filesystem.
 
     Uses the folder of ``image`` for its own files. Raises MalformedRelease for a device whose name
@@ -112,7 +112,7 @@ def _environment(folder: Path, made_at: int) -> dict[str, str]:
 
 
 def _mke2fs_words(
-    name: str, where: Extent, staged: Staged, identity: Identity
+    name: str, where: Extent, staged: Staged, identity: FilesystemIds
 ) -> list[str | os.PathLike[str]]:
     extended = {
         "offset": str(where.offset),
@@ -164,7 +164,7 @@ def _device_commands(read: Reader, offset: int, tree: Tree) -> Iterator[bytes]:
             raise ToolFailed(f"mke2fs left out {parent!r}", hint="please report this")
         yield b"cd <%d>" % folder.number
         quoted = b'"' + name.encode("utf-8", "surrogateescape").replace(b'"', b'""') + b'"'
-        numbers = b" %d %d" % entry.device if entry.kind is not Kind.FIFO else b""
+        numbers = b" %d %d" % entry.device if entry.kind is not EntryKind.FIFO else b""
         yield b"mknod %s %s%s" % (quoted, _MKNOD_LETTERS[entry.kind].encode(), numbers)
 
 
@@ -176,7 +176,7 @@ def _inode_commands(read: Reader, offset: int, staged: Staged, folder: Path) -> 
     for path, number in Ext4.open(read, offset).numbers():
         name = path[1:]
         if name == _LOST_AND_FOUND and name not in entries:
-            made = Entry(Kind.FOLDER, 0o700, 0, 0, staged.made_at * 1_000_000_000)
+            made = TreeEntry(EntryKind.FOLDER, 0o700, 0, 0, staged.made_at * 1_000_000_000)
             yield from _set_inode(number, made)
             continue
         entry = entries.get(name)
@@ -198,7 +198,7 @@ def _inode_commands(read: Reader, offset: int, staged: Staged, folder: Path) -> 
         )
 
 
-def _set_inode(number: int, entry: Entry) -> Iterator[bytes]:
+def _set_inode(number: int, entry: TreeEntry) -> Iterator[bytes]:
     seconds, nanoseconds = divmod(entry.mtime_ns, 1_000_000_000)
     low = seconds & 0xFFFFFFFF
     # The upper bits of the time: what must be added to the signed lower half, in units of 2^32.

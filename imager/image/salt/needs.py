@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imager.image.unpack.members import Entry, Kind
+from imager.image.unpack.members import EntryKind, TreeEntry
 
 _EXTENSION = re.compile(r"\.(?:cpython-3(\d+)[^./]*|abi3)\.so\Z")
 _STDLIB = re.compile(r"usr/lib/python3\.(\d+)/os\.py\Z")
@@ -78,7 +78,7 @@ class Absent:
 
 
 def absent_needs(
-    entries: Mapping[str, Entry], requires: str, requires_python: str | None
+    entries: Mapping[str, TreeEntry], requires: str, requires_python: str | None
 ) -> tuple[Absent, ...]:
     """What of NEEDS, as far as ``requires`` (a requires.txt of setuptools) names it, the release
     with the root files ``entries`` lacks; ``requires_python`` is Salt's own Requires-Python."""
@@ -96,13 +96,13 @@ def absent_needs(
     return tuple(found)
 
 
-def python_minor(entries: Mapping[str, Entry]) -> int | None:
+def python_minor(entries: Mapping[str, TreeEntry]) -> int | None:
     """The release's Python 3: 11 for one whose /usr/bin/python3 is Python 3.11."""
     installed = {int(found[1]) for name in entries if (found := _STDLIB.match(name))}
     link = entries.get("usr/bin/python3")
     if link is None or not installed:
         return None
-    named = _LINKED.match(link.target) if link.kind is Kind.SYMLINK else None
+    named = _LINKED.match(link.target) if link.kind is EntryKind.SYMLINK else None
     if named and int(named[1]) in installed:
         return int(named[1])
     return installed.pop() if len(installed) == 1 else None
@@ -137,7 +137,7 @@ def _asked(requires: str) -> list[Need]:
     return [need for need in NEEDS if need.project in projects]
 
 
-def _importable(entries: Mapping[str, Entry], minor: int) -> frozenset[str]:
+def _importable(entries: Mapping[str, TreeEntry], minor: int) -> frozenset[str]:
     """Every file below a folder of the release's Python's path, named from there."""
     folders = (
         f"usr/lib/python3.{minor}/site-packages/",
@@ -149,7 +149,7 @@ def _importable(entries: Mapping[str, Entry], minor: int) -> frozenset[str]:
         name.removeprefix(folder)
         for name, entry in entries.items()
         for folder in folders
-        if name.startswith(folder) and entry.kind in (Kind.FILE, Kind.SYMLINK)
+        if name.startswith(folder) and entry.kind in (EntryKind.FILE, EntryKind.SYMLINK)
     )
 
 

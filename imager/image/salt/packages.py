@@ -22,7 +22,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.units import MiB
-from imager.image.unpack.members import Entry, Kind, clean_path, entry_of
+from imager.image.unpack.members import EntryKind, TreeEntry, clean_path, entry_of
 from imager.image.unpack.stager import Stager
 from imager.release.verified import PackageFile
 
@@ -35,7 +35,7 @@ _LARGEST_TEXT = MiB
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class PacmanPackage:
     """What a package says of itself: ``version`` is with its release number, ``depends`` and
     ``provides`` are names without their versions."""
 
@@ -52,14 +52,14 @@ class Package:
 
 def add_bundle(
     stager: Stager, bundle: Sequence[PackageFile], release: str, progress: Progress
-) -> dict[str, Entry]:
+) -> dict[str, TreeEntry]:
     """Add ``bundle`` to what ``stager`` holds of the release called ``release``; gives every file
     that the packages will install, none of which is there yet.
 
     Raises ConfigurationError for a file that is no package, and one that names every reason why
     first boot could not install them; HostStorage for one that changed meanwhile.
     """
-    found: list[tuple[Package, dict[str, Entry]]] = []
+    found: list[tuple[PacmanPackage, dict[str, TreeEntry]]] = []
     with progress.phase("add packages", sum(file.size_bytes for file in bundle)) as phase:
         for file in bundle:
             with host_storage(file.path):
@@ -92,14 +92,14 @@ def add_bundle(
 
 
 def faults_of(
-    packages: Sequence[Package], installed: Iterable[Package], release: str
+    packages: Sequence[PacmanPackage], installed: Iterable[PacmanPackage], release: str
 ) -> Iterator[str]:
     """Every reason why pacman could not install ``packages``, or would replace one of those that
     ``release`` has ``installed``: one newer library is enough to break a node."""
     there = {package.name: package for package in installed}
     arches = {package.arch for package in there.values()} - {"any"}
     known = {name for package in (*there.values(), *packages) for name in _names(package)}
-    seen: dict[str, Package] = {}
+    seen: dict[str, PacmanPackage] = {}
     for package in packages:
         twin, old = seen.get(package.name), there.get(package.name)
         seen[package.name] = package
@@ -115,23 +115,23 @@ def faults_of(
 
 
 def _overlaps(
-    found: Iterable[tuple[Package, Mapping[str, Entry]]],
-    installed: Sequence[Package],
-    entries: Mapping[str, Entry],
+    found: Iterable[tuple[PacmanPackage, Mapping[str, TreeEntry]]],
+    installed: Sequence[PacmanPackage],
+    entries: Mapping[str, TreeEntry],
     release: str,
 ) -> Iterator[str]:
     """The first file of each package that is there already, and not by that package."""
     there = {package.name for package in installed}
     taken = dict.fromkeys(entries, release)
     for package, brought in found:
-        files = [path for path, entry in brought.items() if entry.kind is not Kind.FOLDER]
+        files = [path for path, entry in brought.items() if entry.kind is not EntryKind.FOLDER]
         path = next((path for path in files if path in taken), None)
         if path and package.name not in there:
             yield f"{package.called} brings /{path}, which {taken[path]} has"
         taken.update(dict.fromkeys(files, package.called))
 
 
-def read_package(data: bytes, path: Path) -> tuple[Package, dict[str, Entry]]:
+def read_package(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, TreeEntry]]:
     """What the package ``data`` of the file ``path`` says of itself, and what it installs, by path
     below the root.
 
@@ -159,7 +159,7 @@ def read_package(data: bytes, path: Path) -> tuple[Package, dict[str, Entry]]:
     return package, entries
 
 
-def parse_pkginfo(text: str) -> Package:
+def parse_pkginfo(text: str) -> PacmanPackage:
     """.PKGINFO, lines of ``key = value``; raises ValueError when one is missing."""
     facts: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -169,7 +169,7 @@ def parse_pkginfo(text: str) -> Package:
     return _package(facts, ("pkgname", "pkgver", "arch", "depend", "provides"))
 
 
-def parse_description(text: str) -> Package:
+def parse_description(text: str) -> PacmanPackage:
     """``desc`` of an installed package: ``%KEY%``, its values line by line, an empty line; raises
     ValueError when a key is missing."""
     facts: dict[str, list[str]] = {}
@@ -182,7 +182,9 @@ def parse_description(text: str) -> Package:
     return _package(facts, ("%NAME%", "%VERSION%", "%ARCH%", "%DEPENDS%", "%PROVIDES%"))
 
 
-def _package(facts: Mapping[str, Sequence[str]], keys: tuple[str, str, str, str, str]) -> Package:
+def _package(
+    facts: Mapping[str, Sequence[str]], keys: tuple[str, str, str, str, str]
+) -> PacmanPackage:
     for key in keys[:3]:
         if not facts.get(key) or not facts[key][0]:
             raise ValueError(f"it does not tell its {key}")
@@ -190,14 +192,14 @@ def _package(facts: Mapping[str, Sequence[str]], keys: tuple[str, str, str, str,
     depends, provides = (
         tuple(_BOUND.sub("", word).strip() for word in facts.get(key, ())) for key in keys[3:]
     )
-    return Package(name, version, arch, depends, provides)
+    return PacmanPackage(name, version, arch, depends, provides)
 
 
-def _names(package: Package) -> tuple[str, ...]:
+def _names(package: PacmanPackage) -> tuple[str, ...]:
     return (package.name, *package.provides)
 
 
-def _installed(stager: Stager) -> Iterator[Package]:
+def _installed(stager: Stager) -> Iterator[PacmanPackage]:
     """What pacman's database in the release tells; one that cannot be read is passed over, as
     pacman would say more of it than we can."""
     for path in list(stager.root.entries):

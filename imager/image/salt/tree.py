@@ -32,7 +32,7 @@ from imager.base.units import MiB, format_size
 from imager.image.salt.bytecode import compiled, interpreter
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
 from imager.image.salt.packages import add_bundle
-from imager.image.unpack.members import Entry, clean_path, refuse
+from imager.image.unpack.members import TreeEntry, clean_path, refuse
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import TarStream, read_members, unpacked
 from imager.release.verified import VerifiedPackage, VerifiedSalt
@@ -167,7 +167,7 @@ class _Adding:
         info.pax_headers = {key: text for key, text in info.pax_headers.items() if key == "mtime"}
         self._stager.add(info, stream)
 
-    def require_needs(self, release: str, files: Mapping[str, Entry]) -> None:
+    def require_needs(self, release: str, files: Mapping[str, TreeEntry]) -> None:
         """Raise ConfigurationError unless ``files``, the release's and those of the packages that
         first boot installs, have all that Salt imports."""
         python = _PYTHON.search(self._texts[_ABOUT])

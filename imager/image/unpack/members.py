@@ -29,7 +29,7 @@ _LARGEST_XATTRS = 3000
 """ext4 keeps all attributes of an inode in one 4096-byte block and what is left in the inode."""
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     """What a member is."""
 
     FILE = "file"
@@ -41,24 +41,24 @@ class Kind(StrEnum):
 
 
 _KINDS = {
-    tarfile.REGTYPE: Kind.FILE,
-    tarfile.AREGTYPE: Kind.FILE,
-    tarfile.CONTTYPE: Kind.FILE,
-    tarfile.GNUTYPE_SPARSE: Kind.FILE,
-    tarfile.DIRTYPE: Kind.FOLDER,
-    tarfile.SYMTYPE: Kind.SYMLINK,
-    tarfile.CHRTYPE: Kind.CHARACTER,
-    tarfile.BLKTYPE: Kind.BLOCK,
-    tarfile.FIFOTYPE: Kind.FIFO,
+    tarfile.REGTYPE: EntryKind.FILE,
+    tarfile.AREGTYPE: EntryKind.FILE,
+    tarfile.CONTTYPE: EntryKind.FILE,
+    tarfile.GNUTYPE_SPARSE: EntryKind.FILE,
+    tarfile.DIRTYPE: EntryKind.FOLDER,
+    tarfile.SYMTYPE: EntryKind.SYMLINK,
+    tarfile.CHRTYPE: EntryKind.CHARACTER,
+    tarfile.BLKTYPE: EntryKind.BLOCK,
+    tarfile.FIFOTYPE: EntryKind.FIFO,
 }
-DEVICES = (Kind.CHARACTER, Kind.BLOCK, Kind.FIFO)
+DEVICES = (EntryKind.CHARACTER, EntryKind.BLOCK, EntryKind.FIFO)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TreeEntry:
     """What an inode keeps of a member; ``mode`` is the permission bits alone (up to 0o7777)."""
 
-    kind: Kind
+    kind: EntryKind
     mode: int
     uid: int
     gid: int
@@ -91,7 +91,7 @@ def clean_path(name: str) -> str:
     return path
 
 
-def entry_of(info: tarfile.TarInfo) -> Entry:
+def entry_of(info: tarfile.TarInfo) -> TreeEntry:
     """What is to be kept of ``info``; not for hard links, which are a second name only."""
     kind = _KINDS.get(info.type)
     if kind is None:
@@ -100,22 +100,24 @@ def entry_of(info: tarfile.TarInfo) -> Entry:
         if not 0 <= value < 1 << 32:
             raise refuse(info.name, f"has the impossible {what} number {value}")
     device = (0, 0)
-    if kind in (Kind.CHARACTER, Kind.BLOCK):
+    if kind in (EntryKind.CHARACTER, EntryKind.BLOCK):
         device = (info.devmajor, info.devminor)
         if not (0 <= device[0] < 1 << 12 and 0 <= device[1] < 1 << 20):
             raise refuse(info.name, f"has the impossible device number {device}")
-    target = info.linkname if kind is Kind.SYMLINK else ""
-    if kind is Kind.SYMLINK and (not target or "\0" in target or len(_raw(target)) > _LONGEST_PATH):
+    target = info.linkname if kind is EntryKind.SYMLINK else ""
+    if kind is EntryKind.SYMLINK and (
+        not target or "\0" in target or len(_raw(target)) > _LONGEST_PATH
+    ):
         raise refuse(info.name, "is a symbolic link to nowhere")
     if info.size < 0:
         raise refuse(info.name, f"claims {info.size} bytes")
-    return Entry(
+    return TreeEntry(
         kind=kind,
         mode=info.mode & 0o7777,
         uid=info.uid,
         gid=info.gid,
         mtime_ns=_mtime_ns(info),
-        size_bytes=info.size if kind is Kind.FILE else 0,
+        size_bytes=info.size if kind is EntryKind.FILE else 0,
         target=target,
         device=device,
         xattrs=_xattrs(info),

@@ -16,15 +16,15 @@ from pathlib import Path
 from imager.base.durable import write_all
 from imager.image.unpack.members import (
     DEVICES,
-    Entry,
-    Kind,
+    EntryKind,
+    TreeEntry,
     clean_path,
     entry_of,
     refuse,
     segments_of,
 )
 from imager.image.unpack.tar_stream import TarStream
-from imager.image.unpack.tree import BOOT, Place, Tree, copy_of, implied_folder, place_of
+from imager.image.unpack.tree import BOOT, Tree, TreePlace, copy_of, implied_folder, place_of
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -85,14 +85,14 @@ class Stager:
         before = self._take_in(place, entry)
         directory = self._fds[place.on_boot]
         match entry.kind:
-            case Kind.FOLDER:
+            case EntryKind.FOLDER:
                 if before is None:
                     self._make_folder(place)
-            case Kind.FILE:
+            case EntryKind.FILE:
                 self._clear(place, before)
                 stream.seek(info.offset_data)
                 _write_file(place.path, directory, info, stream)
-            case Kind.SYMLINK:
+            case EntryKind.SYMLINK:
                 self._clear(place, before)
                 os.symlink(entry.target, place.path, dir_fd=directory)
             case _:
@@ -103,7 +103,7 @@ class Stager:
         """Add a regular file of root's that no archive has."""
         place = place_of(clean_path(path))
         directory = self._fds[place.on_boot]
-        entry = Entry(Kind.FILE, mode, 0, 0, mtime_ns, len(data))
+        entry = TreeEntry(EntryKind.FILE, mode, 0, 0, mtime_ns, len(data))
         self._clear(place, self._take_in(place, entry))
         descriptor = _created(place.path, directory)
         try:
@@ -114,47 +114,47 @@ class Stager:
     def link(self, path: str, target: str, *, mtime_ns: int) -> None:
         """Add a symbolic link of root's that no archive has."""
         place = place_of(clean_path(path))
-        entry = Entry(Kind.SYMLINK, 0o777, 0, 0, mtime_ns, target=target)
+        entry = TreeEntry(EntryKind.SYMLINK, 0o777, 0, 0, mtime_ns, target=target)
         self._clear(place, self._take_in(place, entry))
         os.symlink(target, place.path, dir_fd=self._fds[place.on_boot])
 
     def text_of_root(self, path: str) -> str:
         """The text of an ordinary file of the root filesystem; "" where there is none."""
         entry = self._root.entries.get(path)
-        if entry is None or entry.kind is not Kind.FILE:
+        if entry is None or entry.kind is not EntryKind.FILE:
             return ""
         return (self.root_folder / path).read_text(errors="replace")
 
-    def _tree(self, place: Place) -> Tree:
+    def _tree(self, place: TreePlace) -> Tree:
         return self._boot if place.on_boot else self._root
 
-    def _take_in(self, place: Place, entry: Entry) -> Entry | None:
+    def _take_in(self, place: TreePlace, entry: TreeEntry) -> TreeEntry | None:
         if place.on_boot and BOOT not in self._root.entries:
-            self._imply(Place(False, BOOT), entry.mtime_ns)
+            self._imply(TreePlace(False, BOOT), entry.mtime_ns)
         for parent in self._tree(place).missing_parents(place.path):
-            self._imply(Place(place.on_boot, parent), entry.mtime_ns)
+            self._imply(TreePlace(place.on_boot, parent), entry.mtime_ns)
         return self._tree(place).put(place.path, entry)
 
-    def _imply(self, place: Place, mtime_ns: int) -> None:
+    def _imply(self, place: TreePlace, mtime_ns: int) -> None:
         self._tree(place).put(place.path, implied_folder(mtime_ns))
         self._make_folder(place)
 
-    def _make_folder(self, place: Place) -> None:
+    def _make_folder(self, place: TreePlace) -> None:
         directory = self._fds[place.on_boot]
         os.mkdir(place.path, 0o700, dir_fd=directory)
         os.chmod(place.path, 0o700, dir_fd=directory)
 
-    def _clear(self, place: Place, before: Entry | None) -> None:
+    def _clear(self, place: TreePlace, before: TreeEntry | None) -> None:
         """Remove the name of an earlier member, so that its other names keep their content."""
         if before is not None and before.kind not in DEVICES:
             os.unlink(place.path, dir_fd=self._fds[place.on_boot])
 
-    def _link(self, info: tarfile.TarInfo, place: Place) -> None:
+    def _link(self, info: tarfile.TarInfo, place: TreePlace) -> None:
         source = place_of(clean_path(info.linkname))
         entry = self._tree(source).entries.get(source.path)
         if entry is None:
             raise refuse(info.name, f"is a hard link to {info.linkname!r}, which is not before it")
-        if entry.kind is Kind.FOLDER:
+        if entry.kind is EntryKind.FOLDER:
             raise refuse(info.name, f"is a hard link to the directory {info.linkname!r}")
         if source == place:
             return

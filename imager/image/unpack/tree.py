@@ -12,27 +12,27 @@ from dataclasses import dataclass, field, replace
 
 from imager.base.units import align_up
 from imager.disk.fat.names import LARGEST_FILE, name_fault, same_on_fat
-from imager.image.unpack.members import Entry, Kind, refuse
+from imager.image.unpack.members import EntryKind, TreeEntry, refuse
 
 BOOT = "boot"
 _BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TreePlace:
     """Where a member goes: ``path`` below the root of the boot partition or of the root."""
 
     on_boot: bool
     path: str
 
 
-def place_of(path: str) -> Place:
+def place_of(path: str) -> TreePlace:
     """The partition and path of the member ``path``; /boot itself stays as a mount point."""
     head, _, rest = path.partition("/")
-    return Place(True, rest) if head == BOOT and rest else Place(False, path)
+    return TreePlace(True, rest) if head == BOOT and rest else TreePlace(False, path)
 
 
-def full_path(place: Place) -> str:
+def full_path(place: TreePlace) -> str:
     """The path of a place as the archive names it."""
     return f"{BOOT}/{place.path}" if place.on_boot else place.path
 
@@ -42,7 +42,7 @@ class Tree:
     """The entries of one partition by path; "" is its root. Two paths of one entry are links."""
 
     is_boot: bool
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, TreeEntry] = field(default_factory=dict)
     _fat_names: dict[str, str] = field(default_factory=dict)
 
     def missing_parents(self, path: str) -> list[str]:
@@ -54,29 +54,31 @@ class Tree:
             parent = parent.rpartition("/")[0]
             known = self.entries.get(parent)
             if known is not None:
-                if known.kind is not Kind.FOLDER:
-                    above = full_path(Place(self.is_boot, parent))
+                if known.kind is not EntryKind.FOLDER:
+                    above = full_path(TreePlace(self.is_boot, parent))
                     raise refuse(self._named(path), f"leads through {above!r}, a {known.kind}")
                 break
             missing.append(parent)
         return missing[::-1]
 
-    def put(self, path: str, entry: Entry) -> Entry | None:
+    def put(self, path: str, entry: TreeEntry) -> TreeEntry | None:
         """Take ``entry`` in at ``path``; what was there before, or None. Refuses what cannot be."""
         before = self.entries.get(path)
-        if before is not None and (before.kind is Kind.FOLDER) != (entry.kind is Kind.FOLDER):
+        if before is not None and (before.kind is EntryKind.FOLDER) != (
+            entry.kind is EntryKind.FOLDER
+        ):
             raise refuse(self._named(path), f"is a {entry.kind} and comes after a {before.kind}")
         if self.is_boot:
             self._check_fat(path, entry)
-        elif path in ("", BOOT) and entry.kind is not Kind.FOLDER:
+        elif path in ("", BOOT) and entry.kind is not EntryKind.FOLDER:
             raise refuse(path or "/", f"is a {entry.kind} and must be a directory")
         self.entries[path] = entry
         return before
 
-    def _check_fat(self, path: str, entry: Entry) -> None:
+    def _check_fat(self, path: str, entry: TreeEntry) -> None:
         if not path:
             return
-        if entry.kind not in (Kind.FILE, Kind.FOLDER):
+        if entry.kind not in (EntryKind.FILE, EntryKind.FOLDER):
             raise refuse(self._named(path), f"is a {entry.kind}, and FAT has none")
         fault = name_fault(path.rpartition("/")[2])
         if fault is not None:
@@ -90,9 +92,9 @@ class Tree:
             raise refuse(self._named(path), f"and {self._named(first)!r} are one name on FAT")
 
     def _named(self, path: str) -> str:
-        return full_path(Place(self.is_boot, path))
+        return full_path(TreePlace(self.is_boot, path))
 
-    def files(self) -> Iterator[tuple[str, Entry]]:
+    def files(self) -> Iterator[tuple[str, TreeEntry]]:
         """Every path but the root, sorted bytewise."""
         return iter(sorted(item for item in self.entries.items() if item[0]))
 
@@ -102,21 +104,21 @@ class Tree:
         return sum(_stored_bytes(entry) for entry in distinct.values())
 
 
-def _stored_bytes(entry: Entry) -> int:
+def _stored_bytes(entry: TreeEntry) -> int:
     match entry.kind:
-        case Kind.FILE:
+        case EntryKind.FILE:
             return align_up(entry.size_bytes, _BLOCK)
-        case Kind.FOLDER | Kind.SYMLINK:
+        case EntryKind.FOLDER | EntryKind.SYMLINK:
             return _BLOCK
         case _:
             return 0
 
 
-def implied_folder(mtime_ns: int) -> Entry:
+def implied_folder(mtime_ns: int) -> TreeEntry:
     """The directory for a parent that the archive never mentions."""
-    return Entry(Kind.FOLDER, 0o755, 0, 0, mtime_ns)
+    return TreeEntry(EntryKind.FOLDER, 0o755, 0, 0, mtime_ns)
 
 
-def copy_of(entry: Entry) -> Entry:
+def copy_of(entry: TreeEntry) -> TreeEntry:
     """An entry equal to ``entry`` but not linked to it: links cannot cross partitions."""
     return replace(entry)

@@ -23,7 +23,7 @@ from imager.image.compose.block_map import block_map
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.ext4 import apply_edits, plan_edits, tool_times
 from imager.node.edit.fat import put_files, set_volume_id
-from imager.node.edit.working_copy import Part, part_of
+from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.files.identity_files import accounts_of, shared_secrets
 from imager.node.files.tree import CardFile, CardTree
 from imager.node.image import Delta, ImageReader, golden_open
@@ -112,7 +112,7 @@ def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader)
         )
 
 
-def _edit_root(root: Part, content: CardContent, old: Ext4) -> None:
+def _edit_root(root: WorkingPartition, content: CardContent, old: Ext4) -> None:
     files, time = content.files, content.time
     # The kernel of this computer decides otherwise whether new inode tables are zeroed here,
     # which on a large card is hundreds of MB that first mount does as well.

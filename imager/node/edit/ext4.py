@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from imager.base.errors import ConfigurationError, ToolFailed
 from imager.base.run import run
 from imager.disk.ext4.filesystem import Ext4
-from imager.node.edit.memory_file import Scratch, scratch
+from imager.node.edit.memory_file import MemoryFile, scratch
 from imager.node.files.accounts import Accounts
-from imager.node.files.tree import ROOT_OWNER, CardFolder, CardLink, CardTree, Entry
+from imager.node.files.tree import ROOT_OWNER, CardEntry, CardFolder, CardLink, CardTree
 
 _FILES_AT_ONCE = 200
 """Files handed to one debugfs: each is an open descriptor of ours."""
@@ -46,14 +46,14 @@ def plan_edits(
     return _Planner(image, accounts, time).plan(tree.root, remove)
 
 
-def apply_edits(writes: Sequence[Write], work: Scratch, time: int) -> None:
+def apply_edits(writes: Sequence[Write], work: MemoryFile, time: int) -> None:
     """Carry ``writes`` out on the filesystem in ``work``. Raises ToolFailed when debugfs
     complains about anything."""
     for start in range(0, len(writes), _FILES_AT_ONCE):
         _run_debugfs(writes[start : start + _FILES_AT_ONCE], work, time)
 
 
-def _run_debugfs(writes: Sequence[Write], work: Scratch, time: int) -> None:
+def _run_debugfs(writes: Sequence[Write], work: MemoryFile, time: int) -> None:
     with ExitStack() as files:
         lines: list[str] = []
         inherit = [work.descriptor]
@@ -95,7 +95,7 @@ class _Planner:
         self._written: dict[str, str] = {}
         self._faults: list[str] = []
 
-    def plan(self, entries: Sequence[Entry], remove: Iterable[str]) -> tuple[Write, ...]:
+    def plan(self, entries: Sequence[CardEntry], remove: Iterable[str]) -> tuple[Write, ...]:
         writes: list[Write] = []
         for path in sorted(set(remove) - {entry.path for entry in entries}):
             found = self._image.lookup(path, follow=False)
@@ -116,7 +116,7 @@ class _Planner:
             )
         return tuple(writes)
 
-    def _write(self, entry: Entry) -> Iterator[Write]:
+    def _write(self, entry: CardEntry) -> Iterator[Write]:
         folder, name = self._split(entry.path)
         path = f"{folder.rstrip('/')}/{name}"
         if isinstance(entry, CardFolder):

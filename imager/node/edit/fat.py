@@ -15,7 +15,7 @@ from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, format_size
 from imager.disk.fat.volume import FatVolume
 from imager.node.edit.ext4 import tool_times
-from imager.node.edit.memory_file import Scratch, scratch
+from imager.node.edit.memory_file import MemoryFile, scratch
 from imager.node.files.tree import CardFile
 
 _MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "HOME": os.devnull}
@@ -25,7 +25,7 @@ _BACKUP_SECTOR_OFFSET = 50
 """FAT32 boot sector, BS_VolID and BPB_BkBootSec (Microsoft's FAT32 File System Specification)."""
 
 
-def put_files(work: Scratch, volume: FatVolume, files: Sequence[CardFile], time: int) -> None:
+def put_files(work: MemoryFile, volume: FatVolume, files: Sequence[CardFile], time: int) -> None:
     """Write ``files`` onto the filesystem in ``work``, which holds ``volume``; folders on the
     way are made. Raises ConfigurationError when one cannot be written or all do not fit."""
     _check(volume, files)
@@ -40,7 +40,7 @@ def put_files(work: Scratch, volume: FatVolume, files: Sequence[CardFile], time:
             run(words, env=env, inherit=[work.descriptor, source.descriptor])
 
 
-def set_volume_id(work: Scratch, volume_id: int) -> None:
+def set_volume_id(work: MemoryFile, volume_id: int) -> None:
     """Give the FAT32 filesystem in ``work`` another volume id, in its boot sector and in the
     copy of it."""
     (backup,) = struct.unpack("<H", work.read(_BACKUP_SECTOR_OFFSET, 2))

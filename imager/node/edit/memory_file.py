@@ -15,7 +15,7 @@ from imager.base.durable import write_all
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class MemoryFile:
     """A file in memory; gone when its block ends (memfd_create(2))."""
 
     descriptor: int
@@ -37,12 +37,12 @@ class Scratch:
 
 
 @contextmanager
-def scratch(*, size_bytes: int = 0, content: bytes = b"") -> Iterator[Scratch]:
+def scratch(*, size_bytes: int = 0, content: bytes = b"") -> Iterator[MemoryFile]:
     """A file of ``size_bytes`` zeros, or with ``content``."""
     descriptor = os.memfd_create("picloud-image", os.MFD_CLOEXEC)
     try:
         os.ftruncate(descriptor, size_bytes)
         write_all(descriptor, content)
-        yield Scratch(descriptor)
+        yield MemoryFile(descriptor)
     finally:
         os.close(descriptor)

@@ -16,14 +16,14 @@ from imager.base.units import MiB
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 from imager.image.compose.block_map import GRANULE
-from imager.node.edit.memory_file import Scratch, scratch
+from imager.node.edit.memory_file import MemoryFile, scratch
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WorkingPartition:
     """One partition of the working copy: the file, and where it lies on the card."""
 
-    work: Scratch
+    work: MemoryFile
     where: Extent
 
     def read(self, offset: int, length: int) -> bytes:
@@ -43,12 +43,12 @@ class Part:
 
 
 @contextmanager
-def part_of(where: Extent, metadata: ExtentMap, golden: Reader) -> Iterator[Part]:
+def part_of(where: Extent, metadata: ExtentMap, golden: Reader) -> Iterator[WorkingPartition]:
     """A partition at ``where`` on the card, filled with ``metadata`` of the golden image."""
     with scratch(size_bytes=where.length) as work:
         for extent in metadata.split(MiB):
             work.write(extent.offset - where.offset, golden(extent.offset, extent.length))
-        yield Part(work, where)
+        yield WorkingPartition(work, where)
 
 
 def _differing(offset: int, new: bytes, old: bytes) -> Iterator[tuple[int, bytes]]:

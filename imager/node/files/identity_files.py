@@ -15,7 +15,7 @@ from imager.config.rack import MASTER, MINION, Node, Rack
 from imager.disk.ext4.filesystem import Ext4
 from imager.node.files.accounts import Accounts, without_passwords
 from imager.node.files.systemd_units import enabling_links
-from imager.node.files.tree import CardFile, CardFolder, CardLink, CardTree, Entry
+from imager.node.files.tree import CardEntry, CardFile, CardFolder, CardLink, CardTree
 from imager.node.keys.identity import Identity
 
 PKI = "/etc/salt/pki"
@@ -43,7 +43,7 @@ def node_files(
 ) -> CardTree:
     """Everything of ``node`` that is made rather than copied, but for the boot partition."""
     accounts = accounts_of(image, overlays)
-    root: list[Entry] = [
+    root: list[CardEntry] = [
         *_ssh_host_keys(identity),
         *_salt(node, identity, accounts),
         *_logins(node, image, accounts),
@@ -71,13 +71,13 @@ def can_log_in(node: Node, overlays: CardTree) -> bool:
     return bool(node.authorized_keys) or any(e.path.endswith(brought) for e in overlays.root)
 
 
-def _ssh_host_keys(identity: Identity) -> Iterator[Entry]:
+def _ssh_host_keys(identity: Identity) -> Iterator[CardEntry]:
     for key in identity.ssh:
         yield CardFile(f"{SSH}/{key.name}", key.private, _SECRET)
         yield CardFile(f"{SSH}/{key.name}.pub", key.public, _PUBLIC)
 
 
-def _salt(node: Node, identity: Identity, accounts: Accounts) -> Iterator[Entry]:
+def _salt(node: Node, identity: Identity, accounts: Accounts) -> Iterator[CardEntry]:
     if MINION in node.roles:
         yield CardFolder(f"{PKI}/minion", 0o700, "root:root")
         yield CardFile(f"{PKI}/minion/minion.pem", identity.minion.private, _SALT_SECRET)
@@ -102,7 +102,7 @@ def _salt(node: Node, identity: Identity, accounts: Accounts) -> Iterator[Entry]
             yield CardFile(f"{PKI}/master/minions/{minion}", public, _PUBLIC, owner)
 
 
-def _logins(node: Node, image: Ext4, accounts: Accounts) -> Iterator[Entry]:
+def _logins(node: Node, image: Ext4, accounts: Accounts) -> Iterator[CardEntry]:
     lines = "".join(f"{key}\n" for key in node.authorized_keys).encode()
     for account in accounts.users.values() if lines else ():
         home = image.lookup(account.home)
@@ -113,7 +113,7 @@ def _logins(node: Node, image: Ext4, accounts: Accounts) -> Iterator[Entry]:
             yield CardFile(f"{folder}/authorized_keys", lines, _SECRET, owner)
 
 
-def _locked(image: Ext4, overlays: CardTree) -> Iterator[Entry]:
+def _locked(image: Ext4, overlays: CardTree) -> Iterator[CardEntry]:
     """The release's passwd and shadow without passwords; a rack that brings its own keeps it."""
     for path in ("/etc/shadow", "/etc/passwd"):
         inode = image.lookup(path)
@@ -125,7 +125,7 @@ def _locked(image: Ext4, overlays: CardTree) -> Iterator[Entry]:
             yield CardFile(path, locked, stat.S_IMODE(inode.mode), owner)
 
 
-def _clock(accounts: Accounts) -> Iterator[Entry]:
+def _clock(accounts: Accounts) -> Iterator[CardEntry]:
     """Two empty files whose time is the imaging time: systemd starts the clock of a computer
     without one at the later of both (systemd-timesyncd.service(8), FILES; systemd(1),
     /usr/lib/clock-epoch)."""
@@ -135,7 +135,7 @@ def _clock(accounts: Accounts) -> Iterator[Entry]:
     yield CardFile("/usr/lib/clock-epoch", b"", _PUBLIC)
 
 
-def _time_zone(rack: Rack, image: Ext4) -> Iterator[Entry]:
+def _time_zone(rack: Rack, image: Ext4) -> Iterator[CardEntry]:
     if rack.timezone is None:
         return
     zone = image.lookup(f"{_ZONES}/{rack.timezone}")
@@ -147,7 +147,7 @@ def _time_zone(rack: Rack, image: Ext4) -> Iterator[Entry]:
     yield CardLink("/etc/localtime", f"..{_ZONES}/{rack.timezone}")
 
 
-def _resolver(rack: Rack, node: Node, image: Ext4) -> Iterator[Entry]:
+def _resolver(rack: Rack, node: Node, image: Ext4) -> Iterator[CardEntry]:
     """Name servers for a node with a fixed address where systemd-resolved, which would take them
     from the network's file, is not in the release."""
     if node.address and rack.network.dns and image.lookup(_RESOLVED) is None:

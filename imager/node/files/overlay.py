@@ -31,11 +31,11 @@ from imager.disk.fat.names import name_fault
 from imager.node.files.templates import SUFFIX, TemplateFault, Templates
 from imager.node.files.tree import (
     ROOT_OWNER,
+    CardEntry,
     CardFile,
     CardFolder,
     CardLink,
     CardTree,
-    Entry,
     merge,
 )
 
@@ -128,8 +128,8 @@ class _Reading:
         self.faults += faults.lines
         return CardTree(tuple(root), tuple(boot), enable)
 
-    def _entries(self, sources: Iterable[_Source]) -> tuple[list[Entry], list[CardFile]]:
-        root: list[Entry] = []
+    def _entries(self, sources: Iterable[_Source]) -> tuple[list[CardEntry], list[CardFile]]:
+        root: list[CardEntry] = []
         boot: list[CardFile] = []
         for source in sources:
             entry = self._entry(source)
@@ -143,7 +143,7 @@ class _Reading:
                 self._fault(source.path, "is a symbolic link, which FAT cannot hold")
         return root, boot
 
-    def _entry(self, source: _Source) -> Entry | None:
+    def _entry(self, source: _Source) -> CardEntry | None:
         status = source.path.lstat()
         if stat.S_ISLNK(status.st_mode):
             return CardLink(_on_card(source.place), str(source.path.readlink()), str(source.path))
@@ -210,8 +210,8 @@ class _Reading:
                 table.fault(place, f"{path} does not exist")
         table.close()
 
-    def _links(self, table: Table) -> list[Entry]:
-        links: list[Entry] = []
+    def _links(self, table: Table) -> list[CardEntry]:
+        links: list[CardEntry] = []
         for place in table.names():
             target = table.string(place, example='"/usr/lib/systemd/system/x.service"')
             if target is None or not _is_place(table, place):
@@ -222,7 +222,7 @@ class _Reading:
             links.append(CardLink(_on_card(place), target, str(self._folder / CONFIG)))
         return links
 
-    def _find_twins(self, entries: Iterable[Entry]) -> None:
+    def _find_twins(self, entries: Iterable[CardEntry]) -> None:
         seen: dict[str, str] = {}
         for entry in entries:
             if isinstance(entry, CardFolder):

@@ -48,14 +48,14 @@ class CardFolder:
     source: str = "picloud-image"
 
 
-Entry = CardFile | CardLink | CardFolder
+CardEntry = CardFile | CardLink | CardFolder
 
 
 @dataclass(frozen=True, slots=True)
 class CardTree:
     """Entries by path, sorted, of both partitions, and the units to enable where they exist."""
 
-    root: tuple[Entry, ...] = ()
+    root: tuple[CardEntry, ...] = ()
     boot: tuple[CardFile, ...] = ()
     enable: tuple[str, ...] = ()
 
@@ -74,7 +74,7 @@ def merge(*trees: CardTree) -> CardTree:
     Raises ConfigurationError, one line for each, where something is to be both a file and a
     folder with files in it.
     """
-    root: dict[str, Entry] = {}
+    root: dict[str, CardEntry] = {}
     boot: dict[str, CardFile] = {}
     for tree in trees:
         _lay_over(root, tree.root)
@@ -93,7 +93,7 @@ def merge(*trees: CardTree) -> CardTree:
     )
 
 
-def _lay_over(root: dict[str, Entry], entries: Iterable[Entry]) -> None:
+def _lay_over(root: dict[str, CardEntry], entries: Iterable[CardEntry]) -> None:
     for entry in entries:
         below = root.get(entry.path)
         # A later tree may say something about a folder (its mode) or nothing (it only has files
@@ -108,7 +108,7 @@ def _lay_over(root: dict[str, Entry], entries: Iterable[Entry]) -> None:
         root[entry.path] = entry
 
 
-def _conflicts(entries: Iterable[Entry]) -> Iterable[str]:
+def _conflicts(entries: Iterable[CardEntry]) -> Iterable[str]:
     by_path = {entry.path: entry for entry in entries}
     for path, entry in sorted(by_path.items()):
         above = path.rpartition("/")[0]

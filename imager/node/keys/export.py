@@ -30,7 +30,7 @@ _PUBLIC, _MASTER_PRIVATE = 0o644, 0o400
 _LIMIT_BYTES = 1 << 16
 
 
-class Found(StrEnum):
+class MasterFileState(StrEnum):
     """What is where a key belongs."""
 
     NOTHING = "new"
@@ -39,7 +39,7 @@ class Found(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MasterFile:
     """One file of the master's folder. ``content`` is None for a key that nobody has made yet.
     ``stale`` are files that go first: a minion's key in another state, which the master would look
     at instead or list for ever."""
@@ -47,7 +47,7 @@ class Place:
     path: Path
     content: bytes | None
     mode: int
-    found: Found
+    found: MasterFileState
     conflict: str | None = None
     stale: tuple[Path, ...] = ()
 
@@ -57,7 +57,7 @@ class Place:
 
 def plan_export(
     rack: Rack, keys: SaltKeys, pki: Path, *, own_key: bool = False
-) -> tuple[Place, ...]:
+) -> tuple[MasterFile, ...]:
     """What ``export`` would do to ``pki``. With ``own_key`` the master's own pair comes too.
 
     Raises UsageError when ``pki`` is no such folder, HostStorage when it cannot be read, and
@@ -69,7 +69,7 @@ def plan_export(
         return (*places, *(_master(rack, keys, pki) if own_key else ()))
 
 
-def require_no_conflict(pki: Path, places: Sequence[Place]) -> None:
+def require_no_conflict(pki: Path, places: Sequence[MasterFile]) -> None:
     """Raise TargetRefused, with every reason, where another key is in the way."""
     conflicts = [place.conflict for place in places if place.conflict]
     if conflicts:
@@ -80,7 +80,7 @@ def require_no_conflict(pki: Path, places: Sequence[Place]) -> None:
         )
 
 
-def export(pki: Path, places: Sequence[Place]) -> None:
+def export(pki: Path, places: Sequence[MasterFile]) -> None:
     """Do as planned, whatever is in the way. Files belong to whom ``pki`` belongs when root does
     it. Raises HostStorage when ``pki`` cannot be written, ValueError for a key not made yet."""
     with host_storage(pki):
@@ -93,7 +93,7 @@ def export(pki: Path, places: Sequence[Place]) -> None:
             _require_folder(place.path.parent, owner)
             for path in place.stale:
                 path.unlink(missing_ok=True)
-            if place.found is not Found.SAME:
+            if place.found is not MasterFileState.SAME:
                 write_atomically(place.path, place.content, mode=place.mode)
                 _give(place.path, owner)
 
@@ -112,23 +112,23 @@ def _require_pki(pki: Path) -> None:
         )
 
 
-def _minion(pki: Path, name: str, public: bytes | None) -> Place:
+def _minion(pki: Path, name: str, public: bytes | None) -> MasterFile:
     path = pki / ACCEPTED / name
     found = _found(path, public)
     conflict = None
-    if found is Found.OTHER:
+    if found is MasterFileState.OTHER:
         own = f"; {name}'s is {fingerprint(public)}" if public else ""
         conflict = f"{path}: another key, {fingerprint(_read(path))}{own}"
     rejected = pki / REJECTED / name
     if _present(rejected):
         conflict = f"{rejected}: somebody told the master to reject {name}"
     stale = [pki / PENDING / name, rejected, pki / DENIED / name]
-    return Place(
+    return MasterFile(
         path, public, _PUBLIC, found, conflict, tuple(path for path in stale if _present(path))
     )
 
 
-def _master(rack: Rack, keys: SaltKeys, pki: Path) -> Iterator[Place]:
+def _master(rack: Rack, keys: SaltKeys, pki: Path) -> Iterator[MasterFile]:
     if not rack.master.is_node:
         raise ConfigurationError(
             f"this rack does not have the key of its master {rack.master.name}",
@@ -141,12 +141,12 @@ def _master(rack: Rack, keys: SaltKeys, pki: Path) -> Iterator[Place]:
     contents = (keys.master.private, keys.master.public) if keys.master else (None, None)
     found = _found(private, contents[0]), _found(public, contents[1])
     conflicts = [
-        f"{path}: another master's key" if one is Found.OTHER else None
+        f"{path}: another master's key" if one is MasterFileState.OTHER else None
         for path, one in zip((private, public), found, strict=True)
     ]
-    stale = (public,) if found[1] is Found.OTHER else ()
-    yield Place(private, contents[0], _MASTER_PRIVATE, found[0], conflicts[0], stale)
-    yield Place(public, contents[1], _PUBLIC, found[1], conflicts[1])
+    stale = (public,) if found[1] is MasterFileState.OTHER else ()
+    yield MasterFile(private, contents[0], _MASTER_PRIVATE, found[0], conflicts[0], stale)
+    yield MasterFile(public, contents[1], _PUBLIC, found[1], conflicts[1])
 
 
 def _own_name(pki: Path) -> str:
@@ -159,10 +159,14 @@ def _own_name(pki: Path) -> str:
     return "master"
 
 
-def _found(path: Path, content: bytes | None) -> Found:
+def _found(path: Path, content: bytes | None) -> MasterFileState:
     if not _present(path):
-        return Found.NOTHING
-    return Found.SAME if content and clean(_read(path)) == clean(content) else Found.OTHER
+        return MasterFileState.NOTHING
+    return (
+        MasterFileState.SAME
+        if content and clean(_read(path)) == clean(content)
+        else MasterFileState.OTHER
+    )
 
 
 def _present(path: Path) -> bool:

@@ -25,7 +25,7 @@ from imager.node.keys.store import former, restore, store_at_hand, store_locked
 MASTER_PKI = "/etc/salt/pki/master"
 
 
-class Kind(StrEnum):
+class KeyKind(StrEnum):
     """Which keys; the value is also their folder's name in the store of a node."""
 
     SALT = "salt"
@@ -44,13 +44,13 @@ class Rotation:
     person, those that are commands indented by four spaces."""
 
     node: str
-    kind: Kind
+    kind: KeyKind
     before: str | None
     after: str
     steps: tuple[str, ...]
 
 
-def rotate(rack: Rack, node: Node, kind: Kind) -> Rotation:
+def rotate(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
     """Give ``node`` a new key. One that has none gets its first, which nobody need be told of.
 
     Raises ConfigurationError when it is not this rack that owns such a key, or the old one is
@@ -58,7 +58,7 @@ def rotate(rack: Rack, node: Node, kind: Kind) -> Rotation:
     """
     with _store(rack, node, kind) as folder:
         before = _fingerprint(folder, node, kind) if folder.is_dir() else None
-        if before is not None and kind is Kind.SSH:
+        if before is not None and kind is KeyKind.SSH:
             new_host_keys(folder, node.name)
         elif before is not None:
             new_salt_pair(folder, _pair_name(kind))
@@ -67,7 +67,7 @@ def rotate(rack: Rack, node: Node, kind: Kind) -> Rotation:
     return Rotation(node.name, kind, before, after, steps)
 
 
-def undo(rack: Rack, node: Node, kind: Kind) -> Rotation:
+def undo(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
     """Put the key that the last rotation replaced back in use; the newer one is removed.
 
     Raises ConfigurationError when none was kept, or one of the two is damaged; then nothing was
@@ -80,7 +80,7 @@ def undo(rack: Rack, node: Node, kind: Kind) -> Rotation:
     return Rotation(node.name, kind, before, after, steps_after(rack, node, kind))
 
 
-def key_in_use(rack: Rack, node: Node, kind: Kind, *, undo: bool) -> str | None:
+def key_in_use(rack: Rack, node: Node, kind: KeyKind, *, undo: bool) -> str | None:
     """The fingerprint of the key that ``rotate``, or ``undo``, would replace; None where there is
     none yet. Makes and changes nothing; raises as those two do."""
     require_owner(rack, node, kind)
@@ -92,10 +92,10 @@ def key_in_use(rack: Rack, node: Node, kind: Kind, *, undo: bool) -> str | None:
     return before
 
 
-def require_owner(rack: Rack, node: Node, kind: Kind) -> None:
+def require_owner(rack: Rack, node: Node, kind: KeyKind) -> None:
     """Raise ConfigurationError for a master's key that is not ``node``'s or not this rack's."""
     master = rack.master
-    if kind is not Kind.MASTER or (master.is_node and node.name == master.name):
+    if kind is not KeyKind.MASTER or (master.is_node and node.name == master.name):
         return
     raise ConfigurationError(
         f"{node.name} has no master's key: the Salt master is {master.name}",
@@ -105,20 +105,20 @@ def require_owner(rack: Rack, node: Node, kind: Kind) -> None:
     )
 
 
-def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
+def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
     """What a person does so that ``node`` joins with its other key; raises as ``rotate``."""
     require_owner(rack, node, kind)
     here = f"--rack {shlex.quote(os.fspath(rack.folder))}"
     write = f"    picloud-image write /dev/sdX --node {{}} {here}"
     master = rack.master.name
-    if kind is Kind.MASTER:
+    if kind is KeyKind.MASTER:
         return (
             f"Every card pins the master's key: a node refuses {master} until its card is new.",
             f"1. Write all of them, {master}'s included:",
             f"    picloud-image rack flash {here}",
             "2. Put them all back and switch the rack on.",
         )
-    if kind is Kind.SSH:
+    if kind is KeyKind.SSH:
         return (
             f"1. Write {node.name}'s card anew and switch it on again:",
             write.format(node.name),
@@ -133,7 +133,7 @@ def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
         )
     # Deleted while the old card is out: a node that still ran would ask to join with its old key
     # at once, and a master looks at keys that wait before those it accepted.
-    public = shlex.quote(os.fspath(rack.keys / node.name / Kind.SALT / "minion.pub"))
+    public = shlex.quote(os.fspath(rack.keys / node.name / KeyKind.SALT / "minion.pub"))
     root = f"root@{rack.master.address or master}"
     return (
         f"1. Switch {node.name} off and write its card anew:",
@@ -154,7 +154,7 @@ def steps_after(rack: Rack, node: Node, kind: Kind) -> tuple[str, ...]:
 
 
 @contextmanager
-def _store(rack: Rack, node: Node, kind: Kind) -> Iterator[Path]:
+def _store(rack: Rack, node: Node, kind: KeyKind) -> Iterator[Path]:
     """The folder of these keys, with the store locked."""
     require_owner(rack, node, kind)
     ensure_state(rack.folder)
@@ -162,12 +162,12 @@ def _store(rack: Rack, node: Node, kind: Kind) -> Iterator[Path]:
         yield rack.keys / node.name / kind
 
 
-def _fingerprint(folder: Path, node: Node, kind: Kind) -> str:
+def _fingerprint(folder: Path, node: Node, kind: KeyKind) -> str:
     """Of the key in ``folder``, which is made when there is none."""
-    if kind is Kind.SSH:
+    if kind is KeyKind.SSH:
         return host_keys(folder, node.name)[0].fingerprint
     return fingerprint(salt_pair(folder, _pair_name(kind)).public)
 
 
-def _pair_name(kind: Kind) -> str:
-    return "master" if kind is Kind.MASTER else "minion"
+def _pair_name(kind: KeyKind) -> str:
+    return "master" if kind is KeyKind.MASTER else "minion"

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from imager.base.errors import BatchFailed, Interrupted
-from imager.rack.batch.crew import Crew, Job, Orders, Result, Watch
+from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders, Watch
 from imager.rack.history.ledger import BatchBegun, BatchEnded, append, now, require_room
 from imager.rack.history.outcome import Outcome
 
 
-def flash(orders: Orders, jobs: Sequence[Job], watch: Watch) -> tuple[Result, ...]:
+def flash(orders: Orders, jobs: Sequence[CardJob], watch: Watch) -> tuple[CardResult, ...]:
     """Do every job and return the results in the order of ``jobs``.
 
     The caller holds ``batch_lock``. Raises HostStorage, before any card is touched, when this
@@ -54,7 +54,7 @@ def begun(
     append(folder, BatchEnded(now(), batch, exit_code_of(crew.results)))
 
 
-def exit_code_of(results: Sequence[Result]) -> int:
+def exit_code_of(results: Sequence[CardResult]) -> int:
     """0 when every card is good, 130 after Ctrl-C, else 30."""
     if all(result.is_verified for result in results):
         return 0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from imager.base.progress import Finding, Phase
+from imager.base.progress import FindingData, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FindingReported:
     """Something wrong with the card, as data."""
 
-    finding: Finding
+    finding: FindingData
 
 
-CardEvent = PhaseBegan | PhaseEnded | Said | Found
+CardEvent = PhaseBegan | PhaseEnded | Said | FindingReported
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Moment:
         return self.done_bytes / self.phase_seconds if self.phase_seconds > 0 else 0.0
 
 
-class _Counter:
+class _BatchCounter:
     def __init__(self, board: CardBoard, name: str, total_bytes: int | None) -> None:
         self.name, self.total_bytes = name, total_bytes
         self.done_bytes = 0
@@ -92,7 +92,7 @@ class CardBoard:
     def __init__(self, hear: Callable[[CardEvent], None], stop: threading.Event) -> None:
         self._hear, self._stop = hear, stop
         self._lock = threading.Lock()
-        self._phases: list[_Counter] = []
+        self._phases: list[_BatchCounter] = []
         self._moved = self._expected = 0
 
     def expect(self, size_bytes: int) -> None:
@@ -109,7 +109,7 @@ class CardBoard:
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         """See Progress."""
         self.require_going_on()
-        counter = _Counter(self, name, total_bytes)
+        counter = _BatchCounter(self, name, total_bytes)
         with self._lock:
             self._phases.append(counter)
         self._hear(PhaseBegan(name, total_bytes))
@@ -122,7 +122,7 @@ class CardBoard:
                 self._phases.remove(counter)
             self._hear(PhaseEnded(name, counter.done_bytes, total_bytes, counter.seconds, failed))
 
-    def advanced(self, counter: _Counter, size_bytes: int) -> None:
+    def advanced(self, counter: _BatchCounter, size_bytes: int) -> None:
         """Count; raises KeyboardInterrupt when the batch was stopped."""
         with self._lock:
             counter.done_bytes += size_bytes
@@ -137,9 +137,9 @@ class CardBoard:
         """See Progress."""
         self._hear(Said(message, warning=True))
 
-    def finding(self, finding: Finding) -> None:
+    def finding(self, finding: FindingData) -> None:
         """See Progress."""
-        self._hear(Found(finding))
+        self._hear(FindingReported(finding))
 
     def moment(self) -> Moment:
         """Where it stands now."""

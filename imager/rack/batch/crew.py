@@ -25,7 +25,7 @@ from imager.base.units import MiB
 from imager.card.host.disks import Disk
 from imager.card.host.refusals import Limits, accept
 from imager.card.host.swap_room import require_swap_room
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.card.host.targets import ImageFile
 from imager.card.make.boot_check import boot_check, require_bootable
 from imager.card.make.make import MadeCard, make_card
@@ -48,7 +48,7 @@ _TURN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class CardJob:
     """A node's card to be made: where, and of what size (bytes). ``slot`` is a label or empty."""
 
     node: Node
@@ -63,11 +63,11 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CardResult:
     """What came of a job. ``receipt`` is there for a card that was verified; ``error`` for
     every other one."""
 
-    job: Job
+    job: CardJob
     outcome: Outcome
     seconds: float = 0.0
     receipt: Receipt | None = None
@@ -89,13 +89,13 @@ class Result:
 class Watch(Protocol):
     """Whoever is shown what happens; called only by the thread that owns the crew."""
 
-    def began(self, job: Job) -> None:
+    def began(self, job: CardJob) -> None:
         """A worker takes the job up."""
 
-    def heard(self, job: Job, event: CardEvent) -> None:
+    def heard(self, job: CardJob, event: CardEvent) -> None:
         """It tells something."""
 
-    def ended(self, result: Result) -> None:
+    def ended(self, result: CardResult) -> None:
         """It is over."""
 
     def turn(self, crew: Crew) -> None:
@@ -117,7 +117,7 @@ class Orders:
     at_once: int | None = None
     update: bool = True
     probe: bool = True
-    kernel: Kernel = field(default_factory=Kernel)
+    kernel: HostTrees = field(default_factory=HostTrees)
 
 
 def memory_share(cards: int) -> int:
@@ -131,7 +131,7 @@ class Crew:
     def __init__(self, orders: Orders, watch: Watch) -> None:
         self._orders, self._watch = orders, watch
         self._limiter = Limiter(orders.at_once)
-        self._told: queue.SimpleQueue[tuple[Job, CardEvent | Result]] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[tuple[CardJob, CardEvent | CardResult]] = queue.SimpleQueue()
         self._stop = threading.Event()
         # Making a node's image is work for a processor: more at a time would only delay the first.
         # It is done by few threads, because each keeps the memory it once took (malloc's arenas).
@@ -139,9 +139,9 @@ class Crew:
         self._threads: dict[str, threading.Thread] = {}
         self._moved: dict[str, int] = {}
         self._bootable: set[tuple[str, tuple[str, ...]]] = set()
-        self.waiting: list[Job] = []
+        self.waiting: list[CardJob] = []
         self.boards: dict[str, CardBoard] = {}
-        self.results: list[Result] = []
+        self.results: list[CardResult] = []
 
     @property
     def is_busy(self) -> bool:
@@ -158,7 +158,7 @@ class Crew:
         board = self.boards.get(node)
         return board.moment() if board is not None else None
 
-    def add(self, job: Job) -> None:
+    def add(self, job: CardJob) -> None:
         """Take up ``job`` as soon as there is room for it."""
         self.waiting.append(job)
 
@@ -184,7 +184,7 @@ class Crew:
             error = Interrupted(
                 f"{job.target.node}: not begun", hint="run the same command again for the rest"
             )
-            self._end(Result(job, Outcome.INTERRUPTED, error=error))
+            self._end(CardResult(job, Outcome.INTERRUPTED, error=error))
 
     def close(self) -> None:
         """Let no worker go on, show nothing any more, and wait until all have stopped."""
@@ -203,12 +203,12 @@ class Crew:
                 self._limiter.began(job.name, port)
                 self._start(job)
 
-    def _port(self, job: Job) -> str | None:
+    def _port(self, job: CardJob) -> str | None:
         if not isinstance(job.target, Disk):
             return None
         return root_port(job.target, self._orders.kernel)
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: CardJob) -> None:
         board = CardBoard(lambda event: self._told.put((job, event)), self._stop)
         self.boards[job.name] = board
         share = memory_share(len(self._threads) + len(self.waiting) + 1)
@@ -219,8 +219,8 @@ class Crew:
         self._watch.began(job)
         thread.start()
 
-    def _hear(self, job: Job, told: CardEvent | Result) -> None:
-        if not isinstance(told, Result):
+    def _hear(self, job: CardJob, told: CardEvent | CardResult) -> None:
+        if not isinstance(told, CardResult):
             self._watch.heard(job, told)
             return
         self._threads.pop(job.name).join()
@@ -228,7 +228,7 @@ class Crew:
         self._moved.pop(job.name, None)
         self._end(told)
 
-    def _end(self, result: Result) -> None:
+    def _end(self, result: CardResult) -> None:
         self.results.append(result)
         self._watch.ended(result)
 
@@ -241,11 +241,11 @@ class Crew:
 
     # ── in the worker's thread ──────────────────────────────────────────────────────────────
 
-    def _work(self, job: Job, board: CardBoard, options: WriteOptions) -> None:
+    def _work(self, job: CardJob, board: CardBoard, options: WriteOptions) -> None:
         began = time.monotonic()
         try:
             made = self._make(job, board, options)
-            result = Result(
+            result = CardResult(
                 job,
                 Outcome.VERIFIED,
                 time.monotonic() - began,
@@ -254,7 +254,7 @@ class Crew:
             )
         except BaseException as error:  # noqa: BLE001 - one card must not end the others' work
             known = error if isinstance(error, PicloudError) else _unexpected(error)
-            result = Result(
+            result = CardResult(
                 job,
                 outcome_of(error),
                 time.monotonic() - began,
@@ -263,7 +263,7 @@ class Crew:
             )
         self._told.put((job, result))
 
-    def _make(self, job: Job, board: CardBoard, options: WriteOptions) -> MadeCard:
+    def _make(self, job: CardJob, board: CardBoard, options: WriteOptions) -> MadeCard:
         orders = self._orders
         golden = orders.golden_of(job.node)
         recipe = self._preparers.submit(recipe_of, golden, orders.rack, job.node).result()
@@ -273,7 +273,7 @@ class Crew:
         return recorded(orders.rack, work, lambda: self._card(job, golden, board, options))
 
     def _card(
-        self, job: Job, golden: OpenGolden, board: CardBoard, options: WriteOptions
+        self, job: CardJob, golden: OpenGolden, board: CardBoard, options: WriteOptions
     ) -> MadeCard:
         orders = self._orders
         require_swap_room(job.target, golden.image, orders.rack)
@@ -292,7 +292,7 @@ class Crew:
             probe=orders.probe,
         )
 
-    def _image(self, job: Job, golden: OpenGolden, board: CardBoard) -> NodeImage:
+    def _image(self, job: CardJob, golden: OpenGolden, board: CardBoard) -> NodeImage:
         rack, node = self._orders.rack, job.node
         image = personalise_one(golden, rack, node, job.size_bytes, board)
         self._require_bootable(node, image)

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from imager.card.host.disks import Bus, Disk
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 
 FIRST = 4
 """Cards that begin at once on one port: three fill a USB 2 port, and on USB 3 they are few."""
@@ -25,7 +25,7 @@ GROWTH = 1.15
 _ROOT_PORT = re.compile(r"/(usb\d+)/(\d+-\d+)(?=/)")
 
 
-def root_port(disk: Disk, kernel: Kernel) -> str | None:
+def root_port(disk: Disk, kernel: HostTrees) -> str | None:
     """The USB root port behind which ``disk`` hangs, such as ``usb2/2-1``; None elsewhere."""
     if disk.bus is not Bus.USB:
         return None

@@ -14,10 +14,10 @@ from typing import Protocol
 
 from imager.card.host.disks import Disk
 from imager.config.rack import Node
-from imager.rack.batch.crew import Crew, Job, Orders, Result
+from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
 from imager.rack.history.ledger import read_ledger
 from imager.rack.plan.candidates import Candidate, Holds, Unfit, look_at, sort_disks
-from imager.rack.plan.plan import Action, Step, Want, make_plan
+from imager.rack.plan.plan import Action, PlannedCard, Want, make_plan
 from imager.rack.plan.slots import Slots
 from imager.rack.plan.survey import GoldenImages, wants_of
 
@@ -27,7 +27,7 @@ class Offer:
     """A card that could be written. ``due`` is when it begins by itself (seconds of the station's
     clock); None when somebody has to say so."""
 
-    step: Step
+    step: PlannedCard
     disk: Disk
     due: float | None
 
@@ -122,7 +122,7 @@ class Station:
             if offer.due is not None and now >= offer.due:
                 self._begin(name, offer)
 
-    def ended(self, result: Result) -> None:
+    def ended(self, result: CardResult) -> None:
         """A card is done, one way or the other; one that is here for the same node, perhaps the
         same card put in again, has its turn if it went wrong."""
         if result.is_verified:
@@ -172,7 +172,7 @@ class Station:
     def _begin(self, name: str, offer: Offer) -> None:
         del self.offers[name]
         slot = offer.step.candidate.slot or ""
-        self._crew.add(Job(offer.step.node, offer.disk, offer.disk.size_bytes, slot))
+        self._crew.add(CardJob(offer.step.node, offer.disk, offer.disk.size_bytes, slot))
 
     def _wants(self, nodes: Sequence[Node]) -> tuple[Want, ...]:
         rack = self._orders.rack

@@ -59,7 +59,7 @@ class Assigned:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class CardFinished:
     """It is over. ``reason`` and ``hint`` are empty when it ended well. ``receipt`` is a file name
     in the folder of receipts; ``recipe`` says what the card was made from
     (``imager.node.recipe``); each is empty where there is none."""
@@ -92,11 +92,11 @@ class BatchEnded:
     exit_code: int
 
 
-Event = BatchBegun | Assigned | Finished | BatchEnded
+Event = BatchBegun | Assigned | CardFinished | BatchEnded
 _KINDS: Mapping[str, type[Event]] = {
     "begun": BatchBegun,
     "assigned": Assigned,
-    "finished": Finished,
+    "finished": CardFinished,
     "ended": BatchEnded,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -125,8 +125,8 @@ class NodeState:
     ended last, ``verified`` the last card that came out well."""
 
     begun: Assigned | None = None
-    last: Finished | None = None
-    verified: Finished | None = None
+    last: CardFinished | None = None
+    verified: CardFinished | None = None
 
     def standing(self, recipe: str | None = None) -> Standing:
         """In one word; ``recipe`` is what a card would be made from now, where that is known."""
@@ -152,12 +152,12 @@ class Ledger:
     def state_of(self, node: str) -> NodeState:
         """What is known of ``node``."""
         begun: Assigned | None = None
-        last: Finished | None = None
-        verified: Finished | None = None
+        last: CardFinished | None = None
+        verified: CardFinished | None = None
         for event in self.events:
             if isinstance(event, Assigned) and event.node == node:
                 begun = event
-            elif isinstance(event, Finished) and event.node == node:
+            elif isinstance(event, CardFinished) and event.node == node:
                 begun, last = None, event
                 verified = event if event.is_verified else verified
         return NodeState(begun, last, verified)

@@ -15,7 +15,7 @@ from imager.card.host.disks import Disk
 from imager.card.host.targets import ImageFile
 from imager.card.make.make import MadeCard
 from imager.config.rack import Rack
-from imager.rack.history.ledger import Assigned, Finished, append, now
+from imager.rack.history.ledger import Assigned, CardFinished, append, now
 from imager.rack.history.outcome import Outcome, outcome_of
 
 
@@ -67,7 +67,7 @@ def _assigned(work: Work) -> Assigned:
     )
 
 
-def _failed(work: Work, error: BaseException) -> Finished:
+def _failed(work: Work, error: BaseException) -> CardFinished:
     known = error if isinstance(error, PicloudError) else None
     stopped = isinstance(error, KeyboardInterrupt)
     other = "interrupted" if stopped else f"{type(error).__name__}: {error}"
@@ -88,8 +88,8 @@ def _finished(
     hint: str = "",
     receipt: str = "",
     image_id: str = "",
-) -> Finished:
-    return Finished(
+) -> CardFinished:
+    return CardFinished(
         at=now(),
         batch=work.batch,
         node=work.node,

@@ -70,7 +70,7 @@ def question_cards(nodes: Iterable[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ProgramOutput:
     """What one program printed, and its exit status: 127 when it is not there, 124 when it took
     too long."""
 
@@ -98,9 +98,9 @@ class NoAnswer(ValueError):
     """The master's programs did not answer as Salt does; the message says which and how."""
 
 
-def parts_of(text: str) -> dict[str, Part]:
+def parts_of(text: str) -> dict[str, ProgramOutput]:
     """The output of each program in what a script of this module printed."""
-    found: dict[str, Part] = {}
+    found: dict[str, ProgramOutput] = {}
     name, lines = "", list[str]()
     for line in text.splitlines():
         words = line.split()
@@ -108,7 +108,7 @@ def parts_of(text: str) -> dict[str, Part]:
             name, lines = words[2], []
         elif words[:2] == [_MARK, "end"] and len(words) == 4 and words[2] == name:
             status = int(words[3]) if words[3].isdecimal() and len(words[3]) < 5 else 1
-            found[name] = Part("\n".join(lines), status)
+            found[name] = ProgramOutput("\n".join(lines), status)
             name = ""
         elif name:
             lines.append(line)
@@ -150,7 +150,7 @@ def card_said(text: str) -> CardSaid:
     )
 
 
-def _object(parts: Mapping[str, Part], name: str, program: str) -> dict[str, object]:
+def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> dict[str, object]:
     part = parts.get(name)
     if part is None:
         raise NoAnswer(f"{program} did not come to its end")

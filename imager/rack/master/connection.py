@@ -14,7 +14,7 @@ from pathlib import Path
 
 from imager.base.durable import write_atomically
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, PicloudError
-from imager.base.run import Finished, find_tool, run
+from imager.base.run import CompletedCommand, find_tool, run
 from imager.config.folder import ensure_state
 from imager.config.rack import Rack
 
@@ -126,7 +126,7 @@ def _quoted(path: Path) -> str:
     return f'"{str(path).replace("%", "%%")}"'
 
 
-def _why(name: str, done: Finished) -> PicloudError:
+def _why(name: str, done: CompletedCommand) -> PicloudError:
     said = done.stderr.decode(errors="replace").strip()
     last = said.splitlines()[-1] if said else "ssh gave no reason"
     if "REMOTE HOST IDENTIFICATION" in said or "Host key verification failed" in said:

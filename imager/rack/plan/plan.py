@@ -60,7 +60,7 @@ class Want:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedCard:
     """One card for one node."""
 
     node: Node
@@ -88,17 +88,17 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RackPlan:
     """``without`` are the nodes that need a card and have none here, ``done`` those that need
     none."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedCard, ...]
     left: tuple[Left, ...]
     without: tuple[Node, ...]
     done: tuple[Node, ...]
 
     @property
-    def to_do(self) -> tuple[Step, ...]:
+    def to_do(self) -> tuple[PlannedCard, ...]:
         """The steps in which something is written."""
         return tuple(step for step in self.steps if step.action is not Action.NOTHING)
 
@@ -110,7 +110,7 @@ def make_plan(
     *,
     again: bool = False,
     busy: Collection[str] = (),
-) -> Plan:
+) -> RackPlan:
     """The plan for the nodes ``wants`` of a rack with ``rack_nodes``; ``again`` makes every card
     anew, whether or not it is done. The nodes ``busy`` have a card under way."""
     matching = _Matching({want.node.name: want for want in wants}, rack_nodes, again, busy)
@@ -120,7 +120,7 @@ def make_plan(
     order = {want.node.name: place for place, want in enumerate(wants)}
     taken = {step.node.name for step in matching.steps}
     idle = [want for want in wants if want.node.name not in taken]
-    return Plan(
+    return RackPlan(
         steps=tuple(sorted(matching.steps, key=lambda step: order[step.node.name])),
         left=tuple(matching.left),
         without=tuple(want.node for want in idle if not want.is_done),
@@ -142,7 +142,7 @@ class _Matching:
         self._names = {node.name for node in rack_nodes}
         self._slots = {node.slot: node.name for node in rack_nodes if node.slot is not None}
         self._free = list(self._in_need())
-        self.steps: list[Step] = []
+        self.steps: list[PlannedCard] = []
         self.left: list[Left] = []
 
     def _in_need(self) -> Iterator[str]:
@@ -189,7 +189,7 @@ class _Matching:
             action = Action.NOTHING
         else:
             action = _action(candidate, want)
-        self.steps.append(Step(want.node, candidate, why, action))
+        self.steps.append(PlannedCard(want.node, candidate, why, action))
         return True
 
     def _leave(self, candidate: Candidate, because: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from imager.base.errors import TargetRefused, UsageError
 from imager.card.host.disks import Disk, list_disks
 from imager.card.host.refusals import Limits, accept
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.card.host.targets import ImageFile, Target, target_at
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
@@ -59,7 +59,7 @@ def _recipes(
 
 
 def cards_here(
-    rack: Rack, slots: Slots, images: GoldenImages, limits: Limits, kernel: Kernel
+    rack: Rack, slots: Slots, images: GoldenImages, limits: Limits, kernel: HostTrees
 ) -> tuple[list[Candidate], list[Unfit]]:
     """Every card in this computer's readers that a batch may take, and those it may not."""
     found = list_disks(limits.ours, kernel)
@@ -73,7 +73,7 @@ def cards_named(
     slots: Slots,
     images: GoldenImages,
     limits: Limits,
-    kernel: Kernel,
+    kernel: HostTrees,
 ) -> list[Candidate]:
     """The disks a person named; all that is wrong with any of them is raised as TargetRefused,
     before the first is touched."""

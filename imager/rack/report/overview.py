@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imager.card.receipt.receipt import Receipt, Result
+from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import newest_by_node
 from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
@@ -117,7 +117,7 @@ def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
         )
     if receipt is None:
         return CardState(Standing.NEVER)
-    standing = Standing.VERIFIED if receipt.result is Result.VERIFIED else Standing.FAILED
+    standing = Standing.VERIFIED if receipt.result is ReceiptResult.VERIFIED else Standing.FAILED
     return CardState(standing, written, receipt.result.value, receipt.failure, "", receipt, path)
 
 

@@ -30,7 +30,7 @@ from imager.node.content import recipe_of
 from imager.node.edit.edit import opened
 from imager.node.image import NodeImage
 from imager.node.keys.identity import identity_of
-from imager.node.keys.rotate import Kind, rotate, undo
+from imager.node.keys.rotate import KeyKind, rotate, undo
 from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
 from tests.support.racks import (
@@ -545,11 +545,11 @@ def test_a_rotated_key_makes_the_cards_that_hold_it_outdated_and_no_others(
         return {name for name, recipe in recipes().items() if recipe != before[name]}
 
     first = recipes()
-    rotate(rack, rack.node("pi7"), Kind.SALT)
+    rotate(rack, rack.node("pi7"), KeyKind.SALT)
     assert changed(first) == {"pi0", "pi7"}
-    undo(rack, rack.node("pi7"), Kind.SALT)
+    undo(rack, rack.node("pi7"), KeyKind.SALT)
     assert changed(first) == set()
-    rotate(rack, rack.node("pi7"), Kind.SSH)
+    rotate(rack, rack.node("pi7"), KeyKind.SSH)
     assert changed(first) == {"pi7"}
-    rotate(rack, rack.node("pi0"), Kind.MASTER)
+    rotate(rack, rack.node("pi0"), KeyKind.MASTER)
     assert changed(first) == {"pi0", "pi1", "pi7"}

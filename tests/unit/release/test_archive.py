@@ -16,9 +16,9 @@ from imager.base.errors import NotAuthentic
 from imager.base.progress import Quiet
 from imager.release.archive import (
     Archive,
+    ArchivedTarball,
     DamagedEntry,
-    Entry,
-    Record,
+    TarballRecord,
     parse_record,
     prove,
     verified,
@@ -29,8 +29,8 @@ SHA256 = hashlib.sha256(DATA).hexdigest()
 KEY = "AB" * 20
 
 
-def record(fetched_at: str = "2026-11-02T10:00:00+00:00", data: bytes = DATA) -> Record:
-    return Record(
+def record(fetched_at: str = "2026-11-02T10:00:00+00:00", data: bytes = DATA) -> TarballRecord:
+    return TarballRecord(
         name="stand-in",
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=len(data),
@@ -43,7 +43,9 @@ def record(fetched_at: str = "2026-11-02T10:00:00+00:00", data: bytes = DATA) ->
     )
 
 
-def publish(cache: Cache, tmp_path: Path, known: Record, data: bytes = DATA) -> Entry:
+def publish(
+    cache: Cache, tmp_path: Path, known: TarballRecord, data: bytes = DATA
+) -> ArchivedTarball:
     tarball = tmp_path / "partial"
     tarball.write_bytes(data)
     return Archive(cache).publish(tarball, b"signature", known)
@@ -149,7 +151,7 @@ def test_any_bytes_are_a_record_or_a_value_error(data: bytes) -> None:
 values = st.none() | st.integers() | st.text(max_size=5) | st.booleans() | st.lists(st.none())
 
 
-@given(st.dictionaries(st.sampled_from(list(Record.__slots__)), values))
+@given(st.dictionaries(st.sampled_from(list(TarballRecord.__slots__)), values))
 def test_any_fields_are_a_record_or_a_value_error(fields: dict[str, object]) -> None:
     with suppress(ValueError):
         found = parse_record(json.dumps(fields).encode())

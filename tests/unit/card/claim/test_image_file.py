@@ -22,7 +22,7 @@ from imager.card.host.refusals import AcceptedTarget, accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
 from imager.card.medium.raw import Descriptor, write_fully
-from imager.card.receipt.receipt import Result
+from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import all_receipts
 from imager.card.stages import ClaimedCard
 from imager.card.write.read_back import read_back
@@ -122,7 +122,7 @@ def test_a_check_that_fails_leaves_no_file_but_a_receipt(image: NodeImage, tmp_p
         make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet(), check=refuse)
     assert left_behind(tmp_path) == set()
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
-    assert (receipt.result, receipt.failure) == (Result.WOULD_NOT_BOOT, "no kernel")
+    assert (receipt.result, receipt.failure) == (ReceiptResult.WOULD_NOT_BOOT, "no kernel")
 
 
 class Meddler(Quiet):
@@ -149,7 +149,7 @@ def test_a_golden_image_altered_meanwhile_leaves_a_receipt_that_says_so(
         make_card(image, accepted(tmp_path), tmp_path / "receipts", meddler)
     assert left_behind(tmp_path) == set()
     ((path, receipt),) = all_receipts(tmp_path / "receipts")
-    assert receipt.result is Result.FAILED
+    assert receipt.result is ReceiptResult.FAILED
     assert "was altered while it was in use" in receipt.failure
     assert caught.value.receipt == path.name
     assert outcome_of(caught.value) is Outcome.FAILED

@@ -12,12 +12,12 @@ from imager.base.units import MiB
 from imager.card.diagnosis.damage import (
     GRANULE_BYTES,
     Damage,
+    DamageKind,
     Diagnosis,
-    Kind,
     classify,
     merged,
 )
-from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.places import CardPlace
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.diagnosis.wraparound import distances, real_size
 from imager.disk.extents import Extent, ExtentMap
@@ -48,8 +48,10 @@ def with_part(offset: int, part: slice, content: bytes) -> bytes:
     return bytes(whole)
 
 
-@given(granules, sector_runs, st.sampled_from([(0x00, Kind.ZEROS), (0xFF, Kind.ONES)]))
-def test_zeros_and_ones_of_any_length(offset: int, part: slice, fill: tuple[int, Kind]) -> None:
+@given(granules, sector_runs, st.sampled_from([(0x00, DamageKind.ZEROS), (0xFF, DamageKind.ONES)]))
+def test_zeros_and_ones_of_any_length(
+    offset: int, part: slice, fill: tuple[int, DamageKind]
+) -> None:
     value, kind = fill
     damage = judged(offset, with_part(offset, part, bytes([value]) * (part.stop - part.start)))
     assert damage.kind is kind
@@ -63,13 +65,17 @@ def test_flipped_bits_are_counted(offset: int, bits: set[int]) -> None:
     for bit in bits:
         actual[bit // 8] ^= 1 << bit % 8
     damage = judged(offset, bytes(actual))
-    assert (damage.kind, damage.bits) == (Kind.FLIPPED, len(bits))
+    assert (damage.kind, damage.bits) == (DamageKind.FLIPPED, len(bits))
     assert damage.first_byte == offset + min(bits) // 8
     assert all(offset + bit // 8 in ExtentMap([damage.extent]) for bit in bits)
 
 
-@pytest.mark.parametrize(("bits", "kind"), [(1, Kind.FLIPPED), (8, Kind.FLIPPED), (9, Kind.ZEROS)])
-def test_a_sparse_sector_that_comes_back_empty_lost_bits_or_all(bits: int, kind: Kind) -> None:
+@pytest.mark.parametrize(
+    ("bits", "kind"), [(1, DamageKind.FLIPPED), (8, DamageKind.FLIPPED), (9, DamageKind.ZEROS)]
+)
+def test_a_sparse_sector_that_comes_back_empty_lost_bits_or_all(
+    bits: int, kind: DamageKind
+) -> None:
     expected = bytes([1] * bits) + bytes(512 - bits)
     found = classify(0, expected, bytes(512), lambda offset, length: bytes(length))
     assert found.kind is kind
@@ -80,7 +86,7 @@ def test_a_data_line_that_sticks_is_flipped_bits(offset: int, line: int) -> None
     expected = IMAGE[offset : offset + GRANULE_BYTES]
     actual = bytes(byte | 1 << line for byte in expected)
     damage = judged(offset, actual)
-    assert damage.kind is Kind.FLIPPED
+    assert damage.kind is DamageKind.FLIPPED
     assert damage.bits == sum(not byte >> line & 1 for byte in expected)
 
 
@@ -88,20 +94,20 @@ def test_a_data_line_that_sticks_is_flipped_bits(offset: int, line: int) -> None
 def test_a_shift_is_found_with_its_distance(offset: int, by: int, filler: bytes) -> None:
     """``by`` bytes too many (or too few) before this granule, or at its very beginning."""
     whole = IMAGE[offset - by : offset - by + GRANULE_BYTES]
-    assert judged(offset, whole).kind is Kind.SHIFTED
+    assert judged(offset, whole).kind is DamageKind.SHIFTED
     if by > 0:
         begins_here = (filler * by)[:by] + IMAGE[offset : offset + GRANULE_BYTES - by]
         found = judged(offset, begins_here)
     else:
         found = judged(offset, whole)
-    assert (found.kind, found.shift) == (Kind.SHIFTED, by)
+    assert (found.kind, found.shift) == (DamageKind.SHIFTED, by)
 
 
 @given(granules, st.integers(-16, 16).filter(bool))
 def test_a_neighbouring_block_is_another_block(offset: int, blocks: int) -> None:
     source = offset + blocks * GRANULE_BYTES
     damage = judged(offset, IMAGE[source : source + GRANULE_BYTES])
-    assert (damage.kind, damage.distance) == (Kind.OTHER_BLOCK, blocks * GRANULE_BYTES)
+    assert (damage.kind, damage.distance) == (DamageKind.OTHER_BLOCK, blocks * GRANULE_BYTES)
 
 
 @given(granules, sector_runs)
@@ -109,7 +115,7 @@ def test_what_is_nowhere_near_is_older_or_foreign(offset: int, part: slice) -> N
     damage = judged(
         offset, with_part(offset, part, OTHER[offset + part.start : offset + part.stop])
     )
-    assert damage.kind is Kind.FOREIGN
+    assert damage.kind is DamageKind.FOREIGN
 
 
 @given(st.binary(min_size=1, max_size=GRANULE_BYTES), st.binary(max_size=GRANULE_BYTES))
@@ -122,7 +128,12 @@ def test_any_two_pieces_that_differ_have_a_kind(expected: bytes, other: bytes) -
 
 
 def damage(
-    offset: int, length: int, kind: Kind = Kind.ZEROS, *, bits: int = 0, distance: int = 0
+    offset: int,
+    length: int,
+    kind: DamageKind = DamageKind.ZEROS,
+    *,
+    bits: int = 0,
+    distance: int = 0,
 ) -> Damage:
     return Damage(Extent(offset, length), kind, offset, bits=bits, distance=distance)
 
@@ -138,12 +149,14 @@ def test_a_sector_that_is_right_by_chance_does_not_part_a_range() -> None:
 
 
 def test_different_kinds_and_distances_stay_apart() -> None:
-    blocks = [damage(n * 4096, 4096, Kind.OTHER_BLOCK, distance=4096 * n) for n in range(1, 3)]
+    blocks = [
+        damage(n * 4096, 4096, DamageKind.OTHER_BLOCK, distance=4096 * n) for n in range(1, 3)
+    ]
     assert len(merged([damage(0, 4096), *blocks])) == 3
 
 
 def test_flipped_bits_in_touching_sectors_are_added_up_and_others_told_apart() -> None:
-    flips = [damage(at, 512, Kind.FLIPPED, bits=1) for at in (0, 512, 2048)]
+    flips = [damage(at, 512, DamageKind.FLIPPED, bits=1) for at in (0, 512, 2048)]
     assert [(found.extent, found.bits) for found in merged(flips)] == [
         (Extent(0, 1024), 2),
         (Extent(2048, 512), 1),
@@ -151,7 +164,7 @@ def test_flipped_bits_in_touching_sectors_are_added_up_and_others_told_apart() -
 
 
 def test_a_card_bad_all_over_gives_a_list_somebody_can_keep() -> None:
-    flips = [damage(at * 65536, 512, Kind.FLIPPED, bits=1) for at in range(5000)]
+    flips = [damage(at * 65536, 512, DamageKind.FLIPPED, bits=1) for at in range(5000)]
     found = merged(flips)
     assert len(found) <= 1000
     assert sum(one.bits for one in found) == 5000
@@ -212,12 +225,12 @@ def test_nobody_makes_a_card_of_less_than_a_mib() -> None:
 damages = st.builds(
     Damage,
     extent=st.builds(Extent, st.integers(0, 1 << 40), st.integers(1, 1 << 32)),
-    kind=st.sampled_from(list(Kind)),
+    kind=st.sampled_from(list(DamageKind)),
     first_byte=st.integers(0, 1 << 40),
     bits=st.integers(0, 1 << 20),
     distance=st.integers(-(1 << 40), 1 << 40),
     shift=st.integers(-4096, 4096),
-    places=st.lists(st.builds(Place, st.text(min_size=1)), max_size=2).map(tuple),
+    places=st.lists(st.builds(CardPlace, st.text(min_size=1)), max_size=2).map(tuple),
 )
 
 

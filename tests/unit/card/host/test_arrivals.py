@@ -11,7 +11,7 @@ import pytest
 
 from imager.base.errors import MissingTool
 from imager.card.host.arrivals import Arrivals, arrivals
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from tests.support.sysfs import FakeHost
 
 Event = tuple[str, Callable[[], None]] | tuple[str, Callable[[], None], int]
@@ -109,6 +109,6 @@ def test_a_reader_plugged_in_and_pulled_out_comes_and_goes(host: FakeHost) -> No
 
 
 def test_without_udevd_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Kernel, "udev_runs", property(lambda self: False))
+    monkeypatch.setattr(HostTrees, "udev_runs", property(lambda self: False))
     with pytest.raises(MissingTool, match="udevd does not run"), arrivals():
         raise AssertionError

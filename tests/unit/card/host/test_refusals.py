@@ -15,7 +15,7 @@ from imager.base.units import GiB
 from imager.card.host.disks import Bus, Disk
 from imager.card.host.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
 from imager.card.host.targets import ImageFile, Unsuitable, target_at
-from imager.card.host.usage import Use, UseKind
+from imager.card.host.usage import DiskUse, UseKind
 
 GOOD = Disk("/dev/sdb", "8:16", 32 * GiB, Bus.USB, model="STORAGE", removable=True)
 NEED = 4 * GiB
@@ -24,10 +24,10 @@ FIXED: Mapping[str, object] = {"removable": False, "bus": Bus.ATA}
 
 CASES: list[tuple[dict[str, object], Limits, set[Code]]] = [
     ({}, Limits(), set()),
-    ({"uses": (Use(UseKind.MOUNT, "/dev/sdb1", "/media/x"),)}, Limits(), {Code.MOUNTED}),
-    ({"uses": (Use(UseKind.SWAP, "/dev/sdb2", "swap"),)}, Limits(), {Code.SWAP}),
-    ({"uses": (Use(UseKind.HOLDER, "/dev/sdb2", "dm-0"),)}, Limits(), {Code.HELD}),
-    ({"uses": (Use(UseKind.LOOP, "/dev/sdb", "/dev/loop3"),)}, Limits(), {Code.LOOP_ON_TOP}),
+    ({"uses": (DiskUse(UseKind.MOUNT, "/dev/sdb1", "/media/x"),)}, Limits(), {Code.MOUNTED}),
+    ({"uses": (DiskUse(UseKind.SWAP, "/dev/sdb2", "swap"),)}, Limits(), {Code.SWAP}),
+    ({"uses": (DiskUse(UseKind.HOLDER, "/dev/sdb2", "dm-0"),)}, Limits(), {Code.HELD}),
+    ({"uses": (DiskUse(UseKind.LOOP, "/dev/sdb", "/dev/loop3"),)}, Limits(), {Code.LOOP_ON_TOP}),
     ({"backs": (Path("/"),)}, Limits(), {Code.SYSTEM}),
     ({"backs": (Path("/var"), Path("/home"))}, Limits(), {Code.SYSTEM}),
     ({"backs": (Path("/srv/rack"),)}, Limits(ours=(Path("/srv/rack"),)), {Code.OURS}),
@@ -73,7 +73,10 @@ def test_all_reasons_come_at_once() -> None:
         size_bytes=GiB,
         read_only=True,
         removable=False,
-        uses=(Use(UseKind.MOUNT, "/dev/sdb1", "/a"), Use(UseKind.SWAP, "/dev/sdb2", "swap")),
+        uses=(
+            DiskUse(UseKind.MOUNT, "/dev/sdb1", "/a"),
+            DiskUse(UseKind.SWAP, "/dev/sdb2", "swap"),
+        ),
     )
     reasons = refusals(disk, NEED)
     assert len(reasons) == 5
@@ -97,7 +100,7 @@ def test_too_small_names_both_sizes_and_what_is_missing() -> None:
 
 
 def test_nobody_is_told_to_unmount_the_root() -> None:
-    disk = replace(GOOD, uses=(Use(UseKind.MOUNT, "/dev/sdb1", "/"),), backs=(Path("/"),))
+    disk = replace(GOOD, uses=(DiskUse(UseKind.MOUNT, "/dev/sdb1", "/"),), backs=(Path("/"),))
     assert all("umount" not in reason.hint for reason in refusals(disk, NEED))
 
 

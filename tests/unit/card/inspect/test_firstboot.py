@@ -9,7 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from imager.card.inspect.firstboot import FirstBoot, State, Step, StepState, parse_firstboot
+from imager.card.inspect.firstboot import (
+    FirstBoot,
+    FirstBootStep,
+    State,
+    StepState,
+    parse_firstboot,
+)
 from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
 
 FAILED = {
@@ -94,7 +100,7 @@ def test_what_cannot_be_read_is_said_and_so_is_what_to_do() -> None:
 def test_what_is_not_as_it_should_be_is_left_out() -> None:
     found = parsed(node=["pi7"], tries=True, retry_s=-1, steps=[7, {"name": 3, "state": "odd"}])
     assert (found.node, found.tries, found.retry_s) == ("", 0, 0)
-    assert found.steps == (Step("", StepState.PENDING, "", "", ""),)
+    assert found.steps == (FirstBootStep("", StepState.PENDING, "", "", ""),)
 
 
 def test_nothing_in_it_moves_the_cursor_or_fills_the_screen() -> None:

@@ -17,7 +17,7 @@ from imager.base.errors import (
 )
 from imager.base.progress import Quiet
 from imager.base.units import GiB, KiB, MiB
-from imager.card.probe.pattern import Finding, Kind, Pattern, joined
+from imager.card.probe.pattern import BadStretch, BadStretchKind, Pattern, joined
 from imager.card.probe.plan import POINT_BYTES, sampled_plan, short_plan
 from imager.card.probe.probe import probe_card, short_probe
 from imager.card.probe.report import Honesty, ProbeReport, Speed, Speeds, lost_from, wrap_size
@@ -88,13 +88,13 @@ def test_a_card_that_loses_its_end_is_named_with_its_real_size(gone: int | None)
 def test_flipped_bits_are_a_faulty_card_not_a_fake() -> None:
     report = probed(FaultyCard(SIZE, flips={MiB + 5: 3}))
     assert report.honesty is Honesty.FAULTY
-    assert report.findings == (Finding(Extent(MiB, 512), Kind.CHANGED, bits=2),)
+    assert report.findings == (BadStretch(Extent(MiB, 512), BadStretchKind.CHANGED, bits=2),)
     assert isinstance(failure_of(report), CardFaulty)
 
 
 def test_a_dropped_write_in_the_middle_is_a_faulty_card() -> None:
     report = probed(FaultyCard(SIZE, dropped=ExtentMap([Extent(MiB, 4096)])))
-    assert report.findings == (Finding(Extent(MiB, 4096), Kind.LOST),)
+    assert report.findings == (BadStretch(Extent(MiB, 4096), BadStretchKind.LOST),)
     assert isinstance(failure_of(report), CardFaulty)
 
 
@@ -161,7 +161,7 @@ def test_the_samples_cannot_answer_for_the_whole_probe() -> None:
     assert probed(card).honesty is Honesty.HONEST
     card.dropped = ExtentMap()
     report = probed(card, whole=True)
-    assert report.findings == (Finding(Extent(MiB, MiB), Kind.LOST),)
+    assert report.findings == (BadStretch(Extent(MiB, MiB), BadStretchKind.LOST),)
 
 
 def test_ctrl_c_leaves_the_card_blank() -> None:
@@ -307,42 +307,42 @@ def test_strange_bytes_are_judged_and_never_taken_for_good(strange: bytes) -> No
     pattern = Pattern()
     place = Extent(MiB, 512)
     (finding,) = pattern.findings(place, strange, pattern.sector(MiB))
-    assert (finding.extent, finding.kind) == (place, Kind.LOST)
+    assert (finding.extent, finding.kind) == (place, BadStretchKind.LOST)
 
 
 def test_sectors_of_another_address_are_one_finding() -> None:
     pattern = Pattern()
     here, there = Extent(0, 4096), Extent(8 * MiB, 4096)
     found = tuple(pattern.findings(here, pattern.data(there), pattern.data(here)))
-    assert found == (Finding(here, Kind.OVERWRITTEN, source=8 * MiB),)
+    assert found == (BadStretch(here, BadStretchKind.OVERWRITTEN, source=8 * MiB),)
     assert "hold what was written to byte 8388608" in str(found[0])
 
 
 def test_different_damage_is_not_joined() -> None:
-    one = Finding(Extent(0, 512), Kind.OVERWRITTEN, source=MiB)
-    two = Finding(Extent(512, 512), Kind.OVERWRITTEN, source=2 * MiB)
-    three = Finding(Extent(1024, 512), Kind.LOST)
+    one = BadStretch(Extent(0, 512), BadStretchKind.OVERWRITTEN, source=MiB)
+    two = BadStretch(Extent(512, 512), BadStretchKind.OVERWRITTEN, source=2 * MiB)
+    three = BadStretch(Extent(1024, 512), BadStretchKind.LOST)
     assert tuple(joined(iter([one, two, three]))) == (one, two, three)
 
 
 def test_a_wrap_is_the_greatest_size_that_explains_all() -> None:
-    def at(offset: int, source: int) -> Finding:
-        return Finding(Extent(offset, 512), Kind.OVERWRITTEN, source=source)
+    def at(offset: int, source: int) -> BadStretch:
+        return BadStretch(Extent(offset, 512), BadStretchKind.OVERWRITTEN, source=source)
 
     found = (at(0, 24 * MiB), at(MiB, 17 * MiB))
     assert wrap_size(found, 64 * MiB) == 8 * MiB
     assert wrap_size((at(0, 512), at(4096, 8192)), 64 * MiB) is None, "nonsense is no rule"
-    assert wrap_size((Finding(Extent(0, 512), Kind.LOST),), 64 * MiB) is None
+    assert wrap_size((BadStretch(Extent(0, 512), BadStretchKind.LOST),), 64 * MiB) is None
 
 
 def test_loss_among_good_places_is_no_end() -> None:
-    lost = (Finding(Extent(8 * MiB, 4096), Kind.LOST),)
+    lost = (BadStretch(Extent(8 * MiB, 4096), BadStretchKind.LOST),)
     assert lost_from(lost, (2 * MiB, 4 * MiB), SIZE) == (4 * MiB, 8 * MiB)
     assert lost_from(lost, (2 * MiB, 16 * MiB), SIZE) is None
     assert lost_from(lost, (), SIZE) is None
     assert lost_from(lost, (8 * MiB,), SIZE) == (8 * MiB, 8 * MiB), "the very end is known"
     assert lost_from(lost, (4 * MiB,), 10 * MiB) is None, "two MiB at the end are damage"
-    mixed = (*lost, Finding(Extent(9 * MiB, 512), Kind.CHANGED, bits=1))
+    mixed = (*lost, BadStretch(Extent(9 * MiB, 512), BadStretchKind.CHANGED, bits=1))
     assert lost_from(mixed, (2 * MiB, 4 * MiB), SIZE) is None
 
 

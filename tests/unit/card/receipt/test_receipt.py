@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from imager.base.errors import ConfigurationError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.diagnosis.damage import Damage, Kind
-from imager.card.diagnosis.places import Place
+from imager.card.diagnosis.damage import Damage, DamageKind
+from imager.card.diagnosis.places import CardPlace
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.medium.meter import Log, Meter, PhaseFigures, metered
 from imager.card.receipt.receipt import (
     ImageFacts,
     Receipt,
     ReceiptError,
-    Result,
+    ReceiptResult,
     TargetFacts,
     decode_receipt,
 )
@@ -43,7 +43,7 @@ from imager.disk.manifest import Manifest
 
 RECEIPT = Receipt(
     node="pi7",
-    result=Result.VERIFIED,
+    result=ReceiptResult.VERIFIED,
     failure="",
     finished_at="2026-11-23T06:05:04.123Z",
     tool_version="0.1.0",
@@ -88,7 +88,8 @@ def test_the_newest_proven_one_is_found(tmp_path: Path) -> None:
     save_receipt(replace(RECEIPT, finished_at="2026-01-01T00:00:00.000Z", node="z"), tmp_path)
     newest = save_receipt(replace(RECEIPT, node="a"), tmp_path)
     save_receipt(
-        replace(RECEIPT, finished_at="2027-01-01T00:00:00.000Z", result=Result.FAULTY), tmp_path
+        replace(RECEIPT, finished_at="2027-01-01T00:00:00.000Z", result=ReceiptResult.FAULTY),
+        tmp_path,
     )
     (tmp_path / "9999-broken.json").write_text("{")
     for matches in (by_disk_id(0xABCDEF), by_target("/dev/sdb"), by_node("a")):
@@ -192,7 +193,9 @@ def test_any_value_anywhere_is_taken_or_refused(key: tuple[str, ...], replacemen
 
 
 def test_a_receipt_keeps_what_went_wrong(tmp_path: Path) -> None:
-    damage = Damage(Extent(4096, 512), Kind.FLIPPED, 4100, bits=1, places=(Place("/boot/x"),))
+    damage = Damage(
+        Extent(4096, 512), DamageKind.FLIPPED, 4100, bits=1, places=(CardPlace("/boot/x"),)
+    )
     trouble = Trouble((damage,), (), (Extent(0, 512),), 1, "Mended.")
     path = save_receipt(replace(RECEIPT, trouble=trouble), tmp_path)
     assert load_receipt(path).trouble == trouble

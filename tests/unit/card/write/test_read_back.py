@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, CardIOError
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.diagnosis.damage import Kind, differing_sectors
+from imager.card.diagnosis.damage import DamageKind, differing_sectors
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.stages import WriteOptions, WrittenCard
 from imager.card.write.read_back import read_back
@@ -76,7 +76,7 @@ def test_one_flipped_bit_is_found_and_named(image: NodeImage, byte: int, place: 
     (damage,) = trouble_of(done).left
     assert damage.first_byte == byte
     assert damage.extent == Extent(byte // 512 * 512, 512)
-    assert (damage.kind, damage.bits) == (Kind.FLIPPED, 1)
+    assert (damage.kind, damage.bits) == (DamageKind.FLIPPED, 1)
 
 
 def test_a_rejected_card_is_blanked(image: NodeImage) -> None:
@@ -94,7 +94,7 @@ def test_a_dropped_write_is_found(image: NodeImage) -> None:
     with pytest.raises(CardFaulty):
         read_back(done, Quiet())
     (damage,) = trouble_of(done).left
-    assert (damage.extent, damage.kind) == (lost, Kind.FOREIGN)
+    assert (damage.extent, damage.kind) == (lost, DamageKind.FOREIGN)
 
 
 def test_ranges_that_touch_across_blocks_are_told_once(image: NodeImage) -> None:

@@ -14,7 +14,7 @@ from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupte
 from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis import examine
-from imager.card.diagnosis.damage import Kind
+from imager.card.diagnosis.damage import DamageKind
 from imager.card.stages import WriteOptions
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
@@ -48,7 +48,7 @@ def test_a_write_lost_once_is_written_again_and_nothing_else(image: NodeImage, o
     made = make(image, card)
     assert is_whole(card, image)
     (damage,) = made.repaired.found
-    assert (damage.extent, damage.kind) == (Extent(offset, 4096), Kind.FOREIGN)
+    assert (damage.extent, damage.kind) == (Extent(offset, 4096), DamageKind.FOREIGN)
     assert made.repaired.attempts == 1
     assert made.body_writes == [Extent(offset, 4096)]
     assert "written again and is right now" in made.repaired.meaning
@@ -64,7 +64,9 @@ def test_a_damaged_partition_table_is_mended_too(image: NodeImage) -> None:
 
     made = make(image, card, spoil)
     assert is_whole(card, image)
-    assert [(d.kind, d.bits, d.first_byte) for d in made.repaired.found] == [(Kind.FLIPPED, 2, 446)]
+    assert [(d.kind, d.bits, d.first_byte) for d in made.repaired.found] == [
+        (DamageKind.FLIPPED, 2, 446)
+    ]
     assert made.body_writes == []
 
 
@@ -167,7 +169,7 @@ def test_what_cannot_be_read_is_rewritten_and_may_be_mended(image: NodeImage) ->
     card.on_write = mended_by_writing
     made = make(image, card)
     (damage,) = made.repaired.found
-    assert (damage.extent, damage.kind) == (Extent(3 * MiB + 4096, 4096), Kind.UNREADABLE)
+    assert (damage.extent, damage.kind) == (Extent(3 * MiB + 4096, 4096), DamageKind.UNREADABLE)
     assert made.body_writes == [damage.extent]
 
 
@@ -297,7 +299,7 @@ def test_a_card_that_wraps_around_is_a_fake_and_is_not_repaired(
     assert made.body_writes == []
     assert made.card.is_blank
     assert made.trouble is not None
-    assert {damage.kind for damage in made.trouble.left} == {Kind.OTHER_BLOCK}
+    assert {damage.kind for damage in made.trouble.left} == {DamageKind.OTHER_BLOCK}
 
 
 def test_a_card_that_is_bad_all_over_is_judged_by_samples(
@@ -308,7 +310,7 @@ def test_a_card_that_is_bad_all_over_is_judged_by_samples(
     assert isinstance(made.error, CardFaulty)
     assert made.trouble is not None
     assert [(damage.extent, damage.kind) for damage in made.trouble.found] == [
-        (Extent(2 * MiB + 4096, 2 * MiB), Kind.FOREIGN)
+        (Extent(2 * MiB + 4096, 2 * MiB), DamageKind.FOREIGN)
     ]
 
 

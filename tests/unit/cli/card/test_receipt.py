@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from imager.base.units import MiB
 from imager.card.medium.meter import PhaseFigures
-from imager.card.receipt.receipt import Result
+from imager.card.receipt.receipt import ReceiptResult
 from imager.cli.card.receipt import _lines, curve
 from tests.support.updates import SIZE, node_image, receipt_of
 
@@ -52,7 +52,7 @@ def test_a_receipt_names_card_phases_and_result(tmp_path: Path) -> None:
 def test_a_failed_receipt_says_why_and_what_could_not_be_had(tmp_path: Path) -> None:
     receipt = replace(
         receipt_of(node_image(tmp_path, "pi7"), SIZE),
-        result=Result.FAKE_CAPACITY,
+        result=ReceiptResult.FAKE_CAPACITY,
         failure="/dev/sdb is a fake",
         cache_bypassed=False,
         fallbacks=("the device cannot be locked",),

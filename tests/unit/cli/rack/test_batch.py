@@ -19,7 +19,7 @@ from imager.cli.session import Session
 from imager.cli.settings import Settings
 from imager.cli.views.plan import closing_lines, result_lines
 from imager.config.rack import Node
-from imager.rack.batch.crew import Job, Result
+from imager.rack.batch.crew import CardJob, CardResult
 from imager.rack.history.outcome import Outcome, outcome_of
 from tests.support.rackhistory import receipt_of
 from tests.support.racks import rack_in
@@ -28,11 +28,13 @@ FAULTY = CardFaulty("/dev/sdc: byte 4096 differs", hint="take another card")
 CUT = Interrupted("/dev/sdd: interrupted", hint="run it again")
 
 
-def result(name: str, error: PicloudError | None = None, *, file: bool = False) -> Result:
+def result(name: str, error: PicloudError | None = None, *, file: bool = False) -> CardResult:
     disk = Disk("/dev/sdb", "8:16", 1 << 30, Bus.USB, removable=True)
     target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True) if file else disk
     outcome = outcome_of(error) if error else Outcome.VERIFIED
-    return Result(Job(Node(name, "pi2", (), None, ()), target, 1 << 30), outcome, 9.0, error=error)
+    return CardResult(
+        CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30), outcome, 9.0, error=error
+    )
 
 
 def test_a_good_end_says_what_comes_next() -> None:

@@ -14,13 +14,13 @@ from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.cli.views.plan import table
 from imager.config.rack import Node
 from imager.rack.batch.card_progress import Moment
-from imager.rack.batch.crew import Job, Result
+from imager.rack.batch.crew import CardJob, CardResult
 from imager.rack.history.outcome import Outcome
 
 
-def job(name: str, slot: str = "") -> Job:
+def job(name: str, slot: str = "") -> CardJob:
     target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
-    return Job(Node(name, "pi2", (), None, ()), target, 1 << 30, slot)
+    return CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30, slot)
 
 
 def at_work(name: str, share: float, *, phase: str = "write", slot: str = "") -> CardRow:
@@ -30,7 +30,7 @@ def at_work(name: str, share: float, *, phase: str = "write", slot: str = "") ->
 
 def over(name: str, error: CardFaulty | None = None) -> CardRow:
     outcome = Outcome.FAULTY if error else Outcome.VERIFIED
-    return CardRow(job(name), result=Result(job(name), outcome, 34.4, error=error))
+    return CardRow(job(name), result=CardResult(job(name), outcome, 34.4, error=error))
 
 
 def test_it_reads_like_this() -> None:

@@ -18,7 +18,7 @@ from imager.card.host.targets import ImageFile
 from imager.cli.console import Console
 from imager.cli.views.batch_screen import Screen
 from imager.config.rack import Node
-from imager.rack.batch.crew import Crew, Job
+from imager.rack.batch.crew import CardJob, Crew
 
 _LAST = "the last word"
 
@@ -55,9 +55,9 @@ class Idle(Crew):
         self._threads = {}
 
 
-def job(name: str) -> Job:
+def job(name: str) -> CardJob:
     target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
-    return Job(Node(name, "pi2", (), None, ()), target, 1 << 30, "A1")
+    return CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30, "A1")
 
 
 def test_bars_are_as_wide_as_the_terminal_they_are_on() -> None:

@@ -15,18 +15,18 @@ from imager.image.salt.needs import (
     python_fault,
     python_minor,
 )
-from imager.image.unpack.members import Entry, Kind
+from imager.image.unpack.members import EntryKind, TreeEntry
 from tests.support.pypi import PYTHON_FILES, source_files
 
 REQUIRES = source_files()["salt.egg-info/requires.txt"]
-FILE = Entry(Kind.FILE, 0o644, 0, 0, 0)
+FILE = TreeEntry(EntryKind.FILE, 0o644, 0, 0, 0)
 
 
-def link(target: str) -> Entry:
-    return Entry(Kind.SYMLINK, 0o777, 0, 0, 0, target=target)
+def link(target: str) -> TreeEntry:
+    return TreeEntry(EntryKind.SYMLINK, 0o777, 0, 0, 0, target=target)
 
 
-def release(*, without: str = "\0", arch: bool = False) -> dict[str, Entry]:
+def release(*, without: str = "\0", arch: bool = False) -> dict[str, TreeEntry]:
     """The names of a release that lacks nothing but what holds ``without``."""
     entries = {f"usr/lib/{name}": FILE for name in PYTHON_FILES if without not in name}
     if arch:
@@ -37,7 +37,7 @@ def release(*, without: str = "\0", arch: bool = False) -> dict[str, Entry]:
     return entries | {"usr/bin/python3": link("python3.11"), "usr/bin/python3.11": FILE}
 
 
-def absent(entries: Mapping[str, Entry], requires: str = REQUIRES) -> dict[str, str]:
+def absent(entries: Mapping[str, TreeEntry], requires: str = REQUIRES) -> dict[str, str]:
     found = absent_needs(entries, requires, ">=3.8")
     return {missing.need.module: missing.why for missing in found}
 
@@ -110,7 +110,7 @@ def test_an_absent_need_is_told_in_the_words_of_its_distribution() -> None:
         ),
     ],
 )
-def test_which_python_a_release_has(entries: dict[str, Entry], minor: int | None) -> None:
+def test_which_python_a_release_has(entries: dict[str, TreeEntry], minor: int | None) -> None:
     assert python_minor(entries) == minor
 
 

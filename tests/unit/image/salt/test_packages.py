@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
 from imager.image.salt.packages import (
-    Package,
+    PacmanPackage,
     faults_of,
     parse_description,
     parse_pkginfo,
     read_package,
 )
-from imager.image.unpack.members import Kind
+from imager.image.unpack.members import EntryKind
 from tests.support.pacman import description, package
 
-GLIBC = Package("glibc", "2.40-1", "armv7h", provides=("ld-linux-armhf.so",))
-PSUTIL = Package("python-psutil", "6.1-1", "armv7h", depends=("glibc", "python"))
-PYTHON = Package("python", "3.13.1-1", "armv7h", depends=("glibc", "ld-linux-armhf.so"))
+GLIBC = PacmanPackage("glibc", "2.40-1", "armv7h", provides=("ld-linux-armhf.so",))
+PSUTIL = PacmanPackage("python-psutil", "6.1-1", "armv7h", depends=("glibc", "python"))
+PYTHON = PacmanPackage("python", "3.13.1-1", "armv7h", depends=("glibc", "ld-linux-armhf.so"))
 
 
 def test_what_a_package_says_and_brings(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_a_package_says_and_brings(tmp_path: Path) -> None:
         provides=["python3", "libpython3.13.so=1.0-32"],
     )
     said, files = read_package(path.read_bytes(), path)
-    assert said == Package(
+    assert said == PacmanPackage(
         "python",
         "3.13.1-1",
         "armv7h",
@@ -45,7 +45,7 @@ def test_what_a_package_says_and_brings(tmp_path: Path) -> None:
     )
     assert set(files) == {"usr/bin/python3", "usr/lib/python3.13/os.py"}
     assert (files["usr/bin/python3"].kind, files["usr/bin/python3"].target) == (
-        Kind.SYMLINK,
+        EntryKind.SYMLINK,
         "python3.13",
     )
 
@@ -65,25 +65,25 @@ def test_a_sound_bundle_has_no_fault() -> None:
     [
         ([PSUTIL], "python-psutil 6.1-1 needs python, in neither alarm nor the folder"),
         (
-            [PYTHON, Package("glibc", "2.41-1", "armv7h")],
+            [PYTHON, PacmanPackage("glibc", "2.41-1", "armv7h")],
             "glibc 2.41-1 would replace 2.40-1, which alarm has",
         ),
         (
-            [Package("expat", "2.6-1", "aarch64")],
+            [PacmanPackage("expat", "2.6-1", "aarch64")],
             "expat 2.6-1 is for aarch64, and alarm is armv7h",
         ),
         (
-            [PYTHON, Package("python", "3.12.1-1", "armv7h")],
+            [PYTHON, PacmanPackage("python", "3.12.1-1", "armv7h")],
             "python 3.13.1-1 and 3.12.1-1 are both there: which one is meant?",
         ),
     ],
 )
-def test_why_it_could_not_be_installed(packages: list[Package], fault: str) -> None:
+def test_why_it_could_not_be_installed(packages: list[PacmanPackage], fault: str) -> None:
     assert list(faults_of(packages, [GLIBC], "alarm")) == [fault]
 
 
 def test_a_package_of_any_architecture_goes_everywhere() -> None:
-    anywhere = Package("python-tornado", "6.5-1", "any")
+    anywhere = PacmanPackage("python-tornado", "6.5-1", "any")
     assert list(faults_of([anywhere], [GLIBC], "alarm")) == []
     assert len(list(faults_of([PYTHON], [], "alarm"))) == 1, "a release without a database"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import MalformedRelease
 from imager.image.unpack.acl import AclError, acl_xattr
-from imager.image.unpack.members import Kind, clean_path, entry_of, segments_of
+from imager.image.unpack.members import EntryKind, clean_path, entry_of, segments_of
 
 
 def header(**fields: Any) -> tarfile.TarInfo:
@@ -111,7 +111,7 @@ def test_everything_an_inode_keeps_is_taken_over() -> None:
             },
         )
     )
-    assert (entry.kind, entry.mode, entry.size_bytes) == (Kind.FILE, 0o4755, 17)
+    assert (entry.kind, entry.mode, entry.size_bytes) == (EntryKind.FILE, 0o4755, 17)
     assert (entry.uid, entry.gid) == (70_000, 2**32 - 1)
     assert entry.mtime_ns == 1_700_000_000_123_456_789
     assert entry.xattrs == (("security.capability", b"\1\0\xff"), ("user.note", b"a\0b\xff"))

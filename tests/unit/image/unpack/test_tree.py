@@ -5,27 +5,27 @@ from __future__ import annotations
 import pytest
 
 from imager.base.errors import MalformedRelease
-from imager.image.unpack.members import Entry, Kind
-from imager.image.unpack.tree import Place, Tree, place_of
+from imager.image.unpack.members import EntryKind, TreeEntry
+from imager.image.unpack.tree import Tree, TreePlace, place_of
 
 
-def entry(kind: Kind, size_bytes: int = 0) -> Entry:
-    return Entry(kind, 0o755, 0, 0, 0, size_bytes=size_bytes)
+def entry(kind: EntryKind, size_bytes: int = 0) -> TreeEntry:
+    return TreeEntry(kind, 0o755, 0, 0, 0, size_bytes=size_bytes)
 
 
-FILE, FOLDER, LINK = entry(Kind.FILE, 5), entry(Kind.FOLDER), entry(Kind.SYMLINK)
+FILE, FOLDER, LINK = entry(EntryKind.FILE, 5), entry(EntryKind.FOLDER), entry(EntryKind.SYMLINK)
 
 
 @pytest.mark.parametrize(
     ("path", "place"),
     [
-        ("boot", Place(False, "boot")),
-        ("boot/kernel7.img", Place(True, "kernel7.img")),
-        ("boots/x", Place(False, "boots/x")),
-        ("usr/boot/x", Place(False, "usr/boot/x")),
+        ("boot", TreePlace(False, "boot")),
+        ("boot/kernel7.img", TreePlace(True, "kernel7.img")),
+        ("boots/x", TreePlace(False, "boots/x")),
+        ("usr/boot/x", TreePlace(False, "usr/boot/x")),
     ],
 )
-def test_only_what_is_below_boot_goes_to_the_boot_partition(path: str, place: Place) -> None:
+def test_only_what_is_below_boot_goes_to_the_boot_partition(path: str, place: TreePlace) -> None:
     assert place_of(path) == place
 
 
@@ -39,7 +39,7 @@ def test_only_what_is_below_boot_goes_to_the_boot_partition(path: str, place: Pl
     ],
 )
 def test_nothing_replaces_a_directory_nor_the_reverse(
-    first: Entry, second: Entry, says: str
+    first: TreeEntry, second: TreeEntry, says: str
 ) -> None:
     tree = Tree(is_boot=False, entries={"": FOLDER})
     tree.put("x", first)
@@ -54,8 +54,8 @@ def test_a_later_file_replaces_an_earlier_one() -> None:
     assert tree.entries["x"] is FILE
 
 
-@pytest.mark.parametrize("above", [FILE, LINK, entry(Kind.FIFO)])
-def test_nothing_leads_through_what_is_no_directory(above: Entry) -> None:
+@pytest.mark.parametrize("above", [FILE, LINK, entry(EntryKind.FIFO)])
+def test_nothing_leads_through_what_is_no_directory(above: TreeEntry) -> None:
     tree = Tree(is_boot=False, entries={"": FOLDER, "a": above})
     with pytest.raises(MalformedRelease, match="leads through 'a'"):
         tree.missing_parents("a/b/c")
@@ -77,12 +77,12 @@ def test_the_root_and_the_mount_point_must_be_directories(path: str) -> None:
     [
         ("a:b", FILE, r"'boot/a:b' cannot be on the FAT"),
         ("link", LINK, "FAT has none"),
-        ("tty", entry(Kind.CHARACTER), "FAT has none"),
-        ("huge", entry(Kind.FILE, 4 << 30), "larger than"),
+        ("tty", entry(EntryKind.CHARACTER), "FAT has none"),
+        ("huge", entry(EntryKind.FILE, 4 << 30), "larger than"),
         ("Config.txt", FILE, "'boot/config.txt' are one name"),
     ],
 )
-def test_what_fat_cannot_hold_is_refused_by_name(path: str, what: Entry, says: str) -> None:
+def test_what_fat_cannot_hold_is_refused_by_name(path: str, what: TreeEntry, says: str) -> None:
     tree = Tree(is_boot=True, entries={"": FOLDER})
     tree.put("config.txt", FILE)
     with pytest.raises(MalformedRelease, match=says):
@@ -90,5 +90,7 @@ def test_what_fat_cannot_hold_is_refused_by_name(path: str, what: Entry, says: s
 
 
 def test_a_linked_file_is_counted_once() -> None:
-    tree = Tree(is_boot=False, entries={"": FOLDER, "a": FILE, "b": FILE, "c": entry(Kind.FILE, 1)})
+    tree = Tree(
+        is_boot=False, entries={"": FOLDER, "a": FILE, "b": FILE, "c": entry(EntryKind.FILE, 1)}
+    )
     assert tree.size_bytes() == 3 * 4096

@@ -12,7 +12,7 @@ import pytest
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
 from imager.config.rack import Rack
-from imager.node.keys.export import Found, export, plan_export, require_no_conflict
+from imager.node.keys.export import MasterFileState, export, plan_export, require_no_conflict
 from imager.node.keys.identity import SaltKeys, salt_keys, salt_keys_at_hand
 from imager.node.keys.salt import SaltPair, salt_pair
 from tests.support.racks import rack_in
@@ -80,7 +80,7 @@ def test_a_second_export_finds_all_there_and_writes_nothing(
     export(pki, plan_export(rack, keys, pki, own_key=True))
     times = {path: path.stat().st_mtime_ns for path in pki.rglob("*")}
     places = plan_export(rack, keys, pki, own_key=True)
-    assert {place.found for place in places} == {Found.SAME}
+    assert {place.found for place in places} == {MasterFileState.SAME}
     export(pki, places)
     assert {path: path.stat().st_mtime_ns for path in pki.rglob("*")} == times
 
@@ -91,7 +91,7 @@ def test_a_key_in_other_clothes_is_the_same_key(rack: Rack, keys: SaltKeys, pki:
     path = pki / "minions/pi1"
     for text in (path.read_bytes().strip(), path.read_bytes().replace(b"\n", b"\r\n")):
         path.write_bytes(text)
-        assert plan_export(rack, keys, pki)[1].found is Found.SAME
+        assert plan_export(rack, keys, pki)[1].found is MasterFileState.SAME
 
 
 def test_another_key_is_refused_and_replaced_only_on_request(
@@ -117,7 +117,7 @@ def test_what_is_no_key_is_another_key(
 ) -> None:
     (pki / "minions").mkdir(parents=True)
     (pki / "minions/pi1").write_bytes(content)
-    assert plan_export(rack, keys, pki)[1].found is Found.OTHER
+    assert plan_export(rack, keys, pki)[1].found is MasterFileState.OTHER
 
 
 def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
@@ -126,7 +126,7 @@ def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
     (pki / "minions").mkdir(parents=True)
     (pki / "minions/pi1").symlink_to(tmp_path / "victim")
     places = plan_export(rack, keys, pki)
-    assert places[1].found is Found.OTHER
+    assert places[1].found is MasterFileState.OTHER
     export(pki, places)
     assert not (tmp_path / "victim").exists()
     assert not (pki / "minions/pi1").is_symlink()
@@ -176,7 +176,9 @@ def test_another_master_s_pair_is_replaced_as_a_whole(
         require_no_conflict(pki, places)
     assert len(caught.value.details) == 2
     export(pki, places)
-    assert {place.found for place in plan_export(rack, keys, pki, own_key=True)} == {Found.SAME}
+    assert {place.found for place in plan_export(rack, keys, pki, own_key=True)} == {
+        MasterFileState.SAME
+    }
 
 
 def test_a_link_that_salt_did_not_make_is_another_key(
@@ -186,7 +188,7 @@ def test_a_link_that_salt_did_not_make_is_another_key(
     (tmp_path / "key.pem").write_bytes(other.private)
     (pki / "master.pem").symlink_to(tmp_path / "key.pem")
     private, _ = plan_export(rack, keys, pki, own_key=True)[-2:]
-    assert (private.path, private.found) == (pki / "master.pem", Found.OTHER)
+    assert (private.path, private.found) == (pki / "master.pem", MasterFileState.OTHER)
 
 
 def test_a_master_elsewhere_has_a_key_of_its_own(tmp_path: Path, pki: Path) -> None:
@@ -249,7 +251,7 @@ def test_nothing_of_the_store_but_salt_s_keys_is_needed_or_made(tmp_path: Path, 
 def test_a_key_that_is_not_made_yet_is_planned_and_not_exported(tmp_path: Path, pki: Path) -> None:
     rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n')
     places = plan_export(rack, salt_keys_at_hand(rack), pki, own_key=True)
-    assert {(place.content, place.found) for place in places} == {(None, Found.NOTHING)}
+    assert {(place.content, place.found) for place in places} == {(None, MasterFileState.NOTHING)}
     with pytest.raises(ValueError, match="minions/pi0: this key is not made yet"):
         export(pki, places)
     assert not list(pki.iterdir())

@@ -17,7 +17,7 @@ from imager.config.load import load_rack
 from imager.config.rack import Node, Rack
 from imager.node.keys import rotate as module
 from imager.node.keys.identity import Identity, identity_of
-from imager.node.keys.rotate import Kind, key_in_use, rotate, steps_after, undo
+from imager.node.keys.rotate import KeyKind, key_in_use, rotate, steps_after, undo
 from imager.node.keys.salt import fingerprint
 from tests.support.racks import rack_in
 
@@ -48,10 +48,10 @@ def files_of(rack: Rack) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "node"), [(Kind.SALT, "pi1"), (Kind.SSH, "pi1"), (Kind.MASTER, "pi0")]
+    ("kind", "node"), [(KeyKind.SALT, "pi1"), (KeyKind.SSH, "pi1"), (KeyKind.MASTER, "pi0")]
 )
 def test_only_what_was_asked_for_changes_and_the_old_is_kept(
-    rack: Rack, kind: Kind, node: str
+    rack: Rack, kind: KeyKind, node: str
 ) -> None:
     before = files_of(rack)
     done = rotate(rack, rack.node(node), kind)
@@ -67,23 +67,23 @@ def test_only_what_was_asked_for_changes_and_the_old_is_kept(
 
 
 def test_the_master_s_card_gets_the_new_key(rack: Rack) -> None:
-    done = rotate(rack, rack.node("pi1"), Kind.SALT)
+    done = rotate(rack, rack.node("pi1"), KeyKind.SALT)
     accepted = dict(identity(rack, "pi0").master.accepted)
     assert fingerprint(accepted["pi1"]) == done.after == fingerprint(identity(rack).minion.public)
 
 
 def test_a_second_rotation_forgets_the_first_key(rack: Rack) -> None:
-    first = rotate(rack, rack.node("pi1"), Kind.SALT)
-    second = rotate(rack, rack.node("pi1"), Kind.SALT)
+    first = rotate(rack, rack.node("pi1"), KeyKind.SALT)
+    second = rotate(rack, rack.node("pi1"), KeyKind.SALT)
     assert second.before == first.after
-    assert undo(rack, rack.node("pi1"), Kind.SALT).after == first.after
+    assert undo(rack, rack.node("pi1"), KeyKind.SALT).after == first.after
     with pytest.raises(ConfigurationError, match="nothing to go back to"):
-        undo(rack, rack.node("pi1"), Kind.SALT)
+        undo(rack, rack.node("pi1"), KeyKind.SALT)
     assert fingerprint(identity(rack).minion.public) == first.after
 
 
 def test_new_private_files_are_private_and_so_are_old_ones(rack: Rack) -> None:
-    rotate(rack, rack.node("pi1"), Kind.SALT)
+    rotate(rack, rack.node("pi1"), KeyKind.SALT)
     for name in ("salt", "salt.old"):
         folder = rack.keys / "pi1" / name
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -92,7 +92,7 @@ def test_new_private_files_are_private_and_so_are_old_ones(rack: Rack) -> None:
 
 def test_a_node_without_keys_gets_its_first(tmp_path: Path) -> None:
     rack = rack_in(tmp_path / "rack", TEXT)
-    done = rotate(rack, rack.node("pi1"), Kind.SALT)
+    done = rotate(rack, rack.node("pi1"), KeyKind.SALT)
     assert (done.before, done.steps) == (None, ())
     assert fingerprint(identity(rack).minion.public) == done.after
     assert not (rack.keys / "pi1/salt.old").exists()
@@ -102,30 +102,30 @@ def test_a_damaged_key_is_named_and_nothing_is_changed(rack: Rack) -> None:
     (rack.keys / "pi1/salt/minion.pub").unlink()
     before = files_of(rack)
     with pytest.raises(ConfigurationError, match=r"minion\.pub"):
-        rotate(rack, rack.node("pi1"), Kind.SALT)
+        rotate(rack, rack.node("pi1"), KeyKind.SALT)
     assert files_of(rack) == before
 
 
 @pytest.mark.parametrize("name", ["salt", "salt.old"])
 def test_an_undo_that_finds_a_damaged_key_changes_nothing(rack: Rack, name: str) -> None:
-    rotate(rack, rack.node("pi1"), Kind.SALT)
+    rotate(rack, rack.node("pi1"), KeyKind.SALT)
     (rack.keys / "pi1" / name / "minion.pub").unlink()
     before = files_of(rack)
     for act in (undo, key_to_undo):
         with pytest.raises(ConfigurationError, match=rf"{name}/minion\.pub"):
-            act(rack, rack.node("pi1"), Kind.SALT)
+            act(rack, rack.node("pi1"), KeyKind.SALT)
     assert files_of(rack) == before
 
 
-def key_to_undo(rack: Rack, node: Node, kind: Kind) -> str | None:
+def key_to_undo(rack: Rack, node: Node, kind: KeyKind) -> str | None:
     return key_in_use(rack, node, kind, undo=True)
 
 
 def test_a_key_is_looked_at_without_making_one(rack: Rack, tmp_path: Path) -> None:
     now = fingerprint(identity(rack).minion.public)
-    assert key_in_use(rack, rack.node("pi1"), Kind.SALT, undo=False) == now
+    assert key_in_use(rack, rack.node("pi1"), KeyKind.SALT, undo=False) == now
     new = rack_in(tmp_path / "new", TEXT)
-    assert key_in_use(new, new.node("pi1"), Kind.SALT, undo=False) is None
+    assert key_in_use(new, new.node("pi1"), KeyKind.SALT, undo=False) is None
     assert not new.state.exists()
 
 
@@ -150,7 +150,7 @@ pathlib.Path.replace = watched(pathlib.Path.replace)
 os.unlink = watched(os.unlink)
 os.rmdir = watched(os.rmdir)
 os.open = watched(os.open)
-getattr(rotate, act)(rack, rack.node("pi1"), rotate.Kind(kind))
+getattr(rotate, act)(rack, rack.node("pi1"), rotate.KeyKind(kind))
 """
 
 
@@ -158,7 +158,7 @@ getattr(rotate, act)(rack, rack.node("pi1"), rotate.Kind(kind))
 def test_a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one(rack: Rack, act: str) -> None:
     root = Path(module.__file__).parents[3]
     node = rack.node("pi1")
-    rotate(rack, node, Kind.SALT)
+    rotate(rack, node, KeyKind.SALT)
     start = rack.folder.with_name("start")
     shutil.copytree(rack.folder, start)
     for moment in range(200):
@@ -207,19 +207,19 @@ STEPS_FOR_PI1 = """\
 
 
 def test_the_steps_are_commands_for_this_very_rack(rack: Rack) -> None:
-    lines = steps_after(rack, rack.node("pi1"), Kind.SALT)
+    lines = steps_after(rack, rack.node("pi1"), KeyKind.SALT)
     assert "\n".join(lines) == STEPS_FOR_PI1.format(rack=rack.folder)
-    own = "\n".join(steps_after(rack, rack.node("pi0"), Kind.SALT))
+    own = "\n".join(steps_after(rack, rack.node("pi0"), KeyKind.SALT))
     assert "--node pi0" in own
     assert "salt-key" not in own, "its card has both halves on it"
     all_cards = f"    picloud-image rack flash --rack {rack.folder}"
-    assert all_cards in steps_after(rack, rack.node("pi0"), Kind.MASTER)
+    assert all_cards in steps_after(rack, rack.node("pi0"), KeyKind.MASTER)
 
 
 def test_the_steps_name_a_master_elsewhere_by_its_address(tmp_path: Path) -> None:
     text = '[rack]\nnodes = "pi[0-1]"\nmaster = "salt.lab"\n[salt]\nmaster_address = "10.0.0.1"\n'
     rack = rack_in(tmp_path / "a rack", text)
-    lines = steps_after(rack, rack.node("pi1"), Kind.SALT)
+    lines = steps_after(rack, rack.node("pi1"), KeyKind.SALT)
     assert "    ssh root@10.0.0.1 salt-key --yes --delete pi1" in lines
     export = next(line for line in lines if "keys export" in line)
     assert shlex.split(export)[-1] == str(tmp_path / "a rack")
@@ -235,6 +235,6 @@ def test_only_the_owner_of_a_master_s_key_can_replace_it(
     rack = rack_in(tmp_path, f'[rack]\nnodes = "pi[0-1]"\nmaster = "{master}"\n')
     for act in (rotate, undo, steps_after):
         with pytest.raises(ConfigurationError, match="pi1 has no master's key") as caught:
-            act(rack, rack.node("pi1"), Kind.MASTER)
+            act(rack, rack.node("pi1"), KeyKind.MASTER)
         assert hint in caught.value.hint
     assert not rack.keys.exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imager.card.host.disks import Bus, Disk
-from imager.card.host.sysfs import Kernel
+from imager.card.host.sysfs import HostTrees
 from imager.rack.batch.limiter import FIRST, Limiter, root_port
 
 CARD = 20e6
@@ -96,13 +96,13 @@ def test_a_failing_card_leaves_its_place() -> None:
 
 
 @pytest.fixture
-def kernel(tmp_path: Path) -> Callable[[str], Kernel]:
-    def with_device(where: str) -> Kernel:
+def kernel(tmp_path: Path) -> Callable[[str], HostTrees]:
+    def with_device(where: str) -> HostTrees:
         folder = tmp_path / "devices" / where / "block/sdb"
         folder.mkdir(parents=True)
         (tmp_path / "class/block").mkdir(parents=True)
         (tmp_path / "class/block/sdb").symlink_to(folder)
-        return Kernel(sysfs=tmp_path)
+        return HostTrees(sysfs=tmp_path)
 
     return with_device
 
@@ -121,7 +121,7 @@ def kernel(tmp_path: Path) -> Callable[[str], Kernel]:
     ],
 )
 def test_the_root_port_of_a_reader(
-    kernel: Callable[[str], Kernel], where: str, bus: Bus, port: str | None
+    kernel: Callable[[str], HostTrees], where: str, bus: Bus, port: str | None
 ) -> None:
     disk = Disk(node="/dev/sdb", number="8:16", size_bytes=1, bus=bus)
     assert root_port(disk, kernel(where)) == port

@@ -24,8 +24,8 @@ from imager.rack.history.ledger import (
     Assigned,
     BatchBegun,
     BatchEnded,
+    CardFinished,
     Event,
-    Finished,
     Ledger,
     Standing,
     append,
@@ -47,8 +47,8 @@ def assigned(node: str) -> Assigned:
     return Assigned(AT, "b1", node, "/dev/sdb", "A1", 8 << 30, "SD", "42", "", 9)
 
 
-def finished(node: str, outcome: str = "verified", recipe: str = "r1") -> Finished:
-    return Finished(
+def finished(node: str, outcome: str = "verified", recipe: str = "r1") -> CardFinished:
+    return CardFinished(
         AT, "b1", node, "/dev/sdb", "A1", outcome, "", "", "x.json", "ab", recipe, "cd"
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ numbers = st.integers(0, 2**63 - 1)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(BatchBegun, texts, texts, st.lists(texts, max_size=3).map(tuple), numbers),
     st.builds(Assigned, *[texts] * 5, numbers, texts, texts, texts, numbers),
-    st.builds(Finished, *[texts] * 12),
+    st.builds(CardFinished, *[texts] * 12),
     st.builds(BatchEnded, texts, texts, numbers),
 )
 

@@ -14,9 +14,9 @@ from imager.config.rack import Node
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 from imager.node.stamp.facts import StampFacts
-from imager.rack.history.ledger import Assigned, Finished, NodeState
+from imager.rack.history.ledger import Assigned, CardFinished, NodeState
 from imager.rack.plan.candidates import Candidate, Holds
-from imager.rack.plan.plan import Action, Plan, Want, Why, make_plan
+from imager.rack.plan.plan import Action, RackPlan, Want, Why, make_plan
 
 SIZE = 8 * GiB
 LAYOUT = Layout(SIZE, Extent(8 << 20, 256 << 20), Extent(264 << 20, SIZE - (264 << 20)))
@@ -45,7 +45,7 @@ def card(
 def done(
     node: str, *, recipe: str = "now", image_id: str = "its", outcome: str = "verified"
 ) -> NodeState:
-    last = Finished("", "", node, "", "", outcome, "", "", "", image_id, recipe, "")
+    last = CardFinished("", "", node, "", "", outcome, "", "", "", image_id, recipe, "")
     return NodeState(last=last, verified=last if outcome == "verified" else None)
 
 
@@ -115,7 +115,7 @@ ROWS = (
 )  # fmt: skip
 
 
-def plan_of(row: Row) -> Plan:
+def plan_of(row: Row) -> RackPlan:
     states = dict(row.states)
     wants = [
         Want(node, states.get(node.name, NodeState()), "now", GOLDEN)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.receipt.receipt import Result
+from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import newest_by_node, save_receipt
 from imager.cli.views.rack_drawing import drawing
 from imager.rack.history.ledger import Assigned, Standing, append
@@ -47,7 +47,7 @@ def test_who_joined_is_what_the_master_said(views: dict[str, NodeView]) -> None:
 
 def test_a_receipt_of_write_counts_though_the_ledger_knows_nothing_of_it(tmp_path: Path) -> None:
     rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-1]"\n')
-    save_receipt(receipt_of("pi0", 1, result=Result.FAULTY, failure="byte 7"), rack.receipts)
+    save_receipt(receipt_of("pi0", 1, result=ReceiptResult.FAULTY, failure="byte 7"), rack.receipts)
     save_receipt(receipt_of("pi0", 2), rack.receipts)
     first, second = overview(rack)
     assert (first.card.standing, first.card.outcome) == (Standing.VERIFIED, "verified")
