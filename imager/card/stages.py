@@ -11,25 +11,25 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from imager.card.diagnosis.trouble import Trouble
 from imager.card.host.disks import Disk
 from imager.card.host.targets import ImageFile
-from imager.card.medium.meter import Log
+from imager.card.medium.meter import PhaseFigures
 from imager.card.medium.raw import RawCard
+from imager.card.medium.reopen import FreshRead
 from imager.disk.extents import ExtentMap
 from imager.node.image import NodeImage
 
 
-@dataclass(frozen=True, slots=True)
-class FreshRead:
-    """A second, read-only way to a card, opened after everything was written.
+@dataclass(slots=True)
+class Log:
+    """What happened to one card so far: the figures of every phase, also of one that failed, in
+    order; whether any byte of it may have been changed (``touched``); and what was wrong with it,
+    if anything was (``trouble``)."""
 
-    ``cache_bypassed`` says that what is read comes from the card and not from this computer's
-    memory. The cache inside a card or reader cannot be bypassed by anyone; that is why reading
-    back begins only when the whole card is written.
-    """
-
-    raw: RawCard
-    cache_bypassed: bool
+    phases: list[PhaseFigures] = field(default_factory=list)
+    touched: bool = False
+    trouble: Trouble | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from imager.base.units import MiB
 from imager.card.host.disks import Bus, Disk
-from imager.card.stages import ClaimedCard, FreshRead
+from imager.card.medium.reopen import FreshRead
+from imager.card.stages import ClaimedCard
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest

@@ -30,7 +30,7 @@ from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.use import damaged_boot_files, judge_use, was_used
 from imager.card.inspect.verification import RECEIPT, STAMP, Mismatch, Verification
 from imager.card.medium.in_flight import in_flight
-from imager.card.medium.meter import Log, metered
+from imager.card.medium.meter import metered
 from imager.card.medium.raw import (
     BLKGETSIZE64,
     BLKSSZGET,
@@ -40,11 +40,11 @@ from imager.card.medium.raw import (
     is_gone,
     read_fully,
 )
-from imager.card.medium.reopen import fresh_read, reader_of, remembering
+from imager.card.medium.reopen import FreshRead, fresh_read, reader_of, remembering
 from imager.card.medium.salvage import Piecewise
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import by_disk_id, find_receipt
-from imager.card.stages import FreshRead
+from imager.card.stages import Log
 from imager.config.rack import receipts_folder
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
@@ -174,7 +174,7 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
     unreadable = pieces.unreadable & held.manifest.extents
     use = None
     if stamp is not None and wrong:
-        with metered(progress, "files", wrong.total_bytes, log) as meter:
+        with metered(progress, "files", wrong.total_bytes, log.phases) as meter:
             use = judge_use(stamp, read, wrong, meter, unreadable)
     places = Places(layout, read)
     return Verification(
@@ -226,7 +226,7 @@ def _wrong_chunks(
                 wrong.extend(chunk.extents)
         meter.advance(sum(extent.length for extent in chunk.extents))
 
-    with metered(progress, "verify", manifest.extents.total_bytes, log) as meter:
+    with metered(progress, "verify", manifest.extents.total_bytes, log.phases) as meter:
         in_flight(manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES))
     return ExtentMap(wrong)
 

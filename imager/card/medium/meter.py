@@ -10,10 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from imager.base.progress import Phase, Progress
-from imager.card.diagnosis.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +57,14 @@ class Meter:
         return PhaseFigures(self._name, sum(samples), seconds, samples)
 
 
-@dataclass(slots=True)
-class Log:
-    """What happened to one card so far: the figures of every phase, also of one that failed, in
-    order; whether any byte of it may have been changed (``touched``); and what was wrong with it,
-    if anything was (``trouble``)."""
-
-    phases: list[PhaseFigures] = field(default_factory=list)
-    touched: bool = False
-    trouble: Trouble | None = None
-
-
 @contextmanager
-def metered(progress: Progress, name: str, total_bytes: int, log: Log) -> Iterator[Meter]:
-    """A phase of ``progress`` that is measured as well; its figures are added to ``log``."""
+def metered(
+    progress: Progress, name: str, total_bytes: int, phases: list[PhaseFigures]
+) -> Iterator[Meter]:
+    """A phase of ``progress`` that is measured as well; its figures are added to ``phases``."""
     with progress.phase(name, total_bytes) as phase:
         meter = Meter(name, phase)
         try:
             yield meter
         finally:
-            log.phases.append(meter.figures())
+            phases.append(meter.figures())

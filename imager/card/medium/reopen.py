@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,10 +22,22 @@ from imager.card.medium.raw import (
     drop_cache,
     read_fully,
 )
-from imager.card.stages import FreshRead
 from imager.disk.manifest import Reader
 
 _WINDOW_BYTES = 64 * KiB
+
+
+@dataclass(frozen=True, slots=True)
+class FreshRead:
+    """A second, read-only way to a card, opened after everything was written.
+
+    ``cache_bypassed`` says that what is read comes from the card and not from this computer's
+    memory. The cache inside a card or reader cannot be bypassed by anyone; that is why reading
+    back begins only when the whole card is written.
+    """
+
+    raw: RawCard
+    cache_bypassed: bool
 
 
 @contextmanager

@@ -120,18 +120,20 @@ class _ProbeRun:
         self.card.log.touched = True
         start = max(0, align_down(self.raw.size_bytes - MiB, self.raw.block_bytes))
         ends = ExtentMap([FIRST_MIB, Extent(start, self.raw.size_bytes - start)])
-        with metered(self.progress, name, ends.total_bytes, self.card.log) as meter:
+        with metered(self.progress, name, ends.total_bytes, self.card.log.phases) as meter:
             zero(self.raw, ends.split(MiB), meter)
 
     def go(self, name: str, plan: ProbePlan) -> None:
         """Write all of a plan with a salt of its own, then read all that was written."""
         samples, began = self.samples, self.samples.clock()
         samples.pattern = Pattern()
-        with metered(self.progress, f"{name} write", plan.total_bytes, self.card.log) as meter:
+        with metered(
+            self.progress, f"{name} write", plan.total_bytes, self.card.log.phases
+        ) as meter:
             stretches, points = samples.write(plan, began + plan.write_seconds, meter)
         total = sum(extent.length for extent in (FIRST_MIB, *stretches, *points))
         with (
-            metered(self.progress, f"{name} read", total, self.card.log) as meter,
+            metered(self.progress, f"{name} read", total, self.card.log.phases) as meter,
             self.card.reopen() as fresh,
         ):
             self._bypassed &= fresh.cache_bypassed
@@ -186,7 +188,7 @@ class _ProbeRun:
             self.samples.found.clear()
             forever = float("inf")
             total = again.length + 2 * len(points) * POINT_BYTES
-            with metered(self.progress, "find its end", total, self.card.log) as meter:
+            with metered(self.progress, "find its end", total, self.card.log.phases) as meter:
                 self.samples.put(points, POINT_BYTES, forever, meter)
                 self.samples.put(ExtentMap([again]).split(MiB), MiB, forever, meter)
                 with self.card.reopen() as fresh:

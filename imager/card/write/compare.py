@@ -56,7 +56,7 @@ def compare(
     complete = True
     with written.image.open() as reader, card.reopen() as fresh:
         comparison = Comparison(reader, fresh.raw)
-        with metered(progress, name, extents.total_bytes, card.log) as meter:
+        with metered(progress, name, extents.total_bytes, card.log.phases) as meter:
             try:
                 in_flight(
                     extents.split(options.block_bytes),
@@ -79,7 +79,7 @@ def _examined(written: WrittenCard, suspects: ExtentMap, progress: Progress) -> 
     with image.open() as reader, card.reopen() as fresh:
         subject = Subject(fresh.raw, reader, written.extents, image.layout)
         total = widened(suspects, subject).total_bytes
-        with metered(progress, "diagnose", total, card.log) as meter:
+        with metered(progress, "diagnose", total, card.log.phases) as meter:
             return examine(subject, suspects, meter)
 
 

@@ -67,7 +67,10 @@ def _compare(
 ) -> tuple[ExtentMap, bytes]:
     """Read ``mapped`` from the card; what differs (or cannot be read), in granules, and the first
     MiB as it is."""
-    with card.reopen() as fresh, metered(progress, "compare", mapped.total_bytes, card.log) as met:
+    with (
+        card.reopen() as fresh,
+        metered(progress, "compare", mapped.total_bytes, card.log.phases) as met,
+    ):
         comparison = Comparison(reader, fresh.raw)
         in_flight(
             mapped.split(options.block_bytes),
@@ -97,5 +100,5 @@ def _joined(extents: ExtentMap, spare_bytes: int) -> ExtentMap:
 def _blank(card: ClaimedCard, live: ExtentMap, progress: Progress) -> None:
     """Zero what is not zero in the first MiB already."""
     card.log.touched = True
-    with metered(progress, "blank", live.total_bytes, card.log) as meter:
+    with metered(progress, "blank", live.total_bytes, card.log.phases) as meter:
         zero(card.raw, live.split(MiB), meter)

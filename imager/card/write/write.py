@@ -67,7 +67,7 @@ def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
         return
     ends = [FIRST_MIB, _last_mib(card.raw)]
     card.log.touched = True
-    with metered(progress, "blank", sum(end.length for end in ends), card.log) as meter:
+    with metered(progress, "blank", sum(end.length for end in ends), card.log.phases) as meter:
         zero(card.raw, ends, meter)
 
 
@@ -101,7 +101,7 @@ def copy(
             )
         meter.advance(extent.length)
 
-    with metered(progress, name, sum(step.total_bytes for step in steps), card.log) as meter:
+    with metered(progress, name, sum(step.total_bytes for step in steps), card.log.phases) as meter:
         for step in steps:
             in_flight(
                 step.split(options.block_bytes),

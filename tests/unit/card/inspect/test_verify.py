@@ -16,9 +16,9 @@ from imager.card.host.targets import target_at
 from imager.card.inspect.verification import Verification
 from imager.card.inspect.verify import open_target, receipt_for, verify_card
 from imager.card.make.make import make_card
+from imager.card.medium.reopen import FreshRead
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import save_receipt
-from imager.card.stages import FreshRead
 from imager.disk.extents import Extent, ExtentMap
 from tests.support.cards import DISK_ID, FaultyCard, make_image
 

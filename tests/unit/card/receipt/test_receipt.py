@@ -18,7 +18,7 @@ from imager.base.units import MiB
 from imager.card.diagnosis.damage import Damage, DamageKind
 from imager.card.diagnosis.places import CardPlace
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.medium.meter import Log, Meter, PhaseFigures, metered
+from imager.card.medium.meter import Meter, PhaseFigures, metered
 from imager.card.receipt.receipt import (
     ImageFacts,
     Receipt,
@@ -36,7 +36,7 @@ from imager.card.receipt.store import (
     load_receipt,
     save_receipt,
 )
-from imager.card.stages import WriteOptions
+from imager.card.stages import Log, WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
@@ -218,7 +218,7 @@ def test_samples_are_bytes_per_second_of_the_phase() -> None:
 
 def test_a_phase_that_failed_is_in_the_log() -> None:
     log = Log()
-    with pytest.raises(RuntimeError), metered(Quiet(), "write", 10, log) as meter:
+    with pytest.raises(RuntimeError), metered(Quiet(), "write", 10, log.phases) as meter:
         meter.advance(4)
         raise RuntimeError
     assert [(phase.name, phase.size_bytes) for phase in log.phases] == [("write", 4)]
