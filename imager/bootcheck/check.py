@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from imager.bootcheck.cmdline import RootNames
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
+from imager.bootcheck.formats.cmdline import RootNames
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.models import MODELS, model_named
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from imager.bootcheck import cmdline, config, firmware
 from imager.bootcheck.contents import Contents, Judge
-from imager.bootcheck.device_tree import FdtError, root_compatible
 from imager.bootcheck.findings import Code, Finding
-from imager.bootcheck.initramfs import initramfs_fault
-from imager.bootcheck.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.formats import cmdline, config, firmware
+from imager.bootcheck.formats.device_tree import FdtError, root_compatible
+from imager.bootcheck.formats.initramfs import initramfs_fault
+from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.models import DeviceTree, Model
 

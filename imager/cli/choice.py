@@ -95,7 +95,7 @@ def proven_release(
 def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> VerifiedSalt | None:
     """The Salt rack.toml names for the cards, fetched if need be and archived; None for none."""
     from imager.release.lock import RackLock
-    from imager.release.salt import fetch_salt
+    from imager.release.salt.salt import fetch_salt
 
     if rack.salt_version is None:
         return None
@@ -113,8 +113,8 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
 def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> None:
     """With ``--offline``, raise for what the cards of ``nodes`` need and only the network has:
     as the work itself would, but before anybody is asked, and in a dry run. Changes nothing."""
-    from imager.release import salt
     from imager.release.lock import RackLock
+    from imager.release.salt import salt
 
     if not session.settings.offline:
         return
@@ -152,7 +152,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     from imager.image.compose.compose import cached_golden
     from imager.release.fetch import fetch_release
     from imager.release.lock import RackLock
-    from imager.release.salt import salt_at_hand
+    from imager.release.salt.salt import salt_at_hand
 
     found = {}
     for model in dict.fromkeys(node.model for node in nodes):

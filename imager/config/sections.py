@@ -25,7 +25,7 @@ from imager.config.hostname import domain_fault, name_fault
 from imager.config.nodeset import expand
 from imager.config.rack import MASTER, MINION, Master, ReleaseChoice
 from imager.release.catalogue import MODELS, spec_for
-from imager.release.salt_version import cannot_talk, master_version_fault, version_fault
+from imager.release.salt.version import cannot_talk, master_version_fault, version_fault
 
 DEFAULT_RELEASE = "alarm-rpi-armv7"
 

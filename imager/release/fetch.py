@@ -22,7 +22,7 @@ from imager.release.verified import VerifiedRelease
 
 if TYPE_CHECKING:
     from imager.release.signing_keys import KeySources
-    from imager.release.web import TransferLimits
+    from imager.release.transfer.web import TransferLimits
 
 
 def fetch_release(

@@ -20,9 +20,9 @@ from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import KiB
 from imager.release.archive import sha256_of
-from imager.release.download import Partial, TarballLocation, Version, download
 from imager.release.openpgp import parse_signatures, verify_detached
-from imager.release.web import NotThere, Web
+from imager.release.transfer.download import Partial, TarballLocation, Version, download
+from imager.release.transfer.web import NotThere, Web
 
 _SIGNATURE_BYTES = 64 * KiB
 _MD5_BYTES = 4 * KiB

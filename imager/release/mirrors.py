@@ -18,12 +18,12 @@ from imager.base.durable import locked
 from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
 from imager.base.units import format_size
 from imager.release.archive import ArchivedTarball, TarballRecord
-from imager.release.download import Partial, TarballLocation, Version, locate
 from imager.release.lock import Pin
 from imager.release.mirror import ProvenSet, fetch_set
 from imager.release.request import Wanted
 from imager.release.signing_keys import KeySources, find_key
-from imager.release.web import TransferLimits, Web
+from imager.release.transfer.download import Partial, TarballLocation, Version, locate
+from imager.release.transfer.web import TransferLimits, Web
 
 
 @contextmanager

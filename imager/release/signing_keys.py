@@ -19,7 +19,7 @@ from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import MiB
 from imager.release.openpgp import fingerprints_in, merged, parse_certificate
-from imager.release.web import Web
+from imager.release.transfer.web import Web
 
 _KEY_BYTES = MiB
 

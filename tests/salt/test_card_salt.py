@@ -14,7 +14,7 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.release.lock import RackLock
-from imager.release.salt import fetch_salt
+from imager.release.salt.salt import fetch_salt
 from tests.support.fetching import Heard
 from tests.support.release import release_of
 from tests.support.salt import SaltPrograms

@@ -15,8 +15,8 @@ from imager.release.catalogue import ReleaseSpec
 from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
 from imager.release.signing_keys import KeySources
+from imager.release.transfer.web import TransferLimits
 from imager.release.verified import VerifiedRelease
-from imager.release.web import TransferLimits
 from tests.support.mirror import Mirror
 from tests.support.signing import SigningKey, sign_detached
 

@@ -192,7 +192,7 @@ def _image_fields(session: Session, request: WriteRequest) -> dict[str, object]:
 def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
     """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
     from imager.release.pacman_packages import package_names
-    from imager.release.salt import archived_salt, pinned_salt
+    from imager.release.salt.salt import archived_salt, pinned_salt
 
     version, folder = rack.salt_version, rack.salt_packages
     pin = pinned_salt(version, lock) if version else None

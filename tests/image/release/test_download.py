@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import NetworkError, NotAuthentic
-from imager.release.download import Version, parse_version
+from imager.release.transfer.download import Version, parse_version
 from tests.support.fetching import LIMITS, PATH, Scene, md5_line, release_files, some_bytes
 from tests.support.mirror import LAST_MODIFIED, Manners, Mirror, serving
 

@@ -19,7 +19,7 @@ from imager.base.errors import (
     UsageError,
 )
 from imager.release.lock import RackLock
-from imager.release.salt import archived_salt, fetch_salt, require_archived, salt_at_hand
+from imager.release.salt.salt import archived_salt, fetch_salt, require_archived, salt_at_hand
 from imager.release.verified import VerifiedSalt
 from tests.support.fetching import Heard
 from tests.support.pypi import RAN, VERSION, WHEEL, Index, index_for_pip, source_release, wheel
@@ -87,7 +87,7 @@ def test_no_code_of_a_source_release_is_run(
     scene: Scene, pypi: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(RAN, os.fspath(tmp_path / "ran"))
-    monkeypatch.setattr("imager.release.pip._FOREIGN", re.compile(rf"PIP_\w+|{RAN}"))
+    monkeypatch.setattr("imager.release.salt.pip._FOREIGN", re.compile(rf"PIP_\w+|{RAN}"))
     scene.fetch()
     assert not (tmp_path / "ran").exists()
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imager.bootcheck import firmware
-from imager.bootcheck.device_tree import FdtError, root_compatible
-from imager.bootcheck.initramfs import initramfs_fault
-from imager.bootcheck.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.formats import firmware
+from imager.bootcheck.formats.device_tree import FdtError, root_compatible
+from imager.bootcheck.formats.initramfs import initramfs_fault
+from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.requirements import kernel_fault, tree_fault
 from tests.support import bootfiles
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.bootcheck.cmdline import parse_cmdline
+from imager.bootcheck.formats.cmdline import parse_cmdline
 from imager.node.files.cmdline import with_root
 
 ID = "1a2b3c4d-02"

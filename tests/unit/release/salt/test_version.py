@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.release.salt_version import (
+from imager.release.salt.version import (
     cannot_talk,
     master_version_fault,
     parse_version,

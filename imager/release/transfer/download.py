@@ -21,7 +21,7 @@ from imager.base.durable import host_storage, write_all, write_atomically
 from imager.base.errors import HostStorage, NetworkError
 from imager.base.progress import Progress
 from imager.base.units import format_size
-from imager.release.web import TryAgain, Web, content_length, cut_short
+from imager.release.transfer.web import TryAgain, Web, content_length, cut_short
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.bootcheck.config import LINE_LIMIT, Config, NoteKind, read_config
+from imager.bootcheck.formats.config import LINE_LIMIT, Config, NoteKind, read_config
 from imager.bootcheck.models import MODEL_FILTERS, MODELS, model_named
 
 

@@ -19,7 +19,7 @@ from imager.base.errors import NetworkError, NotAuthentic, UsageError
 from imager.base.progress import Progress, Quiet
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
-from imager.release.pip import fetch_source, fetch_wheel
+from imager.release.salt.pip import fetch_source, fetch_wheel
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 SALT = "salt"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.bootcheck.cmdline import RootNames, parse_cmdline, root_fault
+from imager.bootcheck.formats.cmdline import RootNames, parse_cmdline, root_fault
 
 NAMES = RootNames("1a2b3c4d-02", "0f0f0f0f-0000-4000-8000-000000000000", "root")
 

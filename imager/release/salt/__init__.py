@@ -1,0 +1,1 @@
+"""in: a version of Salt. out: its source from PyPI, proven by its digest."""

@@ -1,0 +1,1 @@
+"""in: a URL. out: its bytes: resumed after a break, bounded in size and time."""
