@@ -1,42 +1,171 @@
-"""Imports point one way, between wings and between the rooms of a wing."""
+"""Imports point one way, between the wings of imager and between the rooms of a wing.
+
+The order of the wings is ``WINGS``, lowest first. Inside a wing, ``ROOMS`` has the order: a name is
+a folder or a module. The modules beside the rooms that are not named there come last: they put the
+rooms together, and no room imports them.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ORDER = ("base", "disk", "release", "config", "bootcheck", "image", "node", "card", "rack", "cli")
 PACKAGE = Path(__file__).resolve().parent.parent / "imager"
+WINGS = (
+    "base",
+    "disk",
+    "release",
+    "config",
+    "bootcheck",
+    "image",
+    "node",
+    "card",
+    "rack",
+    "cli",
+)
+ROOMS: dict[str, tuple[str, ...]] = {
+    "disk": ("extents", "layout", "manifest", "fat", "ext4"),
+    "release": ("transfer", "content_store", "lock", "verified", "salt"),
+    "bootcheck": ("models", "formats"),
+    "image": ("unpack", "salt", "compose"),
+    "node": ("image", "keys", "files", "edit", "stamp"),
+    "card": (
+        "medium",
+        "host",
+        "diagnosis",
+        "stages",
+        "claim",
+        "probe",
+        "write",
+        "receipt",
+        "inspect",
+        "make",
+    ),
+    "rack": ("history", "plan", "batch", "master", "report"),
+    "cli": (
+        "console",
+        "settings",
+        "session",
+        "choice",
+        "consent",
+        "views",
+        "release",
+        "card",
+        "rack",
+    ),
+}
+MOST_MODULES = 14
+"""More doors than that in one corridor, and nobody finds the right one."""
+SELF_CONTAINED = {
+    "disk": {"base"},
+    "config": {"base", "release"},
+    "bootcheck": {"base", "disk"},
+}
+"""Wings that stand nearly alone, and all that each may import."""
 
 
-def imported_modules(source: str) -> set[str]:
-    """Every module named by an import statement anywhere in ``source``."""
-    found: set[str] = set()
-    for statement in ast.walk(ast.parse(source)):
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE)
+
+
+def imported(path: Path) -> Iterator[tuple[str, ...]]:
+    """The modules of ours that ``path`` imports anywhere in it, each as its path below imager."""
+    for statement in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
         if isinstance(statement, ast.Import):
-            found.update(alias.name for alias in statement.names)
+            names = [alias.name for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
             assert statement.level == 0, "imports are absolute here"
-            found.add(statement.module or "")
-    return found
+            module = statement.module or ""
+            names = [f"{module}.{alias.name}" for alias in statement.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "imager":
+                yield existing(tuple(parts[1:]))
 
 
-def layer_of(module: str) -> int | None:
-    parts = module.split(".")
-    return ORDER.index(parts[1]) if parts[0] == "imager" and len(parts) > 1 else None
+def existing(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """``parts`` without the name of what is imported from the module."""
+    while parts:
+        place = PACKAGE.joinpath(*parts)
+        if place.with_suffix(".py").is_file() or place.is_dir():
+            return parts
+        parts = parts[:-1]
+    return ()
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=str)
-def test_imports_point_left(path: Path) -> None:
-    parts = path.relative_to(PACKAGE).parts
-    if len(parts) == 1:
-        return
-    own = ORDER.index(parts[0])
-    for module in imported_modules(path.read_text()):
-        layer = layer_of(module)
-        assert layer is None or layer <= own, f"{path.name} imports {module}"
+def place_in_wing(parts: tuple[str, ...]) -> int:
+    """How high in its wing a module stands: the rooms in order, then what puts them together."""
+    order = ROOMS.get(parts[0], ())
+    return order.index(parts[1]) if len(parts) > 1 and parts[1] in order else len(order)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    own = path.relative_to(PACKAGE).with_suffix("").parts
+    for other in imported(path):
+        if not other or other[0] not in WINGS:
+            continue
+        assert WINGS.index(other[0]) <= WINGS.index(own[0]), f"imports {'.'.join(other)}"
+        if other[0] == own[0]:
+            assert place_in_wing(other) <= place_in_wing(own), f"imports {'.'.join(other)}"
+
+
+@pytest.mark.parametrize("wing", SELF_CONTAINED)
+def test_a_wing_that_stands_alone_imports_nothing_above_it(wing: str) -> None:
+    files = (PACKAGE / wing).rglob("*.py")
+    seen = {parts[0] for path in files for parts in imported(path) if parts}
+    assert seen <= {wing, *SELF_CONTAINED[wing]}
+
+
+def test_no_module_is_part_of_a_circle() -> None:
+    seen: dict[Path, list[Path]] = {}
+    for path in modules():
+        targets = (PACKAGE.joinpath(*parts).with_suffix(".py") for parts in imported(path) if parts)
+        seen[path] = [target for target in targets if target.is_file() and target != path]
+    done: set[Path] = set()
+
+    def follow(path: Path, way: tuple[Path, ...]) -> None:
+        assert path not in way, [str(step.relative_to(PACKAGE)) for step in (*way, path)]
+        if path not in done:
+            for target in seen.get(path, ()):
+                follow(target, (*way, path))
+            done.add(path)
+
+    for path in seen:
+        follow(path, ())
+
+
+def test_no_folder_has_more_modules_than_a_person_looks_through() -> None:
+    folders = {path.parent for path in modules()}
+    count = {
+        str(folder.relative_to(PACKAGE)): sum(
+            path.name != "__init__.py" for path in folder.glob("*.py")
+        )
+        for folder in folders
+    }
+    assert not {name: number for name, number in count.items() if number > MOST_MODULES}
+
+
+def test_every_folder_has_its_place_in_the_order() -> None:
+    folders = {path.parent.relative_to(PACKAGE).parts for path in modules()}
+    assert {parts[0] for parts in folders} == set(WINGS)
+    for parts in folders:
+        if len(parts) > 1:
+            assert parts[1] in ROOMS.get(parts[0], ()), f"{'/'.join(parts)} has no place in ROOMS"
+    for wing, names in ROOMS.items():
+        for name in names:
+            assert existing((wing, name)) == (wing, name), f"there is no {wing}/{name}"
+
+
+def test_unit_tests_stand_where_what_they_test_does() -> None:
+    unit = PACKAGE.parent / "tests/unit"
+    for path in unit.rglob("test_*.py"):
+        room = path.parent.relative_to(unit)
+        assert (PACKAGE / room).is_dir(), f"{path.relative_to(unit)}: imager has no {room}"
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=str)
@@ -44,8 +173,3 @@ def test_init_files_hold_only_a_docstring(path: Path) -> None:
     body = ast.parse(path.read_text()).body
     assert len(body) == 1
     assert isinstance(body[0], ast.Expr)
-
-
-def test_every_folder_is_a_known_layer() -> None:
-    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders == set(ORDER)
