@@ -1,1 +1,1 @@
-"""Errors, units, subprocesses, progress, durable files: knows nothing of cards."""
+"""Errors, units, subprocesses, progress, durable files, the table of boards: knows no cards."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from imager.base.boards import BOARDS, board_named
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats.cmdline import RootNames
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.models import MODELS, model_named
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
@@ -92,7 +92,7 @@ def check_boot(
     else the one that is nearest to it. Raises ValueError for an unknown model and whatever
     ``read`` raises.
     """
-    candidates = MODELS if model is None else (model_named(model),)
+    candidates = BOARDS if model is None else (board_named(model),)
     card = read_card(read, size_bytes)
     node = card.root.node if card.root else None
     partuuid = card.mbr.partuuid(2) if card.mbr and card.mbr.partition(2) else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from imager.base.boards import Board, DeviceTree
 from imager.bootcheck.contents import Contents, Judge
 from imager.bootcheck.findings import Code, Finding
 from imager.bootcheck.formats import cmdline, config, firmware
@@ -17,7 +18,6 @@ from imager.bootcheck.formats.device_tree import FdtError, root_compatible
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.models import DeviceTree, Model
 
 _NOTE_CODES = {
     config.NoteKind.LINE_TOO_LONG: Code.CONFIG_LINE,
@@ -46,7 +46,7 @@ def tree_fault(data: bytes) -> str | None:
 class Requirements:
     """One model's walk over one boot partition; ``needed`` collects the files the boot uses."""
 
-    def __init__(self, contents: Contents, model: Model, root: cmdline.RootNames | None) -> None:
+    def __init__(self, contents: Contents, model: Board, root: cmdline.RootNames | None) -> None:
         self.contents = contents
         self.model = model
         self.root = root

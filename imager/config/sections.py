@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6
 from imager.base.errors import ConfigurationError
 from imager.base.units import GiB, MiB, format_size, parse_size
 from imager.config.addresses import address_in, parse_address
@@ -24,16 +25,15 @@ from imager.config.fields import Table, nearest, shown
 from imager.config.hostname import domain_fault, name_fault
 from imager.config.nodeset import expand
 from imager.config.rack import MASTER, MINION, Master, ReleaseChoice
-from imager.release.catalogue import MODELS, spec_for
+from imager.release.catalogue import spec_for
 from imager.release.salt.version import cannot_talk, master_version_fault, version_fault
 
-DEFAULT_RELEASE = "alarm-rpi-armv7"
+DEFAULT_RELEASE = ALARM_ARMV7
 
 DEFAULT_MODEL = "pi2"
 DEFAULT_SWAP_BYTES = GiB
 _SWAP_BYTES = (MiB, 64 * GiB)
 """mkswap(8) makes none below 40 KiB; more than 64 GiB is a slip of the finger."""
-_ARMV6 = ("pi", "pi1", "pizero", "rpi", "rpi1", "zero", "zerow")
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
 
 
@@ -70,10 +70,8 @@ def read_model(table: Table, default: str) -> str:
     model = table.string("model", example='"pi2"')
     if model is None or model in MODELS:
         return model or default
-    if model.lower() in _ARMV6:
-        why = "has an ARMv6 processor, for which there are no releases since 2022"
-    else:
-        why = f"is not a board; {nearest(model, MODELS)}"
+    unknown = f"is not a board; {nearest(model, MODELS)}"
+    why = NO_ARMV6 if model.lower() in ARMV6_NAMES else unknown
     table.fault("model", f"{shown(model)} {why}")
     return default
 

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from imager.bootcheck.models import MODEL_FILTERS, Model
+from imager.base.boards import Board
 
 LINE_LIMIT = 98
 """Characters of a line the firmware reads; it ignores the rest."""
 _MAX_INCLUDES = 32
+MODEL_FILTERS = frozenset(
+    {"none", "pi0", "pi0w", "pi02", "pi1", "pi2", "pi3", "pi3+", "pi4", "pi400", "pi5"}
+    | {"pi500", "pi500+", "cm0", "cm1", "cm3", "cm3+", "cm4", "cm4s", "cm5"}
+)
+"""Every section name that speaks of the board's model; they replace one another."""
 
 ReadFile = Callable[[str], bytes | None]
 """The content of a file of the boot partition, or None when it is not there."""
@@ -73,7 +78,7 @@ class Config:
             return None
 
 
-def read_config(read: ReadFile, model: Model) -> Config:
+def read_config(read: ReadFile, model: Board) -> Config:
     """What config.txt means on ``model``; a missing file means no settings."""
     parser = _ConfigParser(read, model)
     data = read("config.txt")
@@ -91,7 +96,7 @@ def read_config(read: ReadFile, model: Model) -> Config:
 class _Filters:
     """Which filters are in force: same kind replaces, different kinds are all required."""
 
-    model: Model
+    model: Board
     states: dict[str, bool | None] = field(default_factory=dict)
 
     def enter(self, name: str) -> bool:
@@ -120,7 +125,7 @@ class _Filters:
 
 
 class _ConfigParser:
-    def __init__(self, read: ReadFile, model: Model) -> None:
+    def __init__(self, read: ReadFile, model: Board) -> None:
         self.read = read
         self.filters = _Filters(model)
         self.settings: dict[str, Setting] = {}

@@ -36,15 +36,15 @@ def add_card_commands(group: click.Group) -> None:
     @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
     def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
         """Say what a card or image is, and whether and where it would boot."""
+        from imager.base.boards import board_named
         from imager.bootcheck.check import check_boot
-        from imager.bootcheck.models import model_named
         from imager.card.inspect.own_notes import read_notes
         from imager.card.inspect.verify import open_target
         from imager.card.medium.reopen import reader_of
 
         if model is not None:
             try:
-                model_named(model)
+                board_named(model)
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint="--model") from error
         rack = rack_at_hand(session)
