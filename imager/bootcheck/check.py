@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from imager.base.boards import BOARDS, board_named
+from imager.base.json_fields import JsonFault, read_object
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats.cmdline import RootNames
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
+from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
 from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
@@ -116,9 +117,10 @@ def check_boot(
 
 def _made_for(contents: Contents) -> str | None:
     """The model in the card's own description, None where that is missing or unreadable."""
-    described = json_object(contents.read(NODE_PATH) or b"") or {}
-    model = described.get("model")
-    return model if isinstance(model, str) else None
+    try:
+        return read_object(contents.read(NODE_PATH) or b"").text("model")
+    except JsonFault:
+        return None
 
 
 def _root_names(card: Card) -> RootNames | None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
-from imager.config.fields import Table, shown
+from imager.base.json_fields import shown
+from imager.config.fields import Table
 from imager.config.nodeset import expand
 from imager.config.rack import Network
 

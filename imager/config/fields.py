@@ -7,12 +7,13 @@ the default where a value is wrong, so that the rest of the file is still read.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
+
+from imager.base.json_fields import shown
 
 T = TypeVar("T")
 
@@ -151,12 +152,6 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
             line = text.split("\n")[number - 1].strip()[:60]
             faults.add_at(number, f"not TOML: {said[: place.start()]}, column {column} of {line!r}")
         return Table(faults, "", {}), faults
-
-
-def shown(value: object) -> str:
-    """``value`` as it would stand in the file, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

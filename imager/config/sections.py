@@ -17,11 +17,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6
 from imager.base.errors import ConfigurationError
+from imager.base.json_fields import shown
 from imager.base.units import GiB, MiB, format_size, parse_size
 from imager.config.addresses import address_in, parse_address
 from imager.config.authorized_keys import EXAMPLE, key_fault, keys_in
 from imager.config.example import DEFAULT_MASTER
-from imager.config.fields import Table, nearest, shown
+from imager.config.fields import Table, nearest
 from imager.config.hostname import domain_fault, name_fault
 from imager.config.nodeset import expand
 from imager.config.rack import MASTER, MINION, Master, ReleaseChoice

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from imager.config.fields import Table, shown
+from imager.base.json_fields import shown
+from imager.config.fields import Table
 from imager.config.nodeset import expand
 
 EXAMPLE = "A[1-7],B[1-7]"

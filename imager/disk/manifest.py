@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from imager.base.json_fields import JsonObject
 from imager.base.units import MiB, align_down
 from imager.disk.extents import Extent, ExtentMap
 
@@ -66,27 +67,23 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> Manifest:
-        """The manifest in ``value``; raises ValueError that names what is wrong with it."""
-        if not isinstance(value, dict):
-            raise ValueError("a manifest is an object")
-        if value.get("chunk_bytes") != CHUNK_BYTES:
-            raise ValueError(f"chunk_bytes is {value.get('chunk_bytes')!r}, not {CHUNK_BYTES}")
-        size = value.get("size_bytes")
-        pairs, hexes = value.get("extents"), value.get("sha256")
-        if not (isinstance(size, int) and isinstance(pairs, list) and isinstance(hexes, list)):
-            raise ValueError("size_bytes, extents or sha256 is missing")
+    def from_json(cls, read: JsonObject) -> Manifest:
+        """The manifest in ``read``; raises ValueError that names what is wrong with it."""
+        chunk_bytes, size = read.integer("chunk_bytes"), read.integer("size_bytes")
+        if chunk_bytes != CHUNK_BYTES:
+            raise read.fault("chunk_bytes", f"is {chunk_bytes}, not {CHUNK_BYTES}")
+        extents = ExtentMap(Extent(*pair) for pair in read.pairs("extents"))
+        texts = read.texts("sha256")
         try:
-            extents = ExtentMap(Extent(int(offset), int(length)) for offset, length in pairs)
-            digests = tuple(bytes.fromhex(text) for text in hexes)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"extents or sha256 is malformed: {error}") from error
+            digests = tuple(bytes.fromhex(text) for text in texts)
+        except ValueError as error:
+            raise read.fault("sha256", f"is malformed: {error}") from error
         if extents.end > size:
-            raise ValueError(f"an extent ends at byte {extents.end}, past the size {size}")
+            raise read.fault("extents", f"end at byte {extents.end}, past the size {size}")
         if len(digests) != sum(1 for _ in chunks_of(extents)):
-            raise ValueError("there are not as many digests as chunks")
+            raise read.fault("sha256", "has not as many digests as there are chunks")
         if any(len(digest) != hashlib.sha256().digest_size for digest in digests):
-            raise ValueError("a digest is not 32 bytes")
+            raise read.fault("sha256", "has a digest that is not 32 bytes")
         return cls(size, extents, digests)
 
 

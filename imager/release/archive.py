@@ -18,6 +18,7 @@ from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
+from imager.base.json_fields import JsonFault, read_object
 from imager.base.progress import Phase, Progress
 from imager.base.units import MiB
 from imager.release.content_store import placed, set_aside
@@ -67,36 +68,18 @@ class DamagedEntry(NotAuthentic):
 
 
 def parse_record(data: bytes) -> TarballRecord:
-    """The inverse of what ``publish`` writes. Raises ValueError that names the field."""
-    try:
-        found = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    size = found.get("size_bytes")
-    if type(size) is not int or size < 0:
-        raise ValueError(f"size_bytes is {size!r}")
-
-    def text(key: str) -> str:
-        value = found.get(key)
-        if not isinstance(value, str):
-            raise ValueError(f"{key} is {value!r}")
-        return value
-
-    def text_or_none(key: str) -> str | None:
-        return None if found.get(key) is None else text(key)
-
+    """The inverse of what ``publish`` writes. Raises JsonFault that names the field."""
+    read = read_object(data)
     return TarballRecord(
-        name=text("name"),
-        sha256=text("sha256"),
-        size_bytes=size,
-        fingerprint=text("fingerprint"),
-        url=text("url"),
-        source_url=text("source_url"),
-        fetched_at=text("fetched_at"),
-        last_modified=text_or_none("last_modified"),
-        etag=text_or_none("etag"),
+        name=read.text("name"),
+        sha256=read.text("sha256"),
+        size_bytes=read.integer("size_bytes"),
+        fingerprint=read.text("fingerprint"),
+        url=read.text("url"),
+        source_url=read.text("source_url"),
+        fetched_at=read.text("fetched_at"),
+        last_modified=read.optional("last_modified", read.text),
+        etag=read.optional("etag", read.text),
     )
 
 
@@ -228,7 +211,7 @@ def _read_record(folder: Path) -> TarballRecord:
         return parse_record(path.read_bytes())
     except FileNotFoundError:
         raise _damaged(path, "the file is gone") from None
-    except ValueError as error:
+    except JsonFault as error:
         raise _damaged(path, str(error)) from None
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH, json_object
+from imager.base.json_fields import JsonFault, read_object
+from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
 from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
 from imager.card.inspect.salt import salt_on
 from imager.disk.fat.volume import FatVolume
@@ -41,9 +42,15 @@ def read_notes(read: Reader, size_bytes: int) -> CardNotes:
         volume = FatVolume.parse(read, boot.offset, min(boot.length, size_bytes - boot.offset))
     except ValueError:
         return CardNotes()
-    node = _content(volume, NODE_PATH)
     salt = salt_on(read, second.extent.offset) if second is not None else ""
-    return CardNotes(json_object(node) if node else None, _firstboot(volume), salt)
+    return CardNotes(_node(volume), _firstboot(volume), salt)
+
+
+def _node(volume: FatVolume) -> Mapping[str, object] | None:
+    try:
+        return read_object(_content(volume, NODE_PATH) or b"").values
+    except JsonFault:
+        return None
 
 
 def _firstboot(volume: FatVolume) -> FirstBoot | str | None:

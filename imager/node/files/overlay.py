@@ -25,7 +25,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from imager.base.errors import ConfigurationError
-from imager.config.fields import Table, nearest, parse_document, shown
+from imager.base.json_fields import shown
+from imager.config.fields import Table, nearest, parse_document
 from imager.config.rack import Node
 from imager.disk.fat.names import name_fault
 from imager.node.files.templates import SUFFIX, TemplateFault, Templates

@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from imager.base.json_fields import read_object
 from imager.base.progress import Progress
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
@@ -206,24 +207,19 @@ def _fresh(taken: set[int]) -> int:
 
 def _parse(data: bytes) -> CardNumbers:
     """Raises ValueError that says what is wrong with an identity.json."""
-    try:
-        values = json.loads(data)
-    except ValueError:
-        raise ValueError("is not JSON") from None
-    names = [field.name for field in fields(CardNumbers)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names):
-        raise ValueError(f"does not hold exactly {', '.join(names)}")
-    numbers = CardNumbers(**values)
-    texts = (numbers.machine_id, numbers.root_uuid, numbers.created)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("has a number where text belongs")
+    read = read_object(data)
+    read.exactly(field.name for field in fields(CardNumbers))
+    numbers = CardNumbers(
+        machine_id=read.text("machine_id"),
+        disk_id=read.integer("disk_id", 1, 0xFFFFFFFF),
+        volume_id=read.integer("volume_id", 1, 0xFFFFFFFF),
+        root_uuid=read.text("root_uuid"),
+        created=read.text("created"),
+    )
     if not _MACHINE_ID.match(numbers.machine_id) or numbers.machine_id == "0" * 32:
-        raise ValueError("machine_id is not 32 hex digits (machine-id(5))")
-    for name, number in (("disk_id", numbers.disk_id), ("volume_id", numbers.volume_id)):
-        if type(number) is not int or not 0 < number < 1 << 32:
-            raise ValueError(f"{name} is not a number from 1 to 4294967295")
+        raise read.fault("machine_id", "is not 32 hex digits (machine-id(5))")
     try:
         uuid.UUID(numbers.root_uuid)
     except ValueError:
-        raise ValueError("root_uuid is not a UUID") from None
+        raise read.fault("root_uuid", "is not a UUID") from None
     return numbers

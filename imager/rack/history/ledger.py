@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import cast
 
 from imager.base.durable import fsync_folder, host_storage, locked, write_all
 from imager.base.errors import HostStorage, TargetRefused
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.units import MiB, format_size
 from imager.config.folder import ensure_state
 from imager.config.rack import ledger_file
@@ -279,36 +279,18 @@ def _whole_lines(descriptor: int) -> int:
 
 def _decode(line: bytes) -> Event | None:
     try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("v") != VERSION:
-        return None
-    kind = _KINDS.get(str(document.get("event")))
-    if kind is None:
-        return None
-    values: dict[str, object] = {}
-    for field in fields(kind):
-        value = _CHECKS[str(field.type)](document.get(field.name))
-        if value is None:
+        read = read_object(line)
+        kind = _KINDS.get(str(read.values.get("event")))
+        if kind is None or read.values.get("v") != VERSION:
             return None
-        values[field.name] = value
+        values = {field.name: _READ[str(field.type)](read, field.name) for field in fields(kind)}
+    except JsonFault:
+        return None
     return kind(**values)  # type: ignore[arg-type]
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _integer(value: object) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return cast("int", value) if whole and 0 <= cast("int", value) < 2**63 else None
-
-
-def _texts(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return None
-    return tuple(value)
-
-
-_CHECKS = {"str": _text, "int": _integer, "tuple[str, ...]": _texts}
+_READ: Mapping[str, Callable[[JsonObject, str], object]] = {
+    "str": JsonObject.text,
+    "int": JsonObject.integer,
+    "tuple[str, ...]": JsonObject.texts,
+}

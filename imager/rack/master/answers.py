@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from imager.base.json_fields import JsonFault, JsonObject
 from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
-from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
+from imager.card.inspect.firstboot import FirstBoot, firstboot_in
 from imager.rack.master.presence import Presence
 
 _MARK = "==picloud=="
@@ -121,36 +122,36 @@ def who(text: str) -> Who:
     keys, up = _object(parts, "keys", "salt-key"), _object(parts, "up", "salt-run manage.status")
     standing: dict[str, Presence] = {}
     for key_list, presence in _KEY_LISTS.items():
-        standing |= dict.fromkeys(_names(keys.get(key_list)), presence)
-    standing |= dict.fromkeys(_names(up.get("up")), Presence.JOINED)
+        standing |= dict.fromkeys(_names(keys, key_list), presence)
+    standing |= dict.fromkeys(_names(up, "up"), Presence.JOINED)
     return Who(standing)
 
 
 def cards(text: str) -> dict[str, CardSaid]:
     """The answer to ``question_cards`` by node; raises NoAnswer."""
     found = _object(parts_of(text), "cards", "salt")
-    return {name: card_said(said) for name, said in found.items() if isinstance(said, str)}
+    return {name: card_said(said) for name, said in found.values.items() if isinstance(said, str)}
 
 
 def card_said(text: str) -> CardSaid:
     """What the two files of a card say, whichever of them are in ``text``."""
-    about: dict[str, object] = {}
+    about = JsonObject({})
     firstboot: FirstBoot | None = None
     for found in _objects_in(text):
         if "release_sha256" in found:
             about = found
         elif "steps" in found:
             with suppress(ValueError):  # a file that is no report says nothing
-                firstboot = parse_firstboot(json.dumps(found).encode())
-    imaged = about.get("imaged_at")
-    return CardSaid(
-        release_sha256=_text(about.get("release_sha256")),
-        imaged_at=imaged if type(imaged) is int and 0 < imaged < 1 << 33 else 0,
-        firstboot=firstboot,
-    )
+                firstboot = firstboot_in(found)
+    release, imaged_at = "", 0
+    with suppress(JsonFault):
+        release = _text(about.text("release_sha256"))
+    with suppress(JsonFault):
+        imaged_at = about.integer("imaged_at", high=(1 << 33) - 1)
+    return CardSaid(release, imaged_at, firstboot)
 
 
-def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> dict[str, object]:
+def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> JsonObject:
     part = parts.get(name)
     if part is None:
         raise NoAnswer(f"{program} did not come to its end")
@@ -165,7 +166,7 @@ def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> dict
     raise NoAnswer(f"{program} ended with status {part.status} and said: {last}")
 
 
-def _objects_in(text: str) -> Iterable[dict[str, object]]:
+def _objects_in(text: str) -> Iterable[JsonObject]:
     """Every JSON object that begins a line of ``text``; what stands between is passed over."""
     decoder, offset = json.JSONDecoder(), 0
     while (start := text.find("{", offset)) >= 0:
@@ -176,16 +177,17 @@ def _objects_in(text: str) -> Iterable[dict[str, object]]:
             offset = newline if newline >= 0 else len(text)
             continue
         if isinstance(value, dict):
-            yield value
+            yield JsonObject(value)
 
 
-def _names(value: object) -> list[str]:
-    listed = value if isinstance(value, list) else []
+def _names(found: JsonObject, key: str) -> list[str]:
+    try:
+        listed = found.items(key)
+    except JsonFault:
+        return []
     return [name for name in listed if isinstance(name, str) and _ID.match(name)]
 
 
-def _text(value: object) -> str:
+def _text(value: str) -> str:
     """Text of a stranger in one line, short and without control characters."""
-    if not isinstance(value, str):
-        return ""
     return "".join(letter if letter.isprintable() else " " for letter in value)[:_TEXT_LIMIT]

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.durable import write_atomically
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.folder import ensure_state
 from imager.config.rack import STATE
 
@@ -93,14 +94,13 @@ def load_presence(rack: Path) -> dict[str, Seen]:
 def parse_presence(data: bytes) -> dict[str, Seen]:
     """The nodes in a file's bytes, whatever they are."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = read_object(data)
+        nodes = document.child("nodes")
+    except JsonFault:
         return {}
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+    if document.values.get("format") != _FORMAT:
         return {}
-    nodes = document.get("nodes")
-    items = nodes.items() if isinstance(nodes, dict) else ()
-    found = {str(name): _seen(value) for name, value in items}
+    found = {name: _seen(nodes, name) for name in nodes.values}
     return {name: seen for name, seen in found.items() if seen is not None}
 
 
@@ -112,10 +112,12 @@ def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
     write_atomically(ensure_state(rack) / _FILE, text.encode(), mode=0o600)
 
 
-def _seen(value: object) -> Seen | None:
-    if not isinstance(value, dict) or value.get("presence") not in list(Presence):
+def _seen(nodes: JsonObject, name: str) -> Seen | None:
+    try:
+        read = nodes.child(name)
+        presence = read.choice("presence", Presence)
+        names = [field.name for field in fields(Seen) if field.name != "presence"]
+        texts = {key: read.text(key) if key in read else "" for key in names}
+    except JsonFault:
         return None
-    texts = {field.name: value.get(field.name, "") for field in fields(Seen)}
-    if not all(isinstance(text, str) for text in texts.values()):
-        return None
-    return Seen(**{**texts, "presence": Presence(texts["presence"])})
+    return Seen(presence, **texts)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from imager.base.durable import folder_locked, write_atomically
 from imager.base.errors import ConfigurationError
+from imager.base.json_fields import shown
 from imager.base.toml_text import toml_text
-from imager.config.fields import Table, nearest, parse_document, shown
+from imager.config.fields import Table, nearest, parse_document
 from imager.config.slot_labels import by_place, label_fault
 
 SLOTS_FILE = "slots.toml"

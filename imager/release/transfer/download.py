@@ -19,6 +19,7 @@ import requests
 
 from imager.base.durable import host_storage, write_all, write_atomically
 from imager.base.errors import HostStorage, NetworkError
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Progress
 from imager.base.units import format_size
 from imager.release.transfer.web import TryAgain, Web, content_length, cut_short
@@ -108,7 +109,7 @@ class Partial:
         """The version the bytes are from; None when nothing, or nothing legible, says so."""
         try:
             return parse_version(self._state.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, JsonFault):
             return None
 
     def begin(self, version: Version) -> None:
@@ -128,18 +129,22 @@ class Partial:
 
 
 def parse_version(data: bytes) -> Version:
-    """The inverse of what Partial writes. Raises ValueError."""
-    fields = json.loads(data)
-    if not isinstance(fields, dict) or set(fields) != {"size_bytes", "etag", "last_modified"}:
-        raise ValueError("not the three fields of a version")
-    size, etag, last_modified = fields["size_bytes"], fields["etag"], fields["last_modified"]
-    if size is not None and (type(size) is not int or size < 0):
-        raise ValueError(f"{size!r} is not a size")
-    for text in (etag, last_modified):
-        # It will be sent as a header, where a line break would end it.
-        if text is not None and not (isinstance(text, str) and text.isprintable()):
-            raise ValueError(f"{text!r} is not a header's text")
-    return Version(size, etag, last_modified)
+    """The inverse of what Partial writes. Raises JsonFault that names the field."""
+    read = read_object(data)
+    read.exactly(("size_bytes", "etag", "last_modified"))
+    return Version(
+        read.optional("size_bytes", read.integer),
+        _header(read, "etag"),
+        _header(read, "last_modified"),
+    )
+
+
+def _header(read: JsonObject, key: str) -> str | None:
+    """Text that will be sent as a header, where a line break would end it."""
+    text = read.optional(key, read.text)
+    if text is not None and not text.isprintable():
+        raise read.fault(key, "cannot be printed")
+    return text
 
 
 def download(

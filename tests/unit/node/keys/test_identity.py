@@ -196,8 +196,8 @@ DAMAGE = [
     ("pi1/salt/minion.pem", b"rubbish", "is not a PEM private key"),
     ("pi1/ssh/ssh_host_rsa_key", b"rubbish", "is not an OpenSSH private key"),
     ("pi1/ssh/ssh_host_rsa_key.pub", b"ssh-rsa AAAA x\n", "does not belong to ssh_host_rsa_key"),
-    ("pi1/card/identity.json", b"{}", "does not hold exactly"),
-    ("pi1/card/identity.json", b"\xff", "is not JSON"),
+    ("pi1/card/identity.json", b"{}", "created: is missing"),
+    ("pi1/card/identity.json", b"\xff", "not JSON"),
 ]
 
 
