@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pysequoia import Cert
 
 from imager.base.durable import locked
 from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
+from imager.base.timestamps import timestamp
 from imager.base.units import format_size
 from imager.release.archive import ArchivedTarball, TarballRecord
 from imager.release.lock import Pin
@@ -113,7 +113,7 @@ def _record(run: Wanted, proven: ProvenSet) -> TarballRecord:
         fingerprint=run.spec.signing_key,
         url=run.spec.url,
         source_url=proven.source_url,
-        fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        fetched_at=timestamp(),
         last_modified=proven.version.last_modified,
         etag=proven.version.etag,
     )

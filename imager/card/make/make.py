@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from imager.base.errors import (
@@ -22,6 +21,7 @@ from imager.base.errors import (
     WouldNotBoot,
 )
 from imager.base.progress import Progress
+from imager.base.timestamps import timestamp
 from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
 from imager.card.claim.disk import claim
@@ -173,12 +173,11 @@ def _receipt(
     failure: str = "",
     cache_bypassed: bool = False,
 ) -> Receipt:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return Receipt(
         node=image.node,
         result=result,
         failure=failure,
-        finished_at=now,
+        finished_at=timestamp(precise=True),
         tool_version=tool_version(),
         target=_target_facts(card),
         image=facts,

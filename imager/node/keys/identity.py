@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -27,6 +26,7 @@ from pathlib import Path
 
 from imager.base.json_fields import read_object
 from imager.base.progress import Progress
+from imager.base.timestamps import timestamp
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
 from imager.node.keys.salt import SaltPair, salt_pair
@@ -193,7 +193,7 @@ def _new_numbers(keys: Path) -> KeyFile:
         disk_id=_fresh(taken),
         volume_id=_fresh(set()),
         root_uuid=str(uuid.uuid4()),
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        created=timestamp(),
     )
     return KeyFile(json.dumps(asdict(numbers), indent=2).encode() + b"\n", private=False)
 

@@ -13,13 +13,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from imager.base.durable import fsync_folder, host_storage, locked, write_all
 from imager.base.errors import HostStorage, TargetRefused
 from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.base.timestamps import timestamp
 from imager.base.units import MiB, format_size
 from imager.config.folder import ensure_state
 from imager.config.rack import ledger_file
@@ -165,7 +165,7 @@ class Ledger:
 
 def now() -> str:
     """The time as the ledger writes it: UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(precise=True)
 
 
 def read_ledger(rack: Path) -> Ledger:

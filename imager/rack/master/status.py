@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from imager.base.errors import MissingTool, NetworkError
+from imager.base.timestamps import timestamp
 from imager.config.rack import Node, Rack
 from imager.rack.history.ledger import now
 from imager.rack.master.answers import (
@@ -127,7 +127,7 @@ def _seen(presence: Presence, at: str, said: CardSaid | None, before: Seen | Non
 def _utc(seconds: int) -> str:
     if not seconds:
         return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    return timestamp(seconds)
 
 
 def _no_salt(door: Door, error: NoAnswer) -> MissingTool | NetworkError:

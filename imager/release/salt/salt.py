@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, work_folder
 from imager.base.errors import NetworkError, NotAuthentic, UsageError
 from imager.base.progress import Progress, Quiet
+from imager.base.timestamps import timestamp
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
 from imager.release.salt.pip import fetch_source, fetch_wheel
@@ -158,7 +158,7 @@ class _SaltFetch:
             version=package.version,
             sha256=package.sha256,
             size_bytes=package.size_bytes,
-            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            fetched_at=timestamp(),
         )
         self.lock.with_pin(package.name, new)
         before = "nothing" if old is None else _named(old)
