@@ -14,6 +14,7 @@ from pathlib import Path
 from imager.config.rack import Rack
 from imager.node.keys import salt as salt_keys
 from imager.node.keys.ssh import blob_fingerprint
+from imager.node.keys.store import folders_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,9 @@ class Fingerprints:
 
 def fingerprints_of(rack: Rack, node: str) -> Fingerprints:
     """What the key store has of ``node``."""
-    home = rack.keys / node
-    line, pem = _read(home / "ssh/ssh_host_ed25519_key.pub"), _read(home / "salt/minion.pub")
+    own = folders_of(rack.keys, node)
+    line = _read(own.ssh.path / "ssh_host_ed25519_key.pub")
+    pem = _read(own.salt.path / "minion.pub")
     return Fingerprints(_of_line(line), salt_keys.fingerprint(pem) if pem else "")
 
 

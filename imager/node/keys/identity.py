@@ -31,7 +31,15 @@ from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
 from imager.node.keys.salt import SaltPair, salt_pair
 from imager.node.keys.ssh import HostKey, host_keys
-from imager.node.keys.store import KeyFile, damaged, kept, store_at_hand, store_locked
+from imager.node.keys.store import (
+    KeyFile,
+    KeyFolder,
+    NodeFolders,
+    damaged,
+    folders_of,
+    store_at_hand,
+    store_locked,
+)
 
 _FILE = "identity.json"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -78,11 +86,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class SaltKeys:
-    """By what the Salt master of a rack and its nodes know each other.
+    """The keys by which the Salt master of a rack and its nodes know each other.
 
     ``minions`` are the nodes' public keys by their names, ``master`` is the pair of a master that
-    is a node. None is a key that nobody has made yet, and for ``master`` also one that is not this
-    rack's to make.
+    is a node. None stands for a key that is not made yet, and for the pair of a master that is no
+    node: that key is not this rack's to make.
     """
 
     minions: Mapping[str, bytes | None]
@@ -97,11 +105,11 @@ def identity_of(rack: Rack, node: Node) -> Identity:
     """
     ensure_state(rack.folder)
     with store_locked(rack.keys):
-        home = rack.keys / node.name
+        own = folders_of(rack.keys, node.name)
         return Identity(
-            _numbers(rack.keys, node.name),
-            host_keys(home / "ssh", node.name),
-            _minion(rack, node.name),
+            _numbers(rack.keys, own.card),
+            host_keys(own.ssh, node.name),
+            _minion_pair(own),
             _master_trust(rack, node.name),
         )
 
@@ -109,9 +117,12 @@ def identity_of(rack: Rack, node: Node) -> Identity:
 def identities_of(
     rack: Rack, nodes: Sequence[Node], progress: Progress
 ) -> tuple[tuple[str, Identity], ...]:
-    """The names and identities of ``nodes``. Keys take some tenths of a second a node, so it is a
-    phase where some must be made."""
-    if all((rack.keys / node.name / "ssh").is_dir() for node in nodes):
+    """The names and identities of ``nodes``, in their order.
+
+    Making keys takes some tenths of a second for each node, so ``progress`` shows it as a phase;
+    where all are made already, it shows nothing.
+    """
+    if all(folders_of(rack.keys, node.name).ssh.is_there for node in nodes):
         return tuple((node.name, identity_of(rack, node)) for node in nodes)
     with progress.phase("make keys"):
         return tuple((node.name, identity_of(rack, node)) for node in nodes)
@@ -125,59 +136,52 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     ensure_state(rack.folder)
     with progress.phase("make keys"), store_locked(rack.keys):
         for node in rack.nodes:
-            _minion(rack, node.name)
+            _minion_pair(folders_of(rack.keys, node.name))
         if rack.master.is_node:
-            _master_pair(rack)
+            _master_pair(folders_of(rack.keys, rack.master.name))
     return salt_keys_at_hand(rack)
 
 
 def salt_keys_at_hand(rack: Rack) -> SaltKeys:
-    """As ``salt_keys``, for whoever only looks: none is made."""
+    """As ``salt_keys``, but without making any: a key that is not there yet is None."""
     with store_at_hand(rack.keys):
+        folders = {node.name: folders_of(rack.keys, node.name) for node in rack.nodes}
         minions = {
-            node.name: _minion(rack, node.name).public
-            if _minion_folder(rack, node.name).is_dir()
-            else None
-            for node in rack.nodes
+            name: _minion_pair(own).public if own.salt.is_there else None
+            for name, own in folders.items()
         }
-        there = rack.master.is_node and _master_folder(rack).is_dir()
-        return SaltKeys(minions, _master_pair(rack) if there else None)
+        master = folders[rack.master.name] if rack.master.is_node else None
+        pair = _master_pair(master) if master and master.master.is_there else None
+        return SaltKeys(minions, pair)
 
 
-def _minion(rack: Rack, node: str) -> SaltPair:
-    return salt_pair(_minion_folder(rack, node), "minion")
+def _minion_pair(own: NodeFolders) -> SaltPair:
+    return salt_pair(own.salt, "minion")
 
 
-def _minion_folder(rack: Rack, node: str) -> Path:
-    return rack.keys / node / "salt"
-
-
-def _master_pair(rack: Rack) -> SaltPair:
-    return salt_pair(_master_folder(rack), "master")
-
-
-def _master_folder(rack: Rack) -> Path:
-    return rack.keys / rack.master.name / "master"
+def _master_pair(own: NodeFolders) -> SaltPair:
+    return salt_pair(own.master, "master")
 
 
 def _master_trust(rack: Rack, node: str) -> MasterTrust:
     master = rack.master
     if not master.is_node:
         return MasterTrust(master.public_key.encode() if master.public_key else None)
-    pair = _master_pair(rack)
+    pair = _master_pair(folders_of(rack.keys, master.name))
     if node != master.name:
         return MasterTrust(pair.public)
-    accepted = tuple((other.name, _minion(rack, other.name).public) for other in rack.nodes)
+    accepted = tuple(
+        (other.name, _minion_pair(folders_of(rack.keys, other.name)).public) for other in rack.nodes
+    )
     return MasterTrust(pair.public, pair, accepted)
 
 
-def _numbers(keys: Path, node: str) -> CardNumbers:
-    folder = keys / node / "card"
-    files = kept(folder, (_FILE,), lambda: {_FILE: _new_numbers(keys)})
+def _numbers(keys: Path, folder: KeyFolder) -> CardNumbers:
+    files = folder.kept((_FILE,), lambda: {_FILE: _new_numbers(keys)})
     try:
         return _parse(files[_FILE])
     except ValueError as error:
-        raise damaged(folder / _FILE, str(error)) from None
+        raise folder.damaged(_FILE, str(error)) from None
 
 
 def _new_numbers(keys: Path) -> KeyFile:
