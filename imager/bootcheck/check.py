@@ -2,7 +2,7 @@
 
 In: a way to read a card or image, of this program's making or not. Out: a BootReport whose
 findings say what is wrong, why it stops the boot, what a person would see and how to mend it.
-Nothing is mounted or written. The rules are in ``imager.image.boot``.
+Nothing is mounted or written. The rules are in ``requirements``.
 """
 
 from __future__ import annotations

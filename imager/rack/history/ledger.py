@@ -62,7 +62,7 @@ class Assigned:
 class CardFinished:
     """It is over. ``reason`` and ``hint`` are empty when it ended well. ``receipt`` is a file name
     in the folder of receipts; ``recipe`` says what the card was made from
-    (``imager.node.recipe``); each is empty where there is none."""
+    (``imager.node.content``); each is empty where there is none."""
 
     at: str
     batch: str
