@@ -28,7 +28,7 @@ WINGS = (
 )
 ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("extents", "layout", "manifest", "fat", "ext4"),
-    "release": ("transfer", "content_store", "lock", "verified", "salt"),
+    "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
     "bootcheck": ("formats",),
     "image": ("unpack", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),

@@ -20,6 +20,7 @@ from imager.release.verified import VerifiedRelease, VerifiedSalt
 if TYPE_CHECKING:
     from imager.image.compose.golden import GoldenImage
     from imager.rack.plan.survey import GoldenImages
+    from imager.release.terms import FetchTerms
 
 
 def open_rack(session: Session) -> Rack:
@@ -80,16 +81,20 @@ def proven_release(
     """The chosen release, fetched if need be, proven and archived."""
     from imager.release.fetch import fetch_release
     from imager.release.lock import RackLock
+    from imager.release.terms import KeySources
 
     return fetch_release(
         chosen_release(session, rack, model),
-        session.cache,
         RackLock.load(rack.lock_file),
-        session.console,
-        offline=session.settings.offline,
-        update=update,
-        signing_key_file=session.settings.signing_key,
+        _terms(session, update=update),
+        KeySources(file=session.settings.signing_key),
     )
+
+
+def _terms(session: Session, *, update: bool) -> FetchTerms:
+    from imager.release.terms import FetchTerms
+
+    return FetchTerms(session.cache, session.console, session.settings.offline, update)
 
 
 def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> VerifiedSalt | None:
@@ -100,12 +105,7 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
     if rack.salt_version is None:
         return None
     salt = fetch_salt(
-        rack.salt_version,
-        session.cache,
-        RackLock.load(rack.lock_file),
-        session.console,
-        offline=session.settings.offline,
-        update=update,
+        rack.salt_version, RackLock.load(rack.lock_file), _terms(session, update=update)
     )
     return _with_packages(salt, rack)
 
@@ -153,6 +153,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     from imager.release.fetch import fetch_release
     from imager.release.lock import RackLock
     from imager.release.salt.salt import salt_at_hand
+    from imager.release.terms import FetchTerms
 
     found = {}
     for model in dict.fromkeys(node.model for node in nodes):
@@ -161,15 +162,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
         if lock.pin(spec.name) is None:
             continue
         try:
-            release = fetch_release(
-                spec,
-                session.cache,
-                lock,
-                Quiet(),
-                offline=True,
-                update=False,
-                signing_key_file=session.settings.signing_key,
-            )
+            release = fetch_release(spec, lock, FetchTerms(session.cache, Quiet(), offline=True))
             salt = salt_at_hand(rack.salt_version, session.cache, lock)
             salt = _with_packages(salt, rack) if salt else None
         except (NetworkError, NotAuthentic):

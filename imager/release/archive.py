@@ -1,9 +1,9 @@
-"""Releases once used, kept for good under the hash of their bytes.
+"""Every release that was ever used, kept for good under the hash of its bytes.
 
 In: a tarball whose signature was proven. Out: a folder ``<cache>/releases/<sha256>/`` with the
-tarball, its signature and where it came from, there whole or not at all. The distribution keeps
-no archive and replaces "latest" in place, so nothing here is ever deleted by this program; what
-is found damaged is renamed.
+tarball, its signature and where it came from; the folder is whole or absent. The distribution
+keeps no archive and replaces "latest" in place, so this program never deletes anything here. A
+damaged folder is renamed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class TarballRecord:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedTarball:
-    """One whole folder of the archive."""
+    """One folder of the archive, with all its files."""
 
     folder: Path
     record: TarballRecord
@@ -145,7 +145,7 @@ class Archive:
                     yield entry
 
     def publish(self, tarball: Path, signature: bytes, record: TarballRecord) -> ArchivedTarball:
-        """Move the proven ``tarball`` into the archive; nothing moves when it is there already.
+        """Move the proven ``tarball`` into the archive, unless it is there already.
 
         Bytes archived under another key's signature keep their place and get this proof instead.
         """

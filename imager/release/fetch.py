@@ -8,50 +8,38 @@ the first one that proves authentic is kept.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imager.base.cache import Cache
-from imager.base.errors import UsageError
-from imager.base.progress import Progress
 from imager.release.archive import verified
 from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import RackLock
 from imager.release.request import Wanted
+from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease
 
 if TYPE_CHECKING:
-    from imager.release.signing_keys import KeySources
     from imager.release.transfer.web import TransferLimits
 
 
 def fetch_release(
     spec: ReleaseSpec,
-    cache: Cache,
     lock: RackLock | None,
-    progress: Progress,
-    *,
-    offline: bool,
-    update: bool,
-    signing_key_file: Path | None,
+    terms: FetchTerms,
+    sources: KeySources | None = None,
     limits: TransferLimits | None = None,
-    key_sources: KeySources | None = None,
 ) -> VerifiedRelease:
-    """The release ``spec`` as this rack uses it, in the archive of ``cache``.
+    """The release ``spec`` as this rack uses it, in the archive of ``terms.cache``.
 
     With a pin in ``lock`` it is exactly the pinned bytes; without one, what the mirrors publish
     now, which then becomes the pin. Without a lock (None) it is the newest one archived, or what
-    the mirrors publish. ``update`` asks the mirrors whatever is here and moves the pin;
-    ``offline`` never touches the network.
+    the mirrors publish. ``sources`` are asked for the key that signs it.
 
     Raises NetworkError, NotAuthentic (also when the mirrors no longer have the pinned bytes),
-    HostStorage, ConfigurationError for ``signing_key_file``, and Interrupted on Ctrl-C.
+    HostStorage, ConfigurationError for ``sources.file``, and Interrupted on Ctrl-C.
     """
-    if offline and update:
-        raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
-    run = Wanted(spec, cache, lock, progress, update)
-    entry = run.archived(mend=not offline)
-    if entry is None and offline:
+    run = Wanted(spec, lock, terms)
+    entry = run.archived(mend=not terms.offline)
+    if entry is None and terms.offline:
         raise run.not_here()
     if entry is None:
         # Not above: what speaks to the network takes a tenth of a second to import.
@@ -62,6 +50,6 @@ def fetch_release(
             run = replace(run, lock=None if lock is None else RackLock.load(lock.path))
             entry = run.archived(mend=True)
             if entry is None:
-                entry = from_mirrors(run, signing_key_file, key_sources, limits)
+                entry = from_mirrors(run, sources or KeySources(), limits)
                 run.pin(entry)
     return verified(entry, spec.models)

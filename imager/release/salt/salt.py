@@ -14,12 +14,13 @@ from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, work_folder
-from imager.base.errors import NetworkError, NotAuthentic, UsageError
-from imager.base.progress import Progress, Quiet
+from imager.base.errors import NetworkError, NotAuthentic
+from imager.base.progress import Quiet
 from imager.base.timestamps import timestamp
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
 from imager.release.salt.pip import fetch_source, fetch_wheel
+from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 SALT = "salt"
@@ -28,27 +29,16 @@ WHEELS = ("looseversion",)
 have no package of."""
 
 
-def fetch_salt(
-    version: str,
-    cache: Cache,
-    lock: RackLock,
-    progress: Progress,
-    *,
-    offline: bool,
-    update: bool,
-) -> VerifiedSalt:
+def fetch_salt(version: str, lock: RackLock, terms: FetchTerms) -> VerifiedSalt:
     """Salt ``version`` as this rack uses it, and what goes on the card beside it.
 
     With a pin for this version in ``lock`` it is exactly the pinned bytes. Without one it is what
-    is archived, else what PyPI publishes, which then becomes the pin. ``update`` asks PyPI
-    whatever is here and moves the pins; ``offline`` never touches the network.
+    is archived, else what PyPI publishes, which then becomes the pin.
 
     Raises NetworkError, ConfigurationError for a version PyPI does not have, NotAuthentic when
     PyPI gives other bytes than those pinned, HostStorage, MissingTool without pip.
     """
-    if offline and update:
-        raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
-    run = _SaltFetch(cache, lock, progress, offline, update)
+    run = _SaltFetch(lock, terms)
     source, *wheels = (run.package(name, wanted) for name, wanted in _packages(version))
     return VerifiedSalt(source, tuple(wheels))
 
@@ -59,13 +49,15 @@ def pinned_salt(version: str, lock: RackLock) -> PackagePin | None:
 
 
 def salt_at_hand(version: str | None, cache: Cache, lock: RackLock) -> VerifiedSalt | None:
-    """What ``fetch_salt`` would give without fetching, pinning or saying anything; None for no
-    version. Raises NetworkError when that is not possible."""
+    """The Salt ``fetch_salt`` would give, if that needs no fetching; nothing is pinned or said.
+
+    None where ``version`` is None. Raises NetworkError where it would have to be fetched.
+    """
     if version is None:
         return None
     if not all(_pin_of(lock, name, None) for name in WHEELS) or pinned_salt(version, lock) is None:
         raise NetworkError(f"{SALT} {version} is not pinned", hint="run picloud-image fetch")
-    return fetch_salt(version, cache, lock, Quiet(), offline=True, update=False)
+    return fetch_salt(version, lock, FetchTerms(cache, Quiet(), offline=True))
 
 
 def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage | None:
@@ -86,20 +78,17 @@ def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _SaltFetch:
-    """One call of fetch_salt: what each package is asked with."""
+    """One call of fetch_salt; every package is fetched with the same lock and terms."""
 
-    cache: Cache
     lock: RackLock
-    progress: Progress
-    offline: bool
-    update: bool
+    terms: FetchTerms
 
     def package(self, name: str, version: str | None) -> VerifiedPackage:
         """``name`` by its pin, from the archive, or from PyPI; pinned from now on."""
-        pin = None if self.update else _pin_of(self.lock, name, version)
-        found = None if self.update else self._here(name, version, pin)
-        if found is None and self.offline:
-            raise _not_here(self.cache, name, version, pin)
+        pin = None if self.terms.update else _pin_of(self.lock, name, version)
+        found = None if self.terms.update else self._here(name, version, pin)
+        if found is None and self.terms.offline:
+            raise _not_here(self.terms.cache, name, version, pin)
         if found is None:
             found = self._fetched(name, version, pin)
         self._pin(found)
@@ -109,13 +98,13 @@ class _SaltFetch:
         self, name: str, version: str | None, pin: PackagePin | None
     ) -> VerifiedPackage | None:
         """The first one in the archive whose every byte is right; others are set aside."""
-        for package in list(_archived(self.cache, name, version, pin)):
+        for package in list(_archived(self.terms.cache, name, version, pin)):
             with host_storage(package.path), package.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest == package.sha256:
                 return package
             aside = set_aside(package.path.parent)
-            self.progress.warn(
+            self.terms.progress.warn(
                 f"{package.path} was altered since it was archived; it is kept as {aside.name}"
             )
         return None
@@ -124,20 +113,20 @@ class _SaltFetch:
         wanted = pin.version if pin else version
         what = f"{name} {wanted or ''}".rstrip()
         with (
-            locked(self.cache.packages / f"{name}.lock"),
-            work_folder(self.cache.work, "pip") as work,
+            locked(self.terms.cache.packages / f"{name}.lock"),
+            work_folder(self.terms.cache.work, "pip") as work,
         ):
             # The run that was waited for may have fetched it.
-            here = None if self.update else self._here(name, version, pin)
+            here = None if self.terms.update else self._here(name, version, pin)
             if here is not None:
                 return here
-            with self.progress.phase(f"fetch {what}") as phase, host_storage(work):
+            with self.terms.progress.phase(f"fetch {what}") as phase, host_storage(work):
                 if name in WHEELS:
                     file = fetch_wheel(name, wanted, work)
                 else:
                     file = fetch_source(name, what.partition(" ")[2], work)
                 phase.advance(file.stat().st_size)
-            package = _publish(file, name, self.cache)
+            package = _publish(file, name, self.terms.cache)
         if pin and package.sha256 != pin.sha256:
             # Archived all the same, so that --update need not fetch it again.
             raise NotAuthentic(
@@ -151,8 +140,8 @@ class _SaltFetch:
         """Pin ``package`` in rack.lock if no pin or another one is there; say what changed."""
         old = self.lock.package(package.name)
         if old is not None and (old.version, old.sha256) == (package.version, package.sha256):
-            if self.update:
-                self.progress.note(f"{package.name}: {_named(old)} is still what PyPI has")
+            if self.terms.update:
+                self.terms.progress.note(f"{package.name}: {_named(old)} is still what PyPI has")
             return
         new = PackagePin(
             version=package.version,
@@ -162,7 +151,7 @@ class _SaltFetch:
         )
         self.lock.with_pin(package.name, new)
         before = "nothing" if old is None else _named(old)
-        self.progress.note(f"{package.name}: pin moved from {before} to {_named(new)}")
+        self.terms.progress.note(f"{package.name}: pin moved from {before} to {_named(new)}")
 
 
 def _named(pin: PackagePin) -> str:

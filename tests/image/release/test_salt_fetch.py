@@ -20,6 +20,7 @@ from imager.base.errors import (
 )
 from imager.release.lock import RackLock
 from imager.release.salt.salt import archived_salt, fetch_salt, require_archived, salt_at_hand
+from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedSalt
 from tests.support.fetching import Heard
 from tests.support.pypi import RAN, VERSION, WHEEL, Index, index_for_pip, source_release, wheel
@@ -54,9 +55,7 @@ class Scene:
     def fetch(
         self, version: str = VERSION, *, offline: bool = False, update: bool = False
     ) -> VerifiedSalt:
-        return fetch_salt(
-            version, self.cache, self.lock, self.heard, offline=offline, update=update
-        )
+        return fetch_salt(version, self.lock, FetchTerms(self.cache, self.heard, offline, update))
 
     def kept(self) -> list[str]:
         """The names in the archive."""
