@@ -1,4 +1,4 @@
-"""Our own small files on a card's boot partition: their names.
+"""The names of our own small files on a card's boot partition.
 
 ``picloud/node.json`` is written with the image and says which node the card is;
 ``picloud/firstboot.*`` are written by the node and say how far it came. Any laptop can change or

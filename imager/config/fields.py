@@ -1,4 +1,4 @@
-"""Reads a TOML document whole: every fault of every key is collected, none stops the reading.
+"""Reads a TOML document to its end and collects every fault of every key on the way.
 
 In: the text of a TOML file. Out: checked values, and a list of lines such as
 ``rack.toml:7: nodes.pi7.address: "10.0.0.300" is not an IPv4 address``. The typed accessors give

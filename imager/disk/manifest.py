@@ -95,8 +95,10 @@ def build_manifest(
     base: Manifest | None = None,
     changed: ExtentMap | None = None,
 ) -> Manifest:
-    """Digest every chunk of ``extents``; chunks of ``base`` that ``changed`` does not touch and
-    whose ranges are the same keep their digest, so a node costs only its delta."""
+    """The manifest of the image behind ``read``, whose used bytes are ``extents``.
+
+    Where ``base`` is given, a chunk of it that ``changed`` does not touch and whose ranges are the
+    same keeps its digest, so that only what a node changed is read."""
     known = {chunk: digest for chunk, digest in base.chunks()} if base else {}
     dirty = changed or ExtentMap()
     digests: list[bytes] = []

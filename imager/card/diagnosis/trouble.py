@@ -1,4 +1,4 @@
-"""What went wrong with a card and what was done about it, as a receipt keeps it.
+"""What went wrong with a card and what was done about it, in the form a receipt keeps.
 
 In: diagnoses while a card is proven. Out: JSON, and back, checked field by field as the rest of a
 receipt is.

@@ -1,8 +1,8 @@
 """What a card says of itself: which node it is, how far it came, which Salt it has.
 
 In: a way to read a card. Out: the JSON of picloud/node.json (written with the image), the report of
-picloud/firstboot.json (written by the node), and the version of Salt on the root filesystem, or
-nothing for what is absent: a card is judged by the boot check, and these are only its own words.
+picloud/firstboot.json (written by the node), and the version of Salt on the root filesystem; what
+is absent is left out. These are only the card's own words: the boot check says if it is sound.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CardNotes:
 
 
 def read_notes(read: Reader, size_bytes: int) -> CardNotes:
-    """The notes on the card of ``size_bytes`` behind ``read``; raises only what ``read`` does."""
+    """The notes on the card of ``size_bytes`` behind ``read``; raises only what ``read`` raises."""
     try:
         table = parse(read(0, 512))
         first, second = table.partition(1), table.partition(2)

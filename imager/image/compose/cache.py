@@ -1,9 +1,9 @@
-"""Golden images in the cache: found, judged, published; never half there.
+"""Golden images in the cache: found, checked before use, and added whole or not at all.
 
 In: a release, and a folder with a finished image. Out: a GoldenImage, or None when the cache has
-none worth trusting. An entry is a folder named by the hash of everything that went into it; it
-appears by one rename, and what is found later is believed only if its description is whole and
-the image untouched since.
+none that can be trusted. An entry is a folder named by the hash of everything that went into it.
+It appears by one rename. It is used later only if its description is whole and the image was not
+touched since.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Composed:
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
-    """Give the image its place in the cache; whatever unusable thing is there gives way.
+    """Move the image to its place in the cache; an unusable entry there is moved out of the way.
 
     The caller holds the lock of this key. Both files are on disk before the name appears.
     """

@@ -121,8 +121,8 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The last that was heard of a node: ``begun`` is work whose end is not known, ``last`` what
-    ended last, ``verified`` the last card that came out well."""
+    """The last that is known of a node: ``begun`` is work whose end is not known, ``last`` the work
+    that ended last, ``verified`` the last that ended with a good card."""
 
     begun: Assigned | None = None
     last: CardFinished | None = None
@@ -185,7 +185,7 @@ def read_ledger(rack: Path) -> Ledger:
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """The ledger in a file's bytes, whatever they are; a last line without an end is no line."""
+    """The ledger in a file's bytes, whatever they are; a last line that was cut off is left out."""
     events, unread = [], 0
     for line in data.split(b"\n")[:-1]:
         event = _decode(line)
@@ -197,7 +197,7 @@ def parse_ledger(data: bytes) -> Ledger:
 
 
 def append(rack: Path, event: Event) -> None:
-    """Put ``event`` on the disk; what a run that was killed left torn is cut off first.
+    """Add ``event`` to the file on the disk; half a line that a killed run left is cut off first.
 
     Raises HostStorage, with the file as it was before, when there is no room.
     """
@@ -226,7 +226,7 @@ def encode_event(event: Event) -> bytes:
 
 @contextmanager
 def batch_lock(rack: Path) -> Iterator[None]:
-    """Only one batch at a time in one rack; TargetRefused that says who is at it."""
+    """Allow one batch at a time in one rack; raises TargetRefused that says which run has it."""
     path = ensure_state(rack) / "batch.lock"
     try:
         with locked(path, wait=False) as descriptor:

@@ -1,7 +1,8 @@
 """What the master last said of each node: ``.picloud/presence.json``.
 
-In: the answers of a master, with the time. Out: the same, for whoever draws the rack without
-asking anybody. Only ``rack status`` writes it; what is unreadable in it is as if never asked.
+In: the answers of a master, with the time. Out: the same answers later, so that the rack can be
+shown without asking the master again. Only ``rack status`` writes the file. A node whose entry
+cannot be read counts as never asked about.
 """
 
 from __future__ import annotations

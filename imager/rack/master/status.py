@@ -1,4 +1,4 @@
-"""Who has joined: the rack's nodes as its master sees them now, and waiting for those that come.
+"""Who has joined: how the master sees the rack's nodes now, and waiting until all have joined.
 
 In: a rack and a door to its master. Out: for each node what the master says, kept for ``rack show``
 and ``rack report``.
@@ -58,7 +58,7 @@ def wait_for_all(
     seconds: float,
     watch: Callable[[Sequence[str], int, float], None],
 ) -> Status:
-    """Ask until every one of ``nodes`` answers, or for ``seconds``; the last status.
+    """Ask until every one of ``nodes`` answers, at most for ``seconds``; returns the last status.
 
     ``watch`` is told after each asking who is missing, of how many, and how many seconds are left.
     A master that cannot be reached yet is waited for as well: it was switched on with the others.
