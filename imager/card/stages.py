@@ -59,18 +59,13 @@ class ClaimedCard:
 class WriteOptions:
     """How to write: ``block_bytes`` a transfer, ``depth`` of them at a time; ``why`` these.
 
-    Writing one card holds ``in_flight_bytes`` in memory at the most, reading it back 512 KiB more
-    for each of ``depth``.
+    Writing one card holds their product in memory at the most, reading it back 512 KiB more for
+    each of ``depth``.
     """
 
     block_bytes: int
     depth: int
     why: str = ""
-
-    @property
-    def in_flight_bytes(self) -> int:
-        """What all transfers under way hold."""
-        return self.block_bytes * self.depth
 
 
 @dataclass(frozen=True, slots=True)

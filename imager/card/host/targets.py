@@ -21,14 +21,13 @@ from imager.card.host.sysfs import HostTrees, device_number
 class ImageFile:
     """A file ending in ``.img`` that exists or may be made.
 
-    ``size_bytes`` is its present size (0 when there is none), ``free_bytes`` the room in its
-    filesystem for us, ``loops`` the loop devices that show its present content.
+    ``size_bytes`` is its present size (0 when there is none), ``loops`` the loop devices that
+    show its present content.
     """
 
     path: Path
     exists: bool
     size_bytes: int
-    free_bytes: int
     folder_writable: bool
     loops: tuple[str, ...] = ()
 
@@ -135,12 +134,10 @@ def _among_devices(real: Path, kernel: HostTrees) -> bool:
 
 
 def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: HostTrees) -> ImageFile:
-    room = os.statvfs(real.parent)
     return ImageFile(
         path=real,
         exists=exists,
         size_bytes=size_bytes,
-        free_bytes=room.f_bavail * room.f_frsize,
         folder_writable=os.access(real.parent, os.W_OK),
         loops=tuple(
             str(kernel.dev / name) for name, backing in kernel.loops() if backing == str(real)

@@ -27,11 +27,6 @@ class Outcome(StrEnum):
     FAILED = "failed"
     """Nothing is wrong with the card: rack.toml, this computer's disk, or our own mistake."""
 
-    @property
-    def blames_the_card(self) -> bool:
-        """Whether a card with this outcome should not be tried again in the same way."""
-        return self in (Outcome.FAULTY, Outcome.IO_ERROR, Outcome.FAKE_CAPACITY)
-
 
 def outcome_of(error: BaseException) -> Outcome:
     """The outcome of work that ended with ``error``."""

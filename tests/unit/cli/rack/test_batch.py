@@ -30,7 +30,7 @@ CUT = Interrupted("/dev/sdd: interrupted", hint="run it again")
 
 def result(name: str, error: PicloudError | None = None, *, file: bool = False) -> CardResult:
     disk = Disk("/dev/sdb", "8:16", 1 << 30, Bus.USB, removable=True)
-    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True) if file else disk
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, True) if file else disk
     outcome = outcome_of(error) if error else Outcome.VERIFIED
     return CardResult(
         CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30), outcome, 9.0, error=error

@@ -19,7 +19,7 @@ from imager.rack.history.outcome import Outcome
 
 
 def job(name: str, slot: str = "") -> CardJob:
-    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, True)
     return CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30, slot)
 
 

@@ -56,7 +56,7 @@ class Idle(Crew):
 
 
 def job(name: str) -> CardJob:
-    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, True)
     return CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30, "A1")
 
 

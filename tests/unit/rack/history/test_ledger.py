@@ -240,7 +240,7 @@ def test_an_error_has_an_outcome(error: BaseException, outcome: Outcome) -> None
 
 def test_ctrl_c_is_told_in_words(tmp_path: Path) -> None:
     rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-1]"\n')
-    target = ImageFile(tmp_path / "pi1.img", False, 0, 0, True)
+    target = ImageFile(tmp_path / "pi1.img", False, 0, True)
 
     def make() -> MadeCard:
         raise KeyboardInterrupt
