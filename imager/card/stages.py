@@ -7,13 +7,11 @@ outlives the ``with claim(...)`` block it came from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.host.disks import Disk
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import HeldTarget, Target
 from imager.card.medium.meter import PhaseFigures
 from imager.card.medium.raw import RawCard
 from imager.card.medium.reopen import FreshRead
@@ -34,25 +32,20 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCard:
-    """The only handle through which a card can be written.
+    """The only handle through which a card can be written; ``log`` gathers what happened to it."""
 
-    ``reopen`` gives a FreshRead of the same medium. ``fallbacks`` lists what could not be had
-    (direct I/O, the lock) for the receipt. ``on_kept`` makes the result visible where the card
-    is a file; ``is_file`` cards hold zeros from the beginning and vanish unless kept. ``log``
-    gathers the figures of each phase.
-    """
-
-    target: Disk | ImageFile
-    raw: RawCard
-    reopen: Callable[[], AbstractContextManager[FreshRead]]
-    on_kept: Callable[[], None]
-    fallbacks: tuple[str, ...] = ()
+    target: Target
+    held: HeldTarget
     log: Log = field(default_factory=Log)
 
     @property
-    def is_file(self) -> bool:
-        """Whether this is an image file and no medium."""
-        return isinstance(self.target, ImageFile)
+    def raw(self) -> RawCard:
+        """Where to read and write."""
+        return self.held.raw
+
+    def reopen(self) -> AbstractContextManager[FreshRead]:
+        """A FreshRead of the same medium."""
+        return self.held.reopen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +83,4 @@ class VerifiedCard:
 
     def keep(self) -> None:
         """Make it final: an image file appears under its name. A card is final already."""
-        self.written.card.on_kept()
+        self.written.card.held.keep()

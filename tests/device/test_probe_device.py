@@ -12,7 +12,7 @@ import pytest
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.claim.disk import claim
+from imager.card.claim.claim import claim
 from imager.card.host.refusals import AcceptedTarget, accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card

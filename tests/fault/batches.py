@@ -22,7 +22,7 @@ from typing import Any
 from imager.base.json_fields import read_object
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, KiB, MiB, align_down
-from imager.card.claim.disk import settle
+from imager.card.host.exclusive import settle
 from imager.card.host.sysfs import HostTrees
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target, verify_card

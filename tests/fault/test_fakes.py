@@ -13,7 +13,7 @@ import pytest
 from imager.base.errors import FakeCapacity
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
-from imager.card.claim.disk import claim
+from imager.card.claim.claim import claim
 from imager.card.host.refusals import AcceptedTarget, accept
 from imager.card.host.targets import target_at
 from imager.card.probe.probe import probe_card, short_probe

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from imager.base.units import KiB, MiB
 from imager.card.host.refusals import accept
+from imager.card.host.target import TargetFacts
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
-from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import STAMP_AREA

@@ -10,8 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 
-from imager.card.host.disks import Bus, Disk
-
 _DOOR_UNLOCK = 0x5381
 """SCSI_IOCTL_DOORUNLOCK, <scsi/scsi_ioctl.h>. Whoever opens a removable disk locks its door (see
 sd_open in the kernel's drivers/scsi/sd.c), and a reader that heeds this lets go of nothing."""
@@ -19,12 +17,11 @@ _CDROMEJECT = 0x5309
 """<linux/cdrom.h>; the SCSI layer takes it for any removable disk (START STOP UNIT, LoEj)."""
 
 
-def eject(disk: Disk) -> bool:
-    """Ask the reader to let go of the card; False where it cannot, which does no harm."""
-    if disk.bus is not Bus.USB or not disk.removable:
-        return False
+def eject(node: str) -> bool:
+    """Ask the USB reader at ``node`` to let go of the card; False where it cannot, which does no
+    harm."""
     try:
-        descriptor = os.open(disk.node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:

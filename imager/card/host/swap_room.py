@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from imager.base.units import MiB, align_down, format_size
-from imager.card.host.disks import Disk
-from imager.card.host.refusals import Refusal, RefusalCode, refused
-from imager.card.host.targets import Target
+from imager.card.host.refusals import refused
+from imager.card.host.target import Refusal, RefusalCode, Target
 from imager.config.rack import Rack
 from imager.image.compose.golden import GoldenImage
 
@@ -34,11 +33,12 @@ def swap_refusals(
 ) -> tuple[Refusal, ...]:
     """Why ``target`` cannot be a card of ``rack`` with any of ``goldens`` on it; empty where it
     can, where they are not known, and where it is too small for the image itself."""
-    if not isinstance(target, Disk) or not goldens or not rack.swap_bytes:
+    capacity = target.capacity_bytes
+    if capacity is None or not goldens or not rack.swap_bytes:
         return ()
-    if target.size_bytes < max(golden.layout.size_bytes for golden in goldens):
+    if capacity < max(golden.layout.size_bytes for golden in goldens):
         return ()
-    free = min(free_bytes(golden, target.size_bytes) for golden in goldens)
+    free = min(free_bytes(golden, capacity) for golden in goldens)
     if free >= rack.swap_bytes + SPARE_BYTES:
         return ()
     most = align_down(max(0, free - SPARE_BYTES), _STEP)

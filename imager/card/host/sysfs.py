@@ -104,6 +104,13 @@ class HostTrees:
         """``major:minor`` of the device with this kernel name; empty when there is none."""
         return self.attribute(name, "dev")
 
+    def serial(self, name: str) -> str:
+        """The serial number udev or sysfs has for a disk; readers without one share their
+        model's."""
+        return self.udev(self.number(name)).get("ID_SERIAL_SHORT", "") or (
+            self.attribute(name, "device/serial") or self.attribute(name, "serial")
+        )
+
     def name_of(self, number: str) -> str | None:
         """The kernel name of ``major:minor``."""
         link = self.sysfs / "dev/block" / number

@@ -14,7 +14,6 @@ from pathlib import Path
 from imager.base.errors import CardIOError
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES
-from imager.card.host.disks import Disk
 from imager.card.medium.reopen import reader_of
 from imager.card.probe.probe import short_probe
 from imager.card.receipt.receipt import Receipt
@@ -44,7 +43,7 @@ def lay_down(
 
     Raises what ``update_card``, ``short_probe`` and ``write_card`` do.
     """
-    if card.is_file or not (update or probe):
+    if card.target.made_anew or not (update or probe):
         return write_card(image, card, progress, options)
     first = _first_mib(card)
     if update and names_golden(first, image):
@@ -74,7 +73,7 @@ def names_golden(first_mib: bytes, image: NodeImage) -> bool:
 
 def seen_before(card: ClaimedCard, first_mib: bytes, receipts: Path) -> bool:
     """Whether a receipt in ``receipts`` proves a writing of this card."""
-    cid = card.target.cid if isinstance(card.target, Disk) else ""
+    cid = card.target.facts.cid
     try:
         disk_id = parse(first_mib[:SECTOR_BYTES]).disk_id
     except MbrError:

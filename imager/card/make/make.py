@@ -7,7 +7,7 @@ gets a receipt too, which says how.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.errors import (
@@ -24,14 +24,13 @@ from imager.base.progress import Progress
 from imager.base.timestamps import timestamp
 from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
-from imager.card.claim.disk import claim
+from imager.card.claim.claim import claim
 from imager.card.host.refusals import AcceptedTarget
 from imager.card.host.sysfs import HostTrees
-from imager.card.host.targets import ImageFile
 from imager.card.inspect.salt import salt_on
 from imager.card.make.begin import lay_down
 from imager.card.medium.reopen import reader_of
-from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.receipt.store import save_receipt
 from imager.card.stages import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
 from imager.card.write.options import DEFAULT_OPTIONS
@@ -179,35 +178,15 @@ def _receipt(
         failure=failure,
         finished_at=timestamp(precise=True),
         tool_version=tool_version(),
-        target=_target_facts(card),
+        target=replace(card.target.facts, size_bytes=card.raw.size_bytes),
         image=facts,
         options=options,
         cache_bypassed=cache_bypassed,
-        fallbacks=card.fallbacks,
+        fallbacks=card.held.fallbacks,
         phases=tuple(card.log.phases),
         boot_files=image.boot_files,
         manifest=image.manifest,
         trouble=card.log.trouble,
-    )
-
-
-def _target_facts(card: ClaimedCard) -> TargetFacts:
-    target, size = card.target, card.raw.size_bytes
-    if isinstance(target, ImageFile):
-        return TargetFacts(path=target.node, size_bytes=size, bus="file")
-    return TargetFacts(
-        path=target.node,
-        size_bytes=size,
-        bus=target.bus.value,
-        slot=target.by_path[0] if target.by_path else "",
-        by_id=target.by_id[0] if target.by_id else "",
-        vendor=target.vendor,
-        model=target.model,
-        serial=target.serial,
-        cid=target.cid,
-        diskseq=target.diskseq or 0,
-        logical_bytes=target.logical_bytes,
-        physical_bytes=target.physical_bytes,
     )
 
 

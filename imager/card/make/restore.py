@@ -12,7 +12,7 @@ from pathlib import Path
 
 from imager.base.errors import Interrupted, StampMismatch
 from imager.base.progress import Progress
-from imager.card.claim.disk import claim
+from imager.card.claim.claim import claim
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.host.refusals import AcceptedTarget
 from imager.card.host.sysfs import HostTrees

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object, shown
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.target import TargetFacts
 from imager.card.medium.meter import PhaseFigures
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent
@@ -38,24 +39,6 @@ class ReceiptResult(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     """The card is not to blame: this computer's disk, a tool, or the golden image was."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetFacts:
-    """The card, its reader and its slot, as far as the computer can see them."""
-
-    path: str
-    size_bytes: int
-    bus: str
-    slot: str = ""
-    by_id: str = ""
-    vendor: str = ""
-    model: str = ""
-    serial: str = ""
-    cid: str = ""
-    diskseq: int = 0
-    logical_bytes: int = 0
-    physical_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

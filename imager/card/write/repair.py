@@ -102,7 +102,7 @@ def _given_up(
     """Why the card is condemned. Where our image has next to nothing at the card's end, losing it
     proves no fake; then the card itself is asked, for nothing on it is worth keeping any more."""
     error = condemned(written, reading, attempts)
-    silent = isinstance(error, CardFaulty) and not written.card.is_file
+    silent = isinstance(error, CardFaulty) and not written.card.target.made_anew
     if not silent or not lost_its_end(written, reading.diagnosis):
         return error
     progress.note(f"{written.card.target.node} lost its end: is it smaller than it says?")
@@ -115,7 +115,7 @@ def _given_up(
 
 def _can_be_mended(card: ClaimedCard, reading: Reading) -> bool:
     """A fake is not, a card that hardly answers is not; a file is made anew instead."""
-    return not card.is_file and reading.complete and reading.diagnosis.holds_bytes is None
+    return not card.target.made_anew and reading.complete and reading.diagnosis.holds_bytes is None
 
 
 def _blank(card: ClaimedCard) -> None:

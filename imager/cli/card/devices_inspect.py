@@ -18,7 +18,7 @@ from imager.cli.views.stamp import stamp_fields, stamp_lines
 if TYPE_CHECKING:
     from imager.bootcheck.check import BootReport, Finding
     from imager.card.host.disks import Disk
-    from imager.card.host.refusals import Refusal
+    from imager.card.host.target import Refusal
     from imager.card.inspect.own_notes import CardNotes
     from imager.disk.manifest import Reader
     from imager.node.stamp.stamp import Stamp
@@ -72,7 +72,8 @@ def add_card_commands(group: click.Group) -> None:
     def devices(session: Session) -> CommandResult:
         """List every disk, what is on it, and whether it may be written."""
         from imager.card.host.disks import list_disks
-        from imager.card.host.refusals import Limits, refusals
+        from imager.card.host.refusals import refusals
+        from imager.card.host.target import Limits
 
         ours = (session.cache.root.resolve(),)
         judged = [(disk, refusals(disk, 0, Limits(ours=ours))) for disk in list_disks(ours)]

@@ -34,16 +34,16 @@ def add_probe_command(group: click.Group) -> None:
         Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
         most cards; --whole takes as long as writing and reading all of the card.
         """
-        from imager.card.claim.disk import claim
+        from imager.card.claim.claim import claim
         from imager.card.host.refusals import accept
-        from imager.card.host.targets import ImageFile, target_at
+        from imager.card.host.targets import target_at
         from imager.card.probe.probe import probe_card
 
         ours = (session.cache.root.resolve(),)
         disk, limits = target_at(target, ours), limits_of(given, ours)
-        if isinstance(disk, ImageFile):
+        if disk.made_anew:
             raise UsageError(
-                f"{target} is an image file and has no capacity or speed of its own",
+                f"{target} is {disk.noun} and has no capacity or speed of its own",
                 hint="give a disk; picloud-image devices lists those of this computer",
             )
         refuse_early(disk, limits)

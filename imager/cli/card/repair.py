@@ -104,7 +104,6 @@ def repair(
     given: Mapping[str, object],
 ) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
-    from imager.card.host.disks import Disk
     from imager.card.host.refusals import accept
     from imager.card.host.targets import target_at
 
@@ -113,7 +112,7 @@ def repair(
     ours = own_folders(session, rack)
     target, limits = target_at(path, ours), limits_of(given, ours)
     refuse_early(target, limits)
-    if not isinstance(target, Disk):
+    if target.made_anew:
         raise TargetRefused(f"{path} is a file, which is not repaired but made", hint=patient.again)
     if patient.used and not patient.boot_files:
         raise StampMismatch(

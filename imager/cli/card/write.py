@@ -35,8 +35,7 @@ from imager.cli.consent import (
 from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.host.refusals import Limits
-    from imager.card.host.targets import Target
+    from imager.card.host.target import Limits, Target
     from imager.card.make.make import MadeCard
     from imager.card.stages import WriteOptions
     from imager.config.rack import Node, Rack
@@ -132,11 +131,9 @@ def _request(session: Session, given: Mapping[str, object]) -> WriteRequest:
 
 def _size_for(target: Target, size: int | None) -> int | None:
     """How large the card is to be; None for an image file as small as the release allows."""
-    from imager.card.host.disks import Disk
-
     if size is None:
-        return target.size_bytes if isinstance(target, Disk) else None
-    if isinstance(target, Disk):
+        return target.capacity_bytes
+    if target.capacity_bytes is not None:
         raise UsageError(
             "--size is for image files; a disk is used whole",
             hint="leave --size out, or name a file ending in .img",
@@ -145,7 +142,6 @@ def _size_for(target: Target, size: int | None) -> int | None:
 
 
 def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
-    from imager.card.host.disks import Disk
     from imager.release.lock import RackLock
 
     spec = chosen_release(session, request.rack, request.node.model)
@@ -155,8 +151,8 @@ def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
         "node": request.node.name,
         "rack": request.rack.name,
         "target": request.target.node,
-        "target_is": getattr(request.target, "title", request.target.node),
-        "holds": list(request.target.holds) if isinstance(request.target, Disk) else [],
+        "target_is": request.target.title,
+        "holds": list(request.target.holds),
         "size_bytes": request.size_bytes,
         "release": spec.name,
         "release_sha256": pin.sha256 if pin else None,

@@ -28,7 +28,7 @@ from imager.cli.consent import SIZE, whole_sectors
 from imager.cli.session import CommandResult, Session, command
 
 if TYPE_CHECKING:
-    from imager.card.host.refusals import Limits
+    from imager.card.host.target import Limits
     from imager.config.rack import Node, Rack
     from imager.rack.plan.candidates import Unfit
     from imager.rack.plan.plan import RackPlan
@@ -153,7 +153,7 @@ def _request(session: Session, given: Mapping[str, object]) -> FlashRequest:
 
 def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -> Limits:
     """What a batch may overwrite; never a disk that belongs in the computer."""
-    from imager.card.host.refusals import Limits
+    from imager.card.host.target import Limits
 
     limits = Limits(ours=own_folders(session, rack))
     most = given["max_size"]

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imager.base.units import format_size
-from imager.card.host.disks import Disk
 from imager.cli.views.batch_bars import clock
 from imager.config.rack import Node
 from imager.rack.batch.crew import CardResult
@@ -99,13 +98,12 @@ def plan_fields(plan: RackPlan, unfit: Sequence[Unfit]) -> dict[str, object]:
 
 def _candidate_fields(candidate: Candidate) -> dict[str, object]:
     target = candidate.target
-    disk = target if isinstance(target, Disk) else None
     return {
         "target": target.node,
         "slot": candidate.slot,
         "size_bytes": candidate.size_bytes or None,
-        "model": disk.model if disk else "",
-        "serial": disk.serial if disk else "",
+        "model": target.facts.model,
+        "serial": target.facts.serial,
         "holds": candidate.holds,
         "about": candidate.about,
     }
@@ -158,7 +156,7 @@ def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list
         lines.append(f"no card yet for: {fold(without)}")
         lines.append("  → put in a card for each and run the same command again")
     elif results and good == len(results):
-        cards = any(isinstance(result.job.target, Disk) for result in results)
+        cards = any(not result.job.target.made_anew for result in results)
         lines.append(_SWITCH_ON if cards else _COPY_THEM)
     return lines
 

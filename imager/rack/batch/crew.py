@@ -22,11 +22,10 @@ from typing import Protocol
 
 from imager.base.errors import Interrupted, PicloudError
 from imager.base.units import MiB
-from imager.card.host.disks import Disk
-from imager.card.host.refusals import Limits, accept
+from imager.card.host.refusals import accept
 from imager.card.host.swap_room import require_swap_room
 from imager.card.host.sysfs import HostTrees
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import Limits, Target
 from imager.card.make.boot_check import boot_check, require_bootable
 from imager.card.make.make import MadeCard, make_card
 from imager.card.receipt.receipt import Receipt
@@ -38,7 +37,7 @@ from imager.node.edit.edit import OpenGolden
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise_one
 from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
-from imager.rack.batch.limiter import Limiter, root_port
+from imager.rack.batch.limiter import Limiter
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.rack.history.recorded import Work, recorded
 
@@ -52,7 +51,7 @@ class CardJob:
     """A node's card to be made: where, and of what size (bytes). ``slot`` is a label or empty."""
 
     node: Node
-    target: Disk | ImageFile
+    target: Target
     size_bytes: int
     slot: str = ""
 
@@ -197,16 +196,11 @@ class Crew:
 
     def _begin(self) -> None:
         for job in list(self.waiting):
-            port = self._port(job)
+            port = job.target.root_port(self._orders.kernel)
             if self._limiter.may_begin(port):
                 self.waiting.remove(job)
                 self._limiter.began(job.name, port)
                 self._start(job)
-
-    def _port(self, job: CardJob) -> str | None:
-        if not isinstance(job.target, Disk):
-            return None
-        return root_port(job.target, self._orders.kernel)
 
     def _start(self, job: CardJob) -> None:
         board = CardBoard(lambda event: self._told.put((job, event)), self._stop)

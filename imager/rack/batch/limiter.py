@@ -9,28 +9,14 @@ slots, files) share nothing we know of.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
-
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.sysfs import HostTrees
 
 FIRST = 4
 """Cards that begin at once on one port: three fill a USB 2 port, and on USB 3 they are few."""
 WINDOW_SECONDS = 3.0
 GROWTH = 1.15
 """Twice the cards on a wire with room give nearly twice the sum; noise alone is not growth."""
-
-_ROOT_PORT = re.compile(r"/(usb\d+)/(\d+-\d+)(?=/)")
-
-
-def root_port(disk: Disk, kernel: HostTrees) -> str | None:
-    """The USB root port behind which ``disk`` hangs, such as ``usb2/2-1``; None elsewhere."""
-    if disk.bus is not Bus.USB:
-        return None
-    match = _ROOT_PORT.search(str(kernel.folder(disk.node.rpartition("/")[2])))
-    return f"{match[1]}/{match[2]}" if match else None
 
 
 @dataclass(slots=True)

@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from imager.base.errors import HostStorage, PicloudError
-from imager.card.host.disks import Disk
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import Target
 from imager.card.make.make import MadeCard
 from imager.config.rack import Rack
 from imager.rack.history.ledger import Assigned, CardFinished, append, now
@@ -25,7 +24,7 @@ class Work:
     ``recipe`` says what it is made from (``imager.node.content``)."""
 
     node: str
-    target: Disk | ImageFile
+    target: Target
     release_sha256: str
     recipe: str
     batch: str = ""
@@ -52,18 +51,18 @@ def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
 
 
 def _assigned(work: Work) -> Assigned:
-    disk = work.target if isinstance(work.target, Disk) else None
+    facts = work.target.facts
     return Assigned(
         at=now(),
         batch=work.batch,
         node=work.node,
         target=work.target.node,
         slot=work.slot,
-        card_size_bytes=work.target.size_bytes,
-        model=disk.model if disk else "",
-        serial=disk.serial if disk else "",
-        cid=disk.cid if disk else "",
-        diskseq=(disk.diskseq or 0) if disk else 0,
+        card_size_bytes=facts.size_bytes,
+        model=facts.model,
+        serial=facts.serial,
+        cid=facts.cid,
+        diskseq=facts.diskseq,
     )
 
 

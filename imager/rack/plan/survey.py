@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imager.base.errors import TargetRefused, UsageError
-from imager.card.host.disks import Disk, list_disks
-from imager.card.host.refusals import Limits, accept
+from imager.card.host.disks import list_disks
+from imager.card.host.refusals import accept
 from imager.card.host.sysfs import HostTrees
-from imager.card.host.targets import ImageFile, Target, target_at
+from imager.card.host.target import Limits, Target
+from imager.card.host.targets import target_at
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
@@ -77,16 +78,19 @@ def cards_named(
 ) -> list[Candidate]:
     """The disks a person named; all that is wrong with any of them is raised as TargetRefused,
     before the first is touched."""
-    disks: dict[str, Disk] = {}
+    disks: dict[str, Target] = {}
     reasons: list[str] = []
     for path in paths:
         target = target_at(path, limits.ours, kernel)
-        if isinstance(target, ImageFile):
+        if target.made_anew:
             raise UsageError(
                 f"{path} is no disk", hint="for image files say --images DIR, one for each node"
             )
         reasons += reasons_against(target, images.values(), rack, limits)
-        if isinstance(target, Disk) and disks.setdefault(target.node, target) is not target:
+        if (
+            target.capacity_bytes is not None
+            and disks.setdefault(target.node, target) is not target
+        ):
             raise UsageError(f"{path}: {target.node} is named twice", hint="name each disk once")
     if reasons:
         raise TargetRefused(
@@ -106,7 +110,7 @@ def files_for(
     not be made."""
     found = []
     for node in nodes:
-        target: Target = target_at(folder / f"{node.name}.img", limits.ours)
+        target = target_at(folder / f"{node.name}.img", limits.ours)
         accepted = accept(target, 0, limits).target
         found.append(look_at(accepted, slots, rack.folder, wanted=node.name))
     return found

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.host.disks import Bus, Disk, disk_named, list_disks
-from imager.card.host.refusals import RefusalCode, refusals
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk, disk_named, list_disks
+from imager.card.host.refusals import refusals
 from imager.card.host.sysfs import unescape
+from imager.card.host.target import RefusalCode
 from imager.card.host.targets import Unsuitable, target_at
 from imager.card.host.usage import UseKind
 from tests.support.sysfs import FakeHost

@@ -18,13 +18,13 @@ from imager.base.units import MiB
 from imager.card.diagnosis.damage import Damage, DamageKind
 from imager.card.diagnosis.places import CardPlace
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.target import TargetFacts
 from imager.card.medium.meter import Meter, PhaseFigures, metered
 from imager.card.receipt.receipt import (
     ImageFacts,
     Receipt,
     ReceiptError,
     ReceiptResult,
-    TargetFacts,
     decode_receipt,
 )
 from imager.card.receipt.store import (

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from imager.base.errors import UsageError
 from imager.base.units import KiB, MiB
-from imager.card.host.disks import Bus, Disk, Queue, disk_named
-from imager.card.host.targets import ImageFile
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk, disk_named
+from imager.card.host.image_file import ImageFile
+from imager.card.host.target import Queue
 from imager.card.write.options import MAX_IN_FLIGHT, options_for
 from tests.support.sysfs import FakeHost
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import CardFaulty, Interrupted, PicloudError
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.targets import ImageFile
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
+from imager.card.host.image_file import ImageFile
 from imager.card.medium.meter import PhaseFigures
 from imager.cli.console import Console
 from imager.cli.main import run

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.host.targets import ImageFile
+from imager.card.host.image_file import ImageFile
 from imager.cli.console import Console
 from imager.cli.views.batch_screen import Screen
 from imager.config.rack import Node

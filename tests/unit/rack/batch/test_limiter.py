@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.host.disks import Bus, Disk
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
 from imager.card.host.sysfs import HostTrees
-from imager.rack.batch.limiter import FIRST, Limiter, root_port
+from imager.rack.batch.limiter import FIRST, Limiter
 
 CARD = 20e6
 STEP = 0.1
@@ -124,4 +125,4 @@ def test_the_root_port_of_a_reader(
     kernel: Callable[[str], HostTrees], where: str, bus: Bus, port: str | None
 ) -> None:
     disk = Disk(node="/dev/sdb", number="8:16", size_bytes=1, bus=bus)
-    assert root_port(disk, kernel(where)) == port
+    assert disk.root_port(kernel(where)) == port

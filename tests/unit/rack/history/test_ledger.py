@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
-from imager.card.host.targets import ImageFile
+from imager.card.host.image_file import ImageFile
 from imager.card.make.make import MadeCard
 from imager.config.rack import ledger_file
 from imager.rack.history.ledger import (

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, CardIOError, HostStorage, TargetRefused, WouldNotBoot
 from imager.base.progress import Phase, Quiet
 from imager.base.units import KiB, MiB
-from imager.card.claim.disk import claim
-from imager.card.claim.image_file import SparseFile
+from imager.card.claim.claim import claim
+from imager.card.host.image_file import SparseFile
 from imager.card.host.refusals import AcceptedTarget, accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
@@ -204,7 +204,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(image: NodeImage, tmp_path: Pat
     with open("/dev/full", "wb") as full:
         raw = Descriptor(full.fileno(), str(tmp_path / "pi7.img"), SIZE, 4096)
         with claim(accepted(tmp_path), SIZE) as card, pytest.raises(CardIOError) as caught:
-            write_card(image, replace(card, raw=SparseFile(raw)), Quiet())
+            write_card(image, replace(card, held=replace(card.held, raw=SparseFile(raw))), Quiet())
     assert "pi7.img: writing at byte" in caught.value.what
     assert "No space left" in caught.value.what
     assert "free some" in caught.value.hint
@@ -224,7 +224,7 @@ def test_a_size_that_is_no_whole_block(tmp_path: Path) -> None:
 def test_a_claimed_file_says_that_it_is_one(tmp_path: Path) -> None:
     with claim(accepted(tmp_path), SIZE) as card:
         assert isinstance(card, ClaimedCard)
-        assert card.is_file
+        assert card.target.made_anew
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 200 * KiB)), max_size=8))
