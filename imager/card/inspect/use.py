@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imager.bootcheck.own_files import FIRSTBOOT_PATH
-from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
+from imager.card.inspect.record import CardRecord
 from imager.card.medium.meter import Meter
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.journal import replayed
@@ -133,15 +133,15 @@ def _places(partitions: tuple[Partition, ...]) -> list[tuple[int, int, int]]:
 
 
 def damaged_boot_files(
-    stamp: Stamp, read: Reader, unreadable: ExtentMap = _NONE
+    held: CardRecord, read: Reader, unreadable: ExtentMap = _NONE
 ) -> tuple[int, tuple[Damaged, ...]]:
     """How many boot files are as they were written, and every one that is not."""
-    boot = stamp.facts.layout.boot
+    boot = held.layout.boot
     try:
         volume = FatVolume.parse(read, boot.offset, boot.length)
     except ValueError as error:
         return 0, (Damaged("boot partition (p1)", f"cannot be read: {error}"),)
-    expected = _boot_digests(stamp, volume)
+    expected = held.boot_digests(volume)
     found = []
     for path, digest in expected.items():
         entry = volume.find(path)
@@ -152,17 +152,6 @@ def damaged_boot_files(
             refused = ExtentMap(entry.extents) & unreadable
             found.append(Damaged(f"/boot/{path}", UNREADABLE if refused else DIFFERS))
     return len(expected) - len(found), tuple(found)
-
-
-def _boot_digests(stamp: Stamp, volume: FatVolume) -> Mapping[str, str]:
-    """Path -> SHA-256 of every boot file, as far as the stamp vouches for the list of them."""
-    own = {SUMS_PATH: stamp.facts.boot_sums}
-    if volume.find(SUMS_PATH) is None or _sha256(volume, SUMS_PATH) != stamp.facts.boot_sums:
-        return own
-    try:
-        return parse_sums(volume.read_file(SUMS_PATH)) | own
-    except SumsError:
-        return own
 
 
 def _sha256(volume: FatVolume, path: str) -> str:

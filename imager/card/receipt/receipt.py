@@ -17,8 +17,9 @@ from imager.card.host.target import TargetFacts
 from imager.card.medium.meter import PhaseFigures
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent
+from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
-from imager.disk.manifest import Manifest
+from imager.disk.manifest import Chunk, Manifest
 
 FORMAT = "picloud-image receipt"
 VERSION = 1
@@ -73,6 +74,44 @@ class Receipt:
     boot_files: Mapping[str, str]
     manifest: Manifest
     trouble: Trouble | None = None
+
+    @property
+    def kind(self) -> str:
+        """What to call a record of this kind."""
+        return "receipt"
+
+    @property
+    def layout(self) -> Layout:
+        """Where the card's partitions were put."""
+        return self.image.layout
+
+    @property
+    def golden_key(self) -> str:
+        """The key of the card's golden image."""
+        return self.image.golden_key
+
+    @property
+    def image_id(self) -> str:
+        """The name of all bytes that were written, without the stamp."""
+        return self.image.image_id
+
+    @property
+    def imaged_at(self) -> None:
+        """A receipt does not say when the image was made."""
+        return
+
+    @property
+    def stamp(self) -> None:
+        """A receipt is none."""
+        return
+
+    def boot_digests(self, volume: FatVolume) -> Mapping[str, str]:
+        """Path -> SHA-256 (hex) of every boot file, in the order of their names."""
+        del volume
+        return dict(sorted(self.boot_files.items()))
+
+    def without_itself(self, chunk: Chunk, data: memoryview) -> None:
+        """A receipt is not on the card, so its digests leave nothing out."""
 
     @property
     def bytes_per_second(self) -> float:

@@ -60,19 +60,12 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
     from imager.card.inspect.use import was_used
     from imager.card.inspect.verify import open_target
     from imager.card.medium.reopen import reader_of, remembering
-    from imager.node.stamp.stamp import Stamp
 
     held = proof.held
-    if isinstance(held, Stamp):
-        layout, node, golden = held.facts.layout, held.facts.node, held.facts.golden_key
-        image_id = held.facts.image_id
-    else:
-        layout, node, golden = held.image.layout, held.node, held.image.golden_key
-        image_id = held.image.image_id
     with open_target(path) as fresh:
         read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
         try:
-            used = was_used(read, layout)
+            used = was_used(read, held.layout)
         except CardIOError as error:
             error.details = (*error.details, "so nobody can tell whether a Pi has run from it")
             raise
@@ -80,19 +73,25 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
     use = found.use
     beyond = tuple(str(d) for d in use.damaged if not d.path.startswith("/boot/")) if use else ()
     return Patient(
-        path, node, golden, image_id, layout.size_bytes, occasion, used, found.boot_files, beyond
+        path,
+        held.node,
+        held.golden_key,
+        held.image_id,
+        held.layout.size_bytes,
+        occasion,
+        used,
+        found.boot_files,
+        beyond,
     )
 
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
     from imager.card.inspect.own_notes import read_notes
     from imager.node.files.card_values import Occasion
-    from imager.node.stamp.stamp import Stamp
 
-    if isinstance(proof.held, Stamp):
-        facts = proof.held.facts
-        return Occasion(facts.imaged_at, facts.tool_version)
-    told = (read_notes(read, size_bytes).node or {}).get("imaged_at")
+    told: object = proof.held.imaged_at
+    if told is None:
+        told = (read_notes(read, size_bytes).node or {}).get("imaged_at")
     return Occasion(told, proof.held.tool_version) if isinstance(told, int) else None
 
 

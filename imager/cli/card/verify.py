@@ -99,14 +99,12 @@ def _ranges(found: Verification) -> list[dict[str, object]]:
 
 
 def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, object]:
-    from imager.node.stamp.stamp import Stamp
-
     return {
         "node": found.node,
         "target": found.target,
-        "proof": proof.kind,
+        "proof": proof.held.kind,
         "receipt": str(proof.receipt_path) if proof.receipt_path else None,
-        "stamp": stamp_fields(proof.held if isinstance(proof.held, Stamp) else proof.fault, rack),
+        "stamp": stamp_fields(proof.held.stamp or proof.fault, rack),
         "checked_bytes": found.checked_bytes,
         "cache_bypassed": found.cache_bypassed,
         "matches": found.matches,
@@ -130,13 +128,11 @@ def _use_fields(use: CardUse) -> dict[str, object]:
 
 
 def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
-    from imager.node.stamp.stamp import Stamp
-
     read = (
         f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"
     )
     if found.use is None or not found.used:
-        first = f"{found.target} is {found.node}, byte for byte as its {proof.kind} says: {read}"
+        first = f"{found.target} is {found.node}, byte for byte as its {found.proof} says: {read}"
     else:
         use = found.use
         first = (
@@ -144,6 +140,6 @@ def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
             f"{use.boot_files} boot files and {use.intact} other files are as written, "
             f"{use.changed} the node changed itself; {read}"
         )
-    if isinstance(proof.held, Stamp):
-        return [first, *stamp_lines(proof.held, rack)]
+    if proof.held.stamp is not None:
+        return [first, *stamp_lines(proof.held.stamp, rack)]
     return [first]

@@ -7,8 +7,9 @@ stranger's program can read it too.
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from imager.base.units import format_size
+from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, STAMP_AREA, Layout
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 from imager.image.compose.file_digests import ROW_BYTES, FileDigests
 from imager.node.stamp.facts import MAX_CARD_BYTES, StampError, StampFacts
@@ -55,9 +58,61 @@ class Stamp:
     length: int
 
     @property
+    def kind(self) -> str:
+        """What to call a record of this kind."""
+        return "stamp"
+
+    @property
+    def node(self) -> str:
+        """The node the card was written for."""
+        return self.facts.node
+
+    @property
+    def layout(self) -> Layout:
+        """Where the card's partitions were put."""
+        return self.facts.layout
+
+    @property
+    def golden_key(self) -> str:
+        """The key of the card's golden image."""
+        return self.facts.golden_key
+
+    @property
+    def image_id(self) -> str:
+        """The name of all bytes that were written, without the stamp."""
+        return self.facts.image_id
+
+    @property
+    def tool_version(self) -> str:
+        """The version of this program that wrote the card."""
+        return self.facts.tool_version
+
+    @property
+    def imaged_at(self) -> int:
+        """When the card's image was made, in seconds since 1970, UTC."""
+        return self.facts.imaged_at
+
+    @property
+    def stamp(self) -> Stamp:
+        """Itself."""
+        return self
+
+    @property
     def extent(self) -> Extent:
         """Where the stamp lies on the card."""
         return Extent(STAMP_AREA.offset, self.length)
+
+    def boot_digests(self, volume: FatVolume) -> Mapping[str, str]:
+        """Path -> SHA-256 (hex) of every boot file on ``volume``, as far as the stamp vouches for
+        the list of them, which is a boot file itself."""
+        own = {SUMS_PATH: self.facts.boot_sums}
+        try:
+            listed = volume.read_file(SUMS_PATH)
+            if hashlib.sha256(listed).hexdigest() != self.facts.boot_sums:
+                return own
+            return parse_sums(listed) | own
+        except (FileNotFoundError, IsADirectoryError, ValueError):
+            return own
 
     def without_itself(self, chunk: Chunk, data: memoryview) -> None:
         """Zero what is the stamp's own in ``data``, the card's bytes from the start of
