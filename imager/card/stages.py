@@ -1,8 +1,9 @@
 """The types a card passes through: claimed, written, verified.
 
 Each stage takes the one before it, so that no function can skip a proof: only ``claim`` makes a
-ClaimedCard, only ``write_card`` a WrittenCard, only ``read_back`` a VerifiedCard. None of them
-outlives the ``with claim(...)`` block it came from.
+ClaimedCard, only ``write_card`` and ``update_card`` a WrittenCard, only ``read_back`` a
+VerifiedCard. A card that was written long ago and is to be restored is an UnprovenCard, as is
+every WrittenCard. None of them outlives the ``with claim(...)`` block it came from.
 """
 
 from __future__ import annotations
@@ -62,10 +63,10 @@ class WriteOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenCard:
-    """A card to which every byte of ``image`` was written and flushed, the first MiB last.
+class UnprovenCard:
+    """A card that should hold ``image``, which nobody has proven yet.
 
-    ``extents`` is what was written: the image's block map and the card's last MiB.
+    ``extents`` is what is to be read back, and to be rewritten where it is wrong.
     """
 
     card: ClaimedCard
@@ -75,12 +76,21 @@ class WrittenCard:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedCard:
-    """A card that gave back every byte that was written to it."""
+class WrittenCard(UnprovenCard):
+    """A card to which every byte of ``image`` was written and flushed, the first MiB last.
 
-    written: WrittenCard
+    ``extents`` is what was written now: the image's block map and the card's last MiB, or what of
+    it differed before.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedCard:
+    """A card that gave back every byte that it should hold."""
+
+    proven: UnprovenCard
     cache_bypassed: bool
 
     def keep(self) -> None:
         """Make it final: an image file appears under its name. A card is final already."""
-        self.written.card.held.keep()
+        self.proven.card.held.keep()

@@ -32,7 +32,7 @@ from imager.card.make.begin import lay_down
 from imager.card.medium.reopen import reader_of
 from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.receipt.store import save_receipt
-from imager.card.stages import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
+from imager.card.stages import ClaimedCard, UnprovenCard, VerifiedCard, WriteOptions, WrittenCard
 from imager.card.write.options import DEFAULT_OPTIONS
 from imager.card.write.read_back import read_back
 from imager.disk.extents import Extent
@@ -96,7 +96,7 @@ def finish_card(
     accepted: AcceptedTarget,
     receipts: Path,
     progress: Progress,
-    begin: Callable[[ClaimedCard], WrittenCard],
+    begin: Callable[[ClaimedCard], UnprovenCard],
     *,
     options: WriteOptions,
     check: Check | None,
@@ -150,7 +150,7 @@ def result_of(error: BaseException) -> ReceiptResult | None:
 def _check(verified: VerifiedCard, check: Check) -> None:
     """Have the finished card judged. What was just proven equal to the image is taken from the
     image, since a second reading could not say more; everything else is read from the card."""
-    card, image = verified.written.card, verified.written.image
+    card, image = verified.proven.card, verified.proven.image
     with blank_unless_done(card), card.reopen() as fresh, image.open() as reader:
         of_card, proven = reader_of(fresh.raw), image.manifest.extents
 

@@ -18,7 +18,7 @@ from imager.card.host.refusals import AcceptedTarget
 from imager.card.host.sysfs import HostTrees
 from imager.card.make.make import Check, MadeCard, finish_card
 from imager.card.medium.reopen import reader_of
-from imager.card.stages import ClaimedCard, WrittenCard
+from imager.card.stages import ClaimedCard, UnprovenCard
 from imager.card.write.options import options_for
 from imager.card.write.repair import mend_in_place
 from imager.disk.extents import ExtentMap
@@ -43,9 +43,9 @@ def restore_card(
 
     options = options_for(accepted.target)
 
-    def begin(card: ClaimedCard) -> WrittenCard:
+    def begin(card: ClaimedCard) -> UnprovenCard:
         extents = image.manifest.extents.aligned(card.raw.block_bytes, limit=card.raw.size_bytes)
-        return WrittenCard(card, image, extents, options)
+        return UnprovenCard(card, image, extents, options)
 
     return finish_card(
         image,
@@ -85,7 +85,7 @@ def restore_boot_files(
             )
         try:
             options = options_for(accepted.target)
-            mend_in_place(WrittenCard(card, image, extents, options), progress)
+            mend_in_place(UnprovenCard(card, image, extents, options), progress)
         except KeyboardInterrupt as stop:
             raise Interrupted(
                 "interrupted; the damaged boot files are damaged still",
