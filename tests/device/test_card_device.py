@@ -36,6 +36,7 @@ from imager.card.host.target import Limits, RefusalCode
 from imager.card.host.targets import Unsuitable, target_at
 from imager.card.inspect.verify import open_target, receipt_for, verify_card
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.medium.raw import RawCard
 from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import all_receipts
@@ -116,7 +117,7 @@ def is_blank(loop: Loop) -> bool:
 
 
 def test_a_card_is_made_and_proven(loop: Loop, image: NodeImage, tmp_path: Path) -> None:
-    made = make_card(image, accepted(loop), tmp_path / "receipts", Quiet())
+    made = make_card(CardOrder(image, accepted(loop), tmp_path / "receipts"), Quiet())
     assert is_whole(loop, image)
     assert set(on(loop, 30 * MiB, MiB)) == {0xA5}, "what is not mapped is not touched"
     receipt = made.receipt
@@ -416,7 +417,7 @@ def test_damage_that_comes_back_condemns_the_card(card: Loop, image: NodeImage) 
 
 
 def test_verify_names_a_byte_changed_later(card: Loop, image: NodeImage, tmp_path: Path) -> None:
-    receipt = make_card(image, accepted(card), tmp_path / "receipts", Quiet()).receipt
+    receipt = make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet()).receipt
     with card.backing.open("r+b") as file:
         file.seek(9 * MiB)
         file.write(b"!!")
@@ -439,7 +440,7 @@ def test_direct_io_refused_by_the_device_is_a_recorded_fallback(
 
     target = accepted(card)
     monkeypatch.setattr(os, "open", without_direct)
-    made = make_card(image, target, tmp_path / "receipts", Quiet())
+    made = make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
     assert made.receipt.fallbacks == (exclusive.NO_DIRECT,)
     assert not made.receipt.cache_bypassed
     assert is_whole(card, image)
@@ -450,7 +451,7 @@ def test_a_full_disk_under_an_image_file(image: NodeImage, tmp_path: Path) -> No
     with mounted(Path("tmpfs"), tmp_path / "small", "-t", "tmpfs", "-o", "size=6m"):
         target = accept(target_at(tmp_path / "small/pi7.img"), SIZE)
         with pytest.raises(CardIOError) as caught:
-            make_card(image, target, tmp_path / "receipts", Quiet())
+            make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
         assert "small/pi7.img: writing at byte" in caught.value.what
         assert "No space left" in caught.value.what
         assert list((tmp_path / "small").iterdir()) == []
@@ -507,7 +508,7 @@ def test_kill_9_leaves_a_card_blank_or_whole(
     if not any(table):
         found = subprocess.run(["blkid", "-p", str(card.node)], capture_output=True, check=False)
         assert found.returncode == 2, found.stdout
-    make_card(image, accepted(card), tmp_path / "receipts", Quiet())
+    make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet())
     assert is_whole(card, image)
 
 
@@ -528,7 +529,7 @@ def test_kill_9_leaves_no_image_file(tmp_path: Path, image: NodeImage, phase: st
     target = tmp_path / "pi7.img"
     stop_in(start_writer(tmp_path, target), phase, 0.005, signal.SIGKILL)
     assert not target.exists()
-    make_card(image, accept(target_at(target), SIZE), tmp_path / "receipts", Quiet())
+    make_card(CardOrder(image, accept(target_at(target), SIZE), tmp_path / "receipts"), Quiet())
     assert target.stat().st_size == SIZE
     assert not (tmp_path / ".pi7.img.partial").exists()
 
@@ -543,7 +544,7 @@ def test_a_card_that_fails_half_way_is_named_and_left_blank(
         loop_over(sized_file(tmp_path / "small/card.raw", SIZE)) as loop,
     ):
         with pytest.raises(CardIOError, match="writing at byte") as caught:
-            make_card(image, accepted(loop), tmp_path / "receipts", Quiet())
+            make_card(CardOrder(image, accepted(loop), tmp_path / "receipts"), Quiet())
         assert "visibly blank" in caught.value.details[-1]
         assert is_blank(loop)
     ((_, receipt),) = all_receipts(tmp_path / "receipts")

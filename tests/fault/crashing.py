@@ -22,6 +22,7 @@ from imager.base.units import KiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.disk.ext4.filesystem import Ext4
 from imager.node.image import NodeImage
 from tests.fault.leftovers import on_disk, on_volume
@@ -120,7 +121,10 @@ def everything(loop: Loop) -> dict[str, list[tuple[str, int]]]:
 
 
 def write(loop: Loop, image: NodeImage, receipts: Path) -> None:
-    make_card(image, accept(target_at(loop.node), SIZE), receipts, Quiet(), check=boot_check(image))
+    make_card(
+        CardOrder(image, accept(target_at(loop.node), SIZE), receipts, check=boot_check(image)),
+        Quiet(),
+    )
 
 
 def copy_root(store: Path, to: Path) -> None:

@@ -18,6 +18,7 @@ from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.inspect.verify import open_target, verify_card
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import Receipt
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
@@ -138,7 +139,7 @@ def test_read_back_names_the_file(image: NodeImage) -> None:
 @pytest.fixture
 def receipt(image: NodeImage, tmp_path: Path) -> Receipt:
     target = accept(target_at(tmp_path / "pi7.img"), SIZE)
-    return make_card(image, target, tmp_path / "receipts", Quiet()).receipt
+    return make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet()).receipt
 
 
 @pytest.mark.parametrize("inside", [0, 1_000_000, len(KERNEL) - 1])

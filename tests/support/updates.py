@@ -11,6 +11,7 @@ from imager.card.host.refusals import accept
 from imager.card.host.target import TargetFacts
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
@@ -76,7 +77,7 @@ def main() -> None:
     image = node_image(folder / "pi8", "pi8")
     accepted = accept(target_at(target), SIZE)
     options = WriteOptions(MiB, 2)
-    make_card(image, accepted, folder / "receipts", Loud(), options=options, update=True)
+    make_card(CardOrder(image, accepted, folder / "receipts", options=options), Loud(), update=True)
 
 
 if __name__ == "__main__":

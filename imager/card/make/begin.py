@@ -1,6 +1,6 @@
 """How to begin with a claimed card: bring it up to date, look at it first, or just write it.
 
-In: a ClaimedCard, the image, and the rack's receipts. Out: a WrittenCard. A card whose stamp names
+In: a ClaimedCard, and what is ordered. Out: a WrittenCard. A card whose stamp names
 the same golden image is updated; one that this rack never wrote is probed before hours are spent
 on it. A card is known by its own number where the host can see it (CID), else by the disk id in its
 partition table: the serial number of a USB reader is the reader's, not the card's.
@@ -14,11 +14,12 @@ from pathlib import Path
 from imager.base.errors import CardIOError
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES
+from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import reader_of
 from imager.card.probe.probe import short_probe
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import find_receipt
-from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
+from imager.card.stages import ClaimedCard, WrittenCard
 from imager.card.write.update import update_card
 from imager.card.write.verdict import places_named
 from imager.card.write.write import write_card
@@ -30,19 +31,13 @@ from imager.node.stamp.stamp import parse_stamp
 
 
 def lay_down(
-    image: NodeImage,
-    card: ClaimedCard,
-    receipts: Path,
-    progress: Progress,
-    options: WriteOptions,
-    *,
-    update: bool,
-    probe: bool,
+    order: CardOrder, card: ClaimedCard, progress: Progress, *, update: bool, probe: bool
 ) -> WrittenCard:
-    """Put ``image`` on the card; ``update`` and ``probe`` say whether either may be done.
+    """Put the ordered image on the card; ``update`` and ``probe`` say whether either may be done.
 
     Raises what ``update_card``, ``short_probe`` and ``write_card`` do.
     """
+    image, options = order.image, order.options
     if card.target.made_anew or not (update or probe):
         return write_card(image, card, progress, options)
     first = _first_mib(card)
@@ -52,7 +47,7 @@ def lay_down(
             "all of it is compared, and what differs is written"
         )
         return update_card(image, card, progress, options)
-    if probe and not seen_before(card, first, receipts):
+    if probe and not seen_before(card, first, order.receipts):
         progress.note(f"{card.target.node} was never written from this rack: a short probe first")
         with image.open() as reader, places_named(image, reader):
             short_probe(card, progress)

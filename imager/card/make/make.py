@@ -25,23 +25,17 @@ from imager.base.timestamps import timestamp
 from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
 from imager.card.claim.claim import claim
-from imager.card.host.refusals import AcceptedTarget
-from imager.card.host.sysfs import HostTrees
 from imager.card.inspect.salt import salt_on
 from imager.card.make.begin import lay_down
+from imager.card.make.order import CardOrder, Check
 from imager.card.medium.reopen import reader_of
 from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.receipt.store import save_receipt
-from imager.card.stages import ClaimedCard, UnprovenCard, VerifiedCard, WriteOptions, WrittenCard
-from imager.card.write.options import DEFAULT_OPTIONS
+from imager.card.stages import ClaimedCard, UnprovenCard, VerifiedCard, WrittenCard
 from imager.card.write.read_back import read_back
 from imager.disk.extents import Extent
-from imager.disk.manifest import Reader
 from imager.disk.mbr import parse
 from imager.node.image import NodeImage
-
-Check = Callable[[Reader, int], None]
-"""``check(read, size_bytes)`` of a finished card; raises a PicloudError (WouldNotBoot) if bad."""
 
 _RESULTS = (
     (CardFaulty, ReceiptResult.FAULTY),
@@ -62,68 +56,49 @@ class MadeCard:
 
 
 def make_card(
-    image: NodeImage,
-    accepted: AcceptedTarget,
-    receipts: Path,
-    progress: Progress,
-    *,
-    options: WriteOptions = DEFAULT_OPTIONS,
-    check: Check | None = None,
-    kernel: HostTrees | None = None,
-    update: bool = False,
-    probe: bool = False,
+    order: CardOrder, progress: Progress, *, update: bool = False, probe: bool = False
 ) -> MadeCard:
-    """Make the card for ``image`` and put its receipt into the folder ``receipts``.
+    """Make the card and put down its receipt.
 
-    ``check`` looks at the finished card through the fresh descriptor (the boot check). With
-    ``update`` a card that holds the same golden image is given only what differs; with ``probe``
-    one that was never written from this rack is looked at first. Raises
+    With ``update`` a card that holds the same golden image is given only what differs; with
+    ``probe`` one that was never written from this rack is looked at first. Raises
     TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
     WouldNotBoot or Interrupted with the card left blank and a receipt that says so, as it does of
     HostStorage; where this computer has no room for the receipt, the error's details say that.
     """
 
     def begin(card: ClaimedCard) -> WrittenCard:
-        return lay_down(image, card, receipts, progress, options, update=update, probe=probe)
+        return lay_down(order, card, progress, update=update, probe=probe)
 
-    return finish_card(
-        image, accepted, receipts, progress, begin, options=options, check=check, kernel=kernel
-    )
+    return finish_card(order, begin, progress)
 
 
 def finish_card(
-    image: NodeImage,
-    accepted: AcceptedTarget,
-    receipts: Path,
-    progress: Progress,
-    begin: Callable[[ClaimedCard], UnprovenCard],
-    *,
-    options: WriteOptions,
-    check: Check | None,
-    kernel: HostTrees | None,
+    order: CardOrder, begin: Callable[[ClaimedCard], UnprovenCard], progress: Progress
 ) -> MadeCard:
     """Claim the card, let ``begin`` see to what is on it, prove it and put down the receipt.
 
     Raises as ``make_card`` does.
     """
+    image = order.image
     facts = _image_facts(image)
-    with claim(accepted, image.manifest.size_bytes, kernel) as card:
+    with claim(order.accepted, image.manifest.size_bytes, order.kernel) as card:
         try:
             verified = read_back(begin(card), progress)
-            if check is not None:
-                _check(verified, check)
+            if order.check is not None:
+                _check(verified, order.check)
             verified.keep()
         except PicloudError as error:
             result = result_of(error)
             if result is not None:
-                receipt = _receipt(image, facts, card, options, result, failure=error.what)
-                _keep_receipt(receipt, receipts, error)
+                receipt = _receipt(order, facts, card, result, failure=error.what)
+                _keep_receipt(receipt, order.receipts, error)
             raise
     receipt = _receipt(
-        image, facts, card, options, ReceiptResult.VERIFIED, cache_bypassed=verified.cache_bypassed
+        order, facts, card, ReceiptResult.VERIFIED, cache_bypassed=verified.cache_bypassed
     )
     try:
-        return MadeCard(receipt, save_receipt(receipt, receipts))
+        return MadeCard(receipt, save_receipt(receipt, order.receipts))
     except HostStorage as error:
         good = f"{card.target.node} is {image.node}, proven; only its receipt is missing"
         error.details = (*error.details, good)
@@ -163,29 +138,28 @@ def _check(verified: VerifiedCard, check: Check) -> None:
 
 
 def _receipt(
-    image: NodeImage,
+    order: CardOrder,
     facts: ImageFacts,
     card: ClaimedCard,
-    options: WriteOptions,
     result: ReceiptResult,
     *,
     failure: str = "",
     cache_bypassed: bool = False,
 ) -> Receipt:
     return Receipt(
-        node=image.node,
+        node=order.image.node,
         result=result,
         failure=failure,
         finished_at=timestamp(precise=True),
         tool_version=tool_version(),
         target=replace(card.target.facts, size_bytes=card.raw.size_bytes),
         image=facts,
-        options=options,
+        options=order.options,
         cache_bypassed=cache_bypassed,
         fallbacks=card.held.fallbacks,
         phases=tuple(card.log.phases),
-        boot_files=image.boot_files,
-        manifest=image.manifest,
+        boot_files=order.image.boot_files,
+        manifest=order.image.manifest,
         trouble=card.log.trouble,
     )
 

@@ -19,9 +19,9 @@ from imager.cli.session import CommandResult, Session
 
 if TYPE_CHECKING:
     from imager.card.diagnosis.trouble import Trouble
-    from imager.card.host.refusals import AcceptedTarget
     from imager.card.inspect.verification import Verification
     from imager.card.inspect.verify import Proof
+    from imager.card.make.order import CardOrder
     from imager.config.rack import Rack
     from imager.disk.manifest import Reader
     from imager.node.files.card_values import Occasion
@@ -105,6 +105,9 @@ def repair(
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
     from imager.card.host.refusals import accept
     from imager.card.host.targets import target_at
+    from imager.card.make.boot_check import boot_check
+    from imager.card.make.order import CardOrder
+    from imager.card.write.options import options_for
 
     patient = patient_at(path, found, proof)
     rack = open_rack(session)
@@ -125,9 +128,16 @@ def repair(
     )
     image = image_again(session, rack, patient)
     accepted = accept(target, image.layout.size_bytes, limits)
+    order = CardOrder(
+        image,
+        accepted,
+        rack.receipts,
+        options=options_for(target),
+        check=boot_check(rack.node(image.node), image),
+    )
     if patient.used:
-        return _boot_files_restored(session, rack, patient, image, accepted)
-    return _restored(session, rack, image, accepted)
+        return _boot_files_restored(session, patient, order)
+    return _restored(session, order)
 
 
 def _warning(title: str, patient: Patient) -> list[str]:
@@ -165,41 +175,30 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     )
 
 
-def _restored(
-    session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget
-) -> CommandResult:
-    from imager.card.make.boot_check import boot_check
+def _restored(session: Session, order: CardOrder) -> CommandResult:
     from imager.card.make.restore import restore_card
 
-    check = boot_check(rack.node(image.node), image)
-    made = restore_card(image, accepted, rack.receipts, session.console, check=check)
+    target, node = order.accepted.target.node, order.image.node
+    made = restore_card(order, session.console)
     trouble = made.receipt.trouble
     session.console.event("receipt", path=str(made.receipt_path))
     session.console.lines(
-        f"{accepted.target.node} is {image.node} again, byte for byte as it was written",
+        f"{target} is {node} again, byte for byte as it was written",
         *_trouble_lines(trouble),
         f"receipt {made.receipt_path}",
     )
     return {
-        **_fields(image, accepted, trouble),
+        **_fields(order, trouble),
         "repaired": "card",
         "receipt": str(made.receipt_path),
     }
 
 
-def _boot_files_restored(
-    session: Session, rack: Rack, patient: Patient, image: NodeImage, accepted: AcceptedTarget
-) -> CommandResult:
-    from imager.card.make.boot_check import boot_check
+def _boot_files_restored(session: Session, patient: Patient, order: CardOrder) -> CommandResult:
     from imager.card.make.restore import restore_boot_files
 
-    trouble = restore_boot_files(
-        image,
-        accepted,
-        patient.boot_files,
-        session.console,
-        check=boot_check(rack.node(image.node), image),
-    )
+    target, node = order.accepted.target.node, order.image.node
+    trouble = restore_boot_files(order, patient.boot_files, session.console)
     if patient.beyond:
         raise StampMismatch(
             f"{patient.path}: the boot files are whole again; something else is still damaged",
@@ -207,12 +206,12 @@ def _boot_files_restored(
             details=patient.beyond,
         )
     session.console.lines(
-        f"{accepted.target.node} is {image.node}, and its boot files are as they were written: "
+        f"{target} is {node}, and its boot files are as they were written: "
         f"{', '.join(patient.boot_files)}",
         *_trouble_lines(trouble),
     )
     return {
-        **_fields(image, accepted, trouble),
+        **_fields(order, trouble),
         "repaired": "boot files",
         "boot_files": list(patient.boot_files),
     }
@@ -222,12 +221,10 @@ def _trouble_lines(trouble: Trouble | None) -> list[str]:
     return [trouble.meaning] if trouble else []
 
 
-def _fields(
-    image: NodeImage, accepted: AcceptedTarget, trouble: Trouble | None
-) -> dict[str, object]:
+def _fields(order: CardOrder, trouble: Trouble | None) -> dict[str, object]:
     return {
-        "node": image.node,
-        "target": accepted.target.node,
-        "image_id": image.image_id,
+        "node": order.image.node,
+        "target": order.accepted.target.node,
+        "image_id": order.image.image_id,
         "trouble": trouble.to_json() if trouble else None,
     }

@@ -279,6 +279,7 @@ def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard
     from imager.card.host.refusals import accept
     from imager.card.make.boot_check import boot_check
     from imager.card.make.make import make_card
+    from imager.card.make.order import CardOrder
     from imager.node.content import recipe_of
     from imager.node.edit.edit import opened
     from imager.rack.history.recorded import Work, recorded
@@ -292,19 +293,17 @@ def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard
     with opened(image.golden) as golden:
         recipe = recipe_of(golden, request.rack, request.node)
     work = Work(image.node, accepted.target, image.golden.release_sha256, recipe)
+    order = CardOrder(
+        image,
+        accepted,
+        request.rack.receipts,
+        options=request.options,
+        check=boot_check(request.node, image),
+    )
     return recorded(
         request.rack,
         work,
-        lambda: make_card(
-            image,
-            accepted,
-            request.rack.receipts,
-            session.console,
-            options=request.options,
-            update=request.update,
-            probe=request.probe,
-            check=boot_check(request.node, image),
-        ),
+        lambda: make_card(order, session.console, update=request.update, probe=request.probe),
     )
 
 

@@ -28,6 +28,7 @@ from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, Target
 from imager.card.make.boot_check import boot_check, require_bootable
 from imager.card.make.make import MadeCard, make_card
+from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import Receipt
 from imager.card.stages import WriteOptions
 from imager.card.write.options import options_for
@@ -274,17 +275,15 @@ class Crew:
         image = self._preparers.submit(self._image, job, golden, board).result()
         # Every byte of the map goes to the card and comes back.
         board.expect(2 * image.manifest.extents.total_bytes)
-        return make_card(
+        order = CardOrder(
             image,
             accept(job.target, image.layout.size_bytes, orders.limits),
             orders.rack.receipts,
-            board,
             options=options,
             check=boot_check(job.node, image),
             kernel=orders.kernel,
-            update=orders.update,
-            probe=orders.probe,
         )
+        return make_card(order, board, update=orders.update, probe=orders.probe)
 
     def _image(self, job: CardJob, golden: OpenGolden, board: CardBoard) -> NodeImage:
         rack, node = self._orders.rack, job.node

@@ -27,7 +27,8 @@ from imager.card.host.target import (
     TargetFacts,
 )
 from imager.card.inspect.verify import open_target, verify_card
-from imager.card.make.make import Check, MadeCard, make_card
+from imager.card.make.make import MadeCard, make_card
+from imager.card.make.order import CardOrder, Check
 from imager.card.medium.raw import Descriptor
 from imager.card.medium.reopen import fresh_read
 from imager.card.receipt.receipt import Receipt, ReceiptResult
@@ -115,7 +116,9 @@ def made_on(
     probe: bool = False,
 ) -> MadeCard:
     accepted = accept(card, SIZE)
-    return make_card(image, accepted, folder, Quiet(), check=check, update=True, probe=probe)
+    return make_card(
+        CardOrder(image, accepted, folder, check=check), Quiet(), update=True, probe=probe
+    )
 
 
 def test_its_own_reasons_stand_against_it(card: MemoryCard) -> None:
