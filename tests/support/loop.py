@@ -154,6 +154,16 @@ def udevd_running() -> Iterator[None]:
         control.unlink(missing_ok=True)
 
 
+def _reload_rules() -> None:
+    """Have udevd read its rules anew. It lets one caller wait at its door, and turns the next away
+    (EAGAIN) until a busy computer has let it answer."""
+    words = ["udevadm", "control", "--reload"]
+    deadline = time.monotonic() + 10
+    while subprocess.run(words, capture_output=True, check=False).returncode:
+        assert time.monotonic() < deadline, "udevd does not answer"
+        time.sleep(0.05)
+
+
 @contextmanager
 def socket_links(sockets: Mapping[Path, str]) -> Iterator[None]:
     """Have udevd give a loop device over one of these files a link of that name in
@@ -168,11 +178,11 @@ def socket_links(sockets: Mapping[Path, str]) -> Iterator[None]:
     rules.parent.mkdir(parents=True, exist_ok=True)
     rules.write_text("".join(lines))
     try:
-        call("udevadm", "control", "--reload")
+        _reload_rules()
         yield
     finally:
         rules.unlink()
-        call("udevadm", "control", "--reload")
+        _reload_rules()
 
 
 @contextmanager
