@@ -11,8 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +76,39 @@ def loop_over(backing: Path, *, sector_bytes: int = 512, read_only: bool = False
         yield loop
     finally:
         detach(loop)
+
+
+@contextmanager
+def strangers(folder: Path, count: int) -> Iterator[None]:
+    """So many loop devices that come and go all the while, as fast as they can, some of them with
+    partitions."""
+    stop = threading.Event()
+
+    def come_and_go(number: int) -> int:
+        backing = sized_file(folder / f"stranger{number}.raw", 8 * 2**20)
+        with backing.open("r+b") as file:
+            # Two partitions of 2 MiB, of the type of Linux.
+            file.seek(446)
+            for start in (2048, 6144):
+                entry = b"\0\0\0\0\x83\0\0\0" + start.to_bytes(4, "little")
+                file.write(entry + (4096).to_bytes(4, "little"))
+            file.seek(510)
+            file.write(b"\x55\xaa")
+        times = 0
+        while not stop.is_set():
+            with loop_over(backing) as loop:
+                if times % 2:
+                    subprocess.run(["partx", "-a", loop.node], capture_output=True, check=False)
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(count) as threads:
+        at_work = [threads.submit(come_and_go, number) for number in range(count)]
+        try:
+            yield
+        finally:
+            stop.set()
+    assert all(work.result() > 2 for work in at_work)
 
 
 def detach(loop: Loop) -> None:
