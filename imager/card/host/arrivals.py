@@ -97,7 +97,9 @@ class Arrivals:
             return None
         disk = None
         if now is not None and (said is None or now[0] is None or said == now[0]):
-            disk = disk_named(name, kernel=self._kernel)
+            # One that cannot be looked at, perhaps because it goes away, ends no watch over others.
+            with suppress(OSError):
+                disk = disk_named(name, kernel=self._kernel)
         # It may be taken out, and another one put in, while it is looked at.
         if disk is None or not _medium(disk) == now == self._kernel.medium(name):
             self._media.pop(name, None)

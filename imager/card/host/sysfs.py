@@ -106,7 +106,7 @@ class HostTrees:
 
     def folder(self, name: str) -> Path:
         """The device's own folder in sysfs; a partition's lies inside its disk's."""
-        return (self.sysfs / "class/block" / name).resolve()
+        return _real(self.sysfs / "class/block" / name)
 
     def attribute(self, name: str, attribute: str) -> str:
         """The text of one sysfs attribute, stripped; empty when there is none."""
@@ -131,7 +131,7 @@ class HostTrees:
         """The kernel name of ``major:minor``."""
         link = self.sysfs / "dev/block" / number
         if link.exists():
-            return link.resolve().name
+            return _real(link).name
         return next((name for name in self.block_names() if self.number(name) == number), None)
 
     def listed(self, name: str, folder: str) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ class HostTrees:
         """The names under /dev/disk/``folder`` that point at this device."""
         base = self.dev / "disk" / folder
         links = (base / link for link in _names_in(base))
-        return tuple(str(link) for link in links if link.resolve().name == name)
+        return tuple(str(link) for link in links if _real(link).name == name)
 
     def _lines(self, name: str) -> list[str]:
         try:
@@ -224,6 +224,15 @@ def _names_in(folder: Path) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in folder.iterdir()))
     except OSError:
         return ()
+
+
+def _real(path: Path) -> Path:
+    """``path`` with its symlinks followed; as it is when one vanishes between two steps, which
+    Path.resolve does not forgive."""
+    try:
+        return path.resolve()
+    except OSError:
+        return path
 
 
 def unescape(word: str) -> str:

@@ -210,6 +210,28 @@ def test_a_card_that_udev_speaks_of_when_asked_is_told_once(host: FakeHost, cloc
     assert told == [(105, "sdb")]
 
 
+def test_a_disk_that_cannot_be_looked_at_ends_nothing_and_is_told_when_it_can(
+    host: FakeHost, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = iter([OSError(errno.ENODEV, "No such device")])
+
+    def failing(name: str, *, kernel: HostTrees) -> Disk:
+        for error in fails:
+            raise error
+        return disk_named(name, kernel=kernel)
+
+    monkeypatch.setattr("imager.card.host.arrivals.disk_named", failing)
+    source = Events(at_once=True)
+    watch = Arrivals(source, host.kernel)
+    source.queue.append(("sdb", put_in(host, "sdb", 3), 3))
+    told = []
+    for _ in range(20):
+        clock.now += 1
+        change = watch.wait(0)
+        told += [change.name] if change is not None else []
+    assert told == ["sdb"]
+
+
 def test_a_removal_no_event_told_of_is_told(host: FakeHost, clock: Clock) -> None:
     watch = Arrivals(Events(), host.kernel)
     put_in(host, "sdc", 3, gib=0)()

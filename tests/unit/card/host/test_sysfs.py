@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
@@ -19,6 +20,22 @@ def test_udev_knows_nothing_of_a_device_without_a_number(
     """That is how a device looks whose folder in sysfs has just gone."""
     monkeypatch.setattr("imager.card.host.sysfs._UDEVD", tmp_path)
     assert udev_properties("") == {}
+
+
+def test_a_link_that_vanishes_while_it_is_followed_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = FakeHost(tmp_path)
+    host.disk("sdc", "8:32")
+    host.partition("sdc", "sdc1", "8:33")
+    readlink = os.readlink
+
+    def vanished(path: str) -> str:
+        Path(path).unlink()
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", vanished)
+    assert host.kernel.partitions("sdc1") == ()
 
 
 @pytest.mark.parametrize("asked", ["8:32", "8:33", "8:34"])
