@@ -6,6 +6,7 @@ backing file the kernel reports for it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UDEVD = Path("/lib/systemd/systemd-udevd")
+_CONTROL = Path("/run/udev/control")
+_USERS = Path("/run/udev/picloud-tests.lock")
 
 
 def missing_abilities() -> str:
@@ -170,23 +173,43 @@ def _listens(control: Path) -> bool:
 
 @contextmanager
 def udevd_running() -> Iterator[None]:
-    """Run udevd for as long as the block lasts, unless one runs already."""
-    control = Path("/run/udev/control")
-    if _listens(control) or not UDEVD.exists():
-        yield
-        return
-    control.unlink(missing_ok=True)  # of one that was killed
+    """Run udevd for as long as the block lasts, unless one runs already.
+
+    Several test runs on one computer share it. Whoever started it ends it when none of them needs
+    it any more: the others would wait in vain to hear of their disks.
+    """
+    _USERS.parent.mkdir(exist_ok=True)
+    with _USERS.open("w") as users:
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(users, fcntl.LOCK_SH)  # when whoever starts or ends it is through
+        if _listens(_CONTROL) or not UDEVD.exists():
+            fcntl.flock(users, fcntl.LOCK_SH)
+            yield
+            return
+        process = _start_udevd()
+        try:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            yield
+        finally:
+            fcntl.flock(users, fcntl.LOCK_EX)
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=20)
+            _CONTROL.unlink(missing_ok=True)
+
+
+def _start_udevd() -> subprocess.Popen[bytes]:
+    _CONTROL.unlink(missing_ok=True)  # of one that was killed
     process = subprocess.Popen([str(UDEVD)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while not _listens(control) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert _listens(control), "udevd did not come up"
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
-        control.unlink(missing_ok=True)
+    deadline = time.monotonic() + 10
+    while not _listens(_CONTROL) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if not _listens(_CONTROL):
+        process.kill()
+        process.wait()
+        raise AssertionError("udevd did not come up")
+    return process
 
 
 def _reload_rules() -> None:
