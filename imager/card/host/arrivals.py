@@ -1,14 +1,14 @@
 """Cards as they are put in and taken out, each told once.
 
-In: udev's events, which come after its rules have run, so that the links in /dev/disk are there.
-Out: the disk as it is now. udev also speaks up when a program closes a disk it has written to, and
-a reader's slots are disks without a medium long before a card is in them: what counts is that
-another medium is there than before.
+In: udev's events. udev sends one when its rules have run, so the links in /dev/disk exist by then.
+Out: the disk as it is now. Not every event is a new card: udev also sends one when a program closes
+a disk it wrote to, and an empty slot of a reader is a disk too. A card has come when the disk holds
+another medium than before.
 
-Other disks come and go too, many times a second where somebody tests loop devices. All events that
-are at hand are therefore heard first and kept by disk, and a disk is looked at once, however often
-udev spoke of it: the events cannot pile up, whatever a look costs. An event can get lost, as when
-udevd is restarted: now and then the kernel's own count of media is compared with what was told.
+Other disks come and go as well, many times a second where loop devices are tested. So all waiting
+events are read first, and only the last one of each disk is kept. Each disk is then looked at once,
+and events cannot pile up however slow a look is. An event can get lost, for example while udevd
+restarts. So every two seconds the kernel's count of media is compared with what was told.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from imager.card.host.sysfs import HostTrees, Medium
 
 _COMPARE_SECONDS = 2.0
 _SILENCE_SECONDS = 10.0
-"""So long udev may be silent about a card after it was asked; then no event is waited for."""
+"""A card that udev did not speak of for so long, though it was asked, is told without its event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Change:
 
 
 class Arrivals:
-    """What is in the computer's disks, kept up to date from udev's events; not for two threads."""
+    """Which medium is in each disk of this computer. Only one thread may use it."""
 
     def __init__(self, monitor: pyudev.Monitor, kernel: HostTrees) -> None:
         self._monitor, self._kernel = monitor, kernel
@@ -56,7 +56,7 @@ class Arrivals:
             self._keep(disk.node.rpartition("/")[2], disk)
 
     def wait(self, seconds: float) -> Change | None:
-        """The next change, waited for at most so long; None when there was none."""
+        """Wait for the next change, at most ``seconds``; None when nothing changed."""
         end = time.monotonic() + seconds
         while True:
             left = max(0.0, end - time.monotonic())
@@ -72,7 +72,7 @@ class Arrivals:
                 return None
 
     def _hear(self, seconds: float) -> None:
-        """Wait so long for an event, and take in all that are there, the last of each disk."""
+        """Wait ``seconds`` for an event, then read all that are there; keep each disk's last."""
         try:
             device = self._monitor.poll(seconds)
             while device is not None:
@@ -86,11 +86,11 @@ class Arrivals:
             self._compare_at = 0.0
 
     def _changed(self, name: str, said: int | None) -> Change | None:
-        """What changed about a disk, ``said`` being the medium that udev spoke of.
+        """What changed about a disk; ``said`` is the DISKSEQ of the medium the event is about.
 
-        Where cards change fast an event is read when the next card is in, for which udev's rules
-        have not run: its links are not there yet. Its own event follows. A kernel before 5.15 does
-        not count media, and its events do not say.
+        Where cards change fast, the next card is in already when the event is read. udev's rules
+        have not run for that card and its links do not exist yet, so it waits for its own event.
+        A kernel before 5.15 does not count media; its events have no DISKSEQ.
         """
         before, now = self._media.get(name), self._kernel.medium(name)
         if now is not None and now == before and not self._has_got_its_name(name):
@@ -115,8 +115,8 @@ class Arrivals:
             self._nameless.add(name)
 
     def _has_got_its_name(self, name: str) -> bool:
-        """Whether udev named a disk's slot only after the disk was told, as when watching began
-        while its rules ran."""
+        """Whether a disk that was told without links in by-path has one now. This happens when
+        watching begins while udev's rules run."""
         return name in self._nameless and bool(self._kernel.links(name, "by-path"))
 
     def _compare(self) -> None:
@@ -139,7 +139,7 @@ class Arrivals:
                 self._untold[name] = now, since
 
     def _ask(self, name: str) -> None:
-        """Have udev speak of a disk again, its rules run anew; the system's administrator may."""
+        """Ask udev to run its rules for a disk again and send an event. Needs root."""
         with suppress(OSError):
             (self._kernel.folder(name) / "uevent").write_text("change")
 

@@ -2,7 +2,7 @@
 
 In: a target as it was found, how many bytes it must hold, and the limits the person set. Out: a
 tuple of refusals, empty when there is none. Each kind of target knows what stands against it; what
-stands against a disk is here. Pure: tested as a table, without a disk.
+stands against a disk is here. Nothing is read or opened, so tests need no disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imager.card.host.usage import SYSTEM_FOLDERS, UseKind
 class AcceptedTarget:
     """A target without refusals, which a person (or ``--yes``) then confirmed.
 
-    Made by ``accept`` alone; ``claim`` compares what it opens with it.
+    Only ``accept`` makes one. ``claim`` compares the device it opens with it.
     """
 
     target: Target
@@ -45,7 +45,7 @@ def accept(target: Target, need_bytes: int, limits: Limits | None = None) -> Acc
 
 
 def refused(target: Target, reasons: tuple[Refusal, ...]) -> TargetRefused:
-    """The error for ``reasons``: one alone is the message, several are listed."""
+    """The error for ``reasons``. A single reason is its message; several are listed in details."""
     if len(reasons) == 1:
         return TargetRefused(reasons[0].message, hint=reasons[0].hint)
     return TargetRefused(

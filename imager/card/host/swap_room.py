@@ -1,8 +1,8 @@
 """Whether a node will have room on its card for the swap file that rack.toml wants.
 
-In: a target, the golden images that may go on it, the rack. Out: a refusal, or none. First boot
-would make no swap file there and say so for ever, on a card that was written and proven for
-nothing. An image file is never refused: its root partition will fill a card nobody knows yet.
+In: a target, the golden images that may go on it, the rack. Out: a refusal, or none. Without room,
+first boot would make no swap file and report that at every boot, and writing the card would have
+been wasted work. An image file is never refused: the size of the card it will go on is not known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from imager.image.compose.golden import GoldenImage
 SPARE_BYTES = 256 * MiB
 """What firstboot/steps/30-swap wants to stay free beside the swap file."""
 _STEP = 16 * MiB
-"""In these a size is proposed: what the node writes before, as its log, is no whole MiB."""
+"""A proposed size is a multiple of this, because the node's own first files, such as its log, leave
+somewhat less free than was computed."""
 
 
 def require_swap_room(target: Target, golden: GoldenImage, rack: Rack) -> None:

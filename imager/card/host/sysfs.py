@@ -1,8 +1,8 @@
 """What the kernel and udev say about block devices, read and nothing more.
 
 In: sysfs, procfs and udev's database. Out: small facts by device number ("8:17"), never by name
-prefix, because sda is a prefix of sdaa. The roots can be pointed at a made-up tree, so that tests
-meet the LUKS, LVM, md and ZFS holders that the kernel they run on may lack.
+prefix, because sda is a prefix of sdaa. The roots can be those of a made-up tree, so that tests
+have LUKS, LVM, md and ZFS holders even where the kernel they run on has none.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def _udev() -> pyudev.Context:
 
 
 def udev_properties(number: str) -> Properties:
-    """Everything udev knows of the block device ``major:minor``; empty when it knows nothing, when
-    there is no number because the device has just gone, or when no udevd runs here: its database
-    then tells of what was here once."""
+    """Everything udev knows of the block device ``major:minor``. Empty when it knows nothing, when
+    ``number`` is empty because the device has just gone, and when no udevd runs here, for then its
+    database is out of date."""
     if not number or not _UDEVD.exists():
         return {}
     major, minor = (int(part) for part in number.split(":"))
@@ -218,8 +218,8 @@ class HostTrees:
 
 
 def _names_in(folder: Path) -> tuple[str, ...]:
-    """What is in a folder, sorted; nothing where there is none, or where it went meanwhile: a
-    device can be taken out while it is looked at."""
+    """The names in a folder, sorted. Empty when there is no such folder, also when it vanishes
+    meanwhile, because a device can be taken out while it is looked at."""
     try:
         return tuple(sorted(entry.name for entry in folder.iterdir()))
     except OSError:
@@ -227,8 +227,8 @@ def _names_in(folder: Path) -> tuple[str, ...]:
 
 
 def _real(path: Path) -> Path:
-    """``path`` with its symlinks followed; as it is when one vanishes between two steps, which
-    Path.resolve does not forgive."""
+    """``path`` with its symlinks followed. Path.resolve raises when a link vanishes while it is
+    followed; then the path is returned as it is."""
     try:
         return path.resolve()
     except OSError:
