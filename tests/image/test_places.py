@@ -28,6 +28,7 @@ from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, claimed, make_image
+from tests.support.racks import tool
 
 TOOLS = ("mkfs.vfat", "mcopy", "mke2fs")
 pytestmark = [
@@ -165,3 +166,12 @@ def test_verify_of_a_damaged_fat_still_names_the_place(receipt: Receipt, tmp_pat
     with open_target(tmp_path / "pi7.img") as fresh:
         found = verify_card(fresh, receipt, Quiet())
     assert "boot partition" in str(found.mismatches[0])
+
+
+def test_verify_names_a_boot_file_that_is_a_folder_now(receipt: Receipt, tmp_path: Path) -> None:
+    boot = f"{tmp_path / 'pi7.img'}@@{LAYOUT.boot.offset}"
+    tool("mdel", "-i", boot, "::kernel7.img")
+    tool("mmd", "-i", boot, "::kernel7.img")
+    with open_target(tmp_path / "pi7.img") as fresh:
+        found = verify_card(fresh, receipt, Quiet())
+    assert found.boot_files == ("kernel7.img",)
