@@ -19,7 +19,7 @@ from imager.base.units import SECTOR_BYTES, format_size
 from imager.bootcheck.sums import SUMS_PATH
 from imager.config.rack import Node, Rack
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import STAMP_AREA, Layout
+from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest, build_manifest
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import node_content
@@ -30,7 +30,7 @@ from imager.node.image import NodeImage, golden_open
 from imager.node.keys.identity import CardNumbers
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.facts import StampFacts
-from imager.node.stamp.stamp import StampTooLarge, encode_stamp
+from imager.node.stamp.stamp import STAMP_AREA, StampTooLarge, encode_stamp
 
 
 def personalise(

@@ -15,13 +15,15 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from imager.base.units import format_size
+from imager.base.units import KiB, MiB, format_size
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 from imager.image.compose.file_digests import ROW_BYTES, FileDigests
 from imager.node.stamp.facts import MAX_CARD_BYTES, StampError, StampFacts
 
+STAMP_AREA = Extent(4 * KiB, MiB - 4 * KiB)
+"""Room for the stamp: the first MiB of a card, behind the 4 KiB of the partition table."""
 MAGIC = b"PICSTAMP"
 VERSION = 1
 _HEADER = struct.Struct("<8s6I")
