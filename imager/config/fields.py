@@ -54,7 +54,8 @@ class Table:
         self.faults = faults
         self._path = path
         self._values = values
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """The keys that were read, whether or not the file has them."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -115,15 +116,15 @@ class Table:
     def close(self) -> None:
         """Report every key that nothing read, with the known key nearest to it."""
         for name in self._values:
-            if name in self._known:
+            if name in self.known:
                 continue
-            near = get_close_matches(name, self._known, n=1)
-            known = ", ".join(sorted(self._known))
+            near = get_close_matches(name, self.known, n=1)
+            known = ", ".join(sorted(self.known))
             hint = f"did you mean {near[0]}?" if near else f"known here: {known or 'none'}"
             self.fault(name, f"no such key; {hint}")
 
     def _take(self, name: str, kind: type[T], allowed: str) -> T | None:
-        self._known.add(name)
+        self.known.add(name)
         value = self._values.get(name)
         if value is None:
             return None
