@@ -203,6 +203,30 @@ def test_every_folder_has_its_place_in_the_order() -> None:
             assert existing((wing, name)) == (wing, name), f"there is no {wing}/{name}"
 
 
+def test_the_map_shows_every_folder_and_nothing_else() -> None:
+    text = (PACKAGE.parent / "HACKING.md").read_text()
+    shown = re.findall(r"^\| `imager/([a-z0-9_/]+)` \|", text, re.MULTILINE)
+    folders = {path.parent.relative_to(PACKAGE).as_posix() for path in modules()}
+    assert sorted(shown) == sorted(folders)
+    wings = [name for name in shown if "/" not in name]
+    assert tuple(wings) == WINGS, "the map has the wings in their order"
+    for wing in WINGS:
+        order = [room for room in ROOMS.get(wing, ()) if f"{wing}/{room}" in folders]
+        assert [n.partition("/")[2] for n in shown if n.startswith(f"{wing}/")] == order
+
+
+@pytest.mark.parametrize("page", ["HACKING.md", "docs/architecture.md"])
+def test_a_page_names_only_what_is_there(page: str) -> None:
+    root = PACKAGE.parent
+    text = (root / page).read_text()
+    paths = re.findall(r"(?:imager|tests|docs|overlays|firstboot|scripts)/[\w./-]*\w", text)
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    assert paths
+    gone = [path for path in paths if not (root / path).exists() and "/NN-" not in path]
+    gone += [link for link in links if not (root / page).parent.joinpath(link).exists()]
+    assert gone == []
+
+
 def test_unit_tests_stand_where_what_they_test_does() -> None:
     unit = PACKAGE.parent / "tests/unit"
     for path in unit.rglob("test_*.py"):
