@@ -22,7 +22,7 @@ _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_\-]+)")
 
 
 class Faults:
-    """The faults of one file."""
+    """All faults found in one file so far."""
 
     def __init__(self, file_name: str, text: str = "") -> None:
         self._file_name = file_name
@@ -31,7 +31,8 @@ class Faults:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One line for each fault, by ascending line; what is missing comes first."""
+        """One text for each fault, in the order of the file's lines; faults of missing keys, which
+        have no line, come first."""
         ordered = sorted(self._found, key=lambda found: found[0])
         return tuple(
             f"{self._file_name}:{number}: {message}" if number else f"{self._file_name}: {message}"
@@ -48,7 +49,7 @@ class Faults:
 
 
 class Table:
-    """One table of a TOML file. Reading a key marks it known; ``close`` reports the others."""
+    """One table of a TOML file. A key that was read is known; ``close`` reports all others."""
 
     def __init__(self, faults: Faults, path: str, values: Mapping[str, object]) -> None:
         self.faults = faults
@@ -81,7 +82,7 @@ class Table:
         return value
 
     def boolean(self, name: str) -> bool | None:
-        """The truth value under ``name``; None when it is absent or wrong."""
+        """The value true or false under ``name``; None when it is absent or wrong."""
         return self._take(name, bool, "true or false")
 
     def number(self, name: str, low: int, high: int) -> int | None:
@@ -155,7 +156,7 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
 
 
 def shown(value: object) -> str:
-    """``value`` as it would stand in the file, shortened."""
+    """``value`` as it would be written in the file, cut where it is long."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -168,8 +169,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _line_numbers(text: str) -> dict[str, int]:
-    """Dotted key -> line of its first mention. A guess for messages only: text inside a
-    multi-line string may look like a key, which can only make a line number wrong."""
+    """Dotted key -> the line on which it stands first. It is used in messages only and may be
+    wrong: text inside a string of several lines can look like a key."""
     numbers: dict[str, int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):
