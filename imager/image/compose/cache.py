@@ -1,9 +1,9 @@
-"""Golden images in the cache: found, judged, published; never half there.
+"""Golden images in the cache: looked up, checked, added.
 
 In: a release, and a folder with a finished image. Out: a GoldenImage, or None when the cache has
-none worth trusting. An entry is a folder named by the hash of everything that went into it; it
-appears by one rename, and what is found later is believed only if its description is whole and
-the image untouched since.
+no sound one. An entry is a folder whose name is the hash of everything that the image was made of.
+It appears under its name by one rename, so it is never there by half. An entry is used only if its
+description is whole and the image was not changed since.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from imager.image.salt.bytecode import versions
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3
-"""Goes into every key: raise it whenever the same release would give other bytes."""
+"""Part of every key: raise it whenever a change here makes other bytes of the same release."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
 _FORMAT = 2
@@ -41,8 +41,8 @@ class UnusableEntry(ValueError):
 
 
 def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> str:
-    """The name of the golden image of ``release`` and ``salt`` as this host's tools would make
-    it."""
+    """The name in the cache of the golden image that this computer's programs would make of
+    ``release`` and ``salt``."""
     parts = [
         f"composer {COMPOSER_VERSION} format {_FORMAT}",
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
@@ -101,9 +101,9 @@ class Composed:
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
-    """Give the image its place in the cache; whatever unusable thing is there gives way.
+    """Add the image to the cache; an unusable entry of the same key is removed.
 
-    The caller holds the lock of this key. Both files are on disk before the name appears.
+    The caller holds the lock of this key. Both files are on disk before the entry appears.
     """
     place = cache.golden / composed.key
     golden = GoldenImage(
