@@ -1,9 +1,8 @@
-"""Releases once used, kept for good under the hash of their bytes.
+"""Every release that was ever used, kept under the hash of its bytes.
 
 In: a tarball whose signature was proven. Out: a folder ``<cache>/releases/<sha256>/`` with the
-tarball, its signature and where it came from, there whole or not at all. The distribution keeps
-no archive and replaces "latest" in place, so nothing here is ever deleted by this program; what
-is found damaged is renamed.
+tarball, its signature and where it came from; it is there whole or not at all. The distribution
+keeps no old releases, so this program never deletes one; a damaged one is renamed.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 class TarballRecord:
     """What is known of an archived tarball; the content of its ``release.json``.
 
-    ``url`` is where it was asked for, ``source_url`` the mirror that gave it, ``fetched_at`` a
-    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's words, if it said them.
+    ``url`` is where it was asked for, ``source_url`` the mirror it came from, ``fetched_at`` a
+    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's headers, if it sent them.
     """
 
     name: str
@@ -67,7 +66,7 @@ class DamagedEntry(NotAuthentic):
 
 
 def parse_record(data: bytes) -> TarballRecord:
-    """The inverse of what ``publish`` writes. Raises ValueError that names the field."""
+    """Read what ``publish`` writes. Raises ValueError that names the wrong field."""
     try:
         found = json.loads(data)
     except RecursionError:
@@ -119,8 +118,9 @@ class Archive:
     def find(self, sha256: str) -> ArchivedTarball | None:
         """The entry of that hash; None when there is none.
 
-        Its record must be whole and the tarball of the recorded size, which is what a full disk
-        or a power cut breaks; ``prove`` reads every byte. Raises DamagedEntry that names the file.
+        Checks only what a full disk or a power cut damages: the record must be whole and the
+        tarball as long as it says. ``prove`` checks every byte. Raises DamagedEntry that names
+        the file.
         """
         folder = self._cache.releases / sha256
         with host_storage(folder):
@@ -157,14 +157,14 @@ class Archive:
                 try:
                     entry = self.find(folder.name)
                 except DamagedEntry:
-                    continue  # whoever asks for it by its hash is told
+                    continue  # ``find`` reports it when it is asked for by its hash
                 if entry is not None:
                     yield entry
 
     def publish(self, tarball: Path, signature: bytes, record: TarballRecord) -> ArchivedTarball:
-        """Move the proven ``tarball`` into the archive; nothing moves when it is there already.
+        """Move the proven ``tarball`` into the archive, unless it is there already.
 
-        Bytes archived under another key's signature keep their place and get this proof instead.
+        If it is there with the signature of another key, only the signature is replaced.
         """
         try:
             present = self.find(record.sha256)
@@ -192,7 +192,7 @@ class Archive:
 
 
 def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:
-    """The proof that ``entry`` stands for."""
+    """``entry`` as a VerifiedRelease that boots ``models``."""
     record = entry.record
     return VerifiedRelease(
         name=record.name,

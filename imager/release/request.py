@@ -1,7 +1,7 @@
-"""A release as one run wants it: which one, by which pin, and what of it is archived already.
+"""Which release one run wants, and whether it is in the archive already.
 
 In: a ReleaseSpec and the rack's lock. Out: an entry of the archive, or why there is none; and the
-pin moved to what was fetched. The network has no part in it.
+lock with the pin of what was fetched. The network is not used here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Wanted:
         return self.archive.of_name(self.spec.name, self.spec.signing_key)
 
     def archived(self, *, mend: bool) -> ArchivedTarball | None:
-        """The entry to use without asking anybody; ``mend`` sets a damaged one aside."""
+        """The entry that can be used without the network, or None. With ``mend`` a damaged one is
+        renamed, so that it is fetched anew."""
         if self.lock is None and not self.update:
             return next(iter(self.of_name()), None)
         pin = self.honoured
@@ -60,11 +61,11 @@ class Wanted:
             aside = self.archive.set_aside(pin.sha256)
             self.progress.warn(f"{error.what}; it is kept as {aside.name}")
             return None
-        # Another rack may have got the same bytes by another key: that proves nothing here.
+        # Another rack may have the same bytes with the signature of another key, no proof for us.
         return entry if entry and entry.record.fingerprint == self.spec.signing_key else None
 
     def not_here(self) -> NetworkError:
-        """Why --offline cannot work."""
+        """The error for --offline when the release is not in the archive."""
         pin = self.honoured
         which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
         return NetworkError(
