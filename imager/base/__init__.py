@@ -1,1 +1,1 @@
-"""Errors, units, subprocesses, progress, durable files, the table of boards: knows no cards."""
+"""Errors, units, subprocesses, progress, boards, durable files: what every other wing may use."""

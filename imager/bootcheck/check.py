@@ -1,8 +1,8 @@
 """The boot check: would a Raspberry Pi start from this card, and if not, why not?
 
-In: a way to read a card or image, of this program's making or not. Out: a BootReport whose
+In: a way to read a card or image, made by this program or by another. Out: a BootReport whose
 findings say what is wrong, why it stops the boot, what a person would see and how to mend it.
-Nothing is mounted or written. The rules are in ``requirements``.
+Nothing is mounted or written. The rules are in ``requirements`` and ``partitions``.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _NAMED = 5
 class BootReport:
     """What the check found.
 
-    ``models`` are those that would boot; ``judged_as`` is the model the findings are about (None
-    when the card has no boot partition to judge). ``node`` is the host name on the root
-    partition, ``partuuid`` what root= should name.
+    ``models`` are the boards that would boot; ``judged_as`` is the board the findings are about
+    (None when the card has no boot partition). ``node`` is the host name on the root partition,
+    ``partuuid`` the one that root= should name.
     """
 
     findings: tuple[Finding, ...]
@@ -68,7 +68,7 @@ class BootReport:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What one model says of the card."""
+    """The findings for one board."""
 
     model: str
     findings: tuple[Finding, ...]
@@ -87,10 +87,10 @@ def check_boot(
 ) -> BootReport:
     """Check the card of ``size_bytes`` behind ``read`` for ``model``, or for every known model.
 
-    ``expected`` maps boot files to their SHA-256 (hex); without it the list the card itself
-    carries in picloud/SHA256SUMS is used, if it does. With no ``model`` the report is about the
-    one the card says it was made for (picloud/node.json), or else the first that would boot, or
-    else the one that is nearest to it. Raises ValueError for an unknown model and whatever
+    ``expected`` maps boot files to their SHA-256 (hex). Without it the card's own list,
+    picloud/SHA256SUMS, is used if there is one. Without ``model`` the report is about the board
+    that the card says it was made for (picloud/node.json), else the first board that would boot,
+    else the one with the fewest errors. Raises ValueError for an unknown model, and whatever
     ``read`` raises.
     """
     candidates = BOARDS if model is None else (board_named(model),)
@@ -146,10 +146,11 @@ def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents,
 
 
 def _compare(contents: Contents, needed: frozenset[str], *, strict: bool) -> Iterator[Finding]:
-    """Findings about files that are not what was put on the card.
+    """Findings about files that differ from what was put on the card.
 
-    Damage is an error in what the boot needs, and a warning elsewhere. Unless ``strict``, a file
-    dated after the card's own list was replaced on purpose: a failing card changes no dates.
+    Damage is an error in a file that the boot needs, and a warning in others. Unless ``strict``,
+    a file with a later date than the card's own list was replaced on purpose, and not damaged: a
+    failing card does not change dates.
     """
     if not contents.expected:
         return

@@ -1,7 +1,7 @@
-"""The files of a boot partition with what is known of each, worked out once.
+"""The files of a boot partition, each read and checked once.
 
-In: a FAT volume and the digests its files should have. Out: per file, whether its bytes are proven,
-and its fault by kind. Several models ask about the same kernel; it is read and judged once.
+In: a FAT volume and the digests its files should have. Out: for each file its content, its digest,
+and what is wrong with it. Several boards need the same kernel: the answer is kept and given again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from imager.base.units import MiB
 from imager.disk.fat.volume import FatEntry, FatVolume
 
 MAX_LOADED_BYTES = 256 * MiB
-"""No file that a Pi loads at boot is larger; what claims to be is not read into memory here."""
+"""No file that a Pi loads at boot is larger. A larger one is not read, to save memory."""
 
 Judge = Callable[[bytes], str | None]
 """Says what is wrong with the content of a file; None when nothing is."""
@@ -27,11 +27,11 @@ class Contents:
         self.expected = expected
         self._digests: dict[str, str] = {}
         self._verdicts: dict[tuple[str, object], str | None] = {}
-        # A file whose clusters are wrong is reported as such; judging its bytes adds only noise.
+        # A file with wrong clusters is reported as that; its content need not be reported as well.
         self._unreadable = {path for fault in volume.faults for path in fault.paths}
 
     def entry(self, path: str) -> FatEntry | None:
-        """The regular file at ``path``."""
+        """The regular file at ``path``; None when there is none."""
         found = self.volume.find(path)
         return None if found is None or found.is_dir else found
 
@@ -52,7 +52,7 @@ class Contents:
         return self._digests[path]
 
     def proven(self, path: str) -> bool:
-        """Whether its bytes are those that were put on the card."""
+        """Whether its digest is the expected one, so that its content needs no other check."""
         entry = self.entry(path)
         wanted = None if entry is None else self.expected.get(entry.path)
         return wanted is not None and entry is not None and self.digest(entry.path) == wanted
@@ -74,7 +74,7 @@ class Contents:
         return None if verdict is None else f"{path}: {verdict}"
 
     def is_readable(self, path: str) -> bool:
-        """Whether the file is there and the FAT leads through all of it."""
+        """Whether the file is there and the FAT is undamaged for all of it."""
         entry = self.entry(path)
         if entry is None or entry.path in self._unreadable:
             return False

@@ -321,7 +321,8 @@ MEANINGS: Mapping[Code, Meaning] = {
 def finding(
     code: Code, what: str, *, path: str | None = None, severity: Severity | None = None
 ) -> Finding:
-    """A finding with the meaning its code has; ``severity`` where this case is less grave."""
+    """A finding of ``code``, with its meaning; ``severity`` where this case is less serious than
+    the code usually is."""
     meaning = MEANINGS[code]
     return Finding(
         code, severity or meaning.severity, what, meaning.why, meaning.symptom, meaning.mend, path

@@ -1,8 +1,8 @@
-"""The names of our own small files on a card's boot partition.
+"""The small files that this program keeps on a card's boot partition, in the folder ``picloud``.
 
-``picloud/node.json`` is written with the image and says which node the card is;
-``picloud/firstboot.*`` are written by the node and say how far it came. Any laptop can change or
-damage them, so they are only what a card says of itself.
+In: the bytes of one. Out: what it says. ``node.json`` is written with the image and says which node
+the card is for; ``firstboot.*`` are written by the node and say how far its first boot came.
+Any computer can change or damage them, so nothing in them is proven.
 """
 
 from __future__ import annotations

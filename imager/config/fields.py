@@ -23,7 +23,7 @@ _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_\-]+)")
 
 
 class Faults:
-    """The faults of one file."""
+    """All faults found in one file so far."""
 
     def __init__(self, file_name: str, text: str = "") -> None:
         self._file_name = file_name
@@ -32,7 +32,8 @@ class Faults:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One line for each fault, by ascending line; what is missing comes first."""
+        """One text for each fault, in the order of the file's lines; faults of missing keys, which
+        have no line, come first."""
         ordered = sorted(self._found, key=lambda found: found[0])
         return tuple(
             f"{self._file_name}:{number}: {message}" if number else f"{self._file_name}: {message}"
@@ -49,13 +50,14 @@ class Faults:
 
 
 class Table:
-    """One table of a TOML file. Reading a key marks it known; ``close`` reports the others."""
+    """One table of a TOML file. A key that was read is known; ``close`` reports all others."""
 
     def __init__(self, faults: Faults, path: str, values: Mapping[str, object]) -> None:
         self.faults = faults
         self._path = path
         self._values = values
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """The keys that were read, whether or not the file has them."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -81,7 +83,7 @@ class Table:
         return value
 
     def boolean(self, name: str) -> bool | None:
-        """The truth value under ``name``; None when it is absent or wrong."""
+        """The value true or false under ``name``; None when it is absent or wrong."""
         return self._take(name, bool, "true or false")
 
     def number(self, name: str, low: int, high: int) -> int | None:
@@ -116,15 +118,15 @@ class Table:
     def close(self) -> None:
         """Report every key that nothing read, with the known key nearest to it."""
         for name in self._values:
-            if name in self._known:
+            if name in self.known:
                 continue
-            near = get_close_matches(name, self._known, n=1)
-            known = ", ".join(sorted(self._known))
+            near = get_close_matches(name, self.known, n=1)
+            known = ", ".join(sorted(self.known))
             hint = f"did you mean {near[0]}?" if near else f"known here: {known or 'none'}"
             self.fault(name, f"no such key; {hint}")
 
     def _take(self, name: str, kind: type[T], allowed: str) -> T | None:
-        self._known.add(name)
+        self.known.add(name)
         value = self._values.get(name)
         if value is None:
             return None
@@ -162,8 +164,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _line_numbers(text: str) -> dict[str, int]:
-    """Dotted key -> line of its first mention. A guess for messages only: text inside a
-    multi-line string may look like a key, which can only make a line number wrong."""
+    """Dotted key -> the line on which it stands first. It is used in messages only and may be
+    wrong: text inside a string of several lines can look like a key."""
     numbers: dict[str, int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):

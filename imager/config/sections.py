@@ -1,7 +1,7 @@
 """The tables of rack.toml, one function each.
 
-In: a Table. Out: the checked value, with a fault noted for everything that is wrong and a
-harmless value in its place, so that the tables after it are still read.
+In: a Table. Out: the checked value. Where something is wrong a fault is noted and a harmless value
+returned, so that the rest of the file is still read and checked.
 """
 
 from __future__ import annotations
@@ -78,8 +78,7 @@ def read_model(table: Table, default: str) -> str:
 
 
 def read_roles(table: Table, known: Sequence[str], *, is_master: bool) -> tuple[str, ...]:
-    """``roles`` of one node: salt-minion unless it says otherwise, and salt-master besides on
-    the rack's master."""
+    """``roles`` of one node: by default salt-minion, and also salt-master on the rack's master."""
     roles = table.strings("roles", example='["salt-minion"]')
     if roles is None:
         return (MINION, MASTER) if is_master else (MINION,)
@@ -110,7 +109,8 @@ def read_keys(table: Table) -> tuple[str, ...]:
 
 
 def read_key_files(table: Table, folder: Path) -> tuple[str, ...]:
-    """[login] authorized_keys_files: public keys in files, ``~`` and the rack's folder known."""
+    """[login] authorized_keys_files: the keys in these files. A name may begin with ``~`` and is
+    else relative to the rack's folder."""
     example = '["~/.ssh/id_ed25519.pub"]'
     found = []
     for name in table.strings("authorized_keys_files", example=example) or ():
@@ -174,7 +174,8 @@ def _read_public_key(table: Table, folder: Path) -> str | None:
 
 
 def read_release(table: Table, models: Sequence[str]) -> ReleaseChoice:
-    """[release]: a built-in name, or url and signing_key, able to boot every board of the rack."""
+    """[release]: a built-in name, or url and signing_key. It is a fault when the release cannot
+    boot each of ``models``."""
     name = table.string("name", example=shown(DEFAULT_RELEASE))
     url = table.string("url", example='"https://example.org/os/MyOS-rpi.tar.gz"')
     key = table.string("signing_key", example='"68B3 537F …", 40 hex digits')
@@ -215,13 +216,13 @@ def read_swap(table: Table) -> int:
 
 
 def read_timezone(table: Table) -> str | None:
-    """[rack] timezone; whether the release knows it is seen when a card is made."""
+    """[rack] timezone. Whether the release has that time zone is checked when a card is made."""
     return _read_pattern(table, "timezone", _ZONE, "a time zone", '"Europe/Brussels"')
 
 
 def read_salt_version(table: Table, master: Master) -> str | None:
-    """[salt] version, which must be able to talk to a ``master`` outside the rack; one inside gets
-    the same version."""
+    """[salt] version. It must be able to talk to a ``master`` outside the rack; a master in the
+    rack gets the same version."""
     version = _read_version(table, "version", version_fault)
     outside = _read_version(table, "master_version", master_version_fault)
     if outside and master.is_node:
@@ -233,7 +234,7 @@ def read_salt_version(table: Table, master: Master) -> str | None:
 
 def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path | None:
     """[salt] packages: a folder, relative to the rack's, of pacman packages for every card. They
-    bring what Salt ``version`` needs, so without a version there is nothing to bring it for."""
+    are there for what Salt ``version`` needs, so it is a fault to give them without a version."""
     name = table.string("packages", example='"packages"')
     if name is None:
         return None
@@ -272,7 +273,8 @@ def _read_pattern(
 
 
 def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
-    """The text of the file ``name``, relative to the rack's folder; "" and a fault when unread."""
+    """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
+    be read."""
     try:
         return (folder / Path(name).expanduser()).read_text()
     except (OSError, RuntimeError, UnicodeDecodeError) as error:

@@ -1,8 +1,8 @@
-"""What must be on a card, as checkable facts: which bytes, and the SHA-256 of each chunk.
+"""What an image holds, so that a copy of it can be checked: byte ranges and their SHA-256.
 
-In: the block map of an image and a way to read it. Out: a Manifest, which goes into the receipt
-and from which a card is verified with no image at hand. A chunk is the mapped part of one
-1 MiB-aligned stretch of the card.
+In: the ranges of an image that matter, and a way to read it. Out: a Manifest. With it a disk can be
+compared with the image when the image itself is no longer there. A disk is divided into stretches
+of 1 MiB; a chunk is the part of one stretch that lies in the ranges, and each chunk has a digest.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from imager.disk.extents import Extent, ExtentMap
 CHUNK_BYTES = MiB
 
 Reader = Callable[[int, int], bytes]
-"""``read(offset, length)``: exactly ``length`` bytes of an image from byte ``offset``."""
+"""``read(offset, length)`` gives exactly ``length`` bytes of a disk from byte ``offset``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The mapped bytes inside the 1 MiB stretch that begins at byte ``offset``."""
+    """The ranges that lie inside the stretch of 1 MiB that begins at byte ``offset``."""
 
     offset: int
     extents: tuple[Extent, ...]
 
 
 def chunks_of(extents: ExtentMap) -> Iterator[Chunk]:
-    """The chunks of a block map, by ascending offset."""
+    """The chunks of ``extents``, by ascending offset."""
     parts = extents.split(CHUNK_BYTES)
     for offset, group in groupby(parts, key=lambda part: align_down(part.offset, CHUNK_BYTES)):
         yield Chunk(offset, tuple(group))
 
 
 def digest_chunk(chunk: Chunk, read: Reader) -> bytes:
-    """SHA-256 over the chunk's mapped bytes in order."""
+    """SHA-256 of the bytes in the chunk's ranges, in order. Raises whatever ``read`` raises."""
     sha256 = hashlib.sha256()
     for extent in chunk.extents:
         sha256.update(read(extent.offset, extent.length))
@@ -47,7 +47,10 @@ def digest_chunk(chunk: Chunk, read: Reader) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Every byte range a card must hold and the digest of each chunk of them, in order."""
+    """The byte ranges of a disk of ``size_bytes`` that count, and the SHA-256 of each chunk.
+
+    ``digests`` has one digest of 32 bytes for each chunk, in the order of ``chunks_of``.
+    """
 
     size_bytes: int
     extents: ExtentMap
@@ -58,7 +61,7 @@ class Manifest:
         return zip(chunks_of(self.extents), self.digests, strict=True)
 
     def to_json(self) -> dict[str, object]:
-        """The form receipts carry: ranges as ``[offset, length]``, digests as hex."""
+        """The manifest as JSON values: ranges as ``[offset, length]``, digests as hex."""
         return {
             "chunk_bytes": CHUNK_BYTES,
             "size_bytes": self.size_bytes,

@@ -32,8 +32,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 class TarballRecord:
     """What is known of an archived tarball; the content of its ``release.json``.
 
-    ``url`` is where it was asked for, ``source_url`` the mirror that gave it, ``fetched_at`` a
-    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's words, if it said them.
+    ``url`` is where it was asked for, ``source_url`` the mirror it came from, ``fetched_at`` a
+    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's headers, if it sent them.
     """
 
     name: str
@@ -102,8 +102,9 @@ class Archive:
     def find(self, sha256: str) -> ArchivedTarball | None:
         """The entry of that hash; None when there is none.
 
-        Its record must be whole and the tarball of the recorded size, which is what a full disk
-        or a power cut breaks; ``prove`` reads every byte. Raises DamagedEntry that names the file.
+        Checks only what a full disk or a power cut damages: the record must be whole and the
+        tarball as long as it says. ``prove`` checks every byte. Raises DamagedEntry that names
+        the file.
         """
         folder = self._cache.releases / sha256
         with host_storage(folder):
@@ -140,14 +141,14 @@ class Archive:
                 try:
                     entry = self.find(folder.name)
                 except DamagedEntry:
-                    continue  # whoever asks for it by its hash is told
+                    continue  # ``find`` reports it when it is asked for by its hash
                 if entry is not None:
                     yield entry
 
     def publish(self, tarball: Path, signature: bytes, record: TarballRecord) -> ArchivedTarball:
         """Move the proven ``tarball`` into the archive, unless it is there already.
 
-        Bytes archived under another key's signature keep their place and get this proof instead.
+        If it is there with the signature of another key, only the signature is replaced.
         """
         try:
             present = self.find(record.sha256)
@@ -175,7 +176,7 @@ class Archive:
 
 
 def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:
-    """The proof that ``entry`` stands for."""
+    """``entry`` as a VerifiedRelease that boots ``models``."""
     record = entry.record
     return VerifiedRelease(
         name=record.name,

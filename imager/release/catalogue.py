@@ -45,7 +45,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}\.(tar\.gz|tgz)\Z")
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSpec:
-    """A release as it is asked for, before anything is known of its bytes.
+    """Which release is wanted; its bytes are not known yet.
 
     ``url`` is tried first, then ``mirrors`` in turn; each is the full URL of the tarball, whose
     signature and checksum lie beside it as ``.sig`` and ``.md5``. ``signing_key`` is the
@@ -87,8 +87,8 @@ RELEASES: Mapping[str, ReleaseSpec] = {
 def parse_fingerprint(text: str) -> str:
     """``text`` as an OpenPGP fingerprint: 40 hex digits (64 for a version 6 key), upper case.
 
-    Blanks and a leading ``0x`` are allowed. Raises ValueError with a message fit for a person;
-    a short key id is refused because anyone can make another key with the same one.
+    Blanks and a leading ``0x`` are allowed. Raises ValueError with a message that can be shown. A
+    short key id is refused because anyone can make another key with the same one.
     """
     digits = "".join(text.split()).upper().removeprefix("0X")
     if _FINGERPRINT.match(digits):
@@ -99,7 +99,7 @@ def parse_fingerprint(text: str) -> str:
 
 
 def spec_for(name_or_url: str, signing_key: str | None, model: str | None) -> ReleaseSpec:
-    """The release called ``name_or_url``, able to boot ``model`` when one is given.
+    """The release called ``name_or_url``; when ``model`` is given, it must boot that board.
 
     A URL needs ``signing_key`` (a fingerprint) and ``model``; its release is called by the
     tarball's name without the ending. Raises ConfigurationError for an unknown name, a URL that
@@ -167,7 +167,8 @@ def _custom(url: str, key: str | None, model: str | None) -> ReleaseSpec:
 
 
 def _checked_file_name(url: str) -> str:
-    """The tarball's name at the end of ``url``, if the URL is one that can be asked and kept."""
+    """The tarball's name at the end of ``url``; raises ConfigurationError for a URL that cannot
+    be fetched, or whose name cannot be a file's name."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

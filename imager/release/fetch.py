@@ -1,8 +1,8 @@
-"""A release by name becomes a VerifiedRelease: pinned, archived, or fetched and proven.
+"""From the name of a release to a VerifiedRelease: found in the archive, or fetched and proven.
 
-In: a ReleaseSpec and the rack's lock. Out: a VerifiedRelease in the archive. A pinned release
-that is archived costs no network at all. Otherwise the mirrors are asked in turn, and the set of
-the first one that proves authentic is kept.
+In: a ReleaseSpec and the rack's lock. Out: a VerifiedRelease in the archive. For a pinned release
+that is archived the network is not used. Otherwise the mirrors are asked one after another, and the
+first release that is proven to be authentic is kept.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ def fetch_release(
     """The release ``spec`` as this rack uses it, in the archive of ``terms.cache``.
 
     With a pin in ``lock`` it is exactly the pinned bytes; without one, what the mirrors publish
-    now, which then becomes the pin. Without a lock (None) it is the newest one archived, or what
-    the mirrors publish. ``sources`` are asked for the key that signs it.
+    now, which is then pinned. Without a lock (None) it is the newest one in the archive, or else
+    what the mirrors publish. ``update`` asks the mirrors in any case and moves the pin;
+    ``offline`` never uses the network.
 
     Raises NetworkError, NotAuthentic (also when the mirrors no longer have the pinned bytes),
     HostStorage, ConfigurationError for ``sources.file``, and Interrupted on Ctrl-C.
@@ -42,11 +43,11 @@ def fetch_release(
     if entry is None and terms.offline:
         raise run.not_here()
     if entry is None:
-        # Not above: what speaks to the network takes a tenth of a second to import.
+        # Not imported above: the modules for the network take 0.1 s to import.
         from imager.release.mirrors import alone, from_mirrors
 
         with alone(run):
-            # The run that was waited for may have fetched it and pinned it.
+            # Another run, for which this one waited, may have fetched and pinned it meanwhile.
             run = replace(run, lock=None if lock is None else RackLock.load(lock.path))
             entry = run.archived(mend=True)
             if entry is None:

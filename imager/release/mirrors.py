@@ -1,4 +1,4 @@
-"""Ask the mirrors of a release in turn, until one has a set of files that proves authentic.
+"""Ask the mirrors of a release one after another, until one has an authentic release.
 
 In: a release, and the pin its bytes must match. Out: an entry of the archive. Only one run at a
 time asks for a release. After Ctrl-C the bytes that came in are kept for the next run.
@@ -28,7 +28,8 @@ from imager.release.transfer.web import TransferLimits, Web
 
 @contextmanager
 def alone(run: Wanted) -> Iterator[None]:
-    """Keep a second run out of the partial file; on Ctrl-C say what is kept of it."""
+    """Make other runs wait that would use the same partial file; on Ctrl-C say how much of it is
+    kept."""
     path = _partial(run).folder.with_suffix(".lock")
     try:
         with ExitStack() as held:
@@ -49,7 +50,7 @@ def alone(run: Wanted) -> Iterator[None]:
 def from_mirrors(
     run: Wanted, sources: KeySources, limits: TransferLimits | None
 ) -> ArchivedTarball:
-    """The release of the first mirror whose files prove authentic, now in the archive.
+    """The release of the first mirror that has an authentic one, put into the archive.
 
     Raises NetworkError, NotAuthentic, HostStorage, and ConfigurationError for ``sources.file``.
     """
@@ -91,7 +92,7 @@ def _from_mirror(run: Wanted, web: Web, place: TarballLocation, key: Cert) -> Ar
     entry = run.archive.publish(proven.tarball, proven.signature, _record(run, proven))
     _partial(run).discard()
     if pin is not None and proven.sha256 != pin.sha256:
-        # Authentic all the same, so it stays archived and --update need not fetch it again.
+        # It is authentic and stays in the archive, so that --update need not fetch it again.
         raise _not_the_pin(run, pin, place, f"sha256 {proven.sha256[:12]}…")
     return entry
 
@@ -128,7 +129,7 @@ def _version_of(record: TarballRecord) -> Version:
 
 
 def _worst(name: str, failures: list[PicloudError]) -> PicloudError:
-    """The error to end with: a forgery is worse news than a mirror that is down."""
+    """The error to end with: one about authenticity counts more than a mirror that is down."""
     forged = [error for error in failures if isinstance(error, NotAuthentic)]
     if len(failures) == 1:
         return failures[0]

@@ -57,11 +57,11 @@ class Wanted:
             aside = self.archive.set_aside(pin.sha256)
             self.terms.progress.warn(f"{error.what}; it is kept as {aside.name}")
             return None
-        # Another rack may have got the same bytes by another key: that proves nothing here.
+        # Another rack may have the same bytes with the signature of another key, no proof for us.
         return entry if entry and entry.record.fingerprint == self.spec.signing_key else None
 
     def not_here(self) -> NetworkError:
-        """Why --offline cannot work."""
+        """The error for --offline when the release is not in the archive."""
         pin = self.honoured
         which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
         return NetworkError(

@@ -1,8 +1,8 @@
-"""Where the public key comes from; which key it must be is pinned, so the source needs no trust.
+"""Finds the public key with a given fingerprint. Any source will do: nobody can forge that key.
 
 In: a fingerprint. Out: the certificate of exactly that primary key, kept in the cache for next
-time. Asked in turn: a file the person names, the cache, this computer's pacman keyrings, and
-keyservers over HTTPS.
+time. The sources, in this order: a file that the person names, the cache, this computer's pacman
+keyrings, and keyservers over HTTPS.
 """
 
 from __future__ import annotations
@@ -78,14 +78,15 @@ def _from_keyrings(keyrings: Iterable[Path], fingerprint: str) -> Cert | None:
         try:
             certificate = parse_certificate(keyring.read_bytes(), fingerprint)
         except OSError:
-            continue  # not there, or not for us to read: the next source is as good
+            continue  # not there, or not readable: the next source is just as good
         if certificate is not None:
             return certificate
     return None
 
 
 def _from_keyservers(keyservers: Iterable[str], fingerprint: str, web: Web) -> Cert:
-    """All that the keyservers together know of the key: one may know of its revocation."""
+    """The key with all that the keyservers know of it: only one of them may know that it was
+    revoked."""
     found: list[Cert] = []
     failures: list[str] = []
     for template in keyservers:

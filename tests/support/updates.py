@@ -15,8 +15,8 @@ from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import STAMP_AREA
 from imager.node.image import NodeImage
+from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.cards import DISK_ID, make_image, small_layout
 from tests.support.cardwriter import Loud
 from tests.support.stamps import DOCUMENT, by_hand

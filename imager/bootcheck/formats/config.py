@@ -1,7 +1,7 @@
 """config.txt as the firmware of one model reads it.
 
-In: a way to read files of the boot partition, and a model. Out: the settings that hold there, the
-ones nobody but the board can decide, and every line that does not mean what it seems to. Rules:
+In: a way to read files of the boot partition, and a model. Out: the settings that hold there, those
+that hold only on some boards, and every line that does not mean what it seems to mean. Rules:
 Raspberry Pi documentation, "What is config.txt?" and "Conditional filters".
 """
 
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from imager.base.boards import Board
 
 LINE_LIMIT = 98
-"""Characters of a line the firmware reads; it ignores the rest."""
+"""The firmware reads so many characters of a line and ignores the rest."""
 _MAX_INCLUDES = 32
 MODEL_FILTERS = frozenset(
     {"none", "pi0", "pi0w", "pi02", "pi1", "pi2", "pi3", "pi3+", "pi4", "pi400", "pi5"}
@@ -25,7 +25,7 @@ MODEL_FILTERS = frozenset(
 """Every section name that speaks of the board's model; they replace one another."""
 
 ReadFile = Callable[[str], bytes | None]
-"""The content of a file of the boot partition, or None when it is not there."""
+"""Gives the content of a file of the boot partition, or None when it is not there."""
 
 
 class NoteKind(StrEnum):
@@ -38,7 +38,7 @@ class NoteKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line that the firmware reads otherwise than a person would."""
+    """A line that the firmware understands differently than a person would."""
 
     kind: NoteKind
     what: str
@@ -94,13 +94,14 @@ def read_config(read: ReadFile, model: Board) -> Config:
 
 @dataclass(slots=True)
 class _Filters:
-    """Which filters are in force: same kind replaces, different kinds are all required."""
+    """The filters (``[pi2]``) that apply to the next lines. A filter replaces an earlier one of its
+    kind; filters of different kinds must all be true."""
 
     model: Board
     states: dict[str, bool | None] = field(default_factory=dict)
 
     def enter(self, name: str) -> bool:
-        """Apply ``[name]``; False when no firmware is known to have such a filter."""
+        """Apply the filter ``[name]``; False when there is no such filter."""
         folded = name.casefold()
         if folded == "all":
             self.states.clear()
@@ -118,7 +119,7 @@ class _Filters:
 
     @property
     def hold(self) -> bool | None:
-        """Whether lines count: yes, no, or None when only the board can say."""
+        """Whether the next lines count: yes, no, or None when it depends on the single board."""
         if False in self.states.values():
             return False
         return None if None in self.states.values() else True

@@ -16,8 +16,9 @@ from imager.base.errors import PicloudError
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
-from imager.disk.layout import FIRST_MIB, STAMP_AREA, Layout
+from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader
+from imager.node.stamp.stamp import STAMP_AREA
 
 _NAMED_AT_MOST = 8
 _TABLE = Extent(0, STAMP_AREA.offset)

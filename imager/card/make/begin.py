@@ -23,11 +23,11 @@ from imager.card.stages import ClaimedCard, WrittenCard
 from imager.card.write.update import update_card
 from imager.card.write.verdict import places_named
 from imager.card.write.write import write_card
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.layout import FIRST_MIB
 from imager.disk.mbr import MbrError, parse
 from imager.node.image import NodeImage
 from imager.node.stamp.facts import StampError
-from imager.node.stamp.stamp import parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
 
 
 def lay_down(

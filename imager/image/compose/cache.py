@@ -29,7 +29,7 @@ from imager.image.salt.bytecode import versions
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3
-"""Goes into every key: raise it whenever the same release would give other bytes."""
+"""Part of every key: raise it whenever a change here makes other bytes of the same release."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
 _FORMAT = 2
@@ -41,8 +41,8 @@ class UnusableEntry(ValueError):
 
 
 def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> str:
-    """The name of the golden image of ``release`` and ``salt`` as this host's tools would make
-    it."""
+    """The name in the cache of the golden image that this computer's programs would make of
+    ``release`` and ``salt``."""
     parts = [
         f"composer {COMPOSER_VERSION} format {_FORMAT}",
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
@@ -100,9 +100,9 @@ class Composed:
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
-    """Move the image to its place in the cache; an unusable entry there is moved out of the way.
+    """Add the image to the cache; an unusable entry of the same key is removed.
 
-    The caller holds the lock of this key. Both files are on disk before the name appears.
+    The caller holds the lock of this key. Both files are on disk before the entry appears.
     """
     place = cache.golden / composed.key
     golden = GoldenImage(

@@ -1,8 +1,8 @@
 """Overlays: what goes on the card, as folders shaped like the card.
 
 In: folders with ``boot/``, ``root/`` and ``overlay.toml``, in the order in which they apply.
-Out: one CardTree. ``base``, ``model/<model>``, ``role/<role>`` of the built-in overlays and then
-the same of the rack, and at last the rack's ``node/<name>``; later wins per file.
+Out: one CardTree. First come ``base``, ``model/<model>`` and ``role/<role>`` of the built-in
+overlays, then the same of the rack, last the rack's ``node/<name>``. For each path the last wins.
 
 overlay.toml, every table optional::
 
@@ -92,7 +92,7 @@ def _names(overlays: Path, node: Node) -> list[tuple[Path, str]]:
 
 
 def _strangers(own: Path) -> Iterator[str]:
-    """A file put where nothing looks would silently be missing on the card."""
+    """A fault for each folder that no node uses: its files would be missing on every card."""
     known = ("base", "model", "node", "role")
     for path in sorted(own.glob("*")):
         if path.name in (BOOT, ROOT):

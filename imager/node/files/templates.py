@@ -1,8 +1,8 @@
-"""Renders the ``*.j2`` files of overlays: Jinja2, where a name nobody defined is an error.
+"""Renders the ``*.j2`` files of overlays with Jinja2; an unknown name is an error.
 
 In: a template's path and text, and the values it may use. Out: the text for the card, or one
-line that names file, line and variable. The sandbox is there because a rack's folder may come
-from somebody else's git: a template can compute, but not reach into Python.
+line that names file, line and variable. A rack's folder may come from somebody else's git, so
+templates run in a sandbox: they can calculate, but not use Python's own objects.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The fingerprints by which a person tells a node's keys, from their public halves alone.
+"""The fingerprints of a node's keys, for people who compare them.
 
-In: the rack's key store. Out: fingerprints as ssh-keygen(1) and salt-key(1) print them. Makes no
-key and opens no private one, so whoever shows these cannot show a secret.
+In: the rack's key store. Out: fingerprints as ssh-keygen(1) and salt-key(1) print them. Only public
+keys are read and none is made, so no secret can be shown by mistake.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from imager.node.keys.store import folders_of
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """Of one node; empty where there is no such key yet. ``ssh`` is of its Ed25519 host key,
-    ``minion`` of its Salt key."""
+    """The fingerprints of one node; empty where there is no such key yet. ``ssh`` is that of its
+    Ed25519 host key, ``minion`` that of its Salt key."""
 
     ssh: str = ""
     minion: str = ""

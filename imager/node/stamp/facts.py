@@ -15,13 +15,13 @@ from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 
 MAX_CARD_BYTES = 1 << 41
-"""What a master boot record can address: 2 TiB."""
+"""The largest card that a master boot record can describe: 2 TiB."""
 _MAX_TEXT = 1000
 _HEX = re.compile(r"[0-9a-f]*\Z")
 
 
 class StampError(ValueError):
-    """The bytes are no stamp that can be believed; the message says why."""
+    """The bytes are no valid stamp; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""What is asked of a Salt master, and what its answers mean.
+"""The scripts that ask a Salt master, and the meaning of its answers.
 
-In: the text of the programs ``salt-key``, ``salt-run`` and ``salt`` on the master. Out: who is
-accepted, who answers, and what each node says of its card. All of it comes from other computers,
-some of it from any node that was let in, so nothing is believed beyond its shape. Pure.
+In: the output of the programs ``salt-key``, ``salt-run`` and ``salt`` on the master. Out: who is
+accepted, who answers, and what each node says about its card. All of it comes from other computers,
+some of it from any node that was accepted, so each value is checked and cut short. Pure.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LIMIT_SECONDS = 180
 """salt-run alone takes ten seconds to start on a Raspberry Pi 2, and waits for silent nodes."""
 
 _PATIENCE_SECONDS = 10
-"""How long a node may take to answer; a Pi that is being asked by a Pi is not quick."""
+"""How many seconds a node may take to answer: both it and the master may be slow Pis."""
 
 _KEY_LISTS = {
     "minions": Presence.SILENT,
@@ -31,7 +31,8 @@ _KEY_LISTS = {
     "minions_denied": Presence.DENIED,
     "minions_rejected": Presence.REJECTED,
 }
-"""salt-key's lists, the later ones weighing more: a node may be accepted and denied at once."""
+"""The lists of salt-key. A node can be in several, accepted and denied for example; then the later
+list here counts."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 _BOOT = "/boot/"
@@ -50,7 +51,7 @@ ask() {{
 
 
 def question_who() -> str:
-    """A script that prints whose keys the master has and who answers."""
+    """A script that prints which nodes' keys the master has and which nodes answer."""
     return (
         _PRELUDE
         + "ask keys salt-key --list-all --out=json --log-level=quiet\n"
@@ -60,7 +61,7 @@ def question_who() -> str:
 
 
 def question_cards(nodes: Iterable[str]) -> str:
-    """A script that prints what ``nodes`` (which answer) say of their cards."""
+    """A script that prints what ``nodes`` say about their cards; ask only nodes that answer."""
     names = ",".join(name for name in nodes if _ID.match(name))
     files = f"{_BOOT}{NODE_PATH} {_BOOT}{FIRSTBOOT_PATH}"
     return (
@@ -81,14 +82,14 @@ class ProgramOutput:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Every minion the master knows of, and how it stands."""
+    """Every minion that the master knows, and its state there."""
 
     standing: Mapping[str, Presence]
 
 
 @dataclass(frozen=True, slots=True)
 class CardSaid:
-    """What a node says of its card; empty or None where it did not say."""
+    """What a node says about its card; empty or None where it said nothing."""
 
     release_sha256: str = ""
     imaged_at: int = 0
@@ -96,11 +97,12 @@ class CardSaid:
 
 
 class NoAnswer(ValueError):
-    """The master's programs did not answer as Salt does; the message says which and how."""
+    """A program on the master did not answer as Salt does; the message says which one, and its
+    answer."""
 
 
 def parts_of(text: str) -> dict[str, ProgramOutput]:
-    """The output of each program in what a script of this module printed."""
+    """The output of each program, from the text that a script of this module printed."""
     found: dict[str, ProgramOutput] = {}
     name, lines = "", list[str]()
     for line in text.splitlines():

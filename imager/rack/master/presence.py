@@ -1,4 +1,4 @@
-"""What the master last said of each node: ``.picloud/presence.json``.
+"""What the master last said about each node: ``.picloud/presence.json``.
 
 In: the answers of a master, with the time. Out: the same answers later, so that the rack can be
 shown without asking the master again. Only ``rack status`` writes the file. A node whose entry
@@ -24,20 +24,20 @@ _LIMIT_BYTES = 4 << 20
 
 
 class Presence(StrEnum):
-    """How a node stands with its Salt master."""
+    """A node's state, as its Salt master sees it."""
 
     JOINED = "joined"
     """It answers."""
     SILENT = "silent"
     """Its key is accepted, and it does not answer."""
     PENDING = "pending"
-    """It asks to be let in: its key waits for somebody to accept it."""
+    """It asks to join: its key waits for somebody to accept it."""
     DENIED = "denied"
     """It asks with another key than the one that was accepted for it."""
     REJECTED = "rejected"
     """Somebody rejected its key."""
     UNKNOWN = "unknown"
-    """The master never heard of it."""
+    """The master does not know it."""
 
 
 ADVICE = {
@@ -84,7 +84,7 @@ class Seen:
 
 
 def load_presence(rack: Path) -> dict[str, Seen]:
-    """What is known of the nodes of the rack in the folder ``rack``."""
+    """What the master last said about the nodes of the rack in the folder ``rack``, by name."""
     try:
         with (rack / STATE / _FILE).open("rb") as file:
             return parse_presence(file.read(_LIMIT_BYTES))
@@ -93,7 +93,7 @@ def load_presence(rack: Path) -> dict[str, Seen]:
 
 
 def parse_presence(data: bytes) -> dict[str, Seen]:
-    """The nodes in a file's bytes, whatever they are."""
+    """The nodes in the bytes of a file, which may be damaged."""
     try:
         document = read_object(data)
         nodes = document.child("nodes")
@@ -106,7 +106,7 @@ def parse_presence(data: bytes) -> dict[str, Seen]:
 
 
 def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
-    """Keep ``nodes``; those that are not among them keep what was known of them."""
+    """Write what is known of ``nodes``; entries of other nodes in the file stay as they are."""
     known = {**load_presence(rack), **nodes}
     document = {"format": _FORMAT, "nodes": {name: asdict(seen) for name, seen in known.items()}}
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"

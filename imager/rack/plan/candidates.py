@@ -24,10 +24,10 @@ from imager.card.inspect.verify import open_target
 from imager.card.medium.reopen import reader_of
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.layout import FIRST_MIB
 from imager.image.compose.golden import GoldenImage
 from imager.node.stamp.facts import StampError, StampFacts
-from imager.node.stamp.stamp import parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
 from imager.rack.plan.slots import Slots
 
 

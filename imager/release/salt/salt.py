@@ -1,8 +1,8 @@
-"""Salt by its version becomes a VerifiedSalt: pinned, archived, or fetched from PyPI by pip.
+"""From a version of Salt to a VerifiedSalt: found in the archive, or fetched from PyPI by pip.
 
-In: the version rack.toml names and the rack's lock. Out: a VerifiedSalt in the archive. PyPI signs
-nothing, so the first fetch trusts pip's TLS; from then on the rack's lock says which bytes they
-are. What is archived costs no network at all.
+In: the version in rack.toml and the rack's lock. Out: a VerifiedSalt in the archive. Files on PyPI
+have no signature, so the first fetch has to trust the connection (TLS); from then on rack.lock
+says which bytes are right. For what is in the archive the network is not used.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 SALT = "salt"
 WHEELS = ("looseversion",)
-"""What Salt imports before anything else, pure Python and of a few KiB, that distributions often
-have no package of."""
+"""Small Python packages that Salt always imports and that many distributions do not have."""
 
 
 def fetch_salt(version: str, lock: RackLock, terms: FetchTerms) -> VerifiedSalt:
@@ -44,7 +43,7 @@ def fetch_salt(version: str, lock: RackLock, terms: FetchTerms) -> VerifiedSalt:
 
 
 def pinned_salt(version: str, lock: RackLock) -> PackagePin | None:
-    """The bytes ``lock`` pins for Salt ``version``."""
+    """The pin in ``lock`` for Salt ``version``; None when there is none."""
     return _pin_of(lock, SALT, version)
 
 
@@ -61,15 +60,15 @@ def salt_at_hand(version: str | None, cache: Cache, lock: RackLock) -> VerifiedS
 
 
 def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage | None:
-    """The source release of Salt that ``fetch_salt`` would use without asking anybody, looked for
-    by name and size alone; None when it would have to be fetched."""
+    """The source release of Salt that ``fetch_salt`` would use without the network; only its name
+    and size are checked. None when it would have to be fetched."""
     pin = _pin_of(lock, SALT, version)
     return next(_archived(cache, SALT, version, pin), None)
 
 
 def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
-    """Raise the NetworkError that ``fetch_salt`` raises offline when something is not archived,
-    looked for as ``archived_salt`` does; nothing is pinned."""
+    """Raise NetworkError, as ``fetch_salt`` does offline, when something is not in the archive.
+    Files are checked as by ``archived_salt``; nothing is pinned."""
     for name, wanted in _packages(version):
         pin = _pin_of(lock, name, wanted)
         if next(_archived(cache, name, wanted, pin), None) is None:
@@ -78,7 +77,7 @@ def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _SaltFetch:
-    """One call of fetch_salt; every package is fetched with the same lock and terms."""
+    """One call of fetch_salt: its arguments, and the steps for each package."""
 
     lock: RackLock
     terms: FetchTerms
@@ -128,7 +127,7 @@ class _SaltFetch:
                 phase.advance(file.stat().st_size)
             package = _publish(file, name, self.terms.cache)
         if pin and package.sha256 != pin.sha256:
-            # Archived all the same, so that --update need not fetch it again.
+            # It stays in the archive, so that --update need not fetch it again.
             raise NotAuthentic(
                 f"PyPI's {what} is not the one that rack.lock pins ({pin.sha256[:12]}…): sha256 "
                 f"{package.sha256[:12]}…",
@@ -159,14 +158,15 @@ def _named(pin: PackagePin) -> str:
 
 
 def _packages(version: str) -> Iterator[tuple[str, str | None]]:
-    """Name and wanted version of all that goes onto a card for Salt ``version``, itself first."""
+    """Name and version of each package for Salt ``version``, Salt itself first; the version is None
+    where any will do."""
     yield SALT, version
     for wheel in WHEELS:
         yield wheel, None
 
 
 def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
-    """Why --offline cannot work."""
+    """The error for --offline when a package is not in the archive."""
     which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
     return NetworkError(
         f"{name} {pin.version if pin else version or ''}".rstrip()
@@ -176,8 +176,8 @@ def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | No
 
 
 def _pin_of(lock: RackLock, name: str, version: str | None) -> PackagePin | None:
-    """The pin that the bytes must match. One for another version than rack.toml names says
-    nothing of it: there a person moved it."""
+    """The pin that the bytes must match, or None. A pin for another version does not count: the
+    person has changed the version in rack.toml."""
     pin = lock.package(name)
     return pin if pin and version in (None, pin.version) else None
 
@@ -201,8 +201,8 @@ def _archived(
 
 
 def _version_in(file_name: str, name: str) -> str | None:
-    """The version a published file's name says, if the file is one of package ``name``: as in
-    ``salt-3008.3.tar.gz`` and ``looseversion-1.3.0-py3-none-any.whl``."""
+    """The version in a file's name, such as ``salt-3008.3.tar.gz`` or
+    ``looseversion-1.3.0-py3-none-any.whl``; None when it is no file of package ``name``."""
     head, _, rest = file_name.partition("-")
     if head.lower() != name:
         return None
@@ -212,7 +212,7 @@ def _version_in(file_name: str, name: str) -> str | None:
 
 
 def _publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
-    """Move what pip fetched into the archive; nothing moves when it is there already."""
+    """Move what pip fetched into the archive, unless it is there already."""
     version = _version_in(file.name, name)
     if version is None:
         raise NotAuthentic(
