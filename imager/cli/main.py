@@ -13,12 +13,12 @@ from typing import Any
 import click
 
 from imager.base.errors import Interrupted, UsageError
-from imager.cli.card.devices_inspect import add_card_commands
+from imager.cli.card.inspect import add_card_commands
 from imager.cli.card.probe import add_probe_command
 from imager.cli.card.receipt import add_receipt_command
 from imager.cli.console import Console
 from imager.cli.rack.show import add_rack_commands
-from imager.cli.release.fetch_compose import add_release_commands
+from imager.cli.release.fetch import add_release_commands
 from imager.cli.settings import common_options, take
 
 
