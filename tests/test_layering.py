@@ -48,6 +48,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cli": (
         "console",
         "settings",
+        "lazy",
         "session",
         "choice",
         "consent",

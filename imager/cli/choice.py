@@ -9,24 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
+from imager.base.progress import Quiet
 from imager.cli.session import Session
+from imager.config import folder as rackfolder
+from imager.config.folder import find_rack
+from imager.config.load import load_rack
+from imager.config.nodeset import expand
 from imager.config.rack import Node, Rack
-from imager.release.catalogue import ReleaseSpec
+from imager.image.compose.compose import cached_golden, compose
+from imager.image.compose.golden import GoldenImage
+from imager.rack.history.ledger import read_ledger
+from imager.rack.plan.survey import GoldenImages, wants_of
+from imager.release.catalogue import ReleaseSpec, spec_for
+from imager.release.fetch import fetch_release
+from imager.release.lock import RackLock
+from imager.release.openpgp import fingerprints_in
+from imager.release.pacman_packages import bundle_in
+from imager.release.salt import salt
+from imager.release.salt.salt import fetch_salt, salt_at_hand
 from imager.release.verified import VerifiedRelease, VerifiedSalt
-
-if TYPE_CHECKING:
-    from imager.image.compose.golden import GoldenImage
-    from imager.rack.plan.survey import GoldenImages
 
 
 def open_rack(session: Session) -> Rack:
     """The rack named, the one we stand in, or the default one, which is said aloud."""
-    from imager.config.folder import find_rack
-    from imager.config.load import load_rack
-
     found = find_rack(Path.cwd(), session.settings.rack)
     if found.is_default:
         session.console.note(
@@ -38,8 +45,6 @@ def open_rack(session: Session) -> Rack:
 
 def rack_at_hand(session: Session) -> Path | None:
     """The folder of the rack named, near or default, or None; nothing is made for it."""
-    from imager.config import folder as rackfolder
-
     return rackfolder.rack_at_hand(Path.cwd(), session.settings.rack)
 
 
@@ -50,8 +55,6 @@ def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
 
 def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
     """The release to use for a board: ``--release`` if given, else the one rack.toml names."""
-    from imager.release.catalogue import spec_for
-
     asked = session.settings.release
     if asked is None or asked == rack.release.source:
         return spec_for(rack.release.source, rack.release.signing_key, model)
@@ -60,8 +63,6 @@ def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
 
 def _key_for(session: Session, release: str) -> str | None:
     """A URL on the command line is trusted as far as the one key in the file given with it."""
-    from imager.release.openpgp import fingerprints_in
-
     file = session.settings.signing_key
     if file is None or "://" not in release:
         return None
@@ -78,9 +79,6 @@ def proven_release(
     session: Session, rack: Rack, model: str, *, update: bool = False
 ) -> VerifiedRelease:
     """The chosen release, fetched if need be, proven and archived."""
-    from imager.release.fetch import fetch_release
-    from imager.release.lock import RackLock
-
     return fetch_release(
         chosen_release(session, rack, model),
         session.cache,
@@ -94,9 +92,6 @@ def proven_release(
 
 def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> VerifiedSalt | None:
     """The Salt rack.toml names for the cards, fetched if need be and archived; None for none."""
-    from imager.release.lock import RackLock
-    from imager.release.salt.salt import fetch_salt
-
     if rack.salt_version is None:
         return None
     salt = fetch_salt(
@@ -113,9 +108,6 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
 def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> None:
     """With ``--offline``, raise for what the cards of ``nodes`` need and only the network has:
     as the work itself would, but before anybody is asked, and in a dry run. Changes nothing."""
-    from imager.release.lock import RackLock
-    from imager.release.salt import salt
-
     if not session.settings.offline:
         return
     for model in dict.fromkeys(node.model for node in nodes):
@@ -125,15 +117,11 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
 
 
 def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
-    from imager.release.pacman_packages import bundle_in
-
     return replace(salt, bundle=bundle_in(rack.salt_packages)) if rack.salt_packages else salt
 
 
 def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
     """The golden image for a board of the rack: release and Salt, fetched if need be, composed."""
-    from imager.image.compose.compose import compose
-
     release = proven_release(session, rack, model)
     return compose(release, session.cache, session.console, proven_salt(session, rack))
 
@@ -148,12 +136,6 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """Those of them that are composed already; nothing is fetched, made or said."""
-    from imager.base.progress import Quiet
-    from imager.image.compose.compose import cached_golden
-    from imager.release.fetch import fetch_release
-    from imager.release.lock import RackLock
-    from imager.release.salt.salt import salt_at_hand
-
     found = {}
     for model in dict.fromkeys(node.model for node in nodes):
         spec = chosen_release(session, rack, model)
@@ -183,9 +165,6 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
     """What the cards of the nodes that have a good one would be made from now, as far as that can
     be told without fetching or composing anything."""
-    from imager.rack.history.ledger import read_ledger
-    from imager.rack.plan.survey import wants_of
-
     try:
         images = golden_images_at_hand(session, rack, rack.nodes)
         wants = wants_of(rack, rack.nodes, read_ledger(rack.folder), images)
@@ -198,8 +177,6 @@ def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
 
 def chosen_nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
     """The nodes a command's NODES names (``pi[1-13]``), in the rack's order; all for None."""
-    from imager.config.nodeset import expand
-
     if asked is None:
         return rack.nodes
     try:

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from imager.base.errors import Interrupted, UsageError
 from imager.base.units import SECTOR_BYTES, align_down, parse_size
+from imager.card.host.disks import Disk
+from imager.card.host.refusals import Limits, accept
+from imager.card.host.targets import ImageFile, Target
 from imager.cli.session import Session
-
-if TYPE_CHECKING:
-    from imager.card.host.disks import Disk
-    from imager.card.host.refusals import Limits
-    from imager.card.host.targets import Target
 
 
 class SizeType(click.ParamType[int]):
@@ -66,8 +64,6 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
     """What the options allow; ``ours`` are the folders a target must not hold."""
-    from imager.card.host.refusals import Limits
-
     limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
     if isinstance(given["max_size"], int):
         limits = replace(limits, max_size_bytes=given["max_size"])
@@ -77,9 +73,6 @@ def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
 def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:
     """Raise for every refusal that is certain before the person is asked; a fixed disk's name is
     asked for later, so it counts as typed here. ``need_bytes`` is what must go on it, if known."""
-    from imager.card.host.disks import Disk
-    from imager.card.host.refusals import accept
-
     if isinstance(target, Disk):
         limits = replace(limits, typed_name=target.typed_name)
     accept(target, need_bytes, limits)
@@ -98,9 +91,6 @@ def consented(
     ``warning`` is said instead of that everything will be lost.
     A new image file needs no word; UsageError when there is nobody to ask.
     """
-    from imager.card.host.disks import Disk
-    from imager.card.host.targets import ImageFile
-
     if isinstance(target, Disk) and target.is_fixed:
         # --yes cannot stand in for typing the name of a disk that belongs in the computer.
         ask(session, warning or _warning(target), target.typed_name)

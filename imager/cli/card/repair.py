@@ -10,22 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.disks import Disk
+from imager.card.host.refusals import AcceptedTarget, accept
+from imager.card.host.targets import target_at
+from imager.card.inspect.own_notes import read_notes
+from imager.card.inspect.use import was_used
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import Proof, open_target
+from imager.card.make.boot_check import boot_check
+from imager.card.make.restore import restore_boot_files, restore_card
+from imager.card.medium.reopen import reader_of, remembering
 from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
 from imager.cli.session import CommandResult, Session
-
-if TYPE_CHECKING:
-    from imager.card.diagnosis.trouble import Trouble
-    from imager.card.host.refusals import AcceptedTarget
-    from imager.card.inspect.verification import Verification
-    from imager.card.inspect.verify import Proof
-    from imager.config.rack import Rack
-    from imager.disk.manifest import Reader
-    from imager.node.files.card_values import Occasion
-    from imager.node.image import NodeImage
+from imager.config.rack import Rack
+from imager.disk.manifest import Reader
+from imager.node.files.card_values import Occasion
+from imager.node.image import NodeImage
+from imager.node.personalise import personalise
+from imager.node.stamp.stamp import Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,6 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
     Raises CardIOError when the card refuses to tell.
     """
-    from imager.card.inspect.use import was_used
-    from imager.card.inspect.verify import open_target
-    from imager.card.medium.reopen import reader_of, remembering
-    from imager.node.stamp.stamp import Stamp
-
     held = proof.held
     if isinstance(held, Stamp):
         layout, node, golden = held.facts.layout, held.facts.node, held.facts.golden_key
@@ -85,10 +86,6 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
-    from imager.card.inspect.own_notes import read_notes
-    from imager.node.files.card_values import Occasion
-    from imager.node.stamp.stamp import Stamp
-
     if isinstance(proof.held, Stamp):
         facts = proof.held.facts
         return Occasion(facts.imaged_at, facts.tool_version)
@@ -104,10 +101,6 @@ def repair(
     given: Mapping[str, object],
 ) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
-    from imager.card.host.disks import Disk
-    from imager.card.host.refusals import accept
-    from imager.card.host.targets import target_at
-
     patient = patient_at(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
@@ -143,8 +136,6 @@ def _warning(title: str, patient: Patient) -> list[str]:
 
 def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     """The very image the card was given; raises StampMismatch when it is another one today."""
-    from imager.node.personalise import personalise
-
     if patient.occasion is None:
         raise StampMismatch(
             f"{patient.path}: neither its stamp nor picloud/node.json says when it was made",
@@ -170,9 +161,6 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
 def _restored(
     session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget
 ) -> CommandResult:
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.restore import restore_card
-
     check = boot_check(rack.node(image.node), image)
     made = restore_card(image, accepted, rack.receipts, session.console, check=check)
     trouble = made.receipt.trouble
@@ -192,9 +180,6 @@ def _restored(
 def _boot_files_restored(
     session: Session, rack: Rack, patient: Patient, image: NodeImage, accepted: AcceptedTarget
 ) -> CommandResult:
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.restore import restore_boot_files
-
     trouble = restore_boot_files(
         image,
         accepted,

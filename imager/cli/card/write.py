@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from imager.base.errors import TargetRefused, UsageError
 from imager.base.units import format_rate, format_size
+from imager.card.host.disks import Disk
+from imager.card.host.refusals import Limits, accept
+from imager.card.host.swap_room import require_swap_room
+from imager.card.host.targets import Target, target_at
+from imager.card.make.boot_check import boot_check, require_bootable
+from imager.card.make.make import MadeCard, make_card
+from imager.card.stages import WriteOptions
+from imager.card.write.options import options_for
 from imager.cli.choice import (
     chosen_release,
     golden_images_at_hand,
@@ -33,16 +40,17 @@ from imager.cli.consent import (
     whole_sectors,
 )
 from imager.cli.session import CommandResult, Session, command
-
-if TYPE_CHECKING:
-    from imager.card.host.refusals import Limits
-    from imager.card.host.targets import Target
-    from imager.card.make.make import MadeCard
-    from imager.card.stages import WriteOptions
-    from imager.config.rack import Node, Rack
-    from imager.image.compose.golden import GoldenImage
-    from imager.node.image import NodeImage
-    from imager.release.lock import RackLock
+from imager.config.rack import Node, Rack
+from imager.image.compose.golden import GoldenImage
+from imager.node.content import recipe_of
+from imager.node.edit.edit import opened
+from imager.node.image import NodeImage
+from imager.node.personalise import layout_on, personalise
+from imager.rack.history.recorded import Work, recorded
+from imager.release.archive import Archive, DamagedEntry
+from imager.release.lock import RackLock
+from imager.release.pacman_packages import package_names
+from imager.release.salt.salt import archived_salt, pinned_salt
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,49 +67,43 @@ class WriteRequest:
     probe: bool
 
 
-def add_write_command(group: click.Group) -> None:
-    """Add ``write`` to ``group``."""
+@command("write")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
+@click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
+@consent_options
+@click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
+@click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
+@click.option(
+    "--block-size",
+    type=SIZE,
+    help="Bytes a transfer, whole MiB. [as the device likes]",
+)
+@click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
+def write(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
+    """Write one node's card to a disk or an image file.
 
-    @command(group, "write")
-    @click.argument("target", type=click.Path(path_type=Path))
-    @click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
-    @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
-    @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
-    @consent_options
-    @click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
-    @click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
-    @click.option(
-        "--block-size",
-        type=SIZE,
-        help="Bytes a transfer, whole MiB. [as the device likes]",
-    )
-    @click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
-    def write(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
-        """Write one node's card to a disk or an image file.
-
-        TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
-        back and the boot partition is checked before this says it is done.
-        """
-        request = _request(session, given)
-        plan = _plan_fields(session, request)
-        if dry_run:
-            plan |= _image_fields(session, request)
-        _show_plan(session, request, plan)
-        if dry_run:
-            session.console.lines("Nothing was touched (--dry-run).")
-            return {"dry_run": True, **plan}
-        allowed = consented(session, request.target, request.limits, yes=yes)
-        request = replace(request, limits=allowed)
-        image = _node_image(session, request)
-        made = _make(session, request, image)
-        return _told(session, request, made)
+    TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
+    back and the boot partition is checked before this says it is done.
+    """
+    request = _request(session, given)
+    plan = _plan_fields(session, request)
+    if dry_run:
+        plan |= _image_fields(session, request)
+    _show_plan(session, request, plan)
+    if dry_run:
+        session.console.lines("Nothing was touched (--dry-run).")
+        return {"dry_run": True, **plan}
+    allowed = consented(session, request.target, request.limits, yes=yes)
+    request = replace(request, limits=allowed)
+    image = _node_image(session, request)
+    made = _make(session, request, image)
+    return _told(session, request, made)
 
 
 def _request(session: Session, given: Mapping[str, object]) -> WriteRequest:
     """Everything that can be checked before a byte is fetched."""
-    from imager.card.host.targets import target_at
-    from imager.card.write.options import options_for
-
     rack = open_rack(session)
     node = rack.node(str(given["node_name"]))
     chosen_release(session, rack, node.model)
@@ -132,8 +134,6 @@ def _request(session: Session, given: Mapping[str, object]) -> WriteRequest:
 
 def _size_for(target: Target, size: int | None) -> int | None:
     """How large the card is to be; None for an image file as small as the release allows."""
-    from imager.card.host.disks import Disk
-
     if size is None:
         return target.size_bytes if isinstance(target, Disk) else None
     if isinstance(target, Disk):
@@ -145,9 +145,6 @@ def _size_for(target: Target, size: int | None) -> int | None:
 
 
 def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
-    from imager.card.host.disks import Disk
-    from imager.release.lock import RackLock
-
     spec = chosen_release(session, request.rack, request.node.model)
     lock = RackLock.load(request.rack.lock_file)
     pin = lock.pin(spec.name)
@@ -171,9 +168,6 @@ def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
 def _image_fields(session: Session, request: WriteRequest) -> dict[str, object]:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
-    from imager.card.host.swap_room import require_swap_room
-    from imager.node.personalise import layout_on
-
     found = golden_images_at_hand(session, request.rack, [request.node])
     golden = found.get(request.node.model)
     if golden is None:
@@ -191,9 +185,6 @@ def _image_fields(session: Session, request: WriteRequest) -> dict[str, object]:
 
 def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
     """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
-    from imager.release.pacman_packages import package_names
-    from imager.release.salt.salt import archived_salt, pinned_salt
-
     version, folder = rack.salt_version, rack.salt_packages
     pin = pinned_salt(version, lock) if version else None
     return {
@@ -206,8 +197,6 @@ def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, obje
 
 def _is_archived(session: Session, sha256: str) -> bool:
     """Whether the archive has the release whole; a damaged entry is mended by the fetch."""
-    from imager.release.archive import Archive, DamagedEntry
-
     try:
         return Archive(session.cache).find(sha256) is not None
     except DamagedEntry:
@@ -255,11 +244,6 @@ def _pinned(sha256: object) -> str:
 
 def _node_image(session: Session, request: WriteRequest) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
-    from imager.card.host.refusals import accept
-    from imager.card.host.swap_room import require_swap_room
-    from imager.card.make.boot_check import require_bootable
-    from imager.node.personalise import personalise
-
     golden = golden_of(session, request.rack, request.node.model)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
@@ -280,13 +264,6 @@ def _round_size(golden: GoldenImage) -> str:
 
 
 def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard:
-    from imager.card.host.refusals import accept
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.make import make_card
-    from imager.node.content import recipe_of
-    from imager.node.edit.edit import opened
-    from imager.rack.history.recorded import Work, recorded
-
     mapped = image.manifest.extents.total_bytes
     session.console.note(
         f"{format_size(mapped)} of {format_size(image.layout.size_bytes)} to write, "

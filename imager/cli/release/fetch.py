@@ -1,77 +1,52 @@
-"""``fetch`` and ``compose``: from a release's name to a golden image in the cache."""
+"""``fetch``: from a release's name to what is proven, archived and pinned."""
 
 from __future__ import annotations
 
 import click
 
 from imager.base.units import format_size
-from imager.cli.choice import golden_of, models_of, open_rack, proven_release, proven_salt
+from imager.cli.choice import models_of, open_rack, proven_release, proven_salt
 from imager.cli.session import CommandResult, Session, command
+from imager.release.archive import prove
 from imager.release.verified import VerifiedSalt
 
 
-def add_release_commands(group: click.Group) -> None:
-    """Add the commands that need no card."""
+@command("fetch")
+@click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
+def fetch(session: Session, update: bool) -> CommandResult:
+    """Fetch the release and Salt, prove them, archive and pin them.
 
-    @command(group, "fetch")
-    @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
-    def fetch(session: Session, update: bool) -> CommandResult:
-        """Fetch the release and Salt, prove them, archive and pin them.
-
-        What is archived already is read again and compared with its hash.
-        """
-        from imager.release.archive import prove
-
-        rack = open_rack(session)
-        release = proven_release(session, rack, models_of(rack)[0], update=update)
-        prove(release, session.cache, session.console)
-        salt = proven_salt(session, rack, update=update)
-        session.console.lines(
-            f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
-            f"sha256 {release.sha256}",
-            f"archived in {release.tarball.parent}, pinned in {rack.lock_file}",
-            *_salt_lines(salt),
-        )
-        return {
-            "release": release.name,
-            "sha256": release.sha256,
-            "size_bytes": release.size_bytes,
-            "fingerprint": release.fingerprint,
-            "tarball": str(release.tarball),
-            "source_url": release.source_url,
-            "fetched_at": release.fetched_at,
-            "packages": [
-                {
-                    "name": package.name,
-                    "version": package.version,
-                    "sha256": package.sha256,
-                    "size_bytes": package.size_bytes,
-                    "file": str(package.path),
-                }
-                for package in (salt.packages if salt else ())
-            ],
-        }
-
-    @command(group, "compose")
-    def compose(session: Session) -> CommandResult:
-        """Compose the golden image that every node of the rack shares."""
-        rack = open_rack(session)
-        golden = golden_of(session, rack, models_of(rack)[0])
-        written = golden.manifest.extents.total_bytes
-        session.console.lines(
-            f"golden image of {golden.release_name} for {', '.join(golden.models)}: "
-            f"{format_size(golden.layout.size_bytes)}, {format_size(written)} of it to write",
-            f"in {golden.path}",
-        )
-        return {
-            "release": golden.release_name,
-            "release_sha256": golden.release_sha256,
-            "image": str(golden.path),
-            "key": golden.key,
-            "size_bytes": golden.layout.size_bytes,
-            "mapped_bytes": written,
-            "models": list(golden.models),
-        }
+    What is archived already is read again and compared with its hash.
+    """
+    rack = open_rack(session)
+    release = proven_release(session, rack, models_of(rack)[0], update=update)
+    prove(release, session.cache, session.console)
+    salt = proven_salt(session, rack, update=update)
+    session.console.lines(
+        f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
+        f"sha256 {release.sha256}",
+        f"archived in {release.tarball.parent}, pinned in {rack.lock_file}",
+        *_salt_lines(salt),
+    )
+    return {
+        "release": release.name,
+        "sha256": release.sha256,
+        "size_bytes": release.size_bytes,
+        "fingerprint": release.fingerprint,
+        "tarball": str(release.tarball),
+        "source_url": release.source_url,
+        "fetched_at": release.fetched_at,
+        "packages": [
+            {
+                "name": package.name,
+                "version": package.version,
+                "sha256": package.sha256,
+                "size_bytes": package.size_bytes,
+                "file": str(package.path),
+            }
+            for package in (salt.packages if salt else ())
+        ],
+    }
 
 
 def _salt_lines(salt: VerifiedSalt | None) -> list[str]:
