@@ -175,12 +175,12 @@ def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
     return {want.node.name: want.recipe for want in wants if want.recipe}
 
 
-def chosen_nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
+def chosen_nodes(rack: Rack, asked: str | None) -> tuple[Node, ...]:
     """The nodes a command's NODES names (``pi[1-13]``), in the rack's order; all for None."""
     if asked is None:
         return rack.nodes
     try:
-        names = expand(str(asked))
+        names = expand(asked)
     except ValueError as error:
         raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
     wanted = {rack.node(name) for name in names}

@@ -6,7 +6,7 @@ claimed. One piece for every command that destroys what is on a card, so that al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,12 +62,13 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
-    """What the options allow; ``ours`` are the folders a target must not hold."""
-    limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
-    if isinstance(given["max_size"], int):
-        limits = replace(limits, max_size_bytes=given["max_size"])
-    return limits
+def limits_of(
+    ours: tuple[Path, ...], max_size: int | None, *, allow_fixed_disk: bool = False
+) -> Limits:
+    """What the options allow; ``ours`` are the folders a target must not hold, ``max_size`` is in
+    bytes, None for the usual one."""
+    limits = Limits(allow_fixed_disk=allow_fixed_disk, ours=ours)
+    return limits if max_size is None else replace(limits, max_size_bytes=max_size)
 
 
 def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:

@@ -24,14 +24,22 @@ from imager.cli.session import CommandResult, Session, command
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
 @consent_options
-def probe(session: Session, target: Path, whole: bool, yes: bool, **given: object) -> CommandResult:
+def probe(
+    session: Session,
+    target: Path,
+    whole: bool,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
+) -> CommandResult:
     """Find out whether a card stores what it claims, and how fast it is.
 
     Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
     most cards; --whole takes as long as writing and reading all of the card.
     """
     ours = (session.cache.root.resolve(),)
-    disk, limits = target_at(target, ours), limits_of(given, ours)
+    disk = target_at(target, ours)
+    limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     if isinstance(disk, ImageFile):
         raise UsageError(
             f"{target} is an image file and has no capacity or speed of its own",

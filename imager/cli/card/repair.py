@@ -7,7 +7,6 @@ What cannot be done is said with the command to run instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,13 +97,17 @@ def repair(
     path: Path,
     found: Verification,
     proof: Proof,
-    given: Mapping[str, object],
+    *,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
 ) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
     patient = patient_at(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
-    target, limits = target_at(path, ours), limits_of(given, ours)
+    target = target_at(path, ours)
+    limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     refuse_early(target, limits)
     if not isinstance(target, Disk):
         raise TargetRefused(f"{path} is a file, which is not repaired but made", hint=patient.again)
@@ -115,9 +118,7 @@ def repair(
             hint=f"save what you need and {patient.again}",
             details=patient.beyond,
         )
-    limits = consented(
-        session, target, limits, yes=bool(given["yes"]), warning=_warning(target.title, patient)
-    )
+    limits = consented(session, target, limits, yes=yes, warning=_warning(target.title, patient))
     image = image_again(session, rack, patient)
     accepted = accept(target, image.layout.size_bytes, limits)
     if patient.used:

@@ -29,7 +29,13 @@ from imager.node.stamp.stamp import Stamp
 @click.option("--repair", is_flag=True, help="Put back what was lost; asks before it writes.")
 @consent_options
 def verify(
-    session: Session, target: Path, receipt: Path | None, repair: bool, **given: object
+    session: Session,
+    target: Path,
+    receipt: Path | None,
+    repair: bool,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
 ) -> CommandResult:
     """Read a card again and compare it with its own stamp.
 
@@ -52,7 +58,15 @@ def verify(
     fields = _fields(found, proof, rack)
     _tell_findings(session, found)
     if repair and not found.sound:
-        return repaired(session, target, found, proof, given)
+        return repaired(
+            session,
+            target,
+            found,
+            proof,
+            yes=yes,
+            max_size=max_size,
+            allow_fixed_disk=allow_fixed_disk,
+        )
     found.require_sound()
     session.console.lines(*_lines(found, proof, rack))
     return fields

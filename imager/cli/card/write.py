@@ -7,7 +7,6 @@ nobody has to come back after a download to say yes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +39,7 @@ from imager.cli.consent import (
     whole_sectors,
 )
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.views.write_plan import PlannedImage, PlannedSource, WritePlan
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
@@ -81,55 +81,57 @@ class WriteRequest:
     help="Bytes a transfer, whole MiB. [as the device likes]",
 )
 @click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
-def write(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
+def write(
+    session: Session,
+    target: Path,
+    node_name: str,
+    size: int | None,
+    dry_run: bool,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
+    full: bool,
+    no_probe: bool,
+    block_size: int | None,
+    depth: int | None,
+) -> CommandResult:
     """Write one node's card to a disk or an image file.
 
     TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
     back and the boot partition is checked before this says it is done.
     """
-    request = _request(session, given)
-    plan = _plan_fields(session, request)
+    rack = open_rack(session)
+    node = rack.node(node_name)
+    chosen_release(session, rack, node.model)
+    ours = own_folders(session, rack)
+    found = target_at(target, ours)
+    options = options_for(found, block_bytes=block_size, depth=depth)
+    request = WriteRequest(
+        rack,
+        node,
+        found,
+        limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk),
+        _size_for(found, size),
+        options,
+        update=not full,
+        probe=not no_probe,
+    )
+    refuse_early(found, request.limits)
+    require_archived(session, rack, [node])
+    plan = _plan(session, request)
     if dry_run:
-        plan |= _image_fields(session, request)
-    _show_plan(session, request, plan)
+        plan = replace(plan, image=_planned_image(session, request))
+    session.console.event("plan", **plan.to_json())
+    for line in plan.lines():
+        session.console.say(line)
     if dry_run:
         session.console.lines("Nothing was touched (--dry-run).")
-        return {"dry_run": True, **plan}
-    allowed = consented(session, request.target, request.limits, yes=yes)
+        return {"dry_run": True, **plan.to_json()}
+    allowed = consented(session, found, request.limits, yes=yes)
     request = replace(request, limits=allowed)
     image = _node_image(session, request)
     made = _make(session, request, image)
     return _told(session, request, made)
-
-
-def _request(session: Session, given: Mapping[str, object]) -> WriteRequest:
-    """Everything that can be checked before a byte is fetched."""
-    rack = open_rack(session)
-    node = rack.node(str(given["node_name"]))
-    chosen_release(session, rack, node.model)
-    ours = own_folders(session, rack)
-    target = target_at(Path(str(given["target"])), ours)
-    block, depth = given["block_size"], given["depth"]
-    options = options_for(
-        target,
-        block_bytes=block if isinstance(block, int) else None,
-        depth=depth if isinstance(depth, int) else None,
-    )
-    size = given["size"] if isinstance(given["size"], int) else None
-    limits = limits_of(given, ours)
-    request = WriteRequest(
-        rack,
-        node,
-        target,
-        limits,
-        _size_for(target, size),
-        options,
-        update=not given["full"],
-        probe=not given["no_probe"],
-    )
-    refuse_early(target, limits)
-    require_archived(session, rack, [node])
-    return request
 
 
 def _size_for(target: Target, size: int | None) -> int | None:
@@ -144,55 +146,45 @@ def _size_for(target: Target, size: int | None) -> int | None:
     return whole_sectors(size)
 
 
-def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
-    spec = chosen_release(session, request.rack, request.node.model)
-    lock = RackLock.load(request.rack.lock_file)
+def _plan(session: Session, request: WriteRequest) -> WritePlan:
+    rack = request.rack
+    spec = chosen_release(session, rack, request.node.model)
+    lock = RackLock.load(rack.lock_file)
     pin = lock.pin(spec.name)
-    return {
-        "node": request.node.name,
-        "rack": request.rack.name,
-        "target": request.target.node,
-        "target_is": getattr(request.target, "title", request.target.node),
-        "holds": list(request.target.holds) if isinstance(request.target, Disk) else [],
-        "size_bytes": request.size_bytes,
-        "release": spec.name,
-        "release_sha256": pin.sha256 if pin else None,
-        "release_archived": pin is not None and _is_archived(session, pin.sha256),
-        **_salt_fields(session, request.rack, lock),
-        "block_bytes": request.options.block_bytes,
-        "depth": request.options.depth,
-        "transfers_chosen": request.options.why,
-    }
+    return WritePlan(
+        rack.name,
+        request.node,
+        request.target,
+        request.size_bytes,
+        request.options,
+        release=PlannedSource(
+            spec.name,
+            pin.sha256 if pin else None,
+            pin is not None and _is_archived(session, pin.sha256),
+        ),
+        salt=_planned_salt(session, rack.salt_version, lock) if rack.salt_version else None,
+        salt_packages=package_names(rack.salt_packages) if rack.salt_packages else (),
+    )
 
 
-def _image_fields(session: Session, request: WriteRequest) -> dict[str, object]:
+def _planned_salt(session: Session, version: str, lock: RackLock) -> PlannedSource:
+    pin = pinned_salt(version, lock)
+    here = archived_salt(version, session.cache, lock)
+    return PlannedSource(version, pin.sha256 if pin else None, bool(here))
+
+
+def _planned_image(session: Session, request: WriteRequest) -> PlannedImage:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
     found = golden_images_at_hand(session, request.rack, [request.node])
     golden = found.get(request.node.model)
     if golden is None:
-        return {"image_composed": False, "image_bytes": None, "needs_bytes": None}
+        return PlannedImage()
     needs = golden.layout.size_bytes
     layout = layout_on(golden, request.size_bytes or needs)
     refuse_early(request.target, request.limits, layout.size_bytes)
     require_swap_room(request.target, golden, request.rack)
-    return {
-        "image_composed": True,
-        "image_bytes": golden.manifest.extents.total_bytes,
-        "needs_bytes": needs,
-    }
-
-
-def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
-    """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
-    version, folder = rack.salt_version, rack.salt_packages
-    pin = pinned_salt(version, lock) if version else None
-    return {
-        "salt": version,
-        "salt_sha256": pin.sha256 if pin else None,
-        "salt_archived": bool(version and archived_salt(version, session.cache, lock)),
-        "salt_packages": package_names(folder) if folder else (),
-    }
+    return PlannedImage(golden.manifest.extents.total_bytes, needs)
 
 
 def _is_archived(session: Session, sha256: str) -> bool:
@@ -201,45 +193,6 @@ def _is_archived(session: Session, sha256: str) -> bool:
         return Archive(session.cache).find(sha256) is not None
     except DamagedEntry:
         return False
-
-
-def _show_plan(session: Session, request: WriteRequest, fields: Mapping[str, object]) -> None:
-    session.console.event("plan", **fields)
-    where = "archived" if fields["release_archived"] else "to be fetched and proven"
-    size = request.size_bytes
-    roles = ", ".join(request.node.roles)
-    lines = [
-        f"node      {request.node.name} ({request.node.model}, {roles}), rack {request.rack.name}",
-        f"target    {fields['target_is']}",
-        f"release   {fields['release']}, {_pinned(fields['release_sha256'])}{where}",
-        f"salt      {_salt_line(fields)}",
-        f"size      {format_size(size) if size else 'as small as the release allows'}",
-        f"transfers {format_size(request.options.block_bytes)} each, "
-        f"{request.options.depth} in flight ({request.options.why}); every byte is read back",
-    ]
-    if "image_composed" in fields:
-        lines.append(f"image     {_image_line(fields)}")
-    for line in lines:
-        session.console.say(line)
-
-
-def _image_line(fields: Mapping[str, object]) -> str:
-    size, needs = fields["image_bytes"], fields["needs_bytes"]
-    if not isinstance(size, int) or not isinstance(needs, int):
-        return "to be composed: how much is written is known only then"
-    return f"composed: {format_size(size)} to write, on a card of {format_size(needs)} or more"
-
-
-def _salt_line(fields: Mapping[str, object]) -> str:
-    if fields["salt"] is None:
-        return "the release's own, if it has one: rack.toml names no version"
-    where = "archived" if fields["salt_archived"] else "to be fetched from PyPI"
-    needs = ", what it needs in packages" if fields["salt_packages"] else ""
-    return f"{fields['salt']}, {_pinned(fields['salt_sha256'])}{where}{needs}"
-
-
-def _pinned(sha256: object) -> str:
-    return f"pinned to {str(sha256)[:16]}…, " if sha256 else ""
 
 
 def _node_image(session: Session, request: WriteRequest) -> NodeImage:

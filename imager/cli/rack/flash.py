@@ -7,7 +7,7 @@ to do, and the same command again does only what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -17,7 +17,7 @@ from imager.cli.choice import (
     golden_images_at_hand,
 )
 from imager.cli.rack.batch import consented_steps, orders_for, told, work
-from imager.cli.rack.plan import FlashRequest, Planned, card_options, flash_request, plan_for, shown
+from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 
@@ -29,51 +29,60 @@ from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
 @card_options
-def flash(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
+def flash(
+    session: Session,
+    nodes: str | None,
+    targets: tuple[Path, ...],
+    images: Path | None,
+    size: int | None,
+    again: bool,
+    max_size: int | None,
+    dry_run: bool,
+    yes: bool,
+    jobs: int | None,
+    full: bool,
+    no_probe: bool,
+) -> CommandResult:
     """Write the cards of many nodes side by side.
 
     NODES are names such as pi[1-13]; all of the rack when left out. A card is for the node
     whose slot it is in, else for the node it was written for before, else for the next one.
     Run again, it does only what is missing.
     """
-    request = flash_request(session, given)
-    if dry_run:
-        images = golden_images_at_hand(session, request.rack, request.nodes)
-        planned = plan_for(session, request, images)
-        fields = shown(session, request.rack, planned)
-        session.console.lines("Nothing was touched (--dry-run).")
-        return {"dry_run": True, **fields}
-    with batch_lock(request.rack.folder):
-        return _flash(session, request, given, yes=yes)
-
-
-def _flash(
-    session: Session, request: FlashRequest, given: Mapping[str, object], *, yes: bool
-) -> CommandResult:
+    request = flash_request(session, nodes, targets, images, size, max_size, again=again)
     rack = request.rack
-    require_room(rack.folder, len(request.nodes))
-    ledger = read_ledger(rack.folder)
-    # Whether a card is still what the rack would give cannot be told without the image.
-    first = any(ledger.state_of(node.name).verified for node in request.nodes)
-    images = (golden_images if first else golden_images_at_hand)(session, rack, request.nodes)
-    planned = plan_for(session, request, images)
-    fields = shown(session, request.rack, planned)
-    if not planned.plan.to_do:
-        return _nothing_to_do(session, planned, fields)
-    steps, refused = consented_steps(session, planned.plan, yes=yes)
-    if not first:
-        images = golden_images(session, rack, request.nodes)
-    with orders_for(rack, images, request.limits, given) as orders:
-        results = (*refused, *work(session, orders, steps, images, request.size_bytes))
-    return told(session, results, [node.name for node in planned.plan.without])
+    if dry_run:
+        at_hand = golden_images_at_hand(session, rack, request.nodes)
+        planned = planned_cards(session, request, at_hand)
+        show_plan(session, planned)
+        session.console.lines("Nothing was touched (--dry-run).")
+        return {"dry_run": True, **planned.to_json()}
+    with batch_lock(rack.folder):
+        require_room(rack.folder, len(request.nodes))
+        ledger = read_ledger(rack.folder)
+        # Whether a card is still what the rack would give cannot be told without the image.
+        first = any(ledger.state_of(node.name).verified for node in request.nodes)
+        golden = (golden_images if first else golden_images_at_hand)(session, rack, request.nodes)
+        planned = planned_cards(session, request, golden)
+        show_plan(session, planned)
+        if not planned.plan.to_do:
+            return _nothing_to_do(session, planned)
+        steps, refused = consented_steps(session, planned.plan, yes=yes)
+        if not first:
+            golden = golden_images(session, rack, request.nodes)
+        with orders_for(
+            rack, golden, request.limits, jobs, update=not full, probe=not no_probe
+        ) as orders:
+            results = (*refused, *work(session, orders, steps, golden, request.size_bytes))
+        return told(session, results, [node.name for node in planned.plan.without])
 
 
-def _nothing_to_do(session: Session, planned: Planned, fields: dict[str, object]) -> CommandResult:
+def _nothing_to_do(session: Session, planned: Planned) -> CommandResult:
     """No card is to be written: fine when every node is done, else there is no card for one."""
     without = planned.plan.without
     if not without:
         session.console.lines("Nothing to do: every node asked for has its card.")
-        return fields
+        return planned.to_json()
     raise TargetRefused(
         f"there is no card here for {len(without)} nodes"
         if len(without) > 1

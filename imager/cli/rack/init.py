@@ -44,13 +44,30 @@ _QUESTIONS: Mapping[str, str] = {
 @click.option("--addresses", metavar="IPS", help="Fixed ones, e.g. 10.0.0.[10-23]; or dhcp.")
 @click.option("--ssh-key", "key_file", metavar="FILE", help="Public key to log in with; or none.")
 @click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
-def init(session: Session, yes: bool, **given: str | None) -> CommandResult:
+def init(
+    session: Session,
+    nodes: str | None,
+    master: str | None,
+    model: str | None,
+    slots: str | None,
+    addresses: str | None,
+    key_file: str | None,
+    yes: bool,
+) -> CommandResult:
     """Write a commented rack.toml into the folder --rack names, or into this one.
 
     On a terminal, and without options, a few questions are asked; Enter takes the default.
     """
     folder = (session.settings.rack or Path.cwd()).absolute()
     require_no_rack(folder)
+    given = {
+        "nodes": nodes,
+        "master": master,
+        "model": model,
+        "slots": slots,
+        "addresses": addresses,
+        "key_file": key_file,
+    }
     chosen = {key: text for key, text in given.items() if text is not None}
     ask = session.console.can_ask and not (yes or chosen or session.settings.as_json)
     made = init_rack(folder, _asked(session, folder) if ask else _taken(chosen))

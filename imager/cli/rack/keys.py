@@ -59,13 +59,25 @@ def list_keys(session: Session, nodes: str | None) -> CommandResult:
 @click.option("--undo", is_flag=True, help="Put back what the last rotation replaced.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before the master's key is replaced.")
-def rotate(session: Session, node: str, undo: bool, **options: bool) -> CommandResult:
+def rotate(
+    session: Session,
+    node: str,
+    salt: bool,
+    ssh: bool,
+    master: bool,
+    undo: bool,
+    dry_run: bool,
+    yes: bool,
+) -> CommandResult:
     """Give NODE new keys, and say what to do so that it joins with them."""
     rack = open_rack(session)
-    before = _keys_before(rack, rack.node(node), options, undo=undo)
-    if options["dry_run"]:
+    asked = {KeyKind.SALT: salt, KeyKind.SSH: ssh, KeyKind.MASTER: master}
+    kinds = [kind for kind in KeyKind if asked[kind]] or [KeyKind.SALT]
+    # All can be replaced, or put back, or the command ends here before any of them changes.
+    before = {kind: key_in_use(rack, rack.node(node), kind, undo=undo) for kind in kinds}
+    if dry_run:
         return _told_before(session, rack, rack.node(node), before, undo=undo)
-    if "master" in before and not options["yes"]:
+    if KeyKind.MASTER in before and not yes:
         _ask(session, node)
     return _rotated(session, rack, rack.node(node), before, undo=undo)
 
@@ -120,15 +132,6 @@ def export(
 def keys(context: click.Context, /, **options: object) -> None:
     """Look at the keys of the nodes, replace them, give them to a Salt master."""
     context.obj = take(context, options)
-
-
-def _keys_before(
-    rack: Rack, node: Node, options: Mapping[str, bool], *, undo: bool
-) -> Mapping[KeyKind, str | None]:
-    """The keys of ``node`` that are asked for, as they are: each can be replaced, or put back, or
-    the command ends here, before any of them changes."""
-    kinds = [kind for kind in KeyKind if options[kind]] or [KeyKind.SALT]
-    return {kind: key_in_use(rack, node, kind, undo=undo) for kind in kinds}
 
 
 def _told_before(

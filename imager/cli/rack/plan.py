@@ -5,8 +5,8 @@ In: the nodes asked for, and the cards at hand. Out: the plan, shown whole; no c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from imager.cli.choice import (
     own_folders,
     require_archived,
 )
-from imager.cli.consent import SIZE, whole_sectors
+from imager.cli.consent import SIZE, limits_of, whole_sectors
 from imager.cli.rack.batch import columns
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.plan import made_from, plan_fields, plan_lines
@@ -50,10 +50,21 @@ class FlashRequest:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with what it was made from."""
+    """A plan with what it was made from: the ``release``, the Salt rack.toml names, and disks that
+    may not be written."""
 
+    release: str
+    salt: str | None
     plan: RackPlan
     unfit: tuple[Unfit, ...]
+
+    def lines(self, columns: int) -> list[str]:
+        """For a person whose terminal is ``columns`` wide."""
+        return [made_from(self.release, self.salt), *plan_lines(self.plan, self.unfit, columns)]
+
+    def to_json(self) -> dict[str, object]:
+        """For a program."""
+        return {"release": self.release, "salt": self.salt, **plan_fields(self.plan, self.unfit)}
 
 
 def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -83,53 +94,64 @@ def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @command("plan")
 @card_options
-def plan(session: Session, **given: object) -> CommandResult:
+def plan(
+    session: Session,
+    nodes: str | None,
+    targets: tuple[Path, ...],
+    images: Path | None,
+    size: int | None,
+    again: bool,
+    max_size: int | None,
+) -> CommandResult:
     """Show which card would become which node, and touch nothing.
 
     NODES are names such as pi[1-13]; all of the rack when left out.
     """
-    request = flash_request(session, given)
-    images = golden_images_at_hand(session, request.rack, request.nodes)
-    planned = plan_for(session, request, images)
-    return shown(session, request.rack, planned)
+    request = flash_request(session, nodes, targets, images, size, max_size, again=again)
+    at_hand = golden_images_at_hand(session, request.rack, request.nodes)
+    planned = planned_cards(session, request, at_hand)
+    show_plan(session, planned)
+    return planned.to_json()
 
 
-def flash_request(session: Session, given: Mapping[str, object]) -> FlashRequest:
+def flash_request(
+    session: Session,
+    nodes: str | None,
+    targets: tuple[Path, ...],
+    images: Path | None,
+    size: int | None,
+    max_size: int | None,
+    *,
+    again: bool,
+) -> FlashRequest:
+    """What the options ask for, as far as it can be judged before anything is fetched."""
     rack = open_rack(session)
-    nodes = chosen_nodes(rack, given["nodes"])
-    for node in nodes:
+    chosen = chosen_nodes(rack, nodes)
+    for node in chosen:
         chosen_release(session, rack, node.model)
-    targets, images, size = given["targets"], given["images"], given["size"]
-    assert isinstance(targets, tuple)  # noqa: S101 - click says so
-    folder = images if isinstance(images, Path) else None
-    if folder is not None and targets:
+    if images is not None and targets:
         raise UsageError(
             "--images and --target exclude each other", hint="give image files or disks, not both"
         )
-    if folder is None and size is not None:
+    if images is None and size is not None:
         raise UsageError(
             "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
         )
-    require_archived(session, rack, nodes)
+    require_archived(session, rack, chosen)
     return FlashRequest(
         rack,
-        nodes,
-        tuple(Path(str(target)) for target in targets),
-        folder,
-        whole_sectors(size) if isinstance(size, int) else None,
-        bool(given["again"]),
-        limits_of_batch(session, rack, given),
+        chosen,
+        targets,
+        images,
+        None if size is None else whole_sectors(size),
+        again,
+        # Never a disk that belongs in the computer.
+        limits_of(own_folders(session, rack), max_size),
     )
 
 
-def limits_of_batch(session: Session, rack: Rack, given: Mapping[str, object]) -> Limits:
-    """What a batch may overwrite; never a disk that belongs in the computer."""
-    limits = Limits(ours=own_folders(session, rack))
-    most = given["max_size"]
-    return replace(limits, max_size_bytes=most) if isinstance(most, int) else limits
-
-
-def plan_for(session: Session, request: FlashRequest, images: GoldenImages) -> Planned:
+def planned_cards(session: Session, request: FlashRequest, images: GoldenImages) -> Planned:
+    """Which of the cards that are here now becomes which node; ``images`` are composed already."""
     rack, limits, kernel = request.rack, request.limits, HostTrees()
     slots = load_slots(rack.folder)
     unfit: list[Unfit] = []
@@ -141,17 +163,11 @@ def plan_for(session: Session, request: FlashRequest, images: GoldenImages) -> P
         candidates, unfit = cards_here(rack, slots, images, limits, kernel)
     wants = wants_of(rack, request.nodes, read_ledger(rack.folder), images)
     plan = make_plan(wants, candidates, rack.nodes, again=request.again)
-    return Planned(plan, tuple(unfit))
+    release = session.settings.release or rack.release.source
+    return Planned(release, rack.salt_version, plan, tuple(unfit))
 
 
-def shown(session: Session, rack: Rack, planned: Planned) -> dict[str, object]:
-    source = session.settings.release or rack.release.source
-    fields = {
-        "release": source,
-        "salt": rack.salt_version,
-        **plan_fields(planned.plan, planned.unfit),
-    }
-    session.console.event("plan", **fields)
-    session.console.lines(made_from(source, rack.salt_version))
-    session.console.lines(*plan_lines(planned.plan, planned.unfit, columns()))
-    return fields
+def show_plan(session: Session, planned: Planned) -> None:
+    """Show the whole plan, before anybody is asked or anything is done."""
+    session.console.event("plan", **planned.to_json())
+    session.console.lines(*planned.lines(columns()))

@@ -12,7 +12,7 @@ from imager.base.errors import BatchFailed, UsageError
 from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.session import CommandResult, Session, command
 from imager.config.rack import MINION, Node, Rack
-from imager.rack.master.connection import Way, door_to_master
+from imager.rack.master.connection import ROOT, Way, door_to_master
 from imager.rack.master.presence import Seen
 from imager.rack.master.status import Status, ask_status, wait_for_all
 from imager.rack.report.overview import pinned
@@ -34,7 +34,9 @@ _NAMES_SHOWN = 8
     metavar="[SECONDS]",
     help=f"Until all have joined, at most so long. [{_WAIT_SECONDS}]",
 )
-@click.option("--user", metavar="NAME", help="Whom to log in as on the master. [root]")
+@click.option(
+    "--user", metavar="NAME", default=ROOT, help="Whom to log in as on the master. [root]"
+)
 @click.option("--host", metavar="HOST", help="Where it is, if not where rack.toml says.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd.")
 @click.option(
@@ -46,7 +48,16 @@ _NAMES_SHOWN = 8
 @click.option(
     "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
 )
-def status(session: Session, nodes: str | None, wait: str | None, **way: object) -> CommandResult:
+def status(
+    session: Session,
+    nodes: str | None,
+    wait: str | None,
+    user: str,
+    host: str | None,
+    port: int | None,
+    identity: Path | None,
+    local: bool | None,
+) -> CommandResult:
     """Ask the Salt master who has joined, and each node about its card and first boot.
 
     With --wait ends with code 30 when some did not join in time.
@@ -54,8 +65,7 @@ def status(session: Session, nodes: str | None, wait: str | None, **way: object)
     seconds = None if wait is None else _seconds(wait)
     rack = open_rack(session)
     chosen = _minions(rack, nodes)
-    given = {name: value for name, value in way.items() if value is not None}
-    door = door_to_master(rack, Way(**given))  # type: ignore[arg-type]
+    door = door_to_master(rack, Way(user, host, port, identity, local))
     session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
     if seconds is None:
         found = ask_status(rack, chosen, door)
