@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from imager.base.errors import Interrupted, UsageError
+from imager.base.errors import Interrupted, PicloudError, UsageError
 from imager.cli.console import Console
 from imager.cli.lazy import LazyCommand, LazyGroup
-from imager.cli.settings import common_options, take
+from imager.cli.settings import asks_for_json, common_options, take
 
 _COMMANDS = {
     "compose": LazyCommand(
@@ -69,15 +69,21 @@ def run(words: Sequence[str]) -> int:
     try:
         status = cli.main(list(words), prog_name="picloud-image", standalone_mode=False)
     except click.Abort:
-        return Interrupted.exit_code
+        hint = "run the command again"
+        return _ended(words, Interrupted("interrupted; no command was at work", hint=hint))
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         page = context.command_path if context else "picloud-image"
-        console = Console(as_json="--json" in words)
-        console.error(UsageError(error.format_message(), hint=f"{page} --help says more"))
-        console.result(UsageError.exit_code, {})
-        return UsageError.exit_code
+        return _ended(words, UsageError(error.format_message(), hint=f"{page} --help says more"))
     return status if isinstance(status, int) else 0
+
+
+def _ended(words: Sequence[str], error: PicloudError) -> int:
+    """Tell of an end before any command ran, in the way that was asked for."""
+    console = Console(as_json=asks_for_json(words))
+    console.error(error)
+    console.result(error.exit_code, {})
+    return error.exit_code
 
 
 def main() -> None:
