@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from imager.base.errors import WouldNotBoot
+from imager.base.errors import UsageError, WouldNotBoot
 from imager.bootcheck.check import BootReport, Finding, check_boot
 from imager.bootcheck.models import model_named
 from imager.card.inspect.own_notes import CardNotes, read_notes
@@ -33,7 +33,7 @@ def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
         try:
             model_named(model)
         except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--model") from error
+            raise UsageError(f"--model: {error}", hint="leave it out for every board") from None
     rack = rack_at_hand(session)
     with open_target(target) as fresh:
         read = reader_of(fresh.raw)
