@@ -14,7 +14,7 @@ from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, U
 from imager.base.progress import Quiet
 from imager.cli.session import Session
 from imager.config import folder as rackfolder
-from imager.config.folder import find_rack
+from imager.config.folder import default_rack_to_be, find_rack
 from imager.config.load import load_rack
 from imager.config.nodeset import expand
 from imager.config.rack import Node, Rack
@@ -32,8 +32,19 @@ from imager.release.salt.salt import fetch_salt, salt_at_hand
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 
-def open_rack(session: Session) -> Rack:
-    """The rack named, the one we stand in, or the default one, which is said aloud."""
+def open_rack(session: Session, *, looking: bool = False) -> Rack:
+    """The rack named, the one we stand in, or the default one, which is said aloud.
+
+    The default one is made where there is none; for whoever is only ``looking`` it is shown as it
+    would be, and nothing is made.
+    """
+    if looking and rack_at_hand(session) is None:
+        rack = default_rack_to_be()
+        session.console.note(
+            f"no rack.toml here or above: this is the default rack, which will be made in "
+            f"{rack.folder} when it is used (picloud-image rack init makes one of your own)"
+        )
+        return rack
     found = find_rack(Path.cwd(), session.settings.rack)
     if found.is_default:
         session.console.note(
@@ -41,6 +52,16 @@ def open_rack(session: Session) -> Rack:
             "(picloud-image rack init makes one of your own)"
         )
     return load_rack(found.path)
+
+
+def existing_rack(session: Session) -> Rack:
+    """As ``open_rack``, for what makes no sense before there is a rack: ConfigurationError then."""
+    if rack_at_hand(session) is None:
+        raise ConfigurationError(
+            "no rack.toml here or above, and no default rack yet",
+            hint="make one with picloud-image rack init, or name its folder with --rack DIR",
+        )
+    return open_rack(session)
 
 
 def rack_at_hand(session: Session) -> Path | None:

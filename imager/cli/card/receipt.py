@@ -43,7 +43,7 @@ def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path
         )
     if file is not None:
         return file, load_receipt(file)
-    folder = open_rack(session).receipts
+    folder = open_rack(session, looking=True).receipts
     for path, found in all_receipts(folder):
         if found.node == node:
             return path, found

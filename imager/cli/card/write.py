@@ -100,7 +100,7 @@ def write(
     TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
     back and the boot partition is checked before this says it is done.
     """
-    rack = open_rack(session)
+    rack = open_rack(session, looking=dry_run)
     node = rack.node(node_name)
     chosen_release(session, rack, node.model)
     ours = own_folders(session, rack)

@@ -12,10 +12,7 @@ from pathlib import Path
 import click
 
 from imager.base.errors import TargetRefused
-from imager.cli.choice import (
-    golden_images,
-    golden_images_at_hand,
-)
+from imager.cli.choice import golden_images, golden_images_at_hand, open_rack
 from imager.cli.rack.batch import consented_steps, orders_for, told, work
 from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
 from imager.cli.session import CommandResult, Session, command
@@ -49,8 +46,8 @@ def flash(
     whose slot it is in, else for the node it was written for before, else for the next one.
     Run again, it does only what is missing.
     """
-    request = flash_request(session, nodes, targets, images, size, max_size, again=again)
-    rack = request.rack
+    rack = open_rack(session, looking=dry_run)
+    request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
     if dry_run:
         at_hand = golden_images_at_hand(session, rack, request.nodes)
         planned = planned_cards(session, request, at_hand)

@@ -17,7 +17,7 @@ from imager.config.rack import Node, Rack
 from imager.node.keys import export as master_keys
 from imager.node.keys import rotate as rotation_of
 from imager.node.keys.export import MasterFile
-from imager.node.keys.identity import identities_of, salt_keys, salt_keys_at_hand
+from imager.node.keys.identity import salt_keys, salt_keys_at_hand, ssh_keys_at_hand
 from imager.node.keys.rotate import MASTER_PKI, KeyKind, Rotation, key_in_use, steps_after
 from imager.node.keys.salt import fingerprint
 
@@ -28,27 +28,39 @@ _NODES = click.argument("nodes", required=False, metavar="[NODES]")
 @_NODES
 def list_keys(session: Session, nodes: str | None) -> CommandResult:
     """Show the fingerprints by which nodes and master know each other."""
-    rack = open_rack(session)
-    found = identities_of(rack, chosen_nodes(rack, nodes), session.console)
-    master = next((identity.master.public for _, identity in found), None)
-    rows = [
-        {
-            "node": name,
-            "salt": fingerprint(identity.minion.public),
-            "ssh": {key.name: key.fingerprint for key in identity.ssh},
-        }
-        for name, identity in found
-    ]
-    session.console.lines(
-        f"master {rack.master.name}: {fingerprint(master) if master else 'not known'}"
-    )
-    for name, identity in found:
+    rack = open_rack(session, looking=True)
+    chosen = chosen_nodes(rack, nodes)
+    salt, ssh = salt_keys_at_hand(rack, chosen), ssh_keys_at_hand(rack, chosen)
+    master = salt.master.public if salt.master else rack.master.public_key
+    told = "not made yet" if rack.master.is_node else "not known"
+    session.console.lines(f"master {rack.master.name}: {_print_of(master) or told}")
+    for node in chosen:
         session.console.lines(
-            f"{name}",
-            f"    salt {fingerprint(identity.minion.public)}",
-            *(f"    ssh  {key.fingerprint} {key.line.split()[0]}" for key in identity.ssh),
+            node.name,
+            f"    salt {_print_of(salt.minions[node.name]) or 'not made yet'}",
+            *(f"    ssh  {key.fingerprint} {key.line.split()[0]}" for key in ssh[node.name]),
+            *(() if ssh[node.name] else ("    ssh  not made yet",)),
         )
-    return {"master": fingerprint(master) if master else None, "nodes": rows}
+    if not all(salt.minions[node.name] and ssh[node.name] for node in chosen):
+        session.console.note("a node's keys are made when its card is first written")
+    return {
+        "master": _print_of(master),
+        "nodes": [
+            {
+                "node": node.name,
+                "salt": _print_of(salt.minions[node.name]),
+                "ssh": {key.name: key.fingerprint for key in ssh[node.name]},
+            }
+            for node in chosen
+        ],
+    }
+
+
+def _print_of(public: str | bytes | None) -> str | None:
+    """The fingerprint of a Salt key; None where nobody has made it."""
+    if public is None:
+        return None
+    return fingerprint(public.encode() if isinstance(public, str) else public)
 
 
 @command("rotate")
@@ -70,7 +82,7 @@ def rotate(
     yes: bool,
 ) -> CommandResult:
     """Give NODE new keys, and say what to do so that it joins with them."""
-    rack = open_rack(session)
+    rack = open_rack(session, looking=dry_run)
     asked = {KeyKind.SALT: salt, KeyKind.SSH: ssh, KeyKind.MASTER: master}
     kinds = [kind for kind in KeyKind if asked[kind]] or [KeyKind.SALT]
     # All can be replaced, or put back, or the command ends here before any of them changes.
@@ -97,7 +109,7 @@ def export(
     session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
 ) -> CommandResult:
     """Accept every node on a Salt master elsewhere, by its key."""
-    rack = open_rack(session)
+    rack = open_rack(session, looking=dry_run)
     pki = pki.absolute()
     there = salt_keys_at_hand(rack)
     places = master_keys.plan_export(rack, there, pki, own_key=master_key)

@@ -107,8 +107,9 @@ def plan(
 
     NODES are names such as pi[1-13]; all of the rack when left out.
     """
-    request = flash_request(session, nodes, targets, images, size, max_size, again=again)
-    at_hand = golden_images_at_hand(session, request.rack, request.nodes)
+    rack = open_rack(session, looking=True)
+    request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
+    at_hand = golden_images_at_hand(session, rack, request.nodes)
     planned = planned_cards(session, request, at_hand)
     show_plan(session, planned)
     return planned.to_json()
@@ -116,6 +117,7 @@ def plan(
 
 def flash_request(
     session: Session,
+    rack: Rack,
     nodes: str | None,
     targets: tuple[Path, ...],
     images: Path | None,
@@ -125,7 +127,6 @@ def flash_request(
     again: bool,
 ) -> FlashRequest:
     """What the options ask for, as far as it can be judged before anything is fetched."""
-    rack = open_rack(session)
     chosen = chosen_nodes(rack, nodes)
     for node in chosen:
         chosen_release(session, rack, node.model)

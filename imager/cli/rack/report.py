@@ -8,7 +8,7 @@ import click
 
 from imager.base.durable import write_atomically
 from imager.base.errors import UsageError
-from imager.cli.choice import open_rack, recipes_at_hand
+from imager.cli.choice import existing_rack, recipes_at_hand
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.report.report import render_report, spoken_now
 
@@ -32,7 +32,7 @@ def report(session: Session, out: Path | None) -> CommandResult:
         raise UsageError(
             "--out - and --json both want standard output", hint="name a file with --out FILE"
         )
-    rack = open_rack(session)
+    rack = existing_rack(session)
     page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
     if to_stdout:
         session.console.lines(page.rstrip("\n"))

@@ -18,7 +18,7 @@ from imager.rack.report.overview import NodeView, overview, towers
 @command("show")
 def show(session: Session) -> CommandResult:
     """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
-    rack = open_rack(session)
+    rack = open_rack(session, looking=True)
     public = known_public_key(rack.folder)
     signs = fingerprint(public) if public else None
     console = session.console

@@ -52,7 +52,7 @@ def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
 @command("show")
 def show(session: Session) -> CommandResult:
     """List the labels: whose they are, where they are, and the card that is in now."""
-    rack = open_rack(session)
+    rack = open_rack(session, looking=True)
     slots = load_slots(rack.folder)
     nodes = {node.slot: node.name for node in rack.nodes if node.slot}
     cards = {slots.label_of(disk.by_path): disk for disk in list_disks() if disk.has_medium}

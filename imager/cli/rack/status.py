@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from imager.base.errors import BatchFailed, UsageError
-from imager.cli.choice import chosen_nodes, open_rack
+from imager.cli.choice import chosen_nodes, existing_rack
 from imager.cli.session import CommandResult, Session, command
 from imager.config.rack import MINION, Node, Rack
 from imager.rack.master.connection import ROOT, Way, door_to_master
@@ -63,7 +63,7 @@ def status(
     With --wait ends with code 30 when some did not join in time.
     """
     seconds = None if wait is None else _seconds(wait)
-    rack = open_rack(session)
+    rack = existing_rack(session)
     chosen = _minions(rack, nodes)
     door = door_to_master(rack, Way(user, host, port, identity, local))
     session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")

@@ -105,17 +105,6 @@ def identity_of(rack: Rack, node: Node) -> Identity:
         )
 
 
-def identities_of(
-    rack: Rack, nodes: Sequence[Node], progress: Progress
-) -> tuple[tuple[str, Identity], ...]:
-    """The names and identities of ``nodes``. Keys take some tenths of a second a node, so it is a
-    phase where some must be made."""
-    if all((rack.keys / node.name / "ssh").is_dir() for node in nodes):
-        return tuple((node.name, identity_of(rack, node)) for node in nodes)
-    with progress.phase("make keys"):
-        return tuple((node.name, identity_of(rack, node)) for node in nodes)
-
-
 def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     """Salt's keys of all of ``rack``, made on first use, as a phase.
 
@@ -130,17 +119,41 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     return salt_keys_at_hand(rack)
 
 
-def salt_keys_at_hand(rack: Rack) -> SaltKeys:
-    """As ``salt_keys``, for whoever only looks: none is made."""
+def salt_keys_at_hand(rack: Rack, nodes: Sequence[Node] | None = None) -> SaltKeys:
+    """As ``salt_keys``, for whoever only looks: none is made. Of ``nodes`` alone, if given."""
     with store_at_hand(rack.keys):
         minions = {
             node.name: _minion(rack, node.name).public
             if _minion_folder(rack, node.name).is_dir()
             else None
-            for node in rack.nodes
+            for node in (rack.nodes if nodes is None else nodes)
         }
         there = rack.master.is_node and _master_folder(rack).is_dir()
         return SaltKeys(minions, _master_pair(rack) if there else None)
+
+
+def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostKey, ...]]:
+    """The host keys of ``nodes`` by their names, empty for a node that has none yet: none is made.
+
+    Raises ConfigurationError that names the file when one is damaged.
+    """
+    with store_at_hand(rack.keys):
+        folders = {node.name: rack.keys / node.name / "ssh" for node in nodes}
+        return {
+            name: host_keys(folder, name) if folder.is_dir() else ()
+            for name, folder in folders.items()
+        }
+
+
+def has_identity(rack: Rack, node: Node) -> bool:
+    """Whether ``identity_of`` would find all of it and make nothing."""
+    home, master = rack.keys / node.name, rack.master
+    needs = [home / "card", home / "ssh", _minion_folder(rack, node.name)]
+    if master.is_node:
+        needs.append(_master_folder(rack))
+    if node.name == master.name:
+        needs += [_minion_folder(rack, other.name) for other in rack.nodes]
+    return all(folder.is_dir() for folder in needs)
 
 
 def _minion(rack: Rack, node: str) -> SaltPair:
