@@ -13,8 +13,8 @@ from pathlib import Path
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
 from imager.base.progress import Quiet
 from imager.cli.session import Session
-from imager.config import folder as rackfolder
 from imager.config.folder import default_rack_to_be, find_rack
+from imager.config.folder import rack_at_hand as folder_at_hand
 from imager.config.load import load_rack
 from imager.config.nodeset import expand
 from imager.config.rack import Node, Rack
@@ -27,8 +27,8 @@ from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
 from imager.release.openpgp import fingerprints_in
 from imager.release.pacman_packages import bundle_in
-from imager.release.salt import salt
 from imager.release.salt.salt import fetch_salt, salt_at_hand
+from imager.release.salt.salt import require_archived as require_salt_archived
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 
@@ -66,7 +66,7 @@ def existing_rack(session: Session) -> Rack:
 
 def rack_at_hand(session: Session) -> Path | None:
     """The folder of the rack named, near or default, or None; nothing is made for it."""
-    return rackfolder.rack_at_hand(Path.cwd(), session.settings.rack)
+    return folder_at_hand(Path.cwd(), session.settings.rack)
 
 
 def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
@@ -134,7 +134,7 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
     for model in dict.fromkeys(node.model for node in nodes):
         proven_release(session, rack, model)
     if rack.salt_version is not None:
-        salt.require_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
+        require_salt_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
 
 
 def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
