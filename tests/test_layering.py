@@ -51,6 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cli": (
         "console",
         "settings",
+        "lazy",
         "session",
         "choice",
         "consent",

@@ -6,19 +6,18 @@ claimed. One piece for every command that destroys what is on a card, so that al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from imager.base.errors import Interrupted, UsageError
 from imager.base.units import SECTOR_BYTES, align_down, parse_size
+from imager.card.host.refusals import accept
+from imager.card.host.target import Limits, Target
 from imager.cli.session import Session
-
-if TYPE_CHECKING:
-    from imager.card.host.target import Limits, Target
 
 
 class SizeType(click.ParamType[int]):
@@ -62,21 +61,18 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
-    """What the options allow; ``ours`` are the folders a target must not hold."""
-    from imager.card.host.target import Limits
-
-    limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
-    if isinstance(given["max_size"], int):
-        limits = replace(limits, max_size_bytes=given["max_size"])
-    return limits
+def limits_of(
+    ours: tuple[Path, ...], max_size: int | None, *, allow_fixed_disk: bool = False
+) -> Limits:
+    """What the options allow; ``ours`` are the folders a target must not hold, ``max_size`` is in
+    bytes, None for the usual one."""
+    limits = Limits(allow_fixed_disk=allow_fixed_disk, ours=ours)
+    return limits if max_size is None else replace(limits, max_size_bytes=max_size)
 
 
 def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:
     """Raise for every refusal that is certain before the person is asked; a fixed disk's name is
     asked for later, so it counts as typed here. ``need_bytes`` is what must go on it, if known."""
-    from imager.card.host.refusals import accept
-
     accept(target, need_bytes, replace(limits, typed_name=target.typed_name))
 
 

@@ -16,7 +16,7 @@ from imager.base.durable import locked, private_folder, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.load import parse_rack
-from imager.config.rack import RACK_FILE, STATE
+from imager.config.rack import RACK_FILE, STATE, Rack
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ def rack_at_hand(start: Path, named: Path | None = None) -> Path | None:
         return find_rack(start, named).path
     near, default = _nearest(start), _default_folder()
     return near or (default if (default / RACK_FILE).is_file() else None)
+
+
+def default_rack_to_be() -> Rack:
+    """The default rack as ``find_rack`` would make it, for whoever looks where there is none."""
+    return parse_rack(_default_folder(), initial_rack_toml())
 
 
 def _nearest(start: Path) -> Path | None:

@@ -7,25 +7,30 @@ What cannot be done is said with the command to run instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.inspect.own_notes import read_notes
+from imager.card.inspect.use import was_used
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import Proof, open_target
+from imager.card.make.boot_check import boot_check
+from imager.card.make.order import CardOrder
+from imager.card.make.restore import restore_boot_files, restore_card
+from imager.card.medium.reopen import reader_of, remembering
+from imager.card.write.options import options_for
 from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
 from imager.cli.session import CommandResult, Session
-
-if TYPE_CHECKING:
-    from imager.card.diagnosis.trouble import Trouble
-    from imager.card.inspect.verification import Verification
-    from imager.card.inspect.verify import Proof
-    from imager.card.make.order import CardOrder
-    from imager.config.rack import Rack
-    from imager.disk.manifest import Reader
-    from imager.node.files.card_values import Occasion
-    from imager.node.image import NodeImage
+from imager.config.rack import Rack
+from imager.disk.manifest import Reader
+from imager.node.files.card_values import Occasion
+from imager.node.image import NodeImage
+from imager.node.personalise import personalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,6 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
     Raises CardIOError when the card refuses to tell.
     """
-    from imager.card.inspect.use import was_used
-    from imager.card.inspect.verify import open_target
-    from imager.card.medium.reopen import reader_of, remembering
-
     held = proof.held
     with open_target(path) as fresh:
         read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
@@ -86,9 +87,6 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
-    from imager.card.inspect.own_notes import read_notes
-    from imager.node.files.card_values import Occasion
-
     told: object = proof.held.imaged_at
     if told is None:
         told = (read_notes(read, size_bytes).node or {}).get("imaged_at")
@@ -100,19 +98,17 @@ def repair(
     path: Path,
     found: Verification,
     proof: Proof,
-    given: Mapping[str, object],
+    *,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
 ) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
-    from imager.card.host.refusals import accept
-    from imager.card.host.targets import target_at
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.order import CardOrder
-    from imager.card.write.options import options_for
-
     patient = patient_at(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
-    target, limits = target_at(path, ours), limits_of(given, ours)
+    target = target_at(path, ours)
+    limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     refuse_early(target, limits)
     if target.made_anew:
         raise TargetRefused(f"{path} is a file, which is not repaired but made", hint=patient.again)
@@ -123,9 +119,7 @@ def repair(
             hint=f"save what you need and {patient.again}",
             details=patient.beyond,
         )
-    limits = consented(
-        session, target, limits, yes=bool(given["yes"]), warning=_warning(target.title, patient)
-    )
+    limits = consented(session, target, limits, yes=yes, warning=_warning(target.title, patient))
     image = image_again(session, rack, patient)
     accepted = accept(target, image.layout.size_bytes, limits)
     order = CardOrder(
@@ -151,8 +145,6 @@ def _warning(title: str, patient: Patient) -> list[str]:
 
 def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     """The very image the card was given; raises StampMismatch when it is another one today."""
-    from imager.node.personalise import personalise
-
     if patient.occasion is None:
         raise StampMismatch(
             f"{patient.path}: neither its stamp nor picloud/node.json says when it was made",
@@ -176,8 +168,6 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
 
 
 def _restored(session: Session, order: CardOrder) -> CommandResult:
-    from imager.card.make.restore import restore_card
-
     target, node = order.accepted.target.node, order.image.node
     made = restore_card(order, session.console)
     trouble = made.receipt.trouble
@@ -195,8 +185,6 @@ def _restored(session: Session, order: CardOrder) -> CommandResult:
 
 
 def _boot_files_restored(session: Session, patient: Patient, order: CardOrder) -> CommandResult:
-    from imager.card.make.restore import restore_boot_files
-
     target, node = order.accepted.target.node, order.image.node
     trouble = restore_boot_files(order, patient.boot_files, session.console)
     if patient.beyond:

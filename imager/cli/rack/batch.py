@@ -7,7 +7,7 @@ command's result.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
@@ -91,20 +91,25 @@ def work(
 
 @contextmanager
 def orders_for(
-    rack: Rack, images: GoldenImages, limits: Limits, given: Mapping[str, object]
+    rack: Rack,
+    images: GoldenImages,
+    limits: Limits,
+    jobs: int | None,
+    *,
+    update: bool = True,
+    probe: bool = True,
 ) -> Iterator[Orders]:
-    """How the crew is to work, as the options of a command say; its golden images are open for
-    as long as the block lasts."""
-    at_once = given["jobs"]
+    """How the crew is to work, ``jobs`` cards at a time, None for what the bus bears; its golden
+    images are open for as long as the block lasts."""
     with ExitStack() as held:
         views = {model: held.enter_context(opened(images[model])) for model in images}
         yield Orders(
             rack=rack,
             golden_of=lambda node: views[node.model],
             limits=limits,
-            at_once=at_once if isinstance(at_once, int) else None,
-            update=not given.get("full"),
-            probe=not given.get("no_probe"),
+            at_once=jobs,
+            update=update,
+            probe=probe,
         )
 
 

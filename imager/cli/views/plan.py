@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from imager.base.units import format_size
 from imager.cli.views.batch_bars import clock
+from imager.config.nodeset import fold
 from imager.config.rack import Node
 from imager.rack.batch.crew import CardResult
 from imager.rack.history.outcome import Outcome
@@ -68,8 +69,6 @@ def _card(candidate: Candidate) -> str:
 
 
 def _names(nodes: Sequence[Node]) -> str:
-    from imager.config.nodeset import fold
-
     return fold([node.name for node in nodes])
 
 
@@ -143,8 +142,6 @@ def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
 def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list[str]:
     """How a batch ended, in words, and what to do next where nothing failed; ``without`` are the
     nodes that need a card and got none."""
-    from imager.config.nodeset import fold
-
     count = Counter(result.outcome for result in results)
     good, cut = count[Outcome.VERIFIED], count[Outcome.INTERRUPTED]
     lines = []

@@ -114,20 +114,6 @@ def identity_of(rack: Rack, node: Node) -> Identity:
         )
 
 
-def identities_of(
-    rack: Rack, nodes: Sequence[Node], progress: Progress
-) -> tuple[tuple[str, Identity], ...]:
-    """The names and identities of ``nodes``, in their order.
-
-    Making keys takes some tenths of a second for each node, so ``progress`` shows it as a phase;
-    where all are made already, it shows nothing.
-    """
-    if all(folders_of(rack.keys, node.name).ssh.is_there for node in nodes):
-        return tuple((node.name, identity_of(rack, node)) for node in nodes)
-    with progress.phase("make keys"):
-        return tuple((node.name, identity_of(rack, node)) for node in nodes)
-
-
 def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     """Salt's keys of all of ``rack``, made on first use, as a phase.
 
@@ -142,17 +128,43 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     return salt_keys_at_hand(rack)
 
 
-def salt_keys_at_hand(rack: Rack) -> SaltKeys:
-    """As ``salt_keys``, but without making any: a key that is not there yet is None."""
+def salt_keys_at_hand(rack: Rack, nodes: Sequence[Node] | None = None) -> SaltKeys:
+    """As ``salt_keys``, but without making any: a key that is not there yet is None. Of ``nodes``
+    alone, if given."""
+    chosen = rack.nodes if nodes is None else nodes
     with store_at_hand(rack.keys):
-        folders = {node.name: folders_of(rack.keys, node.name) for node in rack.nodes}
+        folders = {node.name: folders_of(rack.keys, node.name) for node in chosen}
         minions = {
             name: _minion_pair(own).public if own.salt.is_there else None
             for name, own in folders.items()
         }
-        master = folders[rack.master.name] if rack.master.is_node else None
+        master = folders_of(rack.keys, rack.master.name) if rack.master.is_node else None
         pair = _master_pair(master) if master and master.master.is_there else None
         return SaltKeys(minions, pair)
+
+
+def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostKey, ...]]:
+    """The host keys of ``nodes`` by their names, empty for a node that has none yet: none is made.
+
+    Raises ConfigurationError that names the file when one is damaged.
+    """
+    with store_at_hand(rack.keys):
+        folders = {node.name: folders_of(rack.keys, node.name).ssh for node in nodes}
+        return {
+            name: host_keys(folder, name) if folder.is_there else ()
+            for name, folder in folders.items()
+        }
+
+
+def has_identity(rack: Rack, node: Node) -> bool:
+    """Whether ``identity_of`` would find all of it and make nothing."""
+    own, master = folders_of(rack.keys, node.name), rack.master
+    needs = [own.card, own.ssh, own.salt]
+    if master.is_node:
+        needs.append(folders_of(rack.keys, master.name).master)
+    if node.name == master.name:
+        needs += [folders_of(rack.keys, other.name).salt for other in rack.nodes]
+    return all(folder.is_there for folder in needs)
 
 
 def _minion_pair(own: NodeFolders) -> SaltPair:

@@ -19,6 +19,7 @@ from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit.edit import opened
+from imager.node.keys.identity import has_identity
 from imager.rack.history.ledger import Ledger
 from imager.rack.plan.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.plan.plan import Want
@@ -26,6 +27,9 @@ from imager.rack.plan.slots import Slots
 
 GoldenImages = Mapping[str, GoldenImage]
 """By model: boards of one model share one. A model whose image is not composed is absent."""
+KEYS_TO_BE_MADE = "keys to be made"
+"""The recipe of a card that needs a key which nobody has made yet, as the master's does once a node
+was added. No card has it, and whoever only looks makes no key to learn the real one."""
 
 
 def wants_of(
@@ -56,7 +60,8 @@ def _recipes(
             for node in nodes:
                 last = ledger.state_of(node.name).last
                 if node.model == model and last is not None and last.is_verified:
-                    yield node.name, recipe_of(view, rack, node)
+                    known = has_identity(rack, node)
+                    yield node.name, recipe_of(view, rack, node) if known else KEYS_TO_BE_MADE
 
 
 def cards_here(
