@@ -40,7 +40,7 @@ def test_old_and_new_forms_sort_by_time() -> None:
     assert sorted(reversed(times)) == times
 
 
-@pytest.mark.parametrize("at", ["2026-11-28T18:03:20+00:00", timestamp()])
+@pytest.mark.parametrize("at", ["2026-11-28T18:03:20+00:00", timestamp()], ids=["old", "new"])
 def test_rack_lock_takes_both_forms(at: str) -> None:
     text = (
         f'[release.x]\nsha256 = "{"ab" * 32}"\nsize_bytes = 1\nurl = "http://m/x"\n'
