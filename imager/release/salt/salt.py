@@ -96,16 +96,19 @@ class _SaltFetch:
     def _here(
         self, name: str, version: str | None, pin: PackagePin | None
     ) -> VerifiedPackage | None:
-        """The first one in the archive whose every byte is right; others are set aside."""
+        """The first one in the archive whose every byte is right. Others are set aside, but not
+        offline: whoever cannot fetch another one, or only looks, changes nothing."""
         for package in list(_archived(self.terms.cache, name, version, pin)):
             with host_storage(package.path), package.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest == package.sha256:
                 return package
+            altered = f"{package.path} was altered since it was archived"
+            if self.terms.offline:
+                self.terms.progress.warn(altered)
+                continue
             aside = set_aside(package.path.parent)
-            self.terms.progress.warn(
-                f"{package.path} was altered since it was archived; it is kept as {aside.name}"
-            )
+            self.terms.progress.warn(f"{altered}; it is kept as {aside.name}")
         return None
 
     def _fetched(self, name: str, version: str | None, pin: PackagePin | None) -> VerifiedPackage:

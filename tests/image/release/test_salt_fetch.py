@@ -176,6 +176,10 @@ def test_a_damaged_archive_is_never_used_offline(scene: Scene, pypi: Index) -> N
     salt.source.path.write_bytes(b"x" + salt.source.path.read_bytes()[1:])
     with pytest.raises(NetworkError, match=r"which rack\.lock pins"):
         scene.fetch(offline=True)
+    assert "was altered since it was archived" in scene.heard.warnings[0]
+    with pytest.raises(NetworkError):
+        salt_at_hand(VERSION, scene.cache, scene.lock)
+    assert salt.source.sha256 in scene.kept(), "whoever only looks leaves it where it is"
 
 
 def test_a_version_pypi_does_not_have(scene: Scene, pypi: Index) -> None:
