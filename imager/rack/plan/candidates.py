@@ -1,8 +1,8 @@
-"""The cards at hand: which slot each is in, and what it holds, looked at without changing it.
+"""The cards that could be written: which slot each is in, and what it holds. Nothing is changed.
 
-In: disks and image files, the rack's slots and key. Out: frozen Candidates for the plan, which is
-pure. A card counts as the rack's own only when its stamp was signed by this rack's key, and as
-blank only when nothing is known on it and its first MiB is empty.
+In: disks and image files, the rack's slots and key. Out: Candidates for the plan. A card counts as
+the rack's own only when its stamp was signed with this rack's key, and as blank only when it has
+nothing that is recognised and its first MiB is empty.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Holds(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A card that may be written. ``slot`` is the label of its reader; ``stamp`` what its stamp
+    """A card that may be written. ``slot`` is the label of its reader; ``stamp`` is what its stamp
     says, if this rack signed it; ``about`` says what it holds in a few words. ``wanted`` is the
-    node a file was made for by its name."""
+    node that an image file is named after."""
 
     target: Target
     holds: Holds
@@ -83,10 +83,10 @@ def sort_disks(
     rack: Rack,
     limits: Limits,
 ) -> tuple[list[Disk], list[Unfit]]:
-    """The disks a batch may take unasked, and the cards it may not.
+    """The disks that a batch may use without being told, and the cards that it may not use.
 
-    Disks that belong in the computer are in neither list: a batch never takes one. Nor are loop
-    devices, which show somebody's files, unless slots.toml names them.
+    Disks that are part of the computer are in neither list: a batch never uses one. Loop devices,
+    which show somebody's files, are only there when slots.toml names them.
     """
     fit: list[Disk] = []
     unfit: list[Unfit] = []

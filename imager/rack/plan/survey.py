@@ -1,7 +1,7 @@
-"""What there is before a plan: the cards at hand, and what is known of every node asked for.
+"""What a plan is made from: the cards that are there, and what is known of each wanted node.
 
 In: the rack, its ledger, its golden images as far as they are composed, this computer's disks. Out:
-the values ``make_plan`` decides upon. Nothing is changed; of each card its first MiB is read.
+the arguments of ``make_plan``. Nothing is changed; of each card only the first MiB is read.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ was added. No card has it, and whoever only looks makes no key to learn the real
 def wants_of(
     rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
 ) -> tuple[Want, ...]:
-    """What is known of ``nodes``. What a card would be made from now is reckoned only for those
-    that have a good one: the others' keys may not be made yet, and a plan makes none.
+    """What is known of ``nodes``. The recipe of a card made now is calculated only for nodes that
+    have a good card: the others may have no keys yet, and a plan makes none.
 
     Raises ConfigurationError for what is wrong with overlays or keys.
     """
@@ -67,7 +67,7 @@ def _recipes(
 def cards_here(
     rack: Rack, slots: Slots, images: GoldenImages, limits: Limits, kernel: HostTrees
 ) -> tuple[list[Candidate], list[Unfit]]:
-    """Every card in this computer's readers that a batch may take, and those it may not."""
+    """Every card in this computer's readers that a batch may use, and those it may not use."""
     found = list_disks(limits.ours, kernel)
     disks, unfit = sort_disks(found, slots, images.values(), rack, limits)
     return [look_at(disk, slots, rack.folder) for disk in disks], unfit
