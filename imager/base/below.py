@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _LINK = "is a symbolic link, and links are not followed here"
+_NO_FILE = "is no regular file"
 _QUIET = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 """O_NONBLOCK, because opening a FIFO would wait for its other end."""
 
@@ -79,12 +80,22 @@ class Below:
             return read_regular(file.fileno(), limit), status
 
 
+def read_named(path: Path, limit: int) -> bytes:
+    """The regular file that a person named, of ``limit`` bytes at most: links are followed, and
+    what is no file (a device, a FIFO) is not even opened. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, _NO_FILE)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(descriptor, "rb") as file:
+        return read_regular(file.fileno(), limit)
+
+
 def read_regular(descriptor: int, limit: int) -> bytes:
     """All of the regular file open as ``descriptor``; OSError for anything else, and for one of
     more than ``limit`` bytes."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is no regular file")
+        raise OSError(errno.EINVAL, _NO_FILE)
     too_large = OSError(errno.EFBIG, f"is larger than {limit} bytes")
     if status.st_size > limit:
         raise too_large
