@@ -52,6 +52,7 @@ CONFIG = "overlay.toml"
 BOOT, ROOT = "boot", "root"
 _PRIVATE = (STATE, ".git")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
+_LARGEST_ID = (1 << 32) - 2
 _MODE = re.compile(r"0?[0-7]{3,4}\Z")
 _OWNER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?\Z")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+\.(service|socket|timer|target|path|mount)\Z")
@@ -184,6 +185,9 @@ class _Reading:
         return root, boot
 
     def _entry(self, source: Source) -> CardEntry | None:
+        if not source.is_utf8:
+            self._fault(source.path, "has a name that is not UTF-8")
+            return None
         if stat.S_ISLNK(source.mode):
             return CardLink(_on_card(source.place), source.at.target(), str(source.path))
         if stat.S_ISDIR(source.mode):
@@ -304,8 +308,8 @@ def _on_card(place: str) -> str:
 def _is_place(table: Table, place: str) -> bool:
     parts = place.split("/")
     good = len(parts) > 1 and parts[0] in (BOOT, ROOT) and not {"", ".", ".."} & set(parts)
-    sizes = [len(part.encode()) for part in parts]
-    good = good and "\0" not in place and max(sizes) <= _LONGEST_NAME and sum(sizes) < _LONGEST_PATH
+    good = good and "\0" not in place and len(place.encode()) <= _LONGEST_PATH
+    good = good and all(len(part.encode()) <= _LONGEST_NAME for part in parts)
     if not good:
         table.fault(place, 'is no place on the card; write it like "root/etc/motd"')
     return good
@@ -321,10 +325,16 @@ def _read_attributes(table: Table) -> Iterator[_Attributes]:
         if mode is not None and not _MODE.match(mode):
             line.fault("mode", f'{shown(mode)} is not an octal mode; write it like "0644"')
             mode = None
-        if owner is not None and not _OWNER.match(owner):
+        if owner is not None and not _is_owner(owner):
             line.fault("owner", f'{shown(owner)} is not user:group; write it like "root:root"')
             owner = None
         yield _Attributes(pattern, None if mode is None else int(mode, 8), owner)
+
+
+def _is_owner(text: str) -> bool:
+    numbers = [word for word in text.split(":") if word.isdigit()]
+    in_range = all(len(word) <= 10 and int(word) <= _LARGEST_ID for word in numbers)
+    return bool(_OWNER.match(text)) and in_range
 
 
 def _read_enable(top: Table) -> tuple[str, ...]:

@@ -32,6 +32,11 @@ class Source:
         """For messages."""
         return self.at.path
 
+    @property
+    def is_utf8(self) -> bool:
+        """Whether its name is text: Linux takes any bytes, which Python marks as surrogates."""
+        return not any("\ud800" <= letter <= "\udfff" for letter in self.place)
+
 
 class OverlaysTooLarge(ValueError):
     """The overlays of a card hold too much; the message names the file at which they do."""

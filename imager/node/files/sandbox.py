@@ -43,7 +43,6 @@ TESTS = (
     *("lower", "lt", "<", "lessthan", "mapping", "ne", "!=", "none", "number", "odd", "sameas"),
     *("sequence", "string", "true", "undefined", "upper"),
 )
-GLOBALS = ("dict", "range")
 _NAME = "<template>"
 _LARGEST_KEPT = 1 << 14
 _NOBODY = 65534
@@ -105,7 +104,7 @@ def frozen(plain: object) -> Value:
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """Jinja2 with the few filters, tests and globals named above."""
+    """Jinja2 with the few filters and tests named above, and no globals."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -119,7 +118,7 @@ class Environment(ImmutableSandboxedEnvironment):
         )
         self.filters = {name: self.filters[name] for name in FILTERS}
         self.tests = {name: self.tests[name] for name in TESTS}
-        self.globals = {name: self.globals[name] for name in GLOBALS}
+        self.globals = {}
 
     def getattr(self, obj: object, attribute: str) -> object:
         """As Jinja2; a record says which values it has when it is asked for another."""
