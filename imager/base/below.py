@@ -72,12 +72,14 @@ class Below:
         """Content and status of the regular file here, of ``limit`` bytes at most. ``one_link``
         refuses a file that has a second name, which may lie outside the folder."""
         descriptor = _open(self.root, self.parts, os.O_RDONLY)
-        with open(descriptor, "rb") as file:
+        try:
             status = os.fstat(descriptor)
-            if one_link and status.st_nlink != 1:
+            if one_link and stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
                 why = f"has {status.st_nlink} names (hard links); copy it, so that it has one"
                 raise OSError(errno.EMLINK, why)
-            return read_regular(file.fileno(), limit), status
+            return _read_regular(descriptor, limit), status
+        finally:
+            os.close(descriptor)
 
 
 def read_named(path: Path, limit: int) -> bytes:
@@ -86,11 +88,13 @@ def read_named(path: Path, limit: int) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, _NO_FILE)
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    with open(descriptor, "rb") as file:
-        return read_regular(file.fileno(), limit)
+    try:
+        return _read_regular(descriptor, limit)
+    finally:
+        os.close(descriptor)
 
 
-def read_regular(descriptor: int, limit: int) -> bytes:
+def _read_regular(descriptor: int, limit: int) -> bytes:
     """All of the regular file open as ``descriptor``; OSError for anything else, and for one of
     more than ``limit`` bytes."""
     status = os.fstat(descriptor)

@@ -98,7 +98,8 @@ def load_overlays(built_in: Path, own: Path, node: Node, templates: Templates) -
         raise ConfigurationError(
             f"overlays: {len(faults)} fault{'s' if len(faults) > 1 else ''}",
             hint="mend the files named here; overlays/README.md says what an overlay may hold",
-            details=faults,
+            # A name of any bytes must not stop the line that tells of it from being printed.
+            details=(fault.encode(errors="backslashreplace").decode() for fault in faults),
         )
     return merge(*trees)
 

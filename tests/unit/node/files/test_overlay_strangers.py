@@ -228,7 +228,9 @@ def test_a_name_that_is_not_utf_8_is_refused(stranger: Stranger, part: str) -> N
     os.makedirs(folder, exist_ok=True)
     with open(folder + b"/caf\xe9", "wb"):
         pass
-    assert "is not UTF-8" in stranger.fault()
+    fault = stranger.fault()
+    assert "is not UTF-8" in fault
+    assert "caf\\udce9" in fault
 
 
 def test_after_a_limit_nothing_more_is_rendered(stranger: Stranger) -> None:
