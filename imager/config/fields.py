@@ -154,6 +154,10 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
             line = text.split("\n")[number - 1].strip()[:60]
             faults.add_at(number, f"not TOML: {said[: place.start()]}, column {column} of {line!r}")
         return Table(faults, "", {}), faults
+    except (ValueError, RecursionError):
+        # A number of 5,000 digits, a date that cannot be, lists in lists without end.
+        faults.add_at(0, "not TOML: a value in it is too large, or nested too deeply")
+        return Table(faults, "", {}), faults
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from imager.base.below import read_named
 from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
@@ -35,6 +36,10 @@ DEFAULT_MODEL = "pi2"
 DEFAULT_SWAP_BYTES = GiB
 _SWAP_BYTES = (MiB, 64 * GiB)
 """mkswap(8) makes none below 40 KiB; more than 64 GiB is a slip of the finger."""
+_LARGEST_KEY_FILE = MiB
+_PUBLIC_KEY = re.compile(
+    r"-----BEGIN (RSA )?PUBLIC KEY-----\s+[A-Za-z0-9+/=\s]+-----END (RSA )?PUBLIC KEY-----"
+)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
 
 
@@ -161,6 +166,9 @@ def _read_public_key(table: Table, folder: Path) -> str | None:
     if not text:
         return None
     try:
+        # The text goes on every card, so it must be that key and nothing beside it.
+        if not _PUBLIC_KEY.fullmatch(text.strip()):
+            raise ValueError
         key = load_pem_public_key(text.encode())
         if not isinstance(key, RSAPublicKey):
             raise ValueError
@@ -276,8 +284,9 @@ def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
     """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
     be read."""
     try:
-        return (folder / Path(name).expanduser()).read_text()
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        data = read_named(folder / Path(name).expanduser(), _LARGEST_KEY_FILE)
+        return "\n".join(data.decode().splitlines())
+    except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "is not a text file"
         table.fault(key, f"{shown(name)}: {why}; the path is taken from {folder}")
         return ""

@@ -43,7 +43,7 @@ def node_content(golden: OpenGolden, rack: Rack, node: Node, time: int) -> NodeC
     old = golden.filesystems
     identity = identity_of(rack, node)
     card = card_values(identity, time)
-    templates = Templates({"rack": rack, "node": node, "card": card})
+    templates = Templates(golden.renderer, rack, node, card)
     overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
     files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
     about = node_file(golden.image, rack, node, card)

@@ -7,7 +7,9 @@ is checked when an image is composed (``imager.image.salt.packages``).
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import stat
 from operator import itemgetter
 from pathlib import Path
 
@@ -52,6 +54,12 @@ def package_names(folder: Path) -> tuple[str, ...]:
 
 
 def _file(path: Path) -> PackageFile:
-    with host_storage(path), path.open("rb") as file:
+    """A link is not followed: a signature goes on the card as it is, whatever it holds."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ConfigurationError(
+            f"{path} is no regular file, and links are not followed here",
+            hint="copy the package, and its signature, into the folder itself",
+        )
+    with host_storage(path), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return PackageFile(path.name, digest, path, file.tell())

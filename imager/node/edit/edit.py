@@ -25,6 +25,7 @@ from imager.node.edit.ext4 import apply_edits, plan_edits, tool_times
 from imager.node.edit.fat import put_files, set_volume_id
 from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.files.identity_files import accounts_of, shared_secrets
+from imager.node.files.templates import Renderer
 from imager.node.files.tree import CardFile, CardTree
 from imager.node.image import Delta, ImageReader, golden_open
 from imager.node.keys.identity import CardNumbers
@@ -48,19 +49,22 @@ class Filesystems:
 
 @dataclass(frozen=True, slots=True)
 class OpenGolden:
-    """A golden image whose filesystems have been read, so that many nodes can be made without
-    reading them again. Threads may share it. Use it only inside the block of ``opened``."""
+    """A golden image whose filesystems have been read, and the process that renders templates, so
+    that many nodes can be made with each only once. Threads may share it. Use it only inside the
+    block of ``opened``."""
 
     image: GoldenImage
     reader: ImageReader
     filesystems: Filesystems
+    renderer: Renderer
 
 
 @contextmanager
 def opened(golden: GoldenImage) -> Iterator[OpenGolden]:
     """Open ``golden`` to make nodes of it."""
-    with golden_open(golden) as reader:
-        yield OpenGolden(golden, reader, Filesystems.open(reader.read, golden.layout))
+    with golden_open(golden) as reader, Renderer() as renderer:
+        files = Filesystems.open(reader.read, golden.layout)
+        yield OpenGolden(golden, reader, files, renderer)
 
 
 @dataclass(frozen=True, slots=True)

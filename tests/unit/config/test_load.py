@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from ipaddress import IPv4Address, IPv4Interface
@@ -24,6 +25,7 @@ from imager.release.catalogue import RELEASES
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
 RACK = '[rack]\nnodes = "pi[0-3]"\n'
+PRIVATE = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"
 
 
 def rack_of(folder: Path, text: str) -> Rack:
@@ -456,6 +458,73 @@ def test_a_private_key_pasted_by_mistake_is_never_repeated(tmp_path: Path) -> No
     assert len(lines) == 2
     assert all("holds a private key" in line for line in lines)
     assert "c2VjcmV0" not in "".join(lines)
+
+
+@pytest.mark.parametrize("key", ["authorized_keys_files", "master_public_key"])
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ("fifo", "is no regular file"),
+        ("folder", "is no regular file"),
+        ("/dev/zero", "is no regular file"),
+        ("sparse", "is larger than 1048576 bytes"),
+        ("binary", "is not a text file"),
+        ("private", ""),
+        ("a\\u0000b", "is not a text file"),
+    ],
+)
+def test_a_stranger_s_rack_cannot_have_any_file_read_onto_a_card(
+    tmp_path: Path, key: str, made: str, why: str
+) -> None:
+    """Read as root, a file that is named may be private: it is a public key, or it is not used
+    and nothing of it is said."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    (tmp_path / "private").write_text("root:$6$c2VjcmV0:19000:0:99999:7:::\n")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    if key == "authorized_keys_files":
+        text = RACK + f'[login]\n{key} = ["{made}"]\n'
+    else:
+        text = f'[rack]\nnodes = "pi0"\nmaster = "10.0.0.2"\n[salt]\n{key} = "{made}"\n'
+    (line,) = faults_of(tmp_path, text)
+    assert why in line
+    assert "c2VjcmV0" not in line
+
+
+@pytest.mark.parametrize("extra", ["root:$6$c2VjcmV0", PRIVATE])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_master_s_key_with_something_beside_it_is_refused(
+    tmp_path: Path, extra: str, first: bool
+) -> None:
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    pem = key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+    (tmp_path / "m.pub").write_text(f"{extra}\n{pem}" if first else f"{pem}{extra}\n")
+    (line,) = faults_of(
+        tmp_path,
+        '[rack]\nnodes = "pi0"\nmaster = "10.0.0.2"\n[salt]\nmaster_public_key = "m.pub"\n',
+    )
+    assert '"m.pub" holds no RSA public key' in line
+    assert "c2VjcmV0" not in line
+
+
+def test_a_key_file_may_be_reached_by_a_link_as_home_folders_have_them(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text(KEY)
+    (tmp_path / "keys.pub").symlink_to("real")
+    rack = rack_of(tmp_path, RACK + '[login]\nauthorized_keys_files = ["keys.pub"]\n')
+    assert rack.node("pi0").authorized_keys == (KEY,)
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "9" * 5000, "x = " + "[" * 20_000, "x = 2026-02-30"], ids=["9", "[", "date"]
+)
+def test_toml_that_python_chokes_on_is_a_fault(tmp_path: Path, text: str) -> None:
+    (line,) = faults_of(tmp_path, text)
+    assert line.startswith("rack.toml")
+    assert "not TOML: " in line
 
 
 def test_a_key_file_that_is_not_there_is_named_with_the_folder_it_is_taken_from(
