@@ -1,11 +1,9 @@
-"""What may run beside what, where pytest has several processes (``-n auto``, as scripts/test has).
+"""What runs beside what, where pytest has several processes (``-n auto``, as scripts/test has).
 
-Most tests wait: for a slow card, for Salt's pauses, for udev. So there are more processes than
-cores, and each file is a part of its own, those that wait longest first. What tests share they keep
-apart themselves: udevd and the loop devices' numbers (``tests.support.loop``), folders in build/.
-
-Emulated computers do not wait, they keep a core busy each. So all of tests/boot is one part, in
-its order, and all of tests/usb another; the process that has such a part has nothing else.
+Most tests wait: for an emulated computer, a slow card, Salt's pauses, udev. So there are more
+processes than cores. Each file is a part of its own, in its order, and so is each test of some
+files; those that wait longest are first. What tests share they keep apart themselves: udevd and the
+loop devices' numbers (``tests.support.loop``), the folders in build/ (a lock in each).
 """
 
 from __future__ import annotations
@@ -18,9 +16,25 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-_EMULATED = ("tests/boot", "tests/usb")
-_BY_PATIENCE = (*_EMULATED, "tests/salt", "tests/fault", "tests/firstboot", "tests/device")
-"""Who waits longest first; what is not named here comes last."""
+_EMULATED = ("tests/boot/", "tests/usb/")
+_BY_PATIENCE = (
+    "tests/boot/test_cold_rack.py",
+    "tests/boot/test_join.py",
+    "tests/usb/",
+    "tests/boot/",
+    "tests/salt/test_join.py",
+    "tests/salt/",
+    "tests/fault/test_matrix.py",
+    "tests/fault/",
+    "tests/firstboot/test_power_cut.py",
+    "tests/firstboot/",
+    "tests/image/test_secrets.py",
+    "tests/device/",
+    "tests/image/",
+)
+"""Who waits longest, on two idle cores. What is not named here comes last."""
+_EACH_TEST = ("tests/salt/test_firstboot.py",)
+"""Their tests share nothing, and each takes long."""
 _WAITING = 4
 _KIB_EACH = 1 << 20
 """What a process may need with all it starts."""
@@ -28,15 +42,15 @@ _KIB_EACH = 1 << 20
 
 class _ByPart(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return next((part for part in _EMULATED if file.startswith(f"{part}/")), file)
+        return nodeid if nodeid.startswith(_EACH_TEST) else nodeid.partition("::")[0]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        part = next(iter(self.workqueue))
+        # A process must know what is next before it begins the last test it has. Where that is one
+        # of minutes, this is what is needed least: the last.
+        parts = self.assigned_work[node].items()
+        if any(part.startswith(_EMULATED) and not all(done.values()) for part, done in parts):
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
-        others = [each for each in self.nodes if each is not node and not each.shutting_down]
-        if part in _EMULATED and others:
-            node.shutdown()  # once it has done this
 
 
 @pytest.hookimpl(optionalhook=True)

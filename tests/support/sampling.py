@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -34,3 +34,8 @@ def one_of_each(table: Iterable[_T], kind: Callable[[_T], Hashable]) -> list[_T]
         kinds.setdefault(kind(row), []).append(row)
     chance = random.Random(os.environ[SEED])
     return [chance.choice(rows) for rows in kinds.values()]
+
+
+def a_part_of(table: Sequence[_T], share: float) -> list[_T]:
+    """So large a ``share`` of ``table``, drawn by the seed of this run."""
+    return random.Random(os.environ[SEED]).sample(table, round(len(table) * share))
