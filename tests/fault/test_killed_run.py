@@ -140,7 +140,7 @@ def test_the_next_run_ends_what_a_killed_one_left_and_nothing_else(
         assert processes_of(left) == loops_of(checkout) == mounts_of(left) == []
         assert not left.exists()
         assert list((checkout / "build/runs").iterdir()) == []
-        assert "salt-master" in following.stdout, "it says what it ended"
+        assert f"ended what {left.name} left" in following.stdout
 
         assert "salt-master" in processes_of(elsewhere)
         assert len(loops_of(other)) == len(mounts_of(elsewhere)) == 2
