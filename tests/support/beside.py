@@ -24,6 +24,7 @@ _BY_PATIENCE = (
     "tests/boot/",
     "tests/salt/test_join.py",
     "tests/salt/",
+    "tests/test_style.py",
     "tests/fault/test_matrix.py",
     "tests/fault/",
     "tests/firstboot/test_power_cut.py",
