@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.boards import BOARDS
 from imager.base.run import run
 from imager.base.units import MiB
 from imager.bootcheck.check import BootReport, Severity
@@ -32,8 +33,6 @@ from tests.support.bootfiles import minimal_boot_files
 from tests.support.fatdisk import make_fat, tool
 
 pytestmark = pytest.mark.image
-
-MODELS = ("pi2", "pi3", "zero2w", "pi4")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def only(report: BootReport, code: str) -> str:
 # -- good cards --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [board.name for board in BOARDS])
 def test_a_whole_set_boots_its_model_and_no_other(tmp_path: Path, model: str) -> None:
     image = tmp_path / "card.img"
     make_disk(image, minimal_boot_files(model), node=f"node-{model}")
@@ -95,7 +94,7 @@ def test_a_card_for_another_model_says_what_is_missing(disk: Disk) -> None:
 
 
 def test_an_unknown_model_is_refused_by_name(disk: Disk) -> None:
-    with pytest.raises(ValueError, match="'pi9'; known are pi2, pi3, zero2w, pi4"):
+    with pytest.raises(ValueError, match="'pi9'; known are pi2, pi3, "):
         disk.check("pi9")
 
 

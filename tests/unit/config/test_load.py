@@ -250,7 +250,10 @@ RACK_FAULTS = [
         RACK + 'name = ""\n',
         'rack.toml:3: rack.name: is empty; write it like "picloud", or leave the key out',
     ),
-    (RACK + 'model = "pi9"\n', 'rack.toml:3: rack.model: "pi9" is not a board; did you mean pi4?'),
+    (
+        RACK + 'model = "pi4b"\n',
+        'rack.toml:3: rack.model: "pi4b" is not a board; did you mean pi4?',
+    ),
     (
         RACK + 'model = "pi1"\n',
         'rack.toml:3: rack.model: "pi1" has an ARMv6 processor, for which there are no releases '
