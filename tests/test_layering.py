@@ -235,6 +235,17 @@ def test_unit_tests_stand_where_what_they_test_does() -> None:
         assert (PACKAGE / room).is_dir(), f"{path.relative_to(unit)}: imager has no {room}"
 
 
+def test_a_class_name_means_one_thing() -> None:
+    """A search for a class finds the one that is meant."""
+    places: dict[str, list[str]] = {}
+    for path in modules():
+        for statement in ast.parse(path.read_text()).body:
+            if isinstance(statement, ast.ClassDef):
+                places.setdefault(statement.name, []).append(str(path.relative_to(PACKAGE)))
+    assert len(places) > 100
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=str)
 def test_init_files_hold_only_a_docstring(path: Path) -> None:
     body = ast.parse(path.read_text()).body

@@ -49,6 +49,18 @@ def test_a_summary_is_the_command_s_own(name: str) -> None:
     assert ALL[name].summary == command.get_short_help_str(limit=1000)
 
 
+def test_every_command_is_in_a_group() -> None:
+    """A group's own file has the commands that are below it."""
+    folder = ROOT / "imager/cli"
+    files = (path for room in ("card", "rack", "release") for path in (folder / room).glob("*.py"))
+    places = {
+        ".".join(path.relative_to(folder).with_suffix("").parts)
+        for path in files
+        if "@command(" in path.read_text()
+    }
+    assert places == {lazy.place.split(":")[0] for lazy in ALL.values()} - {"rack.group"}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["rack", "--help"]], ids=" ".join)
 def test_a_help_page_imports_no_command_and_nothing_heavy(words: list[str]) -> None:
     done = subprocess.run(

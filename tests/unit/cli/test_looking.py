@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from imager.cli.main import run
+from imager.cli.main import cli, run
 from tests.support.rackhistory import rack_with_history
 
 Snapshot = dict[str, tuple[int, int, bytes]]
@@ -40,6 +42,34 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "rack report --out -": (0, 10),
 }
 """What looks, and how it may end: an empty home has no rack to report; the card is a blank one."""
+CHANGING = (
+    "compose",
+    "fetch",
+    "probe",
+    "rack init",
+    "rack slots forget",
+    "rack slots learn",
+    "rack watch",
+)
+"""Commands that have no way to be called that only looks."""
+
+
+def command_names(group: click.Group, before: str = "") -> Iterator[str]:
+    """Every command below ``group`` that is no group itself, with the words before it."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from command_names(command, f"{before}{name} ")
+        else:
+            yield before + name
+
+
+def test_of_every_command_it_is_said_whether_it_looks() -> None:
+    names = set(command_names(cli))
+    looking = {name for name in names for line in LOOKING if f"{line} ".startswith(f"{name} ")}
+    assert set(CHANGING) == names - looking
+    assert all(any(f"{line} ".startswith(f"{name} ") for name in names) for line in LOOKING)
 
 
 def snapshot(folder: Path) -> Snapshot:
