@@ -70,15 +70,17 @@ def run(words: Sequence[str]) -> int:
         status = cli.main(list(words), prog_name="picloud-image", standalone_mode=False)
     except click.Abort:
         hint = "run the command again"
-        return _ended(words, Interrupted("interrupted; no command was at work", hint=hint))
+        return _show_error(words, Interrupted("interrupted; no command was at work", hint=hint))
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         page = context.command_path if context else "picloud-image"
-        return _ended(words, UsageError(error.format_message(), hint=f"{page} --help says more"))
+        return _show_error(
+            words, UsageError(error.format_message(), hint=f"{page} --help says more")
+        )
     return status if isinstance(status, int) else 0
 
 
-def _ended(words: Sequence[str], error: PicloudError) -> int:
+def _show_error(words: Sequence[str], error: PicloudError) -> int:
     """Tell of an end before any command ran, in the way that was asked for."""
     console = Console(as_json=asks_for_json(words))
     console.error(error)

@@ -41,7 +41,7 @@ def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
         notes = read_notes(read, fresh.raw.size_bytes)
         stamp = _stamp_or_fault(read, fresh.raw.size_bytes)
     told = [f"    stamp: {stamp}"] if isinstance(stamp, str) else stamp_lines(stamp, rack)
-    _tell_report(session, target, report, notes, told)
+    _show_report(session, target, report, notes, told)
     fields = {**report.to_json(), "target": str(target), "card": notes.node}
     fields["salt"] = notes.salt or None
     fields["stamp"] = stamp_fields(stamp, rack)
@@ -65,7 +65,7 @@ def _stamp_or_fault(read: Reader, size_bytes: int) -> Stamp | str:
         return f"unusable: {error}"
 
 
-def _tell_report(
+def _show_report(
     session: Session, target: Path, report: BootReport, notes: CardNotes, stamp: list[str]
 ) -> None:
     console = session.console

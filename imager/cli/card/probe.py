@@ -49,10 +49,10 @@ def probe(
     limits = consented(session, disk, limits, yes=yes)
     with claim(accept(disk, 0, limits), 0) as card:
         report = probe_card(card, session.console, whole=whole)
-    return _told(session, report)
+    return _show_report(session, report)
 
 
-def _told(session: Session, report: ProbeReport) -> CommandResult:
+def _show_report(session: Session, report: ProbeReport) -> CommandResult:
     for finding in report.findings:
         session.console.finding(finding)
     failure = report.error()

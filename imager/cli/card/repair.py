@@ -34,7 +34,7 @@ from imager.node.personalise import personalise
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DamagedCard:
     """A card to be repaired: what it should be, when it was made, and what is wrong with it.
 
     ``boot_files`` are damaged; ``beyond`` is damaged, too, and not to be put back while the card
@@ -52,12 +52,12 @@ class Patient:
     beyond: tuple[str, ...]
 
     @property
-    def again(self) -> str:
+    def write_hint(self) -> str:
         """The hint where only writing the card helps."""
         return f"write it again: picloud-image write {self.path} --node {self.node}"
 
 
-def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
+def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
     """Look at the card once more: has a node run from it, and when was it made?
 
     Raises CardIOError when the card refuses to tell.
@@ -73,7 +73,7 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
         occasion = _occasion(proof, fresh.raw.size_bytes, read)
     use = found.use
     beyond = tuple(str(d) for d in use.damaged if not d.path.startswith("/boot/")) if use else ()
-    return Patient(
+    return DamagedCard(
         path,
         held.node,
         held.golden_key,
@@ -104,23 +104,25 @@ def repair(
     allow_fixed_disk: bool,
 ) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
-    patient = patient_at(path, found, proof)
+    card = damaged_card(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
     target = target_at(path, ours)
     limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     refuse_early(target, limits)
     if target.made_anew:
-        raise TargetRefused(f"{path} is a file, which is not repaired but made", hint=patient.again)
-    if patient.used and not patient.boot_files:
+        raise TargetRefused(
+            f"{path} is a file, which is not repaired but made", hint=card.write_hint
+        )
+    if card.used and not card.boot_files:
         raise StampMismatch(
             f"{path}: a Pi has run from this card, and its boot files are whole; what is damaged "
             "can only be put back by writing the card",
-            hint=f"save what you need and {patient.again}",
-            details=patient.beyond,
+            hint=f"save what you need and {card.write_hint}",
+            details=card.beyond,
         )
-    limits = consented(session, target, limits, yes=yes, warning=_warning(target.title, patient))
-    image = image_again(session, rack, patient)
+    limits = consented(session, target, limits, yes=yes, warning=_warning(target.title, card))
+    image = image_again(session, rack, card)
     accepted = accept(target, image.layout.size_bytes, limits)
     order = CardOrder(
         image,
@@ -129,45 +131,43 @@ def repair(
         options=options_for(target),
         check=boot_check(rack.node(image.node), image),
     )
-    if patient.used:
-        return _boot_files_restored(session, patient, order)
-    return _restored(session, order)
+    if card.used:
+        return _restore_boot_files(session, card, order)
+    return _restore_whole(session, order)
 
 
-def _warning(title: str, patient: Patient) -> list[str]:
-    if not patient.used:
-        return [f"{title} is brought back to what was written for {patient.node}."]
+def _warning(title: str, card: DamagedCard) -> list[str]:
+    if not card.used:
+        return [f"{title} is brought back to what was written for {card.node}."]
     return [
         f"On {title} these boot files are put back; nothing else is touched.",
-        *(f"    /boot/{name}" for name in patient.boot_files),
+        *(f"    /boot/{name}" for name in card.boot_files),
     ]
 
 
-def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
+def image_again(session: Session, rack: Rack, card: DamagedCard) -> NodeImage:
     """The very image the card was given; raises StampMismatch when it is another one today."""
-    if patient.occasion is None:
+    if card.occasion is None:
         raise StampMismatch(
-            f"{patient.path}: neither its stamp nor picloud/node.json says when it was made",
-            hint=patient.again,
+            f"{card.path}: neither its stamp nor picloud/node.json says when it was made",
+            hint=card.write_hint,
         )
-    node = rack.node(patient.node)
+    node = rack.node(card.node)
     golden = golden_of(session, rack, node.model)
-    if golden.key == patient.golden_key:
-        image = personalise(
-            golden, rack, node, patient.size_bytes, session.console, patient.occasion
-        )
-        if image.image_id == patient.image_id:
+    if golden.key == card.golden_key:
+        image = personalise(golden, rack, node, card.size_bytes, session.console, card.occasion)
+        if image.image_id == card.image_id:
             return image
         changed = "the rack, its overlays or its keys have changed"
     else:
         changed = "the release or this computer's tools are others"
     raise StampMismatch(
-        f"{patient.path}: {changed} since this card was written, so its bytes cannot be made again",
-        hint=patient.again,
+        f"{card.path}: {changed} since this card was written, so its bytes cannot be made again",
+        hint=card.write_hint,
     )
 
 
-def _restored(session: Session, order: CardOrder) -> CommandResult:
+def _restore_whole(session: Session, order: CardOrder) -> CommandResult:
     target, node = order.accepted.target.node, order.image.node
     made = restore_card(order, session.console)
     trouble = made.receipt.trouble
@@ -184,24 +184,24 @@ def _restored(session: Session, order: CardOrder) -> CommandResult:
     }
 
 
-def _boot_files_restored(session: Session, patient: Patient, order: CardOrder) -> CommandResult:
+def _restore_boot_files(session: Session, card: DamagedCard, order: CardOrder) -> CommandResult:
     target, node = order.accepted.target.node, order.image.node
-    trouble = restore_boot_files(order, patient.boot_files, session.console)
-    if patient.beyond:
+    trouble = restore_boot_files(order, card.boot_files, session.console)
+    if card.beyond:
         raise StampMismatch(
-            f"{patient.path}: the boot files are whole again; something else is still damaged",
-            hint=f"save what you need and {patient.again}",
-            details=patient.beyond,
+            f"{card.path}: the boot files are whole again; something else is still damaged",
+            hint=f"save what you need and {card.write_hint}",
+            details=card.beyond,
         )
     session.console.lines(
         f"{target} is {node}, and its boot files are as they were written: "
-        f"{', '.join(patient.boot_files)}",
+        f"{', '.join(card.boot_files)}",
         *_trouble_lines(trouble),
     )
     return {
         **_fields(order, trouble),
         "repaired": "boot files",
-        "boot_files": list(patient.boot_files),
+        "boot_files": list(card.boot_files),
     }
 
 

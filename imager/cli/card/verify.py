@@ -55,7 +55,7 @@ def verify(
             session.console.warn(f"{target}: {proof.fault}; using its receipt instead")
         found = verify_card(fresh, proof.held, session.console)
     fields = _fields(found, proof, rack)
-    _tell_findings(session, found)
+    _show_findings(session, found)
     if repair and not found.sound:
         return repaired(
             session,
@@ -71,7 +71,7 @@ def verify(
     return fields
 
 
-def _tell_findings(session: Session, found: Verification) -> None:
+def _show_findings(session: Session, found: Verification) -> None:
     for finding in _ranges(found):
         # What differs on a card in use is its node's work, as far as the files do not say more.
         if finding["unreadable"] or not found.used:

@@ -132,7 +132,7 @@ def write(
     request = replace(request, limits=allowed)
     image = _node_image(session, request)
     made = _make(session, request, image)
-    return _told(session, request, made)
+    return _show_result(session, request, made)
 
 
 def _size_for(target: Target, size: int | None) -> int | None:
@@ -241,7 +241,7 @@ def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard
     )
 
 
-def _told(session: Session, request: WriteRequest, made: MadeCard) -> CommandResult:
+def _show_result(session: Session, request: WriteRequest, made: MadeCard) -> CommandResult:
     receipt = made.receipt
     session.console.event("receipt", path=str(made.receipt_path), **_receipt_fields(made))
     phases = {phase.name: phase for phase in receipt.phases}

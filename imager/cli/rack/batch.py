@@ -63,10 +63,10 @@ def _unasked(step: PlannedCard) -> CardResult:
         f"{target.node} holds {step.candidate.about}, and there is nobody to ask",
         hint="run it at a terminal and say yes, or blank the card, or name the slot in slots.toml",
     )
-    return CardResult(_job(step, target.size_bytes), Outcome.REFUSED, error=error)
+    return CardResult(_card_job(step, target.size_bytes), Outcome.REFUSED, error=error)
 
 
-def _job(step: PlannedCard, size_bytes: int) -> CardJob:
+def _card_job(step: PlannedCard, size_bytes: int) -> CardJob:
     return CardJob(step.node, step.candidate.target, size_bytes, step.candidate.slot or "")
 
 
@@ -82,7 +82,7 @@ def work(
     jobs = []
     for step in steps:
         smallest = images[step.node.model].layout.size_bytes
-        jobs.append(_job(step, step.candidate.size_bytes or size_bytes or smallest))
+        jobs.append(_card_job(step, step.candidate.size_bytes or size_bytes or smallest))
     with Screen(session.console) as screen:
         for job in jobs:
             screen.expect(job)
@@ -113,7 +113,9 @@ def orders_for(
         )
 
 
-def told(session: Session, results: Sequence[CardResult], without: Sequence[str]) -> CommandResult:
+def show_results(
+    session: Session, results: Sequence[CardResult], without: Sequence[str]
+) -> CommandResult:
     """Show what came of each card, and give the fields of the result; ``without`` are the nodes
     that need a card and got none."""
     console = session.console

@@ -13,7 +13,7 @@ import click
 
 from imager.base.errors import TargetRefused
 from imager.cli.choice import golden_images, golden_images_at_hand, open_rack
-from imager.cli.rack.batch import consented_steps, orders_for, told, work
+from imager.cli.rack.batch import consented_steps, orders_for, show_results, work
 from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.history.ledger import batch_lock, read_ledger, require_room
@@ -57,7 +57,7 @@ def flash(
     with batch_lock(rack.folder):
         require_room(rack.folder, len(request.nodes))
         ledger = read_ledger(rack.folder)
-        # Whether a card is still what the rack would give cannot be told without the image.
+        # Whether a card is still what the rack would give cannot be show_results without the image.
         first = any(ledger.state_of(node.name).verified for node in request.nodes)
         golden = (golden_images if first else golden_images_at_hand)(session, rack, request.nodes)
         planned = planned_cards(session, request, golden)
@@ -71,7 +71,7 @@ def flash(
             rack, golden, request.limits, jobs, update=not full, probe=not no_probe
         ) as orders:
             results = (*refused, *work(session, orders, steps, golden, request.size_bytes))
-        return told(session, results, [node.name for node in planned.plan.without])
+        return show_results(session, results, [node.name for node in planned.plan.without])
 
 
 def _nothing_to_do(session: Session, planned: Planned) -> CommandResult:

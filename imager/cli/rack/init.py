@@ -70,13 +70,13 @@ def init(
     }
     chosen = {key: text for key, text in given.items() if text is not None}
     ask = session.console.can_ask and not (yes or chosen or session.settings.as_json)
-    made = init_rack(folder, _asked(session, folder) if ask else _taken(chosen))
+    made = init_rack(folder, _choices_asked(session, folder) if ask else _choices_given(chosen))
     rack = load_rack(folder)
     session.console.lines(*(f"made {path}" for path in made), *_summary(rack))
     return {"made": [str(path) for path in made], "nodes": [n.name for n in rack.nodes]}
 
 
-def _taken(given: Mapping[str, str]) -> Choices:
+def _choices_given(given: Mapping[str, str]) -> Choices:
     """The choices that were given, and the defaults that follow from them."""
     choices = Choices()
     for key in _QUESTIONS:
@@ -84,7 +84,7 @@ def _taken(given: Mapping[str, str]) -> Choices:
     return choices
 
 
-def _asked(session: Session, folder: Path) -> Choices:
+def _choices_asked(session: Session, folder: Path) -> Choices:
     choices, console = Choices(), session.console
     console.say(f"A new rack in {folder}. Enter takes what stands in brackets; every answer can")
     console.say("be changed later in rack.toml.")

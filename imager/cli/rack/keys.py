@@ -33,22 +33,22 @@ def list_keys(session: Session, nodes: str | None) -> CommandResult:
     salt, ssh = salt_keys_at_hand(rack, chosen), ssh_keys_at_hand(rack, chosen)
     master = salt.master.public if salt.master else rack.master.public_key
     told = "not made yet" if rack.master.is_node else "not known"
-    session.console.lines(f"master {rack.master.name}: {_print_of(master) or told}")
+    session.console.lines(f"master {rack.master.name}: {_fingerprint(master) or told}")
     for node in chosen:
         session.console.lines(
             node.name,
-            f"    salt {_print_of(salt.minions[node.name]) or 'not made yet'}",
+            f"    salt {_fingerprint(salt.minions[node.name]) or 'not made yet'}",
             *(f"    ssh  {key.fingerprint} {key.line.split()[0]}" for key in ssh[node.name]),
             *(() if ssh[node.name] else ("    ssh  not made yet",)),
         )
     if not all(salt.minions[node.name] and ssh[node.name] for node in chosen):
         session.console.note("a node's keys are made when its card is first written")
     return {
-        "master": _print_of(master),
+        "master": _fingerprint(master),
         "nodes": [
             {
                 "node": node.name,
-                "salt": _print_of(salt.minions[node.name]),
+                "salt": _fingerprint(salt.minions[node.name]),
                 "ssh": {key.name: key.fingerprint for key in ssh[node.name]},
             }
             for node in chosen
@@ -56,7 +56,7 @@ def list_keys(session: Session, nodes: str | None) -> CommandResult:
     }
 
 
-def _print_of(public: str | bytes | None) -> str | None:
+def _fingerprint(public: str | bytes | None) -> str | None:
     """The fingerprint of a Salt key; None where nobody has made it."""
     if public is None:
         return None
@@ -88,10 +88,10 @@ def rotate(
     # All can be replaced, or put back, or the command ends here before any of them changes.
     before = {kind: key_in_use(rack, rack.node(node), kind, undo=undo) for kind in kinds}
     if dry_run:
-        return _told_before(session, rack, rack.node(node), before, undo=undo)
+        return _show_plan(session, rack, rack.node(node), before, undo=undo)
     if KeyKind.MASTER in before and not yes:
         _ask(session, node)
-    return _rotated(session, rack, rack.node(node), before, undo=undo)
+    return _rotate_each(session, rack, rack.node(node), before, undo=undo)
 
 
 @command("export")
@@ -116,12 +116,12 @@ def export(
     if not replace:
         master_keys.require_no_conflict(pki, places)
     if not dry_run:
-        places = _exported(session, rack, pki, places, own_key=master_key)
-    session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
+        places = _export_all(session, rack, pki, places, own_key=master_key)
+    session.console.table(["key", "found"], [[str(p.path), _state_of(p)] for p in places])
     if dry_run:
         session.console.lines("nothing was changed")
     else:
-        _tell_copying(session, rack, pki, own_key=master_key)
+        _show_how_to_copy(session, rack, pki, own_key=master_key)
     return {
         "pki": str(pki),
         "dry_run": dry_run,
@@ -146,7 +146,7 @@ def keys(context: click.Context, /, **options: object) -> None:
     context.obj = take(context, options)
 
 
-def _told_before(
+def _show_plan(
     session: Session,
     rack: Rack,
     node: Node,
@@ -160,9 +160,9 @@ def _told_before(
         lines = steps_after(rack, node, kind) if key else ()
         steps[kind.value] = list(lines)
         if key:
-            session.console.lines(f"{node.name} would get {which} {kind.spoken}. Then:", *lines)
+            session.console.lines(f"{node.name} would get {which} {kind.noun}. Then:", *lines)
         else:
-            session.console.lines(f"{node.name} has no {kind.spoken} yet; it would get its first")
+            session.console.lines(f"{node.name} has no {kind.noun} yet; it would get its first")
     return {"dry_run": True, "steps": steps}
 
 
@@ -175,14 +175,14 @@ def _ask(session: Session, node: str) -> None:
     ask(session, ["Every card of the rack must be written anew after this."], node)
 
 
-def _rotated(
+def _rotate_each(
     session: Session, rack: Rack, node: Node, kinds: Iterable[KeyKind], *, undo: bool
 ) -> CommandResult:
     act = rotation_of.undo if undo else rotation_of.rotate
     done = []
     for kind in kinds:
         done.append(act(rack, node, kind))
-        _tell(session, done[-1], undo=undo)
+        _show_rotation(session, done[-1], undo=undo)
     return {
         "rotated": [
             {
@@ -197,8 +197,8 @@ def _rotated(
     }
 
 
-def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
-    name, title = rotation.node, rotation.kind.spoken
+def _show_rotation(session: Session, rotation: Rotation, *, undo: bool) -> None:
+    name, title = rotation.node, rotation.kind.noun
     say = session.console.lines
     if rotation.before is None:
         say(f"{name} had no {title} yet; its first is {rotation.after}")
@@ -215,7 +215,7 @@ def _tell(session: Session, rotation: Rotation, *, undo: bool) -> None:
     say(*rotation.steps)
 
 
-def _exported(
+def _export_all(
     session: Session, rack: Rack, pki: Path, places: tuple[MasterFile, ...], *, own_key: bool
 ) -> tuple[MasterFile, ...]:
     """What was exported: ``places``, with the keys that had to be made for it."""
@@ -226,14 +226,14 @@ def _exported(
     return places
 
 
-def _found(place: MasterFile) -> str:
+def _state_of(place: MasterFile) -> str:
     """What was where a key belongs, and what had to go for it."""
     made = "" if place.content is not None else "; the key would be made"
     gone = "".join(f"; {path.parent.name}/{path.name} removed" for path in place.stale)
     return (place.conflict or place.found.value) + made + gone
 
 
-def _tell_copying(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:
+def _show_how_to_copy(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:
     if str(pki) != MASTER_PKI:
         root = f"root@{rack.master.address or rack.master.name}"
         session.console.lines(

@@ -34,14 +34,14 @@ def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
     rack = open_rack(session)
     wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
     learned: dict[str, str] = {}
-    with _kept(session, learned, wanted), arrivals() as watch:
-        _say_what_is_in(session, watch)
+    with _ending_early(session, learned, wanted), arrivals() as watch:
+        _name_cards_in_already(session, watch)
         if wanted:
             _ask_for(session, wanted[0])
-        for lesson in learn_slots(rack.folder, wanted, _cards(watch), replace=replace):
+        for lesson in learn_slots(rack.folder, wanted, _cards_put_in(watch), replace=replace):
             if lesson.label is not None and not lesson.already:
                 learned[lesson.label] = lesson.disk.by_path[0]
-            _tell(session, lesson, wanted[len(learned) :])
+            _show_lesson(session, lesson, wanted[len(learned) :])
     if not wanted:
         session.console.lines("Every slot has its label already; --replace learns them anew.")
     else:
@@ -113,7 +113,9 @@ def _labels(rack: Rack, text: str | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def _kept(session: Session, learned: dict[str, str], wanted: tuple[str, ...]) -> Iterator[None]:
+def _ending_early(
+    session: Session, learned: dict[str, str], wanted: tuple[str, ...]
+) -> Iterator[None]:
     """Ctrl-C is how a person stops early: what was learned until then is in the file."""
     try:
         yield
@@ -125,14 +127,14 @@ def _kept(session: Session, learned: dict[str, str], wanted: tuple[str, ...]) ->
         ) from None
 
 
-def _cards(watch: Arrivals) -> Iterator[Disk]:
+def _cards_put_in(watch: Arrivals) -> Iterator[Disk]:
     while True:
         change = watch.wait(_POLL_SECONDS)
         if change is not None and change.disk is not None:
             yield change.disk
 
 
-def _say_what_is_in(session: Session, watch: Arrivals) -> None:
+def _name_cards_in_already(session: Session, watch: Arrivals) -> None:
     for disk in watch.present:
         session.console.note(
             f"{disk.node} is in already; take it out and put it in again when its slot's turn comes"
@@ -143,7 +145,7 @@ def _ask_for(session: Session, label: str) -> None:
     session.console.note(f"Put a card into the slot that shall be {label} (Ctrl-C to stop).")
 
 
-def _tell(session: Session, lesson: Lesson, left: tuple[str, ...]) -> None:
+def _show_lesson(session: Session, lesson: Lesson, left: tuple[str, ...]) -> None:
     disk = lesson.disk
     slot = disk.by_path[0] if disk.by_path else None
     session.console.event(

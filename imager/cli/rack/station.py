@@ -9,7 +9,7 @@ import time
 
 from imager.base.errors import Interrupted
 from imager.card.host.arrivals import Arrivals
-from imager.cli.rack.batch import told
+from imager.cli.rack.batch import show_results
 from imager.cli.session import CommandResult, Session
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
@@ -26,11 +26,11 @@ def at_the_station(
     session: Session, orders: Orders, plans: Plans, cards: Arrivals, *, eject: bool
 ) -> CommandResult:
     """Attend to cards until every node has one or a person stops it."""
-    desk = _Desk(session, eject=eject)
+    view = _StationConsole(session, eject=eject)
     names = [node.name for node in plans.nodes]
-    with desk.screen, key_presses() as keys, begun(orders, names, desk.screen) as (crew, stopped):
-        station = Station(orders, plans, crew, desk, time.monotonic)
-        desk.attend(station)
+    with view.screen, key_presses() as keys, begun(orders, names, view.screen) as (crew, stopped):
+        station = Station(orders, plans, crew, view, time.monotonic)
+        view.attend(station)
         session.console.note("put cards in one after the other; Ctrl-C ends")
         for disk in cards.present:
             station.arrived(disk)
@@ -53,7 +53,7 @@ def at_the_station(
                 crew.stop()
         missing = [node.name for node in station.missing]
         results = list(crew.results)
-    outcome = told(session, _last_of_each(results), missing)
+    outcome = show_results(session, _last_of_each(results), missing)
     if stopped.is_set() and outcome["exit_code"] in (0, 30):
         session.console.error(
             Interrupted(
@@ -70,7 +70,7 @@ def _last_of_each(results: list[CardResult]) -> list[CardResult]:
     return list({result.job.name: result for result in results}.values())
 
 
-class _Desk:
+class _StationConsole:
     """Tells the person at the station (``imager.rack.batch.station.Teller``)."""
 
     def __init__(self, session: Session, *, eject: bool) -> None:
@@ -80,12 +80,12 @@ class _Desk:
         self.screen = Screen(
             session.console,
             on_end=self._ended,
-            standing=self._standing,
-            wanting=self._wanting,
+            standing=self._offer_lines,
+            wanting=self._nodes_without_card,
         )
 
     def attend(self, station: Station) -> None:
-        """Whose offers are shown."""
+        """Show the offers of ``station`` from now on."""
         self._station = station
 
     def offered(self, offer: Offer) -> None:
@@ -144,11 +144,11 @@ class _Desk:
             self.screen.say(f"{result.job.name}: {result.fault}")
             self.screen.say(f"  → {result.error.hint}")
 
-    def _wanting(self) -> list[str]:
+    def _nodes_without_card(self) -> list[str]:
         return [node.name for node in self._station.missing] if self._station is not None else []
 
-    def _standing(self) -> list[str]:
-        """Lines for what waits."""
+    def _offer_lines(self) -> list[str]:
+        """A line for every card that is offered, and one for the keys."""
         if self._station is None or not self._station.offers:
             return []
         lines = []

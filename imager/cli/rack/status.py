@@ -62,7 +62,7 @@ def status(
 
     With --wait ends with code 30 when some did not join in time.
     """
-    seconds = None if wait is None else _seconds(wait)
+    seconds = None if wait is None else _seconds_to_wait(wait)
     rack = existing_rack(session)
     chosen = _minions(rack, nodes)
     door = door_to_master(rack, Way(user, host, port, identity, local))
@@ -70,9 +70,9 @@ def status(
     if seconds is None:
         found = ask_status(rack, chosen, door)
     else:
-        found = wait_for_all(rack, chosen, door, seconds, _Watch(session))
+        found = wait_for_all(rack, chosen, door, seconds, _WaitingLine(session))
     pins = _pins(rack, chosen)
-    _tell(session, chosen, found, pins)
+    _show_status(session, chosen, found, pins)
     fields = _fields(chosen, found, pins)
     if seconds is None or not found.missing:
         return fields
@@ -86,7 +86,7 @@ def status(
     return {"exit_code": BatchFailed.exit_code, **fields}
 
 
-def _seconds(given: str) -> float:
+def _seconds_to_wait(given: str) -> float:
     """What followed ``--wait``, which takes the next word for itself, also if that is a node."""
     try:
         seconds = float(given)
@@ -100,7 +100,7 @@ def _seconds(given: str) -> float:
     return seconds
 
 
-class _Watch:
+class _WaitingLine:
     """Says who is waited for: a line when that changes, and now and then that it has not."""
 
     def __init__(self, session: Session) -> None:
@@ -142,7 +142,7 @@ def _pins(rack: Rack, nodes: Sequence[Node]) -> dict[str, str | None]:
     return {node.name: pinned(rack, node, lock) for node in nodes}
 
 
-def _tell(
+def _show_status(
     session: Session, nodes: Sequence[Node], found: Status, pins: dict[str, str | None]
 ) -> None:
     console = session.console
@@ -154,7 +154,7 @@ def _tell(
                 node.slot or "-",
                 node.name,
                 seen.presence,
-                _minute(seen.answered_at) or "never",
+                _to_the_minute(seen.answered_at) or "never",
                 seen.firstboot or "-",
                 _card(seen, pins[node.name]),
             ]
@@ -183,7 +183,7 @@ def _card(seen: Seen, pin: str | None) -> str:
     return f"{'current' if seen.release_sha256 == pin else 'out of date'}{imaged}"
 
 
-def _minute(at: str) -> str:
+def _to_the_minute(at: str) -> str:
     return f"{at[:10]} {at[11:16]}" if at else ""
 
 

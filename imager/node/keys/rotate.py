@@ -32,7 +32,7 @@ class KeyKind(StrEnum):
     MASTER = "master"
 
     @property
-    def spoken(self) -> str:
+    def noun(self) -> str:
         """What it is called in a sentence."""
         return {"salt": "Salt key", "ssh": "ssh host key", "master": "Salt master's key"}[self]
 

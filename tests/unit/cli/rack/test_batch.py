@@ -15,7 +15,7 @@ from imager.card.host.image_file import ImageFile
 from imager.card.medium.meter import PhaseFigures
 from imager.cli.console import Console
 from imager.cli.main import run
-from imager.cli.rack.batch import told
+from imager.cli.rack.batch import show_results
 from imager.cli.session import Session
 from imager.cli.settings import Settings
 from imager.cli.views.plan import closing_lines, result_lines
@@ -100,7 +100,7 @@ def test_nothing_done_is_no_table() -> None:
 
 def test_the_failed_node_stands_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     session = Session(Settings(), Console())
-    fields = told(session, [result("pi0"), result("pi1", FAULTY)], [])
+    fields = show_results(session, [result("pi0"), result("pi1", FAULTY)], [])
     assert fields["exit_code"] == 30
     assert (fields["verified"], fields["failed"]) == (["pi0"], ["pi1"])
     said = capsys.readouterr()
