@@ -22,9 +22,9 @@ from imager.node.image import NodeImage
 
 @dataclass(slots=True)
 class Log:
-    """What happened to one card so far: the figures of every phase, also of one that failed, in
-    order; whether any byte of it may have been changed (``touched``); and what was wrong with it,
-    if anything was (``trouble``)."""
+    """What has happened to one card: ``phases`` are the figures of every phase in order, also of
+    one that failed. ``touched`` says whether any byte may have been changed. ``trouble`` is what
+    was wrong with the card, None if nothing was."""
 
     phases: list[PhaseFigures] = field(default_factory=list)
     touched: bool = False
@@ -51,10 +51,11 @@ class ClaimedCard:
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """How to write: ``block_bytes`` a transfer, ``depth`` of them at a time; ``why`` these.
+    """How to write: ``block_bytes`` in each transfer, ``depth`` transfers at a time; ``why`` says
+    why these were chosen.
 
-    Writing one card holds their product in memory at the most, reading it back 512 KiB more for
-    each of ``depth``.
+    Writing one card needs at most ``block_bytes`` times ``depth`` of memory; reading it back needs
+    512 KiB more for each of ``depth``.
     """
 
     block_bytes: int
@@ -64,7 +65,7 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class UnprovenCard:
-    """A card that should hold ``image``, which nobody has proven yet.
+    """A card that should hold ``image``, but it is not proven yet that it does.
 
     ``extents`` is what is to be read back, and to be rewritten where it is wrong.
     """
@@ -79,8 +80,8 @@ class UnprovenCard:
 class WrittenCard(UnprovenCard):
     """A card to which every byte of ``image`` was written and flushed, the first MiB last.
 
-    ``extents`` is what was written now: the image's block map and the card's last MiB, or what of
-    it differed before.
+    ``extents`` is what was written: the image's block map and the card's last MiB, or only the part
+    of them that differed.
     """
 
 

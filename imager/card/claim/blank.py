@@ -1,8 +1,8 @@
-"""A card that is not proven looks blank: its first MiB is zeros, and it says so.
+"""Leaves a card that is not proven visibly blank: its first MiB becomes zeros.
 
-In: a claimed card and whatever went wrong. Out: the same error, with a sentence about the state
-the card is in. A card that was not written whole, or did not give back what was written, must not
-look bootable; one that was not touched yet keeps what it holds.
+In: a claimed card and the error that ended its work. Out: the same error, with a sentence about
+the state of the card. A card that was not written whole, or did not give back what was written,
+must not look bootable. A card that was not touched yet keeps what it holds.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def zero(raw: RawCard, extents: Iterable[Extent], meter: Meter | None = None) ->
 
 @contextmanager
 def blank_unless_done(card: ClaimedCard) -> Iterator[None]:
-    """Blank the card when the block is left by an exception.
+    """Blank the card when an exception leaves the block.
 
-    The error's details tell its state; Ctrl-C becomes Interrupted, whose hint tells it.
+    The state of the card is added to the details of the error. Ctrl-C becomes Interrupted, which
+    has it in its hint.
     """
     try:
         yield
@@ -53,8 +54,8 @@ def blank_unless_done(card: ClaimedCard) -> Iterator[None]:
 
 
 def leave_blank(card: ClaimedCard) -> str:
-    """Zero the first MiB if the card still takes it, however often Ctrl-C is pressed meanwhile;
-    a sentence about its state."""
+    """Zero the first MiB if the card still accepts it; return a sentence about the state of the
+    card. Ctrl-C does not stop this, however often it is pressed."""
     name = card.target.node
     if card.target.made_anew:
         return f"no unfinished image was left at {name}"
@@ -66,7 +67,8 @@ def leave_blank(card: ClaimedCard) -> str:
 
 
 def _blanked(card: ClaimedCard, name: str) -> str:
-    """Zero, and look: a card that drops writes without a word would keep its partition table."""
+    """Zero the first MiB and read it back: a card that silently drops writes would keep its
+    partition table."""
     never = "do not use this card, whatever it seems to hold"
     try:
         zero(card.raw, [FIRST_MIB])

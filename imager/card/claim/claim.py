@@ -1,7 +1,7 @@
 """Claim a confirmed target: from here on it is a card, and this program's alone.
 
 In: an AcceptedTarget. Out: a ClaimedCard for as long as the ``with`` block lasts. How a target is
-held is its own affair (``Target.hold``).
+opened and locked depends on its kind (``Target.hold``).
 """
 
 from __future__ import annotations
@@ -31,5 +31,5 @@ def claim(
         try:
             yield card
         except KeyboardInterrupt as stop:
-            # Between two steps; within one the step itself has seen to it.
+            # An error between two steps. Within a step, the step itself has made the card blank.
             raise Interrupted("interrupted", hint=leave_blank(card)) from stop

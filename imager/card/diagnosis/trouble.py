@@ -1,7 +1,7 @@
-"""What went wrong with a card and what was done about it, in the form a receipt keeps.
+"""What went wrong with a card and what was done about it, as a receipt keeps it.
 
-In: diagnoses while a card is proven. Out: JSON, and back, checked field by field as the rest of a
-receipt is.
+In: the damage that was found while a card was proven. Out: JSON, and the same read back from JSON,
+each field checked as in the rest of a receipt.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from imager.disk.extents import Extent
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Damage that was ``found`` at any time, what is ``left`` of it, and what it means in words.
+    """All damage that was ``found``, what is ``left`` of it now, and what it means (``meaning``).
 
-    ``attempts`` is how often bad ranges were rewritten; ``lies`` were wrong at the first reading
-    and right at the second.
+    ``attempts`` is how often bad ranges were rewritten. ``lies`` are ranges that were wrong when
+    they were read first and right when they were read again.
     """
 
     found: tuple[Damage, ...]

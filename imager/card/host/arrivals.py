@@ -1,4 +1,4 @@
-"""Cards as they are put in and taken out, each told once.
+"""Cards as they are put in and taken out; each change is reported once.
 
 In: udev's events. udev sends one when its rules have run, so the links in /dev/disk exist by then.
 Out: the disk as it is now. Not every event is a new card: udev also sends one when a program closes
@@ -8,7 +8,7 @@ another medium than before.
 Other disks come and go as well, many times a second where loop devices are tested. So all waiting
 events are read first, and only the last one of each disk is kept. Each disk is then looked at once,
 and events cannot pile up however slow a look is. An event can get lost, for example while udevd
-restarts. So every two seconds the kernel's count of media is compared with what was told.
+restarts. So every two seconds the kernel's count of media is compared with what was reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from imager.card.host.sysfs import HostTrees, Medium
 
 _COMPARE_SECONDS = 2.0
 _SILENCE_SECONDS = 10.0
-"""A card that udev did not speak of for so long, though it was asked, is told without its event."""
+"""If udev sends no event for a card for so long, though it was asked to, the card is reported
+without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Arrivals:
             return None
         disk = None
         if now is not None and (said is None or now[0] is None or said == now[0]):
-            # One that cannot be looked at, perhaps because it goes away, ends no watch over others.
+            # A disk that cannot be read, perhaps because it was just removed, must not end the
+            # watch over the others.
             with suppress(OSError):
                 disk = disk_named(name, kernel=self._kernel)
         # It may be taken out, and another one put in, while it is looked at.
@@ -115,12 +117,12 @@ class Arrivals:
             self._nameless.add(name)
 
     def _has_got_its_name(self, name: str) -> bool:
-        """Whether a disk that was told without links in by-path has one now. This happens when
+        """Whether a disk that was reported without links in by-path has one now. This happens when
         watching begins while udev's rules run."""
         return name in self._nameless and bool(self._kernel.links(name, "by-path"))
 
     def _compare(self) -> None:
-        """Find the changes that no event told of."""
+        """Find the changes for which no event came."""
         self._compare_at = time.monotonic() + _COMPARE_SECONDS
         media, untold = self._now(), self._untold
         self._untold = {}
@@ -151,7 +153,7 @@ class Arrivals:
 
 @contextmanager
 def arrivals(kernel: HostTrees | None = None) -> Iterator[Arrivals]:
-    """Watch for cards; raises MissingTool where there is no udevd to tell of them."""
+    """Watch for cards; raises MissingTool where no udevd runs, which would send the events."""
     kernel = kernel or HostTrees()
     if not kernel.udev_runs:
         raise MissingTool(
@@ -162,7 +164,8 @@ def arrivals(kernel: HostTrees | None = None) -> Iterator[Arrivals]:
     monitor = pyudev.Monitor.from_netlink(pyudev.Context())
     monitor.filter_by("block", "disk")
     monitor.start()
-    # Listening begins before looking: what comes between the two is then seen twice, not never.
+    # Listening begins before the first look: a card that comes between the two is then seen twice.
+    # The other way round it would be missed.
     yield Arrivals(monitor, kernel)
 
 

@@ -26,7 +26,7 @@ class Bus(StrEnum):
     SCSI = "scsi"
     VIRTIO = "virtio"
     VIRTUAL = "virtual"
-    """dm, md, zram, ram: made of other things, no disk of its own."""
+    """dm, md, zram, ram: made of other disks or of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class DiskPartition:
 
 @dataclass(frozen=True, slots=True)
 class DiskFacts:
-    """A whole disk as it was when looked at; ``disks.Disk`` is the target it makes.
+    """A whole disk as it was at one moment; ``disks.Disk`` makes a target of it.
 
     ``node`` is its real path, ``number`` its major:minor, ``diskseq`` the kernel's count of media
     (new for every insertion; None before Linux 5.15), ``cid`` the SD card's own register, which
-    only native MMC hosts show. ``backs`` are those of the watched folders that lie on this disk,
-    ``backing_file`` what a loop device shows. Sizes are bytes.
+    only native MMC hosts show. ``backs`` are the watched folders that lie on this disk. For a loop
+    device ``backing_file`` is the file behind it. Sizes are bytes.
     """
 
     node: str
@@ -110,7 +110,7 @@ class DiskFacts:
 
     @property
     def title(self) -> str:
-        """One line that tells this disk from any other one on the desk."""
+        """One line by which a person can tell this disk from the others."""
         if self.backing_file:
             made = f"the file {self.backing_file}"
         else:

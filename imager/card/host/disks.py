@@ -55,8 +55,8 @@ class Disk(DiskFacts, Target):
 
     @contextmanager
     def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
-        """See Target. It is looked at once more when it is open, for it may have changed since
-        the person said yes."""
+        """See Target. The disk is looked at again once it is open, because it may have changed
+        since the person said yes."""
         with held_disk(self, kernel) as held:
             now = disk_named(self.kernel_name, limits.ours, kernel)
             reasons = refusals(now, size_bytes, limits)
@@ -80,7 +80,8 @@ class Disk(DiskFacts, Target):
 
     @property
     def takes_many(self) -> bool:
-        """See Target: fixed disks such as NVMe and UAS; a card takes one after the other."""
+        """See Target: true of fixed disks such as NVMe and UAS; a card does one transfer at a
+        time."""
         if not self.is_fixed or self.bus is Bus.MMC:
             return False
         return self.bus is Bus.NVME or self.queue.commands >= _MANY_COMMANDS

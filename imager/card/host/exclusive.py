@@ -1,4 +1,4 @@
-"""A disk open for this program alone, and still the one that was confirmed.
+"""Opens a disk for this program alone, and makes sure that it is still the one that was confirmed.
 
 In: what was known of a disk when the person said yes. Out: a HeldTarget for as long as the
 ``with`` block lasts. O_EXCL on the whole disk keeps mounts and holders away, flock(2) keeps udev
@@ -42,7 +42,7 @@ NO_LOCK = "the device cannot be locked; udev was not kept away"
 
 @contextmanager
 def held_disk(disk: DiskFacts, kernel: HostTrees) -> Iterator[HeldTarget]:
-    """Open ``disk`` and lock it; when it is let go, udev has finished with it.
+    """Open ``disk`` and lock it. After the block, wait until udev has finished with it.
 
     Raises TargetRefused when somebody uses it, when another disk is there now, or when it may
     not be opened.
@@ -70,8 +70,8 @@ def held_disk(disk: DiskFacts, kernel: HostTrees) -> Iterator[HeldTarget]:
 
 
 def settle(kernel: HostTrees) -> None:
-    """Let udev finish with the released disk; never called while its lock is held, which udev
-    would wait for. A udev that takes longer is not waited for."""
+    """Wait up to 10 s until udev has finished with the released disk. Never call it while the disk
+    is locked, because udev waits for the lock."""
     if kernel.udev_runs and find_tool("udevadm"):
         run(["udevadm", "settle", "--timeout=10"], ok=(0, 1))
 

@@ -1,8 +1,9 @@
 """An image file as a target: written beside its name, given its name when it is proven.
 
-In: a path and a size. Out: a HeldTarget over ``.NAME.partial`` in the same folder. What stands
-under the name before stays as it is until the new image was read back, so nothing half-made is
-ever taken for whole. The file is private from birth, because a card holds its node's keys.
+In: a path and a size. Out: a HeldTarget over ``.NAME.partial`` in the same folder. A file
+that has the name already stays as it is until the new image was read back, so nobody can take a
+half-made image for a whole one. The file is private from birth, because a card holds its node's
+keys.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class ImageFile(Target):
 
 
 def _open_alone(partial: Path, path: Path) -> int:
-    """Open the partial file and lock it; a file another run unlinked meanwhile is let go."""
+    """Open the partial file and lock it. If another run removed it meanwhile, begin again."""
     while True:
         fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

@@ -1,8 +1,8 @@
-"""Every reason why a target must not be overwritten, as data and all at once.
+"""Every reason why a target must not be overwritten, all at once and as data.
 
 In: a target as it was found, how many bytes it must hold, and the limits the person set. Out: a
-tuple of refusals, empty when there is none. Each kind of target knows what stands against it; what
-stands against a disk is here. Nothing is read or opened, so tests need no disk.
+tuple of refusals, empty when there is none. Each kind of target has reasons of its own; the
+reasons against a disk are here. Nothing is read or opened, so tests need no disk.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imager.card.host.usage import SYSTEM_FOLDERS, UseKind
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTarget:
-    """A target without refusals, which a person (or ``--yes``) then confirmed.
+    """A target that has no refusals and that a person (or ``--yes``) has confirmed.
 
     Only ``accept`` makes one. ``claim`` compares the device it opens with it.
     """
@@ -100,7 +100,7 @@ def _against_place(disk: DiskFacts, limits: Limits) -> Iterator[Refusal]:
 
 
 def own_files(node: str, folder: Path) -> Refusal:
-    """The refusal for what holds the cache or the rack in ``folder``."""
+    """The refusal for a target on which the cache or the rack lies, in ``folder``."""
     return Refusal(
         RefusalCode.OURS,
         f"{node} holds this program's own files in {folder}",

@@ -16,7 +16,7 @@ from imager.config.rack import Rack
 from imager.image.compose.golden import GoldenImage
 
 SPARE_BYTES = 256 * MiB
-"""What firstboot/steps/30-swap wants to stay free beside the swap file."""
+"""How many bytes firstboot/steps/30-swap leaves free beside the swap file."""
 _STEP = 16 * MiB
 """A proposed size is a multiple of this, because the node's own first files, such as its log, leave
 somewhat less free than was computed."""
@@ -32,7 +32,7 @@ def require_swap_room(target: Target, golden: GoldenImage, rack: Rack) -> None:
 def swap_refusals(
     target: Target, goldens: Collection[GoldenImage], rack: Rack
 ) -> tuple[Refusal, ...]:
-    """Why ``target`` cannot be a card of ``rack`` with any of ``goldens`` on it; empty where it
+    """Why ``target`` cannot be a card of ``rack`` with any of ``goldens`` on it. Empty where it
     can, where they are not known, and where it is too small for the image itself."""
     capacity = target.capacity_bytes
     if capacity is None or not goldens or not rack.swap_bytes:
@@ -56,8 +56,8 @@ def swap_refusals(
 
 
 def free_bytes(golden: GoldenImage, size_bytes: int) -> int:
-    """What df(1) would say is free on the root filesystem of a card of ``size_bytes``: some MiB
-    more are, because inode tables in use are counted twice."""
+    """The bytes that df(1) would show as free on the root filesystem of a card of ``size_bytes``.
+    It is some MiB too low, because inode tables in use are counted twice."""
     root = golden.layout.grown_to(size_bytes).root
     old = golden.layout.root
     used = sum(part.length for part in golden.manifest.extents.within(old.offset, old.length))

@@ -24,8 +24,8 @@ from imager.base.units import SECTOR_BYTES
 Properties = Mapping[str, str]
 
 Medium = tuple[int | None, int]
-"""What tells one medium from the next: the kernel's count of media (None before Linux 5.15) and
-the size in bytes."""
+"""By this one medium is told from the next: the kernel's count of media (None before Linux 5.15)
+and the size in bytes."""
 
 _UDEVD = Path("/run/udev/control")
 _udev_lock = threading.Lock()  # a libudev context must not be used by two threads at a time
@@ -33,14 +33,14 @@ _udev_lock = threading.Lock()  # a libudev context must not be used by two threa
 
 @cache
 def _udev() -> pyudev.Context:
-    """Made once: pyudev looks for libudev anew, with ldconfig and gcc, for every context."""
+    """The one context, because pyudev searches for libudev (with ldconfig and gcc) for each one."""
     return pyudev.Context()
 
 
 def udev_properties(number: str) -> Properties:
     """Everything udev knows of the block device ``major:minor``. Empty when it knows nothing, when
-    ``number`` is empty because the device has just gone, and when no udevd runs here, for then its
-    database is out of date."""
+    ``number`` is empty because the device has just gone, and when no udevd runs here, because its
+    database is then out of date."""
     if not number or not _UDEVD.exists():
         return {}
     major, minor = (int(part) for part in number.split(":"))
@@ -75,7 +75,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class HostTrees:
-    """The trees to ask; the defaults are the machine this runs on."""
+    """The folders to read; the defaults are those of the computer this runs on."""
 
     sysfs: Path = Path("/sys")
     proc: Path = Path("/proc")

@@ -43,7 +43,7 @@ class RefusalCode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason; ``message`` says what is so, ``hint`` what to do about it."""
+    """One reason; ``message`` says what is wrong, ``hint`` what to do about it."""
 
     code: RefusalCode
     message: str
@@ -70,7 +70,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What a device says of the transfers it likes; 0 where it says nothing.
+    """Which transfers suit a device, as it says itself; 0 where it says nothing.
 
     ``optimal_bytes`` is queue/optimal_io_size, ``erase_bytes`` device/preferred_erase_size (only
     native MMC hosts know a card's), ``commands`` device/queue_depth (SCSI, so USB too). The size
@@ -84,7 +84,7 @@ class Queue:
 
 
 NO_WORD = Queue()
-"""Of a device that says nothing."""
+"""The answer of a device that says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class HeldTarget:
     """A target that is open for this program alone.
 
     ``reopen`` gives a FreshRead of the same medium. ``keep`` makes what was written final.
-    ``fallbacks`` lists what could not be had (direct I/O, the lock).
+    ``fallbacks`` says, in a sentence each, what the computer could not give (direct I/O, the lock).
     """
 
     raw: RawCard
@@ -121,18 +121,19 @@ class HeldTarget:
 
 
 class Target(ABC):
-    """Something a card can be made on, as it was when looked at.
+    """Something a card can be made on, as it was when it was looked at.
 
-    What a kind must say of itself is abstract; the rest has the answer that holds for most kinds.
+    What every kind must say itself is abstract. The rest has an answer that is right for most
+    kinds.
     """
 
     __slots__ = ()
 
     noun: ClassVar[str]
-    """What to call one: "a disk"."""
+    """What to call one in a sentence: "a disk"."""
     made_anew: ClassVar[bool] = False
-    """Whether it is made as large as need be each time it is written, holds zeros at first, and
-    is gone again unless it is kept. If false, it is a medium that was there before."""
+    """True for what is made new, with the size that is needed and full of zeros, each time it is
+    written, and removed again unless it is kept. False for a medium that exists already."""
 
     @property
     @abstractmethod
@@ -147,7 +148,7 @@ class Target(ABC):
     @property
     @abstractmethod
     def facts(self) -> TargetFacts:
-        """What receipts and the ledger say of it."""
+        """What receipts and the ledger keep of it."""
 
     @abstractmethod
     def against(self, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
@@ -166,12 +167,12 @@ class Target(ABC):
 
     @property
     def title(self) -> str:
-        """One line that tells it from every other one."""
+        """One line by which a person can tell it from the others."""
         return self.node
 
     @property
     def capacity_bytes(self) -> int | None:
-        """How large a card on it is; None where that is for a person to say."""
+        """The size of a card on it; None where a person chooses the size."""
         return None
 
     @property
@@ -197,7 +198,7 @@ class Target(ABC):
 
     @property
     def typed_name(self) -> str:
-        """What to type then."""
+        """What a person must type if ``is_fixed``."""
         return self.node.rpartition("/")[2]
 
     @property
@@ -207,16 +208,16 @@ class Target(ABC):
 
     @property
     def queue(self) -> Queue:
-        """What it says of the transfers it likes."""
+        """Which transfers suit it."""
         return NO_WORD
 
     @property
     def takes_many(self) -> bool:
-        """Whether it works on many transfers at a time."""
+        """Whether it works on many transfers at the same time."""
         return False
 
     def root_port(self, kernel: HostTrees) -> str | None:
-        """The USB root port behind which it hangs, such as ``usb2/2-1``; None elsewhere."""
+        """Its USB root port, such as ``usb2/2-1``; None if it is not on USB."""
         del kernel
         return None
 

@@ -63,7 +63,7 @@ _NAME = "give a disk such as /dev/sdb, or a file whose name ends in .img"
 def target_at(
     path: Path | str, watched: Iterable[Path] = (), kernel: HostTrees | None = None
 ) -> Target:
-    """What lies at ``path``; ``watched`` are the folders Disk.backs shall tell of."""
+    """What lies at ``path``. ``watched`` are the folders that ``Disk.backs`` looks for."""
     kernel = kernel or HostTrees()
     given = Path(path)
     try:

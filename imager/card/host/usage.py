@@ -1,8 +1,8 @@
-"""Who uses a disk: mounts, swap, holders, loop devices, and whatever is built upon those.
+"""Who uses a disk: mounts, swap, holders, loop devices, and whatever is built on top of those.
 
-In: the kernel's view and a disk's name. Out: its uses, each with the node that is used, and which
-folders of this computer lie on the disk. Devices are compared by number, and sysfs' holders are
-followed upwards, so a LUKS volume on a RAID on a partition counts as a use of the disk.
+In: what the kernel says and a disk's name. Out: its uses, each with the device that is used, and
+which folders of this computer lie on the disk. Devices are compared by number, and sysfs' holders
+are followed upwards, so a LUKS volume on a RAID on a partition counts as a use of the disk.
 """
 
 from __future__ import annotations

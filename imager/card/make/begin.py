@@ -1,9 +1,9 @@
-"""How to begin with a claimed card: bring it up to date, look at it first, or just write it.
+"""Decides how a claimed card is written: only what differs, or all of it, perhaps probed first.
 
-In: a ClaimedCard, and what is ordered. Out: a WrittenCard. A card whose stamp names
-the same golden image is updated; one that this rack never wrote is probed before hours are spent
-on it. A card is known by its own number where the host can see it (CID), else by the disk id in its
-partition table: the serial number of a USB reader is the reader's, not the card's.
+In: a ClaimedCard and a CardOrder. Out: a WrittenCard. A card whose stamp names the same golden
+image is updated. A card that this rack never wrote is probed first, before much time is spent on
+it. A card is recognised by its own number (CID) where the computer can see it, else by the disk id
+in its partition table: the serial number of a USB reader belongs to the reader, not to the card.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
 def lay_down(
     order: CardOrder, card: ClaimedCard, progress: Progress, *, update: bool, probe: bool
 ) -> WrittenCard:
-    """Put the ordered image on the card; ``update`` and ``probe`` say whether either may be done.
+    """Write the ordered image to the card. ``update`` and ``probe`` say whether each is allowed.
 
     Raises what ``update_card``, ``short_probe`` and ``write_card`` do.
     """
@@ -57,7 +57,7 @@ def lay_down(
 def names_golden(first_mib: bytes, image: NodeImage) -> bool:
     """Whether the stamp in a card's first MiB names ``image``'s golden image, laid out the same.
 
-    It is taken at its word, whoever signed it: comparing the card finds out.
+    Its signature is not checked, because the whole card is compared afterwards.
     """
     try:
         facts = parse_stamp(first_mib[STAMP_AREA.offset : STAMP_AREA.end]).facts
@@ -85,7 +85,7 @@ def seen_before(card: ClaimedCard, first_mib: bytes, receipts: Path) -> bool:
 
 
 def _first_mib(card: ClaimedCard) -> bytes:
-    """What the card holds there; zeros when it cannot be read, which whoever writes will see."""
+    """What the card holds there; zeros when it cannot be read: the writing then finds the fault."""
     with suppress(CardIOError), card.reopen() as fresh:
         return reader_of(fresh.raw)(FIRST_MIB.offset, FIRST_MIB.length)
     return bytes(FIRST_MIB.length)

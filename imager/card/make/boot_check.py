@@ -26,6 +26,6 @@ def boot_check(node: Node, image: NodeImage) -> Check:
 
 
 def require_bootable(node: Node, image: NodeImage) -> None:
-    """Raise WouldNotBoot for an image that would not, before any card is touched."""
+    """Raise WouldNotBoot for an image that would not boot ``node``, before any card is touched."""
     with image.open() as reader:
         boot_check(node, image)(reader.read, image.layout.size_bytes)

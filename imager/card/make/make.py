@@ -58,13 +58,13 @@ class MadeCard:
 def make_card(
     order: CardOrder, progress: Progress, *, update: bool = False, probe: bool = False
 ) -> MadeCard:
-    """Make the card and put down its receipt.
+    """Make the card and save its receipt.
 
-    With ``update`` a card that holds the same golden image is given only what differs; with
-    ``probe`` one that was never written from this rack is looked at first. Raises
-    TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
-    WouldNotBoot or Interrupted with the card left blank and a receipt that says so, as it does of
-    HostStorage; where this computer has no room for the receipt, the error's details say that.
+    With ``update`` a card that holds the same golden image is given only what differs. With
+    ``probe`` a card that was never written from this rack is probed first. Raises TargetRefused
+    when it cannot be claimed. Raises CardIOError, CardFaulty, FakeCapacity, WouldNotBoot,
+    Interrupted or HostStorage with the card left blank and a receipt that says so; if this
+    computer has no room for the receipt, the details of the error say that.
     """
 
     def begin(card: ClaimedCard) -> WrittenCard:
@@ -76,7 +76,7 @@ def make_card(
 def finish_card(
     order: CardOrder, begin: Callable[[ClaimedCard], UnprovenCard], progress: Progress
 ) -> MadeCard:
-    """Claim the card, let ``begin`` see to what is on it, prove it and put down the receipt.
+    """Claim the card, have ``begin`` write it, prove it and save its receipt.
 
     Raises as ``make_card`` does.
     """
@@ -106,8 +106,8 @@ def finish_card(
 
 
 def _keep_receipt(receipt: Receipt, folder: Path, error: PicloudError) -> None:
-    """Save the receipt of a card that ended with ``error``, which matters more than that this
-    computer may have no room for it."""
+    """Save the receipt of a card that ended with ``error``. If this computer has no room for the
+    receipt, that becomes a detail of ``error``, which matters more."""
     try:
         error.receipt = save_receipt(receipt, folder).name
     except HostStorage as full:
@@ -115,16 +115,17 @@ def _keep_receipt(receipt: Receipt, folder: Path, error: PicloudError) -> None:
 
 
 def result_of(error: BaseException) -> ReceiptResult | None:
-    """What a receipt says of a card that ended with ``error``; None where it gets no receipt: it
-    was refused, or we made a mistake."""
+    """The result in the receipt of a card that ended with ``error``. None if there is to be no
+    receipt, because the card was refused or this program has a bug."""
     if isinstance(error, TargetRefused):
         return None
     return next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
 
 
 def _check(verified: VerifiedCard, check: Check) -> None:
-    """Have the finished card judged. What was just proven equal to the image is taken from the
-    image, since a second reading could not say more; everything else is read from the card."""
+    """Run the check of the order on the finished card. Ranges just proven equal to the image are
+    read from the image, because reading them again proves nothing more; the rest is read from the
+    card."""
     card, image = verified.proven.card, verified.proven.image
     with blank_unless_done(card), card.reopen() as fresh, image.open() as reader:
         of_card, proven = reader_of(fresh.raw), image.manifest.extents

@@ -24,8 +24,8 @@ Check = Callable[[Reader, int], None]
 class CardOrder:
     """One card: which image goes on which target, and how.
 
-    Its receipt goes into the folder ``receipts``. ``check`` looks at the finished card through
-    the fresh descriptor (the boot check).
+    Its receipt goes into the folder ``receipts``. ``check`` is the boot check; it reads the
+    finished card through a new descriptor.
     """
 
     image: NodeImage

@@ -1,8 +1,8 @@
-"""Bring a card back to what it was when it was written, from its image made anew.
+"""Bring a card back to what it was when it was written, from its image, which is made again.
 
-In: a NodeImage that holds the very bytes the card was given, and a confirmed target. Out: a card
-proven as after writing, or boot files proven on a card that stays in use. Nothing is written but
-what reads back wrong.
+In: a NodeImage that holds exactly the bytes that were written to the card, and a confirmed target.
+Out: a card proven as after writing, or boot files proven on a card that stays in use. Only what
+reads back wrong is written.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from imager.node.image import NodeImage
 
 
 def restore_card(order: CardOrder, progress: Progress) -> MadeCard:
-    """Restore every byte of a card that no node has run from; it gets a new receipt.
+    """Restore every byte of a card from which no node has run. The card gets a new receipt.
 
-    Raises as ``make_card`` does. Until something must be rewritten the card is not touched.
+    Raises as ``make_card`` does. Nothing is written to a card on which nothing is wrong.
     """
 
     def begin(card: ClaimedCard) -> UnprovenCard:
@@ -41,10 +41,10 @@ def restore_card(order: CardOrder, progress: Progress) -> MadeCard:
 def restore_boot_files(
     order: CardOrder, paths: Iterable[str], progress: Progress
 ) -> Trouble | None:
-    """Restore the content of boot files on a card in use; gives what was wrong and mended.
+    """Restore the content of boot files on a card in use; return what was wrong and is mended now.
 
-    ``paths`` are relative to the boot partition. Nothing else of the card is written, it is
-    never blanked, and it gets no receipt. Raises StampMismatch, before anything is written, for
+    ``paths`` are relative to the boot partition. Nothing else on the card is written. The
+    card is never blanked and gets no receipt. Raises StampMismatch, before anything is written, for
     files that are no longer where they were; CardFaulty, CardIOError or FakeCapacity when they
     stay wrong.
     """
@@ -75,8 +75,8 @@ def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[st
     """Where the contents of the boot files ``paths`` lie, in the image ``made`` and on the card
     as it is ``now``.
 
-    Raises StampMismatch that names the files which are missing, or lie elsewhere: somebody wrote
-    them anew, and then there is no place to put the old content back to.
+    Raises StampMismatch that names the files which are missing or lie elsewhere. Somebody wrote
+    those anew, so their old content has no place to be put back to.
     """
     boot = image.layout.boot
     then = FatVolume.parse(made, boot.offset, boot.length)
@@ -113,7 +113,7 @@ def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[st
 
 
 def write_again(target: str, node: str) -> str:
-    """The hint for what only writing the whole card mends."""
+    """The hint for damage that only writing the whole card can mend."""
     return f"save what you need and write it again: picloud-image write {target} --node {node}"
 
 

@@ -1,7 +1,7 @@
 """The receipt: one JSON object per card that says what was written, how fast, and with what result.
 
-In: what the engine measured and proved. Out: JSON that is checked field by field when it is read
-again, because ``verify`` believes it. It holds hashes, no secrets.
+In: what was measured and proven while the card was made. Out: JSON. When it is read again, every
+field is checked, because ``verify`` relies on it. It holds hashes, no secrets.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class ReceiptResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What was written. ``disk_id`` is the MBR's, by which a card finds its receipt; ``salt`` is
-    empty where there is none in the image, and in receipts of earlier versions."""
+    """What was written. ``disk_id`` is the MBR's; by it the receipt of a card is found. ``salt`` is
+    the version of Salt, empty if the image has none and in receipts of earlier versions."""
 
     image_id: str
     golden_key: str
@@ -92,7 +92,7 @@ class Receipt:
 
     @property
     def image_id(self) -> str:
-        """The name of all bytes that were written, without the stamp."""
+        """The digest that names all bytes that were written, without the stamp."""
         return self.image.image_id
 
     @property
@@ -102,7 +102,7 @@ class Receipt:
 
     @property
     def stamp(self) -> None:
-        """A receipt is none."""
+        """A receipt is not a stamp."""
         return
 
     def boot_digests(self, volume: FatVolume) -> Mapping[str, str]:
@@ -115,7 +115,7 @@ class Receipt:
 
     @property
     def bytes_per_second(self) -> float:
-        """Bytes written and read back over the seconds all phases took."""
+        """All bytes written and read back, divided by the seconds of all phases."""
         seconds = sum(phase.seconds for phase in self.phases)
         return sum(phase.size_bytes for phase in self.phases) / seconds if seconds else 0.0
 
@@ -196,7 +196,7 @@ def _receipt(whole: JsonObject) -> Receipt:
 
 
 def _later(read: JsonObject, key: str) -> str:
-    """Text that the first receipts did not have."""
+    """A text, empty if the field is missing, as it is in the first receipts."""
     return read.text(key) if key in read else ""
 
 

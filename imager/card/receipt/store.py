@@ -1,4 +1,4 @@
-"""Where receipts are kept and how a card finds its own.
+"""Where receipts are kept and how the receipt of a card is found.
 
 In: a rack's folder. Out: ``.picloud/receipts/<time>-<node>.json``, written atomically and private,
 and the newest proven receipt of a card.
@@ -46,7 +46,7 @@ def load_receipt(path: Path) -> Receipt:
 
 
 def all_receipts(folder: Path) -> Iterator[tuple[Path, Receipt]]:
-    """Every readable receipt in ``folder``, newest first; what is unreadable is passed over."""
+    """Every readable receipt in ``folder``, newest first; unreadable ones are left out."""
     for path in _newest_first(folder):
         try:
             yield path, load_receipt(path)
@@ -55,7 +55,8 @@ def all_receipts(folder: Path) -> Iterator[tuple[Path, Receipt]]:
 
 
 def newest_by_node(folder: Path) -> dict[str, tuple[Path, Receipt]]:
-    """The newest readable receipt of each node; only those are read, going by their names."""
+    """The newest readable receipt of each node. The file names tell which those are, so that no
+    older one is read."""
     found: dict[str, tuple[Path, Receipt]] = {}
     for path in _newest_first(folder):
         if path.stem.partition("-")[2] in found:

@@ -1,9 +1,10 @@
-"""The flashing station: a card is put in, gets the next node, is written, and makes room for one.
+"""The flashing station: a card that is put in becomes the card of the next node.
 
-In: cards as they come and go, a clock, and now and then a word from a person. Out: jobs for the
-crew, and what to tell. A card begins by itself after a countdown only where that can hurt nobody:
-the rack names the slot, or the card is blank or the rack's own. A stranger's card waits for a word,
-and one that is taken out before its turn is forgotten.
+In: cards as they are put in and taken out, a clock, and what a person decides. Out: jobs for the
+crew, and what the person is told. A card begins by itself after a countdown only where that
+is safe: the rack names the slot, or the card is blank, or it is a card of this rack. Any
+other card waits until a person says that it may be written. One that is taken out before that is
+forgotten.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from imager.rack.plan.survey import GoldenImages, wants_of
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A card that could be written. ``due`` is when it begins by itself (seconds of the station's
-    clock); None when somebody has to say so."""
+    """A card that could be written. ``due`` is when it begins by itself, in seconds of the
+    station's clock; None if a person has to say so."""
 
     step: PlannedCard
     disk: Disk
@@ -33,16 +34,16 @@ class Offer:
 
 
 class Teller(Protocol):
-    """Whoever is told what the station does."""
+    """Is told what the station does, and shows it to a person."""
 
     def offered(self, offer: Offer) -> None:
-        """A card is there for a node."""
+        """A card was put in that can become a node's."""
 
     def withdrawn(self, offer: Offer) -> None:
-        """It was taken out again before its turn."""
+        """The card was taken out before it was begun."""
 
     def left(self, candidate: Candidate, because: str) -> None:
-        """A card is left as it is."""
+        """A card is not written; ``because`` says why."""
 
     def refused(self, unfit: Unfit) -> None:
         """A card may not be written."""
@@ -50,7 +51,8 @@ class Teller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plans:
-    """What the station is to do: cards for ``nodes``, each begun ``seconds`` after it came."""
+    """What the station is to do: make cards for ``nodes``, each begun ``seconds`` after it was put
+    in."""
 
     nodes: tuple[Node, ...]
     images: GoldenImages
@@ -60,7 +62,7 @@ class Plans:
 
 
 class Station:
-    """Cards by the kernel name of their disk; used by one thread."""
+    """Which cards are offered, by the kernel names of their disks. Only one thread may use it."""
 
     def __init__(
         self, orders: Orders, plans: Plans, crew: Crew, tell: Teller, clock: Callable[[], float]
@@ -76,12 +78,12 @@ class Station:
 
     @property
     def missing(self) -> tuple[Node, ...]:
-        """The nodes that still need a card, also those whose card is under way."""
+        """The nodes that still need a card, with those whose card is being made."""
         return tuple(node for node in self._plans.nodes if node.name in self._missing)
 
     @property
     def is_over(self) -> bool:
-        """Whether every node has its card and nothing is under way."""
+        """Whether every node has its card and no card is offered or being made."""
         return not (self._missing or self.offers or self._crew.is_busy)
 
     def arrived(self, disk: Disk) -> None:
@@ -97,7 +99,7 @@ class Station:
             self._offer(card, look_at(card, plans.slots, orders.rack.folder))
 
     def gone(self, name: str) -> None:
-        """A card was taken out. One that is being written is missed by its worker."""
+        """A card was taken out. If it is being written, its worker finds that out by itself."""
         self._put_off.pop(name, None)
         self._said.pop(name, None)
         offer = self.offers.pop(name, None)
@@ -105,26 +107,26 @@ class Station:
             self._tell.withdrawn(offer)
 
     def begin(self) -> None:
-        """Somebody says: do all that is offered, a stranger's card too, and do it now."""
+        """A person says: begin all offered cards now, also those that hold something."""
         for name, offer in list(self.offers.items()):
             self._begin(name, offer)
 
     def skip(self) -> None:
-        """Somebody says: leave the cards that are offered alone."""
+        """A person says: do not write the cards that are offered."""
         for name, offer in list(self.offers.items()):
             del self.offers[name]
             self._tell.left(offer.step.candidate, "it was skipped; put it in again to have it")
 
     def look(self) -> None:
-        """Begin what is due."""
+        """Begin the cards whose countdown is over."""
         now = self._clock()
         for name, offer in list(self.offers.items()):
             if offer.due is not None and now >= offer.due:
                 self._begin(name, offer)
 
     def ended(self, result: CardResult) -> None:
-        """A card is done, one way or the other; one that is here for the same node, perhaps the
-        same card put in again, has its turn if it went wrong."""
+        """A job has ended, well or not. If it failed, another card that is in for the same node,
+        perhaps the same one put in again, may be offered now."""
         if result.is_verified:
             self._missing.discard(result.job.name)
         waiting, self._put_off = self._put_off, {}
@@ -135,14 +137,14 @@ class Station:
         orders, plans = self._orders, self._plans
         slots = {node.slot for node in orders.rack.nodes if node.slot is not None}
         stranger = candidate.holds is Holds.FOREIGN and candidate.slot not in slots
-        # A stranger's card that waits for a word holds no node back from a card that needs none.
+        # A node whose offered card waits for a person can still be given to a card that does not.
         offered = [
             offer.step.node.name
             for offer in self.offers.values()
             if stranger or offer.due is not None
         ]
         busy = {*self._crew.at_work, *(job.name for job in self._crew.waiting), *offered}
-        # What this run has made is not made again, though all that was made before is.
+        # With ``again`` every card is made anew, but only once in this run.
         again = plans.again and bool(self._missing)
         nodes = self.missing if again else plans.nodes
         wants = self._wants(nodes)
