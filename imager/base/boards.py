@@ -1,7 +1,7 @@
 """Every board this program knows: which releases boot it, and what it loads before Linux runs.
 
-In: nothing. Out: one table. What names a board anywhere else (rack.toml, the releases, the boot
-check, the texts for a person, ``overlays/model``) is taken from here or held against it by a test.
+In: nothing. Out: one table. Every other list of boards (rack.toml, the releases, the boot
+check, the texts for a person, ``overlays/model``) is made from it, or a test compares the two.
 
 Sources: Raspberry Pi documentation, "boot folder contents", "config.txt: kernel, start_file,
 fixup_file, arm_64bit", "conditional filters" and "legacy boot flow"; for what a release boots, the
@@ -36,11 +36,13 @@ class DeviceTree:
 class Board:
     """One board. ``name`` is what rack.toml calls it, ``title`` its name in a sentence.
 
-    ``releases`` are the built-in releases that boot it, ``refused`` the others, each with the
-    reason and what to do. ``kernels32`` and ``kernel64`` are the default kernel names, each tried
-    in order; ``filters`` are the config.txt sections that hold on it and ``undecided`` those that
-    hold on some boards of this name. ``memory_key`` is the gpu_mem variant for its amount of
-    memory.
+    ``releases`` are the built-in releases that boot it. ``refused`` are the others, each with what
+    a person is told: why not, and what to use instead. ``needs_bootcode`` says whether the board
+    loads bootcode.bin from the card; ``firmware`` is what its start and fixup files have in their
+    names (``"4"`` for start4.elf). ``kernels32`` and ``kernel64`` are the default kernel names,
+    each tried in order. ``filters`` are the sections of config.txt that apply to it, ``undecided``
+    those that apply to only some of the boards sold under this name. ``memory_key`` is the gpu_mem
+    setting for its amount of memory.
     """
 
     name: str
@@ -137,12 +139,12 @@ PI4 = Board(
 )
 
 BOARDS: tuple[Board, ...] = (PI2, PI3, ZERO2W, PI4)
-"""In this order the boot check tries them on a card that does not say what it was made for."""
+"""The boot check tries them in this order on a card that does not say which board it is for."""
 MODELS = tuple(sorted(board.name for board in BOARDS))
 """The names of all boards, as messages list them."""
 
 ARMV6_NAMES = ("pi", "pi1", "pizero", "rpi", "rpi1", "zero", "zerow")
-"""What people call the boards no release boots."""
+"""Names that people use for the boards that no release boots."""
 NO_ARMV6 = "has an ARMv6 processor, for which there are no releases since 2022"
 
 

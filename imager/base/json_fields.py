@@ -2,9 +2,9 @@
 
 In: bytes, or a value that ``json.loads`` gave. Out: values of the type that was asked for, or a
 JsonFault such as ``image.boot: 7 is not a list``, named by the dotted path of the field as the
-faults of rack.toml are. The first fault ends the reading: a program wrote the file, so nobody mends
-it key by key. (``config.fields`` reads TOML, which people write, and collects every fault.) Fields
-nobody asks for are passed over, so that a later program may write more.
+faults of rack.toml are. The first fault ends the reading, because a program wrote the file and
+nobody will mend it field by field. (``config.fields`` reads TOML, which people write, and collects
+every fault.) Fields that are not asked for are ignored, so that a later version may write more.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class JsonObject:
         return _fault(self._at(name), message)
 
     def exactly(self, names: Iterable[str]) -> None:
-        """Refuse an object that has any other field than ``names``, or has not all of them."""
+        """Raise unless the fields of the object are exactly ``names``."""
         wrong = sorted(set(names) ^ set(self.values))
         if wrong:
             raise self.fault(wrong[0], "no such field" if wrong[0] in self else "is missing")
@@ -75,8 +75,8 @@ class JsonObject:
         return kind(value)
 
     def optional(self, name: str, read: Callable[[str], T]) -> T | None:
-        """What ``read``, a method of this object, says of ``name``; None where the field is
-        missing or null."""
+        """The value that ``read``, a method of this object, gives for ``name``; None if the field
+        is missing or null."""
         return None if self.values.get(name) is None else read(name)
 
     def items(self, name: str) -> list[object]:
@@ -144,7 +144,8 @@ def shown(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    """As ``shown``, but not what is in a list or an object, which may be nested too deeply."""
+    """As ``shown``, but without the contents of a list or an object, which may be nested too deeply
+    to be shown."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     return shown(value)

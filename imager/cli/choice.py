@@ -1,7 +1,7 @@
 """From the common options to the rack, the release and the folders a command works with.
 
-In: a Session. Out: a checked Rack, a ReleaseSpec, a VerifiedRelease, a GoldenImage. Kept apart
-from the commands because every one of them begins here.
+In: a Session. Out: a checked Rack, a ReleaseSpec, a VerifiedRelease, a GoldenImage. It is a
+module of its own because every command begins with it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 
 def open_rack(session: Session, *, looking: bool = False) -> Rack:
-    """The rack named, the one we stand in, or the default one, which is said aloud.
+    """The rack that ``--rack`` names, else the one here or above, else the default one, of which
+    the person is told.
 
-    The default one is made where there is none; for whoever is only ``looking`` it is shown as it
-    would be, and nothing is made.
+    The default one is made if it does not exist. With ``looking`` nothing is made: the rack is
+    returned as it would be.
     """
     if looking and rack_at_hand(session) is None:
         rack = default_rack_to_be()
@@ -56,7 +57,7 @@ def open_rack(session: Session, *, looking: bool = False) -> Rack:
 
 
 def existing_rack(session: Session) -> Rack:
-    """As ``open_rack``, for what makes no sense before there is a rack: ConfigurationError then."""
+    """As ``open_rack``, but raises ConfigurationError if there is no rack yet."""
     if rack_at_hand(session) is None:
         raise ConfigurationError(
             "no rack.toml here or above, and no default rack yet",
@@ -66,12 +67,13 @@ def existing_rack(session: Session) -> Rack:
 
 
 def rack_at_hand(session: Session) -> Path | None:
-    """The folder of the rack named, near or default, or None; nothing is made for it."""
+    """The folder of the rack that ``open_rack`` would open; None if there is none. Makes
+    nothing."""
     return folder_at_hand(Path.cwd(), session.settings.rack)
 
 
 def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
-    """Folders a target must not hold: the cache and the rack."""
+    """The cache and the rack: a disk on which they lie must not become a card."""
     return (session.cache.root.resolve(), rack.folder.resolve())
 
 
@@ -84,7 +86,8 @@ def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
 
 
 def _key_for(session: Session, release: str) -> str | None:
-    """A URL on the command line is trusted as far as the one key in the file given with it."""
+    """The fingerprint of the one key in the file that ``--signing-key`` names; a release given as a
+    URL must be signed by it."""
     file = session.settings.signing_key
     if file is None or "://" not in release:
         return None
@@ -114,7 +117,7 @@ def _terms(session: Session, *, update: bool) -> FetchTerms:
 
 
 def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> VerifiedSalt | None:
-    """The Salt rack.toml names for the cards, fetched if need be and archived; None for none."""
+    """The Salt that rack.toml names, fetched if need be and archived; None if it names none."""
     if rack.salt_version is None:
         return None
     salt = fetch_salt(
@@ -124,8 +127,9 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
 
 
 def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> None:
-    """With ``--offline``, raise for what the cards of ``nodes`` need and only the network has:
-    as the work itself would, but before anybody is asked, and in a dry run. Changes nothing."""
+    """With ``--offline``, raise if the cards of ``nodes`` need anything that must be fetched. The
+    error is the one that the work itself would raise, but it comes before the person is asked, and
+    in a dry run, too. Changes nothing."""
     if not session.settings.offline:
         return
     for model in dict.fromkeys(node.model for node in nodes):
@@ -139,7 +143,7 @@ def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
 
 
 def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
-    """The golden image for a board of the rack: release and Salt, fetched if need be, composed."""
+    """The golden image for a board of the rack; what it is made of is fetched if need be."""
     release = proven_release(session, rack, model)
     return compose(release, session.cache, session.console, proven_salt(session, rack))
 
@@ -153,7 +157,7 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 
 
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
-    """Those of them that are composed already; nothing is fetched, made or said."""
+    """As ``golden_images``, but only those composed already. Fetches, makes and shows nothing."""
     found = {}
     for model in dict.fromkeys(node.model for node in nodes):
         spec = chosen_release(session, rack, model)
@@ -173,8 +177,8 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
 
 
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
-    """What the cards of the nodes that have a good one would be made from now, as far as that can
-    be told without fetching or composing anything."""
+    """What the cards would be made from now, for the nodes that have a good card. Only what can be
+    found without fetching or composing anything."""
     try:
         images = golden_images_at_hand(session, rack, rack.nodes)
         wants = wants_of(rack, rack.nodes, read_ledger(rack.folder), images)

@@ -1,7 +1,7 @@
-"""Before a disk is overwritten: which disks may be, and a person's word that this is the one.
+"""Before a disk is overwritten: which disks may be, and a person's yes that this is the one.
 
-In: the words of a command and its target. Out: the limits under which the target is accepted and
-claimed. One piece for every command that destroys what is on a card, so that all ask alike.
+In: the options of a command and its target. Out: the limits under which the target is accepted and
+claimed. Every command that destroys what is on a card uses this, so that all ask the same.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def limits_of(
     ours: tuple[Path, ...], max_size: int | None, *, allow_fixed_disk: bool = False
 ) -> Limits:
-    """What the options allow; ``ours`` are the folders a target must not hold, ``max_size`` is in
-    bytes, None for the usual one."""
+    """What the options allow. ``ours`` are the folders that must not lie on the target.
+    ``max_size`` is in bytes; None for the default."""
     limits = Limits(allow_fixed_disk=allow_fixed_disk, ours=ours)
     return limits if max_size is None else replace(limits, max_size_bytes=max_size)
 
 
 def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:
-    """Raise for every refusal that is certain before the person is asked; a fixed disk's name is
-    asked for later, so it counts as typed here. ``need_bytes`` is what must go on it, if known."""
+    """Raise for every refusal that is certain before the person is asked. The name of a fixed disk
+    is asked for later and counts as typed here. ``need_bytes`` is what must fit on it, if known."""
     accept(target, need_bytes, replace(limits, typed_name=target.typed_name))
 
 
@@ -86,11 +86,11 @@ def consented(
 ) -> Limits:
     """The limits after the person confirmed; Interrupted when they did not.
 
-    ``warning`` is said instead of that everything will be lost.
-    A new image file needs no word; UsageError when there is nobody to ask.
+    ``warning`` is shown instead of the warning that everything will be lost. For a new image file
+    nobody is asked. Raises UsageError when there is nobody to ask.
     """
     if target.is_fixed:
-        # --yes cannot stand in for typing the name of a disk that belongs in the computer.
+        # --yes is not enough for a disk that belongs in the computer: its name must be typed.
         ask(session, warning or target.losses, target.typed_name)
         return replace(limits, typed_name=target.typed_name)
     if not yes and not target.is_new:

@@ -51,7 +51,7 @@ class _PhaseCounter:
             self.changed(size_bytes)
 
     def changed(self, size_bytes: int) -> None:
-        """Called under the lock after every step."""
+        """Called after every step, while the lock is held."""
 
     @property
     def seconds(self) -> float:
@@ -62,7 +62,7 @@ class _PhaseCounter:
         return self.done_bytes / max(self.seconds, 1e-6)
 
     def summary(self) -> str:
-        """One line about it, as it is now."""
+        """One line that says how far it is."""
         return phase_summary(self.name, self.done_bytes, self.seconds)
 
 
@@ -113,7 +113,7 @@ class _JsonCounter(_PhaseCounter):
 
 
 class Console:
-    """Where a command speaks; implements ``imager.base.progress.Progress``."""
+    """Shows everything that a command has to say; implements ``imager.base.progress.Progress``."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
@@ -158,21 +158,21 @@ class Console:
         self._err(counter.summary())
 
     def note(self, message: str) -> None:
-        """Something worth knowing."""
+        """Tell the person something worth knowing."""
         if self.as_json:
             self.event("note", message=message)
         else:
             self.say(message)
 
     def warn(self, message: str) -> None:
-        """Something to act on."""
+        """Tell the person something to act on."""
         if self.as_json:
             self.event("warning", message=message)
         else:
             self._err(f"warning: {message}")
 
     def finding(self, finding: FindingData) -> None:
-        """A fault as data."""
+        """A fault as a JSON object; silent unless ``--json``."""
         self.event("finding", **finding.to_json())
 
     # ── results ─────────────────────────────────────────────────────────────────────────────
@@ -183,13 +183,13 @@ class Console:
             self._out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=str))
 
     def lines(self, *lines: str) -> None:
-        """The answer of a command, on standard output."""
+        """The answer of a command, on standard output; silent with ``--json``."""
         if not self.as_json:
             for line in lines:
                 self._out(line)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns as wide as their widest cell."""
+        """A table, its columns as wide as their widest cell."""
         widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
         for row in [head, *rows]:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -200,7 +200,7 @@ class Console:
         self.event("result", ok=exit_code == 0, exit_code=exit_code, **fields)
 
     def error(self, error: PicloudError) -> None:
-        """One line what, one line what to do, the particulars between them."""
+        """One line says what is wrong and one what to do; the details are between them."""
         if self.as_json:
             self.event(
                 "error",
@@ -217,7 +217,7 @@ class Console:
         self._err(f"  → {error.hint}")
 
     def say(self, line: str) -> None:
-        """A line for the person, on standard error; a program gets the same as an event."""
+        """A line for the person, on standard error; silent with ``--json`` and ``--quiet``."""
         if not (self.as_json or self.quiet):
             self._err(line)
 
@@ -228,7 +228,8 @@ class Console:
 
     @property
     def screen(self) -> os.terminal_size:
-        """The terminal that bars are drawn on; standard output may be another, or a file."""
+        """The size of the terminal on which bars are drawn; standard output may be another, or a
+        file."""
         try:
             size = os.get_terminal_size(sys.stderr.fileno())
         except (OSError, ValueError):
@@ -242,7 +243,7 @@ class Console:
         return sys.stdin.isatty()
 
     def ask(self, question: str, default: str) -> str | None:
-        """The person's answer, empty for Enter; None when there is nobody any more."""
+        """The person's answer, empty for Enter; None if the input has ended."""
         sys.stderr.write(f"{question} [{default}]: ")
         sys.stderr.flush()
         line = sys.stdin.readline()

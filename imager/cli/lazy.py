@@ -1,7 +1,7 @@
 """Groups that know the names and summaries of their commands, and import one when it is needed.
 
-In: names, and for each the place of its command. Out: a click group. A help page shows what is
-written here, so that it costs no import; a test holds each summary against its command's own.
+In: names, and for each the place of its command and a summary. Out: a click group. The help page of
+a group shows these summaries and imports no command. A test compares each with its command's own.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class LazyGroup(click.Group):
         return known.load() if known else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Click asks every command for its summary; these stand-ins answer for them."""
-        told = [click.Command(name, help=known.summary) for name, known in self.lazy.items()]
-        click.Group(commands=told).format_commands(ctx, formatter)
+        """Write the list of commands. Click takes the summaries from commands, so it is given empty
+        ones that have nothing but a summary."""
+        stand_ins = [click.Command(name, help=known.summary) for name, known in self.lazy.items()]
+        click.Group(commands=stand_ins).format_commands(ctx, formatter)

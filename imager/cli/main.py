@@ -81,7 +81,8 @@ def run(words: Sequence[str]) -> int:
 
 
 def _show_error(words: Sequence[str], error: PicloudError) -> int:
-    """Tell of an end before any command ran, in the way that was asked for."""
+    """Show an error that came before any command ran, as JSON if that was asked for; return its
+    exit status."""
     console = Console(as_json=asks_for_json(words))
     console.error(error)
     console.result(error.exit_code, {})

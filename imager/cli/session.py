@@ -1,4 +1,4 @@
-"""One run of one command: its settings, its console, and the way out of it.
+"""One run of one command: its settings, its console, and how it ends.
 
 In: a command's function. Out: a click command that hands it a Session, prints what it returns as
 the result, and turns every failure into two lines and the exit code its class names.
@@ -32,14 +32,14 @@ CommandResult = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What every command works with."""
+    """What every command is given."""
 
     settings: Settings
     console: Console
 
     @property
     def cache(self) -> Cache:
-        """The cache the person named, else the one in their cache directory."""
+        """The cache that ``--cache`` names, else the one in the person's cache directory."""
         if self.settings.cache is not None:
             return Cache(self.settings.cache.absolute())
 
@@ -83,7 +83,7 @@ def _carry_out(
     function: Callable[..., CommandResult], session: Session, options: Mapping[str, Any]
 ) -> int:
     console = session.console
-    # A service manager's stop and a person's Ctrl-C unwind the same way: through finally.
+    # SIGTERM, which service managers send, ends a command as Ctrl-C does: through ``finally``.
     previous = signal.signal(signal.SIGTERM, lambda *_: _raise_interrupt())
     try:
         outcome = function(session, **options)
@@ -102,7 +102,7 @@ def _carry_out(
         console.result(interrupted.exit_code, {})
         return interrupted.exit_code
     except BrokenPipeError:
-        # The reader of our output went away (``| head``); there is nobody left to tell.
+        # Whoever read our output is gone (``| head``), so nothing more can be shown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes exit 70

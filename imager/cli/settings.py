@@ -1,4 +1,4 @@
-"""The options every command takes, before or after its name, and what they come to.
+"""The options that every command takes, before or after its name, and their values.
 
 In: command line and environment. Out: one frozen Settings. An option given after the command
 wins over the same option given before it, and both win over the environment.
@@ -19,7 +19,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the common options say; None where neither line nor environment said anything."""
+    """The values of the common options; None for one that is neither on the line nor in the
+    environment."""
 
     rack: Path | None = None
     cache: Path | None = None
@@ -97,15 +98,15 @@ def take(context: click.Context, options: dict[str, Any]) -> Settings:
     own = {name: options.pop(name) for name in _NAMES if name in options}
     base = context.parent.obj if context.parent and context.parent.obj else Settings()
     assert isinstance(base, Settings)  # noqa: S101 - click hands back what take() stored
-    # The environment speaks at every level of the command line, and what was said before the
-    # command wins over it there, too.
-    spoken = {
+    # Click reads the environment for the group and again for the command. The second reading must
+    # not win over an option that was given before the command.
+    given = {
         name: value
         for name, value in own.items()
         if context.get_parameter_source(name) is not ParameterSource.ENVIRONMENT
         or getattr(base, name) in (None, False)
     }
-    return base.merged(spoken)
+    return base.merged(given)
 
 
 @click.command(
@@ -118,7 +119,7 @@ def _only_json() -> None:
 
 
 def asks_for_json(words: Sequence[str]) -> bool:
-    """Whether a line that was not understood asks for JSON: as an option anywhere in it, or by
-    the environment."""
+    """Whether JSON was asked for, by an option anywhere in ``words`` or by the environment. For
+    command lines that could not be understood."""
     context = _only_json.make_context("picloud-image", list(words), resilient_parsing=True)
     return bool(context.params["as_json"])

@@ -89,8 +89,8 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
 
 
 def curve(samples: Sequence[int]) -> str:
-    """One-second samples as a line of bars, from nothing to the fastest; several seconds share a
-    bar when there are many. Empty for less than two samples, which have no shape."""
+    """Draw one-second samples as a line of bars, from zero to the fastest. If there are many, a bar
+    stands for several seconds. Empty for less than two samples."""
     if len(samples) < 2 or not any(samples):
         return ""
     step = -(-len(samples) // _WIDTH)

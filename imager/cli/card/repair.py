@@ -1,8 +1,8 @@
-"""``verify --repair``: put back what a card has lost, from its image made anew.
+"""``verify --repair``: put back what a card has lost, from its image, which is made again.
 
-In: what verifying found, and the rack the card was written for. Out: a card that reads back right
-again. A card no node has run from is restored whole; on one in use only boot files are put back.
-What cannot be done is said with the command to run instead.
+In: what ``verify`` found, and the rack the card was written for. Out: a card that reads back right
+again. A card from which no node has run is restored whole; on a card in use only boot files are put
+back. Where that cannot help, the error names the command to run instead.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from imager.node.personalise import personalise
 
 @dataclass(frozen=True, slots=True)
 class DamagedCard:
-    """A card to be repaired: what it should be, when it was made, and what is wrong with it.
+    """A card to be repaired: what it should hold, when it was made, and what is wrong with it.
 
-    ``boot_files`` are damaged; ``beyond`` is damaged, too, and not to be put back while the card
-    is in use (``used``).
+    ``used`` says whether a node has run from it. ``boot_files`` are damaged boot files; ``beyond``
+    are other damaged files, which cannot be put back on a card in use.
     """
 
     path: Path
@@ -53,14 +53,14 @@ class DamagedCard:
 
     @property
     def write_hint(self) -> str:
-        """The hint where only writing the card helps."""
+        """The hint for when only writing the card helps."""
         return f"write it again: picloud-image write {self.path} --node {self.node}"
 
 
 def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
-    """Look at the card once more: has a node run from it, and when was it made?
+    """Read from the card whether a node has run from it and when it was made.
 
-    Raises CardIOError when the card refuses to tell.
+    Raises CardIOError when the card cannot be read.
     """
     held = proof.held
     with open_target(path) as fresh:
@@ -103,7 +103,7 @@ def repair(
     max_size: int | None,
     allow_fixed_disk: bool,
 ) -> CommandResult:
-    """Repair the card at ``path``, of which ``found`` is known, after asking."""
+    """Ask the person, then repair the card at ``path``, on which ``verify`` found ``found``."""
     card = damaged_card(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
@@ -146,7 +146,8 @@ def _warning(title: str, card: DamagedCard) -> list[str]:
 
 
 def image_again(session: Session, rack: Rack, card: DamagedCard) -> NodeImage:
-    """The very image the card was given; raises StampMismatch when it is another one today."""
+    """Make exactly the image again that the card was written with; raises StampMismatch when it
+    would be another one today."""
     if card.occasion is None:
         raise StampMismatch(
             f"{card.path}: neither its stamp nor picloud/node.json says when it was made",

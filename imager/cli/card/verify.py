@@ -73,7 +73,7 @@ def verify(
 
 def _show_findings(session: Session, found: Verification) -> None:
     for finding in _ranges(found):
-        # What differs on a card in use is its node's work, as far as the files do not say more.
+        # On a card in use a range may differ because its node wrote there, so only files count.
         if finding["unreadable"] or not found.used:
             session.console.event("finding", **finding)
     if found.use is None:

@@ -1,8 +1,8 @@
 """``write``: one node's card, from the release's name to the receipt.
 
 In: TARGET and ``--node``. Out: a card that was written, read back and boot-checked. Whatever can
-be known is checked before the release is fetched, and the person is asked before it too, so that
-nobody has to come back after a download to say yes.
+be checked early is checked before the release is fetched, and the person is asked before that, too,
+so that nobody has to come back after a download to say yes.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ def _planned_image(session: Session, request: WriteRequest) -> PlannedImage:
 
 
 def _is_archived(session: Session, sha256: str) -> bool:
-    """Whether the archive has the release whole; a damaged entry is mended by the fetch."""
+    """Whether the archive has the whole release. A damaged entry counts as none, because it is
+    fetched again."""
     try:
         return Archive(session.cache).find(sha256) is not None
     except DamagedEntry:

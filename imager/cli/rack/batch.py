@@ -1,7 +1,7 @@
-"""A batch from the person's yes to the table at its end.
+"""A batch, from asking the person to the table at its end.
 
-In: a plan that was shown. Out: the cards made, what came of each told, and the fields of the
-command's result.
+In: a plan that was shown. Out: the cards are made, the result of each is shown, and the fields of
+the command's result are returned.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from imager.rack.plan.survey import GoldenImages
 
 
 def columns() -> int:
-    """How wide a table may be: the terminal, or what is readable where there is none."""
+    """How wide a table may be: as the terminal, or 100 columns where there is none."""
     return shutil.get_terminal_size((100, 24)).columns
 
 
 def consented_steps(
     session: Session, plan: RackPlan, *, yes: bool
 ) -> tuple[tuple[PlannedCard, ...], tuple[CardResult, ...]]:
-    """The steps that may be taken, and a refusal for each of the others; Interrupted when the
-    person said no, UsageError when a yes was needed and nobody is there to say it."""
+    """The steps that may be done, and a refusal for each of the others. Raises Interrupted when the
+    person said no, UsageError when there is nobody to ask."""
     steps = plan.to_do
     asks = [step for step in steps if step.needs_a_word]
     if (yes and not asks) or all(step.candidate.target.is_new for step in steps):
         return steps, ()
     if yes and not session.console.can_ask:
-        # Nobody is there to say that a stranger's card may go: the others need not wait for it.
+        # Nobody can say whether cards that hold something may be overwritten: do the others.
         return tuple(s for s in steps if s not in asks), tuple(map(_unasked, asks))
     if not session.console.can_ask:
         raise UsageError(
@@ -77,8 +77,8 @@ def work(
     images: GoldenImages,
     size_bytes: int | None,
 ) -> tuple[CardResult, ...]:
-    """Take the steps side by side, and show them; new image files get ``size_bytes``, or are as
-    small as the release allows."""
+    """Do the steps side by side and show how far each is. New image files get ``size_bytes``, or
+    are as small as the release allows."""
     jobs = []
     for step in steps:
         smallest = images[step.node.model].layout.size_bytes
@@ -99,8 +99,8 @@ def orders_for(
     update: bool = True,
     probe: bool = True,
 ) -> Iterator[Orders]:
-    """How the crew is to work, ``jobs`` cards at a time, None for what the bus bears; its golden
-    images are open for as long as the block lasts."""
+    """How the crew is to work: ``jobs`` cards at a time, or if None as many as the bus can serve.
+    The golden images stay open until the block ends."""
     with ExitStack() as held:
         views = {model: held.enter_context(opened(images[model])) for model in images}
         yield Orders(
@@ -116,8 +116,8 @@ def orders_for(
 def show_results(
     session: Session, results: Sequence[CardResult], without: Sequence[str]
 ) -> CommandResult:
-    """Show what came of each card, and give the fields of the result; ``without`` are the nodes
-    that need a card and got none."""
+    """Show how each card ended; return the fields of the command's result. ``without`` are the
+    nodes that need a card and got none."""
     console = session.console
     console.lines(*result_lines(results, columns()), *closing_lines(results, without))
     code = exit_code_of(results)

@@ -75,7 +75,8 @@ def flash(
 
 
 def _nothing_to_do(session: Session, planned: Planned) -> CommandResult:
-    """No card is to be written: fine when every node is done, else there is no card for one."""
+    """Show why no card is to be written: every node is done, or there is no card for one of
+    them."""
     without = planned.plan.without
     if not without:
         session.console.lines("Nothing to do: every node asked for has its card.")

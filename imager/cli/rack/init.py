@@ -1,8 +1,8 @@
 """``rack init``: a commented rack.toml, from a few answers or none.
 
 In: options, or a person's answers where there is a terminal and no option was given. Out: a rack.
-Every answer is checked by the reader of rack.toml itself, so a question is asked again for what
-would be a fault of the file.
+Every answer is checked by the reader of rack.toml itself. If it would be a fault in the file, the
+question is asked again.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def init(
 
 
 def _choices_given(given: Mapping[str, str]) -> Choices:
-    """The choices that were given, and the defaults that follow from them."""
+    """The choices given as options, with the defaults that follow from them."""
     choices = Choices()
     for key in _QUESTIONS:
         choices = _with(choices, key, given.get(key) or _default(choices, key))
@@ -106,7 +106,7 @@ def _choices_asked(session: Session, folder: Path) -> Choices:
 
 
 def _with(choices: Choices, key: str, text: str) -> Choices:
-    """``choices`` with one more; the words for "nothing" leave an optional key out."""
+    """``choices`` with one more. "none", "-" and "dhcp" leave an optional key out."""
     value: Any = text
     if key in _OPTIONAL and text in (*_NONE, "dhcp"):
         value = None
@@ -134,7 +134,7 @@ def _names(choices: Choices) -> tuple[str, ...]:
 
 
 def _places(nodes: int) -> str:
-    """Towers of seven where that leaves none half empty, else one tower."""
+    """Labels for towers of seven places if the nodes fill them, else for a single tower."""
     if not nodes:
         return _NONE[0]
     towers = nodes // _PLACES_PER_TOWER

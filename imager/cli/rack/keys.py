@@ -1,4 +1,4 @@
-"""``rack keys``: what the rack's key store tells others, and new keys."""
+"""``rack keys``: show fingerprints, replace keys, and export them to a Salt master."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def list_keys(session: Session, nodes: str | None) -> CommandResult:
 
 
 def _fingerprint(public: str | bytes | None) -> str | None:
-    """The fingerprint of a Salt key; None where nobody has made it."""
+    """The fingerprint of a Salt key; None if the key is not made yet."""
     if public is None:
         return None
     return fingerprint(public.encode() if isinstance(public, str) else public)
@@ -85,7 +85,7 @@ def rotate(
     rack = open_rack(session, looking=dry_run)
     asked = {KeyKind.SALT: salt, KeyKind.SSH: ssh, KeyKind.MASTER: master}
     kinds = [kind for kind in KeyKind if asked[kind]] or [KeyKind.SALT]
-    # All can be replaced, or put back, or the command ends here before any of them changes.
+    # Raises here if any of them cannot be replaced, or put back, before the first is changed.
     before = {kind: key_in_use(rack, rack.node(node), kind, undo=undo) for kind in kinds}
     if dry_run:
         return _show_plan(session, rack, rack.node(node), before, undo=undo)
@@ -218,7 +218,7 @@ def _show_rotation(session: Session, rotation: Rotation, *, undo: bool) -> None:
 def _export_all(
     session: Session, rack: Rack, pki: Path, places: tuple[MasterFile, ...], *, own_key: bool
 ) -> tuple[MasterFile, ...]:
-    """What was exported: ``places``, with the keys that had to be made for it."""
+    """Export to ``places``; return them with the keys that had to be made for it."""
     if any(place.content is None for place in places):
         keys = salt_keys(rack, session.console)
         places = master_keys.plan_export(rack, keys, pki, own_key=own_key)
@@ -227,7 +227,7 @@ def _export_all(
 
 
 def _state_of(place: MasterFile) -> str:
-    """What was where a key belongs, and what had to go for it."""
+    """What was found at the place of a key, and which files were removed for it."""
     made = "" if place.content is not None else "; the key would be made"
     gone = "".join(f"; {path.parent.name}/{path.name} removed" for path in place.stale)
     return (place.conflict or place.found.value) + made + gone

@@ -1,7 +1,7 @@
 """``rack known-hosts``: the nodes' host keys, as ssh wants them.
 
 In: the nodes asked for. Out: lines for ~/.ssh/known_hosts, and nothing else on standard output. A
-key that nobody has made yet is in no file: its node is named instead.
+node whose keys are not made yet is named on standard error instead.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ class FlashRequest:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with what it was made from: the ``release``, the Salt rack.toml names, and disks that
-    may not be written."""
+    """A plan, the ``release`` and the Salt that its cards are made from, and the disks that may not
+    be written."""
 
     release: str
     salt: str | None
@@ -126,7 +126,7 @@ def flash_request(
     *,
     again: bool,
 ) -> FlashRequest:
-    """What the options ask for, as far as it can be judged before anything is fetched."""
+    """What the options ask for, checked as far as that is possible before anything is fetched."""
     chosen = chosen_nodes(rack, nodes)
     for node in chosen:
         chosen_release(session, rack, node.model)
@@ -152,7 +152,7 @@ def flash_request(
 
 
 def planned_cards(session: Session, request: FlashRequest, images: GoldenImages) -> Planned:
-    """Which of the cards that are here now becomes which node; ``images`` are composed already."""
+    """Which card that is in now becomes the card of which node. ``images`` are composed already."""
     rack, limits, kernel = request.rack, request.limits, HostTrees()
     slots = load_slots(rack.folder)
     unfit: list[Unfit] = []

@@ -1,4 +1,4 @@
-"""``rack show``: what the rack is and how it stands."""
+"""``rack show``: the nodes of a rack, and what is known of their cards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _head(rack: Rack, signs: str | None) -> list[str]:
 
 
 def _table(session: Session, views: tuple[NodeView, ...]) -> None:
-    """A row for each node; a column that says nothing, or the same of all, is left out."""
+    """A row for each node. A column that is empty, or the same for all nodes, is left out."""
     columns = {
         "slot": [view.node.slot or "-" for view in views],
         "node": [view.node.name for view in views],
@@ -69,7 +69,7 @@ def _table(session: Session, views: tuple[NodeView, ...]) -> None:
 
 
 def _reasons(views: tuple[NodeView, ...], width: int) -> Iterator[str]:
-    """What is wrong with cards, the nodes that share a reason together."""
+    """What is wrong with cards: a line for each reason, with all nodes it holds for."""
     reasons: dict[str, list[str]] = {}
     for view in views:
         if view.card.reason:

@@ -116,7 +116,7 @@ def _labels(rack: Rack, text: str | None) -> tuple[str, ...]:
 def _ending_early(
     session: Session, learned: dict[str, str], wanted: tuple[str, ...]
 ) -> Iterator[None]:
-    """Ctrl-C is how a person stops early: what was learned until then is in the file."""
+    """Let Ctrl-C end the learning early. What was learned until then is in the file already."""
     try:
         yield
     except KeyboardInterrupt:

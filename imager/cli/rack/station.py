@@ -1,4 +1,4 @@
-"""At the flashing station: what the person sees and presses, until every node has its card.
+"""The flashing station for a person: what is shown, and which keys do what.
 
 In: orders, plans, and cards as they come. Out: the fields of the command's result.
 """
@@ -25,7 +25,7 @@ _KEYS = "Enter: begin now, s: skip"
 def at_the_station(
     session: Session, orders: Orders, plans: Plans, cards: Arrivals, *, eject: bool
 ) -> CommandResult:
-    """Attend to cards until every node has one or a person stops it."""
+    """Write the cards that are put in until every node has one or the person stops it."""
     view = _StationConsole(session, eject=eject)
     names = [node.name for node in plans.nodes]
     with view.screen, key_presses() as keys, begun(orders, names, view.screen) as (crew, stopped):
@@ -62,7 +62,7 @@ def at_the_station(
             )
         )
         return {**outcome, "exit_code": Interrupted.exit_code}
-    # A node whose first card was bad and whose second is good is served.
+    # A bad card does not count if its node got a good one afterwards.
     return outcome if missing else {**outcome, "exit_code": 0}
 
 
@@ -71,7 +71,7 @@ def _last_of_each(results: list[CardResult]) -> list[CardResult]:
 
 
 class _StationConsole:
-    """Tells the person at the station (``imager.rack.batch.station.Teller``)."""
+    """Shows the person what the station does (a ``imager.rack.batch.station.Teller``)."""
 
     def __init__(self, session: Session, *, eject: bool) -> None:
         self._console = session.console

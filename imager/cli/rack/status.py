@@ -19,7 +19,8 @@ from imager.rack.report.overview import pinned
 from imager.release.lock import RackLock
 
 _WAIT_SECONDS = 900
-"""A Pi 2 is up after two minutes, makes its swap file and joins; a rack does so all at once."""
+"""A Pi 2 needs two minutes to start, then makes its swap file and joins; all nodes of a rack do
+that at the same time."""
 
 _HEARTBEAT_SECONDS = 30.0
 _NAMES_SHOWN = 8
@@ -87,7 +88,8 @@ def status(
 
 
 def _seconds_to_wait(given: str) -> float:
-    """What followed ``--wait``, which takes the next word for itself, also if that is a node."""
+    """The seconds after ``--wait``. The option takes the next word as its value, even if that is a
+    node; the UsageError then says so."""
     try:
         seconds = float(given)
     except ValueError:
@@ -101,7 +103,7 @@ def _seconds_to_wait(given: str) -> float:
 
 
 class _WaitingLine:
-    """Says who is waited for: a line when that changes, and now and then that it has not."""
+    """Shows which nodes have not joined: a line whenever that changes, and every 30 s if not."""
 
     def __init__(self, session: Session) -> None:
         self._console = session.console
@@ -132,7 +134,7 @@ class _WaitingLine:
 
 
 def _minions(rack: Rack, nodes: str | None) -> tuple[Node, ...]:
-    """Those of the nodes that are to join at all."""
+    """The chosen nodes that are minions; no others are expected to join."""
     return tuple(node for node in chosen_nodes(rack, nodes) if MINION in node.roles)
 
 
@@ -174,7 +176,7 @@ def _show_status(
 
 
 def _card(seen: Seen, pin: str | None) -> str:
-    """The card it runs from, held against rack.lock."""
+    """Whether the card it runs from has the release that rack.lock pins."""
     if not seen.release_sha256:
         return "-"
     imaged = f" of {seen.imaged_at[:10]}" if seen.imaged_at else ""

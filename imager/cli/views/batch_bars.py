@@ -1,7 +1,7 @@
-"""The picture of a batch at work: a bar for each card and one for the rack, as plain lines.
+"""A batch at work as lines of text: a bar for each card and one for the whole rack.
 
-In: where each card stands, and the size of the terminal. Out: lines that fit it. Pure; drawing
-them over each other is ``batch_screen``'s business.
+In: how far each card is, and the size of the terminal. Out: lines that fit into it. Pure;
+``batch_screen`` draws them over each other.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _FULL, _EMPTY = "█", "·"
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """One card: ``moment`` while it is at work, ``result`` when it is over, neither before its
-    turn."""
+    """One card. It has a ``moment`` while it is being made, a ``result`` afterwards, and neither
+    before."""
 
     job: CardJob
     moment: Moment | None = None
@@ -30,7 +30,7 @@ class CardRow:
 
     @property
     def share(self) -> float:
-        """How much of its work is done, from 0 to 1."""
+        """The part of its work that is done, from 0 to 1."""
         if self.result is not None:
             return 1.0
         if self.moment is None or not self.moment.expected_bytes:
@@ -40,7 +40,7 @@ class CardRow:
 
     @property
     def seconds_left(self) -> float | None:
-        """A guess from the present rate; None before there is one."""
+        """An estimate from the present rate; None while there is no rate."""
         if self.moment is None or not self.moment.done_bytes:
             return None
         left = max(0, self.moment.expected_bytes - self.moment.moved_bytes)
@@ -48,12 +48,12 @@ class CardRow:
 
 
 def draw(rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0) -> list[str]:
-    """At most ``lines`` lines of at most ``columns`` characters, the rack's own last.
+    """At most ``lines`` lines of at most ``columns`` characters; the last is for the whole rack.
 
-    ``cardless`` is how many nodes more want a card that nobody has put in yet.
+    ``cardless`` is how many more nodes need a card that nobody has put in yet.
 
-    Where there is not room for every card, those at work come first, then what failed, what waits
-    and what is done; the order of the rack is kept.
+    If there is not room for every card, those at work come first, then the failed, the waiting and
+    the finished ones. They are shown in the order of the rack.
     """
     name = max((len(row.job.name) for row in rows), default=4)
     slot = max((len(row.job.slot) for row in rows), default=0)
@@ -120,7 +120,8 @@ def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
 
 
 def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:
-    """The slowest card's time, and that of those still waiting in turns as wide as this one."""
+    """The time of the slowest card, and of the waiting ones if as many as now are made at a
+    time."""
     times = [row.seconds_left for row in rows if row.result is None]
     known = [time for time in times if time is not None]
     at_work = sum(row.result is None and row.moment is not None for row in rows)

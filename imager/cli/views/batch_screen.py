@@ -1,7 +1,7 @@
 """Shows a batch while it works: bars on a terminal, a line per phase without one, or JSON.
 
-In: what the crew tells. Out: on standard error the picture, drawn over itself a few times a second;
-or lines with the node's name before each; or events that carry node and target.
+In: what the crew reports. Out: on a terminal, bars that are drawn anew a few times a second; else
+lines that begin with the name of the node; with ``--json``, events that name node and target.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Screen:
         standing: Callable[[], Sequence[str]] = tuple,
         wanting: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """``on_end`` hears of each card that is over and tells of it itself; ``standing`` gives
-        lines to show above the bars, ``wanting`` the nodes that have no good card yet."""
+        """``on_end`` is called for each card that has ended and shows it itself. ``standing``
+        returns lines to show above the bars, ``wanting`` the nodes that have no good card yet."""
         self._console = console
         self._on_end, self._standing, self._wanting = on_end, standing, wanting
         self._rows: dict[str, CardRow] = {}
@@ -51,7 +51,7 @@ class Screen:
             sys.stderr.flush()
 
     def expect(self, job: CardJob) -> None:
-        """A card that will have its turn."""
+        """Show a card as one that waits."""
         self._rows[job.name] = CardRow(job)
 
     def began(self, job: CardJob) -> None:
@@ -129,14 +129,14 @@ class Screen:
         self._drawn = len(lines)
 
     def _above(self, line: str, job: CardJob, kind: str, message: str) -> None:
-        """A line that stays, above the picture."""
+        """Write a line that stays, above the bars; with ``--json``, an event instead."""
         if self._console.as_json:
             self._console.event(kind, node=job.name, target=job.target.node, message=message)
         else:
             self.say(line)
 
     def say(self, line: str) -> None:
-        """A line for the person that stays, above the picture."""
+        """Write a line for the person that stays, above the bars; silent with ``--json``."""
         if self.draws:
             self._erase()
         self._console.say(line)

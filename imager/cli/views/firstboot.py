@@ -1,4 +1,4 @@
-"""How far a node's first boot came, as a person reads it on the pulled card."""
+"""How far a node's first boot got, as its card says after it was taken out of the node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ _LOG = "picloud/firstboot.log on its boot partition"
 
 
 def firstboot_lines(report: FirstBoot | str | None) -> list[str]:
-    """Which step, since when, what to do; text says why the report cannot be read."""
+    """Which step, since when, and what to do. A text instead of a report says why the report cannot
+    be read."""
     if report is None:
         return ["    first boot: not yet; put the card in its node and switch it on"]
     if isinstance(report, str):

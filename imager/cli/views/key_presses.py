@@ -15,9 +15,9 @@ _AT_MOST = 64
 
 @contextmanager
 def key_presses() -> Iterator[Callable[[], str]]:
-    """A function that gives the keys pressed since it was last asked, without waiting.
+    """A function that returns the keys pressed since it was last called, without waiting.
 
-    The terminal does not echo them meanwhile; Ctrl-C stays what it is.
+    Until the block ends, the terminal does not show the keys. Ctrl-C interrupts as always.
     """
     if not sys.stdin.isatty():
         yield lambda: ""

@@ -26,12 +26,13 @@ _COPY_THEM = "  → each file is a whole card: copy it to one, or boot it in an 
 
 
 def made_from(release: str, salt: str | None) -> str:
-    """What the cards are made from; ``salt`` is the version rack.toml names, if it names one."""
+    """One line that says what the cards are made from. ``salt`` is the version that rack.toml
+    names, None if it names none."""
     return f"release {release} · Salt {salt or 'as the release has it'}"
 
 
 def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int) -> list[str]:
-    """The plan as a person is to read it before saying yes."""
+    """The plan, as a person reads it before saying yes."""
     lines: list[str] = []
     if plan.steps:
         head = ("node", "slot", "card", "size", "holds now", "because of", "to do")
@@ -113,7 +114,7 @@ def _left_fields(left: Left) -> dict[str, object]:
 
 
 def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
-    """What came of each node, and what to do where it was not good."""
+    """How the card of each node ended, and what to do if it failed."""
     if not results:
         return []
     cells = [
@@ -140,8 +141,8 @@ def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
 
 
 def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list[str]:
-    """How a batch ended, in words, and what to do next where nothing failed; ``without`` are the
-    nodes that need a card and got none."""
+    """How a batch ended, and what to do next if nothing failed. ``without`` are the nodes that need
+    a card and got none."""
     count = Counter(result.outcome for result in results)
     good, cut = count[Outcome.VERIFIED], count[Outcome.INTERRUPTED]
     lines = []
@@ -168,7 +169,7 @@ def _speeds(result: CardResult) -> str:
 
 
 def result_fields(result: CardResult) -> dict[str, object]:
-    """One node's end for a program."""
+    """The same of one node for a program."""
     error, receipt = result.error, result.receipt
     return {
         "node": result.job.name,
@@ -193,9 +194,9 @@ def table(
     *,
     flexible: Sequence[int],
 ) -> list[str]:
-    """Columns as wide as their widest cell, without those in which no row has a word; where that
-    is too wide for the terminal, those that are ``flexible`` are cut, in this order: words at
-    their end, paths at their beginning."""
+    """A table in lines, its columns as wide as their widest cell. Empty columns are left out. If it
+    is wider than ``columns``, the columns numbered in ``flexible`` are cut one after the other:
+    words at their end, paths at their beginning."""
     said = [i for i in range(len(head)) if any(row[i] not in ("", _NOTHING) for row in rows)]
     widths = {i: max(len(row[i]) for row in [head, *rows]) for i in said}
     for column in flexible:

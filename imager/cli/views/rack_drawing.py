@@ -1,7 +1,7 @@
 """The rack as a drawing of letters: its towers side by side, a line for each place.
 
-In: towers, and how wide the terminal is. Out: lines. There is no colour in it, so that it says the
-same on any terminal, on paper and to a screen reader.
+In: towers, and how wide the terminal is. Out: lines. It uses no colour, so that it is the same on
+any terminal, on paper and for a screen reader.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _side_by_side(boxes: Sequence[list[str]]) -> list[str]:
 
 
 def _wrapped(words: Sequence[str], width: int) -> Iterator[str]:
-    """``words`` in lines, never cut inside one."""
+    """``words`` in lines of at most ``width`` columns; no word is cut."""
     line = ""
     for word in words:
         longer = f"{line}   {word}" if line else word

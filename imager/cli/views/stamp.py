@@ -10,7 +10,7 @@ from imager.node.stamp.stamp import Stamp
 
 
 def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
-    """What the stamp says, and who signed it as far as the rack in the folder ``rack`` tells."""
+    """What the stamp says, and whether the rack in the folder ``rack`` knows who signed it."""
     facts = stamp.facts
     return [
         f"    stamp: {facts.node} ({facts.model}) of rack {facts.rack}, {facts.release_name}, "
@@ -20,7 +20,8 @@ def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
 
 
 def stamp_fields(stamp: Stamp | str, rack: Path | None) -> dict[str, object]:
-    """The stamp for ``--json``; text says why there is none to believe."""
+    """The stamp for ``--json``. A text instead of a stamp says why it cannot be used; it is empty
+    if no stamp was read, because a receipt was used."""
     if isinstance(stamp, str):
         return {"state": "unusable" if stamp else "unused", "fault": stamp}
     signature = signature_of(stamp, rack)

@@ -30,8 +30,8 @@ class PlannedSource:
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """How much of the golden image is written, and the smallest card it fits on, in bytes; None
-    for both while it is not composed."""
+    """How much of the golden image would be written, and the smallest card it fits on, in bytes.
+    Both are None while the image is not composed."""
 
     written_bytes: int | None = None
     needs_bytes: int | None = None
@@ -54,7 +54,7 @@ class PlannedImage:
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """What a write would do.
+    """What ``write`` would do.
 
     ``size_bytes`` is None for an image file as small as the release allows, ``salt`` None where
     rack.toml names no version. ``image`` is None where nobody looked for it: only a dry run does.

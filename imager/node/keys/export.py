@@ -81,8 +81,9 @@ def require_no_conflict(pki: Path, places: Sequence[MasterFile]) -> None:
 
 
 def export(pki: Path, places: Sequence[MasterFile]) -> None:
-    """Do as planned, whatever is in the way. Files belong to whom ``pki`` belongs when root does
-    it. Raises HostStorage when ``pki`` cannot be written, ValueError for a key not made yet."""
+    """Write ``places`` as planned, also over other keys. If root runs this, the files get the owner
+    of ``pki``. Raises HostStorage when ``pki`` cannot be written, ValueError for a key not made
+    yet."""
     with host_storage(pki):
         if not pki.exists():
             private_folder(pki)
@@ -174,8 +175,8 @@ def _present(path: Path) -> bool:
 
 
 def _read(path: Path) -> bytes:
-    """What a key's file holds; nothing when it is no file of a key's size. Salt does not follow
-    symbolic links here either."""
+    """The content of a key's file; empty if it is not a file of a key's size. Symbolic links are
+    not followed, as Salt does not follow them here either."""
     if path.is_symlink() or not path.is_file() or path.stat().st_size > _LIMIT_BYTES:
         return b""
     return path.read_bytes()
@@ -189,6 +190,7 @@ def _require_folder(folder: Path, owner: os.stat_result) -> None:
 
 
 def _give(path: Path, owner: os.stat_result) -> None:
-    """Salt's own packages run the master as a user of its own, who must be able to read this."""
+    """Give a file to the owner of ``pki``: Salt's packages run the master as a user of its own, who
+    must be able to read it."""
     if os.geteuid() == 0:
         os.chown(path, owner.st_uid, owner.st_gid)

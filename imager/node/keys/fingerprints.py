@@ -19,15 +19,15 @@ from imager.node.keys.store import folders_of
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """The fingerprints of one node; empty where there is no such key yet. ``ssh`` is that of its
-    Ed25519 host key, ``minion`` that of its Salt key."""
+    """The fingerprints of one node; empty where there is no such key yet. ``ssh`` is for its
+    Ed25519 host key, ``minion`` for its Salt key."""
 
     ssh: str = ""
     minion: str = ""
 
 
 def fingerprints_of(rack: Rack, node: str) -> Fingerprints:
-    """What the key store has of ``node``."""
+    """The fingerprints of the keys that the key store has for ``node``."""
     own = folders_of(rack.keys, node)
     line = _read(own.ssh.path / "ssh_host_ed25519_key.pub")
     pem = _read(own.salt.path / "minion.pub")

@@ -1,8 +1,8 @@
-"""Who a node is: the numbers and keys made once for it and the same on every card after that.
+"""The identity of a node: numbers and keys that are made once and are the same on all its cards.
 
-In: a rack and a node. Out: its Identity, from ``.picloud/keys/<node>/``. A re-imaged pi7 is the
-same pi7: DHCP knows its lease, ssh its host key, and the Salt master its minion key, which it
-would otherwise refuse as denied.
+In: a rack and a node. Out: its Identity, from ``.picloud/keys/<node>/``. A pi7 that gets another
+card is still the same pi7: the DHCP server knows its lease, ssh its host key, and the Salt master
+its minion key. A new minion key would be refused as denied.
 
 ::
 
@@ -47,11 +47,11 @@ _MACHINE_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 @dataclass(frozen=True, slots=True)
 class CardNumbers:
-    """What tells this node's card from every other one; nothing here is secret.
+    """The numbers by which this node's card is told from every other one; none is secret.
 
-    ``machine_id`` is 32 hex digits (machine-id(5)). ``disk_id`` is the MBR's disk signature,
-    never zero and different on every card of the rack, because PARTUUIDs are made of it and two
-    cards in one reader must not be taken for each other. ``created`` is in UTC, ISO 8601.
+    ``machine_id`` is 32 hex digits (machine-id(5)). ``disk_id`` is the MBR's disk signature.
+    It is never zero and differs between all cards of the rack: PARTUUIDs are made of it, and two
+    cards in one computer must not be confused. ``created`` is in UTC, ISO 8601.
     """
 
     machine_id: str
@@ -63,10 +63,10 @@ class CardNumbers:
 
 @dataclass(frozen=True, slots=True)
 class MasterTrust:
-    """How a node knows its Salt master, and what the master's own card carries besides.
+    """How a node recognises its Salt master, and what the master's own card needs in addition.
 
-    ``public`` is the master's public key where it is known. ``pair`` and ``accepted`` (minion id
-    -> public key) are there for the master's own card only.
+    ``public`` is the master's public key, None if it is not known. ``pair`` and ``accepted``
+    (minion id -> public key) are for the master's own card only.
     """
 
     public: bytes | None = None
@@ -86,11 +86,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class SaltKeys:
-    """The keys by which the Salt master of a rack and its nodes know each other.
+    """The keys by which the Salt master of a rack and its nodes recognise each other.
 
     ``minions`` are the nodes' public keys by their names, ``master`` is the pair of a master that
-    is a node. None stands for a key that is not made yet, and for the pair of a master that is no
-    node: that key is not this rack's to make.
+    is a node. None means that a key is not made yet, or that the master is not a node, so that
+    this rack does not make its key.
     """
 
     minions: Mapping[str, bytes | None]
@@ -129,8 +129,8 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
 
 
 def salt_keys_at_hand(rack: Rack, nodes: Sequence[Node] | None = None) -> SaltKeys:
-    """As ``salt_keys``, but without making any: a key that is not there yet is None. Of ``nodes``
-    alone, if given."""
+    """As ``salt_keys``, but makes none: a key that does not exist yet is None. Only those of
+    ``nodes``, if given."""
     chosen = rack.nodes if nodes is None else nodes
     with store_at_hand(rack.keys):
         folders = {node.name: folders_of(rack.keys, node.name) for node in chosen}
@@ -144,7 +144,7 @@ def salt_keys_at_hand(rack: Rack, nodes: Sequence[Node] | None = None) -> SaltKe
 
 
 def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostKey, ...]]:
-    """The host keys of ``nodes`` by their names, empty for a node that has none yet: none is made.
+    """The host keys of ``nodes`` by their names; empty for a node that has none yet. Makes none.
 
     Raises ConfigurationError that names the file when one is damaged.
     """
@@ -157,7 +157,7 @@ def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostK
 
 
 def has_identity(rack: Rack, node: Node) -> bool:
-    """Whether ``identity_of`` would find all of it and make nothing."""
+    """Whether everything that ``identity_of`` returns is made already."""
     own, master = folders_of(rack.keys, node.name), rack.master
     needs = [own.card, own.ssh, own.salt]
     if master.is_node:

@@ -1,8 +1,8 @@
 """New keys for a node that has some, and what people must do before the node joins again.
 
 In: a rack, a node and a kind of key. Out: the fingerprints before and after, and the commands that
-bring the new key to where the old one is known. Old keys are kept aside until the next rotation,
-so that one made by mistake can be taken back.
+put the new key wherever the old one is known. The old keys are kept until the next rotation, so
+that a rotation can be undone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MASTER_PKI = "/etc/salt/pki/master"
 
 
 class KeyKind(StrEnum):
-    """Which keys; the value is what the command line calls them."""
+    """The kinds of keys; the value is the name on the command line."""
 
     SALT = "salt"
     SSH = "ssh"
@@ -33,14 +33,14 @@ class KeyKind(StrEnum):
 
     @property
     def noun(self) -> str:
-        """What it is called in a sentence."""
+        """Its name in a sentence."""
         return {"salt": "Salt key", "ssh": "ssh host key", "master": "Salt master's key"}[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What was done: ``before`` is None where there was no key yet; ``steps`` are lines for the
-    person, those that are commands indented by four spaces."""
+    """What was done. ``before`` is None if there was no key yet. ``steps`` are lines for the
+    person; commands among them are indented by four spaces."""
 
     node: str
     kind: KeyKind
@@ -50,10 +50,10 @@ class Rotation:
 
 
 def rotate(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
-    """Give ``node`` a new key. A node without a key gets its first one; no other computer knows an
-    older one, so there are no steps to take.
+    """Give ``node`` a new key. A node without a key gets its first one; there are no steps then,
+    because no other computer knows an older key.
 
-    Raises ConfigurationError when it is not this rack that owns such a key, or the old one is
+    Raises ConfigurationError when such a key does not belong to this rack, or the old key is
     damaged; then nothing was changed.
     """
     with _store(rack, node, kind) as folder:
@@ -68,10 +68,10 @@ def rotate(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
 
 
 def undo(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
-    """Put the key that the last rotation replaced back in use; the newer one is removed.
+    """Use the key again that the last rotation replaced, and remove the newer one.
 
-    Raises ConfigurationError when none was kept, or one of the two is damaged; then nothing was
-    changed.
+    Raises ConfigurationError when no old key was kept or one of the two is damaged; then nothing
+    was changed.
     """
     with _store(rack, node, kind) as folder:
         before = _fingerprint(folder, node, kind) if folder.is_there else None
@@ -81,8 +81,8 @@ def undo(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
 
 
 def key_in_use(rack: Rack, node: Node, kind: KeyKind, *, undo: bool) -> str | None:
-    """The fingerprint of the key that ``rotate``, or ``undo``, would replace; None where there is
-    none yet. Makes and changes nothing; raises as those two do."""
+    """The fingerprint of the key that ``rotate`` or ``undo`` would replace; None if there is none
+    yet. Makes and changes nothing; raises as those two do."""
     require_owner(rack, node, kind)
     folder = _folder(rack, node, kind)
     with store_at_hand(rack.keys):
@@ -106,7 +106,7 @@ def require_owner(rack: Rack, node: Node, kind: KeyKind) -> None:
 
 
 def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
-    """What a person does so that ``node`` joins with its other key; raises as ``rotate``."""
+    """What a person must do so that ``node`` joins with its new key; raises as ``rotate``."""
     require_owner(rack, node, kind)
     here = f"--rack {shlex.quote(os.fspath(rack.folder))}"
     write = f"    picloud-image write /dev/sdX --node {{}} {here}"
@@ -131,8 +131,8 @@ def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
             f"1. Write {master}'s card anew, which has both halves on it, and switch it on again:",
             write.format(master),
         )
-    # Deleted while the old card is out: a node that still ran would ask to join with its old key
-    # at once, and a master looks at keys that wait before those it accepted.
+    # The key is deleted while the old card is out: a node that still ran would at once ask to join
+    # with its old key, and a master looks at waiting keys before accepted ones.
     public = shlex.quote(os.fspath(_folder(rack, node, kind).path / "minion.pub"))
     root = f"root@{rack.master.address or master}"
     return (
@@ -172,7 +172,7 @@ def _folder(rack: Rack, node: Node, kind: KeyKind) -> KeyFolder:
 
 
 def _fingerprint(folder: KeyFolder, node: Node, kind: KeyKind) -> str:
-    """Of the key in ``folder``, which is made when there is none."""
+    """The fingerprint of the key in ``folder``; the key is made if there is none."""
     if kind is KeyKind.SSH:
         return host_keys(folder, node.name)[0].fingerprint
     return fingerprint(salt_pair(folder, _pair_name(kind)).public)

@@ -1,7 +1,7 @@
 """Salt's key pairs, as Salt itself writes them, and the fingerprint a minion compares.
 
-In: nothing, or a pair of files. Out: a pair. RSA 2048: Salt's default, and what a Pi 2 that is
-the master of a rack can still answer quickly.
+In: nothing, or a pair of files. Out: a pair. RSA 2048 is Salt's default, and with it a Pi 2 that is
+the master of a rack still answers quickly.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def salt_pair(folder: KeyFolder, name: str) -> SaltPair:
 
 
 def new_salt_pair(folder: KeyFolder, name: str) -> SaltPair:
-    """Another pair in ``folder``, where there is one; the old one is kept aside."""
+    """Replace the pair in ``folder`` by a new one; the old one is kept aside."""
     folder.replace(lambda: _new_pair(f"{name}.pem", f"{name}.pub"))
     return salt_pair(folder, name)
 
@@ -75,8 +75,8 @@ def fingerprint(public_pem: bytes) -> str:
 
 
 def is_whole(key: rsa.RSAPrivateKey) -> bool:
-    """Whether the numbers of ``key`` fit together (RFC 8017, section 3.2). OpenSSL works round
-    one wrong number, so a test signature would not show that the file was damaged."""
+    """Whether the numbers of ``key`` fit together (RFC 8017, section 3.2). A test signature would
+    not show that the file was damaged, because OpenSSL copes with one wrong number."""
     numbers = key.private_numbers()
     p, q, d = numbers.p, numbers.q, numbers.d
     e, n = numbers.public_numbers.e, numbers.public_numbers.n

@@ -40,7 +40,7 @@ class RackKey:
 
 
 def rack_key(rack: Rack) -> RackKey:
-    """The key of ``rack``, made on first use; two runs at once get the same one.
+    """The key of ``rack``, made on first use. Two runs at the same time get the same key.
 
     Raises ConfigurationError that names the file when the store is damaged.
     """
@@ -63,7 +63,7 @@ def rack_key(rack: Rack) -> RackKey:
 def known_public_key(rack_folder: Path) -> bytes | None:
     """The public key of the rack in ``rack_folder``, or None when it has none that can be read.
 
-    Makes nothing: looking at a card must not give a rack a key.
+    Makes no key, because looking at a card must not change a rack.
     """
     try:
         return _public_bytes((rack_folder / STATE / "keys" / _FOLDER / _PUBLIC).read_bytes())

@@ -23,11 +23,11 @@ _HostKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPriva
 _MAKERS: Mapping[str, Callable[[], _HostKey]] = {
     "ssh_host_ed25519_key": ed25519.Ed25519PrivateKey.generate,
     "ssh_host_ecdsa_key": lambda: ec.generate_private_key(ec.SECP256R1()),
-    # The size ssh-keygen(1) takes by itself.
+    # The default of ssh-keygen(1).
     "ssh_host_rsa_key": lambda: rsa.generate_private_key(65537, 3072),
 }
-"""The three kinds ``ssh-keygen -A`` makes: with all of them there, sshd's own key generation at
-boot finds nothing to do."""
+"""The three kinds ``ssh-keygen -A`` makes: if all exist, sshd makes no
+keys of its own at boot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
 
 
 def new_host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
-    """Other host keys in ``folder``, where there are some; the old ones are kept aside."""
+    """Replace the host keys in ``folder`` by new ones; the old ones are kept aside."""
     folder.replace(lambda: _new_keys(node))
     return host_keys(folder, node)
 

@@ -1,8 +1,8 @@
-"""Folders of keys that are whole or absent, on the rack's disk.
+"""Keeps keys on disk, in folders that are either complete or absent.
 
-In: the files of one key pair or identity. Out: the same files, however often and by however many
-runs they are asked for. A folder is filled under another name and renamed when complete, so
-neither a second run nor a ``kill -9`` can leave half a pair that a later run would use.
+In: the files of one key pair or identity. Out: the same files, however often they are asked for,
+also by several runs at once. A folder is filled under another name and renamed when it is complete,
+so neither a second run nor a ``kill -9`` can leave half a pair that a later run would use.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class KeyFile:
     private: bool
 
     def __repr__(self) -> str:
-        # Whatever prints a value of this type must not print a key.
+        # No key may be shown when a value of this type is printed.
         return f"KeyFile({len(self.content)} bytes, private={self.private})"
 
 
 @contextmanager
 def store_locked(keys: Path) -> Iterator[None]:
-    """Keep other runs out of the key store ``keys``; what a killed run left half done is mended
-    first."""
+    """Lock the key store ``keys`` against other runs; first mend what a killed run left half
+    done."""
     private_folder(keys)
     with locked(keys / ".lock"):
         for left_over in keys.glob(f"*/{_HALF_MADE}*"):
@@ -58,14 +58,14 @@ def store_locked(keys: Path) -> Iterator[None]:
 
 @contextmanager
 def store_at_hand(keys: Path) -> Iterator[None]:
-    """As ``store_locked``, but a store that is not there yet is not made."""
+    """As ``store_locked``, but a store that does not exist is not made."""
     with store_locked(keys) if keys.is_dir() else nullcontext():
         yield
 
 
 @dataclass(frozen=True, slots=True)
 class KeyFolder:
-    """A folder of files that belong together, as the two halves of a pair do.
+    """A folder of files that belong together, such as the two halves of a key pair.
 
     Call its methods with the store locked.
     """
@@ -74,16 +74,16 @@ class KeyFolder:
 
     @property
     def is_there(self) -> bool:
-        """Whether it was ever filled; needs no lock."""
+        """Whether it exists; needs no lock."""
         return self.path.is_dir()
 
     def kept(
         self, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
     ) -> dict[str, bytes]:
-        """The files ``names``; ``make`` gives them when the folder is absent.
+        """The files ``names``. If the folder is absent, ``make`` makes them.
 
-        Raises ConfigurationError that names the file when the folder is there but a file of it is
-        not: making a new half would not fit the other.
+        Raises ConfigurationError that names the file when the folder exists but one of its files is
+        missing: a new half would not fit the other one.
         """
         if not self.is_there:
             _publish(self.path, make())
@@ -94,7 +94,8 @@ class KeyFolder:
         return damaged(self.path / name, why)
 
     def former(self) -> KeyFolder:
-        """The files kept aside; raises ConfigurationError when nothing was kept."""
+        """The files that the last ``replace`` kept aside; raises ConfigurationError if there are
+        none."""
         aside = _aside(self.path)
         if not aside.is_dir():
             raise ConfigurationError(
@@ -104,15 +105,16 @@ class KeyFolder:
         return KeyFolder(aside)
 
     def replace(self, make: Callable[[], Mapping[str, KeyFile]]) -> None:
-        """Fill the folder, which is there, anew; its files are kept aside until the next time.
+        """Put new files into the folder, which must exist. The old ones are kept aside until the
+        next time.
 
-        A run killed at any moment leaves the old files or the new ones: while the folder is away
-        between the two, ``store_locked`` puts what is aside in its place.
+        A run that is killed at any moment leaves the old files or the new ones. If it is killed
+        while the folder is absent, ``store_locked`` puts the old files back.
         """
         _publish(self.path, make(), aside=_aside(self.path))
 
     def restore(self) -> None:
-        """Put the files kept aside back in use; those in use until now are removed.
+        """Use the files again that were kept aside, and remove those in use until now.
 
         Raises ConfigurationError when nothing was kept.
         """
@@ -125,10 +127,10 @@ class KeyFolder:
 
 @dataclass(frozen=True, slots=True)
 class NodeFolders:
-    """Where the store keeps what is one node's own; a folder may not be there yet.
+    """The folders of one node; they need not exist yet.
 
-    ``card`` has its numbers, ``ssh`` its host keys, ``salt`` its minion's pair, and ``master`` the
-    pair of the Salt master if the node is one.
+    ``card`` has its numbers, ``ssh`` its host keys, ``salt`` the pair of its minion, and ``master``
+    the pair of the Salt master if the node is one.
     """
 
     card: KeyFolder
@@ -144,7 +146,7 @@ def folders_of(keys: Path, node: str) -> NodeFolders:
 
 
 def _aside(folder: Path) -> Path:
-    """Where the files of ``folder`` are kept that ``replace`` took out of use."""
+    """Where ``replace`` keeps the old files of ``folder``."""
     return folder.with_name(folder.name + _ASIDE)
 
 
@@ -168,7 +170,7 @@ def _publish(folder: Path, files: Mapping[str, KeyFile], aside: Path | None = No
 
 
 def _discard(folder: Path) -> None:
-    """Remove ``folder``, if it is there, so that a kill never leaves a part of it in its place."""
+    """Remove ``folder``, if it exists. It is renamed first, so that a kill leaves no part of it."""
     if folder.is_dir():
         doomed = _unfinished(folder)
         folder.rename(doomed)
@@ -176,7 +178,7 @@ def _discard(folder: Path) -> None:
 
 
 def _unfinished(folder: Path) -> Path:
-    """A name beside ``folder`` for what must not outlive a killed run."""
+    """A name beside ``folder`` for files that the next run removes if this one is killed."""
     return folder.with_name(f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}")
 
 
