@@ -16,7 +16,7 @@ from tests.support.pypi import index, tree_with_python
 from tests.support.secrets import data_of, leaks, private_files
 from tests.support.workplace import Said, Workplace, workplace
 
-pytestmark = pytest.mark.image
+pytestmark = [pytest.mark.image, pytest.mark.long(minutes=2)]
 
 COMMANDS = [
     ["fetch"],

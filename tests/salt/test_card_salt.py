@@ -25,6 +25,7 @@ from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.salt,
+    pytest.mark.long(minutes=3),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
     pytest.mark.timeout(900),
 ]

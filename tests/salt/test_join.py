@@ -26,6 +26,7 @@ from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.salt,
+    pytest.mark.long(minutes=3),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
 

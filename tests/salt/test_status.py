@@ -30,6 +30,7 @@ from tests.support.workplace import Said
 
 pytestmark = [
     pytest.mark.salt,
+    pytest.mark.long(minutes=3),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
 
