@@ -92,6 +92,7 @@ def test_the_newest_of_a_name_comes_first_and_only_of_that_key(
     ("name", "content", "why"),
     [
         ("release.tar.gz", DATA[:-1], "6999 bytes instead of 7000"),
+        ("release.tar.gz", DATA + b"!", "7001 bytes instead of 7000"),
         ("release.tar.gz", None, "the file is gone"),
         ("release.tar.gz.sig", None, "the file is gone"),
         ("release.json", None, "the file is gone"),

@@ -90,6 +90,20 @@ def test_a_card_cut_short_is_a_mismatch_at_its_end(tmp_path: Path, receipt: Rece
     assert f"this card has {9 * MiB} bytes" in caught.value.details[-1]
 
 
+@pytest.mark.parametrize("missing", [1, 512, 4096])
+def test_a_card_cut_short_within_its_last_range_is_a_mismatch_there(
+    tmp_path: Path, missing: int
+) -> None:
+    image = make_image(tmp_path, SIZE, ExtentMap([Extent(SIZE - 8192, 8192)]))
+    accepted = accept(target_at(tmp_path / "pi7.img"), SIZE)
+    receipt = make_card(CardOrder(image, accepted, tmp_path / "receipts"), Quiet()).receipt
+    with (tmp_path / "pi7.img").open("r+b") as file:
+        file.truncate(SIZE - missing)
+    found = verified(tmp_path / "pi7.img", receipt)
+    assert [mismatch.extent for mismatch in found.mismatches] == [Extent(SIZE - 8192, 8192)]
+    assert not found.matches
+
+
 def test_a_larger_card_is_judged_by_what_was_written(tmp_path: Path, receipt: Receipt) -> None:
     with (tmp_path / "pi7.img").open("ab") as file:
         file.write(b"more" * 1024)

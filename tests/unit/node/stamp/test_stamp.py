@@ -181,6 +181,13 @@ def test_a_later_version_is_told_from_damage() -> None:
         parse_stamp(by_hand(version=2))
 
 
+@pytest.mark.parametrize("reserved", [1, 2**31])
+def test_a_reserved_field_that_is_not_zero_is_refused(reserved: int) -> None:
+    """It is kept for a form that this program does not know, however well it is signed."""
+    with pytest.raises(StampError, match="cannot be"):
+        parse_stamp(by_hand(reserved=reserved))
+
+
 def test_the_list_of_files_gives_way_when_there_is_no_room() -> None:
     many = FileDigests({number: b"d" * 8 for number in range(11, 90_000)})
     found = parse_stamp(encoded(files=many))
