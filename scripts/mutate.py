@@ -149,12 +149,11 @@ def mutants(path: Path) -> Iterator[Mutant]:
             word = f"({text})" if isinstance(new, ast.expr) else text
             changed = source[:low] + word.encode() + source[high:]
             was, now = (_row(whole, starts[old.lineno - 1]) for whole in (source, changed))
-            if ast.dump(ast.parse(changed)) != ast.dump(ast.parse(source)):
-                yield Mutant(path, old.lineno, was, now, span, changed)
+            yield Mutant(path, old.lineno, was, now, span, changed)
 
 
 def _row(source: bytes, start: int) -> str:
-    return source[start:].split(b"\n", 1)[0].decode().strip()
+    return source[start : source.find(b"\n", start)].decode().strip()
 
 
 class Calls:
@@ -361,9 +360,11 @@ def chosen_from(room: Path, seed: int, sample: int | None) -> list[Mutant]:
     """The mutants of ``room``, or so many of them."""
     files = [room] if room.suffix else [p.relative_to(ROOT) for p in (ROOT / room).rglob("*.py")]
     found = [mutant for path in sorted(files) for mutant in mutants(path)]
-    if sample is None or sample >= len(found):
-        return found
-    return random.Random(f"{seed} {room}").sample(found, sample)
+    if sample is not None and sample < len(found):
+        found = random.Random(f"{seed} {room}").sample(found, sample)
+    for mutant in found:
+        ast.parse(mutant.source, mutant.text)  # one that cannot run would count as found
+    return found
 
 
 def equivalent() -> set[tuple[str, str]]:
