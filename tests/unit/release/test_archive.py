@@ -23,6 +23,7 @@ from imager.release.archive import (
     prove,
     verified,
 )
+from tests.support.syncing import fsyncs
 
 DATA = b"tarball" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -64,6 +65,16 @@ def test_a_published_release_is_found_with_all_that_is_known(cache: Cache, tmp_p
     assert entry.signature.read_bytes() == b"signature"
     assert not (tmp_path / "partial").exists()
     assert [path.name for path in cache.releases.iterdir()] == [SHA256]
+
+
+def test_the_names_of_an_entry_are_durable_before_it_is_one(cache: Cache, tmp_path: Path) -> None:
+    with fsyncs() as done:
+        entry = publish(cache, tmp_path, record())
+    paths = [sync.path for sync in done]
+    assert paths[-1] == cache.releases
+    assert paths[-2].is_relative_to(cache.work), "its folder, under the name it had until then"
+    files = {sync.path.name.strip(".").split(".tmp")[0] for sync in done[:-2]}
+    assert any(entry.signature.name in name for name in files), files
 
 
 def test_an_unknown_hash_is_not_found(cache: Cache) -> None:

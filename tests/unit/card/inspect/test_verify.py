@@ -155,6 +155,28 @@ def test_a_card_that_is_gone_ends_it(tmp_path: Path, receipt: Receipt) -> None:
     assert "gone" in caught.value.hint
 
 
+def test_a_card_that_is_pulled_is_not_read_on(tmp_path: Path, receipt: Receipt) -> None:
+    """Each further read would wait for the reader's time-out, for every block of the card."""
+    card = Reading(SIZE, read_errors={3 * MiB + 70_000: errno.ENODEV})
+    card.data[:] = (tmp_path / "pi7.img").read_bytes()
+    with pytest.raises(CardIOError, match="reading at byte"):
+        verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
+    in_chunk = [extent for extent in card.reads if 3 * MiB <= extent.offset < 4 * MiB]
+    assert in_chunk == [Extent(3 * MiB, MiB)]
+
+
+class Reading(FaultyCard):
+    """Remembers what was asked of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reads: list[Extent] = []
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        self.reads.append(Extent(offset, len(buffer)))
+        return super().pread(offset, buffer)
+
+
 def test_a_blank_card_and_an_empty_file_hold_no_image_of_ours(tmp_path: Path) -> None:
     for content in (bytes(SIZE), b"", b"short"):
         (tmp_path / "x.img").write_bytes(content)
