@@ -356,6 +356,13 @@ def test_a_card_locked_by_another_program_is_refused(
     assert not any(f"process {os.getpid()} " in line for line in caught.value.details)
 
 
+def test_no_probe_can_begin_while_a_card_is_held(card: Loop) -> None:
+    """udev asks for a shared lock before it looks at a disk: it must not get one."""
+    held = claim(accepted(card), SIZE)
+    with held, card.node.open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def test_a_passing_probe_is_waited_for(card: Loop) -> None:
     """udev holds a shared lock while it probes."""
     target = accepted(card)

@@ -468,6 +468,19 @@ def test_two_kernels_of_different_width_are_a_warning(tmp_path: Path) -> None:
     assert disk.check("pi3").findings == ()
 
 
+def test_a_64_bit_kernel_does_not_stand_in_for_a_32_bit_one_that_config_txt_asks_for(
+    tmp_path: Path,
+) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi3") | {"kernel8.img": bootfiles.arm64_image()})
+    disk = Disk(image)
+    disk.remove("kernel7.img")
+    assert "kernel" not in errors(disk.check("pi3"))
+    disk.write("config.txt", bootfiles.CONFIG_TXT + b"arm_64bit=0\n")
+    (missing,) = [f.what for f in disk.check("pi3").errors if f.code.value == "kernel"]
+    assert missing == "kernel7.img is missing"
+
+
 # -- config.txt ----------------------------------------------------------------------------------
 
 

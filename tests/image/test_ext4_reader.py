@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -136,6 +137,57 @@ def test_used_is_what_dumpe2fs_calls_used(image: Path) -> None:
     assert (by_tool - filesystem.used) - tables == ExtentMap()
     assert filesystem.metadata - filesystem.used == ExtentMap()
     assert filesystem.journal - filesystem.used == ExtentMap()
+
+
+def test_inode_tables_that_were_zeroed_belong_to_the_filesystem(
+    make: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The kernel relies on their zeros, so a card must get them. Tables that it zeroes itself it
+    marks, and only those are left out."""
+    lazy, zeroed = tmp_path / "lazy", tmp_path / "zeroed"
+    for image, flag in ((lazy, 1), (zeroed, 0)):
+        image.touch()
+        words = ("-b", "4096", "-O", "metadata_csum", "-E", f"lazy_itable_init={flag}")
+        tool("mke2fs", "-q", "-F", "-t", "ext4", *words, "-N", "8192", image, "24M")
+    tables = ExtentMap(
+        Extent(int(low) * 4096, (int(high) - int(low) + 1) * 4096)
+        for low, high in re.findall(r"Inode table at (\d+)-(\d+)", tool("dumpe2fs", zeroed))
+    )
+    assert tables.total_bytes == 8192 * 256
+    whole = Ext4.open(reader_of(zeroed), 0)
+    assert tables - whole.used == ExtentMap()
+    assert tables - whole.metadata == ExtentMap()
+    left_out = Ext4.open(reader_of(lazy), 0)
+    assert (tables - left_out.used).total_bytes > tables.total_bytes // 2
+
+
+@pytest.mark.parametrize(("length", "blocks", "written"), [(32768, 32768, True), (32769, 1, False)])
+def test_the_longest_extent_and_the_shortest_unwritten_one(
+    tmp_path: Path, length: int, blocks: int, written: bool
+) -> None:
+    """An extent's length above 32768 says that so many less blocks were never written; exactly
+    32768 is an extent like any other (kernel: ext4_ext_is_unwritten)."""
+    image, file = tmp_path / "image", tmp_path / "file"
+    image.touch()
+    file.write_bytes(b"content")
+    words = ("-b", "1024", "-O", "^metadata_csum,^has_journal")
+    tool("mke2fs", "-q", "-F", "-t", "ext4", *words, image, "48M")
+    tool("debugfs", "-w", "-R", f"write {file} file", image)
+    said = tool("debugfs", "-R", "imap file", image)
+    found = re.search(r"located at block (\d+), offset 0x([0-9a-f]+)", said)
+    assert found
+    root = int(found[1]) * 1024 + int(found[2], 16) + 40
+    data = bytearray(image.read_bytes())
+    assert struct.unpack_from("<HH", data, root) == (0xF30A, 1)
+    struct.pack_into("<H", data, root + 12 + 4, length)
+    image.write_bytes(data)
+    tool("debugfs", "-w", "-R", f"sif file size {blocks * 1024}", image)
+    assert ("Uninit" in tool("debugfs", "-R", "dump_extents file", image)) != written
+    filesystem = Ext4.open(reader_of(image), 0)
+    inode = filesystem.lookup("/file")
+    assert inode is not None
+    assert sum(extent.length for extent in inode.extents) == blocks * 1024
+    assert filesystem.content(inode)[:7] == (b"content" if written else bytes(7))
 
 
 def test_metadata_alone_is_a_filesystem_e2fsck_finds_nothing_wrong_with(

@@ -274,6 +274,28 @@ def test_a_damaged_long_name_is_a_damaged_directory(fat12: bytes) -> None:
     assert path == "overlays/deep"
 
 
+def test_two_entries_of_one_name_are_a_damaged_directory(tmp_path: Path) -> None:
+    """The firmware takes the first, other programs may take the second."""
+    image = tmp_path / "disk"
+    make_fat(image, {"A.TXT": b"first", "B.TXT": b"second"}, size_kib=600, kind=12)
+    data = image.read_bytes()
+    assert data.count(b"B       TXT") == 1
+    volume = FatVolume.parse(reader(data.replace(b"B       TXT", b"A       TXT")), 0, 600 * 1024)
+    told = [f.what for f in volume.faults if f.kind is FaultKind.DIRECTORY_DAMAGED]
+    assert len(told) == 1
+    assert "two entries are called a.txt" in told[0].casefold()
+    assert len(volume.entries) == 1
+    assert volume.read_file("A.TXT") == b"first"
+
+
+@pytest.mark.parametrize("sector", [0, 32, 40, 0xFFFF])
+def test_a_backup_boot_sector_that_cannot_be_is_none(surgeon: Surgeon, sector: int) -> None:
+    """0 says that there is none; from sector 32 on, here, the tables begin."""
+    assert surgeon.reserved == 32
+    struct.pack_into("<H", surgeon.data, OFFSET + 50, sector)
+    assert surgeon.volume().faults == ()
+
+
 def test_a_directory_of_garbage_is_one_fault(fat12: bytes) -> None:
     extent = volume_of(fat12).entries["overlays"].extents[-1]
     garbage = (b"A?*" + b"x" * 8 + bytes(21)) * (extent.length // 32)

@@ -58,13 +58,14 @@ def by_hand(
     files: Sequence[tuple[int, bytes]] = ((12, b"12345678"), (400, b"abcdefgh")),
     *,
     version: int = 1,
+    reserved: int = 0,
 ) -> bytes:
     """A stamp made of the table in docs/stamp.md, field by field."""
     facts = document
     if not isinstance(facts, bytes):
         facts = json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()
     body = b"PICSTAMP"
-    for number in (version, len(facts), len(ranges), len(digests), len(files), 0):
+    for number in (version, len(facts), len(ranges), len(digests), len(files), reserved):
         body += struct.pack("<I", number)
     body += facts
     for offset, length in ranges:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.errors import NetworkError, NotAuthentic
+from imager.base.errors import HostStorage, NetworkError, NotAuthentic
 from imager.release.transfer.download import Version, parse_version
 from tests.support.fetching import LIMITS, PATH, Scene, md5_line, release_files, some_bytes
 from tests.support.mirror import LAST_MODIFIED, Manners, Mirror, serving
+from tests.support.syncing import fsyncs
 
 pytestmark = pytest.mark.image
 
@@ -79,6 +81,40 @@ def test_a_server_that_continues_at_the_wrong_byte_begins_anew(
     mirror.misbehave(PATH, Manners(cut_after=[50_000], shifts_range=1))
     assert scene.fetch(mirror).tarball.read_bytes() == scene.data
     assert not list(scene.cache.partial.glob("*.rejected"))
+
+
+def test_what_was_fetched_is_on_the_disk_before_it_is_believed(
+    scene: Scene, mirror: Mirror
+) -> None:
+    """Before it gets its name in the archive, and after a cut, before the version is trusted."""
+    mirror.misbehave(PATH, Manners(cut_after=[50_000]))
+    with fsyncs() as done:
+        scene.fetch(mirror)
+    whole = [sync.path for sync in done if sync.size_bytes == len(scene.data)]
+    assert [path.name for path in whole] == ["tarball"]
+    assert whole[0].is_relative_to(scene.cache.partial)
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_disk_without_room_is_told_before_the_transfer(
+    scene: Scene, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, missing: int
+) -> None:
+    real = os.statvfs
+
+    def nearly_full(path: str) -> os.statvfs_result:
+        found = list(real(path))
+        found[1] = 1  # f_frsize: what follows are bytes
+        found[3] = found[4] = len(scene.data) - missing
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    if not missing:
+        assert scene.fetch(mirror).tarball.read_bytes() == scene.data
+        return
+    with pytest.raises(HostStorage, match="are still to come") as caught:
+        scene.fetch(mirror)
+    assert "--cache" in caught.value.hint
+    assert not list(scene.cache.partial.rglob("tarball")), "nothing of it was stored"
 
 
 def test_cuts_without_headway_end_in_a_network_error(scene: Scene, mirror: Mirror) -> None:

@@ -30,6 +30,13 @@ def test_holds_the_bytes_it_was_given_sorted_and_disjoint(given_extents: list[Ex
     assert all(a.end < b.offset for a, b in itertools.pairwise(listed))
 
 
+def test_ranges_that_touch_are_one() -> None:
+    """Each range becomes one transfer and one finding, so a cut in the middle would show."""
+    touching = [Extent(8, 4), Extent(0, 4), Extent(4, 4), Extent(20, 1)]
+    assert list(ExtentMap(touching)) == [Extent(0, 12), Extent(20, 1)]
+    assert ExtentMap(touching) == ExtentMap([Extent(0, 12), Extent(20, 1)])
+
+
 @given(ranges, ranges)
 def test_set_operations(a: list[Extent], b: list[Extent]) -> None:
     left, right = ExtentMap(a), ExtentMap(b)

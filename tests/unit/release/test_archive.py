@@ -23,6 +23,7 @@ from imager.release.archive import (
     prove,
     verified,
 )
+from tests.support.syncing import fsyncs
 
 DATA = b"tarball" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -66,6 +67,16 @@ def test_a_published_release_is_found_with_all_that_is_known(cache: Cache, tmp_p
     assert [path.name for path in cache.releases.iterdir()] == [SHA256]
 
 
+def test_the_names_of_an_entry_are_durable_before_it_is_one(cache: Cache, tmp_path: Path) -> None:
+    with fsyncs() as done:
+        entry = publish(cache, tmp_path, record())
+    paths = [sync.path for sync in done]
+    assert paths[-1] == cache.releases
+    assert paths[-2].is_relative_to(cache.work), "its folder, under the name it had until then"
+    files = {sync.path.name.strip(".").split(".tmp")[0] for sync in done[:-2]}
+    assert any(entry.signature.name in name for name in files), files
+
+
 def test_an_unknown_hash_is_not_found(cache: Cache) -> None:
     assert Archive(cache).find(SHA256) is None
     assert Archive(cache).of_name("stand-in", KEY) == ()
@@ -92,6 +103,7 @@ def test_the_newest_of_a_name_comes_first_and_only_of_that_key(
     ("name", "content", "why"),
     [
         ("release.tar.gz", DATA[:-1], "6999 bytes instead of 7000"),
+        ("release.tar.gz", DATA + b"!", "7001 bytes instead of 7000"),
         ("release.tar.gz", None, "the file is gone"),
         ("release.tar.gz.sig", None, "the file is gone"),
         ("release.json", None, "the file is gone"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
 from imager.rack.history.outcome import Outcome, outcome_of
 from tests.support.cards import make_image
+from tests.support.syncing import Sync, fsyncs
 
 SIZE = 12 * MiB
 
@@ -87,6 +89,23 @@ def test_what_is_not_kept_vanishes(image: NodeImage, tmp_path: Path) -> None:
     with claim(accepted(tmp_path), SIZE) as card:
         write_card(image, card, Quiet())
     assert left_behind(tmp_path) == set()
+
+
+def test_nobody_else_can_lock_a_file_that_is_being_made(tmp_path: Path) -> None:
+    with claim(accepted(tmp_path), SIZE):
+        (partial,) = (path for path in tmp_path.iterdir() if path.name.endswith(".partial"))
+        with partial.open("rb") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_a_file_has_its_name_when_all_of_it_is_on_the_disk(
+    image: NodeImage, tmp_path: Path
+) -> None:
+    with fsyncs() as done:
+        make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
+    partial = Sync(tmp_path / ".pi7.img.partial", SIZE)
+    assert partial in done
+    assert tmp_path in [sync.path for sync in done[done.index(partial) :]]
 
 
 def test_an_exception_in_the_block_leaves_nothing(tmp_path: Path) -> None:

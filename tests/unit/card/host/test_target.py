@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,19 +16,10 @@ from imager.card.claim.claim import claim
 from imager.card.host.refusals import accept, refusals
 from imager.card.host.swap_room import swap_refusals
 from imager.card.host.sysfs import HostTrees
-from imager.card.host.target import (
-    HeldTarget,
-    Limits,
-    Refusal,
-    RefusalCode,
-    Target,
-    TargetFacts,
-)
+from imager.card.host.target import Limits, RefusalCode
 from imager.card.inspect.verify import open_target, verify_card
 from imager.card.make.make import MadeCard, make_card
 from imager.card.make.order import CardOrder, Check
-from imager.card.medium.raw import Descriptor
-from imager.card.medium.reopen import fresh_read
 from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import all_receipts
 from imager.card.write.options import DEFAULT_OPTIONS, options_for
@@ -42,64 +31,17 @@ from imager.rack.history.recorded import Work, recorded
 from imager.rack.plan.candidates import Holds, look_at, reasons_against
 from imager.rack.plan.slots import Slots
 from tests.support.cards import make_image
+from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in
 
 PACKAGE = Path(__file__).resolve().parents[4] / "imager"
 SIZE = 12 * MiB
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryCard(Target):
-    """A card in this computer's memory, behind an open descriptor."""
-
-    noun = "a card in memory"
-
-    fd: int
-    write_protected: bool = False
-
-    @property
-    def node(self) -> str:
-        return f"/proc/self/fd/{self.fd}"
-
-    @property
-    def size_bytes(self) -> int:
-        return os.fstat(self.fd).st_size
-
-    @property
-    def capacity_bytes(self) -> int:
-        return self.size_bytes
-
-    @property
-    def facts(self) -> TargetFacts:
-        return TargetFacts(self.node, self.size_bytes, "memory", model="DIMM", serial="007")
-
-    def against(self, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
-        if self.size_bytes < need_bytes:
-            yield Refusal(RefusalCode.TOO_SMALL, "too little memory", "add some")
-        if self.size_bytes > limits.max_size_bytes:
-            yield Refusal(RefusalCode.TOO_LARGE, "too much memory", "take some out")
-
-    @contextmanager
-    def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
-        if self.write_protected:
-            raise TargetRefused("the memory is write-protected", hint="unlock it")
-        raw = Descriptor(self.fd, self.node, self.size_bytes, 512)
-        yield HeldTarget(
-            raw=raw,
-            reopen=lambda: fresh_read(self.node, self.node, self.size_bytes, 512),
-            keep=lambda: None,
-            fallbacks=("memory forgets",),
-        )
-
-
 @pytest.fixture
 def card() -> Iterator[MemoryCard]:
-    fd = os.memfd_create("card")
-    try:
-        os.ftruncate(fd, SIZE)
-        yield MemoryCard(fd)
-    finally:
-        os.close(fd)
+    with memory_card(SIZE) as card:
+        yield card
 
 
 @pytest.fixture

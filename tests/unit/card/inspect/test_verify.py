@@ -90,6 +90,23 @@ def test_a_card_cut_short_is_a_mismatch_at_its_end(tmp_path: Path, receipt: Rece
     assert f"this card has {9 * MiB} bytes" in caught.value.details[-1]
 
 
+@pytest.mark.parametrize("missing", [1, 512, 4096])
+def test_a_card_cut_short_within_its_last_range_is_a_mismatch_there(
+    tmp_path: Path, missing: int
+) -> None:
+    """Also where the lost bytes were zeros: what is not there is not compared with memory."""
+    last = ExtentMap([Extent(SIZE - 8192, 8192)])
+    image = make_image(tmp_path, SIZE, last, pieces=((SIZE - 4096, bytes(4096)),))
+    accepted = accept(target_at(tmp_path / "pi7.img"), SIZE)
+    receipt = make_card(CardOrder(image, accepted, tmp_path / "receipts"), Quiet()).receipt
+    with (tmp_path / "pi7.img").open("r+b") as file:
+        file.truncate(SIZE - missing)
+    found = verified(tmp_path / "pi7.img", receipt)
+    assert [(m.extent, m.unreadable) for m in found.mismatches] == [
+        (Extent(SIZE - 8192, 8192), False)
+    ]
+
+
 def test_a_larger_card_is_judged_by_what_was_written(tmp_path: Path, receipt: Receipt) -> None:
     with (tmp_path / "pi7.img").open("ab") as file:
         file.write(b"more" * 1024)
@@ -139,6 +156,28 @@ def test_a_card_that_is_gone_ends_it(tmp_path: Path, receipt: Receipt) -> None:
     with pytest.raises(CardIOError, match="reading at byte") as caught:
         verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
     assert "gone" in caught.value.hint
+
+
+def test_a_card_that_is_pulled_is_not_read_on(tmp_path: Path, receipt: Receipt) -> None:
+    """Each further read would wait for the reader's time-out, for every block of the card."""
+    card = Reading(SIZE, read_errors={3 * MiB + 70_000: errno.ENODEV})
+    card.data[:] = (tmp_path / "pi7.img").read_bytes()
+    with pytest.raises(CardIOError, match="reading at byte"):
+        verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
+    in_chunk = [extent for extent in card.reads if 3 * MiB <= extent.offset < 4 * MiB]
+    assert in_chunk == [Extent(3 * MiB, MiB)]
+
+
+class Reading(FaultyCard):
+    """Remembers what was asked of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reads: list[Extent] = []
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        self.reads.append(Extent(offset, len(buffer)))
+        return super().pread(offset, buffer)
 
 
 def test_a_blank_card_and_an_empty_file_hold_no_image_of_ours(tmp_path: Path) -> None:

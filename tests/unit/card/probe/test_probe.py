@@ -18,7 +18,7 @@ from imager.base.errors import (
 from imager.base.progress import Quiet
 from imager.base.units import GiB, KiB, MiB
 from imager.card.probe.pattern import BadStretch, BadStretchKind, Pattern, joined
-from imager.card.probe.plan import POINT_BYTES, sampled_plan, short_plan
+from imager.card.probe.plan import POINT_BYTES, sampled_plan, short_plan, whole_plan
 from imager.card.probe.probe import probe_card, short_probe
 from imager.card.probe.report import Honesty, ProbeReport, Speed, Speeds, lost_from, wrap_size
 from imager.disk.extents import Extent, ExtentMap
@@ -279,6 +279,18 @@ def test_wherever_a_card_wraps_a_sample_lands_where_it_is_seen(sectors: int, sha
     real = min(size - 512, end + int((size - end) * share) // 512 * 512)
     lands = any(-POINT_BYTES < point - real < end for point in plan.points)
     assert lands or size - real < POINT_BYTES, "only the last part of a 4 KiB block is left out"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(8 * MiB // 512, 512 * GiB // 512))
+def test_the_last_4_kib_are_always_probed(sectors: int) -> None:
+    """A card that is only a little smaller than it says loses nothing else."""
+    size = sectors * 512
+    last = size // POINT_BYTES * POINT_BYTES - POINT_BYTES
+    for plan in (short_plan(size), sampled_plan(size)):
+        assert plan.points[0] == last, "and first, where the time is short"
+    (stretch,) = whole_plan(size, MiB).stretches
+    assert (stretch.extent.offset, stretch.extent.end) == (FIRST_MIB.end, size)
 
 
 @settings(max_examples=30, deadline=None)

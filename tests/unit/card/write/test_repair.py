@@ -15,8 +15,9 @@ from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis import examine
 from imager.card.diagnosis.damage import DamageKind
-from imager.card.stages import WriteOptions
+from imager.card.stages import UnprovenCard, WriteOptions
 from imager.card.write.read_back import read_back
+from imager.card.write.repair import mend_in_place
 from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
@@ -139,6 +140,45 @@ def test_a_second_rewrite_may_still_mend_a_card(image: NodeImage) -> None:
     card.on_write = lose_again
     made = make(image, card)
     assert made.repaired.attempts == 2
+    assert is_whole(card, image)
+
+
+def test_no_table_is_written_over_a_body_that_is_still_wrong(image: NodeImage) -> None:
+    """A card pulled between two attempts would have a table and look whole."""
+    card = FaultyCard(SIZE, lost_once={3 * MiB})
+    rest = image.manifest.extents - ExtentMap([TABLE])
+    bodies: list[bool] = []
+    rewritten: list[Write] = []
+
+    def watch(write: Write) -> None:
+        if write.offset == 3 * MiB and not rewritten:
+            card.lost_once.add(3 * MiB)
+            rewritten.append(write)
+        if write == Write(TABLE.offset, TABLE.length):
+            with image.open() as reader:
+                bodies.append(all(card.holds(e) == reader.read(e.offset, e.length) for e in rest))
+
+    def spoil() -> None:
+        card.data[446] ^= 3
+        card.on_write = watch
+
+    made = make(image, card, spoil, depth=1)
+    assert made.repaired.attempts == 2
+    assert is_whole(card, image)
+    assert bodies == [True]
+
+
+def test_a_card_in_use_gets_its_table_last(image: NodeImage) -> None:
+    card = FaultyCard(SIZE)
+    held = claimed(card)
+    write_card(image, held, Quiet(), WriteOptions(MiB, 1))
+    card.data[446] ^= 3
+    card.data[3 * MiB] ^= 1
+    before = len(card.log)
+    whole = UnprovenCard(held, image, image.manifest.extents, WriteOptions(MiB, 1))
+    assert mend_in_place(whole, Quiet()) == 1
+    written = [step.offset for step in card.log[before:] if isinstance(step, Write)]
+    assert written == [3 * MiB, 0]
     assert is_whole(card, image)
 
 

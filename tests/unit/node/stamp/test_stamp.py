@@ -54,6 +54,24 @@ def test_keys_a_later_program_added_are_passed_over() -> None:
     assert parse_stamp(later).facts == FACTS
 
 
+def test_facts_are_utf_8_and_not_escaped() -> None:
+    attic = replace(FACTS, rack="Dachböden")
+    data = encode_stamp(attic, MANIFEST, FILES, PUBLIC, KEY.sign)
+    assert "Dachböden".encode() in data
+    assert parse_stamp(data).facts == attic
+
+
+@pytest.mark.parametrize(("key", "value"), [("node", "a"), ("imaged_at", 2**40), ("imaged_at", 0)])
+def test_a_fact_at_the_edge_of_what_may_be(key: str, value: object) -> None:
+    parse_stamp(by_hand({**DOCUMENT, key: value}))
+
+
+def test_ranges_may_be_one_byte_apart() -> None:
+    ranges = [(0, 4096), (4097, 4096)]
+    found = parse_stamp(by_hand(ranges=ranges, digests=[b"d" * 32]))
+    assert list(found.manifest.extents) == [Extent(*pair) for pair in ranges]
+
+
 @given(st.integers(min_value=0), st.integers(min_value=0, max_value=7))
 def test_one_flipped_bit_anywhere_is_found(byte: int, bit: int) -> None:
     data = bytearray(by_hand())
@@ -141,6 +159,7 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
         ("disk_id", "1A2B3C4D"),
         ("disk_id", "1a2b"),
         ("imaged_at", -1),
+        ("imaged_at", 2**40 + 1),
         ("imaged_at", True),
         ("imaged_at", 1.5),
         ("size_bytes", 2**42),
@@ -179,6 +198,13 @@ def test_zeros_are_no_stamp_and_other_bytes_no_stamp_either() -> None:
 def test_a_later_version_is_told_from_damage() -> None:
     with pytest.raises(StampError, match="version 2"):
         parse_stamp(by_hand(version=2))
+
+
+@pytest.mark.parametrize("reserved", [1, 2**31])
+def test_a_reserved_field_that_is_not_zero_is_refused(reserved: int) -> None:
+    """It is kept for a form that this program does not know, however well it is signed."""
+    with pytest.raises(StampError, match="cannot be"):
+        parse_stamp(by_hand(reserved=reserved))
 
 
 def test_the_list_of_files_gives_way_when_there_is_no_room() -> None:

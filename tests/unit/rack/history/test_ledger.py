@@ -38,6 +38,7 @@ from imager.rack.history.ledger import (
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.rack.history.recorded import Work, recorded
 from tests.support.racks import rack_in
+from tests.support.syncing import Sync, fsyncs
 
 ROOT = Path(__file__).resolve().parents[4]
 AT = "2026-11-25T03:20:00.000Z"
@@ -68,6 +69,21 @@ def test_what_is_encoded_is_parsed(some: list[Event]) -> None:
     ledger = parse_ledger(b"".join(map(encode_event, some)))
     assert ledger.events == tuple(some)
     assert ledger.unread == 0
+
+
+def test_a_line_is_on_the_disk_before_append_returns(tmp_path: Path) -> None:
+    """A power cut after a card is begun must not lose that it was; a new file needs its name to
+    be durable as well."""
+    path = ledger_file(tmp_path)
+    with fsyncs() as first:
+        append(tmp_path, assigned("pi1"))
+    assert Sync(path, path.stat().st_size) in first
+    assert path.parent in [
+        sync.path for sync in first[first.index(Sync(path, path.stat().st_size)) :]
+    ]
+    with fsyncs() as second:
+        append(tmp_path, finished("pi1"))
+    assert second == [Sync(path, path.stat().st_size)]
 
 
 @given(st.lists(events, min_size=1, max_size=4), st.data())

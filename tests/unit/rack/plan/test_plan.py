@@ -37,8 +37,9 @@ def card(
     slot: str | None = None,
     of: StampFacts | None = None,
     holds: Holds | None = None,
+    size_bytes: int = SIZE,
 ) -> Candidate:
-    disk = Disk(node=f"/dev/{name}", number="8:0", size_bytes=SIZE, bus=Bus.USB, removable=True)
+    disk = Disk(f"/dev/{name}", "8:0", size_bytes, Bus.USB, removable=True)
     what = holds or (Holds.OURS if of else Holds.BLANK)
     return Candidate(disk, what, "something", slot, of)
 
@@ -75,6 +76,8 @@ ROWS = (
     Row("a stamp says which", (card("b", of=stamp("pi3")),), {"b": ("pi3", Why.STAMP, U)}),
     Row("a stamp of another golden image is written anew",
         (card("b", of=stamp("pi3", golden_key="old")),), {"b": ("pi3", Why.STAMP, W)}),
+    Row("a stamp of a card of another size is written anew",
+        (card("b", of=stamp("pi3"), size_bytes=2 * SIZE),), {"b": ("pi3", Why.STAMP, W)}),
     Row("the slot wins over the stamp", (card("b", slot="A2", of=stamp("pi3")),),
         {"b": ("pi2", Why.SLOT, U)}),
     Row("a stamp of a node that is no more goes to the next",

@@ -1,0 +1,94 @@
+"""Which tests call which function, and so can notice that it changed.
+
+In: a run of pytest with the plugin ``Calls``. Out: a file; from it, for a Mutant, the tests that
+call its function. What a test calls in another process is not seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from mutants import Mutant
+
+MOST_SECONDS = 20
+"""Of tests for one change; the slowest are left out."""
+Place = tuple[str, int]
+"""A file and the line where a function begins."""
+Found = dict[str, tuple[float, set[Place]]]
+"""For each test the seconds that it takes, and the functions that it calls."""
+
+
+class Calls:
+    """A pytest plugin: which functions of the named files each test calls, how long it takes."""
+
+    def __init__(self, tree: Path, files: set[Path], out: Path) -> None:
+        self.files = {os.fspath(tree / path): os.fspath(path) for path in files}
+        self.out = out
+        self.calls: set[Place] = set()
+        self.shared: dict[str, set[Place]] = {}
+        self.tests: dict[str, tuple[float, list[Place]]] = {}
+        self.failed: set[str] = set()
+
+    def _profile(self, frame: FrameType, event: str, _arg: object) -> None:
+        if event == "call" and frame.f_code.co_filename in self.files:
+            name = self.files[frame.f_code.co_filename]
+            self.calls.add((name, frame.f_code.co_firstlineno))
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
+        """What a fixture for several tests calls is called for each of them."""
+        if fixturedef.scope == "function":
+            yield
+            return
+        before, self.calls = self.calls, set()
+        yield
+        self.shared.setdefault(fixturedef.argname, set()).update(self.calls)
+        self.calls |= before
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Function) -> Iterator[None]:
+        self.calls, began = set(), time.monotonic()
+        sys.setprofile(self._profile)
+        threading.setprofile(self._profile)
+        yield
+        sys.setprofile(None)
+        for name in item.fixturenames:
+            self.calls |= self.shared.get(name, set())
+        self.tests[item.nodeid] = time.monotonic() - began, sorted(self.calls)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        for name in self.failed & set(self.tests):
+            del self.tests[name]
+        self.out.write_text(json.dumps(self.tests))
+
+
+def found_in(out: Path) -> Found:
+    """What ``Calls`` wrote."""
+    known = json.loads(out.read_text())
+    return {name: (took, {tuple(at) for at in called}) for name, (took, called) in known.items()}
+
+
+def meeting(mutant: Mutant, found: Found) -> tuple[list[str], float]:
+    """The tests that call the mutant's function (what stands outside of functions: its module),
+    quickest first, and the seconds they take."""
+    module, first = os.fspath(mutant.path), mutant.span[0]
+    names: list[str] = []
+    total = 0.0
+    for name, (took, called) in sorted(found.items(), key=lambda item: item[1][0]):
+        meets = (module, first) in called or (not first and any(at[0] == module for at in called))
+        if meets and (not names or total + took < MOST_SECONDS):
+            names.append(name)
+            total += took
+    return names, total

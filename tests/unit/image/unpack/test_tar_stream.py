@@ -1,0 +1,75 @@
+"""An unpacked tarball is the proven one and whole, or the error says which it is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import MalformedRelease, NotAuthentic
+from imager.base.progress import Quiet
+from imager.image.unpack.tar_stream import read_members, unpacked
+from imager.release.verified import VerifiedRelease
+from tests.support.release import ReleaseTree, build_release
+
+BLOCK_BYTES = 512
+
+
+def tree_with(text: str) -> ReleaseTree:
+    tree = ReleaseTree()
+    tree.folder("etc")
+    tree.file("etc/hostname", text)
+    return tree
+
+
+def names_in(release: VerifiedRelease) -> list[str]:
+    """The members of the release's tarball as it is now, held against its recorded hash."""
+    names: list[str] = []
+    with (
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase) as stream,
+    ):
+        read_members(stream, release.tarball, lambda info, _: names.append(info.name))
+    return names
+
+
+def test_the_proven_tarball_is_read_whole(tmp_path: Path) -> None:
+    assert names_in(build_release(tmp_path, tree_with("alarmpi"))) == ["etc", "etc/hostname"]
+
+
+def test_another_sound_tarball_in_its_place_is_not_authentic(tmp_path: Path) -> None:
+    release = build_release(tmp_path, tree_with("alarmpi"))
+    (tmp_path / "other").mkdir()
+    other = build_release(tmp_path / "other", tree_with("evil123"))
+    assert names_in(other)
+    os.replace(other.tarball, release.tarball)
+    with pytest.raises(NotAuthentic, match=r"not [0-9a-f]{64} as when fetched") as caught:
+        names_in(release)
+    assert release.sha256 in caught.value.what
+
+
+@pytest.mark.parametrize("zeros", [0, 1])
+def test_an_archive_with_less_than_an_end_mark(tmp_path: Path, zeros: int) -> None:
+    """GNU tar takes one block of zeros for the end, and says so; none is a file cut short."""
+    packed = tree_with("alarmpi").pack().rstrip(b"\0")
+    members = packed.ljust(-(-len(packed) // BLOCK_BYTES) * BLOCK_BYTES, b"\0")
+    release = build_release(tmp_path, raw=members + bytes(zeros * BLOCK_BYTES))
+    if zeros:
+        assert names_in(release) == ["etc", "etc/hostname"]
+        return
+    with pytest.raises(MalformedRelease, match="it stops without an end mark"):
+        names_in(release)
+
+
+def test_a_header_that_cannot_be_read_is_no_end(tmp_path: Path) -> None:
+    packed = bytearray(tree_with("alarmpi").pack())
+    packed[BLOCK_BYTES] ^= 1
+    with pytest.raises(MalformedRelease, match="a header's checksum is wrong"):
+        names_in(build_release(tmp_path, raw=bytes(packed)))
+
+
+def test_what_follows_the_end_mark_is_refused(tmp_path: Path) -> None:
+    release = build_release(tmp_path, raw=tree_with("alarmpi").pack() + b"more" * 128)
+    with pytest.raises(MalformedRelease, match="data follows the end of the archive"):
+        names_in(release)

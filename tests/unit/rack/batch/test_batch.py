@@ -1,0 +1,128 @@
+"""A batch is in the ledger from its begin to its end, and a signal stops it between two steps."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import HostStorage
+from imager.base.units import MiB
+from imager.card.host.target import Limits
+from imager.config.rack import Node, Rack
+from imager.node.edit.edit import OpenGolden
+from imager.rack.batch.batch import exit_code_of, flash, interruptible
+from imager.rack.batch.card_progress import CardEvent
+from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
+from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
+from imager.rack.history.outcome import Outcome
+from tests.support.memorycard import MemoryCard, memory_card
+from tests.support.racks import rack_in
+
+
+class Shown:
+    """A Watch that presses Ctrl-C when the first job ends, if it is told to."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
+        self.begun: list[str] = []
+
+    def began(self, job: CardJob) -> None:
+        self.begun.append(job.name)
+
+    def heard(self, job: CardJob, event: CardEvent) -> None:
+        pass
+
+    def ended(self, result: CardResult) -> None:
+        if self.number is not None:
+            number, self.number = self.number, None
+            os.kill(os.getpid(), number)
+
+    def turn(self, crew: Crew) -> None:
+        pass
+
+
+def no_golden(node: Node) -> OpenGolden:
+    raise HostStorage(f"no image for {node.name}", hint="free some space")
+
+
+@pytest.fixture
+def rack(tmp_path: Path) -> Rack:
+    return rack_in(tmp_path, '[rack]\nnodes = "pi[0-2]"\n')
+
+
+@pytest.fixture
+def jobs(rack: Rack) -> Iterator[list[CardJob]]:
+    with ExitStack() as held:
+        cards: list[MemoryCard] = [held.enter_context(memory_card(MiB)) for _ in rack.nodes]
+        yield [CardJob(node, card, MiB) for node, card in zip(rack.nodes, cards, strict=True)]
+
+
+def flashed(rack: Rack, jobs: list[CardJob], watch: Shown) -> tuple[CardResult, ...]:
+    return flash(Orders(rack, no_golden, Limits(), at_once=1), jobs, watch)
+
+
+def test_every_job_has_its_result_in_the_order_of_the_jobs(rack: Rack, jobs: list[CardJob]) -> None:
+    results = flashed(rack, jobs[::-1], Shown())
+    assert [result.job.name for result in results] == ["pi2", "pi1", "pi0"]
+    assert [result.fault for result in results] == [
+        f"failed: no image for {name}" for name in ("pi2", "pi1", "pi0")
+    ]
+
+
+def test_the_ledger_knows_who_began_it_for_whom_and_how_it_ended(
+    rack: Rack, jobs: list[CardJob]
+) -> None:
+    flashed(rack, jobs, Shown())
+    begun, ended = read_ledger(rack.folder).events
+    assert isinstance(begun, BatchBegun)
+    assert isinstance(ended, BatchEnded)
+    assert (begun.nodes, begun.process) == (("pi0", "pi1", "pi2"), os.getpid())
+    assert ended.batch == begun.batch
+    assert ended.exit_code == 30
+
+
+def test_two_batches_have_two_names(rack: Rack, jobs: list[CardJob]) -> None:
+    flashed(rack, jobs[:1], Shown())
+    flashed(rack, jobs[1:2], Shown())
+    names = [event.batch for event in read_ledger(rack.folder).events]
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_begins_no_other_card_and_is_given_back(
+    rack: Rack, jobs: list[CardJob], number: int
+) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    watch = Shown(number)
+    results = flashed(rack, jobs, watch)
+    assert watch.begun == ["pi0"]
+    assert [result.outcome for result in results[1:]] == [Outcome.INTERRUPTED] * 2
+    ended = read_ledger(rack.folder).events[-1]
+    assert isinstance(ended, BatchEnded)
+    assert ended.exit_code == 130
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_exit_code_is_that_of_the_worst(jobs: list[CardJob]) -> None:
+    def code(*outcomes: Outcome) -> int:
+        return exit_code_of([CardResult(jobs[0], outcome) for outcome in outcomes])
+
+    good, bad, stopped = Outcome.VERIFIED, Outcome.FAULTY, Outcome.INTERRUPTED
+    assert (code(good, good), code(good, bad), code(bad, stopped, good)) == (0, 30, 130)
+
+
+def test_signals_are_given_back_after_an_exception_and_the_crew_is_closed(rack: Rack) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    crew = Crew(Orders(rack, no_golden, Limits()), Shown())
+    with pytest.raises(ZeroDivisionError), interruptible(crew) as stopped:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped.wait(5)
+        raise ZeroDivisionError
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+    with pytest.raises(RuntimeError, match="shutdown"):
+        crew._preparers.submit(print)
