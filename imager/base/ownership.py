@@ -1,0 +1,84 @@
+"""Whose a file is, and whether that is somebody who may decide what this program does.
+
+In: what stat(2) says. Out: the reason not to use it, or None. Trusted are who runs this program,
+the person behind sudo, and root; and nobody else may be able to write there. That is what git
+calls safe.directory: a folder of somebody else's could tell root what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+
+_ACL = "system.posix_acl_access"
+
+
+def trusted_users() -> frozenset[int]:
+    """The users whose files may be used: root, who runs this, and who called sudo for it."""
+    return frozenset({0, os.geteuid(), person()})
+
+
+def person() -> int:
+    """The user who typed the command: with sudo the one who called it, else who runs this."""
+    own = os.geteuid()
+    behind = os.environ.get("SUDO_UID", "")
+    return int(behind) if own == 0 and behind.isdecimal() else own
+
+
+def distrust(about: os.stat_result, descriptor: int) -> str | None:
+    """Why the open file or folder ``descriptor`` must not be used, None when it may be."""
+    if about.st_uid not in trusted_users():
+        return f"belongs to {user_name(about.st_uid)}"
+    if about.st_mode & stat.S_IWOTH:
+        return "can be written by everybody"
+    if about.st_mode & stat.S_IWGRP and not _is_owners_alone(about, descriptor):
+        return f"can be written by the group {group_name(about.st_gid)}"
+    return None
+
+
+def give_to(descriptor: int, owner: os.stat_result) -> None:
+    """Let what root has just made belong to ``owner``'s user and group."""
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def user_name(uid: int) -> str:
+    """The name of the user ``uid``, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def group_name(gid: int) -> str:
+    """The name of the group ``gid``, or the number where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _is_owners_alone(about: os.stat_result, descriptor: int) -> bool:
+    """Whether the group is one that many distributions give each user, with nobody else in it,
+    and no access control list lets in others under the group's bits."""
+    try:
+        owner = pwd.getpwuid(about.st_uid)
+        members = set(grp.getgrgid(about.st_gid).gr_mem)
+    except KeyError:
+        return False
+    if owner.pw_gid != about.st_gid or members - {owner.pw_name}:
+        return False
+    if any(user.pw_gid == about.st_gid and user.pw_uid != owner.pw_uid for user in pwd.getpwall()):
+        return False
+    return not _has_acl(descriptor)
+
+
+def _has_acl(descriptor: int) -> bool:
+    try:
+        os.getxattr(descriptor, _ACL)
+    except OSError as error:
+        return error.errno not in (errno.ENODATA, errno.EOPNOTSUPP)
+    return True

@@ -1,0 +1,301 @@
+"""A folder that a stranger may have filled: a rack that was cloned, a cache on a borrowed disk.
+
+In: the path of a folder, as the person named it. Out: its files and folders, each reached step by
+step from the folder's own descriptor. Below it no link is followed, a file must be a regular one
+with a single name, and everything must belong to somebody who may decide what this program does
+(``ownership``). So a rack that holds a link to /etc/shadow neither shows that file nor changes it.
+
+What is made belongs to the owner of the folder: after one ``sudo`` a person can still use their
+own rack.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.durable import host_storage, write_all
+from imager.base.errors import ConfigurationError
+from imager.base.ownership import distrust, give_to, person, trusted_users, user_name
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_PLAIN = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedFolder:
+    """A folder that is judged before anything in it is used.
+
+    ``root`` is what the person named and may be reached through links; ``below`` are the names of
+    the folders from there, which may not. Nothing is looked at before the first call. Every method
+    raises ConfigurationError that names the path and says how to allow it, when something on the
+    way is a link or a stranger's; FileNotFoundError when it is not there; HostStorage for the
+    troubles of the disk.
+    """
+
+    root: Path
+    below: tuple[str, ...] = ()
+
+    def __truediv__(self, name: str) -> TrustedFolder:
+        """The folder ``name`` (one name, not a path) in this one, whether or not it is there."""
+        return TrustedFolder(self.root, (*self.below, _plain(name)))
+
+    @property
+    def path(self) -> Path:
+        """For messages, and for other programs once ``make`` or ``exists`` has judged it."""
+        return self.root.joinpath(*self.below)
+
+    # ── the folder itself ───────────────────────────────────────────────────────────────────
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        try:
+            with self.reached():
+                return True
+        except FileNotFoundError:
+            return False
+
+    def make(self, mode: int = 0o700) -> TrustedFolder:
+        """Make it and what is missing on the way, with ``mode`` whatever the umask. A folder that
+        is there keeps its mode. Returns itself."""
+        with self.reached(make=mode):
+            return self
+
+    def make_private(self) -> TrustedFolder:
+        """As ``make``; one that is there becomes mode 0700 too. Returns itself."""
+        with self.reached(make=0o700) as folder, host_storage(self.path):
+            os.fchmod(folder, 0o700)
+        return self
+
+    def names(self) -> list[str]:
+        """What is in it, sorted; nothing when it is not there."""
+        try:
+            with self.reached() as folder:
+                return sorted(os.listdir(folder))  # noqa: PTH208 - a descriptor has no path
+        except FileNotFoundError:
+            return []
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold flock(2) on the folder itself, made if absent, for a change to a file in it that
+        is replaced: a lock on such a file would be lost with it."""
+        with self.reached(make=0o755) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def reached(self, make: int | None = None) -> Iterator[int]:
+        """Its descriptor, after everything on the way was judged; what is missing is made with
+        the mode ``make``, where one is given."""
+        with ExitStack() as held:
+            if make is not None:
+                _make_root(self.root, make)
+            folder = _enter(held, os.fspath(self.root), None, self.root)
+            for count, name in enumerate(self.below, 1):
+                path = self.root.joinpath(*self.below[:count])
+                if make is not None:
+                    _make_in(folder, name, make, path)
+                folder = _enter(held, name, folder, path)
+            yield folder
+
+    # ── the files in it ─────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o644) -> Iterator[int]:
+        """The descriptor of the file ``name``, opened with ``flags`` (of open(2)). With O_CREAT
+        what is missing is made: the file with ``mode``, whatever the umask."""
+        with self.reached(make=0o700 if flags & os.O_CREAT else None) as folder:
+            descriptor = _open_in(folder, _plain(name), flags, mode, self.path / name)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All of the file ``name``; ConfigurationError when it has more than ``limit`` bytes."""
+        path = self.path / name
+        with (
+            self.open(name) as descriptor,
+            host_storage(path),
+            os.fdopen(descriptor, "rb", closefd=False) as file,
+        ):
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ConfigurationError(
+                f"{path}: larger than {limit} bytes, which no such file is",
+                hint="restore it from a backup, or move it away",
+            )
+        return data
+
+    def write(self, name: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Replace the file ``name`` by ``data`` so that a reader sees the old file or the new one,
+        whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is
+        never readable by others, not even for a moment."""
+        temporary = f".{_plain(name)}.{secrets.token_hex(4)}"
+        with self.reached(make=0o755) as folder, host_storage(self.path / name):
+            descriptor = os.open(temporary, _NEW, mode & 0o700, dir_fd=folder)
+            try:
+                try:
+                    write_all(descriptor, data)
+                    os.fchmod(descriptor, mode)
+                    give_to(descriptor, os.fstat(folder))
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            os.fsync(folder)
+
+    @contextmanager
+    def locked(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
+        """Hold flock(2) on the file ``name``, made if absent; yields its descriptor.
+
+        With ``wait=False`` raises BlockingIOError at once when another process holds it. The
+        kernel drops the lock when the holder dies, however it dies.
+        """
+        with self.open(name, os.O_RDWR | os.O_CREAT) as descriptor:
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
+            yield descriptor
+
+    def rename(self, old: str, new: str) -> None:
+        """Give what is called ``old`` the name ``new``, durably."""
+        with self.reached() as folder, host_storage(self.path / new):
+            os.rename(_plain(old), _plain(new), src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+
+    def remove(self, name: str) -> None:
+        """Remove the file ``name``, or the link itself where it is one; none is fine."""
+        with suppress(FileNotFoundError), self.reached() as folder:
+            try:
+                os.unlink(_plain(name), dir_fd=folder)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                with host_storage(self.path / name):
+                    raise
+
+    def remove_folder(self, name: str) -> None:
+        """Remove the folder ``name`` with all that is in it, following no link; none is fine."""
+        with suppress(FileNotFoundError), self.reached() as folder:
+            shutil.rmtree(_plain(name), dir_fd=folder)
+
+
+def _plain(name: str) -> str:
+    """``name``, which must be one name and no path; anything else is a mistake of ours."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of something in a folder")
+    return name
+
+
+def _make_root(root: Path, mode: int) -> None:
+    """Make what is missing of ``root``; it belongs to whom the folder above belongs to, where that
+    is somebody trusted: made with sudo in a person's home it is theirs."""
+    if root.is_dir():
+        return
+    _make_root(root.parent, 0o755)
+    with host_storage(root), suppress(FileExistsError):
+        root.mkdir(mode=mode)
+        above = root.parent.stat()
+        if above.st_uid in trusted_users():
+            made = os.open(root, _FOLDER | os.O_NOFOLLOW)
+            try:
+                give_to(made, above)
+            finally:
+                os.close(made)
+
+
+def _make_in(folder: int, name: str, mode: int, path: Path) -> None:
+    with host_storage(path):
+        try:
+            os.mkdir(name, mode, dir_fd=folder)
+        except FileExistsError:
+            return
+        made = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+        try:
+            os.fchmod(made, mode)
+            give_to(made, os.fstat(folder))
+        finally:
+            os.close(made)
+
+
+def _enter(held: ExitStack, name: str, above: int | None, path: Path) -> int:
+    try:
+        descriptor = os.open(
+            name, _FOLDER | (os.O_NOFOLLOW if above is not None else 0), dir_fd=above
+        )
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise _refusal(path, "is a link or no folder") from None
+        with host_storage(path):
+            raise
+    held.callback(os.close, descriptor)
+    _judge(descriptor, path)
+    return descriptor
+
+
+def _open_in(folder: int, name: str, flags: int, mode: int, path: Path) -> int:
+    """Open, or make and open, one file. A pipe must not keep us waiting: O_NONBLOCK."""
+    plain = (flags & ~os.O_CREAT) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        if flags & os.O_CREAT:
+            with suppress(FileExistsError):
+                made = os.open(name, plain | os.O_CREAT | os.O_EXCL, mode & 0o700, dir_fd=folder)
+                os.fchmod(made, mode)
+                give_to(made, os.fstat(folder))
+                return made
+        descriptor = os.open(name, plain, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise _refusal(path, "is a link or no regular file") from None
+        with host_storage(path):
+            raise
+    try:
+        about = _judge(descriptor, path)
+        if not stat.S_ISREG(about.st_mode):
+            raise _refusal(path, "is no regular file")
+        if about.st_nlink > 1:
+            raise _refusal(path, f"is one file under {about.st_nlink} names (hard links)")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _judge(descriptor: int, path: Path) -> os.stat_result:
+    about = os.fstat(descriptor)
+    reason = distrust(about, descriptor)
+    if reason is None:
+        return about
+    mend = (
+        f"chmod go-w '{path}'"
+        if reason.startswith("can be written")
+        else f"sudo chown -R {user_name(person())} '{path}'"
+    )
+    raise ConfigurationError(
+        f"{path}: {reason}, so it could tell this program what to do",
+        hint=f"look at what is in it; if you trust it: {mend}",
+    )
+
+
+def _refusal(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}: {why}, and below a rack or a cache nothing else is followed or used",
+        hint="look where it leads; then put the file or folder itself in its place, or remove it",
+    )
