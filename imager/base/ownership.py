@@ -40,8 +40,9 @@ def distrust(about: os.stat_result, descriptor: int) -> str | None:
 
 
 def give_to(descriptor: int, owner: os.stat_result) -> None:
-    """Let what root has just made belong to ``owner``'s user and group."""
-    if os.geteuid() == 0 and owner.st_uid != 0:
+    """Let what root has just made belong to ``owner``'s user and group, where that is a person who
+    is trusted."""
+    if os.geteuid() == 0 and owner.st_uid != 0 and owner.st_uid in trusted_users():
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 

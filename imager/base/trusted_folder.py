@@ -15,6 +15,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import stat
 from collections.abc import Iterator
@@ -23,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.durable import host_storage, write_all
-from imager.base.errors import ConfigurationError
-from imager.base.ownership import distrust, give_to, person, trusted_users, user_name
+from imager.base.errors import ConfigurationError, HostStorage
+from imager.base.ownership import distrust, give_to, person, user_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -49,10 +50,23 @@ class TrustedFolder:
         """The folder ``name`` (one name, not a path) in this one, whether or not it is there."""
         return TrustedFolder(self.root, (*self.below, _plain(name)))
 
+    def __str__(self) -> str:
+        return str(self.path)
+
     @property
     def path(self) -> Path:
         """For messages, and for other programs once ``make`` or ``exists`` has judged it."""
         return self.root.joinpath(*self.below)
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+        return self.path.name
+
+    @property
+    def parent(self) -> TrustedFolder:
+        """The folder it is in; itself for the one the person named."""
+        return TrustedFolder(self.root, self.below[:-1])
 
     # ── the folder itself ───────────────────────────────────────────────────────────────────
 
@@ -72,8 +86,9 @@ class TrustedFolder:
 
     def make_private(self) -> TrustedFolder:
         """As ``make``; one that is there becomes mode 0700 too. Returns itself."""
-        with self.reached(make=0o700) as folder, host_storage(self.path):
-            os.fchmod(folder, 0o700)
+        with self.reached(make=0o700) as folder, self._trouble():
+            if stat.S_IMODE(os.fstat(folder).st_mode) != 0o700:
+                os.fchmod(folder, 0o700)
         return self
 
     def names(self) -> list[str]:
@@ -83,6 +98,11 @@ class TrustedFolder:
                 return sorted(os.listdir(folder))  # noqa: PTH208 - a descriptor has no path
         except FileNotFoundError:
             return []
+
+    def sync(self) -> None:
+        """Make the names in it durable (fsync(2): a file's own fsync does not cover them)."""
+        with self.reached() as folder, self._trouble():
+            os.fsync(folder)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -97,15 +117,36 @@ class TrustedFolder:
         """Its descriptor, after everything on the way was judged; what is missing is made with
         the mode ``make``, where one is given."""
         with ExitStack() as held:
-            if make is not None:
-                _make_root(self.root, make)
-            folder = _enter(held, os.fspath(self.root), None, self.root)
-            for count, name in enumerate(self.below, 1):
-                path = self.root.joinpath(*self.below[:count])
+            with self._trouble():
                 if make is not None:
-                    _make_in(folder, name, make, path)
-                folder = _enter(held, name, folder, path)
+                    _make_root(self.root, make)
+                folder = _enter(held, os.fspath(self.root), None, self.root)
+                for count, name in enumerate(self.below, 1):
+                    path = self.root.joinpath(*self.below[:count])
+                    if make is not None:
+                        _make_in(folder, name, make)
+                    folder = _enter(held, name, folder, path)
             yield folder
+
+    @contextmanager
+    def _trouble(self, name: str = "") -> Iterator[None]:
+        """Turn the troubles of the disk with ``name`` in it into HostStorage. What a run with sudo
+        left to root can be given back; that is said."""
+        path = self.path / name
+        try:
+            yield
+        except (FileNotFoundError, BlockingIOError):
+            raise
+        except PermissionError as error:
+            owner = user_name(person())
+            raise HostStorage(
+                f"{path}: {os.strerror(error.errno or 0)} for {owner}",
+                hint="if a run with sudo left it to root, take it back: "
+                f"sudo chown -R {owner}: {shlex.quote(str(self.root))}",
+            ) from error
+        except OSError:
+            with host_storage(path):
+                raise
 
     # ── the files in it ─────────────────────────────────────────────────────────────────────
 
@@ -113,7 +154,8 @@ class TrustedFolder:
     def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o644) -> Iterator[int]:
         """The descriptor of the file ``name``, opened with ``flags`` (of open(2)). With O_CREAT
         what is missing is made: the file with ``mode``, whatever the umask."""
-        with self.reached(make=0o700 if flags & os.O_CREAT else None) as folder:
+        make = 0o700 if flags & os.O_CREAT else None
+        with self.reached(make) as folder, self._trouble(name):
             descriptor = _open_in(folder, _plain(name), flags, mode, self.path / name)
         try:
             yield descriptor
@@ -141,7 +183,8 @@ class TrustedFolder:
         whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is
         never readable by others, not even for a moment."""
         temporary = f".{_plain(name)}.{secrets.token_hex(4)}"
-        with self.reached(make=0o755) as folder, host_storage(self.path / name):
+        with self.reached(make=0o755) as folder, self._trouble(name):
+            _require_plain(folder, name, self.path / name)
             descriptor = os.open(temporary, _NEW, mode & 0o700, dir_fd=folder)
             try:
                 try:
@@ -159,37 +202,38 @@ class TrustedFolder:
             os.fsync(folder)
 
     @contextmanager
-    def locked(self, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
+    def locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
         """Hold flock(2) on the file ``name``, made if absent; yields its descriptor.
 
         With ``wait=False`` raises BlockingIOError at once when another process holds it. The
         kernel drops the lock when the holder dies, however it dies.
         """
         with self.open(name, os.O_RDWR | os.O_CREAT) as descriptor:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield descriptor
+
+    @contextmanager
+    def locked_for_reading(self, name: str) -> Iterator[None]:
+        """Wait for whoever changes what the file ``name`` guards, and keep it from changing; the
+        file must be there and stays as it is."""
+        with self.open(name) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
 
     def rename(self, old: str, new: str) -> None:
         """Give what is called ``old`` the name ``new``, durably."""
-        with self.reached() as folder, host_storage(self.path / new):
+        with self.reached() as folder, self._trouble(new):
             os.rename(_plain(old), _plain(new), src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
 
     def remove(self, name: str) -> None:
         """Remove the file ``name``, or the link itself where it is one; none is fine."""
-        with suppress(FileNotFoundError), self.reached() as folder:
-            try:
-                os.unlink(_plain(name), dir_fd=folder)
-            except FileNotFoundError:
-                raise
-            except OSError:
-                with host_storage(self.path / name):
-                    raise
+        with suppress(FileNotFoundError), self.reached() as folder, self._trouble(name):
+            os.unlink(_plain(name), dir_fd=folder)
 
     def remove_folder(self, name: str) -> None:
         """Remove the folder ``name`` with all that is in it, following no link; none is fine."""
-        with suppress(FileNotFoundError), self.reached() as folder:
+        with suppress(FileNotFoundError), self.reached() as folder, self._trouble(name):
             shutil.rmtree(_plain(name), dir_fd=folder)
 
 
@@ -206,29 +250,26 @@ def _make_root(root: Path, mode: int) -> None:
     if root.is_dir():
         return
     _make_root(root.parent, 0o755)
-    with host_storage(root), suppress(FileExistsError):
+    with suppress(FileExistsError):
         root.mkdir(mode=mode)
-        above = root.parent.stat()
-        if above.st_uid in trusted_users():
-            made = os.open(root, _FOLDER | os.O_NOFOLLOW)
-            try:
-                give_to(made, above)
-            finally:
-                os.close(made)
-
-
-def _make_in(folder: int, name: str, mode: int, path: Path) -> None:
-    with host_storage(path):
+        made = os.open(root, _FOLDER | os.O_NOFOLLOW)
         try:
-            os.mkdir(name, mode, dir_fd=folder)
-        except FileExistsError:
-            return
-        made = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-        try:
-            os.fchmod(made, mode)
-            give_to(made, os.fstat(folder))
+            give_to(made, root.parent.stat())
         finally:
             os.close(made)
+
+
+def _make_in(folder: int, name: str, mode: int) -> None:
+    try:
+        os.mkdir(name, mode, dir_fd=folder)
+    except FileExistsError:
+        return
+    made = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.fchmod(made, mode)
+        give_to(made, os.fstat(folder))
+    finally:
+        os.close(made)
 
 
 def _enter(held: ExitStack, name: str, above: int | None, path: Path) -> int:
@@ -236,13 +277,10 @@ def _enter(held: ExitStack, name: str, above: int | None, path: Path) -> int:
         descriptor = os.open(
             name, _FOLDER | (os.O_NOFOLLOW if above is not None else 0), dir_fd=above
         )
-    except FileNotFoundError:
-        raise
     except OSError as error:
         if error.errno in _NOT_PLAIN:
             raise _refusal(path, "is a link or no folder") from None
-        with host_storage(path):
-            raise
+        raise
     held.callback(os.close, descriptor)
     _judge(descriptor, path)
     return descriptor
@@ -250,7 +288,7 @@ def _enter(held: ExitStack, name: str, above: int | None, path: Path) -> int:
 
 def _open_in(folder: int, name: str, flags: int, mode: int, path: Path) -> int:
     """Open, or make and open, one file. A pipe must not keep us waiting: O_NONBLOCK."""
-    plain = (flags & ~os.O_CREAT) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    plain = (flags & ~os.O_CREAT) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
         if flags & os.O_CREAT:
             with suppress(FileExistsError):
@@ -258,24 +296,37 @@ def _open_in(folder: int, name: str, flags: int, mode: int, path: Path) -> int:
                 os.fchmod(made, mode)
                 give_to(made, os.fstat(folder))
                 return made
+        _require_plain(folder, name, path)
         descriptor = os.open(name, plain, dir_fd=folder)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         if error.errno in _NOT_PLAIN:
             raise _refusal(path, "is a link or no regular file") from None
-        with host_storage(path):
-            raise
+        raise
     try:
-        about = _judge(descriptor, path)
-        if not stat.S_ISREG(about.st_mode):
-            raise _refusal(path, "is no regular file")
-        if about.st_nlink > 1:
-            raise _refusal(path, f"is one file under {about.st_nlink} names (hard links)")
+        _require_regular(_judge(descriptor, path), path)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _require_plain(folder: int, name: str, path: Path) -> None:
+    """Refuse what is there and is not one plain file, before it is opened: a device is not even
+    touched, and a stranger's file is named as such rather than as unreadable."""
+    try:
+        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    _require_regular(about, path)
+
+
+def _require_regular(about: os.stat_result, path: Path) -> None:
+    if stat.S_ISLNK(about.st_mode):
+        raise _refusal(path, "is a link")
+    if not stat.S_ISREG(about.st_mode):
+        raise _refusal(path, "is no regular file")
+    if about.st_nlink > 1:
+        raise _refusal(path, f"is one file under {about.st_nlink} names (hard links)")
 
 
 def _judge(descriptor: int, path: Path) -> os.stat_result:
@@ -283,15 +334,22 @@ def _judge(descriptor: int, path: Path) -> os.stat_result:
     reason = distrust(about, descriptor)
     if reason is None:
         return about
-    mend = (
-        f"chmod go-w '{path}'"
-        if reason.startswith("can be written")
-        else f"sudo chown -R {user_name(person())} '{path}'"
-    )
     raise ConfigurationError(
         f"{path}: {reason}, so it could tell this program what to do",
-        hint=f"look at what is in it; if you trust it: {mend}",
+        hint=f"look at what is in it; if you trust it: {_mend(about, reason, path)}",
     )
+
+
+def _mend(about: os.stat_result, reason: str, path: Path) -> str:
+    """What to do so that ``path`` may be used, by whoever runs this."""
+    quoted = shlex.quote(str(path))
+    if about.st_mode & stat.S_ISVTX:
+        return "copy it to a folder of your own and name that one (--rack DIR, --cache DIR)"
+    if reason.startswith("can be written") and os.geteuid() in (0, about.st_uid):
+        return f"chmod -R go-w {quoted}"
+    if os.geteuid() == 0:
+        return f"chown -R {user_name(person())}: {quoted}"
+    return f"copy it, and the copy is yours: cp -r {quoted} NEW"
 
 
 def _refusal(path: Path, why: str) -> ConfigurationError:
