@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import stat
+from pathlib import Path
 
 _ACL = "system.posix_acl_access"
 
@@ -44,6 +45,14 @@ def give_to(descriptor: int, owner: os.stat_result) -> None:
     is trusted."""
     if os.geteuid() == 0 and owner.st_uid != 0 and owner.st_uid in trusted_users():
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
+def give_tree_to(folder: Path, owner: os.stat_result) -> None:
+    """As ``give_to``, for ``folder`` and all in it, which root has just made in private."""
+    if os.geteuid() != 0 or owner.st_uid == 0 or owner.st_uid not in trusted_users():
+        return
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def user_name(uid: int) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from imager.base.durable import host_storage, write_all
 from imager.base.errors import ConfigurationError, HostStorage
-from imager.base.ownership import distrust, give_to, person, user_name
+from imager.base.ownership import distrust, give_to, give_tree_to, person, user_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,7 +65,9 @@ class TrustedFolder:
 
     @property
     def parent(self) -> TrustedFolder:
-        """The folder it is in; itself for the one the person named."""
+        """The folder it is in. What is above the one a person named is not ours to judge."""
+        if not self.below:
+            raise ValueError(f"{self.root} is the folder that was named")
         return TrustedFolder(self.root, self.below[:-1])
 
     # ── the folder itself ───────────────────────────────────────────────────────────────────
@@ -91,6 +93,14 @@ class TrustedFolder:
                 os.fchmod(folder, 0o700)
         return self
 
+    def adopt(self, made: Path, name: str) -> None:
+        """Move the folder ``made``, which this program filled in private on the same filesystem,
+        here as ``name``, durably; it belongs to whom this folder belongs."""
+        with self.reached() as folder, self._trouble(name):
+            give_tree_to(made, os.fstat(folder))
+            os.rename(made, _plain(name), dst_dir_fd=folder)
+            os.fsync(folder)
+
     def names(self) -> list[str]:
         """What is in it, sorted; nothing when it is not there."""
         try:
@@ -98,6 +108,11 @@ class TrustedFolder:
                 return sorted(os.listdir(folder))  # noqa: PTH208 - a descriptor has no path
         except FileNotFoundError:
             return []
+
+    def changed(self) -> int:
+        """When a name in it last changed, in nanoseconds since 1970."""
+        with self.reached() as folder:
+            return os.fstat(folder).st_mtime_ns
 
     def sync(self) -> None:
         """Make the names in it durable (fsync(2): a file's own fsync does not cover them)."""

@@ -34,7 +34,7 @@ def keys(rack: Rack) -> SaltKeys:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> SaltPair:
     """A pair of somebody else's."""
-    return salt_pair(KeyFolder(TrustedFolder(tmp_path_factory.mktemp("other") / "salt")), "other")
+    return salt_pair(KeyFolder(TrustedFolder(tmp_path_factory.mktemp("other")) / "salt"), "other")
 
 
 @pytest.fixture

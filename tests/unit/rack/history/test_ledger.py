@@ -128,7 +128,7 @@ def test_no_ledger_is_an_empty_one(tmp_path: Path) -> None:
 
 def test_a_ledger_that_cannot_be_read_is_said(tmp_path: Path) -> None:
     (tmp_path / ".picloud/ledger.jsonl").mkdir(parents=True)
-    with pytest.raises(HostStorage, match=r"ledger\.jsonl"):
+    with pytest.raises(ConfigurationError, match=r"ledger\.jsonl"):
         read_ledger(tmp_path)
 
 
