@@ -11,6 +11,7 @@ import errno
 import grp
 import os
 import pwd
+import shlex
 import stat
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def distrust(about: os.stat_result, descriptor: int) -> str | None:
     return None
 
 
+def mend(about: os.stat_result, reason: str, path: Path) -> str:
+    """What to do so that ``path`` may be used, by whoever runs this."""
+    quoted = shlex.quote(str(path))
+    if about.st_mode & stat.S_ISVTX:
+        return "copy it to a folder of your own and name that one (--rack DIR, --cache DIR)"
+    if reason.startswith("can be written") and os.geteuid() in (0, about.st_uid):
+        return f"chmod -R go-w {quoted}"
+    if os.geteuid() == 0:
+        return f"chown -R {chown_words(person())} {quoted}"
+    return f"copy it, and the copy is yours: cp -r {quoted} NEW"
+
+
 def give_to(descriptor: int, owner: os.stat_result) -> None:
     """Let what root has just made belong to ``owner``'s user and group, where that is a person who
     is trusted."""
@@ -56,11 +69,19 @@ def give_tree_to(folder: Path, owner: os.stat_result) -> None:
 
 
 def user_name(uid: int) -> str:
-    """The name of the user ``uid``, or the number where it has none."""
+    """The name of the user ``uid``, or ``user 7`` where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"user {uid}"
+
+
+def chown_words(uid: int) -> str:
+    """The user ``uid`` and their group, as chown(1) takes them."""
+    try:
+        return f"{pwd.getpwuid(uid).pw_name}:"
+    except KeyError:
+        return str(uid)
 
 
 def group_name(gid: int) -> str:

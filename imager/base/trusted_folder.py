@@ -25,7 +25,15 @@ from pathlib import Path
 
 from imager.base.durable import host_storage, write_all
 from imager.base.errors import ConfigurationError, HostStorage
-from imager.base.ownership import distrust, give_to, give_tree_to, person, user_name
+from imager.base.ownership import (
+    chown_words,
+    distrust,
+    give_to,
+    give_tree_to,
+    mend,
+    person,
+    user_name,
+)
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -153,11 +161,10 @@ class TrustedFolder:
         except (FileNotFoundError, BlockingIOError):
             raise
         except PermissionError as error:
-            owner = user_name(person())
             raise HostStorage(
-                f"{path}: {os.strerror(error.errno or 0)} for {owner}",
+                f"{path}: {os.strerror(error.errno or 0)} for {user_name(person())}",
                 hint="if a run with sudo left it to root, take it back: "
-                f"sudo chown -R {owner}: {shlex.quote(str(self.root))}",
+                f"sudo chown -R {chown_words(person())} {shlex.quote(str(self.root))}",
             ) from error
         except OSError:
             with host_storage(path):
@@ -351,20 +358,8 @@ def _judge(descriptor: int, path: Path) -> os.stat_result:
         return about
     raise ConfigurationError(
         f"{path}: {reason}, so it could tell this program what to do",
-        hint=f"look at what is in it; if you trust it: {_mend(about, reason, path)}",
+        hint=f"look at what is in it; if you trust it: {mend(about, reason, path)}",
     )
-
-
-def _mend(about: os.stat_result, reason: str, path: Path) -> str:
-    """What to do so that ``path`` may be used, by whoever runs this."""
-    quoted = shlex.quote(str(path))
-    if about.st_mode & stat.S_ISVTX:
-        return "copy it to a folder of your own and name that one (--rack DIR, --cache DIR)"
-    if reason.startswith("can be written") and os.geteuid() in (0, about.st_uid):
-        return f"chmod -R go-w {quoted}"
-    if os.geteuid() == 0:
-        return f"chown -R {user_name(person())}: {quoted}"
-    return f"copy it, and the copy is yours: cp -r {quoted} NEW"
 
 
 def _refusal(path: Path, why: str) -> ConfigurationError:
