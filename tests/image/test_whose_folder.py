@@ -2,7 +2,8 @@
 
 In: every file and folder of a rack and a cache that were used, each replaced in turn by something
 else: a link, a second name, a pipe, a stranger's. Out: every command refuses it by name, or does
-not need it, and what lies outside stays as it was.
+not need it, and what lies outside stays as it was. A run draws one of each kind by chance;
+``--all`` has them all.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sampling import one_of_each
 from tests.support.workplace import Workplace, workplace
 
 pytestmark = [
@@ -219,8 +221,15 @@ def ended(place: Workplace, lines: Sequence[str]) -> Iterator[tuple[str, int, st
         yield lines[number], code, (out / str(number)).read_text()
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
-@pytest.mark.parametrize("where", PLACES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    table = [(where, plant) for where in PLACES for plant in PLANTS]
+    if not metafunc.config.getoption("--all"):
+        table = one_of_each(table, lambda row: row[1])
+    metafunc.parametrize(
+        ("where", "plant"), table, ids=[f"{where}-{plant.__name__}" for where, plant in table]
+    )
+
+
 def test_nothing_leads_out_of_a_rack_or_a_cache(place: Workplace, where: str, plant: Plant) -> None:
     found = sorted(place.folder.glob(where))
     assert found, "there is such a file or folder"
