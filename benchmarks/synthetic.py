@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import GiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
@@ -42,7 +43,9 @@ def main() -> None:
     folder, node, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) * GiB
     image = _image(folder, size)
     console = Console(as_json=True)
-    make_card(CardOrder(image, accept(target_at(node), size), folder / "receipts"), console)
+    make_card(
+        CardOrder(image, accept(target_at(node), size), TrustedFolder(folder / "receipts")), console
+    )
     console.event("result", mapped_bytes=image.manifest.extents.total_bytes)
 
 

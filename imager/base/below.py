@@ -12,6 +12,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.base.ownership import distrust, mend
+
 _LINK = "is a symbolic link, and links are not followed here"
 _NO_FILE = "is no regular file"
 _QUIET = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -28,9 +30,12 @@ class Below:
 
     root: Path
     parts: tuple[str, ...] = ()
+    judged: bool = True
+    """Whether what lies here must have one name and belong to somebody who may decide what this
+    program does (``ownership``)."""
 
     def __truediv__(self, name: str) -> Below:
-        return Below(self.root, (*self.parts, *name.split("/")))
+        return Below(self.root, (*self.parts, *name.split("/")), self.judged)
 
     @property
     def path(self) -> Path:
@@ -54,7 +59,7 @@ class Below:
 
     def names(self) -> list[str]:
         """What the folder here has in it, sorted."""
-        folder = _open(self.root, self.parts, os.O_RDONLY | os.O_DIRECTORY)
+        folder = self._open(os.O_RDONLY | os.O_DIRECTORY)
         try:
             return sorted(entry.name for entry in os.scandir(folder))
         finally:
@@ -68,18 +73,35 @@ class Below:
         finally:
             os.close(folder)
 
-    def read(self, limit: int, *, one_link: bool) -> tuple[bytes, os.stat_result]:
-        """Content and status of the regular file here, of ``limit`` bytes at most. ``one_link``
-        refuses a file that has a second name, which may lie outside the folder."""
-        descriptor = _open(self.root, self.parts, os.O_RDONLY)
+    def read(self, limit: int) -> tuple[bytes, os.stat_result]:
+        """Content and status of the regular file here, of ``limit`` bytes at most."""
+        descriptor = self._open(os.O_RDONLY)
         try:
             status = os.fstat(descriptor)
-            if one_link and stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
+            if self.judged and stat.S_ISREG(status.st_mode) and status.st_nlink != 1:
                 why = f"has {status.st_nlink} names (hard links); copy it, so that it has one"
                 raise OSError(errno.EMLINK, why)
             return _read_regular(descriptor, limit), status
         finally:
             os.close(descriptor)
+
+    def _open(self, flags: int) -> int:
+        descriptor = _open(self.root, self.parts, flags)
+        try:
+            if self.judged:
+                _judge(descriptor, self.path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+
+def _judge(descriptor: int, path: Path) -> None:
+    status = os.fstat(descriptor)
+    reason = distrust(status, descriptor)
+    if reason:
+        why = f"{reason}; if you trust it: {mend(status, reason, path)}"
+        raise OSError(errno.EPERM, why, str(path))
 
 
 def read_named(path: Path, limit: int) -> bytes:

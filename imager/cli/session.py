@@ -39,11 +39,12 @@ class Session:
 
     @property
     def cache(self) -> Cache:
-        """The cache that ``--cache`` names, else the one in the person's cache directory."""
-        if self.settings.cache is not None:
-            return Cache(self.settings.cache.absolute())
-
-        return Cache(Path(platformdirs.user_cache_dir("picloud-image")))
+        """The cache the person named, else the one in their cache directory."""
+        named = self.settings.cache
+        default = Path(platformdirs.user_cache_dir("picloud-image"))
+        cache = Cache(default if named is None else named.absolute())
+        cache.require_ours()
+        return cache
 
 
 def command(name: str) -> Callable[[Callable[..., CommandResult]], click.Command]:

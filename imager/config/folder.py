@@ -7,16 +7,18 @@ backs up the rack.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from imager.base.durable import locked, private_folder, write_atomically
+from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.load import parse_rack
-from imager.config.rack import RACK_FILE, STATE, Rack
+from imager.config.rack import RACK_FILE, Rack, state_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +34,20 @@ def find_rack(start: Path, named: Path | None = None) -> RackFolder:
     """The rack ``named``, else the nearest folder from ``start`` upwards that has a rack.toml,
     else the default rack in the user's data directory, made when it is not there yet.
 
-    Raises ConfigurationError when the folder ``named`` has no rack.toml.
+    Raises ConfigurationError when the folder ``named`` has no rack.toml, and for a folder, however
+    it was found, that is a stranger's or can be written by one.
     """
     if named is not None:
         folder = named.parent if named.name == RACK_FILE else named
-        if not (folder / RACK_FILE).is_file():
+        if not _has_rack(folder):
             raise ConfigurationError(
                 f"{folder / RACK_FILE}: no such file",
                 hint=f"make one with picloud-image rack init --rack {folder}",
             )
-        return RackFolder(folder.absolute(), is_default=False)
+        return RackFolder(_judged(folder.absolute()), is_default=False)
     near = _nearest(start)
     if near is not None:
-        return RackFolder(near, is_default=False)
+        return RackFolder(_judged(near), is_default=False)
     return RackFolder(_default_rack(), is_default=True)
 
 
@@ -54,7 +57,8 @@ def rack_at_hand(start: Path, named: Path | None = None) -> Path | None:
     if named is not None:
         return find_rack(start, named).path
     near, default = _nearest(start), _default_folder()
-    return near or (default if (default / RACK_FILE).is_file() else None)
+    found = near or (default if _has_rack(default) else None)
+    return _judged(found) if found else None
 
 
 def default_rack_to_be() -> Rack:
@@ -64,7 +68,25 @@ def default_rack_to_be() -> Rack:
 
 def _nearest(start: Path) -> Path | None:
     start = start.absolute()
-    return next((f for f in (start, *start.parents) if (f / RACK_FILE).is_file()), None)
+    return next((folder for folder in (start, *start.parents) if _has_rack(folder)), None)
+
+
+def _has_rack(folder: Path) -> bool:
+    """Whether there is a rack.toml, whatever it is: a link counts, and is refused when read."""
+    try:
+        os.lstat(folder / RACK_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        with host_storage(folder / RACK_FILE):
+            raise
+    return True
+
+
+def _judged(folder: Path) -> Path:
+    """``folder``, which is there, unless a stranger could tell this program what to do by it."""
+    TrustedFolder(folder).exists()
+    return folder
 
 
 def init_rack(folder: Path, choices: Choices | None = None) -> tuple[Path, ...]:
@@ -76,26 +98,24 @@ def init_rack(folder: Path, choices: Choices | None = None) -> tuple[Path, ...]:
     require_no_rack(folder)
     text = initial_rack_toml(choices)
     parse_rack(folder, text)
-    write_atomically(folder / RACK_FILE, text.encode())
-    return (folder / RACK_FILE, ensure_state(folder))
+    TrustedFolder(folder).write(RACK_FILE, text.encode())
+    return (folder / RACK_FILE, ensure_state(folder).path)
 
 
 def require_no_rack(folder: Path) -> None:
     """Raise ConfigurationError when ``folder`` has a rack.toml."""
-    path = folder / RACK_FILE
-    if path.exists() or path.is_symlink():
+    if _has_rack(folder):
         raise ConfigurationError(
-            f"{path}: is there already",
+            f"{folder / RACK_FILE}: is there already",
             hint="edit it, or name another folder with --rack DIR",
         )
 
 
-def ensure_state(folder: Path) -> Path:
+def ensure_state(folder: Path) -> TrustedFolder:
     """The rack's private folder ``.picloud``, made when absent: mode 0700, ignored by git."""
-    state = private_folder(folder / STATE)
-    ignore = state / ".gitignore"
-    if not ignore.exists():
-        write_atomically(ignore, b"# Private keys: back this folder up, never publish it.\n*\n")
+    state = state_folder(folder).make_private()
+    if ".gitignore" not in state.names():
+        state.write(".gitignore", b"# Private keys: back this folder up, never publish it.\n*\n")
     return state
 
 
@@ -106,7 +126,7 @@ def _default_folder() -> Path:
 def _default_rack() -> Path:
     folder = _default_folder()
     # Two first runs at once make one rack: whoever is second finds the first one's file.
-    with locked(folder.with_suffix(".lock")):
-        if not (folder / RACK_FILE).is_file():
+    with TrustedFolder(folder.parent).locked(f"{folder.name}.lock"):
+        if not _has_rack(folder):
             init_rack(folder)
     return folder

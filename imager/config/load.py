@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import TrustedFolder
 from imager.config import sections
 from imager.config.addresses import address_in, deal_addresses, read_network
 from imager.config.fields import Table, nearest, parse_document
@@ -24,9 +25,10 @@ _LIMIT_BYTES = 1 << 20
 def load_rack(folder: Path) -> Rack:
     """The rack described by ``folder``/rack.toml.
 
-    Raises ConfigurationError when the file cannot be read, or with one line for each fault.
+    Raises ConfigurationError when the file is a stranger's or no file, or with one line for each
+    fault, and HostStorage when it cannot be read.
     """
-    return parse_rack(folder, _read_text(folder.absolute() / RACK_FILE))
+    return parse_rack(folder, _read_text(folder.absolute()))
 
 
 def parse_rack(folder: Path, text: str) -> Rack:
@@ -44,20 +46,15 @@ def parse_rack(folder: Path, text: str) -> Rack:
     return rack
 
 
-def _read_text(path: Path) -> str:
+def _read_text(folder: Path) -> str:
+    path = folder / RACK_FILE
     try:
-        with path.open("rb") as file:
-            data = file.read(_LIMIT_BYTES + 1)
-    except OSError as error:
+        data = TrustedFolder(folder).read(RACK_FILE, _LIMIT_BYTES)
+    except FileNotFoundError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}",
             hint="name the rack's folder with --rack DIR, or make one with picloud-image rack init",
         ) from error
-    if len(data) > _LIMIT_BYTES:
-        raise ConfigurationError(
-            f"{path}: is larger than 1 MiB, so it is no rack.toml",
-            hint="name the rack's folder with --rack DIR",
-        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.fields import nearest
 from imager.config.hostname import name_fault
 
@@ -20,14 +21,14 @@ MINION = "salt-minion"
 MASTER = "salt-master"
 
 
-def receipts_folder(rack: Path) -> Path:
+def state_folder(rack: Path) -> TrustedFolder:
+    """The private folder of keys, ledger and receipts of the rack in the folder ``rack``."""
+    return TrustedFolder(rack) / STATE
+
+
+def receipts_folder(rack: Path) -> TrustedFolder:
     """The folder of receipts of the rack in the folder ``rack``, even if its rack.toml is wrong."""
-    return rack / STATE / "receipts"
-
-
-def ledger_file(rack: Path) -> Path:
-    """Where the ledger of the rack in the folder ``rack`` lies (``imager.rack.history.ledger``)."""
-    return rack / STATE / "ledger.jsonl"
+    return state_folder(rack) / "receipts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,17 @@ class Rack:
     highstate_once: bool
 
     @property
-    def state(self) -> Path:
+    def state(self) -> TrustedFolder:
         """The private folder of keys, ledger and receipts."""
-        return self.folder / STATE
+        return state_folder(self.folder)
 
     @property
-    def keys(self) -> Path:
+    def keys(self) -> TrustedFolder:
         """The folder of every identity made for this rack."""
         return self.state / "keys"
 
     @property
-    def receipts(self) -> Path:
+    def receipts(self) -> TrustedFolder:
         """The folder of the receipts of written cards."""
         return receipts_folder(self.folder)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,11 +21,13 @@ from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.json_fields import JsonFault, read_object
 from imager.base.progress import Phase, Progress
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.release.content_store import placed, set_aside
 from imager.release.verified import VerifiedRelease
 
 _TARBALL, _SIGNATURE, _RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
+_LIMIT_BYTES = MiB
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -106,20 +109,16 @@ class Archive:
         tarball as long as it says. ``prove`` checks every byte. Raises DamagedEntry that names
         the file.
         """
-        folder = self._cache.releases / sha256
-        with host_storage(folder):
-            if not folder.exists():
-                return None
-            entry = ArchivedTarball(folder, _read_record(folder))
-            record = entry.record
-            if record.sha256 != sha256:
-                raise _damaged(folder / _RECORD, f"it speaks of {record.sha256[:12]}…")
-            for path in (entry.tarball, entry.signature):
-                if not path.is_file():
-                    raise _damaged(path, "the file is gone")
-            size = entry.tarball.stat().st_size
-            if size != record.size_bytes:
-                raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
+        folder = self._cache.looked_at("releases") / sha256
+        if not folder.exists():
+            return None
+        entry = ArchivedTarball(folder.path, _read_record(folder))
+        record = entry.record
+        if record.sha256 != sha256:
+            raise _damaged(folder.path / _RECORD, f"it speaks of {record.sha256[:12]}…")
+        size, _ = (_size(folder, name) for name in (_TARBALL, _SIGNATURE))
+        if size != record.size_bytes:
+            raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
         return entry
 
     def of_name(self, name: str, fingerprint: str) -> tuple[ArchivedTarball, ...]:
@@ -132,14 +131,10 @@ class Archive:
         return tuple(sorted(found, key=lambda entry: entry.record.fetched_at, reverse=True))
 
     def _sound(self) -> Iterator[ArchivedTarball]:
-        with host_storage(self._cache.releases):
-            folders = (
-                sorted(self._cache.releases.glob("*")) if self._cache.releases.exists() else []
-            )
-        for folder in folders:
-            if _SHA256.match(folder.name):
+        for name in self._cache.looked_at("releases").names():
+            if _SHA256.match(name):
                 try:
-                    entry = self.find(folder.name)
+                    entry = self.find(name)
                 except DamagedEntry:
                     continue  # ``find`` reports it when it is asked for by its hash
                 if entry is not None:
@@ -160,8 +155,9 @@ class Archive:
         if present is not None:
             if present.record.fingerprint == record.fingerprint:
                 return present
-            write_atomically(present.signature, signature)
-            write_atomically(folder / _RECORD, text)
+            kept = self._cache.looked_at("releases") / record.sha256
+            kept.write(_SIGNATURE, signature)
+            kept.write(_RECORD, text)
             return ArchivedTarball(folder, record)
         with placed(self._cache, folder) as staged:
             write_atomically(staged / _SIGNATURE, signature)
@@ -206,10 +202,19 @@ def prove(release: VerifiedRelease, cache: Cache, progress: Progress) -> None:
         )
 
 
-def _read_record(folder: Path) -> TarballRecord:
-    path = folder / _RECORD
+def _size(folder: TrustedFolder, name: str) -> int:
+    """The bytes of a file, which is opened for it: a link is refused here."""
     try:
-        return parse_record(path.read_bytes())
+        with folder.open(name) as descriptor:
+            return os.fstat(descriptor).st_size
+    except FileNotFoundError:
+        raise _damaged(folder.path / name, "the file is gone") from None
+
+
+def _read_record(folder: TrustedFolder) -> TarballRecord:
+    path = folder.path / _RECORD
+    try:
+        return parse_record(folder.read(_RECORD, _LIMIT_BYTES))
     except FileNotFoundError:
         raise _damaged(path, "the file is gone") from None
     except JsonFault as error:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import fsync_folder, host_storage, work_folder
+from imager.base.durable import fsync_folder, host_storage
 
 
 @contextmanager
@@ -20,15 +20,13 @@ def placed(cache: Cache, folder: Path) -> Iterator[Path]:
 
     The block must fsync its files; their names are made durable here.
     """
-    with host_storage(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with work_folder(cache.work, "archive") as work:
-            staged = work / "entry"
-            staged.mkdir()
-            yield staged
-            fsync_folder(staged)
-            staged.rename(folder)
-        fsync_folder(folder.parent)
+    kept = cache.made(folder.parent.name)
+    with host_storage(folder), cache.work_folder("archive") as work:
+        staged = work / "entry"
+        staged.mkdir()
+        yield staged
+        fsync_folder(staged)
+        kept.adopt(staged, folder.name)
 
 
 def set_aside(folder: Path) -> Path:

@@ -14,15 +14,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 
-from imager.base.durable import folder_locked, host_storage, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.base.toml_text import toml_text
+from imager.base.trusted_folder import TrustedFolder
 
 _HEAD = """\
 # rack.lock: what this rack's cards are made from, by the hash of its bytes.
 # Written by picloud-image; keep it in git beside rack.toml. Only "picloud-image fetch --update"
 # moves a pin to what is published now.
 """
+_LIMIT_BYTES = 4 << 20
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "sha256": (re.compile(r"[0-9a-f]{64}\Z"), "64 lower-case hex digits"),
     "fingerprint": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})\Z"), "40 upper-case hex digits"),
@@ -69,8 +70,10 @@ class RackLock:
     @classmethod
     def load(cls, path: Path) -> RackLock:
         """Read ``path``. Raises ConfigurationError with every fault in ``details``."""
-        with host_storage(path):
-            data = path.read_bytes() if path.exists() else b""
+        try:
+            data = TrustedFolder(path.parent).read(path.name, _LIMIT_BYTES)
+        except FileNotFoundError:
+            data = b""
         found, faults = parse_lock(data)
         if faults:
             raise ConfigurationError(
@@ -98,11 +101,12 @@ class RackLock:
         """Write the file with ``name`` pinned to ``pin``; other pins stay as they are in the file
         now. Returns the new lock."""
         section = next(key for key, kind in _SECTIONS.items() if isinstance(pin, kind))
-        with folder_locked(self.path.parent):
+        beside = TrustedFolder(self.path.parent)
+        with beside.held():
             now = RackLock.load(self.path)._all()
             pins = now | {(section, name): pin}
             if pins != now:
-                write_atomically(self.path, encode_lock(pins).encode())
+                beside.write(self.path.name, encode_lock(pins).encode())
         return self._of(self.path, pins)
 
     def _all(self) -> dict[tuple[str, str], AnyPin]:

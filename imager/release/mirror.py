@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pysequoia import Cert
 
-from imager.base.durable import host_storage, write_atomically
+from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import KiB
@@ -117,9 +117,10 @@ def _md5_of(path: Path) -> str:
 def _set_aside(partial: Partial, place: TarballLocation, signature: bytes) -> Path:
     """Rename the bad tarball and its signature; the last rejected one of a name is kept."""
     file_name = place.url.rpartition("/")[2]
-    rejected = partial.folder.with_name(f"{file_name}.rejected")
+    beside = partial.folder.parent
+    rejected = beside.path / f"{file_name}.rejected"
     with host_storage(rejected):
         partial.path.rename(rejected)
-    write_atomically(rejected.with_name(f"{file_name}.sig.rejected"), signature)
+    beside.write(f"{file_name}.sig.rejected", signature)
     partial.discard()
     return rejected

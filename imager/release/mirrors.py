@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from pysequoia import Cert
 
-from imager.base.durable import locked
 from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
 from imager.base.timestamps import timestamp
 from imager.base.units import format_size
@@ -30,14 +30,15 @@ from imager.release.transfer.web import TransferLimits, Web
 def alone(run: Wanted) -> Iterator[None]:
     """Make other runs wait that would use the same partial file; on Ctrl-C say how much of it is
     kept."""
-    path = _partial(run).folder.with_suffix(".lock")
+    folder = run.terms.cache.made("partial")
+    name = Path(_partial(run).folder.name).with_suffix(".lock").name
     try:
         with ExitStack() as held:
             try:
-                held.enter_context(locked(path, wait=False))
+                held.enter_context(folder.locked(name, wait=False))
             except BlockingIOError:
                 run.terms.progress.note(f"another run is fetching {run.spec.name}; waiting for it")
-                held.enter_context(locked(path))
+                held.enter_context(folder.locked(name))
             yield
     except KeyboardInterrupt:
         kept = format_size(_partial(run).size_bytes())
@@ -121,7 +122,7 @@ def _record(run: Wanted, proven: ProvenSet) -> TarballRecord:
 def _partial(run: Wanted) -> Partial:
     # Two releases may share a file name; the URL tells them apart.
     tag = hashlib.sha256(run.spec.url.encode()).hexdigest()[:8]
-    return Partial(run.terms.cache.partial / f"{run.spec.name}-{tag}")
+    return Partial(run.terms.cache.looked_at("partial") / f"{run.spec.name}-{tag}")
 
 
 def _version_of(record: TarballRecord) -> Version:

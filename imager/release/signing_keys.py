@@ -13,7 +13,6 @@ from pathlib import Path
 from pysequoia import Cert
 
 from imager.base.cache import Cache
-from imager.base.durable import write_atomically
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import MiB
@@ -36,19 +35,26 @@ def find_key(
     Raises ConfigurationError when ``sources.file`` cannot be read or holds no key, NotAuthentic
     when it holds another one, and NetworkError when no source has the key.
     """
-    kept = cache.root / "keys" / f"{fingerprint}.asc"
+    kept = f"{fingerprint}.asc"
     if sources.file is not None:
         certificate = _from_file(sources.file, fingerprint)
     else:
-        known = _from_keyrings([kept], fingerprint)
+        known = _from_cache(cache, kept, fingerprint)
         if known is not None:
             return known
         local = _from_keyrings(sources.keyrings, fingerprint)
         certificate = local or _from_keyservers(sources.keyservers, fingerprint, web)
         where = "a pacman keyring of this computer" if local else "a keyserver"
         progress.note(f"the public key {fingerprint} came from {where}")
-    write_atomically(kept, str(certificate).encode())
+    cache.made("keys").write(kept, str(certificate).encode())
     return certificate
+
+
+def _from_cache(cache: Cache, name: str, fingerprint: str) -> Cert | None:
+    try:
+        return parse_certificate(cache.looked_at("keys").read(name, _KEY_BYTES), fingerprint)
+    except FileNotFoundError:
+        return None
 
 
 def _from_file(file: Path, fingerprint: str) -> Cert:

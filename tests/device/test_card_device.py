@@ -25,6 +25,7 @@ from imager.base.errors import (
     TargetRefused,
 )
 from imager.base.progress import Phase, Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.claim.claim import claim
 from imager.card.host import exclusive
@@ -34,12 +35,12 @@ from imager.card.host.refusals import AcceptedTarget, accept, refusals
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, RefusalCode
 from imager.card.host.targets import Unsuitable, target_at
-from imager.card.inspect.verify import open_target, receipt_for, verify_card
+from imager.card.inspect.verify import disk_id_of, open_target, verify_card
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
 from imager.card.medium.raw import RawCard
 from imager.card.receipt.receipt import ReceiptResult
-from imager.card.receipt.store import all_receipts
+from imager.card.receipt.store import all_receipts, by_disk_id, find_receipt
 from imager.card.stages import WriteOptions
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
@@ -117,7 +118,9 @@ def is_blank(loop: Loop) -> bool:
 
 
 def test_a_card_is_made_and_proven(loop: Loop, image: NodeImage, tmp_path: Path) -> None:
-    made = make_card(CardOrder(image, accepted(loop), tmp_path / "receipts"), Quiet())
+    made = make_card(
+        CardOrder(image, accepted(loop), TrustedFolder(tmp_path / "receipts")), Quiet()
+    )
     assert is_whole(loop, image)
     assert set(on(loop, 30 * MiB, MiB)) == {0xA5}, "what is not mapped is not touched"
     receipt = made.receipt
@@ -127,7 +130,11 @@ def test_a_card_is_made_and_proven(loop: Loop, image: NodeImage, tmp_path: Path)
     assert receipt.target.bus == "loop"
     assert receipt.target.diskseq > 0
     with open_target(loop.node) as fresh:
-        path, found = receipt_for(fresh.raw, tmp_path / "receipts")
+        newest = find_receipt(
+            TrustedFolder(tmp_path / "receipts"), by_disk_id(disk_id_of(fresh.raw))
+        )
+        assert newest is not None
+        path, found = newest
         assert path == made.receipt_path
         assert verify_card(fresh, found, Quiet()).matches
 
@@ -424,7 +431,9 @@ def test_damage_that_comes_back_condemns_the_card(card: Loop, image: NodeImage) 
 
 
 def test_verify_names_a_byte_changed_later(card: Loop, image: NodeImage, tmp_path: Path) -> None:
-    receipt = make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet()).receipt
+    receipt = make_card(
+        CardOrder(image, accepted(card), TrustedFolder(tmp_path / "receipts")), Quiet()
+    ).receipt
     with card.backing.open("r+b") as file:
         file.seek(9 * MiB)
         file.write(b"!!")
@@ -447,7 +456,7 @@ def test_direct_io_refused_by_the_device_is_a_recorded_fallback(
 
     target = accepted(card)
     monkeypatch.setattr(os, "open", without_direct)
-    made = make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
+    made = make_card(CardOrder(image, target, TrustedFolder(tmp_path / "receipts")), Quiet())
     assert made.receipt.fallbacks == (exclusive.NO_DIRECT,)
     assert not made.receipt.cache_bypassed
     assert is_whole(card, image)
@@ -458,11 +467,11 @@ def test_a_full_disk_under_an_image_file(image: NodeImage, tmp_path: Path) -> No
     with mounted(Path("tmpfs"), tmp_path / "small", "-t", "tmpfs", "-o", "size=6m"):
         target = accept(target_at(tmp_path / "small/pi7.img"), SIZE)
         with pytest.raises(CardIOError) as caught:
-            make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
+            make_card(CardOrder(image, target, TrustedFolder(tmp_path / "receipts")), Quiet())
         assert "small/pi7.img: writing at byte" in caught.value.what
         assert "No space left" in caught.value.what
         assert list((tmp_path / "small").iterdir()) == []
-    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    ((_, receipt),) = all_receipts(TrustedFolder(tmp_path / "receipts"))
     assert receipt.result is ReceiptResult.IO_ERROR
 
 
@@ -515,7 +524,7 @@ def test_kill_9_leaves_a_card_blank_or_whole(
     if not any(table):
         found = subprocess.run(["blkid", "-p", str(card.node)], capture_output=True, check=False)
         assert found.returncode == 2, found.stdout
-    make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet())
+    make_card(CardOrder(image, accepted(card), TrustedFolder(tmp_path / "receipts")), Quiet())
     assert is_whole(card, image)
 
 
@@ -527,7 +536,7 @@ def test_ctrl_c_leaves_a_blank_card_and_a_receipt(card: Loop, tmp_path: Path, ph
     assert "visibly blank" in said
     assert phase == "table" or "table\n" not in said, "it went on to the next phase"
     assert is_blank(card)
-    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    ((_, receipt),) = all_receipts(TrustedFolder(tmp_path / "receipts"))
     assert receipt.result is ReceiptResult.INTERRUPTED
 
 
@@ -536,7 +545,10 @@ def test_kill_9_leaves_no_image_file(tmp_path: Path, image: NodeImage, phase: st
     target = tmp_path / "pi7.img"
     stop_in(start_writer(tmp_path, target), phase, 0.005, signal.SIGKILL)
     assert not target.exists()
-    make_card(CardOrder(image, accept(target_at(target), SIZE), tmp_path / "receipts"), Quiet())
+    make_card(
+        CardOrder(image, accept(target_at(target), SIZE), TrustedFolder(tmp_path / "receipts")),
+        Quiet(),
+    )
     assert target.stat().st_size == SIZE
     assert not (tmp_path / ".pi7.img.partial").exists()
 
@@ -551,10 +563,12 @@ def test_a_card_that_fails_half_way_is_named_and_left_blank(
         loop_over(sized_file(tmp_path / "small/card.raw", SIZE)) as loop,
     ):
         with pytest.raises(CardIOError, match="writing at byte") as caught:
-            make_card(CardOrder(image, accepted(loop), tmp_path / "receipts"), Quiet())
+            make_card(
+                CardOrder(image, accepted(loop), TrustedFolder(tmp_path / "receipts")), Quiet()
+            )
         assert "visibly blank" in caught.value.details[-1]
         assert is_blank(loop)
-    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    ((_, receipt),) = all_receipts(TrustedFolder(tmp_path / "receipts"))
     assert receipt.result is ReceiptResult.IO_ERROR
     assert receipt.failure == caught.value.what
     assert [phase.name for phase in receipt.phases] == ["blank", "write"]

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import KiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
@@ -122,7 +123,12 @@ def everything(loop: Loop) -> dict[str, list[tuple[str, int]]]:
 
 def write(loop: Loop, image: NodeImage, receipts: Path) -> None:
     make_card(
-        CardOrder(image, accept(target_at(loop.node), SIZE), receipts, check=boot_check(image)),
+        CardOrder(
+            image,
+            accept(target_at(loop.node), SIZE),
+            TrustedFolder(receipts),
+            check=boot_check(image),
+        ),
         Quiet(),
     )
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
@@ -161,7 +162,10 @@ def make_both(at: Desk) -> None:
     for image in (at.new, at.old):
         make_card(
             CardOrder(
-                image, accept(target_at(at.card.node), SIZE), at.receipts, check=boot_check(at.new)
+                image,
+                accept(target_at(at.card.node), SIZE),
+                TrustedFolder(at.receipts),
+                check=boot_check(at.new),
             ),
             Quiet(),
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 from imager.base.errors import PicloudError
 from imager.base.progress import Phase as ProgressPhase
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.bootcheck.check import check_boot
 from imager.card.host.refusals import accept
@@ -143,7 +144,7 @@ class Rig:
                 CardOrder(
                     self.image,
                     accept(target_at(self.card.node), SIZE),
-                    receipts,
+                    TrustedFolder(receipts),
                     check=boot_check(self.image),
                 ),
                 herald,
@@ -155,7 +156,7 @@ class Rig:
         self.card.counts()
         struck = self.card.fired[-1] if self.card.fired else 0
         self.card.arm()  # what is stored can now be looked at, as in another reader
-        found = [receipt for _, receipt in all_receipts(receipts)]
+        found = [receipt for _, receipt in all_receipts(TrustedFolder(receipts))]
         return Seen(
             case=case,
             position=place,

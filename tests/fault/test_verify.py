@@ -8,6 +8,7 @@ import pytest
 
 from imager.base.errors import CardIOError
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.inspect.verify import open_target, verify_card
@@ -27,7 +28,9 @@ def test_every_unreadable_place_is_named_and_the_rest_is_judged(bench: Rig, tmp_
     card = bench.card
     card.phase("")
     card.arm()
-    made = make_card(CardOrder(bench.image, accept(target_at(card.node), SIZE), tmp_path), Quiet())
+    made = make_card(
+        CardOrder(bench.image, accept(target_at(card.node), SIZE), TrustedFolder(tmp_path)), Quiet()
+    )
     kernel, library, flipped = (
         next(place.extent for place in bench.places if place.name == name)
         for name in ("kernel file", "file data", "FAT")

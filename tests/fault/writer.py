@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
@@ -29,7 +30,11 @@ def say(line: str) -> None:
 def make(image: NodeImage, node: Path, receipts: Path, *, update: bool) -> None:
     """One card."""
     accepted = accept(target_at(node), SIZE)
-    make_card(CardOrder(image, accepted, receipts, check=boot_check(image)), Quiet(), update=update)
+    make_card(
+        CardOrder(image, accepted, TrustedFolder(receipts), check=boot_check(image)),
+        Quiet(),
+        update=update,
+    )
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def test_cards_and_files_side_by_side_are_whole(
         result = results[name]
         assert result.receipt is not None
         assert result.receipt.node == name
-        assert (rack.receipts / result.receipt_name).is_file()
+        assert (rack.receipts.path / result.receipt_name).is_file()
         with open_target(path) as fresh:
             assert verify_card(fresh, result.receipt, Quiet()).matches
         last = read_ledger(rack.folder).state_of(name).last
@@ -206,7 +206,8 @@ class _Broken(MemoryCard):
     def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
         if self.fd >= 0:
             raise SystemExit(3)
-        yield  # it is a generator all the same
+        with super().hold(size_bytes, limits, kernel) as held:
+            yield held
 
 
 def test_a_node_that_would_not_boot_touches_no_card(

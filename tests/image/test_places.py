@@ -12,6 +12,7 @@ import pytest
 
 from imager.base.errors import CardFaulty, StampMismatch
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.diagnosis.places import Places
 from imager.card.host.refusals import accept
@@ -140,7 +141,9 @@ def test_read_back_names_the_file(image: NodeImage) -> None:
 @pytest.fixture
 def receipt(image: NodeImage, tmp_path: Path) -> Receipt:
     target = accept(target_at(tmp_path / "pi7.img"), SIZE)
-    return make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet()).receipt
+    return make_card(
+        CardOrder(image, target, TrustedFolder(tmp_path / "receipts")), Quiet()
+    ).receipt
 
 
 @pytest.mark.parametrize("inside", [0, 1_000_000, len(KERNEL) - 1])

@@ -24,6 +24,7 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.run import find_tool
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.diagnosis.damage import DamageKind
 from imager.card.receipt.receipt import ReceiptResult, decode_receipt
 from imager.card.receipt.store import by_disk_id, find_receipt, load_receipt
@@ -304,7 +305,7 @@ def test_receipts(place: Workplace) -> None:
 
 
 def test_the_receipt_is_found_by_the_disk_id(place: Workplace) -> None:
-    found = find_receipt(place.rack / ".picloud/receipts", by_disk_id(0xB814A38E))
+    found = find_receipt(TrustedFolder(place.rack / ".picloud/receipts"), by_disk_id(0xB814A38E))
     assert found is not None
     assert found[0] == receipt_of(place, "pi1")
 
@@ -362,7 +363,7 @@ def test_lock(place: Workplace) -> None:
 def test_identity(place: Workplace) -> None:
     rack = load_rack(place.rack)
     for node in rack.nodes:
-        path = rack.keys / node.name / "card/identity.json"
+        path = rack.keys.path / node.name / "card/identity.json"
         kept = json.loads(path.read_bytes())
         identity = identity_of(rack, node)
         numbers = {name: getattr(identity.numbers, name) for name in kept}

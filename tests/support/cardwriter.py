@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imager.base.errors import Interrupted
 from imager.base.progress import Phase, Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
@@ -64,7 +65,10 @@ def main() -> None:
     image = card_image(folder / "writer")
     try:
         make_card(
-            CardOrder(image, accepted, folder / "receipts", options=WriteOptions(MiB, 2)), Loud()
+            CardOrder(
+                image, accepted, TrustedFolder(folder / "receipts"), options=WriteOptions(MiB, 2)
+            ),
+            Loud(),
         )
     except Interrupted as error:
         say(error.hint)

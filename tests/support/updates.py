@@ -6,6 +6,7 @@ import random
 import sys
 from pathlib import Path
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import KiB, MiB
 from imager.card.host.refusals import accept
 from imager.card.host.target import TargetFacts
@@ -77,7 +78,11 @@ def main() -> None:
     image = node_image(folder / "pi8", "pi8")
     accepted = accept(target_at(target), SIZE)
     options = WriteOptions(MiB, 2)
-    make_card(CardOrder(image, accepted, folder / "receipts", options=options), Loud(), update=True)
+    make_card(
+        CardOrder(image, accepted, TrustedFolder(folder / "receipts"), options=options),
+        Loud(),
+        update=True,
+    )
 
 
 if __name__ == "__main__":

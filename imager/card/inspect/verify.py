@@ -18,7 +18,6 @@ from pathlib import Path
 
 from imager.base.errors import (
     CardIOError,
-    ConfigurationError,
     PicloudError,
     StampMismatch,
     TargetRefused,
@@ -43,7 +42,6 @@ from imager.card.medium.raw import (
 )
 from imager.card.medium.reopen import FreshRead, fresh_read, reader_of, remembering
 from imager.card.medium.salvage import Piecewise
-from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import by_disk_id, find_receipt
 from imager.card.stages import Log
 from imager.config.rack import receipts_folder
@@ -104,18 +102,6 @@ def disk_id_of(raw: RawCard) -> int:
         ) from error
 
 
-def receipt_for(raw: RawCard, folder: Path) -> tuple[Path, Receipt]:
-    """The newest proven receipt in ``folder`` for the card; raises ConfigurationError if none."""
-    disk_id = disk_id_of(raw)
-    found = find_receipt(folder, by_disk_id(disk_id))
-    if found is None:
-        raise ConfigurationError(
-            f"no receipt in {folder} is for the disk id {disk_id:08x} of {raw.name}",
-            hint="name the rack it was written for with --rack DIR, or give --receipt FILE",
-        )
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What a card is held against: its stamp, or a receipt. ``fault`` says what is wrong with a
@@ -138,12 +124,10 @@ def proof_for(raw: RawCard, rack: Path | None) -> Proof:
     except StampError as error:
         fault = f"the stamp is unusable: {error}"
     disk_id = disk_id_of(raw)
-    try:
-        if rack is not None:
-            path, receipt = receipt_for(raw, receipts_folder(rack))
-            return Proof(receipt, path, fault)
-    except ConfigurationError:
-        pass
+    found = find_receipt(receipts_folder(rack), by_disk_id(disk_id)) if rack is not None else None
+    if found is not None:
+        path, receipt = found
+        return Proof(receipt, path, fault)
     raise StampMismatch(
         f"{raw.name}: {fault}, and no receipt for its disk id {disk_id:08x} is at hand",
         hint="name the rack it was written for with --rack DIR, give --receipt FILE, or write "

@@ -9,10 +9,10 @@ in its partition table: the serial number of a USB reader belongs to the reader,
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 
 from imager.base.errors import CardIOError
 from imager.base.progress import Progress
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import SECTOR_BYTES
 from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import reader_of
@@ -66,7 +66,7 @@ def names_golden(first_mib: bytes, image: NodeImage) -> bool:
     return facts.golden_key == image.golden.key and facts.layout == image.layout
 
 
-def seen_before(card: ClaimedCard, first_mib: bytes, receipts: Path) -> bool:
+def seen_before(card: ClaimedCard, first_mib: bytes, receipts: TrustedFolder) -> bool:
     """Whether a receipt in ``receipts`` proves a writing of this card."""
     cid = card.target.facts.cid
     try:

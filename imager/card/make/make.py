@@ -13,6 +13,7 @@ from pathlib import Path
 from imager.base.errors import (
     CardFaulty,
     CardIOError,
+    ConfigurationError,
     FakeCapacity,
     HostStorage,
     Interrupted,
@@ -22,6 +23,7 @@ from imager.base.errors import (
 )
 from imager.base.progress import Progress
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
 from imager.card.claim.claim import claim
@@ -105,12 +107,12 @@ def finish_card(
         raise
 
 
-def _keep_receipt(receipt: Receipt, folder: Path, error: PicloudError) -> None:
-    """Save the receipt of a card that ended with ``error``. If this computer has no room for the
-    receipt, that becomes a detail of ``error``, which matters more."""
+def _keep_receipt(receipt: Receipt, folder: TrustedFolder, error: PicloudError) -> None:
+    """Save the receipt of a card that ended with ``error``, which matters more than that this
+    computer may have no room for it."""
     try:
         error.receipt = save_receipt(receipt, folder).name
-    except HostStorage as full:
+    except (HostStorage, ConfigurationError) as full:
         error.details = (*error.details, f"no receipt could be written: {full.what}")
 
 

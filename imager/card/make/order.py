@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.refusals import AcceptedTarget
 from imager.card.host.sysfs import HostTrees
 from imager.card.stages import WriteOptions
@@ -30,7 +30,7 @@ class CardOrder:
 
     image: NodeImage
     accepted: AcceptedTarget
-    receipts: Path
+    receipts: TrustedFolder
     options: WriteOptions = DEFAULT_OPTIONS
     check: Check | None = None
     kernel: HostTrees | None = None

@@ -11,22 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from imager.base.durable import private_folder, write_atomically
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, decode_receipt
 
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
+_SUFFIX = ".json"
 
 
-def save_receipt(receipt: Receipt, folder: Path) -> Path:
+def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
     """Write ``receipt`` into ``folder`` (mode 0600) under its time and node; returns the path."""
-    private_folder(folder)
+    taken = folder.make_private().names()
     stem = receipt.finished_at.replace(":", "").replace("-", "") + "-" + receipt.node
-    path = folder / f"{stem}.json"
-    while path.exists():
-        path = folder / f"{stem}-{secrets.token_hex(2)}.json"
-    write_atomically(path, receipt.encode(), mode=0o600)
-    return path
+    name = f"{stem}.json"
+    while name in taken:
+        name = f"{stem}-{secrets.token_hex(2)}.json"
+    folder.write(name, receipt.encode(), mode=0o600)
+    return folder.path / name
 
 
 def load_receipt(path: Path) -> Receipt:
@@ -45,37 +46,41 @@ def load_receipt(path: Path) -> Receipt:
         ) from error
 
 
-def all_receipts(folder: Path) -> Iterator[tuple[Path, Receipt]]:
-    """Every readable receipt in ``folder``, newest first; unreadable ones are left out."""
-    for path in _newest_first(folder):
+def all_receipts(folder: TrustedFolder) -> Iterator[tuple[Path, Receipt]]:
+    """Every receipt in ``folder``, newest first; one that is damaged is passed over.
+
+    Raises ConfigurationError for a link or a stranger's file, and HostStorage for one that may not
+    be read: to pass over those would be to say that a card has no receipt.
+    """
+    for name in _newest_first(folder):
         try:
-            yield path, load_receipt(path)
-        except ConfigurationError:
+            receipt = decode_receipt(folder.read(name, MAX_RECEIPT_BYTES))
+        except (ReceiptError, FileNotFoundError):
             continue
+        yield folder.path / name, receipt
 
 
-def newest_by_node(folder: Path) -> dict[str, tuple[Path, Receipt]]:
-    """The newest readable receipt of each node. The file names tell which those are, so that no
-    older one is read."""
+def newest_by_node(folder: TrustedFolder) -> dict[str, tuple[Path, Receipt]]:
+    """The newest sound receipt of each node; only those are read, going by their names. Raises as
+    ``all_receipts``."""
     found: dict[str, tuple[Path, Receipt]] = {}
-    for path in _newest_first(folder):
-        if path.stem.partition("-")[2] in found:
+    for name in _newest_first(folder):
+        if name.removesuffix(_SUFFIX).partition("-")[2] in found:
             continue
-        with suppress(ConfigurationError):
-            receipt = load_receipt(path)
-            found.setdefault(receipt.node, (path, receipt))
+        with suppress(ReceiptError, FileNotFoundError):
+            receipt = decode_receipt(folder.read(name, MAX_RECEIPT_BYTES))
+            found.setdefault(receipt.node, (folder.path / name, receipt))
     return found
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.json"), key=_age, reverse=True)
+def _newest_first(folder: TrustedFolder) -> list[str]:
+    names = [name for name in folder.names() if name.endswith(_SUFFIX) and name[0] != "."]
+    return sorted(names, key=lambda name: (name[:16], name), reverse=True)
 
 
-def _age(path: Path) -> tuple[str, str]:
-    return path.name[:16], path.name
-
-
-def find_receipt(folder: Path, matches: Callable[[Receipt], bool]) -> tuple[Path, Receipt] | None:
+def find_receipt(
+    folder: TrustedFolder, matches: Callable[[Receipt], bool]
+) -> tuple[Path, Receipt] | None:
     """The newest receipt of a proven card for which ``matches`` holds."""
     return next(
         (

@@ -33,6 +33,7 @@ COMPOSER_VERSION = 3
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
 _FORMAT = 2
+_LIMIT_BYTES = 1 << 30
 _VERSION_QUESTIONS = (("mke2fs", "-V"), ("mkfs.vfat", "--help"), ("mcopy", "-V"))
 
 
@@ -63,18 +64,19 @@ def _version(tool: str, question: str) -> str:
 def load(release: VerifiedRelease, cache: Cache, key: str) -> GoldenImage | None:
     """The cached image of ``release`` under ``key``, or None when there is none.
 
-    Raises UnusableEntry for one that was truncated, altered or cannot be read.
+    Raises UnusableEntry for one that is damaged, truncated or altered, ConfigurationError for one
+    that is a link or a stranger's, and HostStorage when it may not be read.
     """
-    folder = cache.golden / key
-    if not folder.exists():
+    entry = cache.looked_at("golden") / key
+    if not entry.exists():
         return None
+    folder = entry.path
     try:
-        status = (folder / IMAGE).stat()
-        golden = _decode((folder / _DESCRIPTION).read_bytes(), folder / IMAGE)
-        with (folder / IMAGE).open("rb"):
-            pass
-    except OSError as error:
-        raise UnusableEntry(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
+        with entry.open(IMAGE) as descriptor:
+            status = os.fstat(descriptor)
+        golden = _decode(entry.read(_DESCRIPTION, _LIMIT_BYTES), folder / IMAGE)
+    except FileNotFoundError as error:
+        raise UnusableEntry(f"{folder / str(error.filename)}: {error.strerror}") from error
     except ValueError as error:
         raise UnusableEntry(f"{folder / _DESCRIPTION} is damaged ({error})") from error
     if golden.key != key or golden.release_sha256 != release.sha256:
@@ -129,8 +131,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         fsync_folder(folder)
         if place.exists():
             place.rename(work / "unusable")
-        folder.rename(place)
-        fsync_folder(cache.golden)
+        cache.looked_at("golden").adopt(folder, composed.key)
     return golden
 
 

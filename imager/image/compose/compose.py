@@ -15,10 +15,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import host_storage, locked, private_folder, remove_tree, work_folder
+from imager.base.durable import host_storage, remove_tree
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.run import require_tools
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB, format_size
 from imager.bootcheck.check import check_boot
 from imager.disk import mbr
@@ -68,7 +69,7 @@ def compose(
     """
     require_tools(*TOOLS)
     key = golden_key(release, salt)
-    with _composing_alone(cache.golden / f"{key}.lock", progress):
+    with _composing_alone(cache.made("golden", 0o700), key, progress):
         try:
             golden = golden_cache.load(release, cache, key)
         except UnusableEntry as reason:
@@ -80,15 +81,16 @@ def compose(
 
 
 @contextmanager
-def _composing_alone(lock: Path, progress: Progress) -> Iterator[None]:
-    """Hold ``lock``: one run at a time composes a release, and others wait for its image."""
-    private_folder(lock.parent)
+def _composing_alone(golden: TrustedFolder, key: str, progress: Progress) -> Iterator[None]:
+    """Hold the lock of ``key``: one run at a time composes a release, and others wait for its
+    image."""
+    lock = f"{key}.lock"
     with ExitStack() as stack:
         try:
-            stack.enter_context(locked(lock, wait=False))
+            stack.enter_context(golden.locked(lock, wait=False))
         except BlockingIOError:
             progress.note("another run is composing this release; waiting for it")
-            stack.enter_context(locked(lock))
+            stack.enter_context(golden.locked(lock))
         yield
 
 
@@ -99,7 +101,7 @@ def _compose(
     key: str,
     progress: Progress,
 ) -> GoldenImage:
-    with work_folder(cache.work, "compose") as work, host_storage(work):
+    with cache.work_folder("compose") as work, host_storage(work):
         packed = release.size_bytes + (salt.source.size_bytes if salt else 0)
         _require_space(work, 2 * _UNPACKED_PER_PACKED * packed)
         (work / "files").mkdir()

@@ -83,13 +83,12 @@ def load_overlays(built_in: Path, own: Path, node: Node, templates: Templates) -
             *((built_in, name) for name in names),
             *((own, name) for name in (*names, f"node/{node.name}")),
         ):
-            beside = Below(overlays.parent)
-            if not _is_folder(beside / overlays.name / name):
-                continue
             # What came with this program is trusted as its code is, and may have second names:
             # some installers link files out of their cache.
-            one_link = overlays == own
-            reading = _Reading(beside / overlays.name / name, beside, templates, room, one_link)
+            beside = Below(overlays.parent, judged=overlays == own)
+            if not _is_folder(beside / overlays.name / name):
+                continue
+            reading = _Reading(beside / overlays.name / name, beside, templates, room)
             trees.append(reading.tree(faults))
     except OSError as error:
         faults.append(said(error, own))
@@ -130,13 +129,12 @@ class _Reading:
     """Reads one overlay folder; ``beside`` is where its [include] paths are taken from."""
 
     def __init__(
-        self, folder: Below, beside: Below, templates: Templates, room: OverlayRoom, one_link: bool
+        self, folder: Below, beside: Below, templates: Templates, room: OverlayRoom
     ) -> None:
         self._folder = folder
         self._beside = beside
         self._templates = templates
         self._room = room
-        self._one_link = one_link
         self._attributes: list[_Attributes] = []
         self._faults: list[str] = []
 
@@ -163,7 +161,7 @@ class _Reading:
         if config.status() is None:
             return ""
         try:
-            return config.read(LARGEST_CONFIG, one_link=self._one_link)[0].decode()
+            return config.read(LARGEST_CONFIG)[0].decode()
         except OSError as error:
             self._faults.append(said(error, config.path))
         except UnicodeDecodeError:
@@ -208,7 +206,7 @@ class _Reading:
     def _content(self, source: Source) -> bytes:
         path = source.path
         try:
-            content = self._room.read(source, one_link=self._one_link)
+            content = self._room.read(source)
             if path.name.endswith(SUFFIX):
                 content = self._templates.render(path, content.decode()).encode()
         except OSError as error:

@@ -49,13 +49,13 @@ class OverlayRoom:
     size_bytes: int = 512 * MiB
     entries: int = 100_000
 
-    def read(self, source: Source, *, one_link: bool) -> bytes:
+    def read(self, source: Source) -> bytes:
         """The content of ``source``; OSError, OverlaysTooLarge."""
         status = source.at.status()
         if status is not None and status.st_size > self.size_bytes:
             most = format_size(OverlayRoom().size_bytes)
             raise OverlaysTooLarge(f"{source.path}: with it the overlays hold more than {most}")
-        content, _ = source.at.read(self.size_bytes, one_link=one_link)
+        content, _ = source.at.read(self.size_bytes)
         self.size_bytes -= len(content)
         return content
 

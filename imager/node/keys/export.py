@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from imager.base.durable import host_storage, private_folder, write_atomically
+from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import ConfigurationError, TargetRefused, UsageError
 from imager.config.rack import Rack
 from imager.node.keys.identity import SaltKeys
@@ -86,7 +86,8 @@ def export(pki: Path, places: Sequence[MasterFile]) -> None:
     yet."""
     with host_storage(pki):
         if not pki.exists():
-            private_folder(pki)
+            pki.mkdir(parents=True, mode=0o700)
+            pki.chmod(0o700)
         owner = pki.stat()
         for place in places:
             if place.content is None:

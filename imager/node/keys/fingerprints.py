@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from pathlib import Path
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.rack import Rack
 from imager.node.keys import salt as salt_keys
 from imager.node.keys.ssh import blob_fingerprint
-from imager.node.keys.store import folders_of
+from imager.node.keys.store import LARGEST_KEY, folders_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Fingerprints:
 def fingerprints_of(rack: Rack, node: str) -> Fingerprints:
     """The fingerprints of the keys that the key store has for ``node``."""
     own = folders_of(rack.keys, node)
-    line = _read(own.ssh.path / "ssh_host_ed25519_key.pub")
-    pem = _read(own.salt.path / "minion.pub")
+    line = _read(own.ssh.folder, "ssh_host_ed25519_key.pub")
+    pem = _read(own.salt.folder, "minion.pub")
     return Fingerprints(_of_line(line), salt_keys.fingerprint(pem) if pem else "")
 
 
@@ -44,8 +44,8 @@ def _of_line(line: bytes) -> str:
     return blob_fingerprint(blob) if blob else ""
 
 
-def _read(path: Path) -> bytes:
+def _read(folder: TrustedFolder, name: str) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError:
+        return folder.read(name, LARGEST_KEY)
+    except FileNotFoundError:
         return b""

@@ -22,21 +22,22 @@ import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 from imager.base.json_fields import read_object
 from imager.base.progress import Progress
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
 from imager.node.keys.salt import SaltPair, salt_pair
 from imager.node.keys.ssh import HostKey, host_keys
 from imager.node.keys.store import (
+    LARGEST_KEY,
     KeyFile,
     KeyFolder,
     NodeFolders,
-    damaged,
     folders_of,
+    nodes_in,
     store_at_hand,
     store_locked,
 )
@@ -188,7 +189,7 @@ def _master_trust(rack: Rack, node: str) -> MasterTrust:
     return MasterTrust(pair.public, pair, accepted)
 
 
-def _numbers(keys: Path, folder: KeyFolder) -> CardNumbers:
+def _numbers(keys: TrustedFolder, folder: KeyFolder) -> CardNumbers:
     files = folder.kept((_FILE,), lambda: {_FILE: _new_numbers(keys)})
     try:
         return _parse(files[_FILE])
@@ -196,13 +197,16 @@ def _numbers(keys: Path, folder: KeyFolder) -> CardNumbers:
         raise folder.damaged(_FILE, str(error)) from None
 
 
-def _new_numbers(keys: Path) -> KeyFile:
+def _new_numbers(keys: TrustedFolder) -> KeyFile:
     taken = set()
-    for path in keys.glob(f"*/card/{_FILE}"):
+    for node in nodes_in(keys):
+        card = folders_of(keys, node).card
         try:
-            taken.add(_parse(path.read_bytes()).disk_id)
+            taken.add(_parse(card.folder.read(_FILE, LARGEST_KEY)).disk_id)
+        except FileNotFoundError:
+            continue
         except ValueError as error:
-            raise damaged(path, str(error)) from None
+            raise card.damaged(_FILE, str(error)) from None
     numbers = CardNumbers(
         # machine-id(5) asks for a version 4 UUID where an id is made by other means.
         machine_id=uuid.uuid4().hex,

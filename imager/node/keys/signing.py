@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from imager.config.folder import ensure_state
-from imager.config.rack import STATE, Rack
+from imager.config.rack import Rack, state_folder
 from imager.node.keys.ssh import blob_fingerprint
-from imager.node.keys.store import KeyFile, KeyFolder, store_locked
+from imager.node.keys.store import LARGEST_KEY, KeyFile, KeyFolder, store_locked
 
-_FOLDER = "_rack/stamp"
+_RACK, _STAMP = "_rack", "stamp"
 _PRIVATE, _PUBLIC = "stamp", "stamp.pub"
 _SSH = serialization.Encoding.OpenSSH
 
@@ -45,7 +45,7 @@ def rack_key(rack: Rack) -> RackKey:
     Raises ConfigurationError that names the file when the store is damaged.
     """
     ensure_state(rack.folder)
-    folder = KeyFolder(rack.keys / _FOLDER)
+    folder = KeyFolder(rack.keys / _RACK / _STAMP)
     with store_locked(rack.keys):
         files = folder.kept((_PRIVATE, _PUBLIC), lambda: _new_pair(rack.name))
     try:
@@ -61,13 +61,16 @@ def rack_key(rack: Rack) -> RackKey:
 
 
 def known_public_key(rack_folder: Path) -> bytes | None:
-    """The public key of the rack in ``rack_folder``, or None when it has none that can be read.
+    """The public key of the rack in ``rack_folder``, or None when it has none, or none that can be
+    understood. Raises ConfigurationError for a link or a stranger's, HostStorage for one that may
+    not be read.
 
     Makes no key, because looking at a card must not change a rack.
     """
+    folder = state_folder(rack_folder) / "keys" / _RACK / _STAMP
     try:
-        return _public_bytes((rack_folder / STATE / "keys" / _FOLDER / _PUBLIC).read_bytes())
-    except OSError:
+        return _public_bytes(folder.read(_PUBLIC, LARGEST_KEY))
+    except FileNotFoundError:
         return None
 
 

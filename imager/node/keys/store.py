@@ -7,27 +7,21 @@ so neither a second run nor a ``kill -9`` can leave half a pair that a later run
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.durable import (
-    fsync_folder,
-    host_storage,
-    locked,
-    private_folder,
-    remove_tree,
-    write_atomically,
-)
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import TrustedFolder
 
 PRIVATE_MODE = 0o600
 PUBLIC_MODE = 0o644
+LARGEST_KEY = 1 << 16
 _HALF_MADE = ".new-"
 _ASIDE = ".old"
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +37,35 @@ class KeyFile:
 
 
 @contextmanager
-def store_locked(keys: Path) -> Iterator[None]:
-    """Lock the key store ``keys`` against other runs; first mend what a killed run left half
-    done."""
-    private_folder(keys)
-    with locked(keys / ".lock"):
-        for left_over in keys.glob(f"*/{_HALF_MADE}*"):
-            remove_tree(left_over)
-        for aside in keys.glob(f"*/*{_ASIDE}"):
-            if not aside.with_suffix("").exists():
-                aside.rename(aside.with_suffix(""))
+def store_locked(keys: TrustedFolder) -> Iterator[None]:
+    """Keep other runs out of the key store ``keys``; what a killed run left half done is mended
+    first."""
+    with keys.make_private().locked(_LOCK):
+        for node in nodes_in(keys):
+            home = keys / node
+            names = home.names()
+            for name in names:
+                if name.startswith(_HALF_MADE):
+                    home.remove_folder(name)
+                elif name.endswith(_ASIDE) and name.removesuffix(_ASIDE) not in names:
+                    home.rename(name, name.removesuffix(_ASIDE))
         yield
 
 
 @contextmanager
-def store_at_hand(keys: Path) -> Iterator[None]:
-    """As ``store_locked``, but a store that does not exist is not made."""
-    with store_locked(keys) if keys.is_dir() else nullcontext():
+def store_at_hand(keys: TrustedFolder) -> Iterator[None]:
+    """Keep others from changing the store while it is only looked at: nothing is made or mended,
+    and a store that was never locked has nobody in it."""
+    try:
+        with keys.locked_for_reading(_LOCK):
+            yield
+    except FileNotFoundError:
         yield
+
+
+def nodes_in(keys: TrustedFolder) -> list[str]:
+    """The names of those that have keys in the store ``keys``."""
+    return [name for name in keys.names() if not name.startswith(".")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +75,17 @@ class KeyFolder:
     Call its methods with the store locked.
     """
 
-    path: Path
+    folder: TrustedFolder
+
+    @property
+    def path(self) -> Path:
+        """For messages."""
+        return self.folder.path
 
     @property
     def is_there(self) -> bool:
-        """Whether it exists; needs no lock."""
-        return self.path.is_dir()
+        """Whether it was ever filled; needs no lock."""
+        return self._filled() is not None
 
     def kept(
         self, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
@@ -85,19 +95,19 @@ class KeyFolder:
         Raises ConfigurationError that names the file when the folder exists but one of its files is
         missing: a new half would not fit the other one.
         """
-        if not self.is_there:
-            _publish(self.path, make())
-        return {name: _read(self.path / name) for name in names}
+        filled = self._filled()
+        if filled is None:
+            _publish(self.folder, make())
+        return {name: _read(filled or self.folder, name) for name in names}
 
     def damaged(self, name: str, why: str) -> ConfigurationError:
         """The error for the file ``name``, which cannot be used."""
-        return damaged(self.path / name, why)
+        return _damaged(self.path / name, why)
 
     def former(self) -> KeyFolder:
-        """The files that the last ``replace`` kept aside; raises ConfigurationError if there are
-        none."""
-        aside = _aside(self.path)
-        if not aside.is_dir():
+        """The files kept aside; raises ConfigurationError when nothing was kept."""
+        aside = _aside(self.folder)
+        if not aside.exists():
             raise ConfigurationError(
                 f"{aside}: no such folder, so there is nothing to go back to",
                 hint="only the keys that the last rotation replaced are kept",
@@ -111,18 +121,22 @@ class KeyFolder:
         A run that is killed at any moment leaves the old files or the new ones. If it is killed
         while the folder is absent, ``store_locked`` puts the old files back.
         """
-        _publish(self.path, make(), aside=_aside(self.path))
+        _publish(self.folder, make(), aside=_aside(self.folder))
 
     def restore(self) -> None:
         """Use the files again that were kept aside, and remove those in use until now.
 
         Raises ConfigurationError when nothing was kept.
         """
-        aside = self.former().path
-        with host_storage(self.path):
-            _discard(self.path)
-            aside.rename(self.path)
-            fsync_folder(self.path.parent)
+        aside = self.former().folder
+        _discard(self.folder)
+        self.folder.parent.rename(aside.name, self.folder.name)
+
+    def _filled(self) -> TrustedFolder | None:
+        """Where its files are: aside, when a run was killed between the two steps of ``replace``
+        and nobody has mended that yet."""
+        both = (self.folder, _aside(self.folder))
+        return next((folder for folder in both if folder.exists()), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,65 +153,60 @@ class NodeFolders:
     master: KeyFolder
 
 
-def folders_of(keys: Path, node: str) -> NodeFolders:
+def folders_of(keys: TrustedFolder, node: str) -> NodeFolders:
     """All folders of ``node`` in the key store ``keys``."""
     home = keys / node
     return NodeFolders(*(KeyFolder(home / name) for name in ("card", "ssh", "salt", "master")))
 
 
-def _aside(folder: Path) -> Path:
-    """Where ``replace`` keeps the old files of ``folder``."""
-    return folder.with_name(folder.name + _ASIDE)
+def _aside(folder: TrustedFolder) -> TrustedFolder:
+    """Where the files of ``folder`` are kept that ``replace`` took out of use."""
+    return folder.parent / (folder.name + _ASIDE)
 
 
-def _publish(folder: Path, files: Mapping[str, KeyFile], aside: Path | None = None) -> None:
-    parent = private_folder(folder.parent)
-    unfinished = _unfinished(folder)
-    with host_storage(folder):
-        try:
-            private_folder(unfinished)
-            for name, file in files.items():
-                mode = PRIVATE_MODE if file.private else PUBLIC_MODE
-                write_atomically(unfinished / name, file.content, mode=mode)
-            if aside is not None:
-                _discard(aside)
-                folder.rename(aside)
-            unfinished.rename(folder)
-            fsync_folder(parent)
-        except BaseException:
-            remove_tree(unfinished)
-            raise
-
-
-def _discard(folder: Path) -> None:
-    """Remove ``folder``, if it exists. It is renamed first, so that a kill leaves no part of it."""
-    if folder.is_dir():
-        doomed = _unfinished(folder)
-        folder.rename(doomed)
-        remove_tree(doomed)
-
-
-def _unfinished(folder: Path) -> Path:
-    """A name beside ``folder`` for files that the next run removes if this one is killed."""
-    return folder.with_name(f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}")
-
-
-def _read(path: Path) -> bytes:
+def _publish(
+    folder: TrustedFolder, files: Mapping[str, KeyFile], aside: TrustedFolder | None = None
+) -> None:
+    home = folder.parent.make_private()
+    unfinished = home / _unfinished(folder)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read()
-    except PermissionError:
-        with host_storage(path):
-            raise
-    except OSError as error:
-        raise damaged(path, error.strerror or "cannot be read") from error
+        unfinished.make_private()
+        for name, file in files.items():
+            mode = PRIVATE_MODE if file.private else PUBLIC_MODE
+            unfinished.write(name, file.content, mode=mode)
+        if aside is not None:
+            _discard(aside)
+            home.rename(folder.name, aside.name)
+        home.rename(unfinished.name, folder.name)
+    except BaseException:
+        home.remove_folder(unfinished.name)
+        raise
+
+
+def _discard(folder: TrustedFolder) -> None:
+    """Remove ``folder``, if it is there, so that a kill never leaves a part of it in its place."""
+    if folder.exists():
+        doomed = _unfinished(folder)
+        folder.parent.rename(folder.name, doomed)
+        folder.parent.remove_folder(doomed)
+
+
+def _unfinished(folder: TrustedFolder) -> str:
+    """A name beside ``folder`` for what must not outlive a killed run."""
+    return f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}"
+
+
+def _read(folder: TrustedFolder, name: str) -> bytes:
+    try:
+        data = folder.read(name, LARGEST_KEY)
+    except FileNotFoundError as error:
+        raise _damaged(folder.path / name, error.strerror or "is gone") from error
     if not data:
-        raise damaged(path, "is empty")
+        raise _damaged(folder.path / name, "is empty")
     return data
 
 
-def damaged(path: Path, why: str) -> ConfigurationError:
+def _damaged(path: Path, why: str) -> ConfigurationError:
     """The error for a file of the store that cannot be used."""
     return ConfigurationError(
         f"{path}: {why}",

@@ -16,16 +16,20 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-from imager.base.durable import fsync_folder, host_storage, locked, write_all
+from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, TargetRefused
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB, format_size
 from imager.config.folder import ensure_state
-from imager.config.rack import ledger_file
+from imager.config.rack import state_folder
 from imager.rack.history.outcome import Outcome
 
 VERSION = 1
+_LEDGER, _LOCK = "ledger.jsonl", "batch.lock"
+_LIMIT_BYTES = 256 * MiB
+_LONGEST_HOLDER = 4096
 _ROOM_PER_CARD = 2 * MiB
 """More bytes than any receipt, with its lines in the ledger, takes."""
 
@@ -175,15 +179,10 @@ def read_ledger(rack: Path) -> Ledger:
 
     Raises HostStorage when the file is there and cannot be read.
     """
-    path = ledger_file(rack)
     try:
-        with host_storage(path):
-            data = path.read_bytes()
-    except HostStorage:
-        if path.exists():
-            raise
+        return parse_ledger(state_folder(rack).read(_LEDGER, _LIMIT_BYTES))
+    except FileNotFoundError:
         return Ledger()
-    return parse_ledger(data)
 
 
 def parse_ledger(data: bytes) -> Ledger:
@@ -204,9 +203,8 @@ def append(rack: Path, event: Event) -> None:
 
     Raises HostStorage, and leaves the file as it was, when there is no room.
     """
-    ensure_state(rack)
-    path = ledger_file(rack)
-    with host_storage(path), locked(path) as descriptor:
+    state = ensure_state(rack)
+    with state.locked(_LEDGER) as descriptor, host_storage(state.path / _LEDGER):
         end = _whole_lines(descriptor)
         try:
             os.ftruncate(descriptor, end)
@@ -218,7 +216,7 @@ def append(rack: Path, event: Event) -> None:
             os.ftruncate(descriptor, end)
             raise
         if end == 0:
-            fsync_folder(path.parent)
+            state.sync()
 
 
 def encode_event(event: Event) -> bytes:
@@ -231,17 +229,17 @@ def encode_event(event: Event) -> bytes:
 def batch_lock(rack: Path) -> Iterator[None]:
     """Hold the lock under which a rack has one batch at a time. Raises TargetRefused that names
     the run that holds it."""
-    path = ensure_state(rack) / "batch.lock"
+    state = ensure_state(rack)
     try:
-        with locked(path, wait=False) as descriptor:
+        with state.locked(_LOCK, wait=False) as descriptor:
             who = f"process {os.getpid()}, since {now()}"
-            with host_storage(path):
+            with host_storage(state.path / _LOCK):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, who.encode(), 0)
             yield
     except BlockingIOError:
         raise TargetRefused(
-            f"cards of this rack are being written by another run ({_holder(path)})",
+            f"cards of this rack are being written by another run ({_holder(state)})",
             hint="wait until it is done, or end it; then run this again",
         ) from None
 
@@ -249,7 +247,7 @@ def batch_lock(rack: Path) -> Iterator[None]:
 def require_room(rack: Path, cards: int) -> None:
     """Raise HostStorage when there is no room for the receipts of ``cards`` cards; to be called
     before any card is written."""
-    state = ensure_state(rack)
+    state = ensure_state(rack).path
     with host_storage(state):
         room = os.statvfs(state)
     free, need = room.f_bavail * room.f_frsize, cards * _ROOM_PER_CARD
@@ -261,11 +259,9 @@ def require_room(rack: Path, cards: int) -> None:
         )
 
 
-def _holder(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip() or "it does not say which"
-    except OSError:
-        return "it does not say which"
+def _holder(state: TrustedFolder) -> str:
+    said = state.read(_LOCK, _LONGEST_HOLDER).decode(errors="replace").strip()
+    return said or "it does not say which"
 
 
 def _whole_lines(descriptor: int) -> int:

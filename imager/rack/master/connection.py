@@ -12,11 +12,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.durable import write_atomically
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, PicloudError
 from imager.base.run import CompletedCommand, find_tool, run
 from imager.config.folder import ensure_state
 from imager.config.rack import Rack
+from imager.node.keys.store import LARGEST_KEY, folders_of
 
 _KNOWN_HOSTS = "known_hosts"
 _SSH_FAILED = 255
@@ -108,18 +108,20 @@ def _is_here(name: str) -> bool:
 def _known_hosts(rack: Rack) -> Path:
     """A known_hosts file of the master's keys, from their public halves."""
     name = rack.master.name
+    ssh = folders_of(rack.keys, name).ssh.folder
     lines = [
-        " ".join([name, *path.read_text().split()[:2]])
-        for path in sorted((rack.keys / name / "ssh").glob("ssh_host_*_key.pub"))
+        " ".join([name, *ssh.read(file, LARGEST_KEY).decode(errors="replace").split()[:2]])
+        for file in ssh.names()
+        if file.startswith("ssh_host_") and file.endswith("_key.pub")
     ]
     if not lines:
         raise ConfigurationError(
             f"{name} has no host key yet, so no card of it was ever made",
             hint=f"write its card first: picloud-image write /dev/sdX --node {name}",
         )
-    path = ensure_state(rack.folder) / _KNOWN_HOSTS
-    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
-    return path
+    state = ensure_state(rack.folder)
+    state.write(_KNOWN_HOSTS, "".join(f"{line}\n" for line in lines).encode())
+    return state.path / _KNOWN_HOSTS
 
 
 def _quoted(path: Path) -> str:

@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 
-from imager.base.durable import write_atomically
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.folder import ensure_state
-from imager.config.rack import STATE
+from imager.config.rack import state_folder
 
 _FILE = "presence.json"
 _FORMAT = "picloud-image presence"
@@ -86,9 +85,8 @@ class Seen:
 def load_presence(rack: Path) -> dict[str, Seen]:
     """What the master last said about the nodes of the rack in the folder ``rack``, by name."""
     try:
-        with (rack / STATE / _FILE).open("rb") as file:
-            return parse_presence(file.read(_LIMIT_BYTES))
-    except OSError:
+        return parse_presence(state_folder(rack).read(_FILE, _LIMIT_BYTES))
+    except FileNotFoundError:
         return {}
 
 
@@ -110,7 +108,7 @@ def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
     known = {**load_presence(rack), **nodes}
     document = {"format": _FORMAT, "nodes": {name: asdict(seen) for name, seen in known.items()}}
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-    write_atomically(ensure_state(rack) / _FILE, text.encode(), mode=0o600)
+    ensure_state(rack).write(_FILE, text.encode(), mode=0o600)
 
 
 def _seen(nodes: JsonObject, name: str) -> Seen | None:

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.durable import folder_locked, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
 from imager.base.toml_text import toml_text
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.fields import Table, nearest, parse_document
 from imager.config.slot_labels import by_place, label_fault
 
@@ -32,6 +32,7 @@ _HEAD = """\
 
 [slots]
 """
+_LIMIT_BYTES = 1 << 20
 _HINT = "mend what is named here, or remove the file and run picloud-image rack slots learn"
 _EXAMPLE = '"pci-0000:00:14.0-usb-0:2.1:1.0-scsi-0:0:0:0"'
 _NAME = re.compile(rf"(?:{BY_PATH})?(?=.*-)[!-.0-~]{{1,200}}\Z")  # printable, one hyphen at least
@@ -62,12 +63,11 @@ def load_slots(folder: Path) -> Slots:
     """
     path = folder / SLOTS_FILE
     try:
-        text = path.read_text()
+        text = TrustedFolder(folder).read(SLOTS_FILE, _LIMIT_BYTES).decode()
     except FileNotFoundError:
         return Slots({})
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is not UTF-8 text"
-        raise ConfigurationError(f"{path}: {why}", hint=_HINT) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path}: is not UTF-8 text", hint=_HINT) from error
     slots, faults = parse_slots(text)
     if faults:
         count = len(faults)
@@ -125,11 +125,12 @@ def name_slot(folder: Path, label: str, by_path: str) -> Slots:
     same time do not overwrite each other's changes. Raises as ``load_slots``.
     """
     name = _bare(by_path)
-    with folder_locked(folder):
+    beside = TrustedFolder(folder)
+    with beside.held():
         kept = {k: v for k, v in load_slots(folder).names.items() if k != label and v != name}
         names = {**kept, label: name}
         slots = Slots({one: names[one] for one in sorted(names, key=by_place)})
-        write_atomically(folder / SLOTS_FILE, encode_slots(slots).encode())
+        beside.write(SLOTS_FILE, encode_slots(slots).encode())
     return slots
 
 
@@ -138,7 +139,8 @@ def forget_slots(folder: Path, labels: Sequence[str]) -> Slots:
 
     Raises ConfigurationError, and removes none, when one of them is not there.
     """
-    with folder_locked(folder):
+    beside = TrustedFolder(folder)
+    with beside.held():
         names = dict(load_slots(folder).names)
         for label in labels:
             if label not in names:
@@ -147,7 +149,7 @@ def forget_slots(folder: Path, labels: Sequence[str]) -> Slots:
                     hint=nearest(label, names),
                 )
         slots = Slots({label: name for label, name in names.items() if label not in labels})
-        write_atomically(folder / SLOTS_FILE, encode_slots(slots).encode())
+        beside.write(SLOTS_FILE, encode_slots(slots).encode())
     return slots
 
 

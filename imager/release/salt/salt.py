@@ -8,12 +8,13 @@ says which bytes are right. For what is in the archive the network is not used.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import host_storage, locked, work_folder
+from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Quiet
 from imager.base.timestamps import timestamp
@@ -115,8 +116,8 @@ class _SaltFetch:
         wanted = pin.version if pin else version
         what = f"{name} {wanted or ''}".rstrip()
         with (
-            locked(self.terms.cache.packages / f"{name}.lock"),
-            work_folder(self.terms.cache.work, "pip") as work,
+            self.terms.cache.made("packages").locked(f"{name}.lock"),
+            self.terms.cache.work_folder("pip") as work,
         ):
             # The run that was waited for may have fetched it.
             here = None if self.terms.update else self._here(name, version, pin)
@@ -189,18 +190,17 @@ def _archived(
     cache: Cache, name: str, version: str | None, pin: PackagePin | None
 ) -> Iterator[VerifiedPackage]:
     """Every archived package that may be the one asked for; the pinned one, or the newest first."""
-    with host_storage(cache.packages):
-        folders = sorted(
-            cache.packages.glob(pin.sha256 if pin else "?" * 64),
-            key=lambda folder: folder.stat().st_mtime_ns,
-            reverse=True,
-        )
-        for folder in folders:
-            for path in folder.iterdir():
-                found = _version_in(path.name, name)
-                if found and version in (None, found):
-                    size = path.stat().st_size
-                    yield VerifiedPackage(name, found, folder.name, path, size)
+    packages = cache.looked_at("packages")
+    digests = [d for d in packages.names() if (d == pin.sha256 if pin else len(d) == 64)]
+    newest_first = sorted(digests, key=lambda digest: (packages / digest).changed(), reverse=True)
+    for digest in newest_first:
+        folder = packages / digest
+        for file in folder.names():
+            found = _version_in(file, name)
+            if found and version in (None, found):
+                with folder.open(file) as descriptor:
+                    size = os.fstat(descriptor).st_size
+                yield VerifiedPackage(name, found, digest, folder.path / file, size)
 
 
 def _version_in(file_name: str, name: str) -> str | None:

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import requests
 
-from imager.base.durable import host_storage, write_all, write_atomically
+from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, NetworkError
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Progress
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import format_size
 from imager.release.transfer.web import TryAgain, Web, content_length, cut_short
 
@@ -96,22 +97,29 @@ def locate(web: Web, url: str) -> TarballLocation:
     return TarballLocation(place, place != way[-1], version)
 
 
+_TARBALL, _VERSION = "tarball", "version.json"
+_LIMIT_BYTES = 1 << 16
+
+
 class Partial:
     """A download under way: its bytes so far, and which version of the file they are from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: TrustedFolder) -> None:
         self.folder = folder
-        self.path = folder / "tarball"
-        self._state = folder / "version.json"
+        self.path = folder.path / _TARBALL
 
     def size_bytes(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.folder.open(_TARBALL) as descriptor:
+                return os.fstat(descriptor).st_size
+        except FileNotFoundError:
+            return 0
 
     def version(self) -> Version | None:
         """The version that the bytes are from; None when that is not recorded or not readable."""
         try:
-            return parse_version(self._state.read_bytes())
-        except (OSError, JsonFault):
+            return parse_version(self.folder.read(_VERSION, _LIMIT_BYTES))
+        except (FileNotFoundError, JsonFault):
             return None
 
     def begin(self, version: Version) -> None:
@@ -121,14 +129,13 @@ class Partial:
 
     def adopt(self, version: Version) -> None:
         """Keep the bytes and take them for the first bytes of ``version``."""
-        write_atomically(self._state, json.dumps(asdict(version)).encode())
+        self.folder.write(_VERSION, json.dumps(asdict(version)).encode())
 
     def discard(self) -> None:
-        with host_storage(self.path):
-            # The bytes are deleted first. If the version were, a cut here would leave bytes that
-            # belong to no version.
-            self.path.unlink(missing_ok=True)
-            self._state.unlink(missing_ok=True)
+        # The bytes are deleted first. If the version were, a cut here would leave bytes that belong
+        # to no version.
+        self.folder.remove(_TARBALL)
+        self.folder.remove(_VERSION)
 
 
 def parse_version(data: bytes) -> Version:
@@ -213,11 +220,10 @@ def _transfer(
                 f"{place.url}: the server does not continue where it stopped",
                 hint="its file has changed; run it again to fetch it from the beginning",
             )
-        _check_room(partial.folder, version, offset)
+        _check_room(partial.folder.path, version, offset)
         most = version.size_bytes or web.limits.tarball_bytes
-        with host_storage(partial.path):
-            descriptor = os.open(partial.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
+        appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        with partial.folder.open(_TARBALL, appending) as descriptor:
             for chunk in web.chunks(response):
                 offset += len(chunk)
                 if offset > most:
@@ -231,8 +237,6 @@ def _transfer(
                 show(offset)
             with host_storage(partial.path):
                 os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     if version.size_bytes is not None and offset != version.size_bytes:
         raise cut_short(place.url, offset, version.size_bytes)
 

@@ -294,7 +294,7 @@ def test_no_private_key_leaves_the_store_but_on_the_card(
     heard = Heard()
     image = personalise(golden, rack, rack.node("pi7"), 2 * GiB, heard)
     assert log.read_text().count(str(bin_folder)) > len(TOOLS), "every tool went through us"
-    secrets = [path for path in rack.keys.rglob("*") if path.is_file() and is_private(path)]
+    secrets = [path for path in rack.keys.path.rglob("*") if path.is_file() and is_private(path)]
     assert len(secrets) == 1 + 1 + 1 + 3 + 1, "two minions, the master, three host keys, the rack"
     for path in tmp_path.rglob("*"):
         if path.is_file() and path not in secrets:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.durable import locked, private_folder, remove_tree, work_folder, write_atomically
+from imager.base.cache import Cache
+from imager.base.durable import remove_tree, write_atomically
 from imager.base.errors import HostStorage
+from imager.base.trusted_folder import TrustedFolder
 
 
 def mode_of(path: Path) -> int:
@@ -25,12 +27,10 @@ def test_the_mode_is_what_was_asked_for_under_any_umask(tmp_path: Path, umask: i
     try:
         write_atomically(tmp_path / "secret", b"x", mode=0o400)
         write_atomically(tmp_path / "plain", b"x", mode=0o644)
-        private_folder(tmp_path / "keys")
     finally:
         os.umask(before)
     assert mode_of(tmp_path / "secret") == 0o400
     assert mode_of(tmp_path / "plain") == 0o644
-    assert mode_of(tmp_path / "keys") == 0o700
 
 
 def test_replaces_whole_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -56,17 +56,17 @@ def test_an_unwritable_place_is_host_storage() -> None:
 
 def test_a_second_holder_is_turned_away_until_the_first_ends(tmp_path: Path) -> None:
     with (
-        locked(tmp_path / "l"),
+        TrustedFolder(tmp_path).locked("l"),
         pytest.raises(BlockingIOError),
-        locked(tmp_path / "l", wait=False),
+        TrustedFolder(tmp_path).locked("l", wait=False),
     ):
         pass
-    with locked(tmp_path / "l", wait=False):
+    with TrustedFolder(tmp_path).locked("l", wait=False):
         pass
 
 
 def test_work_folder_is_private_and_gone_also_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), work_folder(tmp_path / "work", "compose") as folder:
+    with pytest.raises(RuntimeError), Cache(tmp_path).work_folder("compose") as folder:
         assert mode_of(folder) == 0o700
         (folder / "locked").mkdir()
         (folder / "locked" / "f").touch()
@@ -76,7 +76,7 @@ def test_work_folder_is_private_and_gone_also_after_an_error(tmp_path: Path) -> 
 
 
 def hold_for_ever(parent: str) -> None:
-    with work_folder(Path(parent), "victim") as folder:
+    with Cache(Path(parent)).work_folder("victim") as folder:
         (folder / "half-made").touch()
         time.sleep(60)
 
@@ -88,16 +88,16 @@ def test_the_folder_of_a_killed_run_is_swept_and_a_living_ones_is_not(tmp_path: 
     process.start()
     try:
         deadline = time.monotonic() + 20
-        while not list(tmp_path.glob("victim-*/half-made")):
+        while not list(tmp_path.glob("work/victim-*/half-made")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        with work_folder(tmp_path, "other"):
-            assert list(tmp_path.glob("victim-*/half-made")), "a living run lost its folder"
+        with Cache(tmp_path).work_folder("other"):
+            assert list(tmp_path.glob("work/victim-*/half-made")), "a living run lost its folder"
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
-        with work_folder(tmp_path, "other"):
-            assert not list(tmp_path.glob("victim-*"))
+        with Cache(tmp_path).work_folder("other"):
+            assert not list(tmp_path.glob("work/victim-*"))
     finally:
         process.kill()
         process.join()

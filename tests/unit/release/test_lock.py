@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.errors import ConfigurationError, HostStorage
+from imager.base.errors import ConfigurationError
 from imager.release.lock import AnyPin, PackagePin, Pin, RackLock, encode_lock, parse_lock
 
 PIN = Pin("ab" * 32, 612, "http://m/os/x.tar.gz", "AB" * 20, "2026-11-02T10:00:00+00:00")
@@ -53,7 +53,7 @@ def test_a_missing_file_has_no_pins(tmp_path: Path) -> None:
 
 def test_an_unreadable_file_is_not_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "rack.lock").mkdir()
-    with pytest.raises(HostStorage, match=r"rack\.lock"):
+    with pytest.raises(ConfigurationError, match=r"rack\.lock"):
         RackLock.load(tmp_path / "rack.lock")
 
 

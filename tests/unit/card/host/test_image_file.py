@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty, CardIOError, HostStorage, TargetRefused, WouldNotBoot
 from imager.base.progress import Phase, Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import KiB, MiB
 from imager.card.claim.claim import claim
 from imager.card.host.image_file import SparseFile
@@ -53,7 +54,9 @@ def left_behind(tmp_path: Path) -> set[str]:
 
 
 def test_the_file_holds_the_image_and_zeros_elsewhere(image: NodeImage, tmp_path: Path) -> None:
-    made = make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
+    made = make_card(
+        CardOrder(image, accepted(tmp_path), TrustedFolder(tmp_path / "receipts")), Quiet()
+    )
     data = (tmp_path / "pi7.img").read_bytes()
     assert len(data) == SIZE
     with image.open() as reader:
@@ -63,7 +66,7 @@ def test_the_file_holds_the_image_and_zeros_elsewhere(image: NodeImage, tmp_path
 
 
 def test_holes_stay_holes(image: NodeImage, tmp_path: Path) -> None:
-    make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
+    make_card(CardOrder(image, accepted(tmp_path), TrustedFolder(tmp_path / "receipts")), Quiet())
     assert (tmp_path / "pi7.img").stat().st_blocks * 512 <= 4 * MiB
 
 
@@ -72,7 +75,10 @@ def test_the_file_is_private_from_birth(image: NodeImage, tmp_path: Path) -> Non
         partial = tmp_path / ".pi7.img.partial"
         assert stat.S_IMODE(partial.stat().st_mode) == 0o600
 
-    make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts", check=look), Quiet())
+    make_card(
+        CardOrder(image, accepted(tmp_path), TrustedFolder(tmp_path / "receipts"), check=look),
+        Quiet(),
+    )
     assert stat.S_IMODE((tmp_path / "pi7.img").stat().st_mode) == 0o600
 
 
@@ -102,7 +108,9 @@ def test_a_file_has_its_name_when_all_of_it_is_on_the_disk(
     image: NodeImage, tmp_path: Path
 ) -> None:
     with fsyncs() as done:
-        make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
+        make_card(
+            CardOrder(image, accepted(tmp_path), TrustedFolder(tmp_path) / "receipts"), Quiet()
+        )
     partial = Sync(tmp_path / ".pi7.img.partial", SIZE)
     assert partial in done
     assert tmp_path in [sync.path for sync in done[done.index(partial) :]]
@@ -140,10 +148,13 @@ def test_a_check_that_fails_leaves_no_file_but_a_receipt(image: NodeImage, tmp_p
 
     with pytest.raises(WouldNotBoot):
         make_card(
-            CardOrder(image, accepted(tmp_path), tmp_path / "receipts", check=refuse), Quiet()
+            CardOrder(
+                image, accepted(tmp_path), TrustedFolder(tmp_path / "receipts"), check=refuse
+            ),
+            Quiet(),
         )
     assert left_behind(tmp_path) == set()
-    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    ((_, receipt),) = all_receipts(TrustedFolder(tmp_path / "receipts"))
     assert (receipt.result, receipt.failure) == (ReceiptResult.WOULD_NOT_BOOT, "no kernel")
 
 
@@ -168,9 +179,11 @@ def test_a_golden_image_altered_meanwhile_leaves_a_receipt_that_says_so(
 ) -> None:
     meddler = Meddler(image.golden.path)
     with pytest.raises(HostStorage) as caught:
-        make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), meddler)
+        make_card(
+            CardOrder(image, accepted(tmp_path), TrustedFolder(tmp_path / "receipts")), meddler
+        )
     assert left_behind(tmp_path) == set()
-    ((path, receipt),) = all_receipts(tmp_path / "receipts")
+    ((path, receipt),) = all_receipts(TrustedFolder(tmp_path / "receipts"))
     assert receipt.result is ReceiptResult.FAILED
     assert "was altered while it was in use" in receipt.failure
     assert caught.value.receipt == path.name
@@ -185,21 +198,26 @@ def test_where_no_receipt_can_be_written_the_card_s_own_fault_is_still_told(
 
     nowhere = image.golden.path / "receipts"
     with pytest.raises(WouldNotBoot) as caught:
-        make_card(CardOrder(image, accepted(tmp_path), nowhere, check=refuse), Quiet())
+        make_card(
+            CardOrder(image, accepted(tmp_path), TrustedFolder(nowhere), check=refuse), Quiet()
+        )
     assert caught.value.details[-1].startswith("no receipt could be written: ")
     assert caught.value.receipt == ""
 
 
 def test_a_good_card_without_a_receipt_is_called_good(image: NodeImage, tmp_path: Path) -> None:
     with pytest.raises(HostStorage) as caught:
-        make_card(CardOrder(image, accepted(tmp_path), image.golden.path / "receipts"), Quiet())
+        make_card(
+            CardOrder(image, accepted(tmp_path), TrustedFolder(image.golden.path / "receipts")),
+            Quiet(),
+        )
     assert caught.value.details[-1].endswith("proven; only its receipt is missing")
     assert (tmp_path / "pi7.img").stat().st_size == SIZE
 
 
 def test_what_a_killed_run_left_is_written_over(image: NodeImage, tmp_path: Path) -> None:
     (tmp_path / ".pi7.img.partial").write_bytes(b"\xff" * (SIZE + 4096))
-    make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
+    make_card(CardOrder(image, accepted(tmp_path), TrustedFolder(tmp_path / "receipts")), Quiet())
     with image.open() as reader:
         assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, SIZE)
 
@@ -237,7 +255,7 @@ def test_a_size_that_is_no_whole_block(tmp_path: Path) -> None:
     odd = SIZE - 1000
     image = make_image(tmp_path, odd, ExtentMap([Extent(3 * MiB, 4096), Extent(odd - 700, 700)]))
     target = accept(target_at(tmp_path / "pi7.img"), odd)
-    made = make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
+    made = make_card(CardOrder(image, target, TrustedFolder(tmp_path / "receipts")), Quiet())
     assert not made.receipt.cache_bypassed
     with image.open() as reader:
         assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, odd)

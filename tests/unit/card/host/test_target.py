@@ -11,6 +11,7 @@ import pytest
 
 from imager.base.errors import CardFaulty, TargetRefused
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.claim.claim import claim
 from imager.card.host.refusals import accept, refusals
@@ -59,7 +60,10 @@ def made_on(
 ) -> MadeCard:
     accepted = accept(card, SIZE)
     return make_card(
-        CardOrder(image, accepted, folder, check=check), Quiet(), update=True, probe=probe
+        CardOrder(image, accepted, TrustedFolder(folder), check=check),
+        Quiet(),
+        update=True,
+        probe=probe,
     )
 
 
@@ -113,7 +117,7 @@ def test_one_that_fails_is_blank_and_its_receipt_says_so(
         made_on(card, image, tmp_path / "receipts", refuse)
     assert "visibly blank" in caught.value.details[-1]
     assert not any(os.pread(card.fd, MiB, 0))
-    ((_, receipt),) = all_receipts(tmp_path / "receipts")
+    ((_, receipt),) = all_receipts(TrustedFolder(tmp_path / "receipts"))
     assert receipt.result is ReceiptResult.FAULTY
     assert receipt.target.model == "DIMM"
 
@@ -131,7 +135,7 @@ def test_a_batch_can_take_it(card: MemoryCard, image: NodeImage, tmp_path: Path)
     assert no_room.code is RefusalCode.NO_SWAP_ROOM
     blank = look_at(card, Slots({}), rack.folder)
     assert (blank.holds, blank.slot, blank.size_bytes) == (Holds.BLANK, None, SIZE)
-    recorded(rack, Work("pi1", card, "", ""), lambda: made_on(card, image, rack.receipts))
+    recorded(rack, Work("pi1", card, "", ""), lambda: made_on(card, image, rack.receipts.path))
     begun, ended = read_ledger(rack.folder).events
     assert isinstance(begun, Assigned)
     assert (begun.model, begun.serial, begun.card_size_bytes) == ("DIMM", "007", SIZE)

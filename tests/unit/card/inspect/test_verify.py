@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import CardIOError, ConfigurationError, StampMismatch, TargetRefused
+from imager.base.errors import CardIOError, StampMismatch, TargetRefused
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.inspect.verification import Verification
-from imager.card.inspect.verify import open_target, receipt_for, verify_card
+from imager.card.inspect.verify import open_target, proof_for, verify_card
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import FreshRead
@@ -31,7 +32,9 @@ BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB + 4096, 8192)])
 def receipt(tmp_path: Path) -> Receipt:
     image = make_image(tmp_path, SIZE, BODY)
     target = accept(target_at(tmp_path / "pi7.img"), SIZE)
-    return make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet()).receipt
+    return make_card(
+        CardOrder(image, target, TrustedFolder(tmp_path / ".picloud/receipts")), Quiet()
+    ).receipt
 
 
 def verified(path: Path, receipt: Receipt) -> Verification:
@@ -56,7 +59,7 @@ def test_an_untouched_image_matches(tmp_path: Path, receipt: Receipt) -> None:
 
 def test_the_receipt_is_found_by_the_cards_disk_id(tmp_path: Path, receipt: Receipt) -> None:
     with open_target(tmp_path / "pi7.img") as fresh:
-        assert receipt_for(fresh.raw, tmp_path / "receipts")[1] == receipt
+        assert proof_for(fresh.raw, tmp_path).held == receipt
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,9 @@ def test_a_card_cut_short_within_its_last_range_is_a_mismatch_there(
     last = ExtentMap([Extent(SIZE - 8192, 8192)])
     image = make_image(tmp_path, SIZE, last, pieces=((SIZE - 4096, bytes(4096)),))
     accepted = accept(target_at(tmp_path / "pi7.img"), SIZE)
-    receipt = make_card(CardOrder(image, accepted, tmp_path / "receipts"), Quiet()).receipt
+    receipt = make_card(
+        CardOrder(image, accepted, TrustedFolder(tmp_path) / "receipts"), Quiet()
+    ).receipt
     with (tmp_path / "pi7.img").open("r+b") as file:
         file.truncate(SIZE - missing)
     found = verified(tmp_path / "pi7.img", receipt)
@@ -184,22 +189,22 @@ def test_a_blank_card_and_an_empty_file_hold_no_image_of_ours(tmp_path: Path) ->
     for content in (bytes(SIZE), b"", b"short"):
         (tmp_path / "x.img").write_bytes(content)
         with open_target(tmp_path / "x.img") as fresh, pytest.raises(StampMismatch):
-            receipt_for(fresh.raw, tmp_path)
+            proof_for(fresh.raw, tmp_path)
 
 
 def test_a_card_nobody_has_a_receipt_for(tmp_path: Path, receipt: Receipt) -> None:
     with (
         open_target(tmp_path / "pi7.img") as fresh,
-        pytest.raises(ConfigurationError, match=f"{DISK_ID:08x}"),
+        pytest.raises(StampMismatch, match=f"no receipt for its disk id {DISK_ID:08x}"),
     ):
-        receipt_for(fresh.raw, tmp_path / "elsewhere")
+        proof_for(fresh.raw, tmp_path / "elsewhere")
 
 
 def test_the_newest_receipt_counts(tmp_path: Path, receipt: Receipt) -> None:
     newer = replace(receipt, finished_at="2999-01-01T00:00:00.000Z")
-    save_receipt(newer, tmp_path / "receipts")
+    save_receipt(newer, TrustedFolder(tmp_path / ".picloud/receipts"))
     with open_target(tmp_path / "pi7.img") as fresh:
-        assert receipt_for(fresh.raw, tmp_path / "receipts")[1] == newer
+        assert proof_for(fresh.raw, tmp_path).held == newer
 
 
 @pytest.mark.parametrize("name", ["none.img", ".", "/dev/null"])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.diagnosis.damage import Damage, DamageKind
 from imager.card.diagnosis.places import CardPlace
@@ -66,35 +67,39 @@ RECEIPT = Receipt(
 
 
 def test_a_receipt_survives_its_file(tmp_path: Path) -> None:
-    path = save_receipt(RECEIPT, tmp_path / "receipts")
+    path = save_receipt(RECEIPT, TrustedFolder(tmp_path / "receipts"))
     assert load_receipt(path) == RECEIPT
     assert path.name == "20261123T060504.123Z-pi7.json"
 
 
 def test_it_is_private(tmp_path: Path) -> None:
-    path = save_receipt(RECEIPT, tmp_path / "receipts")
+    path = save_receipt(RECEIPT, TrustedFolder(tmp_path / "receipts"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
 def test_two_in_one_moment_are_both_kept(tmp_path: Path) -> None:
-    assert save_receipt(RECEIPT, tmp_path) != save_receipt(RECEIPT, tmp_path)
-    assert len(list(all_receipts(tmp_path))) == 2
+    assert save_receipt(RECEIPT, TrustedFolder(tmp_path)) != save_receipt(
+        RECEIPT, TrustedFolder(tmp_path)
+    )
+    assert len(list(all_receipts(TrustedFolder(tmp_path)))) == 2
 
 
 def test_the_newest_proven_one_is_found(tmp_path: Path) -> None:
-    save_receipt(replace(RECEIPT, finished_at="2026-01-01T00:00:00.000Z", node="z"), tmp_path)
-    newest = save_receipt(replace(RECEIPT, node="a"), tmp_path)
+    save_receipt(
+        replace(RECEIPT, finished_at="2026-01-01T00:00:00.000Z", node="z"), TrustedFolder(tmp_path)
+    )
+    newest = save_receipt(replace(RECEIPT, node="a"), TrustedFolder(tmp_path))
     save_receipt(
         replace(RECEIPT, finished_at="2027-01-01T00:00:00.000Z", result=ReceiptResult.FAULTY),
-        tmp_path,
+        TrustedFolder(tmp_path),
     )
     (tmp_path / "9999-broken.json").write_text("{")
-    found = find_receipt(tmp_path, by_disk_id(0xABCDEF))
+    found = find_receipt(TrustedFolder(tmp_path), by_disk_id(0xABCDEF))
     assert found is not None
     assert found[0] == newest
-    assert find_receipt(tmp_path, by_disk_id(1)) is None
-    assert find_receipt(tmp_path / "none", by_disk_id(0xABCDEF)) is None
+    assert find_receipt(TrustedFolder(tmp_path), by_disk_id(1)) is None
+    assert find_receipt(TrustedFolder(tmp_path / "none"), by_disk_id(0xABCDEF)) is None
 
 
 def test_the_disk_id_is_written_as_the_partuuid_has_it() -> None:
@@ -194,7 +199,7 @@ def test_a_receipt_keeps_what_went_wrong(tmp_path: Path) -> None:
         Extent(4096, 512), DamageKind.FLIPPED, 4100, bits=1, places=(CardPlace("/boot/x"),)
     )
     trouble = Trouble((damage,), (), (Extent(0, 512),), 1, "Mended.")
-    path = save_receipt(replace(RECEIPT, trouble=trouble), tmp_path)
+    path = save_receipt(replace(RECEIPT, trouble=trouble), TrustedFolder(tmp_path))
     assert load_receipt(path).trouble == trouble
     value = json.loads(path.read_bytes())
     value["trouble"]["found"][0]["kind"] = "bad"

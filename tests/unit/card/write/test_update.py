@@ -10,6 +10,7 @@ import pytest
 
 from imager.base.errors import CardIOError, FakeCapacity, Interrupted
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.host.disks import Disk
 from imager.card.host.refusals import accept
@@ -187,7 +188,7 @@ def phases_of(
     card: FaultyCard, image: NodeImage, receipts: Path, *, update: bool = True, probe: bool = True
 ) -> list[str]:
     held = claimed(card)
-    order = CardOrder(image, accept(held.target, 0), receipts)
+    order = CardOrder(image, accept(held.target, 0), TrustedFolder(receipts))
     lay_down(order, held, Quiet(), update=update, probe=probe)
     return [phase.name for phase in held.log.phases]
 
@@ -220,7 +221,7 @@ def test_another_golden_image_or_layout_is_not_an_update(card: FaultyCard, tmp_p
 def test_a_card_never_seen_before_is_probed_once(image: NodeImage, tmp_path: Path) -> None:
     card, receipts = FaultyCard(SIZE), tmp_path / "receipts"
     assert phases_of(card, image, receipts, update=False) == [*PROBED, *WHOLE]
-    save_receipt(receipt_of(image, SIZE), receipts)
+    save_receipt(receipt_of(image, SIZE), TrustedFolder(receipts))
     assert phases_of(card, image, receipts, update=False) == WHOLE
 
 
@@ -238,16 +239,16 @@ def test_a_fake_is_stopped_before_the_long_write(image: NodeImage, tmp_path: Pat
 def test_a_receipt_of_another_size_is_of_another_card(
     card: FaultyCard, image: NodeImage, tmp_path: Path
 ) -> None:
-    save_receipt(receipt_of(image, SIZE + MiB), tmp_path)
-    assert not seen_before(claimed(card), card.holds(Extent(0, MiB)), tmp_path)
+    save_receipt(receipt_of(image, SIZE + MiB), TrustedFolder(tmp_path))
+    assert not seen_before(claimed(card), card.holds(Extent(0, MiB)), TrustedFolder(tmp_path))
 
 
 def test_a_card_known_by_its_own_number_needs_no_table(image: NodeImage, tmp_path: Path) -> None:
-    save_receipt(receipt_of(image, SIZE, cid="1b534d30"), tmp_path)
+    save_receipt(receipt_of(image, SIZE, cid="1b534d30"), TrustedFolder(tmp_path))
     blank = bytes(MiB)
     card = FaultyCard(SIZE)
     held = claimed(card)
     assert isinstance(held.target, Disk)
     for cid, known in (("1b534d30", True), ("1b534d31", False), ("", False)):
         numbered = replace(held, target=replace(held.target, cid=cid))
-        assert seen_before(numbered, blank, tmp_path) == known
+        assert seen_before(numbered, blank, TrustedFolder(tmp_path)) == known

@@ -71,7 +71,7 @@ READS_AND_WRITES = [
     "{% set _ = p.chmod(2541) %}",
     '{{ rack.folder.joinpath("/etc/shadow").read_bytes().hex() }}',
     "{{ rack.state.parent }}",
-    "{{ rack.keys.iterdir() }}",
+    "{{ rack.keys.path.iterdir() }}",
     "{{ rack.overlays.parent }}",
     '{{ rack.node("pi7").name }}',
     "{{ node.name.open() }}",

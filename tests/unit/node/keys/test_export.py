@@ -11,6 +11,7 @@ import pytest
 
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.rack import Rack
 from imager.node.keys.export import MasterFileState, export, plan_export, require_no_conflict
 from imager.node.keys.identity import SaltKeys, salt_keys, salt_keys_at_hand
@@ -33,7 +34,7 @@ def keys(rack: Rack) -> SaltKeys:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> SaltPair:
     """A pair of somebody else's."""
-    return salt_pair(KeyFolder(tmp_path_factory.mktemp("other") / "salt"), "other")
+    return salt_pair(KeyFolder(TrustedFolder(tmp_path_factory.mktemp("other")) / "salt"), "other")
 
 
 @pytest.fixture
@@ -241,11 +242,11 @@ def test_root_gives_the_keys_to_whom_the_folder_belongs(
 
 def test_nothing_of_the_store_but_salt_s_keys_is_needed_or_made(tmp_path: Path, pki: Path) -> None:
     rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-1]"\nmaster = "pi0"\n')
-    damaged = rack.keys / "pi1/ssh"
+    damaged = rack.keys.path / "pi1/ssh"
     damaged.mkdir(parents=True)
     export(pki, plan_export(rack, salt_keys(rack, Quiet()), pki, own_key=True))
     assert not list(damaged.iterdir())
-    made = {str(path.relative_to(rack.keys)) for path in rack.keys.glob("*/*")}
+    made = {str(path.relative_to(rack.keys.path)) for path in rack.keys.path.glob("*/*")}
     assert made == {"pi0/master", "pi0/salt", "pi1/salt", "pi1/ssh"}
 
 

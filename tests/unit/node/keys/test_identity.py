@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import TrustedFolder
 from imager.config.example import Choices
 from imager.config.folder import init_rack
 from imager.config.load import load_rack
@@ -66,12 +67,12 @@ def test_a_node_keeps_its_identity(rack: Rack) -> None:
 
 def test_the_store_keeps_a_node_in_the_folders_it_hands_out(rack: Rack) -> None:
     own, other = folders_of(rack.keys, "pi0"), folders_of(rack.keys, "pi1")
-    kept = {path.parent for path in files_in(rack.keys) if path.name != ".lock"}
+    kept = {path.parent for path in files_in(rack.keys.path) if path.name != ".lock"}
     folders = {own.card, own.ssh, own.salt, own.master, other.card, other.ssh, other.salt}
     assert kept == {folder.path for folder in folders}
     assert all(folder.is_there for folder in folders)
     assert not other.master.is_there, "only the master has a master's key"
-    assert own.card.path / "identity.json" == rack.keys / "pi0/card/identity.json"
+    assert own.card.path / "identity.json" == rack.keys.path / "pi0/card/identity.json"
 
 
 def test_two_nodes_differ_in_everything(rack: Rack) -> None:
@@ -111,7 +112,7 @@ def test_git_is_told_to_leave_the_state_alone(made: Path) -> None:
 
 def test_no_value_that_could_be_printed_shows_a_private_key(rack: Rack) -> None:
     shown = f"{identity(rack, 'pi0')!r}"
-    for path in files_in(rack.keys):
+    for path in files_in(rack.keys.path):
         if b"PRIVATE KEY" in path.read_bytes():
             assert path.read_text().splitlines()[3] not in shown
     assert repr(KeyFile(b"secret", private=True)) == "KeyFile(6 bytes, private=True)"
@@ -128,7 +129,7 @@ def test_salt_keys_are_as_salt_writes_them(rack: Rack) -> None:
 
 
 def test_openssl_agrees_that_the_salt_pair_is_one(rack: Rack) -> None:
-    folder = rack.keys / "pi1/salt"
+    folder = rack.keys.path / "pi1/salt"
     derived = subprocess.run(
         ["openssl", "rsa", "-in", folder / "minion.pem", "-pubout"],
         capture_output=True,
@@ -181,7 +182,7 @@ def test_whatever_lies_in_a_master_s_folder_has_a_fingerprint(data: bytes) -> No
 
 
 def test_the_fingerprint_as_a_shell_would_compute_it(rack: Rack) -> None:
-    public = rack.keys / "pi0/master/master.pub"
+    public = rack.keys.path / "pi0/master/master.pub"
     lines = public.read_text().splitlines()[1:-1]
     assert base64.b64decode("".join(lines)), "the body is all there is between the two lines"
     script = "sed '1d;$d' \"$1\" | sha256sum | cut -c1-64"
@@ -215,7 +216,7 @@ DAMAGE = [
 def test_a_damaged_store_is_named_and_never_patched(
     rack: Rack, name: str, content: bytes | None, why: str
 ) -> None:
-    path = rack.keys / name
+    path = rack.keys.path / name
     path.unlink()
     if content is not None:
         path.write_bytes(content)
@@ -227,7 +228,7 @@ def test_a_damaged_store_is_named_and_never_patched(
 
 
 def test_halves_of_two_pairs_are_told_apart(rack: Rack) -> None:
-    (rack.keys / "pi1/salt/minion.pub").write_bytes(identity(rack, "pi0").minion.public)
+    (rack.keys.path / "pi1/salt/minion.pub").write_bytes(identity(rack, "pi0").minion.public)
     with pytest.raises(ConfigurationError, match=r"does not belong to minion\.pem"):
         identity(rack)
 
@@ -237,7 +238,7 @@ def test_halves_of_two_pairs_are_told_apart(rack: Rack) -> None:
 def test_one_wrong_letter_anywhere_in_a_private_key_is_found(
     rack: Rack, name: str, line: int
 ) -> None:
-    path = rack.keys / "pi1" / name
+    path = rack.keys.path / "pi1" / name
     lines = path.read_text().splitlines()
     lines[line] = lines[line][:9] + ("A" if lines[line][9] != "A" else "B") + lines[line][10:]
     path.write_text("\n".join(lines) + "\n")
@@ -249,16 +250,16 @@ def test_one_wrong_letter_anywhere_in_a_private_key_is_found(
 def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
     rack: Rack, tmp_path: Path
 ) -> None:
-    path = rack.keys / "pi1/salt/minion.pem"
+    path = rack.keys.path / "pi1/salt/minion.pem"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="symbolic links"):
+    with pytest.raises(ConfigurationError, match="is a link"):
         identity(rack)
 
 
 def test_disk_ids_do_not_repeat_within_a_rack(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = identity(rack, "pi0").numbers.disk_id
-    shutil.rmtree(rack.keys / "pi1/card")
+    shutil.rmtree(rack.keys.path / "pi1/card")
     offered = iter([0, taken, 7, 8])
     monkeypatch.setattr("secrets.randbits", lambda bits: next(offered))
     assert identity(rack).numbers.disk_id == 7
@@ -273,8 +274,10 @@ def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:
         return {"key": KeyFile(os.urandom(8), private=True)}
 
     def run() -> None:
-        with store_locked(tmp_path / "keys"):
-            found.append(KeyFolder(tmp_path / "keys/pi7/salt").kept(("key",), make))
+        with store_locked(TrustedFolder(tmp_path / "keys")):
+            found.append(
+                KeyFolder(TrustedFolder(tmp_path) / "keys" / "pi7" / "salt").kept(("key",), make)
+            )
 
     threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
@@ -288,15 +291,17 @@ def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from imager.base.trusted_folder import TrustedFolder
 from imager.node.keys import store as keystore
 from imager.node.keys.salt import salt_pair
-real = keystore.write_atomically
-def half(path, data, **rest):
-    real(path, data, **rest)
+real = TrustedFolder.write
+def half(*words, **rest):
+    real(*words, **rest)
     os.kill(os.getpid(), signal.SIGKILL)
-keystore.write_atomically = half
-with keystore.store_locked(Path(sys.argv[1])):
-    salt_pair(keystore.folders_of(Path(sys.argv[1]), "pi7").salt, "minion")
+TrustedFolder.write = half
+keys = TrustedFolder(Path(sys.argv[1]))
+with keystore.store_locked(keys):
+    salt_pair(keystore.folders_of(keys, "pi7").salt, "minion")
 """
 
 
@@ -307,7 +312,7 @@ def test_a_run_killed_between_the_two_halves_leaves_no_pair(tmp_path: Path) -> N
     assert done.returncode == -signal.SIGKILL
     assert any(keys.rglob("minion.pem")), "the kill came after the first half was written"
     assert not (keys / "pi7/salt").exists()
-    with store_locked(keys):
+    with store_locked(TrustedFolder(keys)):
         assert not list(keys.rglob("minion.pem")), "what was half made is swept away"
-        pair = salt_pair(folders_of(keys, "pi7").salt, "minion")
-        assert pair == salt_pair(folders_of(keys, "pi7").salt, "minion")
+        pair = salt_pair(folders_of(TrustedFolder(keys), "pi7").salt, "minion")
+        assert pair == salt_pair(folders_of(TrustedFolder(keys), "pi7").salt, "minion")

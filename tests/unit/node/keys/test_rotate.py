@@ -43,8 +43,8 @@ def identity(rack: Rack, name: str = "pi1") -> Identity:
 
 
 def files_of(rack: Rack) -> dict[str, bytes]:
-    files = (path for path in rack.keys.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(rack.keys)): path.read_bytes() for path in files}
+    files = (path for path in rack.keys.path.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(rack.keys.path)): path.read_bytes() for path in files}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_second_rotation_forgets_the_first_key(rack: Rack) -> None:
 def test_new_private_files_are_private_and_so_are_old_ones(rack: Rack) -> None:
     rotate(rack, rack.node("pi1"), KeyKind.SALT)
     for name in ("salt", "salt.old"):
-        folder = rack.keys / "pi1" / name
+        folder = rack.keys.path / "pi1" / name
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((folder / "minion.pem").stat().st_mode) == 0o600
 
@@ -95,11 +95,11 @@ def test_a_node_without_keys_gets_its_first(tmp_path: Path) -> None:
     done = rotate(rack, rack.node("pi1"), KeyKind.SALT)
     assert (done.before, done.steps) == (None, ())
     assert fingerprint(identity(rack).minion.public) == done.after
-    assert not (rack.keys / "pi1/salt.old").exists()
+    assert not (rack.keys.path / "pi1/salt.old").exists()
 
 
 def test_a_damaged_key_is_named_and_nothing_is_changed(rack: Rack) -> None:
-    (rack.keys / "pi1/salt/minion.pub").unlink()
+    (rack.keys.path / "pi1/salt/minion.pub").unlink()
     before = files_of(rack)
     with pytest.raises(ConfigurationError, match=r"minion\.pub"):
         rotate(rack, rack.node("pi1"), KeyKind.SALT)
@@ -109,7 +109,7 @@ def test_a_damaged_key_is_named_and_nothing_is_changed(rack: Rack) -> None:
 @pytest.mark.parametrize("name", ["salt", "salt.old"])
 def test_an_undo_that_finds_a_damaged_key_changes_nothing(rack: Rack, name: str) -> None:
     rotate(rack, rack.node("pi1"), KeyKind.SALT)
-    (rack.keys / "pi1" / name / "minion.pub").unlink()
+    (rack.keys.path / "pi1" / name / "minion.pub").unlink()
     before = files_of(rack)
     for act in (undo, key_to_undo):
         with pytest.raises(ConfigurationError, match=rf"{name}/minion\.pub"):
@@ -145,11 +145,13 @@ def watched(real):
         count += 1
         return real(*words, **rest)
     return call
-pathlib.Path.rename = watched(pathlib.Path.rename)
-pathlib.Path.replace = watched(pathlib.Path.replace)
-os.unlink = watched(os.unlink)
-os.rmdir = watched(os.rmdir)
-os.open = watched(os.open)
+real_open = os.open
+making = watched(real_open)
+def opened(path, flags, *words, **rest):
+    return (making if flags & os.O_CREAT else real_open)(path, flags, *words, **rest)
+os.open = opened
+for name in ("rename", "replace", "unlink", "rmdir", "mkdir", "fsync"):
+    setattr(os, name, watched(getattr(os, name)))
 getattr(rotate, act)(rack, rack.node("pi1"), rotate.KeyKind(kind))
 """
 
@@ -164,20 +166,23 @@ def test_a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one(rack: Rack, act
     for moment in range(200):
         shutil.rmtree(rack.folder)
         shutil.copytree(start, rack.folder)
-        pair, kept = identity(rack).minion, (rack.keys / "pi1/salt.old/minion.pem").read_bytes()
+        pair, kept = (
+            identity(rack).minion,
+            (rack.keys.path / "pi1/salt.old/minion.pem").read_bytes(),
+        )
         done = subprocess.run(
             [sys.executable, "-c", KILLED, rack.folder, "salt", act, str(moment)],
             cwd=root,
             check=False,
         )
-        there = {path.read_bytes() for path in rack.keys.rglob("minion.pem")}
+        there = {path.read_bytes() for path in rack.keys.path.rglob("minion.pem")}
         now = identity(rack).minion
         assert now.private in there, "no third pair was made"
-        assert not list(rack.keys.glob("*/.new-*")), "what was half done is swept away"
+        assert not list(rack.keys.path.glob("*/.new-*")), "what was half done is swept away"
         if act == "undo":
             assert now.private in (pair.private, kept)
         elif now != pair:
-            assert (rack.keys / "pi1/salt.old/minion.pem").read_bytes() == pair.private
+            assert (rack.keys.path / "pi1/salt.old/minion.pem").read_bytes() == pair.private
         if done.returncode == 0:
             break
         assert done.returncode == -signal.SIGKILL
@@ -191,7 +196,7 @@ def test_two_at_once_make_two_rotations(rack: Rack) -> None:
     first = identity(rack).minion
     both = [subprocess.Popen(words, cwd=root) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
-    kept = (rack.keys / "pi1/salt.old/minion.pem").read_bytes()
+    kept = (rack.keys.path / "pi1/salt.old/minion.pem").read_bytes()
     assert len({first.private, kept, identity(rack).minion.private}) == 3
 
 

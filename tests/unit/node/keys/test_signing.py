@@ -36,7 +36,7 @@ def test_two_runs_at_once_get_the_same_key(rack: Rack) -> None:
 
 def test_only_the_owner_can_read_it(rack: Rack) -> None:
     rack_key(rack)
-    private = rack.keys / "_rack/stamp/stamp"
+    private = rack.keys.path / "_rack/stamp/stamp"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     for folder in private.parents[:4]:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700 or folder == rack.folder
@@ -55,7 +55,7 @@ def test_another_rack_has_another_key(rack: Rack, tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
 def test_the_fingerprint_is_that_of_ssh_keygen(rack: Rack) -> None:
     key = rack_key(rack)
-    words = ["ssh-keygen", "-lf", str(rack.keys / "_rack/stamp/stamp.pub")]
+    words = ["ssh-keygen", "-lf", str(rack.keys.path / "_rack/stamp/stamp.pub")]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     assert fingerprint(key.public) in said
 
@@ -68,7 +68,7 @@ def test_nothing_shows_the_private_key(rack: Rack) -> None:
 @pytest.mark.parametrize("content", [b"", b"junk", b"-----BEGIN OPENSSH PRIVATE KEY-----\n"])
 def test_a_damaged_file_is_named(rack: Rack, name: str, content: bytes) -> None:
     rack_key(rack)
-    path = rack.keys / "_rack/stamp" / name
+    path = rack.keys.path / "_rack/stamp" / name
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=str(path)):
         rack_key(rack)
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_named(rack: Rack, name: str, content: bytes) -> None:
 def test_halves_of_two_pairs_are_refused(rack: Rack, tmp_path: Path) -> None:
     other = rack_in(tmp_path / "other", TOML)
     rack_key(rack), rack_key(other)
-    shutil.copy(other.keys / "_rack/stamp/stamp.pub", rack.keys / "_rack/stamp/stamp.pub")
+    shutil.copy(other.keys.path / "_rack/stamp/stamp.pub", rack.keys.path / "_rack/stamp/stamp.pub")
     with pytest.raises(ConfigurationError, match="does not belong"):
         rack_key(rack)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
 from imager.card.host.image_file import ImageFile
 from imager.card.make.make import MadeCard
-from imager.config.rack import ledger_file
+from imager.config.rack import STATE
 from imager.rack.history.ledger import (
     Assigned,
     BatchBegun,
@@ -74,7 +74,7 @@ def test_what_is_encoded_is_parsed(some: list[Event]) -> None:
 def test_a_line_is_on_the_disk_before_append_returns(tmp_path: Path) -> None:
     """A power cut after a card is begun must not lose that it was; a new file needs its name to
     be durable as well."""
-    path = ledger_file(tmp_path)
+    path = tmp_path / STATE / "ledger.jsonl"
     with fsyncs() as first:
         append(tmp_path, assigned("pi1"))
     assert Sync(path, path.stat().st_size) in first
@@ -128,7 +128,7 @@ def test_a_later_version_may_say_more() -> None:
 @pytest.mark.parametrize("torn", [b"", b"{", encode_event(finished("pi2"))[:-1], b"\0" * 5000])
 def test_the_next_line_mends_a_torn_one(tmp_path: Path, torn: bytes) -> None:
     append(tmp_path, assigned("pi1"))
-    path = ledger_file(tmp_path)
+    path = tmp_path / ".picloud/ledger.jsonl"
     path.write_bytes(path.read_bytes() + torn)
     assert read_ledger(tmp_path).events == (assigned("pi1"),)
     append(tmp_path, finished("pi1"))
@@ -144,8 +144,8 @@ def test_no_ledger_is_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    ledger_file(tmp_path).mkdir(parents=True)
-    with pytest.raises(HostStorage, match=r"ledger\.jsonl"):
+    (tmp_path / ".picloud/ledger.jsonl").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"ledger\.jsonl"):
         read_ledger(tmp_path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import newest_by_node, save_receipt
 from imager.cli.views.rack_drawing import drawing
@@ -82,19 +83,22 @@ def test_a_recipe_tells_a_current_card_from_one_of_an_older_rack_toml(tmp_path: 
 
 def test_only_the_newest_receipt_of_each_node_is_read(tmp_path: Path) -> None:
     for number in (1, 3, 2):
-        path = save_receipt(receipt_of("pi0", number), tmp_path)
+        path = save_receipt(receipt_of("pi0", number), TrustedFolder(tmp_path))
         if number != 3:
             path.write_text("{")  # reading it would not do
-    save_receipt(receipt_of("pi0-3", 1), tmp_path)
-    newest = newest_by_node(tmp_path)
+    save_receipt(receipt_of("pi0-3", 1), TrustedFolder(tmp_path))
+    newest = newest_by_node(TrustedFolder(tmp_path))
     assert set(newest) == {"pi0", "pi0-3"}
     assert newest["pi0"][1].finished_at == receipt_of("pi0", 3).finished_at
 
 
 def test_an_unreadable_newest_receipt_gives_way_to_the_one_before(tmp_path: Path) -> None:
-    save_receipt(receipt_of("pi0", 1), tmp_path)
-    save_receipt(receipt_of("pi0", 2), tmp_path).write_text("{")
-    assert newest_by_node(tmp_path)["pi0"][1].finished_at == receipt_of("pi0", 1).finished_at
+    save_receipt(receipt_of("pi0", 1), TrustedFolder(tmp_path))
+    save_receipt(receipt_of("pi0", 2), TrustedFolder(tmp_path)).write_text("{")
+    assert (
+        newest_by_node(TrustedFolder(tmp_path))["pi0"][1].finished_at
+        == receipt_of("pi0", 1).finished_at
+    )
 
 
 def test_towers_stand_by_name_and_places_by_number(tmp_path: Path) -> None:

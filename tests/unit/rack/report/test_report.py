@@ -53,7 +53,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def rack(tmp_path_factory: pytest.TempPathFactory) -> Rack:
     found = rack_with_history(tmp_path_factory.mktemp("rack"), 7, keys=True)
-    assert len(list(found.keys.rglob("*.pem"))) >= 6
+    assert len(list(found.keys.path.rglob("*.pem"))) >= 6
     return found
 
 
@@ -95,7 +95,7 @@ def test_what_was_found_is_said_with_what_to_do(page: Page) -> None:
 
 
 def test_the_fingerprint_is_the_one_ssh_keygen_prints(rack: Rack) -> None:
-    public = rack.keys / "pi1/ssh/ssh_host_ed25519_key.pub"
+    public = rack.keys.path / "pi1/ssh/ssh_host_ed25519_key.pub"
     assert tool("ssh-keygen", "-lf", public).split()[1] == fingerprints_of(rack, "pi1").ssh
 
 
@@ -120,7 +120,7 @@ def holds_a_secret(text: str, secrets: list[bytes]) -> bool:
 
 
 def test_no_private_key_is_on_the_page(rack: Rack) -> None:
-    secrets = secrets_in(rack.keys)
+    secrets = secrets_in(rack.keys.path)
     text = render_report(rack, NOW)
     assert not holds_a_secret(text, secrets)
     assert holds_a_secret(text + secrets[3].decode(), secrets), "the search itself finds one"

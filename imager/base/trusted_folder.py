@@ -1,0 +1,369 @@
+"""A folder that a stranger may have filled: a rack that was cloned, a cache on a borrowed disk.
+
+In: the path of a folder, as the person named it. Out: its files and folders, each reached step by
+step from the folder's own descriptor. Below it no link is followed, a file must be a regular one
+with a single name, and everything must belong to somebody who may decide what this program does
+(``ownership``). So a rack that holds a link to /etc/shadow neither shows that file nor changes it.
+
+What is made belongs to the owner of the folder: after one ``sudo`` a person can still use their
+own rack.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from imager.base.durable import host_storage, write_all
+from imager.base.errors import ConfigurationError, HostStorage
+from imager.base.ownership import (
+    chown_words,
+    distrust,
+    give_to,
+    give_tree_to,
+    mend,
+    person,
+    user_name,
+)
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NOT_PLAIN = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedFolder:
+    """A folder that is judged before anything in it is used.
+
+    ``root`` is what the person named and may be reached through links; ``below`` are the names of
+    the folders from there, which may not. Nothing is looked at before the first call. Every method
+    raises ConfigurationError that names the path and says how to allow it, when something on the
+    way is a link or a stranger's; FileNotFoundError when it is not there; HostStorage for the
+    troubles of the disk.
+    """
+
+    root: Path
+    below: tuple[str, ...] = ()
+
+    def __truediv__(self, name: str) -> TrustedFolder:
+        """The folder ``name`` (one name, not a path) in this one, whether or not it is there."""
+        return TrustedFolder(self.root, (*self.below, _plain(name)))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def path(self) -> Path:
+        """For messages, and for other programs once ``make`` or ``exists`` has judged it."""
+        return self.root.joinpath(*self.below)
+
+    @property
+    def name(self) -> str:
+        """Its own name."""
+        return self.path.name
+
+    @property
+    def parent(self) -> TrustedFolder:
+        """The folder it is in. What is above the one a person named is not ours to judge."""
+        if not self.below:
+            raise ValueError(f"{self.root} is the folder that was named")
+        return TrustedFolder(self.root, self.below[:-1])
+
+    # ── the folder itself ───────────────────────────────────────────────────────────────────
+
+    def exists(self) -> bool:
+        """Whether it is there."""
+        try:
+            with self.reached():
+                return True
+        except FileNotFoundError:
+            return False
+
+    def make(self, mode: int = 0o700) -> TrustedFolder:
+        """Make it and what is missing on the way, with ``mode`` whatever the umask. A folder that
+        is there keeps its mode. Returns itself."""
+        with self.reached(make=mode):
+            return self
+
+    def make_private(self) -> TrustedFolder:
+        """As ``make``; one that is there becomes mode 0700 too. Returns itself."""
+        with self.reached(make=0o700) as folder, self._trouble():
+            if stat.S_IMODE(os.fstat(folder).st_mode) != 0o700:
+                os.fchmod(folder, 0o700)
+        return self
+
+    def adopt(self, made: Path, name: str) -> None:
+        """Move the folder ``made``, which this program filled in private on the same filesystem,
+        here as ``name``, durably; it belongs to whom this folder belongs."""
+        with self.reached() as folder, self._trouble(name):
+            give_tree_to(made, os.fstat(folder))
+            os.rename(made, _plain(name), dst_dir_fd=folder)
+            os.fsync(folder)
+
+    def names(self) -> list[str]:
+        """What is in it, sorted; nothing when it is not there."""
+        try:
+            with self.reached() as folder:
+                return sorted(os.listdir(folder))  # noqa: PTH208 - a descriptor has no path
+        except FileNotFoundError:
+            return []
+
+    def changed(self) -> int:
+        """When a name in it last changed, in nanoseconds since 1970."""
+        with self.reached() as folder:
+            return os.fstat(folder).st_mtime_ns
+
+    def sync(self) -> None:
+        """Make the names in it durable (fsync(2): a file's own fsync does not cover them)."""
+        with self.reached() as folder, self._trouble():
+            os.fsync(folder)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold flock(2) on the folder itself, made if absent, for a change to a file in it that
+        is replaced: a lock on such a file would be lost with it."""
+        with self.reached(make=0o755) as folder:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def reached(self, make: int | None = None) -> Iterator[int]:
+        """Its descriptor, after everything on the way was judged; what is missing is made with
+        the mode ``make``, where one is given."""
+        with ExitStack() as held:
+            with self._trouble():
+                if make is not None:
+                    _make_root(self.root, make)
+                folder = _enter(held, os.fspath(self.root), None, self.root)
+                for count, name in enumerate(self.below, 1):
+                    path = self.root.joinpath(*self.below[:count])
+                    if make is not None:
+                        _make_in(folder, name, make)
+                    folder = _enter(held, name, folder, path)
+            yield folder
+
+    @contextmanager
+    def _trouble(self, name: str = "") -> Iterator[None]:
+        """Turn the troubles of the disk with ``name`` in it into HostStorage. What a run with sudo
+        left to root can be given back; that is said."""
+        path = self.path / name
+        try:
+            yield
+        except (FileNotFoundError, BlockingIOError):
+            raise
+        except PermissionError as error:
+            raise HostStorage(
+                f"{path}: {os.strerror(error.errno or 0)} for {user_name(person())}",
+                hint="if a run with sudo left it to root, take it back: "
+                f"sudo chown -R {chown_words(person())} {shlex.quote(str(self.root))}",
+            ) from error
+        except OSError:
+            with host_storage(path):
+                raise
+
+    # ── the files in it ─────────────────────────────────────────────────────────────────────
+
+    @contextmanager
+    def open(self, name: str, flags: int = os.O_RDONLY, mode: int = 0o644) -> Iterator[int]:
+        """The descriptor of the file ``name``, opened with ``flags`` (of open(2)). With O_CREAT
+        what is missing is made: the file with ``mode``, whatever the umask."""
+        make = 0o700 if flags & os.O_CREAT else None
+        with self.reached(make) as folder, self._trouble(name):
+            descriptor = _open_in(folder, _plain(name), flags, mode, self.path / name)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """All of the file ``name``; ConfigurationError when it has more than ``limit`` bytes."""
+        path = self.path / name
+        with (
+            self.open(name) as descriptor,
+            host_storage(path),
+            os.fdopen(descriptor, "rb", closefd=False) as file,
+        ):
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise ConfigurationError(
+                f"{path}: larger than {limit} bytes, which no such file is",
+                hint="restore it from a backup, or move it away",
+            )
+        return data
+
+    def write(self, name: str, data: bytes, *, mode: int = 0o644) -> None:
+        """Replace the file ``name`` by ``data`` so that a reader sees the old file or the new one,
+        whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is
+        never readable by others, not even for a moment."""
+        temporary = f".{_plain(name)}.{secrets.token_hex(4)}"
+        with self.reached(make=0o755) as folder, self._trouble(name):
+            _require_plain(folder, name, self.path / name)
+            descriptor = os.open(temporary, _NEW, mode & 0o700, dir_fd=folder)
+            try:
+                try:
+                    write_all(descriptor, data)
+                    os.fchmod(descriptor, mode)
+                    give_to(descriptor, os.fstat(folder))
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=folder)
+                raise
+            os.fsync(folder)
+
+    @contextmanager
+    def locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
+        """Hold flock(2) on the file ``name``, made if absent; yields its descriptor.
+
+        With ``wait=False`` raises BlockingIOError at once when another process holds it. The
+        kernel drops the lock when the holder dies, however it dies.
+        """
+        with self.open(name, os.O_RDWR | os.O_CREAT) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            yield descriptor
+
+    @contextmanager
+    def locked_for_reading(self, name: str) -> Iterator[None]:
+        """Wait for whoever changes what the file ``name`` guards, and keep it from changing; the
+        file must be there and stays as it is."""
+        with self.open(name) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+
+    def rename(self, old: str, new: str) -> None:
+        """Give what is called ``old`` the name ``new``, durably."""
+        with self.reached() as folder, self._trouble(new):
+            os.rename(_plain(old), _plain(new), src_dir_fd=folder, dst_dir_fd=folder)
+            os.fsync(folder)
+
+    def remove(self, name: str) -> None:
+        """Remove the file ``name``, or the link itself where it is one; none is fine."""
+        with suppress(FileNotFoundError), self.reached() as folder, self._trouble(name):
+            os.unlink(_plain(name), dir_fd=folder)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove the folder ``name`` with all that is in it, following no link; none is fine."""
+        with suppress(FileNotFoundError), self.reached() as folder, self._trouble(name):
+            shutil.rmtree(_plain(name), dir_fd=folder)
+
+
+def _plain(name: str) -> str:
+    """``name``, which must be one name and no path; anything else is a mistake of ours."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"{name!r} is not the name of something in a folder")
+    return name
+
+
+def _make_root(root: Path, mode: int) -> None:
+    """Make what is missing of ``root``; it belongs to whom the folder above belongs to, where that
+    is somebody trusted: made with sudo in a person's home it is theirs."""
+    if root.is_dir():
+        return
+    _make_root(root.parent, 0o755)
+    with suppress(FileExistsError):
+        root.mkdir(mode=mode)
+        made = os.open(root, _FOLDER | os.O_NOFOLLOW)
+        try:
+            give_to(made, root.parent.stat())
+        finally:
+            os.close(made)
+
+
+def _make_in(folder: int, name: str, mode: int) -> None:
+    try:
+        os.mkdir(name, mode, dir_fd=folder)
+    except FileExistsError:
+        return
+    made = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.fchmod(made, mode)
+        give_to(made, os.fstat(folder))
+    finally:
+        os.close(made)
+
+
+def _enter(held: ExitStack, name: str, above: int | None, path: Path) -> int:
+    try:
+        descriptor = os.open(
+            name, _FOLDER | (os.O_NOFOLLOW if above is not None else 0), dir_fd=above
+        )
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise _refusal(path, "is a link or no folder") from None
+        raise
+    held.callback(os.close, descriptor)
+    _judge(descriptor, path)
+    return descriptor
+
+
+def _open_in(folder: int, name: str, flags: int, mode: int, path: Path) -> int:
+    """Open, or make and open, one file. A pipe must not keep us waiting: O_NONBLOCK."""
+    plain = (flags & ~os.O_CREAT) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    try:
+        if flags & os.O_CREAT:
+            with suppress(FileExistsError):
+                made = os.open(name, plain | os.O_CREAT | os.O_EXCL, mode & 0o700, dir_fd=folder)
+                os.fchmod(made, mode)
+                give_to(made, os.fstat(folder))
+                return made
+        _require_plain(folder, name, path)
+        descriptor = os.open(name, plain, dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NOT_PLAIN:
+            raise _refusal(path, "is a link or no regular file") from None
+        raise
+    try:
+        _require_regular(_judge(descriptor, path), path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_plain(folder: int, name: str, path: Path) -> None:
+    """Refuse what is there and is not one plain file, before it is opened: a device is not even
+    touched, and a stranger's file is named as such rather than as unreadable."""
+    try:
+        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    _require_regular(about, path)
+
+
+def _require_regular(about: os.stat_result, path: Path) -> None:
+    if stat.S_ISLNK(about.st_mode):
+        raise _refusal(path, "is a link")
+    if not stat.S_ISREG(about.st_mode):
+        raise _refusal(path, "is no regular file")
+    if about.st_nlink > 1:
+        raise _refusal(path, f"is one file under {about.st_nlink} names (hard links)")
+
+
+def _judge(descriptor: int, path: Path) -> os.stat_result:
+    about = os.fstat(descriptor)
+    reason = distrust(about, descriptor)
+    if reason is None:
+        return about
+    raise ConfigurationError(
+        f"{path}: {reason}, so it could tell this program what to do",
+        hint=f"look at what is in it; if you trust it: {mend(about, reason, path)}",
+    )
+
+
+def _refusal(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path}: {why}, and below a rack or a cache nothing else is followed or used",
+        hint="look where it leads; then put the file or folder itself in its place, or remove it",
+    )

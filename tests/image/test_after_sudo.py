@@ -1,0 +1,178 @@
+"""One person, with sudo and without: what root makes in their rack and cache stays theirs.
+
+The commands run as an ordinary user, and as root with what sudo(8) says of who called it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.workplace import ROOT, Said, Workplace, workplace
+
+PERSON, STRANGER = 1234, 65534
+AS_PERSON = ["setpriv", f"--reuid={PERSON}", f"--regid={PERSON}", "--clear-groups"]
+BY_SUDO = ["env", f"SUDO_UID={PERSON}", f"SUDO_GID={PERSON}"]
+
+pytestmark = [
+    pytest.mark.image,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else"),
+]
+
+LOOKING = (
+    "rack show",
+    "rack known-hosts",
+    "rack keys list",
+    "rack plan --images . --offline",
+    "rack report --out -",
+    "receipt --node pi0",
+)
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Workplace]:
+    """A person's workplace, in a folder that they can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="picloud-sudo-"))
+    try:
+        folder.chmod(0o755)
+        with workplace(folder) as place:
+            owned_by(PERSON, folder)
+            if said(place, AS_PERSON, "rack show").code != 0:
+                pytest.skip("no Python that an ordinary user can run has what this needs")
+            written = said(place, BY_SUDO, "write pi0.img --node pi0 --size 2GiB")
+            assert written.code == 0, written.err
+            yield place
+    finally:
+        shutil.rmtree(folder)
+
+
+def owned_by(user: int, folder: Path) -> None:
+    subprocess.run(["chown", "-R", f"{user}:{user}", folder], check=True)
+
+
+def said(place: Workplace, who: list[str], line: str, where: Path | None = None) -> Said:
+    # The Python of the tests may lie in a folder of root's.
+    python = "/usr/bin/python3" if who is AS_PERSON else sys.executable
+    done = subprocess.run(
+        [*who, python, *place.command(*line.split())[1:]],
+        cwd=where or place.folder,
+        env=place.environment
+        | {"PYTHONPATH": os.pathsep.join((os.fspath(ROOT), sysconfig.get_path("purelib")))},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def test_what_root_made_is_the_person_s(made: Workplace) -> None:
+    below = [path for top in (made.rack, made.cache) for path in (top, *top.rglob("*"))]
+    assert len(below) > 30
+    about = {str(path): path.lstat() for path in below}
+    strange = {
+        name for name, status in about.items() if (status.st_uid, status.st_gid) != (PERSON, PERSON)
+    }
+    assert not strange
+
+
+@pytest.mark.parametrize("line", LOOKING)
+def test_after_sudo_a_person_sees_their_rack(made: Workplace, line: str) -> None:
+    assert said(made, AS_PERSON, line).code == 0
+
+
+def test_after_sudo_a_person_uses_their_rack(made: Workplace) -> None:
+    for line in (
+        "rack keys rotate pi0",
+        "write pi1.img --node pi1 --size 2GiB --offline",
+        "rack report",
+    ):
+        done = said(made, AS_PERSON, line)
+        assert done.code == 0, done.err
+    assert not list(made.cache.glob("work/*-*"))
+
+
+@pytest.fixture
+def left(made: Workplace) -> Iterator[Path]:
+    """The rack as a version before this one left it after a sudo: its private folder is root's."""
+    owned_by(0, made.rack / ".picloud")
+    yield made.rack / ".picloud"
+    owned_by(PERSON, made.rack)
+
+
+@pytest.mark.parametrize("line", [*LOOKING, "rack keys rotate pi0", "write x.img --node pi0"])
+def test_what_an_older_sudo_left_to_root_is_taken_back(
+    made: Workplace, left: Path, line: str
+) -> None:
+    done = said(made, AS_PERSON, line)
+    assert done.code == 41, done.err
+    assert str(left) in done.err
+    advice = f"sudo chown -R {PERSON} {made.rack}"
+    assert advice in done.err
+    subprocess.run(advice.removeprefix("sudo ").split(), check=True)
+    if "write" not in line:
+        assert said(made, AS_PERSON, line).code == 0
+
+
+def test_files_of_root_that_can_be_read_are_used(made: Workplace) -> None:
+    os.chown(made.rack / "rack.lock", 0, 0)
+    os.chown(made.rack / ".picloud/keys/pi0/ssh/ssh_host_ed25519_key.pub", 0, 0)
+    assert said(made, AS_PERSON, "rack show").code == 0
+    owned_by(PERSON, made.rack)
+
+
+@pytest.mark.parametrize(("owner", "mode"), [(STRANGER, 0o755), (0, 0o1777), (0, 0o777)])
+@pytest.mark.parametrize("line", ["rack show", "rack plan", "write x.img --node pi0"])
+def test_a_stranger_s_rack_above_is_not_taken(
+    made: Workplace, tmp_path: Path, owner: int, mode: int, line: str
+) -> None:
+    shutil.copy(made.rack / "rack.toml", tmp_path)
+    os.chown(tmp_path / "rack.toml", STRANGER, STRANGER)
+    (tmp_path / "mine").mkdir()
+    os.chown(tmp_path, owner, owner)
+    tmp_path.chmod(mode)
+    environment = {key: value for key, value in made.environment.items() if key != "PICLOUD_RACK"}
+    done = said(Workplace(made.folder, made.mirror, environment), ["env"], line, tmp_path / "mine")
+    assert done.code == 10, done.err
+    assert f"{tmp_path}: " in done.err
+    assert sorted(os.listdir(tmp_path)) == ["mine", "rack.toml"]
+
+
+def test_a_person_s_folder_is_no_cache(made: Workplace, tmp_path: Path) -> None:
+    (tmp_path / "work/poetry").mkdir(parents=True)
+    (tmp_path / "work/poetry/poem").write_text("roses")
+    (tmp_path / "work/poetry.lock").write_text("")
+    (tmp_path / "work").chmod(0o755)
+    done = said(made, BY_SUDO, f"write x.img --node pi2 --size 2GiB --cache {tmp_path}")
+    assert done.code == 10
+    assert f"{tmp_path}: holds work" in done.err
+    assert sorted(os.listdir(tmp_path / "work")) == ["poetry", "poetry.lock"]
+    assert not (made.folder / "x.img").exists()
+
+
+def test_nothing_in_a_cache_is_swept_that_bears_another_name(
+    made: Workplace, tmp_path: Path
+) -> None:
+    ours, others = "compose-0123456789ab", ("poetry", "compose-1", "Compose-0123456789ab")
+    for name in (ours, *others):
+        (tmp_path / "work" / name).mkdir(parents=True)
+        (tmp_path / "work" / f"{name}.lock").write_text("")
+    (tmp_path / "work").chmod(0o755)
+    (tmp_path / "releases" / ("0" * 64)).mkdir(parents=True)
+    owned_by(PERSON, tmp_path)
+    done = said(made, BY_SUDO, f"write x.img --node pi0 --size 2GiB --cache {tmp_path}")
+    assert done.code == 0, done.err
+    left = {".guard", *others, *(f"{name}.lock" for name in others)}
+    assert set(os.listdir(tmp_path / "work")) == left
+    assert (tmp_path / "work").stat().st_mode & 0o777 == 0o755
+    tag = (tmp_path / "CACHEDIR.TAG").read_text()
+    assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")

@@ -1,0 +1,250 @@
+"""Nothing in a rack or a cache leads this program, run as root, to what is not theirs.
+
+In: every file and folder of a rack and a cache that were used, each replaced in turn by something
+else: a link, a second name, a pipe, a stranger's. Out: every command refuses it by name, or does
+not need it, and what lies outside stays as it was. A run draws one of each kind by chance;
+``--all`` has them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support.sampling import one_of_each
+from tests.support.workplace import Workplace, workplace
+
+pytestmark = [
+    pytest.mark.image,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away"),
+]
+
+STRANGER = 65534
+PERSON = 1234
+LOOKING = (
+    "rack show",
+    "rack plan --images . --offline",
+    "rack report",
+    "rack flash pi1 --images . --dry-run --offline",
+    "rack known-hosts",
+    "rack keys list",
+    "receipt --node pi0",
+    "verify pi0.img",
+    "rack slots show",
+)
+CHANGING = (
+    "rack flash pi1 --images . --size 2GiB --offline",
+    "write new.img --node pi0 --size 2GiB --offline",
+    "rack keys rotate pi0",
+    "rack slots forget A1",
+    "fetch --offline",
+    "compose --offline",
+)
+RUNNER = """
+import importlib, json, os, pkgutil, sys
+import imager.cli
+from imager.cli.main import run
+for found in pkgutil.walk_packages(imager.cli.__path__, "imager.cli."):
+    importlib.import_module(found.name)
+ended = []
+for number, line in enumerate(sys.argv[2:]):
+    place = os.path.join(sys.argv[1], str(number))
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(place, os.O_RDWR | os.O_CREAT), 2)
+        os.dup2(2, 1)
+        os._exit(run(line.split()))
+    ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(ended))
+"""
+"""Each command in a process of its own, forked from one that has all modules: it starts at once."""
+_MOVED = ("PICLOUD_RACK", "PICLOUD_CACHE", "HOME", "XDG_DATA_HOME")
+Plant = Callable[[Path, Path], None]
+
+
+def link(path: Path, victim: Path) -> None:
+    away(path)
+    path.symlink_to(victim)
+
+
+def second_name(path: Path, victim: Path) -> None:
+    if path.is_dir():
+        pytest.skip("a folder has one name")
+    away(path)
+    path.hardlink_to(victim / "file")
+
+
+def link_to_file(path: Path, victim: Path) -> None:
+    away(path)
+    path.symlink_to(victim / "file")
+
+
+def pipe(path: Path, victim: Path) -> None:
+    away(path)
+    os.mkfifo(path)
+
+
+def stranger(path: Path, victim: Path) -> None:
+    os.chown(path, STRANGER, STRANGER)
+
+
+def writable(path: Path, victim: Path) -> None:
+    os.chown(path, -1, 4)  # adm: a group with a life of its own
+    path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o020)
+
+
+PLANTS: tuple[Plant, ...] = (link, link_to_file, second_name, pipe, stranger, writable)
+PLACES = (
+    "rack",
+    "rack/rack.toml",
+    "rack/rack.lock",
+    "rack/slots.toml",
+    "rack/report.html",
+    "rack/overlays",
+    "rack/overlays/base",
+    "rack/overlays/base/root/etc/motd",
+    "rack/.picloud",
+    "rack/.picloud/.gitignore",
+    "rack/.picloud/batch.lock",
+    "rack/.picloud/ledger.jsonl",
+    "rack/.picloud/presence.json",
+    "rack/.picloud/receipts",
+    "rack/.picloud/receipts/*.json",
+    "rack/.picloud/keys",
+    "rack/.picloud/keys/.lock",
+    "rack/.picloud/keys/pi0",
+    "rack/.picloud/keys/pi0/card",
+    "rack/.picloud/keys/pi0/card/identity.json",
+    "rack/.picloud/keys/pi0/ssh/ssh_host_ed25519_key",
+    "rack/.picloud/keys/pi0/ssh/ssh_host_ed25519_key.pub",
+    "rack/.picloud/keys/pi0/salt/minion.pem",
+    "rack/.picloud/keys/_rack/stamp/stamp.pub",
+    "cache",
+    "cache/CACHEDIR.TAG",
+    "cache/releases",
+    "cache/releases/*",
+    "cache/releases/*/release.json",
+    "cache/releases/*/release.tar.gz",
+    "cache/golden",
+    "cache/golden/*/golden.json",
+    "cache/golden/*/image",
+    "cache/golden/*.lock",
+    "cache/work",
+    "cache/work/.guard",
+    "cache/keys",
+)
+HARMLESS = (
+    "rack/.picloud/.gitignore",
+    "rack/.picloud/batch.lock",
+    "rack/report.html",
+    "cache/work",
+    "cache/work/.guard",
+    "cache/keys",
+)
+"""Looking needs none of these, and what must be written anew replaces the name."""
+
+
+def away(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A workplace whose rack and cache have every kind of file in them."""
+    with workplace(tmp_path_factory.mktemp("whose")) as place:
+        motd = place.rack / "overlays/base/root/etc/motd"
+        motd.parent.mkdir(parents=True)
+        motd.write_text("hello\n")
+        (place.rack / "slots.toml").write_text('[slots]\nA1 = "pci-0000:00:14.0-usb-0:2.1:1.0"\n')
+        (place.rack / ".picloud/presence.json").write_text("{}")
+        for words in ("write pi0.img --node pi0 --size 2GiB", "rack report"):
+            said = place.run(*words.split())
+            assert said.code == 0, said.err
+        (place.folder / "images").mkdir()
+        said = place.run("rack", "flash", "pi1", "--images", "images", "--size", "2GiB")
+        yield place
+
+
+@pytest.fixture
+def place(used: Workplace, tmp_path: Path) -> Workplace:
+    """A copy of it, and beside it what must not change."""
+    for name in ("rack", "cache", "pi0.img"):
+        subprocess.run(
+            ["cp", "-a", "--sparse=always", used.folder / name, tmp_path / name], check=True
+        )
+    (tmp_path / "victim/inner").mkdir(parents=True)
+    (tmp_path / "victim/file").write_text("whole line\nhalf a line")
+    environment = {
+        name: str(tmp_path / Path(value).name) if name in _MOVED else value
+        for name, value in used.environment.items()
+    }
+    return replace(used, folder=tmp_path, environment=environment)
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, int, int, int, int, bytes]]:
+    found = {}
+    for path in (folder, *sorted(folder.rglob("*"))):
+        about = path.lstat()
+        content = path.read_bytes() if stat.S_ISREG(about.st_mode) else b""
+        found[str(path.relative_to(folder))] = (
+            about.st_mode, about.st_uid, about.st_gid, about.st_mtime_ns, about.st_size, content
+        )  # fmt: skip
+    return found
+
+
+def ended(place: Workplace, lines: Sequence[str]) -> Iterator[tuple[str, int, str]]:
+    """Exit code and output of each command line."""
+    out = place.folder / "said"
+    out.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, out, *lines],
+        cwd=place.folder,
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for number, code in enumerate(json.loads(done.stdout)):
+        yield lines[number], code, (out / str(number)).read_text()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    table = [(where, plant) for where in PLACES for plant in PLANTS]
+    if not metafunc.config.getoption("--all"):
+        table = one_of_each(table, lambda row: row[1])
+    metafunc.parametrize(
+        ("where", "plant"), table, ids=[f"{where}-{plant.__name__}" for where, plant in table]
+    )
+
+
+def test_nothing_leads_out_of_a_rack_or_a_cache(place: Workplace, where: str, plant: Plant) -> None:
+    found = sorted(place.folder.glob(where))
+    assert found, "there is such a file or folder"
+    path, victim = found[-1], place.folder / "victim"
+    if where in ("rack", "cache") and plant not in (stranger, writable):
+        pytest.skip("what a person names may be a link")
+    plant(path, victim)
+    before = state_of(victim)
+    lines = (*LOOKING, *CHANGING) if plant in (link, link_to_file) else LOOKING
+    named = 0
+    for line, code, said in ended(place, lines):
+        assert "Traceback" not in said, (line, said)
+        assert code in (0, 10, 41), (line, code, said)
+        if code:
+            assert str(path) in said, (line, said)
+            named += 1
+    assert state_of(victim) == before
+    assert named or where in HARMLESS, "no command looked at it"
