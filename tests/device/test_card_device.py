@@ -581,7 +581,7 @@ def test_a_golden_image_cut_short_meanwhile_is_an_error_and_no_sigbus(
     with claim(accepted(loop), SIZE) as held:
         raw = held.raw
         sly = _Meddler(raw, image.golden.path, raw.name, raw.size_bytes, raw.block_bytes)
-        with pytest.raises(HostStorage, match="altered while it was in use") as caught:
+        with pytest.raises(HostStorage, match="golden image was altered") as caught:
             write_card(image, replace(held, held=replace(held.held, raw=sly)), Quiet())
     assert "visibly blank" in caught.value.details[-1]
     assert is_blank(loop)

@@ -153,7 +153,7 @@ def test_a_golden_image_altered_meanwhile_leaves_a_receipt_that_says_so(
     assert left_behind(tmp_path) == set()
     ((path, receipt),) = all_receipts(tmp_path / "receipts")
     assert receipt.result is ReceiptResult.FAILED
-    assert "was altered while it was in use" in receipt.failure
+    assert "the golden image was altered" in receipt.failure
     assert caught.value.receipt == path.name
     assert outcome_of(caught.value) is Outcome.FAILED
 
