@@ -72,7 +72,7 @@ def compose(
     key = golden_key(release, salt)
 
     def again(why: str, inode: int) -> GoldenImage:
-        """See GoldenImage. Another run may have set the file aside and composed it already."""
+        """See GoldenImage. Another run, or card, may have done all of it already."""
         with _composing_alone(cache.golden / f"{key}.lock", progress):
             _set_aside(cache.golden / key, inode, why, progress)
             return _loaded_or_composed(release, salt, cache, key, progress)

@@ -31,8 +31,9 @@ class GoldenImage:
     ``manifest`` covers every byte that must be written to a card (not the holes); ``boot_files``
     maps each path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in
     hex; ``files`` has the digest of every file of the root partition. ``mtime_ns`` is when the
-    image file was finished; None where that was not recorded. ``again(why, inode)`` sets the file
-    with that inode number aside and composes the image anew; None for who may only look.
+    image file was finished; None where that was not recorded. ``again(why, inode)`` gives the image
+    as the cache has it now, composed anew where the cache has none that can be used or has the file
+    with that inode number, which is set aside; None for whoever may only look.
     """
 
     path: Path
@@ -122,7 +123,8 @@ class GoldenFile:
             descriptor = self._descriptor
             if self._read_proven(descriptor, *known, low, part):
                 return
-            self._renew(descriptor, f"bytes {start} to {start + CHUNK_BYTES - 1} changed")
+            wrong = f"bytes {start} to {start + CHUNK_BYTES - 1} changed"
+            self._renew(descriptor, wrong, os.fstat(descriptor).st_ino)
 
     def _read_proven(
         self, descriptor: int, chunk: Chunk, digest: bytes, low: int, part: memoryview
@@ -164,11 +166,12 @@ class GoldenFile:
         self._held.append(descriptor)
         self._descriptor, self._state = descriptor, _state_of(descriptor)
         if image.mtime_ns not in (None, self._state[1]):
+            # Mostly it was composed anew by another run, or for another card.
             self._renew(descriptor, "it was changed after it was made")
 
-    def _renew(self, descriptor: int, why: str) -> None:
-        """Go on with the image composed anew in place of ``descriptor``'s; raises HostStorage where
-        that cannot be had."""
+    def _renew(self, descriptor: int, why: str, inode: int = 0) -> None:
+        """Go on with the image composed anew in place of ``descriptor``'s, whose ``inode`` is given
+        where its bytes are wrong; raises HostStorage where that cannot be had."""
         with self._lock:
             if descriptor != self._descriptor:
                 return  # another thread has done it
@@ -179,7 +182,7 @@ class GoldenFile:
                     hint="run the command that writes cards: it composes the image anew",
                 )
             self._renewed = True
-            fresh = image.again(why, os.fstat(descriptor).st_ino if descriptor >= 0 else 0)
+            fresh = image.again(why, inode)
             if fresh.manifest != image.manifest:
                 raise _altered(image.path)
             self._image = fresh
