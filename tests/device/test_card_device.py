@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from imager.card.host.targets import Unsuitable, target_at
 from imager.card.inspect.verify import open_target, receipt_for, verify_card
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
-from imager.card.medium.raw import RawCard
+from imager.card.medium.raw import RawCard, aligned_buffer
 from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import all_receipts
 from imager.card.stages import WriteOptions
@@ -608,3 +609,41 @@ def test_nothing_is_left_attached(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), loop_over(backing) as loop:
         raise RuntimeError
     assert not Path(f"/sys/block/{loop.name}/loop/backing_file").exists()
+
+
+def test_a_card_written_since_it_was_shown_is_refused(
+    card: Loop, image: NodeImage, tmp_path: Path
+) -> None:
+    """Two runs were told to write one card; the second had its yes before the first began."""
+    second = accepted(card)
+    make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet())
+    with pytest.raises(TargetRefused, match="disk id 1a2b3c4d now") as caught:
+        make_card(CardOrder(image, second, tmp_path / "receipts"), Quiet())
+    assert "run the same command again" in caught.value.hint
+    assert is_whole(card, image)
+    assert len(list(all_receipts(tmp_path / "receipts"))) == 1
+    make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet())
+
+
+def test_a_card_blanked_since_it_was_shown_is_refused(card: Loop) -> None:
+    shown = accepted(card)
+    with claim(accepted(card), SIZE) as held:
+        held.raw.pwrite(0, aligned_buffer(MiB))
+    with pytest.raises(TargetRefused, match="nothing in its first MiB"), claim(shown, SIZE):
+        pass
+
+
+def test_the_second_run_waits_for_the_lock_and_then_looks(card: Loop, image: NodeImage) -> None:
+    shown = accepted(card)
+    with ThreadPoolExecutor(1) as other:
+        with claim(accepted(card), SIZE) as first:
+            waiting = other.submit(_claimed_once, shown)
+            write_card(image, first, Quiet())
+            assert not waiting.done()
+        with pytest.raises(TargetRefused, match="is not what it was"):
+            waiting.result()
+
+
+def _claimed_once(shown: AcceptedTarget) -> None:
+    with claim(shown, SIZE):
+        pass
