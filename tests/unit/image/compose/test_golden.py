@@ -15,6 +15,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenFile, GoldenImage
+from tests.support.goldens import Composer, alter
 
 SIZE = 8 * MiB
 MAPPED = ExtentMap(
@@ -38,36 +39,10 @@ def golden(tmp_path: Path) -> GoldenImage:
     return GoldenImage(path, "key", "name", "0" * 64, (), layout, manifest, {}, mtime_ns=mtime)
 
 
-def alter(golden: GoldenImage, offset: int) -> None:
-    """Eight bytes become others; neither size nor time tells."""
-    status = golden.path.stat()
-    with golden.path.open("r+b") as file:
-        file.seek(offset)
-        old = file.read(8)
-        file.seek(offset)
-        file.write(bytes(byte ^ 0xFF for byte in old))
-    os.utime(golden.path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 def read(file: GoldenFile, offset: int, length: int) -> bytes:
     buffer = bytearray(length)
     file.read_into(offset, memoryview(buffer))
     return bytes(buffer)
-
-
-class Composer:
-    """Stands for ``compose``: gives the image again from ``content``."""
-
-    def __init__(self, golden: GoldenImage, content: bytes) -> None:
-        self.golden, self.content = golden, content
-        self.asked: list[tuple[str, int]] = []
-
-    def __call__(self, why: str, inode: int) -> GoldenImage:
-        self.asked.append((why, inode))
-        path = self.golden.path
-        path.unlink(missing_ok=True)
-        path.write_bytes(self.content)
-        return replace(self.golden, mtime_ns=path.stat().st_mtime_ns)
 
 
 @pytest.mark.parametrize(
