@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
+from imager.base.errors import (
+    ConfigurationError,
+    HostStorage,
+    NetworkError,
+    NotAuthentic,
+    UsageError,
+)
 from imager.base.progress import Quiet
 from imager.cli.session import Session
 from imager.config.folder import default_rack_to_be, find_rack
@@ -182,8 +188,8 @@ def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
     try:
         images = golden_images_at_hand(session, rack, rack.nodes)
         wants = wants_of(rack, rack.nodes, read_ledger(rack.folder), images)
-    except ConfigurationError as error:
-        # A rack whose overlays are wrong can still be looked at.
+    except (ConfigurationError, HostStorage) as error:
+        # A rack whose overlays are wrong, or whose golden image decayed, can still be looked at.
         session.console.warn(f"whether cards are out of date cannot be told: {error.what}")
         return {}
     return {want.node.name: want.recipe for want in wants if want.recipe}

@@ -7,20 +7,15 @@ deltas in memory.
 
 from __future__ import annotations
 
-import mmap
-import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from imager.base.durable import host_storage
-from imager.base.units import align_down
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
-from imager.image.compose.golden import GoldenImage
+from imager.image.compose.golden import GoldenFile, GoldenImage
 
 
 class Delta:
@@ -52,57 +47,38 @@ class Delta:
 
 
 class ImageReader:
-    """An open NodeImage; safe to share between threads (pread keeps no position)."""
+    """An open NodeImage; safe to share between threads."""
 
-    def __init__(self, descriptor: int, delta: Delta, path: Path) -> None:
-        """``descriptor`` is the open golden file; ``path`` is its name in errors."""
-        self._descriptor = descriptor
+    def __init__(self, golden: GoldenFile, delta: Delta) -> None:
+        """``golden`` is the open golden image."""
+        self._golden = golden
         self._delta = delta
-        self._path = path
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill ``buffer`` with the card's bytes from byte ``offset``; zeros past its end.
+        """Fill ``buffer`` with the card's bytes from byte ``offset``; zeros past its end. The
+        golden image's part of them is proven.
 
-        Raises HostStorage when this computer's disk cannot read them.
+        Raises HostStorage when this computer's disk does not give them as they were composed, and
+        they cannot be composed anew.
         """
-        done = 0
-        with host_storage(self._path):
-            while done < len(buffer):
-                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
-                if count == 0:
-                    buffer[done:] = bytes(len(buffer) - done)
-                    break
-                done += count
+        self._golden.read_into(offset, buffer)
         self._delta.overlay(offset, buffer)
 
-    def pages(self, extent: Extent) -> memoryview | None:
-        """The golden file's bytes of ``extent``, mapped into memory and not copied; None where the
-        node has bytes of its own there, or where the file cannot be mapped.
-
-        Give them to a system call only and do not read them here. If the file gets shorter or its
-        disk fails meanwhile, a system call ends with EFAULT, but reading would kill this program
-        (SIGBUS). The memory is freed with the last reference.
-        """
-        if next(self._delta.extents.within(extent.offset, extent.length), None) is not None:
-            return None
-        start = align_down(extent.offset, mmap.ALLOCATIONGRANULARITY)
-        try:
-            pages = mmap.mmap(
-                self._descriptor,
-                extent.end - start,
-                flags=mmap.MAP_SHARED,
-                prot=mmap.PROT_READ,
-                offset=start,
-            )
-        except (OSError, ValueError, OverflowError):
-            return None  # past the file's end (a grown card), or a filesystem that cannot
-        pages.madvise(mmap.MADV_SEQUENTIAL)
-        return memoryview(pages)[extent.offset - start :]
+    def peek_into(self, offset: int, buffer: memoryview) -> None:
+        """As ``read_into``, but not proven: see ``GoldenFile.peek_into``."""
+        self._golden.peek_into(offset, buffer)
+        self._delta.overlay(offset, buffer)
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes of the card from byte ``offset``."""
+        """``length`` bytes of the card from byte ``offset``, proven."""
         buffer = bytearray(length)
         self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def peek(self, offset: int, length: int) -> bytes:
+        """As ``read``, of what was proven before."""
+        buffer = bytearray(length)
+        self.peek_into(offset, memoryview(buffer))
         return bytes(buffer)
 
 
@@ -110,8 +86,8 @@ class ImageReader:
 def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[ImageReader]:
     """A golden image to be read, changed by ``delta`` if there is one; raises as GoldenImage.open
     does."""
-    with golden.open() as descriptor:
-        yield ImageReader(descriptor, delta or Delta(()), golden.path)
+    with golden.open() as file:
+        yield ImageReader(file, delta or Delta(()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from imager.node.stamp.stamp import STAMP_AREA
+from imager.node.stamp.stamp import STAMP_AREA, encode_stamp, parse_stamp
 from tests.support.usedcard import UsedCard, copied
 from tests.support.workplace import Said, Workplace, workplace
 
@@ -92,8 +93,44 @@ def test_another_racks_key_is_told_apart(place: Workplace, card: Path, tmp_path:
     )
     assert made.code == 0, made.err
     said = place.run("verify", card, "--rack", other)
-    assert said.code == 0
-    assert "which is not this rack's" in said.out
+    assert "which is not this rack's" in two_lines(said, 23)
+    assert place.json("verify", card, "--rack", other).result["ok"] is False
+    key = place.json("rack", "show").result["key"]
+    assert key in said.err
+    assert place.run("verify", card, "--rack", other, "--key", key).code == 0
+    inspected = place.run("inspect", card, "--rack", other)
+    assert inspected.code == 0, "it would boot"
+    assert "not this rack's: somebody else wrote this card, or altered it" in inspected.out
+
+
+def test_a_key_can_be_demanded(stranger: Workplace, place: Workplace, card: Path) -> None:
+    key = place.json("rack", "show").result["key"]
+    assert stranger.run("verify", card, "--key", key).code == 0
+    other = key[:-4] + ("AAAA" if key[-4:] != "AAAA" else "BBBB")
+    assert f"not by {other}" in two_lines(stranger.run("verify", card, "--key", other), 23)
+    two_lines(place.run("verify", card, "--key", other), 23)
+    two_lines(stranger.run("verify", card, "--key", "SHA256:short"), 2)
+    receipt = next((place.rack / ".picloud/receipts").glob("*pi7.json"))
+    said = place.run("verify", card, "--receipt", receipt, "--key", key)
+    assert "no key signed" in two_lines(said, 23)
+
+
+def test_a_stranger_who_signs_a_card_anew_is_found_out(place: Workplace, copy: UsedCard) -> None:
+    """The stamp is whole and fits the card; only its key is another one."""
+    with copy.path.open("r+b") as file:
+        file.seek(STAMP_AREA.offset)
+        stamp = parse_stamp(file.read(STAMP_AREA.length))
+        key = Ed25519PrivateKey.generate()
+        forged = encode_stamp(
+            stamp.facts, stamp.manifest, stamp.files, key.public_key().public_bytes_raw(), key.sign
+        )
+        file.seek(STAMP_AREA.offset)
+        file.write(forged)
+    said = place.json("verify", copy.path)
+    assert (said.code, said.result["ok"]) == (23, False)
+    copy.flip_in(LARGE)
+    repair = place.run("verify", copy.path, "--repair", "--yes")
+    assert "which is not this rack's" in two_lines(repair, 23)
 
 
 def test_inspect_tells_the_stamp_of_a_card_alone(stranger: Workplace, card: Path) -> None:

@@ -28,7 +28,7 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.disk.mbr import encode
 from imager.image.compose.golden import GoldenImage
-from imager.node.image import Delta, ImageReader, NodeImage
+from imager.node.image import Delta, NodeImage
 
 DISK_ID = 0x1A2B3C4D
 
@@ -201,10 +201,18 @@ def make_image(
         file.seek(0)
         file.write(encode(where, DISK_ID))
     delta = Delta(pieces)
-    with path.open("rb") as file:
-        reader = ImageReader(file.fileno(), delta, path)
-        base = build_manifest(where.size_bytes, extents, reader.read)
-        manifest = build_manifest(size_bytes, extents | delta.extents, reader.read)
+
+    def golden_bytes(offset: int, length: int) -> bytes:
+        with path.open("rb") as file:
+            return os.pread(file.fileno(), length, offset).ljust(length, b"\0")
+
+    def read(offset: int, length: int) -> bytes:
+        buffer = bytearray(golden_bytes(offset, length))
+        delta.overlay(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    base = build_manifest(where.size_bytes, extents, golden_bytes)
+    manifest = build_manifest(size_bytes, extents | delta.extents, read)
     golden = GoldenImage(
         path=path,
         key="k" * 64,

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from imager.base.errors import Interrupted
 from imager.card.claim.blank import leave_blank
+from imager.card.claim.unchanged import require_unchanged
 from imager.card.host.refusals import AcceptedTarget
 from imager.card.host.sysfs import HostTrees
 from imager.card.stages import ClaimedCard
@@ -22,12 +23,14 @@ def claim(
 ) -> Iterator[ClaimedCard]:
     """Hold the confirmed target for an image of ``size_bytes``; the only way to a ClaimedCard.
 
-    Raises TargetRefused when it is in use after all, was swapped for another, or may not be
-    opened; CardIOError when an image file cannot get its room.
+    Raises TargetRefused when it is in use after all, was swapped for another, holds something else
+    than when it was shown, or may not be opened; CardIOError when it cannot be read, or an image
+    file cannot get its room.
     """
     target = accepted.target
     with target.hold(size_bytes, accepted.limits, kernel or HostTrees()) as held:
         card = ClaimedCard(target, held)
+        require_unchanged(card)
         try:
             yield card
         except KeyboardInterrupt as stop:

@@ -6,7 +6,7 @@ In: nothing. Out: frozen values, made in ``disks`` from the kernel's view and ju
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class DiskFacts:
     ``node`` is its real path, ``number`` its major:minor, ``diskseq`` the kernel's count of media
     (new for every insertion; None before Linux 5.15), ``cid`` the SD card's own register, which
     only native MMC hosts show. ``backs`` are the watched folders that lie on this disk. For a loop
-    device ``backing_file`` is the file behind it. Sizes are bytes.
+    device ``backing_file`` is the file behind it. ``first_mib`` is as Target says. Sizes are bytes.
     """
 
     node: str
@@ -87,6 +87,7 @@ class DiskFacts:
     backing_file: Path | None = None
     backing_disk: str | None = None
     queue: Queue = NO_WORD
+    first_mib: str | None = field(default=None, compare=False)
 
     @property
     def kernel_name(self) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.units import SECTOR_BYTES
 from imager.card.host.disk_facts import Bus, Content, DiskFacts, DiskPartition
 from imager.card.host.eject import eject
 from imager.card.host.exclusive import held_disk
+from imager.card.host.first_mib import digest_of
 from imager.card.host.refusals import against_disk, refusals, refused
 from imager.card.host.sysfs import HostTrees, Properties
 from imager.card.host.target import HeldTarget, Limits, Queue, Refusal, Target, TargetFacts
@@ -68,6 +69,10 @@ class Disk(DiskFacts, Target):
     def capacity_bytes(self) -> int:
         """See Target."""
         return self.size_bytes
+
+    def shown_with(self, first_mib: bytes | None) -> Disk:
+        """See Target."""
+        return replace(self, first_mib=None if first_mib is None else digest_of(first_mib))
 
     @property
     def losses(self) -> tuple[str, ...]:

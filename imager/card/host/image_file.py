@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from imager.base.durable import fsync_folder
 from imager.base.errors import TargetRefused
@@ -75,12 +76,25 @@ def is_zero(piece: memoryview) -> bool:
     return piece[0] == 0 and bytes(piece) == _ZEROS[: len(piece)]
 
 
+FileState: TypeAlias = tuple[int, int, int, int]
+"""Device, inode, size and time of the last change of content: another one was written anew."""
+
+
+def state_of(path: Path) -> FileState | None:
+    """The state of the file there; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFile(Target):
     """A file ending in ``.img`` that exists or may be made.
 
     ``size_bytes`` is its present size (0 when there is none), ``loops`` the loop devices that
-    show its present content.
+    show its present content, ``state`` tells whether it is another one by now.
     """
 
     noun = "an image file"
@@ -91,6 +105,7 @@ class ImageFile(Target):
     size_bytes: int = field()  # else the property of Target would be its default
     folder_writable: bool
     loops: tuple[str, ...] = ()
+    state: FileState | None = None
 
     @property
     def node(self) -> str:
@@ -137,8 +152,9 @@ class ImageFile(Target):
     @contextmanager
     def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
         """See Target: an empty file of ``size_bytes`` that becomes this one when kept, else is
-        removed. TargetRefused when another run writes the same image, CardIOError when the
-        folder's filesystem refuses (full, read-only, file too large)."""
+        removed. TargetRefused when another run writes the same image, or has written it since
+        it was shown; CardIOError when the folder's filesystem refuses (full, read-only, file too
+        large)."""
         del limits, kernel
         partial = self.path.with_name(f".{self.path.name}.partial")
         block = _BLOCK_BYTES if size_bytes % _BLOCK_BYTES == 0 else 1
@@ -161,6 +177,11 @@ class ImageFile(Target):
                 raise card_error(raw, "giving the file its name", error) from error
 
         try:
+            if state_of(self.path) != self.state:
+                raise TargetRefused(
+                    f"{self.path} is not what it was when it was shown: another run wrote it",
+                    hint="if it may be overwritten all the same, run the same command again",
+                )
             try:
                 os.ftruncate(fd, 0)
                 os.fchmod(fd, 0o600)

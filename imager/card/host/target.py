@@ -186,6 +186,16 @@ class Target(ABC):
         return ()
 
     @property
+    def first_mib(self) -> str | None:
+        """SHA-256 (hex) of its first MiB when it was shown; None where nobody looked, or could."""
+        return None
+
+    def shown_with(self, first_mib: bytes | None) -> Target:
+        """The same target, which had ``first_mib`` when it was shown; None for not known."""
+        del first_mib
+        return self
+
+    @property
     def losses(self) -> tuple[str, ...]:
         """What a person is told before saying yes, in lines."""
         return (f"{self.node} is replaced.",)

@@ -1,7 +1,8 @@
 """What a path given as TARGET means: a disk, an image file to be, or neither.
 
 In: a path as the person typed it. Out: a Target, after following symlinks exactly once, so that
-every later step speaks of the same thing. Nothing is opened for writing here.
+every later step speaks of the same thing. Of a disk the first MiB is read, so that it is known
+again. Nothing is opened for writing here.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import NoReturn
 
 from imager.base.errors import TargetRefused
 from imager.card.host.disks import disk_named
-from imager.card.host.image_file import ImageFile
+from imager.card.host.first_mib import first_mib_at
+from imager.card.host.image_file import ImageFile, state_of
 from imager.card.host.sysfs import HostTrees, device_number
 from imager.card.host.target import Limits, Refusal, RefusalCode, Target, TargetFacts
 
@@ -92,7 +94,8 @@ def _block(given: Path, number: str, watched: Iterable[Path], kernel: HostTrees)
         return Unsuitable(
             given, f"{given} is a partition of {disk}", f"give the whole disk: {disk}"
         )
-    return disk_named(name, watched, kernel)
+    found = disk_named(name, watched, kernel)
+    return found.shown_with(first_mib_at(found.node, found.size_bytes, found.logical_bytes))
 
 
 def _absent(given: Path, real: Path, kernel: HostTrees) -> Target:
@@ -138,4 +141,5 @@ def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: HostTrees)
         loops=tuple(
             str(kernel.dev / name) for name, backing in kernel.loops() if backing == str(real)
         ),
+        state=state_of(real),
     )

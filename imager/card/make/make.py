@@ -134,7 +134,7 @@ def _check(verified: VerifiedCard, check: Check) -> None:
 
         def read(offset: int, length: int) -> bytes:
             if proven.covers(Extent(offset, length)):
-                return reader.read(offset, length)
+                return reader.peek(offset, length)
             return of_card(offset, length)
 
         check(read, fresh.raw.size_bytes)

@@ -14,8 +14,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,22 +100,6 @@ class Descriptor:
 def aligned_buffer(size_bytes: int) -> memoryview:
     """Memory of zeros that begins at a page border, as O_DIRECT requires (open(2))."""
     return memoryview(mmap.mmap(-1, size_bytes))
-
-
-class TransferBuffer:
-    """One worker's aligned memory, which takes physical memory only while it is used. Most bytes of
-    a card are written directly from the golden file's pages, so the buffers are rarely needed."""
-
-    __slots__ = ("_pages",)
-
-    def __init__(self, size_bytes: int) -> None:
-        self._pages = mmap.mmap(-1, size_bytes)
-
-    @contextmanager
-    def of(self, length: int) -> Iterator[memoryview]:
-        """The first ``length`` bytes of it; they may hold anything."""
-        yield memoryview(self._pages)[:length]
-        self._pages.madvise(mmap.MADV_DONTNEED)
 
 
 def write_fully(card: RawCard, offset: int, data: memoryview) -> None:

@@ -8,7 +8,6 @@ table. A card pulled at any moment is blank or whole.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from imager.base.progress import Progress
@@ -16,7 +15,7 @@ from imager.base.units import KiB, MiB
 from imager.card.claim.blank import blank_unless_done, zero
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
-from imager.card.medium.raw import RawCard, TransferBuffer, flush, write_stubbornly
+from imager.card.medium.raw import RawCard, aligned_buffer, flush, write_stubbornly
 from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.write.options import DEFAULT_OPTIONS
 from imager.card.write.verdict import places_named
@@ -93,8 +92,10 @@ def copy(
 ) -> None:
     """Copy the steps one after the other; each is on the medium before the next begins."""
 
-    def work(extent: Extent, scratch: TransferBuffer) -> None:
-        if _send(reader, card, extent, scratch):
+    def work(extent: Extent, buffer: memoryview) -> None:
+        block = buffer[: extent.length]
+        reader.read_into(extent.offset, block)
+        if write_stubbornly(card.raw, extent.offset, block):
             progress.warn(
                 f"{card.target.node}: the card refused a transfer at byte {extent.offset} and took "
                 "it at the second try"
@@ -107,23 +108,6 @@ def copy(
                 step.split(options.block_bytes),
                 work,
                 depth=options.depth,
-                tools=lambda: TransferBuffer(options.block_bytes),
+                tools=lambda: aligned_buffer(options.block_bytes),
             )
             flush(card.raw)
-
-
-def _send(reader: ImageReader, card: ClaimedCard, extent: Extent, scratch: TransferBuffer) -> bool:
-    """Write ``extent``, from the golden file's own pages where that can be; whether the card took
-    it at the second try only."""
-    # An image file is looked through for zeros, which no one may do with these pages.
-    pages = None if card.target.made_anew else reader.pages(extent)
-    if pages is not None:
-        try:
-            return write_stubbornly(card.raw, extent.offset, pages)
-        except OSError as error:
-            if error.errno != errno.EFAULT:
-                raise
-            # The golden file no longer has these bytes: copying it will say what is the matter.
-    with scratch.of(extent.length) as block:
-        reader.read_into(extent.offset, block)
-        return write_stubbornly(card.raw, extent.offset, block)

@@ -99,15 +99,17 @@ def repair(
     found: Verification,
     proof: Proof,
     *,
+    shown: bytes | None,
     yes: bool,
     max_size: int | None,
     allow_fixed_disk: bool,
 ) -> CommandResult:
-    """Ask the person, then repair the card at ``path``, on which ``verify`` found ``found``."""
+    """Ask the person, then repair the card at ``path``, on which ``verify`` found ``found`` and
+    whose first MiB was ``shown``."""
     card = damaged_card(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
-    target = target_at(path, ours)
+    target = target_at(path, ours).shown_with(shown)
     limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     refuse_early(target, limits)
     if target.made_anew:

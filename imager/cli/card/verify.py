@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from imager.base.errors import UsageError
 from imager.base.units import format_rate, format_size
+from imager.card.host.first_mib import first_mib
+from imager.card.inspect.stamp import require_trusted
 from imager.card.inspect.use import CardUse
 from imager.card.inspect.verification import Verification
 from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
@@ -17,6 +21,8 @@ from imager.cli.consent import consent_options
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.stamp import stamp_fields, stamp_lines
 
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}\Z")
+
 
 @command("verify")
 @click.argument("target", type=click.Path(path_type=Path))
@@ -25,12 +31,18 @@ from imager.cli.views.stamp import stamp_fields, stamp_lines
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     help="Check against this receipt, not the card's own stamp.",
 )
+@click.option(
+    "--key",
+    metavar="FINGERPRINT",
+    help="Demand a stamp signed by this key (SHA256:…). [the rack's, if one is at hand]",
+)
 @click.option("--repair", is_flag=True, help="Put back what was lost; asks before it writes.")
 @consent_options
 def verify(
     session: Session,
     target: Path,
     receipt: Path | None,
+    key: str | None,
     repair: bool,
     yes: bool,
     max_size: int | None,
@@ -40,13 +52,20 @@ def verify(
 
     Works on any computer, with no other file. A card that a node has run from is searched
     for damage: boot files and files of the release must be as they were. A card without a
-    stamp is held against the newest receipt for it, if its rack is at hand.
+    stamp is held against the newest receipt for it, if its rack is at hand. With a rack at
+    hand, a stamp that another key signed is refused.
 
     With --repair the image is made again from the rack, and what the card has lost is put
     back: everything on a card no Pi has run from, else the boot files.
     """
+    if key is not None and not _FINGERPRINT.match(key):
+        raise UsageError(
+            f"--key {key!r} is no fingerprint",
+            hint="give what rack show, or ssh-keygen -l, prints of the key: SHA256: and 43 letters",
+        )
     rack = rack_at_hand(session)
     with open_target(target) as fresh:
+        shown = first_mib(fresh) if repair else None
         if receipt is None:
             proof = proof_for(fresh.raw, rack)
         else:
@@ -57,16 +76,19 @@ def verify(
     fields = _fields(found, proof, rack)
     _show_findings(session, found)
     if repair and not found.sound:
+        require_trusted(found.target, proof.held.stamp, rack, key)
         return repaired(
             session,
             target,
             found,
             proof,
+            shown=shown,
             yes=yes,
             max_size=max_size,
             allow_fixed_disk=allow_fixed_disk,
         )
     found.require_sound()
+    require_trusted(found.target, proof.held.stamp, rack, key)
     session.console.lines(*_lines(found, proof, rack))
     return fields
 

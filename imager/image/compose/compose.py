@@ -11,7 +11,8 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -37,6 +38,7 @@ from imager.image.compose.ids import golden_identity
 from imager.image.compose.root_fs import check_root, make_root
 from imager.image.compose.staging import Staged, stage
 from imager.release.archive import prove
+from imager.release.content_store import set_aside
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 TOOLS = ("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
@@ -69,15 +71,39 @@ def compose(
     """
     require_tools(*TOOLS)
     key = golden_key(release, salt)
+
+    def again(why: str, inode: int) -> GoldenImage:
+        """See GoldenImage. Another run, or card, may have done all of it already."""
+        with _composing_alone(cache.made("golden", 0o700), key, progress):
+            _set_aside(cache.golden / key, inode, why, progress)
+            return _loaded_or_composed(release, salt, cache, key, progress)
+
     with _composing_alone(cache.made("golden", 0o700), key, progress):
-        try:
-            golden = golden_cache.load(release, cache, key)
-        except UnusableEntry as reason:
-            progress.note(f"the cached image is composed again: {reason}")
-            golden = None
-        if golden is None:
-            golden = _compose(release, salt, cache, key, progress)
-    return golden
+        golden = _loaded_or_composed(release, salt, cache, key, progress)
+    return replace(golden, again=again)
+
+
+def _set_aside(entry: Path, inode: int, why: str, progress: Progress) -> None:
+    """Rename ``entry`` of the cache if its image still is the file with that ``inode``."""
+    with suppress(FileNotFoundError):
+        if (entry / golden_cache.IMAGE).stat().st_ino == inode:
+            aside = set_aside(entry)
+            progress.warn(
+                f"{entry / golden_cache.IMAGE} was altered: {why}; it is kept as {aside.name}, and "
+                "the image is composed anew"
+            )
+
+
+def _loaded_or_composed(
+    release: VerifiedRelease, salt: VerifiedSalt | None, cache: Cache, key: str, progress: Progress
+) -> GoldenImage:
+    """The image under ``key``, whose lock the caller holds."""
+    try:
+        golden = golden_cache.load(release, cache, key)
+    except UnusableEntry as reason:
+        progress.note(f"the cached image is composed again: {reason}")
+        golden = None
+    return golden or _compose(release, salt, cache, key, progress)
 
 
 @contextmanager

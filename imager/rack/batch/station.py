@@ -173,8 +173,8 @@ class Station:
 
     def _begin(self, name: str, offer: Offer) -> None:
         del self.offers[name]
-        slot = offer.step.candidate.slot or ""
-        self._crew.add(CardJob(offer.step.node, offer.disk, offer.disk.size_bytes, slot))
+        card, slot = offer.step.candidate.target, offer.step.candidate.slot or ""
+        self._crew.add(CardJob(offer.step.node, card, offer.disk.size_bytes, slot))
 
     def _wants(self, nodes: Sequence[Node]) -> tuple[Want, ...]:
         rack = self._orders.rack

@@ -16,15 +16,14 @@ from pathlib import Path
 from imager.base.errors import PicloudError
 from imager.card.host.disk_facts import Bus
 from imager.card.host.disks import Disk
+from imager.card.host.first_mib import first_mib
 from imager.card.host.refusals import refusals
 from imager.card.host.swap_room import swap_refusals
 from imager.card.host.target import Limits, Target
 from imager.card.inspect.stamp import signature_of
 from imager.card.inspect.verify import open_target
-from imager.card.medium.reopen import reader_of
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
-from imager.disk.layout import FIRST_MIB
 from imager.image.compose.golden import GoldenImage
 from imager.node.stamp.facts import StampError, StampFacts
 from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
@@ -114,12 +113,11 @@ def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = No
         return Candidate(target, Holds.BLANK, "a new file", wanted=wanted)
     try:
         with open_target(Path(target.node)) as fresh:
-            length = min(FIRST_MIB.length, fresh.raw.size_bytes)
-            first = reader_of(fresh.raw)(0, length)
+            first = first_mib(fresh)
     except PicloudError as error:
         return Candidate(target, Holds.FOREIGN, error.what, slot, wanted=wanted)
     holds, about, stamp = _judged(target, first, rack)
-    return Candidate(target, holds, about, slot, stamp, wanted)
+    return Candidate(target.shown_with(first), holds, about, slot, stamp, wanted)
 
 
 def _judged(target: Target, first_mib: bytes, rack: Path) -> tuple[Holds, str, StampFacts | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,12 +16,13 @@ from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.damage import DamageKind, differing_sectors
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.stages import WriteOptions, WrittenCard
+from imager.card.stages import UnprovenCard, WriteOptions, WrittenCard
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, claimed, make_image
+from tests.support.goldens import Composer, alter
 
 SIZE = 12 * MiB
 BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB, 12288)])
@@ -46,6 +48,35 @@ def test_a_good_card_is_verified(image: NodeImage) -> None:
         "read back",
     ]
     assert verified.proven.card.log.phases[-1].size_bytes == verified.proven.extents.total_bytes
+
+
+def test_a_golden_image_altered_after_the_writing_does_not_condemn_the_card(
+    image: NodeImage,
+) -> None:
+    card = FaultyCard(SIZE)
+    composer = Composer(image.golden, image.golden.path.read_bytes())
+    done = written(replace(image, golden=replace(image.golden, again=composer)), card)
+    alter(image.golden, 3 * MiB + 100)
+    log = len(card.log)
+    verified = read_back(done, Quiet())
+    assert len(composer.asked) == 1
+    assert len(card.log) == log, "nothing was written again"
+    assert verified.proven.card.log.trouble is None
+
+
+def test_a_card_as_wrong_as_the_golden_image_is_not_called_right(image: NodeImage) -> None:
+    """As one written by a run that did not look; the card was not written now."""
+    card = FaultyCard(SIZE)
+    composer = Composer(image.golden, image.golden.path.read_bytes())
+    proven = replace(image, golden=replace(image.golden, again=composer))
+    done = written(proven, card)
+    alter(image.golden, 3 * MiB + 100)
+    wrong = image.golden.path.read_bytes()[3 * MiB : 4 * MiB]
+    right, card.data[3 * MiB : 4 * MiB] = card.holds(Extent(3 * MiB, MiB)), wrong
+    old = UnprovenCard(done.card, proven, done.extents, done.options)
+    verified = read_back(old, Quiet())
+    assert card.holds(Extent(3 * MiB, MiB)) == right
+    assert verified.proven.card.log.trouble is not None
 
 
 def trouble_of(done: WrittenCard) -> Trouble:

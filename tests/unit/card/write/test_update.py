@@ -23,6 +23,7 @@ from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, Flush, Write, claimed, make_image, press_ctrl_c
+from tests.support.goldens import Composer, alter
 from tests.support.updates import GOLDEN_KEY, SIZE, node_image, receipt_of
 
 
@@ -47,6 +48,19 @@ def written_bytes(card: FaultyCard) -> int:
 def is_whole(card: FaultyCard, image: NodeImage) -> bool:
     with image.open() as reader:
         return all(card.holds(e) == reader.read(e.offset, e.length) for e in image.manifest.extents)
+
+
+def test_a_card_as_wrong_as_the_golden_image_is_mended(card: FaultyCard, image: NodeImage) -> None:
+    extent = next(iter(image.golden.manifest.extents - ExtentMap([Extent(0, MiB)])))
+    composer = Composer(image.golden, image.golden.path.read_bytes())
+    alter(image.golden, extent.offset + 100)
+    wrong = image.golden.path.read_bytes()
+    card.data[extent.offset + 100 : extent.offset + 108] = wrong[extent.offset + 100 :][:8]
+    mended = update_card(
+        replace(image, golden=replace(image.golden, again=composer)), claimed(card), Quiet()
+    )
+    assert Extent(extent.offset, 512) in mended.extents.split(512)
+    assert is_whole(card, image)
 
 
 def test_a_card_that_is_as_it_should_be_is_read_once_and_not_touched(

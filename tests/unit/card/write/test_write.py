@@ -231,16 +231,6 @@ def test_a_golden_image_altered_since_it_was_made_is_not_written(image: NodeImag
     assert card.log == []
 
 
-def test_what_is_the_nodes_own_is_copied_and_the_rest_is_not(image: NodeImage) -> None:
-    with image.open() as reader:
-        assert reader.pages(Extent(9 * MiB, 8192)) is None, "the delta has bytes there"
-        assert reader.pages(Extent(SIZE - MiB, MiB)) is None, "the golden file ends before"
-        pages = reader.pages(Extent(7 * MiB + 8192, 4096))
-        assert pages is not None
-        assert pages.readonly
-        assert bytes(pages) == reader.read(7 * MiB + 8192, 4096)
-
-
 def test_an_image_larger_than_the_card_is_our_mistake(image: NodeImage) -> None:
     with pytest.raises(ValueError, match="larger"):
         write_card(image, claimed(FaultyCard(SIZE - MiB)), Quiet())
