@@ -39,7 +39,7 @@ def add_report_command(rack_group: click.Group) -> None:
         rack = open_rack(session)
         page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
         if to_stdout:
-            session.console.lines(page.rstrip("\n"))
+            session.console.lines(*page.rstrip("\n").split("\n"))
             return {}
         path = (out or rack.folder / _DEFAULT_NAME).absolute()
         if path.is_dir():
