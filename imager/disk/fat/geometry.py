@@ -17,8 +17,8 @@ FAT12_BELOW = 4085
 FAT16_BELOW = 65525
 """The kind of a FAT is decided by its cluster count alone (fatgen103, "FAT Type Determination")."""
 
-MAX_TABLE_BYTES = 64 * MiB
-"""A FAT larger than this (16 million clusters) is taken for garbage and not read."""
+MAX_TABLE_BYTES = 20 * MiB
+"""A FAT larger than this (5 million clusters) is not read: no boot partition needs it."""
 
 
 class FatError(ValueError):
