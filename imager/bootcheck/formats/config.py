@@ -18,6 +18,8 @@ from imager.bootcheck.models import MODEL_FILTERS, Model
 LINE_LIMIT = 98
 """Characters of a line the firmware reads; it ignores the rest."""
 _MAX_INCLUDES = 32
+_MAX_LINES = 10_000
+"""Lines of config.txt and what it includes that are looked at; the longest known have 500."""
 
 ReadFile = Callable[[str], bytes | None]
 """The content of a file of the boot partition, or None when it is not there."""
@@ -29,6 +31,7 @@ class NoteKind(StrEnum):
     LINE_TOO_LONG = "line-too-long"
     SYNTAX = "syntax"
     INCLUDE_MISSING = "include-missing"
+    TOO_MUCH = "too-much"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,19 @@ class _ConfigParser:
         self.undecided: list[Setting] = []
         self.notes: list[Note] = []
         self.includes = 0
+        self.lines = 0
 
     def note(self, kind: NoteKind, path: str, line: int, what: str) -> None:
         self.notes.append(Note(kind, f"{path}, line {line}: {what}", path))
 
     def read_lines(self, path: str, data: bytes) -> None:
         for number, raw in enumerate(re.split(rb"\r\n|\n|\r", data), 1):
+            self.lines += 1
+            if self.lines > _MAX_LINES:
+                if self.lines == _MAX_LINES + 1:
+                    what = f"after {_MAX_LINES} lines nothing more is looked at"
+                    self.note(NoteKind.TOO_MUCH, path, number, what)
+                return
             text = raw.decode("utf-8", errors="replace")
             if len(raw) > LINE_LIMIT:
                 ignored = raw[LINE_LIMIT:].decode("utf-8", errors="replace")

@@ -26,8 +26,9 @@ from imager.base.errors import (
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, align_down, align_up
 from imager.card.diagnosis.places import Places
+from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.stamp import read_stamp
-from imager.card.inspect.use import damaged_boot_files, judge_use, was_used
+from imager.card.inspect.use import CardUse, judge_use, was_used
 from imager.card.inspect.verification import RECEIPT, STAMP, Mismatch, Verification
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
@@ -46,8 +47,8 @@ from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import by_disk_id, find_receipt
 from imager.card.stages import Log
 from imager.config.rack import receipts_folder
+from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
 from imager.disk.mbr import MbrError, parse
 from imager.node.stamp.facts import StampError
@@ -172,11 +173,12 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
     )
     wrong = _wrong_chunks(pieces, held.manifest, stamp, progress, log)
     unreadable = pieces.unreadable & held.manifest.extents
+    files = CardFiles(read, layout, Budget.of_card(raw.size_bytes))
     use = None
     if stamp is not None and wrong:
         with metered(progress, "files", wrong.total_bytes, log.phases) as meter:
-            use = judge_use(stamp, read, wrong, meter, unreadable)
-    places = Places(layout, read)
+            use = judge_use(stamp, files, wrong, meter, unreadable)
+    places = Places(layout, read, files.budget)
     return Verification(
         node=held.facts.node if isinstance(held, Stamp) else held.node,
         target=raw.name,
@@ -185,10 +187,10 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
         checked_bytes=held.manifest.extents.total_bytes,
         cache_bypassed=fresh.cache_bypassed,
         mismatches=tuple(_mismatches(wrong, unreadable, places)),
-        boot_files=_boot_files(held, read) if wrong else (),
+        boot_files=_boot_files(held, files, use) if wrong else (),
         figures=log.phases[0],
         proof=RECEIPT if stamp is None else STAMP,
-        used=use is not None and was_used(read, layout),
+        used=use is not None and was_used(files),
         use=use,
     )
 
@@ -264,16 +266,14 @@ def _up_to_the_end(read: Reader, raw: RawCard) -> Reader:
     return bounded
 
 
-def _boot_files(held: Stamp | Receipt, read: Reader) -> tuple[str, ...]:
+def _boot_files(held: Stamp | Receipt, files: CardFiles, use: CardUse | None) -> tuple[str, ...]:
     """Boot files that are missing or differ; none when p1 cannot be read at all, for then the
     ranges say more."""
     if isinstance(held, Stamp):
-        _, damaged = damaged_boot_files(held, read)
+        damaged = use.damaged if use is not None else ()
         return tuple(d.path.removeprefix("/boot/") for d in damaged if d.path.startswith("/boot/"))
-    boot = held.image.layout.boot
-    try:
-        volume = FatVolume.parse(read, boot.offset, boot.length)
-    except ValueError:
+    volume = files.boot
+    if isinstance(volume, ValueError):
         return ()
     return tuple(
         path

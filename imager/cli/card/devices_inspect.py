@@ -36,8 +36,9 @@ def add_card_commands(group: click.Group) -> None:
     @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
     def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
         """Say what a card or image is, and whether and where it would boot."""
-        from imager.bootcheck.check import check_boot
+        from imager.bootcheck.check import judge_card
         from imager.bootcheck.models import model_named
+        from imager.bootcheck.partitions import read_card
         from imager.card.inspect.own_notes import read_notes
         from imager.card.inspect.verify import open_target
         from imager.card.medium.reopen import reader_of
@@ -50,8 +51,9 @@ def add_card_commands(group: click.Group) -> None:
         rack = rack_at_hand(session)
         with open_target(target) as fresh:
             read = reader_of(fresh.raw)
-            report = check_boot(read, fresh.raw.size_bytes, model=model)
-            notes = read_notes(read, fresh.raw.size_bytes)
+            card = read_card(read, fresh.raw.size_bytes)
+            report = judge_card(card, model=model)
+            notes = read_notes(card)
             stamp = _stamp_or_fault(read, fresh.raw.size_bytes)
         told = [f"    stamp: {stamp}"] if isinstance(stamp, str) else stamp_lines(stamp, rack)
         _tell_report(session, target, report, notes, told)
@@ -127,7 +129,7 @@ def _tell_report(
     console = session.console
     lines = [f"{target}: {report.node or 'no host name found'}"]
     if notes.node:
-        lines.append("    " + ", ".join(f"{k} {v}" for k, v in notes.node.items()))
+        lines.append("    " + ", ".join(map(_told, notes.node.items())))
     lines += stamp
     if notes.salt:
         lines.append(f"    Salt {notes.salt}")
@@ -139,8 +141,15 @@ def _tell_report(
     for finding in report.findings:
         console.event("finding", **finding.to_json())
         console.lines(*_finding_lines(finding))
+    if report.left_out:
+        console.lines(f"and {report.left_out} more findings like these")
     if not report.findings:
         console.lines("    no findings: every boot file is whole and in its place")
+
+
+def _told(fact: tuple[str, object]) -> str:
+    """One of the card's own words, with no room to look like a line of ours."""
+    return " ".join(f"{fact[0]} {fact[1]}".split())[:200]
 
 
 def _finding_lines(finding: Finding) -> list[str]:

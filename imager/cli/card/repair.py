@@ -57,6 +57,7 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
     Raises CardIOError when the card refuses to tell.
     """
+    from imager.card.inspect.card_files import CardFiles
     from imager.card.inspect.use import was_used
     from imager.card.inspect.verify import open_target
     from imager.card.medium.reopen import reader_of, remembering
@@ -72,7 +73,7 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
     with open_target(path) as fresh:
         read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
         try:
-            used = was_used(read, layout)
+            used = was_used(CardFiles(read, layout))
         except CardIOError as error:
             error.details = (*error.details, "so nobody can tell whether a Pi has run from it")
             raise
@@ -85,6 +86,7 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
+    from imager.bootcheck.partitions import read_card
     from imager.card.inspect.own_notes import read_notes
     from imager.node.files.card_values import Occasion
     from imager.node.stamp.stamp import Stamp
@@ -92,7 +94,7 @@ def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
     if isinstance(proof.held, Stamp):
         facts = proof.held.facts
         return Occasion(facts.imaged_at, facts.tool_version)
-    told = (read_notes(read, size_bytes).node or {}).get("imaged_at")
+    told = (read_notes(read_card(read, size_bytes)).node or {}).get("imaged_at")
     return Occasion(told, proof.held.tool_version) if isinstance(told, int) else None
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from imager.disk.budget import Budget, OverBudget
+from imager.disk.budget import MAX_FINDINGS, Budget, OverBudget
 
 
 class FaultKind(StrEnum):
@@ -82,10 +82,6 @@ Runs = list[tuple[int, int]]
 """Clusters of a chain in file order, as (first cluster, how many)."""
 
 
-MAX_FAULTS = 200
-"""So many faults of one filesystem are put into words; the others are counted."""
-
-
 class FaultList:
     """The faults of one filesystem: the first in words, all by the paths they hurt."""
 
@@ -97,7 +93,7 @@ class FaultList:
     def add(self, kind: FaultKind, what: str, *paths: str, offset: int | None = None) -> None:
         """Note one more."""
         self.hurt.update(paths)
-        if len(self.listed) < MAX_FAULTS:
+        if len(self.listed) < MAX_FINDINGS:
             self.listed.append(FatFault(kind, what, paths, offset))
         else:
             self.more += 1

@@ -11,10 +11,11 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from types import MappingProxyType
 
 from imager.base.units import SECTOR_BYTES, MiB
-from imager.disk.budget import Budget, OverBudget, path_fault
+from imager.disk.budget import Budget, OverBudget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.directory import RECORD_BYTES, DirectoryRecord, FatEntry, parse_directory
 from imager.disk.fat.geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
@@ -80,12 +81,19 @@ class FatVolume:
         found = self._folded.get(path.strip("/").casefold())
         return None if found is None else self.entries[found]
 
-    def read_file(self, path: str) -> bytes:
-        """The content of a file; shorter than its size where its chain is broken.
+    def read_file(self, path: str, *, limit_bytes: int | None = None) -> bytes:
+        """The content of a file, or its first ``limit_bytes``; shorter than its size where its
+        chain is broken.
 
         Raises FileNotFoundError or IsADirectoryError.
         """
-        return b"".join(self.chunks(path))
+        content = BytesIO()  # which hands out what it holds without a second copy
+        for chunk in self.chunks(path):
+            content.write(chunk)
+            if limit_bytes is not None and content.tell() >= limit_bytes:
+                content.truncate(limit_bytes)
+                break
+        return content.getvalue()
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content of a file in pieces of at most 1 MiB; raises as ``read_file`` does."""
@@ -195,7 +203,7 @@ class _FatParser:
                 if path.casefold() in self.folded:
                     self._damaged(folder, f"two entries are called {record.name}")
                     continue
-                if too_far := path_fault(path):
+                if too_far := self.budget.path_fault(path):
                     left_out[too_far] = None
                     continue
                 self.budget.keep_name(path)

@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass
 
+from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 
@@ -80,8 +81,8 @@ class StampFacts:
         read = _Facts(value)
         size = read.integer("size_bytes", MAX_CARD_BYTES)
         return cls(
-            rack=read.text("rack"),
-            node=read.text("node"),
+            rack=read.name("rack"),
+            node=read.name("node"),
             model=read.text("model"),
             release_name=read.text("release"),
             release_sha256=read.digits("release_sha256", 64),
@@ -106,8 +107,14 @@ class _Facts:
         value = self._values.get(key)
         if not isinstance(value, str) or not value or len(value) > _MAX_TEXT:
             raise StampError(f"{key} in its facts is no text")
-        if not value.isprintable():
-            raise StampError(f"{key} in its facts cannot be printed")
+        if not value.isprintable() or " " in value:
+            raise StampError(f"{key} in its facts is not one word that can be printed")
+        return value
+
+    def name(self, key: str) -> str:
+        value = self.text(key)
+        if fault := name_fault(value):
+            raise StampError(f"{key} in its facts {fault}")
         return value
 
     def digits(self, key: str, count: int) -> str:
