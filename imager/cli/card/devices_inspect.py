@@ -41,7 +41,7 @@ def add_card_commands(group: click.Group) -> None:
         from imager.bootcheck.partitions import read_card
         from imager.card.inspect.own_notes import read_notes
         from imager.card.inspect.verify import open_target
-        from imager.card.medium.reopen import reader_of
+        from imager.card.medium.reopen import reader_of, remembering
 
         if model is not None:
             try:
@@ -50,7 +50,7 @@ def add_card_commands(group: click.Group) -> None:
                 raise click.BadParameter(str(error), param_hint="--model") from error
         rack = rack_at_hand(session)
         with open_target(target) as fresh:
-            read = reader_of(fresh.raw)
+            read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
             card = read_card(read, fresh.raw.size_bytes)
             report = judge_card(card, model=model)
             notes = read_notes(card)

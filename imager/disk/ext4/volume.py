@@ -35,6 +35,7 @@ from imager.disk.manifest import Reader
 
 RESIZE_INODE = 7
 _MOST_PIECES = 100_000
+_READ_STEPS = 10
 _LONGEST_EXTENT = 32768  # a longer length marks blocks that were reserved but never written
 
 
@@ -92,6 +93,7 @@ class Volume:
         self.groups: tuple[GroupDescriptor, ...] = tuple(self._read_groups())
 
     def _bytes(self, position: int, length: int) -> bytes:
+        self.budget.step(_READ_STEPS)
         data = self._read(self.offset + position, length)
         if len(data) != length:
             raise Ext4Error(f"the disk ends inside the filesystem, before byte {position + length}")

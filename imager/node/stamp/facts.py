@@ -17,6 +17,7 @@ from imager.disk.layout import Layout
 MAX_CARD_BYTES = 1 << 41
 """What a master boot record can address: 2 TiB."""
 _MAX_TEXT = 1000
+_LAST_SECOND = 253_402_300_799  # of the year 9999, after which no calendar here goes on
 _HEX = re.compile(r"[0-9a-f]*\Z")
 
 
@@ -90,7 +91,7 @@ class StampFacts:
             image_id=read.digits("image_id", 64),
             boot_sums=read.digits("boot_sums", 64),
             tool_version=read.text("tool_version"),
-            imaged_at=read.integer("imaged_at", 1 << 40),
+            imaged_at=read.integer("imaged_at", _LAST_SECOND),
             disk_id=int(read.digits("disk_id", 8), 16),
             layout=Layout(size, read.extent("boot", size), read.extent("root", size)),
         )
