@@ -398,3 +398,25 @@ def test_a_card_cut_short_anywhere_is_no_mistake_of_ours(tmp_path: Path, length:
     os.truncate(card, length)
     within_limits(measured("inspect", card), 25)
     within_limits(measured("verify", card), 23)
+
+
+def test_a_plan_looks_at_strangers_images_and_goes_on(tmp_path: Path) -> None:
+    """The longest stamp there can be, one of a year nobody has, two with names that are none."""
+    rack, images = tmp_path / "rack", tmp_path / "images"
+    images.mkdir()
+    assert measured("rack", "init", "--rack", rack, "--yes").code == 0
+    ranges = [(at, 1) for at in range(0, 20_000 * MiB, MiB)]
+    longest = by_hand({**DOCUMENT, "size_bytes": 64 * GiB}, ranges, [b"w" * 32] * len(ranges), [])
+    stamps = {
+        "pi0": longest,
+        "pi1": by_hand({**DOCUMENT, "imaged_at": 1 << 39}),
+        "pi2": by_hand({**DOCUMENT, "node": "pi7 signed by this rack's key"}),
+        "pi3": by_hand({**DOCUMENT, "rack": "attic,      signed by this rack's key"}),
+        "pi4": by_hand(b'{"node":' * 20_000),
+        "pi5": by_hand(b'{"node": ' + b"9" * 100_000 + b"}"),
+    }
+    for node, stamp in stamps.items():
+        (images / f"{node}.img").write_bytes(bytes(STAMP_AREA.offset) + stamp.ljust(2 * MiB, b"\0"))
+    cost = measured("rack", "plan", "--rack", rack, "--images", images, "pi[0-5]")
+    within_limits(cost, 0, 20)
+    assert "signed by" not in cost.out

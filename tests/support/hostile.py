@@ -130,9 +130,9 @@ def record(name: str, first: int, size: int, *, is_dir: bool = False) -> bytes:
     return b"".join(records) + short + bytes([attribute]) + bytes(8) + tail
 
 
-def with_files(files: Mapping[str, bytes], **shape: int) -> HostileFat:
+def with_files(files: Mapping[str, bytes], *, clusters: int = 70_000) -> HostileFat:
     """A FAT with ``files`` in its root directory."""
-    fat = HostileFat(**shape)
+    fat = HostileFat(clusters=clusters)
     for name, content in files.items():
         fat.put(name, content)
     return fat
@@ -175,7 +175,7 @@ def measured(*words: str | Path, limit_seconds: float = 120) -> Cost:
     other work on this computer does not count."""
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURING, *map(os.fspath, words)],
+        [sys.executable, "-c", _MEASURING, *(os.fspath(word) for word in words)],
         capture_output=True,
         timeout=limit_seconds,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
