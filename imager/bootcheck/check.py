@@ -19,15 +19,13 @@ from imager.bootcheck.models import MODELS, model_named
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
-from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
+from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
 from imager.disk.budget import MAX_FINDINGS
 from imager.disk.fat.volume import FatEntry
 from imager.disk.manifest import Reader
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
 
-_MAX_SUMS_BYTES = 1 << 20
-"""Some 10,000 files; a release has 700 at most."""
 _NAMED = 5
 
 
@@ -170,7 +168,7 @@ def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents,
     if expected is not None or listed is None or listed.is_dir:
         return Contents(card.fat, expected or {}, card.budget), []
     try:
-        if not 0 < listed.size_bytes <= _MAX_SUMS_BYTES:
+        if not 0 < listed.size_bytes <= MAX_SUMS_BYTES:
             raise SumsError(f"it is {listed.size_bytes} bytes long")
         sums = parse_sums(card.fat.read_file(SUMS_PATH))
         return Contents(card.fat, sums, card.budget), []

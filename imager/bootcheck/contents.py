@@ -6,7 +6,6 @@ and its fault by kind. Several models ask about the same kernel; it is read and 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
@@ -64,10 +63,7 @@ class Contents:
     def digest(self, path: str) -> str:
         """Its SHA-256 in hex."""
         if path not in self._digests:
-            sha256 = hashlib.sha256()
-            for chunk in self.volume.chunks(path):
-                sha256.update(chunk)
-            self._digests[path] = sha256.hexdigest()
+            self._digests[path] = self.volume.sha256(path)
         return self._digests[path]
 
     def proven(self, path: str) -> bool:

@@ -354,6 +354,19 @@ def test_a_root_filesystem_that_asks_for_too_much(tmp_path: Path, name: str) -> 
     assert words in cost.err
 
 
+def test_a_list_of_boot_files_that_is_one_large_hole(tmp_path: Path) -> None:
+    card = tmp_path / "card.img"
+    fat = HostileFat(per_cluster=64)
+    for name, content in BASE.items():
+        fat.put(name, content)
+    fat.folder("picloud", record("SHA256SUMS", fat.claim(b"", GiB), GiB))
+    layout = fat.write(card)
+    make_ext4(card, layout)
+    _stamped(card, layout, range(12, 100))
+    within_limits(measured("verify", card), 23)
+    within_limits(measured("inspect", card), 25)
+
+
 # -- what it says ----------------------------------------------------------------------------------
 
 EVIL = "\x1b[2J\x07\u202e\x9b1m"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imager.bootcheck.own_files import FIRSTBOOT_PATH
-from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
+from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
 from imager.card.inspect.card_files import CardFiles
 from imager.card.medium.meter import Meter
 from imager.disk.budget import OverBudget
@@ -156,7 +156,10 @@ def damaged_boot_files(
 def _boot_digests(stamp: Stamp, volume: FatVolume) -> Mapping[str, str]:
     """Path -> SHA-256 of every boot file, as far as the stamp vouches for the list of them."""
     own = {SUMS_PATH: stamp.facts.boot_sums}
-    if volume.find(SUMS_PATH) is None or _sha256(volume, SUMS_PATH) != stamp.facts.boot_sums:
+    listed = volume.find(SUMS_PATH)
+    if listed is None or listed.size_bytes > MAX_SUMS_BYTES:
+        return own
+    if _sha256(volume, SUMS_PATH) != stamp.facts.boot_sums:
         return own
     try:
         return parse_sums(volume.read_file(SUMS_PATH)) | own
@@ -166,7 +169,7 @@ def _boot_digests(stamp: Stamp, volume: FatVolume) -> Mapping[str, str]:
 
 def _sha256(volume: FatVolume, path: str) -> str:
     try:
-        return hashlib.sha256(volume.read_file(path)).hexdigest()
+        return volume.sha256(path)
     except ValueError:
         return ""
 

@@ -278,6 +278,5 @@ def _boot_files(held: Stamp | Receipt, files: CardFiles, use: CardUse | None) ->
     return tuple(
         path
         for path, expected in sorted(held.boot_files.items())
-        if volume.find(path) is None
-        or hashlib.sha256(volume.read_file(path)).hexdigest() != expected
+        if volume.find(path) is None or volume.sha256(path) != expected
     )

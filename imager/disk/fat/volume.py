@@ -8,6 +8,7 @@ so what a desktop system would forgive is named here.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,13 @@ class FatVolume:
             for start in range(0, extent.length, MiB):
                 piece = Extent(extent.offset + start, min(MiB, extent.length - start))
                 yield _exactly(self._read, piece)
+
+    def sha256(self, path: str) -> str:
+        """SHA-256 of a file's content in hex; raises as ``read_file`` does."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks(path):
+            digest.update(chunk)
+        return digest.hexdigest()
 
 
 def _exactly(read: Reader, extent: Extent) -> bytes:
