@@ -11,8 +11,8 @@ from imager.disk.fat.names import name_fault, same_on_fat
 
 @pytest.mark.parametrize(
     "name",
-    ["config.txt", "A long name", "ünïcödé", "日本", ".hidden", "n" * 255, "CONSOLE", "a;b"]
-    + [
+    [
+        *("config.txt", "A long name", "ünïcödé", "日本", ".hidden", "n" * 255, "CONSOLE", "a;b"),
         "config.txt~",
         "kernel~.img",
         "kernel~12345678.img",
