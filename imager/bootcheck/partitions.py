@@ -67,7 +67,7 @@ class Card:
 
 def read_card(read: Reader, size_bytes: int) -> Card:
     """Read table, boot partition and root partition of a card of ``size_bytes``."""
-    read, budget = _padded(read, size_bytes), Budget()
+    read, budget = _padded(read, size_bytes), Budget.of_card(size_bytes)
     try:
         mbr = parse(read(0, SECTOR_BYTES))
     except MbrError as error:
