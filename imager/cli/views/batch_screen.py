@@ -124,7 +124,7 @@ class Screen:
         bars = draw(rows, size.columns - 1, room, cardless=cardless) if rows else ()
         lines = [*above, *bars]
         up = f"\033[{self._drawn}A" if self._drawn else ""
-        text = "".join(f"{printable(line)}\033[K\n" for line in lines)
+        text = "".join(f"{printable(line)[: size.columns - 1]}\033[K\n" for line in lines)
         sys.stderr.write(f"\r{up}{text}\033[J")
         sys.stderr.flush()
         self._drawn = len(lines)
