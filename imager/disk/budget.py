@@ -3,7 +3,7 @@
 In: what a reader is about to do. Out: nothing, or OverBudget, which says what there was too much
 of; whoever called the reader tells the person that the rest was not looked at. A few kilobytes of a
 card can ask for hours or gigabytes, so what is counted is what looking costs here, not what lies on
-the card. The limits are some ten times what a card in use needs; docs/security.md has them.
+the card, and not seconds: the same card gives the same answer everywhere. See docs/security.md.
 """
 
 from __future__ import annotations
