@@ -338,7 +338,7 @@ ROOTS: Mapping[str, tuple[Callable[[Path], Layout], range, str]] = {
     "6,000 Pythons": (_many_pythons, range(12, 15_000), ""),
     "300 holes of 4 GiB": (_sparse, range(12, 312), "unpack to more than 512 MiB"),
     "3,000 files on the same blocks": (_one_content, range(12, 3000), "larger together than"),
-    "no inode fits its checksum": (_no_file_is_whole, range(12, 60_000), "takes too long"),
+    "no inode fits its checksum": (_no_file_is_whole, range(12, 75_000), "takes too long"),
     "all groups share an inode table": (_one_table, range(12, 60_000), "share one inode table"),
 }
 

@@ -207,7 +207,7 @@ class Ext4:
         damaged = set()
         for number, raw in self._raw_files():
             if number in among:
-                self.budget.step(len(raw) >> 2)
+                self.budget.step(len(raw) >> 3)
                 if not inode_checksum_fits(raw, number, superblock.checksum_seed):
                     damaged.add(number)
         return damaged
