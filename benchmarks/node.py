@@ -24,6 +24,7 @@ from imager.node.personalise import personalise
 from imager.release.catalogue import spec_for
 from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
+from imager.release.terms import FetchTerms
 
 LIMIT_SECONDS = 2.0
 LIMIT_BYTES = 4 * MiB
@@ -95,13 +96,6 @@ def golden_of(place: Workshop, rack: Rack) -> GoldenImage:
     """The golden image of the archived release, composed if it is not there."""
     spec = spec_for(rack.release.source, rack.release.signing_key, rack.nodes[0].model)
     cache = Cache(place.cache)
-    release = fetch_release(
-        spec,
-        cache,
-        RackLock.load(rack.lock_file),
-        Quiet(),
-        offline=True,
-        update=False,
-        signing_key_file=None,
-    )
+    lock = RackLock.load(rack.lock_file)
+    release = fetch_release(spec, lock, FetchTerms(cache, Quiet(), offline=True))
     return compose(release, cache, Quiet())

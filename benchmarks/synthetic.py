@@ -13,6 +13,7 @@ from imager.base.units import GiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.cli.console import Console
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import build_manifest
@@ -41,7 +42,7 @@ def main() -> None:
     folder, node, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) * GiB
     image = _image(folder, size)
     console = Console(as_json=True)
-    make_card(image, accept(target_at(node), size), folder / "receipts", console)
+    make_card(CardOrder(image, accept(target_at(node), size), folder / "receipts"), console)
     console.event("result", mapped_bytes=image.manifest.extents.total_bytes)
 
 

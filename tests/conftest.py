@@ -14,6 +14,8 @@ settings.register_profile("picloud", deadline=None, suppress_health_check=[Healt
 settings.load_profile("picloud")
 
 pytest_plugins = [
+    "tests.support.onerun",
+    "tests.support.sampling",
     "tests.support.again",
     "tests.support.beside",
     "tests.support.telling",

@@ -8,6 +8,9 @@ rooms together, and no room imports them.
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,8 +31,8 @@ WINGS = (
 )
 ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
-    "release": ("transfer", "content_store", "lock", "verified", "salt"),
-    "bootcheck": ("models", "formats"),
+    "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
+    "bootcheck": ("formats",),
     "image": ("unpack", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (
@@ -48,6 +51,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cli": (
         "console",
         "settings",
+        "lazy",
         "session",
         "choice",
         "consent",
@@ -65,6 +69,11 @@ SELF_CONTAINED = {
     "bootcheck": {"base", "disk"},
 }
 """Wings that stand nearly alone, and all that each may import."""
+PAGE_LINES = 90
+FOREIGN_TO_DISK = re.compile(
+    r"\b(raspberry|pi|pis|cards?|racks?|releases?|stamps?|receipts?|golden)\b", re.IGNORECASE
+)
+"""What a library that reads disks has never heard of."""
 
 
 def modules() -> list[Path]:
@@ -121,6 +130,40 @@ def test_a_wing_that_stands_alone_imports_nothing_above_it(wing: str) -> None:
     assert seen <= {wing, *SELF_CONTAINED[wing]}
 
 
+@pytest.mark.parametrize("wing", SELF_CONTAINED)
+def test_a_wing_that_stands_alone_has_a_page(wing: str) -> None:
+    """What its examples say is run by tests/image/test_wing_pages.py."""
+    page = (PACKAGE / wing / "README.md").read_text()
+    assert page.startswith(f"# {wing}: ")
+    assert page.count("\n") <= PAGE_LINES
+    for promise in ("**In", "**Out", "**What it promises.**", "**Errors.**", "**What it does not"):
+        assert promise in page
+
+
+def words_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Names, comments and docstrings of a module, by line; messages are left out."""
+    text = path.read_text()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+        elif token.type == tokenize.NAME:
+            yield token.start[0], token.string.replace("_", " ")
+    for statement in ast.walk(ast.parse(text)):
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            yield statement.lineno, str(statement.value.value)
+
+
+def test_disk_is_a_library_that_somebody_else_could_use() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}: {word[0]}"
+        for path in (PACKAGE / "disk").rglob("*.py")
+        for line, text in words_of(path)
+        if (word := FOREIGN_TO_DISK.search(text))
+    ]
+    assert found == []
+    assert not FOREIGN_TO_DISK.search((PACKAGE / "disk/README.md").read_text())
+
+
 def test_no_module_is_part_of_a_circle() -> None:
     seen: dict[Path, list[Path]] = {}
     for path in modules():
@@ -159,6 +202,30 @@ def test_every_folder_has_its_place_in_the_order() -> None:
     for wing, names in ROOMS.items():
         for name in names:
             assert existing((wing, name)) == (wing, name), f"there is no {wing}/{name}"
+
+
+def test_the_map_shows_every_folder_and_nothing_else() -> None:
+    text = (PACKAGE.parent / "HACKING.md").read_text()
+    shown = re.findall(r"^\| `imager/([a-z0-9_/]+)` \|", text, re.MULTILINE)
+    folders = {path.parent.relative_to(PACKAGE).as_posix() for path in modules()}
+    assert sorted(shown) == sorted(folders)
+    wings = [name for name in shown if "/" not in name]
+    assert tuple(wings) == WINGS, "the map has the wings in their order"
+    for wing in WINGS:
+        order = [room for room in ROOMS.get(wing, ()) if f"{wing}/{room}" in folders]
+        assert [n.partition("/")[2] for n in shown if n.startswith(f"{wing}/")] == order
+
+
+@pytest.mark.parametrize("page", ["HACKING.md", "docs/architecture.md"])
+def test_a_page_names_only_what_is_there(page: str) -> None:
+    root = PACKAGE.parent
+    text = (root / page).read_text()
+    paths = re.findall(r"(?:imager|tests|docs|overlays|firstboot|scripts)/[\w./-]*\w", text)
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    assert paths
+    gone = [path for path in paths if not (root / path).exists() and "/NN-" not in path]
+    gone += [link for link in links if not (root / page).parent.joinpath(link).exists()]
+    assert gone == []
 
 
 def test_unit_tests_stand_where_what_they_test_does() -> None:

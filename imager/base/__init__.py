@@ -1,1 +1,1 @@
-"""Errors, units, subprocesses, progress, durable files: knows nothing of cards."""
+"""Errors, units, subprocesses, progress, boards, durable files: what every other wing may use."""

@@ -20,11 +20,11 @@ from imager.base.errors import HostStorage
 
 @contextmanager
 def host_storage(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals about ``path`` on this computer into HostStorage."""
+    """Turn any OSError about ``path``, a file of this computer, into HostStorage."""
     try:
         yield
     except BlockingIOError:
-        raise  # a lock somebody holds says nothing about the disk
+        raise  # somebody else holds a lock: nothing is wrong with the disk
     except OSError as error:
         raise HostStorage(
             f"{error.filename2 or error.filename or path}: {os.strerror(error.errno or 0)}",
@@ -106,8 +106,10 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[i
 
 @contextmanager
 def folder_locked(folder: Path) -> Iterator[None]:
-    """Hold flock(2) on ``folder`` itself, made if absent, for a change to a file in it that is
-    replaced: a lock on such a file would be lost with it."""
+    """Hold flock(2) on ``folder`` itself, made if absent, while a file in it is replaced.
+
+    A lock on that file would not do: it belongs to the old file, which the new one replaces.
+    """
     with host_storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -129,7 +131,8 @@ def work_folder(parent: Path, name: str) -> Iterator[Path]:
     folder = parent / f"{name}-{secrets.token_hex(6)}"
     lock = folder.with_suffix(".lock")
     with ExitStack() as held:
-        # Each clean-up stands before what it cleans, so that Ctrl-C finds no gap between them.
+        # Each clean-up is registered before its folder is made, so that Ctrl-C between the two
+        # leaves nothing behind.
         held.callback(lock.unlink, missing_ok=True)
         # The guard keeps a sweep from taking a lock file between its creation and its lock.
         with locked(parent / ".guard"):
@@ -141,7 +144,8 @@ def work_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove ``folder`` and all in it, also folders whose mode would forbid it; none is fine."""
+    """Remove ``folder`` and all in it, also folders whose mode would forbid it. It is no error
+    when there is no such folder."""
     if not folder.exists():
         return
 

@@ -57,14 +57,15 @@ class NetworkError(PicloudError):
 
 
 class NotAuthentic(PicloudError):
-    """A file is not what the pinned key signed or the lock file pinned, or a host is not the one
-    whose key this rack made."""
+    """A file is not the one that the pinned key signed or that rack.lock pins, or a host has
+    another key than this rack made for it."""
 
     exit_code = 12
 
 
 class MalformedRelease(PicloudError):
-    """The signed release cannot become a card: hostile or broken members, a missing kernel."""
+    """The release is signed but no card can be made of it: a dangerous or damaged file, a missing
+    kernel."""
 
     exit_code = 13
 
@@ -128,7 +129,7 @@ class HostStorage(PicloudError):
 
 
 class ToolFailed(PicloudError):
-    """A host tool refused work it should have done: our mistake until shown otherwise."""
+    """A program of this computer failed at work it should be able to do: probably our mistake."""
 
     exit_code = 70
 

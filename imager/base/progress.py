@@ -1,7 +1,7 @@
-"""How long work tells whoever watches what it is doing, without knowing who watches.
+"""How long work reports what it is doing: to an object that it is given.
 
 In: phases with a size in bytes, notes, warnings. Out: nothing; ``imager.cli`` turns them into
-bars, plain lines or JSON. Below ``cli`` nothing prints.
+bars, plain lines or JSON, and is the only wing that prints.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class FindingData(Protocol):
 
 
 class Progress(Protocol):
-    """Where a stage reports to."""
+    """What a stage reports to."""
 
     def phase(self, name: str, total_bytes: int | None = None) -> AbstractContextManager[Phase]:
         """Begin a phase; leaving the context ends it, an exception in it marks it failed."""
 
     def note(self, message: str) -> None:
-        """Say something worth knowing: a cache was used, a default was taken."""
+        """Report something good to know: a cache was used, a default was taken."""
 
     def warn(self, message: str) -> None:
-        """Say something the person should act on, though the work goes on."""
+        """Report something the person should act on, though the work goes on."""
 
     def finding(self, finding: FindingData) -> None:
-        """Hand a program what was found; a person is told by notes and errors."""
+        """Report a finding as data, for ``--json``; people read of it in notes and errors."""
 
 
 class _QuietPhase:
@@ -47,7 +47,7 @@ class _QuietPhase:
 
 
 class Quiet:
-    """A Progress for callers that watch nothing."""
+    """A Progress that ignores every report."""
 
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:

@@ -1,9 +1,10 @@
-"""The one door to other programs.
+"""Other programs are run here and nowhere else.
 
 In: an argument vector. Out: what the program printed, or an error that names the program, the
-package it comes from, and its own last words. No shell, a built environment, stdin closed unless
-given: a tool sees the same world on every machine. Each has a process group of its own, because a
-terminal sends Ctrl-C to the whole group: it is for us, who then end or await the tool.
+package it comes from, and the last lines it printed. There is no shell, stdin is empty unless
+given, and the environment is made here, so that a program behaves the same on every computer. Each
+has a process group of its own: a terminal sends Ctrl-C to a whole group, and this program decides
+whether to end the other one or to wait for it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ PACKAGES: Mapping[str, DistroPackage] = {
 
 _LOG = logging.getLogger(__name__)
 
-# Debian keeps mkfs and friends in sbin, which an ordinary user's PATH leaves out.
+# Debian keeps mkfs and similar programs in sbin, which is not in an ordinary user's PATH.
 _SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -83,7 +84,7 @@ def require_tools(*names: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CompletedCommand:
-    """What a program left behind."""
+    """How a program ended and what it printed."""
 
     words: tuple[str, ...]
     returncode: int
@@ -112,7 +113,7 @@ def run(
     ok: Sequence[int] = (0,),
     inherit: Sequence[int] = (),
 ) -> CompletedCommand:
-    """Run ``words`` to its end and return what it said; ``env`` is added to the built environment.
+    """Run ``words`` to its end and return what it printed; ``env`` is added to its environment.
 
     The program gets the descriptors ``inherit`` under the same numbers: ``/dev/fd/N`` in
     ``words`` is then a file that needs no name (memfd_create(2)).
@@ -134,7 +135,7 @@ def run(
         check=False,
     )
     if done.returncode == -signal.SIGINT:
-        # Pressed in the moment between the tool's birth and its own process group.
+        # Ctrl-C came after the program was started and before it had its own process group.
         raise KeyboardInterrupt
     finished = CompletedCommand(argv, done.returncode, done.stdout, done.stderr)
     if done.returncode not in ok:
@@ -225,7 +226,7 @@ def running(
     stdin: int | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``words`` beside us with its standard output as a pipe; it is ended when the block is.
+    """Run ``words`` in the background with its standard output as a pipe, until the block ends.
 
     ``stdin`` is a file descriptor to read from. The caller checks ``returncode`` after the pipe
     is drained and ``wait()`` was called; leaving early kills the program.

@@ -1,4 +1,4 @@
-"""Sizes as people write them and as programs count them; always bytes inside, never sectors.
+"""Sizes as text and as numbers of bytes. Inside this program every size is in bytes.
 
 In: ``8GiB``, ``500 MB``, ``4096``. Out: a whole number of bytes, and back to text.
 """
@@ -12,8 +12,8 @@ MiB = 1024 * KiB
 GiB = 1024 * MiB
 
 SECTOR_BYTES = 512
-"""The Pi reads its card in 512-byte sectors whatever a reader on the host reports (SD physical
-layer: SDHC and SDXC have a fixed block length of 512), so every address in an image is in these."""
+"""Addresses in an image count sectors of 512 bytes. A card has no others (SD physical layer: SDHC
+and SDXC have a fixed block length of 512), even where a card reader reports larger ones."""
 
 _FACTORS = {
     "": 1,
@@ -37,7 +37,7 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
 def parse_size(text: str) -> int:
     """Bytes in ``text``: a number with an optional unit (KiB MiB GiB TiB, K M G T, KB MB GB TB).
 
-    Raises ValueError with a message fit for a person.
+    Raises ValueError with a message that can be shown to a person.
     """
     match = _SIZE.match(text)
     factor = _FACTORS.get(match[2].upper()) if match else None

@@ -1,1 +1,1 @@
-"""in: a card's bytes. out: which Raspberry Pi would start from them, and what stops the rest."""
+"""in: a card's bytes. out: which boards would start from them, and what stops the others."""

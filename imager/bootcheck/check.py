@@ -1,8 +1,8 @@
 """The boot check: would a Raspberry Pi start from this card, and if not, why not?
 
-In: a way to read a card or image, of this program's making or not. Out: a BootReport whose
+In: a way to read a card or image, made by this program or by another. Out: a BootReport whose
 findings say what is wrong, why it stops the boot, what a person would see and how to mend it.
-Nothing is mounted or written. The rules are in ``imager.image.boot``.
+Nothing is mounted or written. The rules are in ``requirements`` and ``partitions``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+from imager.base.boards import BOARDS, board_named
+from imager.base.json_fields import JsonFault, read_object
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats.cmdline import RootNames
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.models import MODELS, model_named
-from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH, json_object
+from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
 from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
@@ -33,9 +34,9 @@ _NAMED = 5
 class BootReport:
     """What the check found.
 
-    ``models`` are those that would boot; ``judged_as`` is the model the findings are about (None
-    when the card has no boot partition to judge). ``node`` is the host name on the root
-    partition, ``partuuid`` what root= should name. ``left_out`` counts findings past the first
+    ``models`` are the boards that would boot; ``judged_as`` is the board the findings are about
+    (None when the card has no boot partition). ``node`` is the host name on the root partition,
+    ``partuuid`` the one that root= should name. ``left_out`` counts findings past the first
     MAX_FINDINGS; errors are left out last.
     """
 
@@ -71,7 +72,7 @@ class BootReport:
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What one model says of the card: the first findings, and how many there are."""
+    """The first findings for one board, and how many there are."""
 
     model: str
     findings: tuple[Finding, ...]
@@ -101,10 +102,10 @@ def check_boot(
 ) -> BootReport:
     """Check the card of ``size_bytes`` behind ``read`` for ``model``, or for every known model.
 
-    ``expected`` maps boot files to their SHA-256 (hex); without it the list the card itself
-    carries in picloud/SHA256SUMS is used, if it does. With no ``model`` the report is about the
-    one the card says it was made for (picloud/node.json), or else the first that would boot, or
-    else the one that is nearest to it. Raises ValueError for an unknown model and whatever
+    ``expected`` maps boot files to their SHA-256 (hex). Without it the card's own list,
+    picloud/SHA256SUMS, is used if there is one. Without ``model`` the report is about the board
+    that the card says it was made for (picloud/node.json), else the first board that would boot,
+    else the one with the fewest errors. Raises ValueError for an unknown model, and whatever
     ``read`` raises.
     """
     return judge_card(read_card(read, size_bytes), model=model, expected=expected)
@@ -114,7 +115,7 @@ def judge_card(
     card: Card, *, model: str | None = None, expected: Mapping[str, str] | None = None
 ) -> BootReport:
     """``check_boot`` of a card that was read."""
-    candidates = MODELS if model is None else (model_named(model),)
+    candidates = BOARDS if model is None else (board_named(model),)
     node = card.root.node if card.root else None
     partuuid = card.mbr.partuuid(2) if card.mbr and card.mbr.partition(2) else None
     if card.fat is None:
@@ -149,9 +150,10 @@ def _unseen(contents: Contents) -> Iterator[Finding]:
 
 def _made_for(contents: Contents) -> str | None:
     """The model in the card's own description, None where that is missing or unreadable."""
-    described = json_object(contents.text(NODE_PATH) or b"") or {}
-    model = described.get("model")
-    return model if isinstance(model, str) else None
+    try:
+        return read_object(contents.text(NODE_PATH) or b"").text("model")
+    except JsonFault:
+        return None
 
 
 def _root_names(card: Card) -> RootNames | None:
@@ -178,10 +180,11 @@ def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents,
 
 
 def _compare(contents: Contents, needed: Collection[str], *, strict: bool) -> Iterator[Finding]:
-    """Findings about files that are not what was put on the card.
+    """Findings about files that differ from what was put on the card.
 
-    Damage is an error in what the boot needs, and a warning elsewhere. Unless ``strict``, a file
-    dated after the card's own list was replaced on purpose: a failing card changes no dates.
+    Damage is an error in a file that the boot needs, and a warning in others. Unless ``strict``,
+    a file with a later date than the card's own list was replaced on purpose, and not damaged: a
+    failing card does not change dates.
     """
     if not contents.expected:
         return

@@ -1,7 +1,7 @@
-"""The files of a boot partition with what is known of each, worked out once.
+"""The files of a boot partition, each read and checked once.
 
-In: a FAT volume and the digests its files should have. Out: per file, whether its bytes are proven,
-and its fault by kind. Several models ask about the same kernel; it is read and judged once.
+In: a FAT volume and the digests its files should have. Out: for each file its content, its digest,
+and what is wrong with it. Several boards need the same kernel: the answer is kept and given again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from imager.disk.fat.volume import FatEntry, FatVolume
 MAX_LOADED_BYTES = 256 * MiB
 """No file that a Pi loads at boot is larger."""
 _MAX_JUDGED_BYTES = 96 * MiB
-"""A file that is judged must be in memory whole; one larger than this is only digested."""
+"""A file that is judged must be in memory whole. A larger one is only digested."""
 
 Judged = TypeVar("Judged")
 Judge = Callable[[bytes, Budget], Judged]
@@ -38,7 +38,7 @@ class Contents:
         self._known: dict[tuple[str, object], object] = {}
 
     def entry(self, path: str) -> FatEntry | None:
-        """The regular file at ``path``."""
+        """The regular file at ``path``; None when there is none."""
         found = self.volume.find(path)
         return None if found is None or found.is_dir else found
 
@@ -67,7 +67,7 @@ class Contents:
         return self._digests[path]
 
     def proven(self, path: str) -> bool:
-        """Whether its bytes are those that were put on the card."""
+        """Whether its digest is the expected one, so that its content needs no other check."""
         entry = self.entry(path)
         wanted = None if entry is None else self.expected.get(entry.path)
         return wanted is not None and entry is not None and self.digest(entry.path) == wanted
@@ -87,7 +87,7 @@ class Contents:
     def about(self, path: str, judge: Judge[Judged]) -> Judged | None:
         """What ``judge`` says of the file at ``path``, asked once; None when it cannot be said."""
         entry = self.entry(path)
-        # A file whose clusters are wrong is reported as such; judging its bytes adds only noise.
+        # A file with wrong clusters is reported as that; its content need not be reported as well.
         if entry is None or entry.path in self.volume.hurt or not self._fits(entry):
             return None
         key = (entry.path, judge)
@@ -105,7 +105,7 @@ class Contents:
         return entry.size_bytes <= _MAX_JUDGED_BYTES
 
     def is_readable(self, path: str) -> bool:
-        """Whether the file is there, the FAT leads through all of it, and it can be judged."""
+        """Whether the file is there, the FAT is undamaged for all of it, and it can be judged."""
         entry = self.entry(path)
         if entry is None or entry.path in self.volume.hurt:
             return False

@@ -1,6 +1,6 @@
 """What the boot check can find: the codes, and the form of a finding.
 
-A code is a contract with scripts; what it means for a person is in ``meanings``.
+Scripts rely on the codes, so they never change; what each means for a person is in ``meanings``.
 """
 
 from __future__ import annotations

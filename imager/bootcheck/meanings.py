@@ -328,7 +328,8 @@ _LONGEST_WHAT = 1000
 def finding(
     code: Code, what: str, *, path: str | None = None, severity: Severity | None = None
 ) -> Finding:
-    """A finding with the meaning its code has; ``severity`` where this case is less grave."""
+    """A finding of ``code``, with its meaning; ``severity`` where this case is less serious than
+    the code usually is."""
     meaning = MEANINGS[code]
     if len(what) > _LONGEST_WHAT:
         what = f"{what[:_LONGEST_WHAT]}…"

@@ -1,24 +1,12 @@
-"""Our own small files on a card's boot partition: their names, and how they are read.
+"""The small files that this program keeps on a card's boot partition, in the folder ``picloud``.
 
-``picloud/node.json`` is written with the image and says which node the card is;
-``picloud/firstboot.*`` are written by the node and say how far it came. Any laptop can change or
-damage them, so they are only what a card says of itself.
+In: the bytes of one. Out: what it says. ``node.json`` is written with the image and says which node
+the card is for; ``firstboot.*`` are written by the node and say how far its first boot came.
+Any computer can change or damage them, so nothing in them is proven.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
 NODE_PATH = "picloud/node.json"
 FIRSTBOOT_PREFIX = "picloud/firstboot."
 FIRSTBOOT_PATH = FIRSTBOOT_PREFIX + "json"
-
-
-def json_object(data: bytes) -> Mapping[str, object] | None:
-    """The JSON object in ``data``; None for anything else, garbage included."""
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None

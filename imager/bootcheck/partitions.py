@@ -1,5 +1,4 @@
-"""The partition table, the FAT filesystem and the root partition, as the boot ROM and kernel see
-them.
+"""What the boot ROM and the kernel need of the partition table and of both partitions.
 
 In: a way to read the card. Out: the parsed parts and the findings about them. Only the first table
 entry counts for the boot ROM, and only by its type; sources: Raspberry Pi documentation ("legacy
@@ -45,7 +44,7 @@ _FAULT_CODES = {
 
 @dataclass(frozen=True, slots=True)
 class RootFilesystem:
-    """What the second partition says of itself; ``node`` is its /etc/hostname."""
+    """What is known of the root filesystem; ``node`` is the name in its /etc/hostname."""
 
     uuid: str
     label: str
@@ -54,7 +53,7 @@ class RootFilesystem:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The parts of a card that could be read; None where there is nothing to read. ``read`` gives
+    """The parts of a card that could be read; a part that could not is None. ``read`` gives
     zeros past the card's end, and ``budget`` is what is left for looking at it further."""
 
     mbr: Mbr | None
@@ -87,7 +86,7 @@ def read_card(read: Reader, size_bytes: int) -> Card:
 
 
 def _padded(read: Reader, size_bytes: int) -> Reader:
-    """``read`` that gives zeros past the end, as an unwritten image has there."""
+    """As ``read``, with zeros behind the end: an image file may end before its last partition."""
 
     def padded(offset: int, length: int) -> bytes:
         inside = max(0, min(length, size_bytes - offset))
@@ -153,7 +152,7 @@ def _shape_findings(fat: FatVolume) -> Iterator[Finding]:
 
 def _fault_finding(fault: FatFault) -> Finding:
     code = _FAULT_CODES[fault.kind]
-    # Tables that differ only where no file lies mislead nobody today.
+    # Where the tables differ only for clusters of no file, nothing goes wrong today.
     harmless = fault.kind is FaultKind.COPIES_DIFFER and not fault.paths
     return finding(
         code,

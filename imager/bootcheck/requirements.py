@@ -1,15 +1,16 @@
 """Would this boot partition start this model?
 
 In: the files of the partition, a model, and the names of the root partition. Out: findings, and
-which files the boot needs. It follows the firmware's own order: bootcode.bin, the start/fixup pair
-config.txt chooses, kernel, device tree, initramfs, command line; or, for a release that boots
-through U-Boot, its script and what that loads.
+which files the boot needs. The order is the firmware's own: bootcode.bin, the start and fixup files
+that config.txt chooses, kernel, device tree, initramfs, command line. A release that boots through
+U-Boot has its script and what that loads instead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from imager.base.boards import Board, DeviceTree
 from imager.bootcheck.contents import Contents, Judge
 from imager.bootcheck.findings import Code, Finding
 from imager.bootcheck.formats import cmdline, config, firmware
@@ -17,7 +18,6 @@ from imager.bootcheck.formats.device_tree import FdtError, root_compatible
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.models import DeviceTree, Model
 from imager.disk.budget import Budget
 
 _NOTE_CODES = {
@@ -56,9 +56,9 @@ _SCRIPT = _cheap(boot_script_fault)
 
 
 class Requirements:
-    """One model's walk over one boot partition; ``needed`` collects the files the boot uses."""
+    """What one board needs of one boot partition; ``needed`` collects the files it uses."""
 
-    def __init__(self, contents: Contents, model: Model, root: cmdline.RootNames | None) -> None:
+    def __init__(self, contents: Contents, model: Board, root: cmdline.RootNames | None) -> None:
         self.contents = contents
         self.model = model
         self.root = root
@@ -113,7 +113,7 @@ class Requirements:
     # -- firmware ------------------------------------------------------------------------------
 
     def _variant(self) -> str:
-        """Which firmware config.txt chooses; gpu_mem=16 is the only way to the cut-down one."""
+        """Which firmware config.txt chooses; only gpu_mem=16 chooses the small one."""
         settings = self.config
         memory = settings.number(self.model.memory_key)
         memory = settings.number("gpu_mem") if memory is None else memory
@@ -139,7 +139,7 @@ class Requirements:
             yield from self._pair(start, fixup)
 
     def _pair(self, start: str, fixup: str) -> Iterator[Finding]:
-        # The release's own bytes need no guess: its makers know better than this check.
+        # Files that are as the release has them are a pair: its makers know better than we do.
         if self.contents.proven(start) and self.contents.proven(fixup):
             return
         start_data, fixup_data = self.contents.read(start) or b"", self.contents.read(fixup) or b""

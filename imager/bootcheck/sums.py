@@ -1,8 +1,8 @@
 """The list of boot files and their SHA-256 that every card carries: ``picloud/SHA256SUMS``.
 
 In: paths and digests, or the bytes of such a list. Out: the other one. The format is that of
-sha256sum(1), so ``sha256sum -c picloud/SHA256SUMS`` works on a mounted boot partition of any
-laptop. Pure.
+sha256sum(1), so ``sha256sum -c picloud/SHA256SUMS`` works on any computer where the boot partition
+is mounted. Pure.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class SumsError(ValueError):
 def encode_sums(digests: Mapping[str, str]) -> bytes:
     """The list of ``digests`` (path → SHA-256 in hex), sorted by path.
 
-    A path with a backslash or a line break is escaped as sha256sum(1) does. Raises ValueError for
-    what is no digest or no path.
+    A path with a backslash or a line break is escaped as sha256sum(1) does. Raises ValueError when
+    one of ``digests`` has a wrong digest or an impossible path.
     """
     lines = []
     for path, digest in sorted(digests.items()):

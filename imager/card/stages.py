@@ -1,19 +1,18 @@
 """The types a card passes through: claimed, written, verified.
 
 Each stage takes the one before it, so that no function can skip a proof: only ``claim`` makes a
-ClaimedCard, only ``write_card`` a WrittenCard, only ``read_back`` a VerifiedCard. None of them
-outlives the ``with claim(...)`` block it came from.
+ClaimedCard, only ``write_card`` and ``update_card`` a WrittenCard, only ``read_back`` a
+VerifiedCard. A card that was written long ago and is to be restored is an UnprovenCard, as is
+every WrittenCard. None of them outlives the ``with claim(...)`` block it came from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.host.disks import Disk
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import HeldTarget, Target
 from imager.card.medium.meter import PhaseFigures
 from imager.card.medium.raw import RawCard
 from imager.card.medium.reopen import FreshRead
@@ -34,50 +33,40 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCard:
-    """The only handle through which a card can be written.
+    """The only handle through which a card can be written; ``log`` gathers what happened to it."""
 
-    ``reopen`` gives a FreshRead of the same medium. ``fallbacks`` lists what could not be had
-    (direct I/O, the lock) for the receipt. ``on_kept`` makes the result visible where the card
-    is a file; ``is_file`` cards hold zeros from the beginning and vanish unless kept. ``log``
-    gathers the figures of each phase.
-    """
-
-    target: Disk | ImageFile
-    raw: RawCard
-    reopen: Callable[[], AbstractContextManager[FreshRead]]
-    on_kept: Callable[[], None]
-    fallbacks: tuple[str, ...] = ()
+    target: Target
+    held: HeldTarget
     log: Log = field(default_factory=Log)
 
     @property
-    def is_file(self) -> bool:
-        """Whether this is an image file and no medium."""
-        return isinstance(self.target, ImageFile)
+    def raw(self) -> RawCard:
+        """Where to read and write."""
+        return self.held.raw
+
+    def reopen(self) -> AbstractContextManager[FreshRead]:
+        """A FreshRead of the same medium."""
+        return self.held.reopen()
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
     """How to write: ``block_bytes`` a transfer, ``depth`` of them at a time; ``why`` these.
 
-    Writing one card holds ``in_flight_bytes`` in memory at the most, reading it back 512 KiB more
-    for each of ``depth``.
+    Writing one card holds their product in memory at the most, reading it back 512 KiB more for
+    each of ``depth``.
     """
 
     block_bytes: int
     depth: int
     why: str = ""
 
-    @property
-    def in_flight_bytes(self) -> int:
-        """What all transfers under way hold."""
-        return self.block_bytes * self.depth
-
 
 @dataclass(frozen=True, slots=True)
-class WrittenCard:
-    """A card to which every byte of ``image`` was written and flushed, the first MiB last.
+class UnprovenCard:
+    """A card that should hold ``image``, which nobody has proven yet.
 
-    ``extents`` is what was written: the image's block map and the card's last MiB.
+    ``extents`` is what is to be read back, and to be rewritten where it is wrong.
     """
 
     card: ClaimedCard
@@ -87,12 +76,21 @@ class WrittenCard:
 
 
 @dataclass(frozen=True, slots=True)
-class VerifiedCard:
-    """A card that gave back every byte that was written to it."""
+class WrittenCard(UnprovenCard):
+    """A card to which every byte of ``image`` was written and flushed, the first MiB last.
 
-    written: WrittenCard
+    ``extents`` is what was written now: the image's block map and the card's last MiB, or what of
+    it differed before.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedCard:
+    """A card that gave back every byte that it should hold."""
+
+    proven: UnprovenCard
     cache_bypassed: bool
 
     def keep(self) -> None:
         """Make it final: an image file appears under its name. A card is final already."""
-        self.written.card.on_kept()
+        self.proven.card.held.keep()

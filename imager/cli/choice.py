@@ -9,24 +9,43 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, UsageError
+from imager.base.progress import Quiet
 from imager.cli.session import Session
+from imager.config.folder import default_rack_to_be, find_rack
+from imager.config.folder import rack_at_hand as folder_at_hand
+from imager.config.load import load_rack
+from imager.config.nodeset import expand
 from imager.config.rack import Node, Rack
-from imager.release.catalogue import ReleaseSpec
+from imager.image.compose.compose import cached_golden, compose
+from imager.image.compose.golden import GoldenImage
+from imager.rack.history.ledger import read_ledger
+from imager.rack.plan.survey import GoldenImages, wants_of
+from imager.release.catalogue import ReleaseSpec, spec_for
+from imager.release.fetch import fetch_release
+from imager.release.lock import RackLock
+from imager.release.openpgp import fingerprints_in
+from imager.release.pacman_packages import bundle_in
+from imager.release.salt.salt import fetch_salt, salt_at_hand
+from imager.release.salt.salt import require_archived as require_salt_archived
+from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
-if TYPE_CHECKING:
-    from imager.image.compose.golden import GoldenImage
-    from imager.rack.plan.survey import GoldenImages
 
+def open_rack(session: Session, *, looking: bool = False) -> Rack:
+    """The rack named, the one we stand in, or the default one, which is said aloud.
 
-def open_rack(session: Session) -> Rack:
-    """The rack named, the one we stand in, or the default one, which is said aloud."""
-    from imager.config.folder import find_rack
-    from imager.config.load import load_rack
-
+    The default one is made where there is none; for whoever is only ``looking`` it is shown as it
+    would be, and nothing is made.
+    """
+    if looking and rack_at_hand(session) is None:
+        rack = default_rack_to_be()
+        session.console.note(
+            f"no rack.toml here or above: this is the default rack, which will be made in "
+            f"{rack.folder} when it is used (picloud-image rack init makes one of your own)"
+        )
+        return rack
     found = find_rack(Path.cwd(), session.settings.rack)
     if found.is_default:
         session.console.note(
@@ -36,11 +55,19 @@ def open_rack(session: Session) -> Rack:
     return load_rack(found.path)
 
 
+def existing_rack(session: Session) -> Rack:
+    """As ``open_rack``, for what makes no sense before there is a rack: ConfigurationError then."""
+    if rack_at_hand(session) is None:
+        raise ConfigurationError(
+            "no rack.toml here or above, and no default rack yet",
+            hint="make one with picloud-image rack init, or name its folder with --rack DIR",
+        )
+    return open_rack(session)
+
+
 def rack_at_hand(session: Session) -> Path | None:
     """The folder of the rack named, near or default, or None; nothing is made for it."""
-    from imager.config import folder as rackfolder
-
-    return rackfolder.rack_at_hand(Path.cwd(), session.settings.rack)
+    return folder_at_hand(Path.cwd(), session.settings.rack)
 
 
 def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
@@ -50,8 +77,6 @@ def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
 
 def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
     """The release to use for a board: ``--release`` if given, else the one rack.toml names."""
-    from imager.release.catalogue import spec_for
-
     asked = session.settings.release
     if asked is None or asked == rack.release.source:
         return spec_for(rack.release.source, rack.release.signing_key, model)
@@ -60,8 +85,6 @@ def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
 
 def _key_for(session: Session, release: str) -> str | None:
     """A URL on the command line is trusted as far as the one key in the file given with it."""
-    from imager.release.openpgp import fingerprints_in
-
     file = session.settings.signing_key
     if file is None or "://" not in release:
         return None
@@ -78,34 +101,24 @@ def proven_release(
     session: Session, rack: Rack, model: str, *, update: bool = False
 ) -> VerifiedRelease:
     """The chosen release, fetched if need be, proven and archived."""
-    from imager.release.fetch import fetch_release
-    from imager.release.lock import RackLock
-
     return fetch_release(
         chosen_release(session, rack, model),
-        session.cache,
         RackLock.load(rack.lock_file),
-        session.console,
-        offline=session.settings.offline,
-        update=update,
-        signing_key_file=session.settings.signing_key,
+        _terms(session, update=update),
+        KeySources(file=session.settings.signing_key),
     )
+
+
+def _terms(session: Session, *, update: bool) -> FetchTerms:
+    return FetchTerms(session.cache, session.console, session.settings.offline, update)
 
 
 def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> VerifiedSalt | None:
     """The Salt rack.toml names for the cards, fetched if need be and archived; None for none."""
-    from imager.release.lock import RackLock
-    from imager.release.salt.salt import fetch_salt
-
     if rack.salt_version is None:
         return None
     salt = fetch_salt(
-        rack.salt_version,
-        session.cache,
-        RackLock.load(rack.lock_file),
-        session.console,
-        offline=session.settings.offline,
-        update=update,
+        rack.salt_version, RackLock.load(rack.lock_file), _terms(session, update=update)
     )
     return _with_packages(salt, rack)
 
@@ -113,27 +126,20 @@ def proven_salt(session: Session, rack: Rack, *, update: bool = False) -> Verifi
 def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> None:
     """With ``--offline``, raise for what the cards of ``nodes`` need and only the network has:
     as the work itself would, but before anybody is asked, and in a dry run. Changes nothing."""
-    from imager.release.lock import RackLock
-    from imager.release.salt import salt
-
     if not session.settings.offline:
         return
     for model in dict.fromkeys(node.model for node in nodes):
         proven_release(session, rack, model)
     if rack.salt_version is not None:
-        salt.require_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
+        require_salt_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
 
 
 def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
-    from imager.release.pacman_packages import bundle_in
-
     return replace(salt, bundle=bundle_in(rack.salt_packages)) if rack.salt_packages else salt
 
 
 def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
     """The golden image for a board of the rack: release and Salt, fetched if need be, composed."""
-    from imager.image.compose.compose import compose
-
     release = proven_release(session, rack, model)
     return compose(release, session.cache, session.console, proven_salt(session, rack))
 
@@ -148,12 +154,6 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """Those of them that are composed already; nothing is fetched, made or said."""
-    from imager.base.progress import Quiet
-    from imager.image.compose.compose import cached_golden
-    from imager.release.fetch import fetch_release
-    from imager.release.lock import RackLock
-    from imager.release.salt.salt import salt_at_hand
-
     found = {}
     for model in dict.fromkeys(node.model for node in nodes):
         spec = chosen_release(session, rack, model)
@@ -161,15 +161,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
         if lock.pin(spec.name) is None:
             continue
         try:
-            release = fetch_release(
-                spec,
-                session.cache,
-                lock,
-                Quiet(),
-                offline=True,
-                update=False,
-                signing_key_file=session.settings.signing_key,
-            )
+            release = fetch_release(spec, lock, FetchTerms(session.cache, Quiet(), offline=True))
             salt = salt_at_hand(rack.salt_version, session.cache, lock)
             salt = _with_packages(salt, rack) if salt else None
         except (NetworkError, NotAuthentic):
@@ -183,9 +175,6 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
     """What the cards of the nodes that have a good one would be made from now, as far as that can
     be told without fetching or composing anything."""
-    from imager.rack.history.ledger import read_ledger
-    from imager.rack.plan.survey import wants_of
-
     try:
         images = golden_images_at_hand(session, rack, rack.nodes)
         wants = wants_of(rack, rack.nodes, read_ledger(rack.folder), images)
@@ -196,14 +185,12 @@ def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
     return {want.node.name: want.recipe for want in wants if want.recipe}
 
 
-def chosen_nodes(rack: Rack, asked: object) -> tuple[Node, ...]:
+def chosen_nodes(rack: Rack, asked: str | None) -> tuple[Node, ...]:
     """The nodes a command's NODES names (``pi[1-13]``), in the rack's order; all for None."""
-    from imager.config.nodeset import expand
-
     if asked is None:
         return rack.nodes
     try:
-        names = expand(str(asked))
+        names = expand(asked)
     except ValueError as error:
         raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
     wanted = {rack.node(name) for name in names}

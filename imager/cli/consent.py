@@ -6,21 +6,18 @@ claimed. One piece for every command that destroys what is on a card, so that al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from imager.base.errors import Interrupted, UsageError
 from imager.base.units import SECTOR_BYTES, align_down, parse_size
+from imager.card.host.refusals import accept
+from imager.card.host.target import Limits, Target
 from imager.cli.session import Session
-
-if TYPE_CHECKING:
-    from imager.card.host.disks import Disk
-    from imager.card.host.refusals import Limits
-    from imager.card.host.targets import Target
 
 
 class SizeType(click.ParamType[int]):
@@ -64,25 +61,19 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def limits_of(given: Mapping[str, object], ours: tuple[Path, ...]) -> Limits:
-    """What the options allow; ``ours`` are the folders a target must not hold."""
-    from imager.card.host.refusals import Limits
-
-    limits = Limits(allow_fixed_disk=bool(given["allow_fixed_disk"]), ours=ours)
-    if isinstance(given["max_size"], int):
-        limits = replace(limits, max_size_bytes=given["max_size"])
-    return limits
+def limits_of(
+    ours: tuple[Path, ...], max_size: int | None, *, allow_fixed_disk: bool = False
+) -> Limits:
+    """What the options allow; ``ours`` are the folders a target must not hold, ``max_size`` is in
+    bytes, None for the usual one."""
+    limits = Limits(allow_fixed_disk=allow_fixed_disk, ours=ours)
+    return limits if max_size is None else replace(limits, max_size_bytes=max_size)
 
 
 def refuse_early(target: Target, limits: Limits, need_bytes: int = 0) -> None:
     """Raise for every refusal that is certain before the person is asked; a fixed disk's name is
     asked for later, so it counts as typed here. ``need_bytes`` is what must go on it, if known."""
-    from imager.card.host.disks import Disk
-    from imager.card.host.refusals import accept
-
-    if isinstance(target, Disk):
-        limits = replace(limits, typed_name=target.typed_name)
-    accept(target, need_bytes, limits)
+    accept(target, need_bytes, replace(limits, typed_name=target.typed_name))
 
 
 def consented(
@@ -98,27 +89,18 @@ def consented(
     ``warning`` is said instead of that everything will be lost.
     A new image file needs no word; UsageError when there is nobody to ask.
     """
-    from imager.card.host.disks import Disk
-    from imager.card.host.targets import ImageFile
-
-    if isinstance(target, Disk) and target.is_fixed:
+    if target.is_fixed:
         # --yes cannot stand in for typing the name of a disk that belongs in the computer.
-        ask(session, warning or _warning(target), target.typed_name)
+        ask(session, warning or target.losses, target.typed_name)
         return replace(limits, typed_name=target.typed_name)
-    if not yes and not (isinstance(target, ImageFile) and not target.exists):
+    if not yes and not target.is_new:
         if not session.console.can_ask:
             raise UsageError(
                 f"{target.node} is to be overwritten and there is nobody to ask",
                 hint="say --yes if it is the right one",
             )
-        lines = _warning(target) if isinstance(target, Disk) else [f"{target.node} is replaced."]
-        ask(session, warning or lines, "yes")
+        ask(session, warning or target.losses, "yes")
     return limits
-
-
-def _warning(disk: Disk) -> list[str]:
-    lines = [f"Everything on {disk.title} will be lost."]
-    return lines + [f"    on it now: {held}" for held in disk.holds or ("nothing known",)]
 
 
 def ask(session: Session, lines: Sequence[str], expected: str) -> None:

@@ -1,7 +1,7 @@
 """The ``picloud-image`` command line: the group, its commands, and usage errors.
 
-In: the words typed. Out: an exit status (docs/exit-codes.md). Commands import the stage they
-drive when they run, so that ``--help`` stays quick.
+In: the words typed. Out: an exit status (docs/exit-codes.md). A command's module, and the stages
+it drives, are imported when it is called, so that ``--help`` stays quick.
 """
 
 from __future__ import annotations
@@ -12,17 +12,43 @@ from typing import Any
 
 import click
 
-from imager.base.errors import Interrupted, UsageError
-from imager.cli.card.devices_inspect import add_card_commands
-from imager.cli.card.probe import add_probe_command
-from imager.cli.card.receipt import add_receipt_command
+from imager.base.errors import Interrupted, PicloudError, UsageError
 from imager.cli.console import Console
-from imager.cli.rack.show import add_rack_commands
-from imager.cli.release.fetch_compose import add_release_commands
-from imager.cli.settings import common_options, take
+from imager.cli.lazy import LazyCommand, LazyGroup
+from imager.cli.settings import asks_for_json, common_options, take
+
+_COMMANDS = {
+    "compose": LazyCommand(
+        "release.compose:compose", "Compose the golden image that every node of the rack shares."
+    ),
+    "devices": LazyCommand(
+        "card.devices:devices", "List every disk, what is on it, and whether it may be written."
+    ),
+    "fetch": LazyCommand(
+        "release.fetch:fetch", "Fetch the release and Salt, prove them, archive and pin them."
+    ),
+    "inspect": LazyCommand(
+        "card.inspect:inspect", "Say what a card or image is, and whether and where it would boot."
+    ),
+    "probe": LazyCommand(
+        "card.probe:probe",
+        "Find out whether a card stores what it claims, and how fast it is.",
+    ),
+    "rack": LazyCommand("rack.group:rack", "Describe a rack and look at it."),
+    "receipt": LazyCommand(
+        "card.receipt:receipt",
+        "Show a receipt: which card, which node, how fast, with what result.",
+    ),
+    "verify": LazyCommand(
+        "card.verify:verify", "Read a card again and compare it with its own stamp."
+    ),
+    "write": LazyCommand("card.write:write", "Write one node's card to a disk or an image file."),
+}
 
 
 @click.group(
+    cls=LazyGroup,
+    lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes and what to do about each: docs/exit-codes.md.",
 )
@@ -38,27 +64,26 @@ def cli(context: click.Context, /, **options: Any) -> None:
     context.obj = take(context, options)
 
 
-add_card_commands(cli)
-add_probe_command(cli)
-add_receipt_command(cli)
-add_release_commands(cli)
-add_rack_commands(cli)
-
-
 def run(words: Sequence[str]) -> int:
     """Carry out one command line and return its exit status."""
     try:
         status = cli.main(list(words), prog_name="picloud-image", standalone_mode=False)
     except click.Abort:
-        return Interrupted.exit_code
+        hint = "run the command again"
+        return _ended(words, Interrupted("interrupted; no command was at work", hint=hint))
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         page = context.command_path if context else "picloud-image"
-        console = Console(as_json="--json" in words)
-        console.error(UsageError(error.format_message(), hint=f"{page} --help says more"))
-        console.result(UsageError.exit_code, {})
-        return UsageError.exit_code
+        return _ended(words, UsageError(error.format_message(), hint=f"{page} --help says more"))
     return status if isinstance(status, int) else 0
+
+
+def _ended(words: Sequence[str], error: PicloudError) -> int:
+    """Tell of an end before any command ran, in the way that was asked for."""
+    console = Console(as_json=asks_for_json(words))
+    console.error(error)
+    console.result(error.exit_code, {})
+    return error.exit_code
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import platformdirs
 
 from imager.base.cache import Cache
 from imager.base.errors import Interrupted, PicloudError
@@ -41,15 +42,12 @@ class Session:
         """The cache the person named, else the one in their cache directory."""
         if self.settings.cache is not None:
             return Cache(self.settings.cache.absolute())
-        import platformdirs
 
         return Cache(Path(platformdirs.user_cache_dir("picloud-image")))
 
 
-def command(
-    group: click.Group, name: str, **attributes: Any
-) -> Callable[[Callable[..., CommandResult]], click.Command]:
-    """Make a function ``f(session, …) -> Outcome`` the command ``name`` of ``group``."""
+def command(name: str) -> Callable[[Callable[..., CommandResult]], click.Command]:
+    """Make a function ``f(session, …) -> CommandResult`` the click command ``name``."""
 
     def decorate(function: Callable[..., CommandResult]) -> click.Command:
         @click.pass_context
@@ -66,7 +64,7 @@ def command(
         # Click lists parameters last first: a command's own options are shown before these.
         params = entry.__click_params__  # type: ignore[attr-defined]
         params[:] = [*params[len(own) :], *own]
-        return group.command(name, **attributes)(entry)
+        return click.command(name)(entry)
 
     return decorate
 

@@ -6,7 +6,7 @@ wins over the same option given before it, and both win over the environment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +37,13 @@ class Settings:
 
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
+_JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="PICLOUD_JSON",
+    help="One JSON object per line on standard output; the last is the result.",
+)
 _OPTIONS = (
     click.option(
         "--rack",
@@ -71,13 +78,7 @@ _OPTIONS = (
         envvar="PICLOUD_OFFLINE",
         help="Never use the network; the release must be archived.",
     ),
-    click.option(
-        "--json",
-        "as_json",
-        is_flag=True,
-        envvar="PICLOUD_JSON",
-        help="One JSON object per line on standard output; the last is the result.",
-    ),
+    _JSON,
     click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
     click.option("-v", "--verbose", is_flag=True, help="Also each command that is run."),
 )
@@ -105,3 +106,19 @@ def take(context: click.Context, options: dict[str, Any]) -> Settings:
         or getattr(base, name) in (None, False)
     }
     return base.merged(spoken)
+
+
+@click.command(
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@_JSON
+def _only_json() -> None:
+    """A command that understands ``--json`` and lets every other word pass."""
+
+
+def asks_for_json(words: Sequence[str]) -> bool:
+    """Whether a line that was not understood asks for JSON: as an option anywhere in it, or by
+    the environment."""
+    context = _only_json.make_context("picloud-image", list(words), resilient_parsing=True)
+    return bool(context.params["as_json"])

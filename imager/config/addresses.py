@@ -1,8 +1,9 @@
-"""Which address each node has: checked before any card is written, because two nodes with one
-address, or one outside its network, show up as a rack that is there only now and then.
+"""Which address each node has.
 
 In: the [network] table and the nodes' own addresses. Out: an IPv4Interface for each node that
-has a fixed one, and a fault for every address that cannot work. Pure.
+has a fixed one, and a fault for every address that cannot work. Pure. It is checked before any card
+is written: two nodes with the same address, or one with an address outside its network, can be
+reached only now and then, and nobody sees why.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network
 
-from imager.config.fields import Table, shown
+from imager.base.json_fields import shown
+from imager.config.fields import Table
 from imager.config.nodeset import expand
 from imager.config.rack import Network
 
@@ -24,7 +26,7 @@ _NOT_IPV4 = "is not an IPv4 address; write four numbers 0-255, like 10.0.0.10"
 
 @dataclass(frozen=True, slots=True)
 class AddressPlan:
-    """[network] as read: what is common, and the addresses to deal out in the nodes' order."""
+    """The [network] table: what all nodes share, and the addresses to give them, in their order."""
 
     network: Network
     prefix: int
@@ -33,7 +35,7 @@ class AddressPlan:
 
 
 def parse_address(text: str) -> IPv4Address:
-    """``text`` as an IPv4 address. Raises ValueError with a message fit for a person."""
+    """``text`` as an IPv4 address. Raises ValueError with a message that can be shown."""
     try:
         return IPv4Address(text)
     except AddressValueError:
@@ -41,7 +43,8 @@ def parse_address(text: str) -> IPv4Address:
 
 
 def address_in(table: Table, name: str) -> IPv4Address | None:
-    """The address under ``name`` of ``table``; None, and a fault, when it is none."""
+    """The address under the key ``name`` of ``table``; None when the key is absent, None and a
+    fault when its value is no address."""
     text = table.string(name, example='"10.0.0.10"')
     if text is None:
         return None
@@ -106,8 +109,9 @@ def _read_servers(table: Table) -> tuple[IPv4Address, ...]:
 def deal_addresses(
     plan: AddressPlan, names: Sequence[str], own: Mapping[str, tuple[Table, IPv4Address]]
 ) -> dict[str, IPv4Interface]:
-    """Node name -> address: its ``own`` (with the table that says so), else the one of [network]
-    at its place in ``names``. Faults go to the tables the addresses come from."""
+    """Node name -> address. A node's own address comes first; ``own`` has it with the table in
+    which it stands. The others get the address of [network] at their place in ``names``. Faults
+    are noted in the table that an address comes from."""
     dealt = plan.addresses
     if dealt is not None and len(dealt) != len(names):
         plan.table.fault(

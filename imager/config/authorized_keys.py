@@ -1,7 +1,7 @@
 """Public keys that may log in: one line of authorized_keys each.
 
-In: a line somebody pasted. Out: the line, or what is wrong with it. A private key pasted by
-mistake is never repeated in a message.
+In: a line of text. Out: what is wrong with it. No message repeats the line, because it may be a
+private key that was pasted by mistake.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXAMPLE = '"ssh-ed25519 AAAA… you@laptop"'
 
 
 def key_fault(line: str) -> str | None:
-    """Why ``line`` is no authorized_keys(5) line sshd would take; None when it is one.
+    """Why sshd would not accept ``line`` in authorized_keys(5); None when it would.
 
     Options before the key (``from="10.0.0.*" ssh-ed25519 …``) are allowed and not looked into.
     """

@@ -15,19 +15,19 @@ from imager.release.catalogue import RELEASES
 DEFAULT_NODES = "pi[0-13]"
 DEFAULT_MASTER = "salt"
 SALT_VERSION = "3008.3"
-"""What ``rack init`` writes: the newest that was booted and joined here."""
+"""What ``rack init`` writes: the newest version with which a node was booted and joined here."""
 _EXAMPLES: Mapping[str, str | list[str]] = {
     "slots": "A[1-7],B[1-7]",
     "addresses": "10.0.0.[10-23]",
     "authorized_keys_files": ["~/.ssh/id_ed25519.pub"],
 }
-"""What a key that was not chosen shows, behind #."""
+"""The value that a key shows behind # when nothing was chosen for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a new rack.toml says; None leaves a key out. Nothing is checked here: ``parse_rack``
-    says what is wrong with the file they make."""
+    """What a new rack.toml says; None leaves a key out. Nothing is checked here: whether the values
+    are possible is seen when ``parse_rack`` reads the file."""
 
     nodes: str = DEFAULT_NODES
     master: str = DEFAULT_MASTER
@@ -142,8 +142,8 @@ def initial_rack_toml(choices: Choices | None = None) -> str:
 
 
 def _release_for(model: str) -> str:
-    """The first built-in release that boots ``model``; for a board nobody knows the first one, and
-    the reader of the file says what is wrong."""
+    """The first built-in release that boots ``model``. For an unknown board it is just the first
+    one: ``parse_rack`` then says what is wrong with the board."""
     fit = (spec.name for spec in RELEASES.values() if model in spec.models)
     return next(fit, next(iter(RELEASES)))
 

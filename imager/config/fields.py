@@ -1,4 +1,4 @@
-"""Reads a TOML document whole: every fault of every key is collected, none stops the reading.
+"""Reads a TOML document to its end and collects every fault of every key on the way.
 
 In: the text of a TOML file. Out: checked values, and a list of lines such as
 ``rack.toml:7: nodes.pi7.address: "10.0.0.300" is not an IPv4 address``. The typed accessors give
@@ -7,12 +7,13 @@ the default where a value is wrong, so that the rest of the file is still read.
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TypeVar
+
+from imager.base.json_fields import shown
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ _PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_\-]+)")
 
 
 class Faults:
-    """The faults of one file."""
+    """All faults found in one file so far."""
 
     def __init__(self, file_name: str, text: str = "") -> None:
         self._file_name = file_name
@@ -31,7 +32,8 @@ class Faults:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One line for each fault, by ascending line; what is missing comes first."""
+        """One text for each fault, in the order of the file's lines; faults of missing keys, which
+        have no line, come first."""
         ordered = sorted(self._found, key=lambda found: found[0])
         return tuple(
             f"{self._file_name}:{number}: {message}" if number else f"{self._file_name}: {message}"
@@ -48,13 +50,14 @@ class Faults:
 
 
 class Table:
-    """One table of a TOML file. Reading a key marks it known; ``close`` reports the others."""
+    """One table of a TOML file. A key that was read is known; ``close`` reports all others."""
 
     def __init__(self, faults: Faults, path: str, values: Mapping[str, object]) -> None:
         self.faults = faults
         self._path = path
         self._values = values
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """The keys that were read, whether or not the file has them."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -80,7 +83,7 @@ class Table:
         return value
 
     def boolean(self, name: str) -> bool | None:
-        """The truth value under ``name``; None when it is absent or wrong."""
+        """The value true or false under ``name``; None when it is absent or wrong."""
         return self._take(name, bool, "true or false")
 
     def number(self, name: str, low: int, high: int) -> int | None:
@@ -115,15 +118,15 @@ class Table:
     def close(self) -> None:
         """Report every key that nothing read, with the known key nearest to it."""
         for name in self._values:
-            if name in self._known:
+            if name in self.known:
                 continue
-            near = get_close_matches(name, self._known, n=1)
-            known = ", ".join(sorted(self._known))
+            near = get_close_matches(name, self.known, n=1)
+            known = ", ".join(sorted(self.known))
             hint = f"did you mean {near[0]}?" if near else f"known here: {known or 'none'}"
             self.fault(name, f"no such key; {hint}")
 
     def _take(self, name: str, kind: type[T], allowed: str) -> T | None:
-        self._known.add(name)
+        self.known.add(name)
         value = self._values.get(name)
         if value is None:
             return None
@@ -151,12 +154,10 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
             line = text.split("\n")[number - 1].strip()[:60]
             faults.add_at(number, f"not TOML: {said[: place.start()]}, column {column} of {line!r}")
         return Table(faults, "", {}), faults
-
-
-def shown(value: object) -> str:
-    """``value`` as it would stand in the file, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    except (ValueError, RecursionError):
+        # A number of 5,000 digits, a date that cannot be, lists in lists without end.
+        faults.add_at(0, "not TOML: a value in it is too large, or nested too deeply")
+        return Table(faults, "", {}), faults
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -167,8 +168,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _line_numbers(text: str) -> dict[str, int]:
-    """Dotted key -> line of its first mention. A guess for messages only: text inside a
-    multi-line string may look like a key, which can only make a line number wrong."""
+    """Dotted key -> the line on which it stands first. It is used in messages only and may be
+    wrong: text inside a string of several lines can look like a key."""
     numbers: dict[str, int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):

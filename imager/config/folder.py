@@ -1,6 +1,6 @@
-"""Which folder is the rack: the one named, the one we stand in, or the default one.
+"""Which folder is the rack: the one that is named, the current one, or the default one.
 
-In: where the person stands. Out: a folder with a rack.toml. A rack is a folder of rack.toml,
+In: the current folder. Out: a folder with a rack.toml. A rack is a folder of rack.toml,
 rack.lock, overlays/ and .picloud/ (keys and receipts, private), so that backing up one folder
 backs up the rack.
 """
@@ -16,12 +16,13 @@ from imager.base.durable import locked, private_folder, write_atomically
 from imager.base.errors import ConfigurationError
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.load import parse_rack
-from imager.config.rack import RACK_FILE, STATE
+from imager.config.rack import RACK_FILE, STATE, Rack
 
 
 @dataclass(frozen=True, slots=True)
 class RackFolder:
-    """The folder to load; ``is_default`` when nobody chose it, which the person must be told."""
+    """The rack's folder. ``is_default`` is true when nobody chose it; the person is then told
+    which rack is used."""
 
     path: Path
     is_default: bool
@@ -48,12 +49,17 @@ def find_rack(start: Path, named: Path | None = None) -> RackFolder:
 
 
 def rack_at_hand(start: Path, named: Path | None = None) -> Path | None:
-    """As ``find_rack``, but makes nothing: None when there is no rack at all. For whoever looks at
-    a card and not for one to be written."""
+    """As ``find_rack``, but it makes no rack: None when there is none at all. For commands that
+    only look at cards."""
     if named is not None:
         return find_rack(start, named).path
     near, default = _nearest(start), _default_folder()
     return near or (default if (default / RACK_FILE).is_file() else None)
+
+
+def default_rack_to_be() -> Rack:
+    """The default rack as ``find_rack`` would make it, for whoever looks where there is none."""
+    return parse_rack(_default_folder(), initial_rack_toml())
 
 
 def _nearest(start: Path) -> Path | None:
@@ -62,8 +68,11 @@ def _nearest(start: Path) -> Path | None:
 
 
 def init_rack(folder: Path, choices: Choices | None = None) -> tuple[Path, ...]:
-    """Make ``folder`` a rack and return what was made. Raises ConfigurationError, and makes
-    nothing, for choices that cannot be, or when there is a rack.toml already."""
+    """Make ``folder`` a rack; returns the files and folders that were made.
+
+    Raises ConfigurationError, and makes nothing, for impossible choices, or when ``folder`` has a
+    rack.toml already.
+    """
     require_no_rack(folder)
     text = initial_rack_toml(choices)
     parse_rack(folder, text)
@@ -82,7 +91,7 @@ def require_no_rack(folder: Path) -> None:
 
 
 def ensure_state(folder: Path) -> Path:
-    """The rack's private folder ``.picloud``, mode 0700, which git is told to leave alone."""
+    """The rack's private folder ``.picloud``, made when absent: mode 0700, ignored by git."""
     state = private_folder(folder / STATE)
     ignore = state / ".gitignore"
     if not ignore.exists():

@@ -1,7 +1,7 @@
 """Host names as RFC 1123 section 2.1 and hostname(7) allow them.
 
-In: a name somebody wrote. Out: what is wrong with it, or nothing. One name becomes the kernel's
-host name, the Salt minion id, a file name and a DNS label, so the strictest of the four rules.
+In: a name. Out: what is wrong with it, or None. A node's name becomes the kernel's host name, the
+Salt minion id, a file name and a DNS label, so the strictest of the four rules counts.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _RESERVED = frozenset({"localhost", "localdomain"})
 def name_fault(name: str) -> str | None:
     """Why ``name`` cannot be a node's name; None when it can.
 
-    Upper case is refused, not folded: DNS compares without case but Salt's minion ids and the
-    key store's folders do not, and a rack must have one spelling.
+    Upper case is refused and not changed to lower case: to DNS both are the same name, but to
+    Salt and in the folders of keys they are two, so there must be only one spelling.
     """
     if not name:
         return "is empty"

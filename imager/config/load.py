@@ -110,7 +110,8 @@ def _read(folder: Path, top: Table) -> Rack:
 
 
 def _own_tables(top: Table, names: tuple[str, ...]) -> dict[str, Table]:
-    """Each node's own table, empty where the file has none; a table for nobody is a fault."""
+    """Each node's own table, empty where the file has none. A table for a name that is no node is
+    a fault."""
     nodes = top.table("nodes")
     found = {name: Table(top.faults, nodes.key(name), {}) for name in names}
     for name, table in nodes.tables():

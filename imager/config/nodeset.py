@@ -1,7 +1,7 @@
 """Names in ranges, ``pi[0-13]``, as ClusterShell's nodeset(1) writes them.
 
-In: text from rack.toml. Out: the names in the rack's order, or what is wrong with the text. The
-size is reckoned before anything is expanded: ``pi[0-999999999]`` must cost a message, not memory.
+In: text from rack.toml. Out: the names in the order written, or what is wrong with the text. They
+are counted before they are made, so that ``pi[0-999999999]`` is refused without filling memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from ClusterShell.NodeSet import RESOLVER_NOGROUP, NodeSet, NodeSetException
 
 LIMIT = 4096
-"""More names than any rack has nodes; beyond it a range is a slip of the finger."""
+"""No rack has more nodes than this: a longer range is a typing error."""
 
 _EXAMPLE = "pi[0-13] or pi[0-3],head"
 _COMMA = re.compile(r",(?![^\[]*\])")
@@ -25,11 +25,11 @@ _RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9})(?:/(\d{1,4}))?)?\s*\Z")
 def expand(text: str, *, example: str = _EXAMPLE) -> tuple[str, ...]:
     """The names ``text`` stands for, in the order written, the numbers of a range ascending.
 
-    Raises ValueError, with a message fit for a person, when it is no such text (it then shows
-    ``example``), names more than LIMIT nodes, or names one twice.
+    Raises ValueError, with a message that can be shown, when the text is no list of names (the
+    message then shows ``example``), when it has more than LIMIT names, or one name twice.
     """
-    # Groups (@all) and set operators (! & ^) are left out: what they mean depends on files of
-    # the computer that reads them.
+    # ClusterShell's groups (@all) and operators (! & ^) are refused: what they mean depends on
+    # files of the computer that reads them.
     parts = [part.strip() for part in _COMMA.split(text)]
     if not all(_ALLOWED.match(part) for part in parts):
         raise ValueError(f"is not a list of names; write it like {example}")

@@ -1,7 +1,7 @@
 """A rack as a value: its nodes, its master, and what all of them share.
 
-In: nothing from outside; ``rackfile`` makes these from rack.toml after every check. Out: the
-questions the other modules ask of a rack.
+In: nothing; ``load`` makes these values from rack.toml after all checks. Out: what the other
+modules must know of a rack.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MASTER = "salt-master"
 
 
 def receipts_folder(rack: Path) -> Path:
-    """Where the receipts of the rack in the folder ``rack`` lie, whether or not it is sound."""
+    """The folder of receipts of the rack in the folder ``rack``, even if its rack.toml is wrong."""
     return rack / STATE / "receipts"
 
 
@@ -54,8 +54,8 @@ class ReleaseChoice:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What the nodes' network has in common. ``interface`` holds the globs of systemd.network(5)
-    [Match] Name=; gateway and name servers are used by nodes with an address of their own."""
+    """What all nodes share. ``interface`` is the pattern of interface names for [Match] Name= of
+    systemd.network(5). Gateway and name servers are for nodes with a fixed address."""
 
     interface: str
     gateway: IPv4Address | None
@@ -66,8 +66,9 @@ class Network:
 class Master:
     """The Salt master the nodes join: a node of this rack, or a computer elsewhere.
 
-    ``address`` goes into every node's /etc/hosts where it is known, because a minion that cannot
-    look the name up waits in silence. ``public_key`` is the PEM text of an outside master's key.
+    ``address``, where it is known, goes into every node's /etc/hosts: a minion that cannot look up
+    the name waits for ever and says nothing. ``public_key`` is the PEM text of the key of a master
+    outside the rack.
     """
 
     name: str

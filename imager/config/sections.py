@@ -1,7 +1,7 @@
 """The tables of rack.toml, one function each.
 
-In: a Table. Out: the checked value, with a fault noted for everything that is wrong and a
-harmless value in its place, so that the tables after it are still read.
+In: a Table. Out: the checked value. Where something is wrong a fault is noted and a harmless value
+returned, so that the rest of the file is still read and checked.
 """
 
 from __future__ import annotations
@@ -15,25 +15,31 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from imager.base.below import read_named
+from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6
 from imager.base.errors import ConfigurationError
+from imager.base.json_fields import shown
 from imager.base.units import GiB, MiB, format_size, parse_size
 from imager.config.addresses import address_in, parse_address
 from imager.config.authorized_keys import EXAMPLE, key_fault, keys_in
 from imager.config.example import DEFAULT_MASTER
-from imager.config.fields import Table, nearest, shown
+from imager.config.fields import Table, nearest
 from imager.config.hostname import domain_fault, name_fault
 from imager.config.nodeset import expand
 from imager.config.rack import MASTER, MINION, Master, ReleaseChoice
-from imager.release.catalogue import MODELS, spec_for
+from imager.release.catalogue import spec_for
 from imager.release.salt.version import cannot_talk, master_version_fault, version_fault
 
-DEFAULT_RELEASE = "alarm-rpi-armv7"
+DEFAULT_RELEASE = ALARM_ARMV7
 
 DEFAULT_MODEL = "pi2"
 DEFAULT_SWAP_BYTES = GiB
 _SWAP_BYTES = (MiB, 64 * GiB)
 """mkswap(8) makes none below 40 KiB; more than 64 GiB is a slip of the finger."""
-_ARMV6 = ("pi", "pi1", "pizero", "rpi", "rpi1", "zero", "zerow")
+_LARGEST_KEY_FILE = MiB
+_PUBLIC_KEY = re.compile(
+    r"-----BEGIN (RSA )?PUBLIC KEY-----\s+[A-Za-z0-9+/=\s]+-----END (RSA )?PUBLIC KEY-----"
+)
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
 
 
@@ -70,17 +76,14 @@ def read_model(table: Table, default: str) -> str:
     model = table.string("model", example='"pi2"')
     if model is None or model in MODELS:
         return model or default
-    if model.lower() in _ARMV6:
-        why = "has an ARMv6 processor, for which there are no releases since 2022"
-    else:
-        why = f"is not a board; {nearest(model, MODELS)}"
+    unknown = f"is not a board; {nearest(model, MODELS)}"
+    why = NO_ARMV6 if model.lower() in ARMV6_NAMES else unknown
     table.fault("model", f"{shown(model)} {why}")
     return default
 
 
 def read_roles(table: Table, known: Sequence[str], *, is_master: bool) -> tuple[str, ...]:
-    """``roles`` of one node: salt-minion unless it says otherwise, and salt-master besides on
-    the rack's master."""
+    """``roles`` of one node: by default salt-minion, and also salt-master on the rack's master."""
     roles = table.strings("roles", example='["salt-minion"]')
     if roles is None:
         return (MINION, MASTER) if is_master else (MINION,)
@@ -111,7 +114,8 @@ def read_keys(table: Table) -> tuple[str, ...]:
 
 
 def read_key_files(table: Table, folder: Path) -> tuple[str, ...]:
-    """[login] authorized_keys_files: public keys in files, ``~`` and the rack's folder known."""
+    """[login] authorized_keys_files: the keys in these files. A name may begin with ``~`` and is
+    else relative to the rack's folder."""
     example = '["~/.ssh/id_ed25519.pub"]'
     found = []
     for name in table.strings("authorized_keys_files", example=example) or ():
@@ -162,6 +166,9 @@ def _read_public_key(table: Table, folder: Path) -> str | None:
     if not text:
         return None
     try:
+        # The text goes on every card, so it must be that key and nothing beside it.
+        if not _PUBLIC_KEY.fullmatch(text.strip()):
+            raise ValueError
         key = load_pem_public_key(text.encode())
         if not isinstance(key, RSAPublicKey):
             raise ValueError
@@ -175,7 +182,8 @@ def _read_public_key(table: Table, folder: Path) -> str | None:
 
 
 def read_release(table: Table, models: Sequence[str]) -> ReleaseChoice:
-    """[release]: a built-in name, or url and signing_key, able to boot every board of the rack."""
+    """[release]: a built-in name, or url and signing_key. It is a fault when the release cannot
+    boot each of ``models``."""
     name = table.string("name", example=shown(DEFAULT_RELEASE))
     url = table.string("url", example='"https://example.org/os/MyOS-rpi.tar.gz"')
     key = table.string("signing_key", example='"68B3 537F …", 40 hex digits')
@@ -216,13 +224,13 @@ def read_swap(table: Table) -> int:
 
 
 def read_timezone(table: Table) -> str | None:
-    """[rack] timezone; whether the release knows it is seen when a card is made."""
+    """[rack] timezone. Whether the release has that time zone is checked when a card is made."""
     return _read_pattern(table, "timezone", _ZONE, "a time zone", '"Europe/Brussels"')
 
 
 def read_salt_version(table: Table, master: Master) -> str | None:
-    """[salt] version, which must be able to talk to a ``master`` outside the rack; one inside gets
-    the same version."""
+    """[salt] version. It must be able to talk to a ``master`` outside the rack; a master in the
+    rack gets the same version."""
     version = _read_version(table, "version", version_fault)
     outside = _read_version(table, "master_version", master_version_fault)
     if outside and master.is_node:
@@ -234,7 +242,7 @@ def read_salt_version(table: Table, master: Master) -> str | None:
 
 def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path | None:
     """[salt] packages: a folder, relative to the rack's, of pacman packages for every card. They
-    bring what Salt ``version`` needs, so without a version there is nothing to bring it for."""
+    are there for what Salt ``version`` needs, so it is a fault to give them without a version."""
     name = table.string("packages", example='"packages"')
     if name is None:
         return None
@@ -273,10 +281,12 @@ def _read_pattern(
 
 
 def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
-    """The text of the file ``name``, relative to the rack's folder; "" and a fault when unread."""
+    """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
+    be read."""
     try:
-        return (folder / Path(name).expanduser()).read_text()
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        data = read_named(folder / Path(name).expanduser(), _LARGEST_KEY_FILE)
+        return "\n".join(data.decode().splitlines())
+    except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "is not a text file"
         table.fault(key, f"{shown(name)}: {why}; the path is taken from {folder}")
         return ""

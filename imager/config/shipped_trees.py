@@ -1,4 +1,4 @@
-"""Where the trees lie whose files go onto cards: ``overlays/`` and ``firstboot/``.
+"""Where the files lie that come with this program and go onto cards: overlays/ and firstboot/.
 
 In: nothing. Out: folders. In a source checkout they lie beside the package, where a person reads
 and edits them; in an installed wheel they lie in the package's ``data`` folder.

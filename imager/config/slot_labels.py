@@ -1,8 +1,8 @@
-"""The labels of a rack's places: ``A3`` is the third place of tower A, and the name of the card
-reader slot in which the card of the node there is written.
+"""The labels of a rack's places. ``A3`` is the third place of tower A; the card reader slot in
+which that node's card is written has the same label.
 
 In: [rack] ``slots`` and the nodes' own ``slot``. Out: a label for each node that has one, and a
-fault for every label that cannot be. Pure.
+fault for every label that cannot be used. Pure.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from imager.config.fields import Table, shown
+from imager.base.json_fields import shown
+from imager.config.fields import Table
 from imager.config.nodeset import expand
 
 EXAMPLE = "A[1-7],B[1-7]"
 LABEL_LIMIT = 16
-"""Longer ones fit neither the label of a card nor 80 columns."""
+"""Longer labels would not fit on a card's paper label, nor in a terminal of 80 columns."""
 
 _LABEL = re.compile(r"[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?\Z")
 _PARTS = re.compile(r"(?P<tower>.*?)-?(?P<place>\d*)\Z")
 
 
 def label_fault(label: str) -> str | None:
-    """Why ``label`` cannot be the label of a place; None when it can."""
+    """Why ``label`` cannot be a place's label; None when it can."""
     if len(label) > LABEL_LIMIT:
         return f"is {len(label)} characters long; a label has at most {LABEL_LIMIT}"
     if not _LABEL.match(label):
@@ -44,7 +45,7 @@ def by_place(label: str) -> tuple[str, int, str]:
 
 
 def expand_labels(text: str) -> tuple[str, ...]:
-    """The labels ``text`` stands for. Raises ValueError with a message fit for a person."""
+    """The labels ``text`` stands for. Raises ValueError with a message that can be shown."""
     labels = expand(text, example=EXAMPLE)
     for label in labels:
         fault = label_fault(label)
@@ -56,8 +57,8 @@ def expand_labels(text: str) -> tuple[str, ...]:
 def deal_slots(
     rack: Table, names: Sequence[str], nodes: Mapping[str, Table]
 ) -> dict[str, str | None]:
-    """Node name -> label: its own ``slot``, else the one of [rack] ``slots`` at its place in
-    ``names``, else None. Faults go to the tables the labels come from."""
+    """Node name -> label. A node's own ``slot`` comes first, then the label of [rack] ``slots`` at
+    its place in ``names``, else None. Faults are noted in the table a label comes from."""
     dealt = _read_slots(rack, names)
     found: dict[str, str | None] = {}
     taken: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Sets of byte ranges: what must be written, what changed, what a filesystem uses.
 
-In: ranges in any order. Out: an immutable, sorted, disjoint set with the few operations the
-block map, the delta and the card engine share. Pure; offsets and lengths are bytes.
+In: ranges in any order. Out: an immutable set of them, sorted and without overlap, with union,
+intersection, difference and cutting into pieces. Pure; offsets and lengths are bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,12 @@ class Extent:
 
 
 class ExtentMap:
-    """An immutable set of bytes, held as sorted ranges that neither overlap nor touch."""
+    """An immutable set of bytes, kept as sorted ranges that neither overlap nor touch.
+
+    ``a | b``, ``a & b`` and ``a - b`` are union, intersection and difference; ``n in a`` asks
+    about byte ``n``; iterating gives the ranges and ``len`` counts them. Raises ValueError for a
+    range that begins before byte 0; ranges without bytes are left out.
+    """
 
     __slots__ = ("_extents", "_offsets")
 
@@ -102,15 +107,17 @@ class ExtentMap:
         return next(self.within(offset, 1), None) is not None
 
     def covers(self, extent: Extent) -> bool:
-        """Whether every byte of ``extent`` is in the set."""
+        """Whether every byte of ``extent`` is in the set (false for a range without bytes)."""
         return next(self.within(extent.offset, extent.length), None) == extent
 
     def shifted(self, by_bytes: int) -> ExtentMap:
-        """The same ranges ``by_bytes`` further on (from a partition's addresses to the disk's)."""
+        """The same ranges moved by ``by_bytes``: from addresses in a partition to addresses on
+        the disk, say."""
         return ExtentMap(Extent(e.offset + by_bytes, e.length) for e in self._extents)
 
     def aligned(self, step: int, *, limit: int | None = None) -> ExtentMap:
-        """Every range widened to multiples of ``step`` bytes, but never past byte ``limit``."""
+        """Every range widened at both ends to multiples of ``step`` bytes, but never past byte
+        ``limit``."""
         return ExtentMap(
             Extent(low, min(align_up(e.end, step), limit or align_up(e.end, step)) - low)
             for e in self._extents
@@ -118,7 +125,8 @@ class ExtentMap:
         )
 
     def without_gaps_below(self, gap_bytes: int) -> ExtentMap:
-        """The set with every hole shorter than ``gap_bytes`` filled: fewer, larger transfers."""
+        """The set with every gap shorter than ``gap_bytes`` filled, for fewer and larger
+        transfers."""
         filled: list[Extent] = []
         for extent in self._extents:
             if filled and extent.offset - filled[-1].end < gap_bytes:

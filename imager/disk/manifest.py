@@ -1,8 +1,8 @@
-"""What must be on a card, as checkable facts: which bytes, and the SHA-256 of each chunk.
+"""What an image holds, so that a copy of it can be checked: byte ranges and their SHA-256.
 
-In: the block map of an image and a way to read it. Out: a Manifest, which goes into the receipt
-and from which a card is verified with no image at hand. A chunk is the mapped part of one
-1 MiB-aligned stretch of the card.
+In: the ranges of an image that matter, and a way to read it. Out: a Manifest. With it a disk can be
+compared with the image when the image itself is no longer there. A disk is divided into stretches
+of 1 MiB; a chunk is the part of one stretch that lies in the ranges, and each chunk has a digest.
 """
 
 from __future__ import annotations
@@ -12,32 +12,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from imager.base.json_fields import JsonObject
 from imager.base.units import MiB, align_down
 from imager.disk.extents import Extent, ExtentMap
 
 CHUNK_BYTES = MiB
 
 Reader = Callable[[int, int], bytes]
-"""``read(offset, length)``: exactly ``length`` bytes of an image from byte ``offset``."""
+"""``read(offset, length)`` gives exactly ``length`` bytes of a disk from byte ``offset``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The mapped bytes inside the 1 MiB stretch that begins at byte ``offset``."""
+    """The ranges that lie inside the stretch of 1 MiB that begins at byte ``offset``."""
 
     offset: int
     extents: tuple[Extent, ...]
 
 
 def chunks_of(extents: ExtentMap) -> Iterator[Chunk]:
-    """The chunks of a block map, by ascending offset."""
+    """The chunks of ``extents``, by ascending offset."""
     parts = extents.split(CHUNK_BYTES)
     for offset, group in groupby(parts, key=lambda part: align_down(part.offset, CHUNK_BYTES)):
         yield Chunk(offset, tuple(group))
 
 
 def digest_chunk(chunk: Chunk, read: Reader) -> bytes:
-    """SHA-256 over the chunk's mapped bytes in order."""
+    """SHA-256 of the bytes in the chunk's ranges, in order. Raises whatever ``read`` raises."""
     sha256 = hashlib.sha256()
     for extent in chunk.extents:
         sha256.update(read(extent.offset, extent.length))
@@ -46,7 +47,10 @@ def digest_chunk(chunk: Chunk, read: Reader) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Every byte range a card must hold and the digest of each chunk of them, in order."""
+    """The byte ranges of a disk of ``size_bytes`` that count, and the SHA-256 of each chunk.
+
+    ``digests`` has one digest of 32 bytes for each chunk, in the order of ``chunks_of``.
+    """
 
     size_bytes: int
     extents: ExtentMap
@@ -57,7 +61,7 @@ class Manifest:
         return zip(chunks_of(self.extents), self.digests, strict=True)
 
     def to_json(self) -> dict[str, object]:
-        """The form receipts carry: ranges as ``[offset, length]``, digests as hex."""
+        """The manifest as JSON values: ranges as ``[offset, length]``, digests as hex."""
         return {
             "chunk_bytes": CHUNK_BYTES,
             "size_bytes": self.size_bytes,
@@ -66,27 +70,23 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> Manifest:
-        """The manifest in ``value``; raises ValueError that names what is wrong with it."""
-        if not isinstance(value, dict):
-            raise ValueError("a manifest is an object")
-        if value.get("chunk_bytes") != CHUNK_BYTES:
-            raise ValueError(f"chunk_bytes is {value.get('chunk_bytes')!r}, not {CHUNK_BYTES}")
-        size = value.get("size_bytes")
-        pairs, hexes = value.get("extents"), value.get("sha256")
-        if not (isinstance(size, int) and isinstance(pairs, list) and isinstance(hexes, list)):
-            raise ValueError("size_bytes, extents or sha256 is missing")
+    def from_json(cls, read: JsonObject) -> Manifest:
+        """The manifest in ``read``; raises ValueError that names what is wrong with it."""
+        chunk_bytes, size = read.integer("chunk_bytes"), read.integer("size_bytes")
+        if chunk_bytes != CHUNK_BYTES:
+            raise read.fault("chunk_bytes", f"is {chunk_bytes}, not {CHUNK_BYTES}")
+        extents = ExtentMap(Extent(*pair) for pair in read.pairs("extents"))
+        texts = read.texts("sha256")
         try:
-            extents = ExtentMap(Extent(int(offset), int(length)) for offset, length in pairs)
-            digests = tuple(bytes.fromhex(text) for text in hexes)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"extents or sha256 is malformed: {error}") from error
+            digests = tuple(bytes.fromhex(text) for text in texts)
+        except ValueError as error:
+            raise read.fault("sha256", f"is malformed: {error}") from error
         if extents.end > size:
-            raise ValueError(f"an extent ends at byte {extents.end}, past the size {size}")
+            raise read.fault("extents", f"end at byte {extents.end}, past the size {size}")
         if len(digests) != sum(1 for _ in chunks_of(extents)):
-            raise ValueError("there are not as many digests as chunks")
+            raise read.fault("sha256", "has not as many digests as there are chunks")
         if any(len(digest) != hashlib.sha256().digest_size for digest in digests):
-            raise ValueError("a digest is not 32 bytes")
+            raise read.fault("sha256", "has a digest that is not 32 bytes")
         return cls(size, extents, digests)
 
 
@@ -98,8 +98,10 @@ def build_manifest(
     base: Manifest | None = None,
     changed: ExtentMap | None = None,
 ) -> Manifest:
-    """Digest every chunk of ``extents``; chunks of ``base`` that ``changed`` does not touch and
-    whose ranges are the same keep their digest, so a node costs only its delta."""
+    """The manifest of the image behind ``read``, whose used bytes are ``extents``.
+
+    Where ``base`` is given, a chunk of it that ``changed`` does not touch and whose ranges are the
+    same keeps its digest, so that only what a node changed is read."""
     known = {chunk: digest for chunk, digest in base.chunks()} if base else {}
     dirty = changed or ExtentMap()
     digests: list[bytes] = []

@@ -1,7 +1,7 @@
-"""The master boot record: which partitions a card has, in its first 512 bytes.
+"""The master boot record: which partitions a disk has, in its first 512 bytes.
 
-In: a layout and a disk id, or a sector read from a card. Out: the sector, or what it says. Pure.
-Addresses are in 512-byte sectors whatever the reader reports, for that is how the Pi counts.
+In: a layout and a disk id, or the first sector of a disk. Out: the sector, or what it says. Pure.
+Addresses count sectors of 512 bytes, also on a disk that reports larger ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ class MbrError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One entry of the table; ``index`` counts from 1 as in ``mmcblk0p1``."""
+    """One entry of the table; ``index`` counts from 1, as in ``sda1``.
+
+    ``start_lba`` and ``sector_count`` are in sectors of 512 bytes; ``extent`` is in bytes.
+    """
 
     index: int
     type_id: int
@@ -46,13 +49,13 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Mbr:
-    """The disk id (which PARTUUIDs begin with) and the partitions in use."""
+    """A partition table: the id of the disk (32 bits) and the entries in use, in table order."""
 
     disk_id: int
     partitions: tuple[Partition, ...]
 
     def partuuid(self, index: int) -> str:
-        """The PARTUUID the kernel derives for partition ``index``: ``1a2b3c4d-02``."""
+        """The PARTUUID that Linux gives partition ``index``, such as ``1a2b3c4d-02``."""
         return f"{self.disk_id:08x}-{index:02x}"
 
     def partition(self, index: int) -> Partition | None:
@@ -61,9 +64,10 @@ class Mbr:
 
 
 def encode(layout: Layout, disk_id: int) -> bytes:
-    """The first sector of a card laid out as ``layout``: p1 FAT32, p2 Linux, none active.
+    """The first sector (512 bytes) of a disk laid out as ``layout``: a FAT32 and a Linux partition.
 
-    A Pi's boot ROM looks at types only; the distribution's own instructions set no active flag.
+    Neither is marked active, a mark that only the BIOS of a PC looks at. Raises MbrError for a
+    disk of more than 2 TiB.
     """
     sector = bytearray(SECTOR_BYTES)
     struct.pack_into("<I", sector, _DISK_ID_OFFSET, disk_id)
@@ -88,7 +92,11 @@ def encode(layout: Layout, disk_id: int) -> bytes:
 
 
 def parse(sector: bytes) -> Mbr:
-    """What the first 512 bytes of a card say; raises MbrError when they are no partition table."""
+    """The partition table in ``sector``, the first 512 bytes of a disk.
+
+    Raises MbrError when they are no partition table. That partitions overlap or reach past the
+    end of the disk is no error here: the table is returned as it is.
+    """
     if len(sector) < SECTOR_BYTES:
         raise MbrError(f"the first sector is {len(sector)} bytes long, not {SECTOR_BYTES}")
     if sector[510:512] != _SIGNATURE:
@@ -109,7 +117,8 @@ def parse(sector: bytes) -> Mbr:
 
 
 def _chs(lba: int) -> bytes:
-    """Cylinder, head and sector in the fictitious geometry of 255 heads and 63 sectors."""
+    """Sector number ``lba`` as cylinder, head and sector, the old form of address, for 255 heads
+    and 63 sectors per track."""
     cylinder, rest = divmod(lba, 255 * 63)
     if cylinder > 1023:
         return _CHS_PAST_THE_END

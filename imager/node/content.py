@@ -1,8 +1,8 @@
-"""What a node's card holds besides the golden image, before anything is written anywhere.
+"""What a node's card holds besides the golden image; nothing is written here.
 
 In: a golden image's filesystems, a rack, one of its nodes, the imaging time. Out: every file with
-its content, and a recipe: one hash of all that the card would be made from, which does not change
-with the time. A card whose recipe is today's is the card the rack would give today.
+its content, and a recipe: one hash of all that the card would be made from, without the time. When
+a card's recipe is the same as the recipe of today, the card need not be written again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from imager.node.files.tree import CardEntry, CardFile, merge
 from imager.node.keys.identity import identity_of
 
 _NO_TIME = 315_532_800
-"""Stands for the imaging time in a recipe: 1980, which no card is made in."""
+"""The imaging time that is used for a recipe: 1980, in which no card is made."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeContent:
-    """``card`` is what makes this card; ``can_log_in`` whether anybody could, on the node."""
+    """``card`` is what makes this card different; ``can_log_in`` is whether anybody can log in on
+    the node."""
 
     card: CardContent
     can_log_in: bool
@@ -42,7 +43,7 @@ def node_content(golden: OpenGolden, rack: Rack, node: Node, time: int) -> NodeC
     old = golden.filesystems
     identity = identity_of(rack, node)
     card = card_values(identity, time)
-    templates = Templates({"rack": rack, "node": node, "card": card})
+    templates = Templates(golden.renderer, rack, node, card)
     overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
     files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
     about = node_file(golden.image, rack, node, card)
@@ -65,7 +66,7 @@ def recipe_of(golden: OpenGolden, rack: Rack, node: Node) -> str:
 
 
 def _parts(entry: CardEntry) -> Iterable[object]:
-    """All that reaches the card; not where it came from."""
+    """Everything of ``entry`` that is written to the card, so not where it came from."""
     if isinstance(entry, CardFile):
         return (entry.path, entry.content, entry.mode, entry.owner)
     values = astuple(entry)

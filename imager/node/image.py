@@ -1,7 +1,8 @@
-"""A node's image: the shared golden file seen through one node's changed blocks.
+"""A node's image: the golden image with the blocks that are different for this node.
 
-In: a golden image and the blocks in which this node differs. Out: a view that reads like a whole
-card image. Nothing is copied: 56 nodes cost one golden file and 56 small deltas in memory.
+In: a golden image and the blocks in which this node differs. Out: a value that can be read like a
+whole card image. Nothing is copied: for 56 nodes there are one golden file on the disk and 56 small
+deltas in memory.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Delta:
             raise ValueError("the pieces of a delta overlap")
 
     def with_piece(self, offset: int, data: bytes) -> Delta:
-        """The same with ``data`` at byte ``offset``, where nothing of it was before."""
+        """The same delta and ``data`` at byte ``offset``; raises ValueError where they overlap."""
         return Delta([*self._pieces, (offset, data)])
 
     def overlay(self, offset: int, buffer: memoryview) -> None:
-        """Lay the delta's bytes over ``buffer``, which holds the card from byte ``offset``."""
+        """Write the delta's bytes into ``buffer``, which holds the card's bytes from ``offset``."""
         end = offset + len(buffer)
         for start, data in self._pieces[max(0, bisect_right(self._offsets, offset) - 1) :]:
             if start >= end:
@@ -54,7 +55,7 @@ class ImageReader:
     """An open NodeImage; safe to share between threads (pread keeps no position)."""
 
     def __init__(self, descriptor: int, delta: Delta, path: Path) -> None:
-        """``path`` is what errors call the open file."""
+        """``descriptor`` is the open golden file; ``path`` is its name in errors."""
         self._descriptor = descriptor
         self._delta = delta
         self._path = path
@@ -62,7 +63,7 @@ class ImageReader:
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` with the card's bytes from byte ``offset``; zeros past its end.
 
-        Raises HostStorage where this computer's disk does not give them.
+        Raises HostStorage when this computer's disk cannot read them.
         """
         done = 0
         with host_storage(self._path):
@@ -75,12 +76,12 @@ class ImageReader:
         self._delta.overlay(offset, buffer)
 
     def pages(self, extent: Extent) -> memoryview | None:
-        """The golden file's own pages of ``extent``, to be given to the kernel without a copy;
-        None where the node has bytes of its own there, or the file cannot be mapped so.
+        """The golden file's bytes of ``extent``, mapped into memory and not copied; None where the
+        node has bytes of its own there, or where the file cannot be mapped.
 
-        Only a system call may touch them. When somebody truncates the file meanwhile, or its disk
-        fails, the call ends with EFAULT; this program itself would die of SIGBUS. They are
-        resident while in use, and let go with the last reference.
+        Give them to a system call only and do not read them here. If the file gets shorter or its
+        disk fails meanwhile, a system call ends with EFAULT, but reading would kill this program
+        (SIGBUS). The memory is freed with the last reference.
         """
         if next(self._delta.extents.within(extent.offset, extent.length), None) is not None:
             return None
@@ -107,19 +108,19 @@ class ImageReader:
 
 @contextmanager
 def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[ImageReader]:
-    """A golden image as bytes, with ``delta`` laid over it if there is one; raises as
-    GoldenImage.open does."""
+    """A golden image to be read, changed by ``delta`` if there is one; raises as GoldenImage.open
+    does."""
     with golden.open() as descriptor:
         yield ImageReader(descriptor, delta or Delta(()), golden.path)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeImage:
-    """Everything one card must hold: golden image, delta, size, and the manifest of both.
+    """Everything one card must hold: golden image, delta, size, and the manifest of the whole.
 
-    ``image_id`` is the SHA-256 (hex) over the manifest of all but the stamp: two cards with one
-    id hold the same bytes elsewhere. ``boot_files`` maps each path on the boot partition to its
-    SHA-256 in hex.
+    ``image_id`` is the SHA-256 (hex) of the manifest without the stamp: two cards with the same id
+    have the same bytes, except for the stamp. ``boot_files`` maps each path on the boot partition
+    to its SHA-256 in hex.
     """
 
     golden: GoldenImage
@@ -132,6 +133,6 @@ class NodeImage:
 
     @contextmanager
     def open(self) -> Iterator[ImageReader]:
-        """The image as bytes, for as long as the block lasts; raises as GoldenImage.open does."""
+        """The image to be read until the block ends; raises as GoldenImage.open does."""
         with golden_open(self.golden, self.delta) as reader:
             yield reader

@@ -1,8 +1,8 @@
-"""Golden image + node -> NodeImage: everything a node needs to be itself, and nothing copied.
+"""Golden image + node -> NodeImage: adds all that is the node's own, and copies nothing.
 
-In: a golden image, a rack, one of its nodes, the size of the card. Out: the node's delta over the
-golden image, and the manifest of the two together. The same identity at the same imaging time
-gives the same bytes.
+In: a golden image, a rack, one of its nodes, the size of the card. Out: the blocks that differ from
+the golden image, and the manifest of the whole. The same identity and the same imaging time give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from imager.base.units import SECTOR_BYTES, format_size
 from imager.bootcheck.sums import SUMS_PATH
 from imager.config.rack import Node, Rack
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import STAMP_AREA, Layout
+from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest, build_manifest
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import node_content
@@ -30,7 +30,7 @@ from imager.node.image import NodeImage, golden_open
 from imager.node.keys.identity import CardNumbers
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.facts import StampFacts
-from imager.node.stamp.stamp import StampTooLarge, encode_stamp
+from imager.node.stamp.stamp import STAMP_AREA, StampTooLarge, encode_stamp
 
 
 def personalise(
@@ -41,8 +41,8 @@ def personalise(
     progress: Progress,
     occasion: Occasion | None = None,
 ) -> NodeImage:
-    """The image of ``node`` for a card of ``size_bytes``, made now, or as it was made on an
-    ``occasion`` before.
+    """The image of ``node`` for a card of ``size_bytes``, made now, or exactly as it was made on an
+    earlier ``occasion``.
 
     Raises ConfigurationError for what is wrong with the rack, its overlays or its keys;
     TargetRefused for a card smaller than the golden image; MissingTool.
@@ -109,7 +109,7 @@ def _stamped(
     numbers: CardNumbers,
     edited: Edited,
 ) -> NodeImage:
-    """``image`` with the stamp that vouches for all the rest of it."""
+    """``image`` with the stamp, which is a signed proof of all the rest."""
     golden, key = image.golden, rack_key(rack)
     facts = StampFacts(
         rack=rack.name,

@@ -1,9 +1,9 @@
-"""Releases once used, kept for good under the hash of their bytes.
+"""Every release that was ever used, kept for good under the hash of its bytes.
 
 In: a tarball whose signature was proven. Out: a folder ``<cache>/releases/<sha256>/`` with the
-tarball, its signature and where it came from, there whole or not at all. The distribution keeps
-no archive and replaces "latest" in place, so nothing here is ever deleted by this program; what
-is found damaged is renamed.
+tarball, its signature and where it came from; the folder is whole or absent. The distribution
+keeps no archive and replaces "latest" in place, so this program never deletes anything here. A
+damaged folder is renamed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
+from imager.base.json_fields import JsonFault, read_object
 from imager.base.progress import Phase, Progress
 from imager.base.units import MiB
 from imager.release.content_store import placed, set_aside
@@ -31,8 +32,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 class TarballRecord:
     """What is known of an archived tarball; the content of its ``release.json``.
 
-    ``url`` is where it was asked for, ``source_url`` the mirror that gave it, ``fetched_at`` a
-    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's words, if it said them.
+    ``url`` is where it was asked for, ``source_url`` the mirror it came from, ``fetched_at`` a
+    UTC time in ISO 8601; ``last_modified`` and ``etag`` are the mirror's headers, if it sent them.
     """
 
     name: str
@@ -48,7 +49,7 @@ class TarballRecord:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedTarball:
-    """One whole folder of the archive."""
+    """One folder of the archive, with all its files."""
 
     folder: Path
     record: TarballRecord
@@ -67,36 +68,18 @@ class DamagedEntry(NotAuthentic):
 
 
 def parse_record(data: bytes) -> TarballRecord:
-    """The inverse of what ``publish`` writes. Raises ValueError that names the field."""
-    try:
-        found = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    size = found.get("size_bytes")
-    if type(size) is not int or size < 0:
-        raise ValueError(f"size_bytes is {size!r}")
-
-    def text(key: str) -> str:
-        value = found.get(key)
-        if not isinstance(value, str):
-            raise ValueError(f"{key} is {value!r}")
-        return value
-
-    def text_or_none(key: str) -> str | None:
-        return None if found.get(key) is None else text(key)
-
+    """The inverse of what ``publish`` writes. Raises JsonFault that names the field."""
+    read = read_object(data)
     return TarballRecord(
-        name=text("name"),
-        sha256=text("sha256"),
-        size_bytes=size,
-        fingerprint=text("fingerprint"),
-        url=text("url"),
-        source_url=text("source_url"),
-        fetched_at=text("fetched_at"),
-        last_modified=text_or_none("last_modified"),
-        etag=text_or_none("etag"),
+        name=read.text("name"),
+        sha256=read.text("sha256"),
+        size_bytes=read.integer("size_bytes"),
+        fingerprint=read.text("fingerprint"),
+        url=read.text("url"),
+        source_url=read.text("source_url"),
+        fetched_at=read.text("fetched_at"),
+        last_modified=read.optional("last_modified", read.text),
+        etag=read.optional("etag", read.text),
     )
 
 
@@ -119,8 +102,9 @@ class Archive:
     def find(self, sha256: str) -> ArchivedTarball | None:
         """The entry of that hash; None when there is none.
 
-        Its record must be whole and the tarball of the recorded size, which is what a full disk
-        or a power cut breaks; ``prove`` reads every byte. Raises DamagedEntry that names the file.
+        Checks only what a full disk or a power cut damages: the record must be whole and the
+        tarball as long as it says. ``prove`` checks every byte. Raises DamagedEntry that names
+        the file.
         """
         folder = self._cache.releases / sha256
         with host_storage(folder):
@@ -157,14 +141,14 @@ class Archive:
                 try:
                     entry = self.find(folder.name)
                 except DamagedEntry:
-                    continue  # whoever asks for it by its hash is told
+                    continue  # ``find`` reports it when it is asked for by its hash
                 if entry is not None:
                     yield entry
 
     def publish(self, tarball: Path, signature: bytes, record: TarballRecord) -> ArchivedTarball:
-        """Move the proven ``tarball`` into the archive; nothing moves when it is there already.
+        """Move the proven ``tarball`` into the archive, unless it is there already.
 
-        Bytes archived under another key's signature keep their place and get this proof instead.
+        If it is there with the signature of another key, only the signature is replaced.
         """
         try:
             present = self.find(record.sha256)
@@ -192,7 +176,7 @@ class Archive:
 
 
 def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:
-    """The proof that ``entry`` stands for."""
+    """``entry`` as a VerifiedRelease that boots ``models``."""
     record = entry.record
     return VerifiedRelease(
         name=record.name,
@@ -228,7 +212,7 @@ def _read_record(folder: Path) -> TarballRecord:
         return parse_record(path.read_bytes())
     except FileNotFoundError:
         raise _damaged(path, "the file is gone") from None
-    except ValueError as error:
+    except JsonFault as error:
         raise _damaged(path, str(error)) from None
 
 

@@ -11,10 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from imager.base.boards import (
+    ALARM_AARCH64,
+    ALARM_ARMV7,
+    ARMV6_NAMES,
+    BOARDS,
+    MODELS,
+    NO_ARMV6,
+    board_named,
+)
 from imager.base.errors import ConfigurationError
-
-MODELS = ("pi2", "pi3", "pi4", "zero2w")
-"""Every board some release here can boot."""
 
 ALARM_KEY = "68B3537F39A313B3E574D06777193F152BDBE6A6"
 """Arch Linux ARM Build System, the distribution's only package signing key, which also signs the
@@ -36,25 +42,10 @@ _COUNTRY_MIRRORS = (
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}\Z|[0-9A-F]{64}\Z")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}\.(tar\.gz|tgz)\Z")
 
-_ARMV6 = (
-    "the distribution dropped ARMv6 in 2022, so nothing it publishes runs on a Pi 1 or Zero; "
-    "use a Pi 2 or newer, or a Zero 2 W"
-)
-_WHY_NOT: Mapping[tuple[str, str], str] = {
-    ("alarm-rpi-armv7", "pi4"): (
-        "its 32-bit kernel lost the Pi 4 in December 2025 (linux-rpi 6.18); "
-        'use release = "alarm-rpi-aarch64" for this board'
-    ),
-    ("alarm-rpi-aarch64", "pi2"): (
-        'the Pi 2\'s BCM2836 has no 64-bit mode; use release = "alarm-rpi-armv7" for this board'
-    ),
-    ("alarm-rpi-aarch64", "zero2w"): 'use release = "alarm-rpi-armv7" for this board',
-}
-
 
 @dataclass(frozen=True, slots=True)
 class ReleaseSpec:
-    """A release as it is asked for, before anything is known of its bytes.
+    """Which release is wanted; its bytes are not known yet.
 
     ``url`` is tried first, then ``mirrors`` in turn; each is the full URL of the tarball, whose
     signature and checksum lie beside it as ``.sig`` and ``.md5``. ``signing_key`` is the
@@ -78,7 +69,8 @@ class ReleaseSpec:
         return self.url.rpartition("/")[2]
 
 
-def _alarm(name: str, file_name: str, models: tuple[str, ...]) -> ReleaseSpec:
+def _alarm(name: str, file_name: str) -> ReleaseSpec:
+    models = tuple(board.name for board in BOARDS if name in board.releases)
     mirrors = tuple(mirror + file_name for mirror in _COUNTRY_MIRRORS)
     return ReleaseSpec(name, _GEO + file_name, ALARM_KEY, models, mirrors)
 
@@ -86,12 +78,8 @@ def _alarm(name: str, file_name: str, models: tuple[str, ...]) -> ReleaseSpec:
 RELEASES: Mapping[str, ReleaseSpec] = {
     spec.name: spec
     for spec in (
-        _alarm(
-            "alarm-rpi-armv7",
-            "ArchLinuxARM-rpi-armv7-latest.tar.gz",
-            ("pi2", "pi3", "zero2w"),
-        ),
-        _alarm("alarm-rpi-aarch64", "ArchLinuxARM-rpi-aarch64-latest.tar.gz", ("pi3", "pi4")),
+        _alarm(ALARM_ARMV7, "ArchLinuxARM-rpi-armv7-latest.tar.gz"),
+        _alarm(ALARM_AARCH64, "ArchLinuxARM-rpi-aarch64-latest.tar.gz"),
     )
 }
 
@@ -99,8 +87,8 @@ RELEASES: Mapping[str, ReleaseSpec] = {
 def parse_fingerprint(text: str) -> str:
     """``text`` as an OpenPGP fingerprint: 40 hex digits (64 for a version 6 key), upper case.
 
-    Blanks and a leading ``0x`` are allowed. Raises ValueError with a message fit for a person;
-    a short key id is refused because anyone can make another key with the same one.
+    Blanks and a leading ``0x`` are allowed. Raises ValueError with a message that can be shown. A
+    short key id is refused because anyone can make another key with the same one.
     """
     digits = "".join(text.split()).upper().removeprefix("0X")
     if _FINGERPRINT.match(digits):
@@ -111,7 +99,7 @@ def parse_fingerprint(text: str) -> str:
 
 
 def spec_for(name_or_url: str, signing_key: str | None, model: str | None) -> ReleaseSpec:
-    """The release called ``name_or_url``, able to boot ``model`` when one is given.
+    """The release called ``name_or_url``; when ``model`` is given, it must boot that board.
 
     A URL needs ``signing_key`` (a fingerprint) and ``model``; its release is called by the
     tarball's name without the ending. Raises ConfigurationError for an unknown name, a URL that
@@ -148,12 +136,13 @@ def _checked_key(signing_key: str | None) -> str | None:
 
 
 def _cannot_boot(spec: ReleaseSpec, model: str) -> ConfigurationError:
-    if model in ("pi1", "zero", "zerow"):
-        return ConfigurationError(f"{spec.name} cannot boot {model}", hint=_ARMV6)
-    known = f"it boots {', '.join(spec.models)}"
-    return ConfigurationError(
-        f"{spec.name} cannot boot {model}", hint=_WHY_NOT.get((spec.name, model), known)
-    )
+    if model in ARMV6_NAMES:
+        hint = f"it {NO_ARMV6}; use a Pi 2 or newer, or a Zero 2 W"
+    elif model in MODELS:
+        hint = board_named(model).refused[spec.name]
+    else:
+        hint = f"it boots {', '.join(spec.models)}"
+    return ConfigurationError(f"{spec.name} cannot boot {model}", hint=hint)
 
 
 def _custom(url: str, key: str | None, model: str | None) -> ReleaseSpec:
@@ -178,7 +167,8 @@ def _custom(url: str, key: str | None, model: str | None) -> ReleaseSpec:
 
 
 def _checked_file_name(url: str) -> str:
-    """The tarball's name at the end of ``url``, if the URL is one that can be asked and kept."""
+    """The tarball's name at the end of ``url``; raises ConfigurationError for a URL that cannot
+    be fetched, or whose name cannot be a file's name."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

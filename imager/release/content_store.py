@@ -1,7 +1,7 @@
-"""Folders named by the SHA-256 of what they hold: there whole or not at all, never deleted.
+"""Folders named by the SHA-256 of their content: there whole or not at all, and never deleted.
 
-In: files made in a private folder. Out: their folder under its name, by one rename. What is found
-damaged is renamed too, so that its hash is free for the right bytes.
+In: files made in a private folder. Out: that folder under its final name, by one rename. A damaged
+folder is renamed too, so that the right bytes can have its name.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from imager.base.durable import fsync_folder, host_storage, work_folder
 
 @contextmanager
 def placed(cache: Cache, folder: Path) -> Iterator[Path]:
-    """An empty private folder, which becomes ``folder`` when the block ends in peace.
+    """An empty private folder, which becomes ``folder`` when the block ends without an error.
 
-    The block makes its files durable; their names are made so here.
+    The block must fsync its files; their names are made durable here.
     """
     with host_storage(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def placed(cache: Cache, folder: Path) -> Iterator[Path]:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged folder; returns its new name."""
+    """Rename the damaged ``folder``; returns its new name."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
         number += 1

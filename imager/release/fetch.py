@@ -1,67 +1,56 @@
-"""A release by name becomes a VerifiedRelease: pinned, archived, or fetched and proven.
+"""From the name of a release to a VerifiedRelease: found in the archive, or fetched and proven.
 
-In: a ReleaseSpec and the rack's lock. Out: a VerifiedRelease in the archive. A pinned release
-that is archived costs no network at all. Otherwise the mirrors are asked in turn, and the set of
-the first one that proves authentic is kept.
+In: a ReleaseSpec and the rack's lock. Out: a VerifiedRelease in the archive. For a pinned release
+that is archived the network is not used. Otherwise the mirrors are asked one after another, and the
+first release that is proven to be authentic is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imager.base.cache import Cache
-from imager.base.errors import UsageError
-from imager.base.progress import Progress
 from imager.release.archive import verified
 from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import RackLock
 from imager.release.request import Wanted
+from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease
 
 if TYPE_CHECKING:
-    from imager.release.signing_keys import KeySources
     from imager.release.transfer.web import TransferLimits
 
 
 def fetch_release(
     spec: ReleaseSpec,
-    cache: Cache,
     lock: RackLock | None,
-    progress: Progress,
-    *,
-    offline: bool,
-    update: bool,
-    signing_key_file: Path | None,
+    terms: FetchTerms,
+    sources: KeySources | None = None,
     limits: TransferLimits | None = None,
-    key_sources: KeySources | None = None,
 ) -> VerifiedRelease:
-    """The release ``spec`` as this rack uses it, in the archive of ``cache``.
+    """The release ``spec`` as this rack uses it, in the archive of ``terms.cache``.
 
     With a pin in ``lock`` it is exactly the pinned bytes; without one, what the mirrors publish
-    now, which then becomes the pin. Without a lock (None) it is the newest one archived, or what
-    the mirrors publish. ``update`` asks the mirrors whatever is here and moves the pin;
-    ``offline`` never touches the network.
+    now, which is then pinned. Without a lock (None) it is the newest one in the archive, or else
+    what the mirrors publish. ``update`` asks the mirrors in any case and moves the pin;
+    ``offline`` never uses the network.
 
     Raises NetworkError, NotAuthentic (also when the mirrors no longer have the pinned bytes),
-    HostStorage, ConfigurationError for ``signing_key_file``, and Interrupted on Ctrl-C.
+    HostStorage, ConfigurationError for ``sources.file``, and Interrupted on Ctrl-C.
     """
-    if offline and update:
-        raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
-    run = Wanted(spec, cache, lock, progress, update)
-    entry = run.archived(mend=not offline)
-    if entry is None and offline:
+    run = Wanted(spec, lock, terms)
+    entry = run.archived(mend=not terms.offline)
+    if entry is None and terms.offline:
         raise run.not_here()
     if entry is None:
-        # Not above: what speaks to the network takes a tenth of a second to import.
+        # Not imported above: the modules for the network take 0.1 s to import.
         from imager.release.mirrors import alone, from_mirrors
 
         with alone(run):
-            # The run that was waited for may have fetched it and pinned it.
+            # Another run, for which this one waited, may have fetched and pinned it meanwhile.
             run = replace(run, lock=None if lock is None else RackLock.load(lock.path))
             entry = run.archived(mend=True)
             if entry is None:
-                entry = from_mirrors(run, signing_key_file, key_sources, limits)
+                entry = from_mirrors(run, sources or KeySources(), limits)
                 run.pin(entry)
     return verified(entry, spec.models)

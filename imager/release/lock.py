@@ -1,8 +1,8 @@
-"""rack.lock: which bytes every card of a rack is made from; a small TOML file meant for git.
+"""rack.lock: which bytes the cards of a rack are made from; a small TOML file to be kept in git.
 
-In: the file beside rack.toml. Out: a pin per release and per Python package, and the file written
-anew with a pin moved. Only ``fetch --update`` moves one, so that the node made next year is like
-the one of today.
+In: the file beside rack.toml. Out: a pin (the SHA-256 of the bytes to use) for each release and
+each Python package, and the file written anew with another pin. Only ``fetch --update`` changes a
+pin, so that a node made next year is like one made today.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """The bytes a release's name stands for in this rack, and where and when they were got."""
+    """Which bytes a release's name means in this rack, and where and when they were fetched."""
 
     sha256: str
     size_bytes: int
@@ -45,7 +45,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class PackagePin:
-    """The bytes a Python package's name and version stand for in this rack, and since when."""
+    """Which bytes the name and version of a Python package mean in this rack, and since when."""
 
     version: str
     sha256: str
@@ -95,7 +95,8 @@ class RackLock:
         return self.packages.get(name)
 
     def with_pin(self, name: str, pin: AnyPin) -> RackLock:
-        """Write the file with ``name`` pinned to ``pin``, other pins as they are there now."""
+        """Write the file with ``name`` pinned to ``pin``; other pins stay as they are in the file
+        now. Returns the new lock."""
         section = next(key for key, kind in _SECTIONS.items() if isinstance(pin, kind))
         with folder_locked(self.path.parent):
             now = RackLock.load(self.path)._all()
@@ -123,7 +124,7 @@ def encode_lock(pins: Mapping[tuple[str, str], AnyPin]) -> str:
 
 
 def parse_lock(data: bytes) -> tuple[dict[tuple[str, str], AnyPin], list[str]]:
-    """The pins in ``data`` by section and name, and every fault of it; the pins are whole when
+    """The pins in ``data`` by section and name, and a text for each fault. Use the pins only when
     there is no fault."""
     try:
         tree = tomllib.loads(data.decode())

@@ -1,9 +1,9 @@
-"""One mirror's set of three files, taken together and proven together.
+"""A tarball, its signature and its checksum, fetched from one mirror and proven together.
 
-In: the place a mirror keeps a tarball, and the pinned key. Out: a ProvenSet, still in the partial
-folder. The signature is fetched and looked at before the long download; the ``.md5``, over which
-anybody has power, only ever tells a transfer that was damaged (try once more) from a set that
-does not belong together (try another mirror).
+In: where a mirror has a tarball, and the pinned key. Out: a ProvenSet, still in the partial folder.
+The signature is fetched and checked first, before the long download. The ``.md5`` proves nothing,
+since anybody could change it. It only tells what to do when the signature does not fit: a damaged
+transfer is tried once more, and files that do not belong together mean another mirror.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ class ProvenSet:
 
 
 class _DamagedOnTheWay(NotAuthentic):
-    """Neither the signature nor the mirror's own checksum fits the bytes that arrived."""
+    """Neither the signature nor the mirror's checksum is right for the bytes that arrived."""
 
 
 def fetch_set(
     web: Web, place: TarballLocation, key: Cert, partial: Partial, name: str, progress: Progress
 ) -> ProvenSet:
-    """The set at ``place``, proven; a transfer that was damaged is tried once more.
+    """Fetch and prove the files at ``place``; a transfer that was damaged is tried once more.
 
-    ``name`` is the release's, for messages. A tarball that does not prove is renamed beside the
-    partial folder, ending in ``.rejected``. Raises NetworkError, NotAuthentic and HostStorage.
+    ``name`` is the release's, for messages. A tarball that is not authentic is kept beside the
+    partial folder under a name ending in ``.rejected``. Raises NetworkError, NotAuthentic and
+    HostStorage.
     """
     try:
         return _fetch_once(web, place, key, partial, name, progress)
@@ -105,7 +106,7 @@ def _md5(web: Web, place: TarballLocation) -> str | None:
     try:
         return parse_md5(web.small_file(place.url + ".md5", _MD5_BYTES, follow=place.follow))
     except NetworkError:
-        return None  # it would only have been a hint
+        return None  # it is not needed for the proof
 
 
 def _md5_of(path: Path) -> str:

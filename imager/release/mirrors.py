@@ -1,7 +1,7 @@
-"""Ask the mirrors of a release in turn, until one has a set of files that proves authentic.
+"""Ask the mirrors of a release one after another, until one has an authentic release.
 
-In: what is wanted, and of what pin. Out: an entry of the archive. Only one run at a time asks for
-a release; what came in before Ctrl-C is kept.
+In: a release, and the pin its bytes must match. Out: an entry of the archive. Only one run at a
+time asks for a release. After Ctrl-C the bytes that came in are kept for the next run.
 """
 
 from __future__ import annotations
@@ -9,33 +9,34 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 
 from pysequoia import Cert
 
 from imager.base.durable import locked
 from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
+from imager.base.timestamps import timestamp
 from imager.base.units import format_size
 from imager.release.archive import ArchivedTarball, TarballRecord
 from imager.release.lock import Pin
 from imager.release.mirror import ProvenSet, fetch_set
 from imager.release.request import Wanted
-from imager.release.signing_keys import KeySources, find_key
+from imager.release.signing_keys import find_key
+from imager.release.terms import KeySources
 from imager.release.transfer.download import Partial, TarballLocation, Version, locate
 from imager.release.transfer.web import TransferLimits, Web
 
 
 @contextmanager
 def alone(run: Wanted) -> Iterator[None]:
-    """Keep a second run out of the partial file; on Ctrl-C say what is kept of it."""
+    """Make other runs wait that would use the same partial file; on Ctrl-C say how much of it is
+    kept."""
     path = _partial(run).folder.with_suffix(".lock")
     try:
         with ExitStack() as held:
             try:
                 held.enter_context(locked(path, wait=False))
             except BlockingIOError:
-                run.progress.note(f"another run is fetching {run.spec.name}; waiting for it")
+                run.terms.progress.note(f"another run is fetching {run.spec.name}; waiting for it")
                 held.enter_context(locked(path))
             yield
     except KeyboardInterrupt:
@@ -47,21 +48,19 @@ def alone(run: Wanted) -> Iterator[None]:
 
 
 def from_mirrors(
-    run: Wanted, key_file: Path | None, sources: KeySources | None, limits: TransferLimits | None
+    run: Wanted, sources: KeySources, limits: TransferLimits | None
 ) -> ArchivedTarball:
-    """What the first mirror with an authentic set offers, in the archive.
+    """The release of the first mirror that has an authentic one, put into the archive.
 
-    Raises NetworkError, NotAuthentic, HostStorage, and ConfigurationError for ``key_file``.
+    Raises NetworkError, NotAuthentic, HostStorage, and ConfigurationError for ``sources.file``.
     """
     with closing(Web(limits or TransferLimits())) as web:
-        return _first_authentic(run, web, key_file, sources or KeySources())
+        return _first_authentic(run, web, sources)
 
 
-def _first_authentic(
-    run: Wanted, web: Web, key_file: Path | None, sources: KeySources
-) -> ArchivedTarball:
+def _first_authentic(run: Wanted, web: Web, sources: KeySources) -> ArchivedTarball:
     fingerprint = run.spec.signing_key
-    key = find_key(fingerprint, run.cache, web, run.progress, file=key_file, sources=sources)
+    key = find_key(fingerprint, run.terms.cache, web, run.terms.progress, sources)
     failures: list[PicloudError] = []
     for url in run.spec.urls:
         try:
@@ -69,7 +68,7 @@ def _first_authentic(
         except (NetworkError, NotAuthentic) as error:
             failures.append(error)
             if url != run.spec.urls[-1]:
-                run.progress.note(f"{error.what}; asking the next mirror")
+                run.terms.progress.note(f"{error.what}; asking the next mirror")
     raise _worst(run.spec.name, failures)
 
 
@@ -85,15 +84,15 @@ def _from_mirror(run: Wanted, web: Web, place: TarballLocation, key: Cert) -> Ar
     if pin is None:
         for entry in run.of_name():
             if place.version.is_same_file(_version_of(entry.record)):
-                run.progress.note(f"{place.url} is the one that is archived already")
+                run.terms.progress.note(f"{place.url} is the one that is archived already")
                 return entry
     elif size is not None and size != pin.size_bytes:
         raise _not_the_pin(run, pin, place, f"{size} bytes instead of {pin.size_bytes}")
-    proven = fetch_set(web, place, key, _partial(run), run.spec.name, run.progress)
+    proven = fetch_set(web, place, key, _partial(run), run.spec.name, run.terms.progress)
     entry = run.archive.publish(proven.tarball, proven.signature, _record(run, proven))
     _partial(run).discard()
     if pin is not None and proven.sha256 != pin.sha256:
-        # Authentic all the same, so it stays archived and --update need not fetch it again.
+        # It is authentic and stays in the archive, so that --update need not fetch it again.
         raise _not_the_pin(run, pin, place, f"sha256 {proven.sha256[:12]}…")
     return entry
 
@@ -113,7 +112,7 @@ def _record(run: Wanted, proven: ProvenSet) -> TarballRecord:
         fingerprint=run.spec.signing_key,
         url=run.spec.url,
         source_url=proven.source_url,
-        fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        fetched_at=timestamp(),
         last_modified=proven.version.last_modified,
         etag=proven.version.etag,
     )
@@ -122,7 +121,7 @@ def _record(run: Wanted, proven: ProvenSet) -> TarballRecord:
 def _partial(run: Wanted) -> Partial:
     # Two releases may share a file name; the URL tells them apart.
     tag = hashlib.sha256(run.spec.url.encode()).hexdigest()[:8]
-    return Partial(run.cache.partial / f"{run.spec.name}-{tag}")
+    return Partial(run.terms.cache.partial / f"{run.spec.name}-{tag}")
 
 
 def _version_of(record: TarballRecord) -> Version:
@@ -130,7 +129,7 @@ def _version_of(record: TarballRecord) -> Version:
 
 
 def _worst(name: str, failures: list[PicloudError]) -> PicloudError:
-    """The error to end with: a forgery is worse news than a mirror that is down."""
+    """The error to end with: one about authenticity counts more than a mirror that is down."""
     forged = [error for error in failures if isinstance(error, NotAuthentic)]
     if len(failures) == 1:
         return failures[0]

@@ -1,8 +1,8 @@
-"""Is this file what the pinned key signed? Sequoia decides; here its answer becomes words.
+"""Is this file what the pinned key signed? The library Sequoia decides; here it is put in words.
 
 In: a file, its detached signature, the pinned certificate. Out: nothing, or NotAuthentic.
-pysequoia gives one answer for every failure ("no valid signatures found"), so what can be seen
-without it (which key, which hash, what kind of signature) is looked at first and named.
+pysequoia gives one answer for every failure ("no valid signatures found"). So what can be seen
+without it is checked first and named: which key, which hash, what kind of signature.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def parse_certificate(data: bytes, fingerprint: str) -> Cert | None:
 
 
 def merged(certificates: Iterable[Cert]) -> Cert | None:
-    """All that ``certificates``, copies of one, say about it; None when there are none.
+    """``certificates``, copies of the same one, put together; None when there are none.
 
-    keys.openpgp.org hands out keys without the user ids nobody confirmed, and a key of the old
-    style says only there that it may sign; another keyserver's copy fills that in.
+    keys.openpgp.org leaves out user ids that nobody confirmed. An old key says only in its user id
+    that it may sign; the copy of another keyserver has that.
     """
     whole: Cert | None = None
     for certificate in certificates:
@@ -61,9 +61,9 @@ def fingerprints_in(data: bytes) -> tuple[str, ...]:
 def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ...]:
     """The signatures in ``data``, armoured or binary, that ``certificate`` may have made.
 
-    ``name`` is the file they came in. Needs only a few hundred bytes, so it is asked before the
-    long download. Raises NotAuthentic when there is none: no OpenPGP signature at all, another
-    key's, one over text (which does not cover line endings), or a weak hash.
+    ``name`` is the file they came in. This needs only a few hundred bytes, so it is done before the
+    long download. Raises NotAuthentic when there is none: no OpenPGP signature at all, one by
+    another key, one over text (which does not cover line endings), or one with a weak hash.
     """
     try:
         packets = list(PacketPile.from_bytes(data))
@@ -100,9 +100,8 @@ def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ..
 def verify_detached(tarball: Path, signatures: Iterable[Sig], certificate: Cert) -> None:
     """Return only when ``certificate`` made one of ``signatures`` over the bytes of ``tarball``.
 
-    Whether the certificate is expired or revoked, and which of its subkeys may sign, is
-    Sequoia's standard policy: a key must have been alive when it signed, and a revoked one never
-    counts. Raises NotAuthentic.
+    Sequoia's standard policy decides which of its keys may sign: a key must not have expired when
+    it signed, and a revoked one never counts. Raises NotAuthentic.
     """
     for signature in signatures:
         if _made(tarball, signature, certificate):
@@ -115,10 +114,10 @@ def verify_detached(tarball: Path, signatures: Iterable[Sig], certificate: Cert)
 
 
 def _made(tarball: Path, signature: Sig, certificate: Cert) -> bool:
-    # Given a file's name, Sequoia maps the whole file into memory: 700 MiB of resident pages,
-    # and death by SIGBUS instead of an error should the disk fail under the map. It reads a pipe
-    # in small pieces, at the same speed (pysequoia 0.1.35: 17 MiB at most). pysequoia holds the
-    # interpreter lock meanwhile, so another process has to feed the pipe.
+    # Given a file's name, Sequoia maps the whole file into memory: 700 MiB, and a disk that fails
+    # meanwhile would kill this program (SIGBUS). From a pipe it reads small pieces, as fast, with
+    # 17 MiB at most (pysequoia 0.1.35). No other thread runs while it works (it holds the
+    # interpreter's lock), so another process must write to the pipe.
     with running(["cat", tarball]) as child:
         if child.stdout is None:
             raise AssertionError("running() gives every child a pipe")
@@ -134,7 +133,7 @@ def _made(tarball: Path, signature: Sig, certificate: Cert) -> bool:
 
 
 def _may_be_by(signature: Sig, certificate: Cert) -> bool:
-    """Whether the signature names a key of ``certificate`` as its maker, or names nobody."""
+    """Whether the signature names a key of ``certificate`` as its maker, or no key at all."""
     packets = PacketPile.from_bytes(bytes(certificate))
     keys = {
         packet.fingerprint for packet in packets if packet.tag in (Tag.PublicKey, Tag.PublicSubkey)

@@ -1,13 +1,15 @@
-"""The rack's own pacman packages, which every card brings along for its first boot.
+"""The rack's own pacman packages, which are put on every card and installed at first boot.
 
-In: the folder rack.toml names. Out: the files in it by their hashes. What is in them is looked at
-when an image is composed (``imager.image.salt.packages``).
+In: the folder that rack.toml names. Out: the files in it with their hashes. What is in the packages
+is checked when an image is composed (``imager.image.salt.packages``).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import stat
 from operator import itemgetter
 from pathlib import Path
 
@@ -17,11 +19,11 @@ from imager.release.verified import PackageFile
 
 _PACKAGE = re.compile(r".+-[^-]+-[^-]+-[^-]+\.pkg\.tar(?:\.(\w+))?(\.sig)?")
 _READ = (None, "gz", "xz", "bz2")
-"""How pacman packages are packed that Python 3.11 unpacks; Arch Linux ARM's are xz."""
+"""The kinds of compression that Python 3.11 can unpack; Arch Linux ARM uses xz."""
 
 
 def bundle_in(folder: Path) -> tuple[PackageFile, ...]:
-    """The packages in ``folder``, and the signatures beside them, by their names; all are read.
+    """The packages in ``folder`` and their signatures, sorted by name. Every file is read.
 
     Raises as ``package_names`` does.
     """
@@ -29,10 +31,10 @@ def bundle_in(folder: Path) -> tuple[PackageFile, ...]:
 
 
 def package_names(folder: Path) -> tuple[str, ...]:
-    """The names of those files, sorted; none is read.
+    """The names of those files, sorted; the files are not read.
 
-    Raises ConfigurationError when there is no package, or for one that is packed in a way that is
-    not read here; HostStorage.
+    Raises ConfigurationError when there is no package, or for one with another compression;
+    HostStorage when the folder cannot be read.
     """
     with host_storage(folder):
         found = [_PACKAGE.fullmatch(path.name) for path in folder.iterdir()]
@@ -52,6 +54,12 @@ def package_names(folder: Path) -> tuple[str, ...]:
 
 
 def _file(path: Path) -> PackageFile:
-    with host_storage(path), path.open("rb") as file:
+    """A link is not followed: a signature goes on the card as it is, whatever it holds."""
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ConfigurationError(
+            f"{path} is no regular file, and links are not followed here",
+            hint="copy the package, and its signature, into the folder itself",
+        )
+    with host_storage(path), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return PackageFile(path.name, digest, path, file.tell())

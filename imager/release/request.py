@@ -1,19 +1,18 @@
-"""A release as one run wants it: which one, by which pin, and what of it is archived already.
+"""A release that one run asks for: which one, by which pin, and what of it is archived already.
 
-In: a ReleaseSpec and the rack's lock. Out: an entry of the archive, or why there is none; and the
-pin moved to what was fetched. The network has no part in it.
+In: a ReleaseSpec and the rack's lock. Out: an entry of the archive, or why there is none. After a
+fetch, the pin is moved here to what was fetched. Nothing here uses the network.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imager.base.cache import Cache
 from imager.base.errors import NetworkError, NotAuthentic
-from imager.base.progress import Progress
 from imager.release.archive import Archive, ArchivedTarball, DamagedEntry
 from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import Pin, RackLock
+from imager.release.terms import FetchTerms
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +20,18 @@ class Wanted:
     """What one call of fetch_release was asked for."""
 
     spec: ReleaseSpec
-    cache: Cache
     lock: RackLock | None
-    progress: Progress
-    update: bool
+    terms: FetchTerms
 
     @property
     def archive(self) -> Archive:
         """Where releases are kept."""
-        return Archive(self.cache)
+        return Archive(self.terms.cache)
 
     @property
     def honoured(self) -> Pin | None:
         """The pin that the bytes must match."""
-        return None if self.lock is None or self.update else self.lock.pin(self.spec.name)
+        return None if self.lock is None or self.terms.update else self.lock.pin(self.spec.name)
 
     def of_name(self) -> tuple[ArchivedTarball, ...]:
         """Every archived release of this name by this key."""
@@ -42,7 +39,7 @@ class Wanted:
 
     def archived(self, *, mend: bool) -> ArchivedTarball | None:
         """The entry to use without asking anybody; ``mend`` sets a damaged one aside."""
-        if self.lock is None and not self.update:
+        if self.lock is None and not self.terms.update:
             return next(iter(self.of_name()), None)
         pin = self.honoured
         if pin is None:
@@ -58,17 +55,17 @@ class Wanted:
             if not mend:
                 raise
             aside = self.archive.set_aside(pin.sha256)
-            self.progress.warn(f"{error.what}; it is kept as {aside.name}")
+            self.terms.progress.warn(f"{error.what}; it is kept as {aside.name}")
             return None
-        # Another rack may have got the same bytes by another key: that proves nothing here.
+        # Another rack may have the same bytes with the signature of another key, no proof for us.
         return entry if entry and entry.record.fingerprint == self.spec.signing_key else None
 
     def not_here(self) -> NetworkError:
-        """Why --offline cannot work."""
+        """The error for --offline when the release is not in the archive."""
         pin = self.honoured
         which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
         return NetworkError(
-            f"{self.spec.name}{which} is not in {self.cache.releases}",
+            f"{self.spec.name}{which} is not in {self.terms.cache.releases}",
             hint="run picloud-image fetch once without --offline",
         )
 
@@ -78,8 +75,9 @@ class Wanted:
             return
         record, old = entry.record, self.lock.pin(self.spec.name)
         if old is not None and old.sha256 == record.sha256:
-            if self.update:
-                self.progress.note(f"{record.name}: sha256 {old.sha256[:12]}… is still the newest")
+            if self.terms.update:
+                same = f"sha256 {old.sha256[:12]}… is still the newest"
+                self.terms.progress.note(f"{record.name}: {same}")
             return
         new = Pin(
             sha256=record.sha256,
@@ -90,6 +88,6 @@ class Wanted:
         )
         self.lock.with_pin(self.spec.name, new)
         before = "nothing" if old is None else f"{old.sha256[:12]}… ({old.fetched_at})"
-        self.progress.note(
+        self.terms.progress.note(
             f"{record.name}: pin moved from {before} to {new.sha256[:12]}… ({new.fetched_at})"
         )

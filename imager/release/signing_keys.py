@@ -1,14 +1,13 @@
-"""Where the public key comes from; which key it must be is pinned, so the source needs no trust.
+"""Finds the public key with a given fingerprint. Any source will do: nobody can forge that key.
 
 In: a fingerprint. Out: the certificate of exactly that primary key, kept in the cache for next
-time. Asked in turn: a file the person names, the cache, this computer's pacman keyrings, and
-keyservers over HTTPS.
+time. The sources, in this order: a file that the person names, the cache, this computer's pacman
+keyrings, and keyservers over HTTPS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from pysequoia import Cert
@@ -19,24 +18,10 @@ from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import MiB
 from imager.release.openpgp import fingerprints_in, merged, parse_certificate
+from imager.release.terms import KeySources
 from imager.release.transfer.web import Web
 
 _KEY_BYTES = MiB
-
-
-@dataclass(frozen=True, slots=True)
-class KeySources:
-    """Places that may know a key; ``{fingerprint}`` in a keyserver's URL is replaced."""
-
-    keyrings: tuple[Path, ...] = (
-        Path("/usr/share/pacman/keyrings/archlinuxarm.gpg"),
-        Path("/usr/share/keyrings/archlinuxarm.gpg"),
-        Path("/etc/apt/keyrings/archlinuxarm.gpg"),
-    )
-    keyservers: tuple[str, ...] = (
-        "https://keyserver.ubuntu.com/pks/lookup?op=get&options=mr&search=0x{fingerprint}",
-        "https://keys.openpgp.org/vks/v1/by-fingerprint/{fingerprint}",
-    )
 
 
 def find_key(
@@ -44,18 +29,16 @@ def find_key(
     cache: Cache,
     web: Web,
     progress: Progress,
-    *,
-    file: Path | None,
     sources: KeySources,
 ) -> Cert:
     """The certificate whose primary key is ``fingerprint``, from the first source that has it.
 
-    Raises ConfigurationError when ``file`` cannot be read or holds no key, NotAuthentic when it
-    holds another one, and NetworkError when no source has the key.
+    Raises ConfigurationError when ``sources.file`` cannot be read or holds no key, NotAuthentic
+    when it holds another one, and NetworkError when no source has the key.
     """
     kept = cache.root / "keys" / f"{fingerprint}.asc"
-    if file is not None:
-        certificate = _from_file(file, fingerprint)
+    if sources.file is not None:
+        certificate = _from_file(sources.file, fingerprint)
     else:
         known = _from_keyrings([kept], fingerprint)
         if known is not None:
@@ -95,14 +78,15 @@ def _from_keyrings(keyrings: Iterable[Path], fingerprint: str) -> Cert | None:
         try:
             certificate = parse_certificate(keyring.read_bytes(), fingerprint)
         except OSError:
-            continue  # not there, or not for us to read: the next source is as good
+            continue  # not there, or not readable: the next source is just as good
         if certificate is not None:
             return certificate
     return None
 
 
 def _from_keyservers(keyservers: Iterable[str], fingerprint: str, web: Web) -> Cert:
-    """All that the keyservers together know of the key: one may know of its revocation."""
+    """The key with all that the keyservers know of it: only one of them may know that it was
+    revoked."""
     found: list[Cert] = []
     failures: list[str] = []
     for template in keyservers:

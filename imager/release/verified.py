@@ -1,7 +1,7 @@
-"""The types that stand for proof: a release whose signature and bytes were checked, and a Salt
-whose bytes are those the rack pinned.
+"""Types whose values are proven: a release with a checked signature, and a Salt with pinned bytes.
 
-Only ``imager.release`` makes one, from the content-addressed archive.
+In: nothing; only ``imager.release`` makes such values, of what is in its archive. Out: where the
+files are. Who has such a value need not check again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class VerifiedRelease:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedPackage:
-    """A Python package in the archive, as PyPI publishes it: a source release or a wheel, whose
-    bytes have the hash ``sha256`` that the rack pins."""
+    """A Python package in the archive: a source release or a wheel from PyPI, whose bytes have the
+    SHA-256 that the rack pins."""
 
     name: str
     version: str
@@ -43,8 +43,8 @@ class VerifiedPackage:
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """A pacman package, or the signature of one, in a folder of the rack: ``name`` is the file's
-    name. Nobody vouches for it but the person who put it there; pacman checks signatures."""
+    """A pacman package, or the signature of one, in a folder of the rack; ``name`` is the file's
+    name. It is not proven here: the person put it there, and pacman checks signatures."""
 
     name: str
     sha256: str
@@ -54,9 +54,9 @@ class PackageFile:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedSalt:
-    """The Salt for the cards: its ``source`` release, the ``wheels`` of pure Python packages that
-    go on the card beside it, and the ``bundle`` of pacman packages that first boot installs, which
-    bring what the release lacks for it."""
+    """The Salt for the cards: its ``source`` release, the ``wheels`` of Python packages that go on
+    the card with it, and the ``bundle`` of pacman packages with what the release lacks, which are
+    installed at first boot."""
 
     source: VerifiedPackage
     wheels: tuple[VerifiedPackage, ...]
@@ -68,5 +68,5 @@ class VerifiedSalt:
 
     @property
     def packages(self) -> tuple[VerifiedPackage, ...]:
-        """What is published on PyPI and pinned."""
+        """All packages from PyPI: the source release and the wheels."""
         return (self.source, *self.wheels)

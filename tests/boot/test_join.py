@@ -28,6 +28,7 @@ from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.boot,
+    pytest.mark.long(minutes=4),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]

@@ -19,6 +19,7 @@ from tests.boot.pi7 import LOGIN_SECONDS, Pi7, pi7_beside_its_master
 from tests.support.bootrack import first_boot_report
 from tests.support.qemu import copied
 from tests.support.salt import SaltPrograms
+from tests.support.sampling import SEED
 from tests.support.standin import StandIn
 from tests.support.telling import Tell
 from tests.support.writelog import replay, writes
@@ -31,7 +32,6 @@ pytestmark = [
 ]
 
 CUTS = 10
-SEED = int(os.environ.get("PICLOUD_CUT_SEED", random.randrange(1_000_000)))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Recorded:
 
     def moment(self, number: int) -> int:
         """How many writes are done when the power fails for the ``number``-th time."""
-        return random.Random(f"{SEED} {number}").randrange(self.first, self.last)
+        return random.Random(f"{os.environ[SEED]} {number}").randrange(self.first, self.last)
 
 
 def steps_of(card: Path) -> dict[str, str]:
@@ -84,7 +84,7 @@ def test_a_node_whose_power_failed_joins_when_it_is_switched_on_again(
 ) -> None:
     pi7, moment = recorded.pi7, recorded.moment(number)
     tell(
-        f"PICLOUD_CUT_SEED={SEED}: cut after write {moment}, first boot is"
+        f"{SEED}={os.environ[SEED]}: cut after write {moment}, first boot is"
         f" {recorded.first} to {recorded.last}"
     )
     card = copied(pi7.card, tmp_path / "cut.img")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from imager.node.keys.salt import salt_pair
+from imager.node.keys.store import KeyFolder
 from tests.boot.pi7 import JOIN_SECONDS, LOGIN_SECONDS, Pi7, pi7_beside_its_master
 from tests.support.bootrack import first_boot_report
 from tests.support.qemu import LOGIN, unless_the_emulator_fails
@@ -44,7 +45,7 @@ def test_a_master_with_another_key_gets_neither_a_minion_nor_a_flood(
     tell: Tell,
 ) -> None:
     with pi7_beside_its_master(tmp_path, boot_cache, stand_in, salt_programs) as pi7:
-        expected = salt_pair(tmp_path / "other", "master").public
+        expected = salt_pair(KeyFolder(tmp_path / "other"), "master").public
         (pi7.rack.folder / "master.pub").write_bytes(expected)
         card = pi7.rack.card("pi7")
         tell(unless_the_emulator_fails([card], lambda: refused(pi7, card)))

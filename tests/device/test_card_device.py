@@ -26,14 +26,17 @@ from imager.base.errors import (
 )
 from imager.base.progress import Phase, Quiet
 from imager.base.units import MiB
-from imager.card.claim import disk as claim_module
-from imager.card.claim.disk import claim
-from imager.card.host.disks import Bus, Disk, list_disks
-from imager.card.host.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
+from imager.card.claim.claim import claim
+from imager.card.host import exclusive
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk, list_disks
+from imager.card.host.refusals import AcceptedTarget, accept, refusals
 from imager.card.host.sysfs import HostTrees
+from imager.card.host.target import Limits, RefusalCode
 from imager.card.host.targets import Unsuitable, target_at
 from imager.card.inspect.verify import open_target, receipt_for, verify_card
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.medium.raw import RawCard
 from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import all_receipts
@@ -114,7 +117,7 @@ def is_blank(loop: Loop) -> bool:
 
 
 def test_a_card_is_made_and_proven(loop: Loop, image: NodeImage, tmp_path: Path) -> None:
-    made = make_card(image, accepted(loop), tmp_path / "receipts", Quiet())
+    made = make_card(CardOrder(image, accepted(loop), tmp_path / "receipts"), Quiet())
     assert is_whole(loop, image)
     assert set(on(loop, 30 * MiB, MiB)) == {0xA5}, "what is not mapped is not touched"
     receipt = made.receipt
@@ -141,7 +144,7 @@ def test_discovery_shows_the_card_and_what_is_on_it(card: Loop, image: NodeImage
 
 def test_a_filesystem_is_named_with_its_label(card: Loop) -> None:
     call("mkfs.ext4", "-q", "-L", "holiday", str(card.node))
-    claim_module.settle(HostTrees())
+    exclusive.settle(HostTrees())
     disk = target_at(card.node)
     assert isinstance(disk, Disk)
     assert disk.holds == ("ext4 'holiday'",)
@@ -172,7 +175,7 @@ def test_a_partition_is_no_target_and_names_its_disk(card: Loop, image: NodeImag
 def test_a_mount_after_the_look_is_caught_by_the_claim(
     card: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(exclusive, "_PATIENCE_SECONDS", 0.2)
     call("mkfs.ext4", "-q", str(card.node))
     target = accepted(card)
     with (
@@ -278,7 +281,7 @@ def test_a_device_that_knows_no_locks_is_a_recorded_fallback(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with claim(accepted(card), SIZE) as held:
-        assert held.fallbacks == (claim_module.NO_LOCK,)
+        assert held.held.fallbacks == (exclusive.NO_LOCK,)
 
 
 def test_an_ordinary_user_is_told_what_to_do(card: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +317,7 @@ def test_a_card_exchanged_after_confirmation_is_refused(tmp_path: Path) -> None:
 def test_the_claim_keeps_mounts_and_other_claims_away(
     card: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(exclusive, "_PATIENCE_SECONDS", 0.2)
     call("mkfs.ext4", "-q", str(card.node))
     (tmp_path / "mnt").mkdir()
     target = accepted(card)
@@ -340,7 +343,7 @@ time.sleep(60)
 def test_a_card_locked_by_another_program_is_refused(
     card: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claim_module, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(exclusive, "_PATIENCE_SECONDS", 0.2)
     target = accepted(card)
     words = [sys.executable, "-c", HOLD_THE_LOCK, str(card.node)]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
@@ -360,7 +363,7 @@ def test_a_passing_probe_is_waited_for(card: Loop) -> None:
     try:
         time.sleep(0.1)
         with claim(target, SIZE) as held:
-            assert held.fallbacks == ()
+            assert held.held.fallbacks == ()
     finally:
         probe.wait()
 
@@ -414,7 +417,7 @@ def test_damage_that_comes_back_condemns_the_card(card: Loop, image: NodeImage) 
 
 
 def test_verify_names_a_byte_changed_later(card: Loop, image: NodeImage, tmp_path: Path) -> None:
-    receipt = make_card(image, accepted(card), tmp_path / "receipts", Quiet()).receipt
+    receipt = make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet()).receipt
     with card.backing.open("r+b") as file:
         file.seek(9 * MiB)
         file.write(b"!!")
@@ -437,8 +440,8 @@ def test_direct_io_refused_by_the_device_is_a_recorded_fallback(
 
     target = accepted(card)
     monkeypatch.setattr(os, "open", without_direct)
-    made = make_card(image, target, tmp_path / "receipts", Quiet())
-    assert made.receipt.fallbacks == (claim_module.NO_DIRECT,)
+    made = make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
+    assert made.receipt.fallbacks == (exclusive.NO_DIRECT,)
     assert not made.receipt.cache_bypassed
     assert is_whole(card, image)
 
@@ -448,7 +451,7 @@ def test_a_full_disk_under_an_image_file(image: NodeImage, tmp_path: Path) -> No
     with mounted(Path("tmpfs"), tmp_path / "small", "-t", "tmpfs", "-o", "size=6m"):
         target = accept(target_at(tmp_path / "small/pi7.img"), SIZE)
         with pytest.raises(CardIOError) as caught:
-            make_card(image, target, tmp_path / "receipts", Quiet())
+            make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
         assert "small/pi7.img: writing at byte" in caught.value.what
         assert "No space left" in caught.value.what
         assert list((tmp_path / "small").iterdir()) == []
@@ -505,7 +508,7 @@ def test_kill_9_leaves_a_card_blank_or_whole(
     if not any(table):
         found = subprocess.run(["blkid", "-p", str(card.node)], capture_output=True, check=False)
         assert found.returncode == 2, found.stdout
-    make_card(image, accepted(card), tmp_path / "receipts", Quiet())
+    make_card(CardOrder(image, accepted(card), tmp_path / "receipts"), Quiet())
     assert is_whole(card, image)
 
 
@@ -526,7 +529,7 @@ def test_kill_9_leaves_no_image_file(tmp_path: Path, image: NodeImage, phase: st
     target = tmp_path / "pi7.img"
     stop_in(start_writer(tmp_path, target), phase, 0.005, signal.SIGKILL)
     assert not target.exists()
-    make_card(image, accept(target_at(target), SIZE), tmp_path / "receipts", Quiet())
+    make_card(CardOrder(image, accept(target_at(target), SIZE), tmp_path / "receipts"), Quiet())
     assert target.stat().st_size == SIZE
     assert not (tmp_path / ".pi7.img.partial").exists()
 
@@ -541,7 +544,7 @@ def test_a_card_that_fails_half_way_is_named_and_left_blank(
         loop_over(sized_file(tmp_path / "small/card.raw", SIZE)) as loop,
     ):
         with pytest.raises(CardIOError, match="writing at byte") as caught:
-            make_card(image, accepted(loop), tmp_path / "receipts", Quiet())
+            make_card(CardOrder(image, accepted(loop), tmp_path / "receipts"), Quiet())
         assert "visibly blank" in caught.value.details[-1]
         assert is_blank(loop)
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
@@ -579,7 +582,7 @@ def test_a_golden_image_cut_short_meanwhile_is_an_error_and_no_sigbus(
         raw = held.raw
         sly = _Meddler(raw, image.golden.path, raw.name, raw.size_bytes, raw.block_bytes)
         with pytest.raises(HostStorage, match="altered while it was in use") as caught:
-            write_card(image, replace(held, raw=sly), Quiet())
+            write_card(image, replace(held, held=replace(held.held, raw=sly)), Quiet())
     assert "visibly blank" in caught.value.details[-1]
     assert is_blank(loop)
 

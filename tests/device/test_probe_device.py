@@ -12,10 +12,11 @@ import pytest
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.claim.disk import claim
+from imager.card.claim.claim import claim
 from imager.card.host.refusals import AcceptedTarget, accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.probe.probe import probe_card, short_probe
 from imager.card.probe.report import Honesty
 from imager.card.receipt.store import all_receipts
@@ -72,7 +73,7 @@ def test_a_card_is_probed_written_and_then_updated(loop: Loop, tmp_path: Path) -
     receipts = tmp_path / "receipts"
     nodes = [node_image(tmp_path / name, name) for name in ("pi7", "pi8")]
     for image in nodes:
-        make_card(image, accepted(loop), receipts, Quiet(), update=True, probe=True)
+        make_card(CardOrder(image, accepted(loop), receipts), Quiet(), update=True, probe=True)
     later, first = [receipt for _, receipt in all_receipts(receipts)]
     assert [phase.name for phase in first.phases] == [
         *("blank", "probe write", "probe read"),
@@ -98,14 +99,14 @@ def test_kill_9_while_updating_leaves_the_old_card_a_blank_one_or_the_new(
 ) -> None:
     old, new = (node_image(tmp_path / name, name) for name in ("pi7", "pi8"))
     with loop_over(sized_file(tmp_path / "card.raw", SIZE)) as loop:
-        make_card(old, accepted(loop), tmp_path / "receipts", Quiet())
+        make_card(CardOrder(old, accepted(loop), tmp_path / "receipts"), Quiet())
         killed_in(phase, delay, tmp_path, loop)
         # The kill may come later than meant on a busy machine, so no moment promises one of them.
         assert has_no_table(loop) or is_whole(loop, new) or is_whole(loop, old)
         if has_no_table(loop):
             found = subprocess.run(["blkid", "-p", str(loop.node)], check=False)
             assert found.returncode == 2
-        make_card(new, accepted(loop), tmp_path / "receipts", Quiet(), update=True)
+        make_card(CardOrder(new, accepted(loop), tmp_path / "receipts"), Quiet(), update=True)
         assert is_whole(loop, new)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from imager.base.units import MiB
-from imager.disk.layout import STAMP_AREA
+from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.loop import Loop, loop_over, missing_abilities, udevd_running
 from tests.support.usedcard import UsedCard, copied
 from tests.support.workplace import Said, Workplace, workplace

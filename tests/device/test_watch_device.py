@@ -24,6 +24,7 @@ from tests.support.loop import (
     missing_abilities,
     sized_file,
     socket_links,
+    strangers,
     udevd_running,
 )
 from tests.support.rackcards import SIZE, first_mib, forget, is_whole
@@ -34,6 +35,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
 PATIENCE = 120
+SOON = 20
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +81,16 @@ class Watching:
     events: list[dict[str, Any]] = field(default_factory=list)
     told: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
 
-    def until(self, what: str, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    def until(
+        self, what: str, fits: Callable[[dict[str, Any]], bool], seconds: float = PATIENCE
+    ) -> dict[str, Any]:
         """The next event that ``fits``."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            event = self.told.get(timeout=left)
+            try:
+                event = self.told.get(timeout=left)
+            except queue.Empty:
+                break
             assert event is not None, f"it ended before {what}: {self.events[-3:]}"
             self.events.append(event)
             if fits(event):
@@ -204,6 +211,24 @@ def test_why_a_card_is_left_alone_is_said_once(readers: Readers) -> None:
             station.end(0)
         left = [event for event in station.events if event["event"] == "left"]
     assert [event["because"] for event in left] == ["no node needs a card any more"]
+
+
+def test_no_card_is_missed_while_strange_disks_come_and_go(
+    readers: Readers, tmp_path: Path
+) -> None:
+    """Each is told once, and soon, however many events of disks that are no cards lie before it."""
+    cards = ["A2", "A3", "A4"] * 3
+    with watching(readers.place, "pi[1-3]", "--countdown", "600") as station:
+        with strangers(tmp_path, 4):
+            time.sleep(3)
+            for label in cards:
+                with readers.with_card(label) as device:
+                    told = station.until("offer", lambda e: e["event"] == "offer", SOON)
+                    assert (told["slot"], told["target"]) == (label, str(device))
+        station.process.send_signal(signal.SIGINT)
+        station.end(130)
+    offers = [event["slot"] for event in station.events if event["event"] == "offer"]
+    assert offers == cards
 
 
 def test_a_card_taken_out_before_its_turn_is_forgotten(readers: Readers) -> None:

@@ -7,7 +7,6 @@ ledger or an exit code that tells another story.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -20,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imager.base.json_fields import read_object
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, KiB, MiB, align_down
-from imager.card.claim.disk import settle
+from imager.card.host.exclusive import settle
 from imager.card.host.sysfs import HostTrees
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target, verify_card
@@ -149,9 +149,9 @@ def row(folder: Path, place: Workplace) -> Iterator[Row]:
 def _places(image: Path) -> Iterator[Extent]:
     """Blocks that hold something (where zeros belong, a lost write does no harm), a little away
     from the powers of two at which a probe looks for the end of a fake."""
-    document = json.loads(image.with_name("golden.json").read_text())
+    document = read_object(image.with_name("golden.json").read_bytes())
     with image.open("rb") as file:
-        for extent in Manifest.from_json(document["manifest"]).extents.split(MiB):
+        for extent in Manifest.from_json(document.child("manifest")).extents.split(MiB):
             block = Extent(extent.offset + 64 * KiB, 4 * KiB)
             if extent.offset < 8 * MiB or block.end > extent.end:
                 continue

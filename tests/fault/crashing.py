@@ -22,13 +22,14 @@ from imager.base.units import KiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.disk.ext4.filesystem import Ext4
 from imager.node.image import NodeImage
 from tests.fault.leftovers import on_disk, on_volume
 from tests.support.bootdisk import reading
 from tests.support.fatdisk import tool
 from tests.support.faultcard import fault_card
-from tests.support.loop import Loop, call, loop_over, mounted, sized_file
+from tests.support.loop import Loop, attach, call, loop_over, mounted, sized_file
 from tests.support.smallcard import LAYOUT, LIBRARY, SIZE, boot_check
 
 OURS = {
@@ -95,12 +96,12 @@ def lay(store: Path) -> None:
 @contextmanager
 def partition(loop: Loop, offset: int, length: int) -> Iterator[Path]:
     """A loop device over one partition, whether or not this kernel reads partition tables."""
-    words = ["losetup", "--find", "--show", "--read-only", f"--offset={offset}"]
-    node = call(*words, f"--sizelimit={length}", str(loop.backing))
+    words = ["--read-only", f"--offset={offset}", f"--sizelimit={length}"]
+    node = attach(*words, str(loop.backing))
     try:
-        yield Path(node)
+        yield node
     finally:
-        call("losetup", "--detach", node)
+        call("losetup", "--detach", str(node))
 
 
 def signatures(node: Path) -> list[tuple[str, int]]:
@@ -120,7 +121,10 @@ def everything(loop: Loop) -> dict[str, list[tuple[str, int]]]:
 
 
 def write(loop: Loop, image: NodeImage, receipts: Path) -> None:
-    make_card(image, accept(target_at(loop.node), SIZE), receipts, Quiet(), check=boot_check(image))
+    make_card(
+        CardOrder(image, accept(target_at(loop.node), SIZE), receipts, check=boot_check(image)),
+        Quiet(),
+    )
 
 
 def copy_root(store: Path, to: Path) -> None:
@@ -147,13 +151,11 @@ def require_mended(crashed: Path, library: bytes, number: int) -> None:
 def root_in_use(loop: Loop, where: Path) -> Iterator[None]:
     """Mount the card's root and keep writing to it for as long as the block lasts."""
     extent = LAYOUT.root
-    node = call(
-        "losetup", "--find", "--show", f"--offset={extent.offset}",
-        f"--sizelimit={extent.length}", str(loop.backing),
-    )  # fmt: skip
+    words = [f"--offset={extent.offset}", f"--sizelimit={extent.length}"]
+    node = attach(*words, str(loop.backing))
     stop = threading.Event()
     try:
-        with mounted(Path(node), where):
+        with mounted(node, where):
             load = threading.Thread(target=keep_writing, args=(where, stop))
             load.start()
             try:
@@ -162,7 +164,7 @@ def root_in_use(loop: Loop, where: Path) -> Iterator[None]:
                 stop.set()
                 load.join()
     finally:
-        call("losetup", "--detach", node)
+        call("losetup", "--detach", str(node))
 
 
 def keep_writing(where: Path, stop: threading.Event) -> None:

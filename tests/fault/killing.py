@@ -24,6 +24,7 @@ from imager.base.progress import Quiet
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.disk.manifest import build_manifest
 from imager.disk.mbr import encode
 from imager.node.image import Delta, NodeImage
@@ -159,9 +160,8 @@ def make_both(at: Desk) -> None:
     """Make the new card and then the old one, so that an update has receipts to go by."""
     for image in (at.new, at.old):
         make_card(
-            image,
-            accept(target_at(at.card.node), SIZE),
-            at.receipts,
+            CardOrder(
+                image, accept(target_at(at.card.node), SIZE), at.receipts, check=boot_check(at.new)
+            ),
             Quiet(),
-            check=boot_check(at.new),
         )

@@ -21,6 +21,7 @@ from imager.bootcheck.check import check_boot
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import all_receipts
 from imager.node.image import NodeImage
@@ -139,11 +140,13 @@ class Rig:
         herald, error = Herald(self.card), None
         try:
             make_card(
-                self.image,
-                accept(target_at(self.card.node), SIZE),
-                receipts,
+                CardOrder(
+                    self.image,
+                    accept(target_at(self.card.node), SIZE),
+                    receipts,
+                    check=boot_check(self.image),
+                ),
                 herald,
-                check=boot_check(self.image),
                 probe=case.probe,
             )
         except PicloudError as caught:

@@ -1,6 +1,6 @@
 """kill -9 and pulled cards: whatever the moment, a card is blank, or whole, or not yet touched.
 
-The moments are random and seeded. Thirty rounds in an ordinary run of the tests; a full run has
+The moments are random and seeded. Twelve rounds in an ordinary run of the tests; a full run has
 ``PICLOUD_FAULT_ROUNDS=200``.
 """
 
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(3600),
 ]
 
-ROUNDS = int(os.environ.get("PICLOUD_FAULT_ROUNDS", "30"))
+ROUNDS = int(os.environ.get("PICLOUD_FAULT_ROUNDS", "12"))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.inspect.verify import open_target, verify_card
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from tests.fault.rig import Rig
 from tests.support.faultcard import Fault, why_not
 from tests.support.smallcard import KERNEL, LIBRARY, SIZE
@@ -26,7 +27,7 @@ def test_every_unreadable_place_is_named_and_the_rest_is_judged(bench: Rig, tmp_
     card = bench.card
     card.phase("")
     card.arm()
-    made = make_card(bench.image, accept(target_at(card.node), SIZE), tmp_path, Quiet())
+    made = make_card(CardOrder(bench.image, accept(target_at(card.node), SIZE), tmp_path), Quiet())
     kernel, library, flipped = (
         next(place.extent for place in bench.places if place.name == name)
         for name in ("kernel file", "file data", "FAT")

@@ -16,6 +16,7 @@ from imager.base.progress import Quiet
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.node.image import NodeImage
 from tests.support.smallcard import SIZE, boot_check
 
@@ -28,7 +29,7 @@ def say(line: str) -> None:
 def make(image: NodeImage, node: Path, receipts: Path, *, update: bool) -> None:
     """One card."""
     accepted = accept(target_at(node), SIZE)
-    make_card(image, accepted, receipts, Quiet(), check=boot_check(image), update=update)
+    make_card(CardOrder(image, accepted, receipts, check=boot_check(image)), Quiet(), update=update)
 
 
 def main() -> None:

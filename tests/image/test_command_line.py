@@ -209,6 +209,7 @@ def test_an_image_file_that_exists_is_replaced_only_on_a_yes(
         (["write", "x.img"], 2, "--node"),
         (["verify", "no-such.img"], 20, "no-such.img"),
         (["inspect", "no-such.img"], 20, "no-such.img"),
+        (["inspect", "no-such.img", "--model", "pi7"], 2, "--model"),
         (["wriet"], 2, "wriet"),
         (["fetch", "--offline", "--update"], 2, "--offline"),
         (["fetch", "--release", "alarm-rpi"], 10, "alarm-rpi"),

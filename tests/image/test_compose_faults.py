@@ -264,7 +264,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a digest altered": (rewrite_digest, "does not match its own SHA-256"),
     "description is a list": (
         lambda folder: (folder / "golden.json").write_text("[]"),
-        "not a description this version wrote",
+        "not a JSON object",
     ),
     "description from the future": (
         lambda folder: (folder / "golden.json").write_text('{"format": 99}'),

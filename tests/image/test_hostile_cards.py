@@ -22,7 +22,8 @@ import pytest
 
 from imager.base.units import GiB, MiB
 from imager.disk.ext4.filesystem import Ext4
-from imager.disk.layout import STAMP_AREA, Layout
+from imager.disk.layout import Layout
+from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.bootfiles import minimal_boot_files
 from tests.support.hostile import (
     END,

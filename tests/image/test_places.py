@@ -18,6 +18,7 @@ from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.inspect.verify import open_target, verify_card
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import Receipt
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
@@ -27,6 +28,7 @@ from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
 from imager.node.image import NodeImage
 from tests.support.cards import FaultyCard, claimed, make_image
+from tests.support.racks import tool
 
 TOOLS = ("mkfs.vfat", "mcopy", "mke2fs")
 pytestmark = [
@@ -138,7 +140,7 @@ def test_read_back_names_the_file(image: NodeImage) -> None:
 @pytest.fixture
 def receipt(image: NodeImage, tmp_path: Path) -> Receipt:
     target = accept(target_at(tmp_path / "pi7.img"), SIZE)
-    return make_card(image, target, tmp_path / "receipts", Quiet()).receipt
+    return make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet()).receipt
 
 
 @pytest.mark.parametrize("inside", [0, 1_000_000, len(KERNEL) - 1])
@@ -164,3 +166,12 @@ def test_verify_of_a_damaged_fat_still_names_the_place(receipt: Receipt, tmp_pat
     with open_target(tmp_path / "pi7.img") as fresh:
         found = verify_card(fresh, receipt, Quiet())
     assert "boot partition" in str(found.mismatches[0])
+
+
+def test_verify_names_a_boot_file_that_is_a_folder_now(receipt: Receipt, tmp_path: Path) -> None:
+    boot = f"{tmp_path / 'pi7.img'}@@{LAYOUT.boot.offset}"
+    tool("mdel", "-i", boot, "::kernel7.img")
+    tool("mmd", "-i", boot, "::kernel7.img")
+    with open_target(tmp_path / "pi7.img") as fresh:
+        found = verify_card(fresh, receipt, Quiet())
+    assert found.boot_files == ("kernel7.img",)

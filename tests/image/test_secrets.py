@@ -60,9 +60,11 @@ class Watched:
     def run(self, *words: str) -> Said:
         """The command, with every argument and environment variable of whatever it starts."""
         record = self.place.folder / "programs"
-        strace = ("strace", "-f", "-qq", "-v", "-s", "1000000", "-e", "trace=execve", "-o", record)
+        # The kernel sorts out what is looked for: else each call of anything stops the program.
+        strace = ("strace", "-f", "--seccomp-bpf", "-qq", "-v", "-s", "1000000")
+        which = ("-e", "trace=execve", "-o", record)
         done = subprocess.run(
-            [*strace, *self.place.command(*words, "--verbose")],
+            [*strace, *which, *self.place.command(*words, "--verbose")],
             cwd=self.place.folder,
             env=self.place.environment,
             stdin=subprocess.DEVNULL,

@@ -26,14 +26,13 @@ from imager.card.medium.meter import Meter
 from imager.card.medium.raw import RawCard
 from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import STAMP_AREA
 from imager.image.compose.compose import compose
 from imager.image.compose.file_digests import FileDigests
 from imager.image.compose.golden import GoldenImage
 from imager.node.image import NodeImage
 from imager.node.keys.signing import rack_key
 from imager.node.personalise import personalise
-from imager.node.stamp.stamp import Stamp
+from imager.node.stamp.stamp import STAMP_AREA, Stamp
 from tests.support.racks import rack_in, written
 from tests.support.release import build_release
 from tests.support.usedcard import UsedCard, copied

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.disk.layout import STAMP_AREA
+from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.usedcard import UsedCard, copied
 from tests.support.workplace import Said, Workplace, workplace
 

@@ -28,10 +28,9 @@ from imager.card.diagnosis.damage import DamageKind
 from imager.card.receipt.receipt import ReceiptResult, decode_receipt
 from imager.card.receipt.store import by_disk_id, find_receipt, load_receipt
 from imager.config.load import load_rack
-from imager.disk.layout import STAMP_AREA
 from imager.node.keys.identity import identity_of
 from imager.node.keys.signing import rack_key
-from imager.node.stamp.stamp import encode_stamp, parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, encode_stamp, parse_stamp
 from imager.rack.history.ledger import (
     Assigned,
     BatchBegun,

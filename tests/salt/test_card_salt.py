@@ -15,6 +15,7 @@ from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.release.lock import RackLock
 from imager.release.salt.salt import fetch_salt
+from imager.release.terms import FetchTerms
 from tests.support.fetching import Heard
 from tests.support.release import release_of
 from tests.support.salt import SaltPrograms
@@ -38,7 +39,7 @@ def golden(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> Golde
     """The stand-in release with the real Salt, fetched from PyPI by pip."""
     folder = tmp_path_factory.mktemp("golden")
     cache, lock = Cache(folder / "cache"), RackLock.load(folder / "rack.lock")
-    salt = fetch_salt(VERSION, cache, lock, Heard(), offline=False, update=False)
+    salt = fetch_salt(VERSION, lock, FetchTerms(cache, Heard()))
     return compose(release_of(stand_in.tarball), cache, Heard(), salt)
 
 

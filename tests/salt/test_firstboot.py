@@ -14,6 +14,7 @@ from imager.base.cache import Cache
 from imager.base.progress import Quiet
 from imager.image.compose.compose import compose
 from imager.node.keys.salt import salt_pair
+from imager.node.keys.store import KeyFolder
 from tests.support.fakenode import FakeNode
 from tests.support.release import build_release
 from tests.support.salt import Box, SaltPrograms
@@ -138,7 +139,7 @@ def test_a_master_that_is_absent_at_first_is_joined_when_it_comes(pair: Pair) ->
 
 def test_a_master_with_another_key_is_refused_and_left_in_peace(pair: Pair, tmp_path: Path) -> None:
     right = {name: (pair.pki / name).read_bytes() for name in ("pi0.pem", "pi0.pub")}
-    other = salt_pair(tmp_path / "other", "master")
+    other = salt_pair(KeyFolder(tmp_path / "other"), "master")
     (pair.pki / "pi0.pem").write_bytes(other.private)
     (pair.pki / "pi0.pub").write_bytes(other.public)
     node = pair.node()
@@ -179,7 +180,9 @@ def test_a_key_that_nobody_accepted_is_waited_for(pair: Pair) -> None:
 
 
 def test_a_key_that_the_master_denies_is_said(pair: Pair, tmp_path: Path) -> None:
-    (pair.pki / "minions/pi1").write_bytes(salt_pair(tmp_path / "other", "minion").public)
+    (pair.pki / "minions/pi1").write_bytes(
+        salt_pair(KeyFolder(tmp_path / "other"), "minion").public
+    )
     with pair.master():
         node = pair.node()
         node.wait_s = 30

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def add_kernel_word(image: Path, word: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def boot_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One archive for all boot tests: their golden images are the same."""
-    return tmp_path_factory.mktemp("cache")
+def boot_cache() -> Path:
+    """One archive for all boot tests, whichever process they are in: their golden images are the
+    same, and who comes second waits for the first."""
+    return Path(tempfile.gettempdir()) / "boot-cache"

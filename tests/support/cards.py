@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imager.base.units import MiB
-from imager.card.host.disks import Bus, Disk
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
+from imager.card.host.target import HeldTarget
 from imager.card.medium.reopen import FreshRead
 from imager.card.stages import ClaimedCard
 from imager.disk.extents import Extent, ExtentMap
@@ -165,7 +167,7 @@ def claimed(card: FaultyCard) -> ClaimedCard:
         yield FreshRead(card, cache_bypassed=True)
 
     disk = Disk(card.name, "8:16", card.size_bytes, Bus.USB, removable=True)
-    return ClaimedCard(disk, card, reopen, lambda: None)
+    return ClaimedCard(disk, HeldTarget(card, reopen, lambda: None))
 
 
 def small_layout(size_bytes: int) -> Layout:

@@ -18,6 +18,7 @@ from imager.base.units import MiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
@@ -62,7 +63,9 @@ def main() -> None:
     accepted = accept(target_at(target), SIZE)
     image = card_image(folder / "writer")
     try:
-        make_card(image, accepted, folder / "receipts", Loud(), options=WriteOptions(MiB, 2))
+        make_card(
+            CardOrder(image, accepted, folder / "receipts", options=WriteOptions(MiB, 2)), Loud()
+        )
     except Interrupted as error:
         say(error.hint)
         sys.exit(error.exit_code)

@@ -23,7 +23,7 @@ from pathlib import Path
 from imager.disk.extents import Extent
 from tests.support.faultfs import FILE
 from tests.support.fusing import fuse_process, why_no_fuse
-from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
+from tests.support.loop import Loop, loop_over, missing_abilities, sized_file, unseen_by_udevd
 
 EVERY_TIME = -1
 _TRANSFER_KIB = 512
@@ -175,6 +175,7 @@ def fault_card(folder: Path, size_bytes: int) -> Iterator[FaultCard]:
     store = sized_file(folder / "store", size_bytes)
     with (
         fuse_process("tests.support.faultfs", mountpoint, store) as process,
+        unseen_by_udevd(mountpoint / FILE),  # a fault is for who writes the card
         loop_over(mountpoint / FILE) as loop,
         _one_transfer_each(loop),
     ):

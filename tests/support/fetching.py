@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -14,7 +14,7 @@ from imager.base.progress import FindingData, Phase
 from imager.release.catalogue import ReleaseSpec
 from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
-from imager.release.signing_keys import KeySources
+from imager.release.terms import FetchTerms, KeySources
 from imager.release.transfer.web import TransferLimits
 from imager.release.verified import VerifiedRelease
 from tests.support.mirror import Mirror
@@ -103,14 +103,10 @@ class Scene:
     ) -> VerifiedRelease:
         return fetch_release(
             self.spec(*mirrors),
-            self.cache,
             RackLock.load(self.lock_path) if locked else None,
-            self.heard,
-            offline=offline,
-            update=update,
-            signing_key_file=self.key_file if with_key else None,
-            limits=limits,
-            key_sources=key_sources,
+            FetchTerms(self.cache, self.heard, offline, update),
+            replace(key_sources, file=self.key_file if with_key else None),
+            limits,
         )
 
     @property

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.record import MARK
 from tests.support.standin import ROOT
 
 
@@ -15,19 +16,28 @@ def pytest_in(
 ) -> subprocess.CompletedProcess[str]:
     """Run the tests in ``folder`` with ``plugin`` and nothing of this project else; ``more`` is
     added to what the environment has."""
+    with started_pytest(folder, plugin, *words, **more) as process:
+        said, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, said, errors)
+
+
+def started_pytest(folder: Path, plugin: str, *words: str, **more: str) -> subprocess.Popen[str]:
+    """The same, begun."""
     here = {
         "PYTHONPATH": str(ROOT),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
-    return subprocess.run(
+    ours = {name: os.environ[name] for name in ("PATH", "TMPDIR", MARK) if name in os.environ}
+    return subprocess.Popen(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "xdist.plugin", "-p", plugin),
             *("-p", "no:cacheprovider", f"--rootdir={folder}", "-c", os.devnull, *words),
         ],
         cwd=folder,
-        env={"PATH": os.environ["PATH"], **here, **more},
-        capture_output=True,
+        env={**ours, **here, **more},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )

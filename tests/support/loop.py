@@ -6,18 +6,30 @@ backing file the kernel reports for it.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
+
+from tests.support.record import note_loop
 
 UDEVD = Path("/lib/systemd/systemd-udevd")
+RULES = Path("/run/udev/rules.d")
+_UDEVD_CONTROL = Path("/run/udev/control")
+# What all tests on this computer share, whichever checkout they are of. Each has a lock.
+_UDEVD_USERS = Path("/run/picloud-test-udevd")
+_NUMBERS = Path("/run/picloud-test-loops")
 
 
 def missing_abilities() -> str:
@@ -66,14 +78,63 @@ def call(*words: str) -> str:
 @contextmanager
 def loop_over(backing: Path, *, sector_bytes: int = 512, read_only: bool = False) -> Iterator[Loop]:
     """Attach ``backing`` and detach it again, whatever happens in between."""
-    words = ["losetup", "--find", "--show", "--sector-size", str(sector_bytes)]
-    node = call(*words, *(["--read-only"] if read_only else []), str(backing))
-    loop = Loop(Path(node), backing.resolve())
+    words = ["--sector-size", str(sector_bytes), *(["--read-only"] if read_only else [])]
+    loop = Loop(attach(*words, str(backing)), backing.resolve())
     try:
         loop.require_ours()
         yield loop
     finally:
         detach(loop)
+
+
+@contextmanager
+def strangers(folder: Path, count: int) -> Iterator[None]:
+    """So many loop devices that come and go all the while, as fast as they can, some of them with
+    partitions."""
+    stop = threading.Event()
+
+    def come_and_go(number: int) -> int:
+        backing = sized_file(folder / f"stranger{number}.raw", 8 * 2**20)
+        with backing.open("r+b") as file:
+            # Two partitions of 2 MiB, of the type of Linux.
+            file.seek(446)
+            for start in (2048, 6144):
+                entry = b"\0\0\0\0\x83\0\0\0" + start.to_bytes(4, "little")
+                file.write(entry + (4096).to_bytes(4, "little"))
+            file.seek(510)
+            file.write(b"\x55\xaa")
+        times = 0
+        while not stop.is_set():
+            with loop_over(backing) as loop:
+                if times % 2:
+                    subprocess.run(["partx", "-a", loop.node], capture_output=True, check=False)
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(count) as threads:
+        at_work = [threads.submit(come_and_go, number) for number in range(count)]
+        try:
+            yield
+        finally:
+            stop.set()
+    assert all(work.result() > 2 for work in at_work)
+
+
+@contextmanager
+def _numbers(how: int) -> Iterator[None]:
+    """Hold the numbers of the loop devices: LOCK_SH to take a free one, LOCK_EX to keep one that
+    is free for a moment, so that no other test of this computer takes it."""
+    with open(_NUMBERS, "a") as lock:
+        fcntl.flock(lock, how)
+        yield
+
+
+def attach(*words: str) -> Path:
+    """The node of a free device, made by losetup with these ``words``."""
+    with _numbers(fcntl.LOCK_SH):
+        node = Path(call("losetup", "--find", "--show", *words))
+    note_loop(node.name)
+    return node
 
 
 def detach(loop: Loop) -> None:
@@ -99,15 +160,17 @@ def shown_by(loop: Loop) -> str:
 @contextmanager
 def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
     """The same device node over another file, as when somebody swaps the card in a reader."""
-    detach(loop)
     swapped = Loop(loop.node, other.resolve())
     deadline = time.monotonic() + 10
-    # udevd looks at the emptied device for a moment, and then it is busy.
-    while subprocess.run(
-        ["losetup", str(loop.node), str(other)], capture_output=True, check=False
-    ).returncode:
-        assert time.monotonic() < deadline, f"{loop.node} stays busy"
-        time.sleep(0.05)
+    with _numbers(fcntl.LOCK_EX):
+        detach(loop)
+        # udevd looks at the emptied device for a moment, and then it is busy.
+        while subprocess.run(
+            ["losetup", str(loop.node), str(other)], capture_output=True, check=False
+        ).returncode:
+            assert time.monotonic() < deadline, f"{loop.node} stays busy"
+            time.sleep(0.05)
+    note_loop(loop.name)
     try:
         swapped.require_ours()
         yield swapped
@@ -135,23 +198,79 @@ def _listens(control: Path) -> bool:
 
 @contextmanager
 def udevd_running() -> Iterator[None]:
-    """Run udevd for as long as the block lasts, unless one runs already."""
-    control = Path("/run/udev/control")
-    if _listens(control) or not UDEVD.exists():
+    """Have udevd run for as long as the block lasts: the computer's own, or one that all who need
+    it share. The first of them starts it, and the last ends it."""
+    if not UDEVD.exists():
         yield
         return
-    control.unlink(missing_ok=True)  # of one that was killed
-    process = subprocess.Popen([str(UDEVD)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while not _listens(control) and time.monotonic() < deadline:
+        with open(_UDEVD_USERS, "a+") as users:
+            fcntl.flock(users, fcntl.LOCK_SH)
+            while not _listens(_UDEVD_CONTROL):
+                fcntl.flock(users, fcntl.LOCK_EX)  # nobody uses it, and now nobody can begin to
+                _start_udevd(users)
+                fcntl.flock(users, fcntl.LOCK_SH)
+            yield
+    finally:
+        end_unused_udevd()
+
+
+def _start_udevd(users: TextIO) -> None:
+    if _listens(_UDEVD_CONTROL):
+        return
+    _UDEVD_CONTROL.unlink(missing_ok=True)  # of one that was killed
+    # It may outlive this run, where another uses it: so it has nothing of this one, not even its
+    # environment.
+    starting = 'cd / && setsid "$0" >/dev/null 2>&1 & echo $!'
+    words = ["env", "-i", f"PATH={os.environ['PATH']}", "sh", "-c", starting, str(UDEVD)]
+    users.truncate(0)
+    users.write(call(*words))
+    users.flush()
+    deadline = time.monotonic() + 10
+    while not _listens(_UDEVD_CONTROL) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert _listens(_UDEVD_CONTROL), "udevd did not come up"
+
+
+def end_unused_udevd() -> None:
+    """End the udevd that tests started, unless a test uses it."""
+    if not _UDEVD_USERS.exists():
+        return
+    with open(_UDEVD_USERS, "r+") as users, suppress(BlockingIOError):
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        pid = users.read()
+        users.truncate(0)
+        if not pid or not Path(f"/proc/{pid}/comm").read_text().startswith("systemd-udevd"):
+            return
+        os.kill(int(pid), signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while _listens(_UDEVD_CONTROL) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert _listens(control), "udevd did not come up"
+        assert not _listens(_UDEVD_CONTROL), "udevd does not end"
+        _UDEVD_CONTROL.unlink(missing_ok=True)
+
+
+@contextmanager
+def udev_rules(*rules: str) -> Iterator[None]:
+    """Have udevd, if one runs, go by these rules before its own."""
+    RULES.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix="00-picloud-", suffix=".rules", dir=RULES)
+    with open(descriptor, "w") as file:
+        file.write("".join(f"{rule}\n" for rule in rules))
+    try:
+        _reload_rules()
         yield
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
-        control.unlink(missing_ok=True)
+        Path(name).unlink()
+        _reload_rules()
+
+
+def _reload_rules() -> None:
+    words = ["udevadm", "control", "--reload"]
+    while _listens(_UDEVD_CONTROL):  # one that has just been ended need not know
+        if subprocess.run(words, capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -159,20 +278,23 @@ def socket_links(sockets: Mapping[Path, str]) -> Iterator[None]:
     """Have udevd give a loop device over one of these files a link of that name in
     /dev/disk/by-path, as a reader's slot has one; only devices over these files, of all there are.
     """
-    rules = Path(f"/run/udev/rules.d/61-picloud-test-{os.getpid()}.rules")
-    lines = [
+    rules = (
         f'SUBSYSTEM=="block", KERNEL=="loop*", ATTR{{loop/backing_file}}=="{backing.resolve()}", '
-        f'SYMLINK+="disk/by-path/{name}"\n'
+        f'SYMLINK+="disk/by-path/{name}"'
         for backing, name in sockets.items()
-    ]
-    rules.parent.mkdir(parents=True, exist_ok=True)
-    rules.write_text("".join(lines))
-    try:
-        call("udevadm", "control", "--reload")
+    )
+    with udev_rules(*rules):
         yield
-    finally:
-        rules.unlink()
-        call("udevadm", "control", "--reload")
+
+
+@contextmanager
+def unseen_by_udevd(backing: Path) -> Iterator[None]:
+    """Have udevd not read what is on a loop device over ``backing``, as it does to know it."""
+    with udev_rules(
+        f'SUBSYSTEM=="block", ATTRS{{loop/backing_file}}=="{backing.resolve()}", '
+        'ENV{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}="1", OPTIONS:="nowatch"'
+    ):
+        yield
 
 
 @contextmanager

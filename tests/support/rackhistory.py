@@ -14,8 +14,9 @@ from imager.base.units import MiB
 from imager.card.diagnosis.damage import Damage, DamageKind
 from imager.card.diagnosis.places import CardPlace
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.target import TargetFacts
 from imager.card.medium.meter import PhaseFigures
-from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.receipt.store import save_receipt
 from imager.card.stages import WriteOptions
 from imager.config.rack import Rack

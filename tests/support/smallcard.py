@@ -15,7 +15,7 @@ from pathlib import Path
 from imager.base.errors import WouldNotBoot
 from imager.base.units import KiB, MiB
 from imager.bootcheck.check import check_boot
-from imager.card.make.make import Check
+from imager.card.make.order import Check
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume

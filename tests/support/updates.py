@@ -8,13 +8,15 @@ from pathlib import Path
 
 from imager.base.units import KiB, MiB
 from imager.card.host.refusals import accept
+from imager.card.host.target import TargetFacts
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
-from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
+from imager.card.make.order import CardOrder
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import STAMP_AREA
 from imager.node.image import NodeImage
+from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.cards import DISK_ID, make_image, small_layout
 from tests.support.cardwriter import Loud
 from tests.support.stamps import DOCUMENT, by_hand
@@ -75,7 +77,7 @@ def main() -> None:
     image = node_image(folder / "pi8", "pi8")
     accepted = accept(target_at(target), SIZE)
     options = WriteOptions(MiB, 2)
-    make_card(image, accepted, folder / "receipts", Loud(), options=options, update=True)
+    make_card(CardOrder(image, accepted, folder / "receipts", options=options), Loud(), update=True)
 
 
 if __name__ == "__main__":

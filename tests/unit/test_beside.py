@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,16 @@ import os
 def test_first(tell): tell(os.getpid())
 def test_second(tell): tell(os.getpid())
 """
+TELLS_WHEN = """
+import time
+def test_when(tell): tell(time.monotonic_ns())
+"""
+DEVICE, UNIT = (f"tests/{name}/test_it.py::test_when" for name in ("device", "unit"))
 FAILS = """
 def test_that_fails(tell):
     tell("it took 3 s")
     assert not "this time"
 """
-FILES = ("unit/test_a.py", "device/test_b.py", "salt/test_c.py", "boot/test_d.py", "usb/test_e.py")
-OTHERS = ("tests/unit", "tests/device", "tests/salt")
 
 
 def told_in(output: str) -> dict[str, str]:
@@ -30,20 +32,47 @@ def told_in(output: str) -> dict[str, str]:
     return {test: words for test, _, words in told}
 
 
-def test_files_with_emulators_are_beside_all_others_which_share_one_process(tmp_path: Path) -> None:
-    for name in FILES:
-        path = tmp_path / "tests" / name
+def told_by(folder: Path, *words: str, **texts: str) -> dict[str, str]:
+    """What the tests told in a run of these files, tests/a/test_it.py of the text of ``a``."""
+    for name, text in texts.items():
+        path = folder / "tests" / name / "test_it.py"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(TELLS_ITS_PROCESS)
-    plugins = ("-p", "tests.support.telling", "--import-mode=importlib", "-n", "3")
-    done = pytest_in(tmp_path, "tests.support.beside", *plugins)
+        path.write_text(text)
+    plugins = ("-p", "tests.support.telling", "--import-mode=importlib")
+    done = pytest_in(folder, "tests.support.beside", *plugins, *words)
     assert done.returncode == 0, done.stdout + done.stderr
-    processes = defaultdict(set)
-    for test, process in told_in(done.stdout).items():
-        file = test.partition("::")[0]
-        processes["others" if file.startswith(OTHERS) else file].add(process)
-    assert [len(those) for those in processes.values()] == [1, 1, 1], processes
-    assert len(set.union(*processes.values())) == 3, processes
+    return told_in(done.stdout)
+
+
+def test_each_file_is_in_one_process_and_files_are_beside_each_other(tmp_path: Path) -> None:
+    names = ("unit", "device", "boot")
+    told = told_by(tmp_path, "-n", "3", **dict.fromkeys(names, TELLS_ITS_PROCESS))
+    processes = [
+        {told[f"tests/{name}/test_it.py::{test}"] for test in ("test_first", "test_second")}
+        for name in names
+    ]
+    assert [len(those) for those in processes] == [1, 1, 1], told
+    assert len(set.union(*processes)) == 3, told
+
+
+def test_those_who_wait_longest_begin_first(tmp_path: Path) -> None:
+    names = ("unit", "device", "fault", "salt")
+    told = told_by(tmp_path, "-n", "1", **dict.fromkeys(names, TELLS_WHEN))
+    began = sorted(told, key=lambda test: int(told[test]))
+    assert [test.split("/")[1] for test in began] == ["salt", "fault", "device", "unit"]
+
+
+def test_what_is_queued_behind_an_emulated_computer_is_needed_least(tmp_path: Path) -> None:
+    """It has one test of minutes, whose process must know what is next before it begins it."""
+    told = told_by(
+        tmp_path,
+        *("-n", "2"),
+        boot="import time\ndef test_boot(tell): time.sleep(3); tell('')\n",
+        salt=TELLS_ITS_PROCESS,
+        device=TELLS_WHEN,
+        unit=TELLS_WHEN,
+    )
+    assert int(told[DEVICE]) < int(told[UNIT])
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])

@@ -22,6 +22,7 @@ from tests.support.standin import StandIn
 
 pytestmark = [
     pytest.mark.usb,
+    pytest.mark.long(minutes=2),
     pytest.mark.timeout(1200),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a PC all files"),
 ]

@@ -46,7 +46,7 @@ def parse_cmdline(data: bytes) -> Cmdline:
 
 @dataclass(frozen=True, slots=True)
 class RootNames:
-    """Every name by which the kernel or an initramfs can know this card's root partition.
+    """Every name by which the kernel or an initramfs can find this card's root partition.
 
     ``filesystem_uuid`` and ``label`` are None where the filesystem could not be read.
     """

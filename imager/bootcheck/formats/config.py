@@ -1,7 +1,7 @@
 """config.txt as the firmware of one model reads it.
 
-In: a way to read files of the boot partition, and a model. Out: the settings that hold there, the
-ones nobody but the board can decide, and every line that does not mean what it seems to. Rules:
+In: a way to read files of the boot partition, and a model. Out: the settings that hold there, those
+that hold only on some boards, and every line that does not mean what it seems to mean. Rules:
 Raspberry Pi documentation, "What is config.txt?" and "Conditional filters".
 """
 
@@ -13,16 +13,21 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from imager.bootcheck.models import MODEL_FILTERS, Model
+from imager.base.boards import Board
 
 LINE_LIMIT = 98
-"""Characters of a line the firmware reads; it ignores the rest."""
+"""The firmware reads so many characters of a line and ignores the rest."""
 _MAX_INCLUDES = 32
 _MAX_LINES = 10_000
 """Lines of config.txt and what it includes that are looked at; the longest known have 500."""
+MODEL_FILTERS = frozenset(
+    {"none", "pi0", "pi0w", "pi02", "pi1", "pi2", "pi3", "pi3+", "pi4", "pi400", "pi5"}
+    | {"pi500", "pi500+", "cm0", "cm1", "cm3", "cm3+", "cm4", "cm4s", "cm5"}
+)
+"""Every section name that speaks of the board's model; they replace one another."""
 
 ReadFile = Callable[[str], bytes | None]
-"""The content of a file of the boot partition, or None when it is not there."""
+"""Gives the content of a file of the boot partition, or None when it is not there."""
 
 
 class NoteKind(StrEnum):
@@ -36,7 +41,7 @@ class NoteKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line that the firmware reads otherwise than a person would."""
+    """A line that the firmware understands differently than a person would."""
 
     kind: NoteKind
     what: str
@@ -76,7 +81,7 @@ class Config:
             return None
 
 
-def read_config(read: ReadFile, model: Model) -> Config:
+def read_config(read: ReadFile, model: Board) -> Config:
     """What config.txt means on ``model``; a missing file means no settings."""
     parser = _ConfigParser(read, model)
     data = read("config.txt")
@@ -92,13 +97,14 @@ def read_config(read: ReadFile, model: Model) -> Config:
 
 @dataclass(slots=True)
 class _Filters:
-    """Which filters are in force: same kind replaces, different kinds are all required."""
+    """The filters (``[pi2]``) that apply to the next lines. A filter replaces an earlier one of its
+    kind; filters of different kinds must all be true."""
 
-    model: Model
+    model: Board
     states: dict[str, bool | None] = field(default_factory=dict)
 
     def enter(self, name: str) -> bool:
-        """Apply ``[name]``; False when no firmware is known to have such a filter."""
+        """Apply the filter ``[name]``; False when there is no such filter."""
         folded = name.casefold()
         if folded == "all":
             self.states.clear()
@@ -116,14 +122,14 @@ class _Filters:
 
     @property
     def hold(self) -> bool | None:
-        """Whether lines count: yes, no, or None when only the board can say."""
+        """Whether the next lines count: yes, no, or None when it depends on the single board."""
         if False in self.states.values():
             return False
         return None if None in self.states.values() else True
 
 
 class _ConfigParser:
-    def __init__(self, read: ReadFile, model: Model) -> None:
+    def __init__(self, read: ReadFile, model: Board) -> None:
         self.read = read
         self.filters = _Filters(model)
         self.settings: dict[str, Setting] = {}

@@ -1,10 +1,10 @@
 """The GPU firmware: bootcode.bin, start*.elf and the fixup*.dat that belongs to it.
 
 In: the bytes of the files. Out: what is wrong with each, and whether start and fixup are a pair.
-Pure. The firmware is closed; what is checked here of a fixup file was found by comparing the 24
-pairs of three releases (2021, 2022, 2024): it is a list of places in start.elf that hold
-addresses. It begins with the entry point and both addresses of every program header, so its
-first entries tell how many headers its partner has, and every further place must hold an address
+Pure. The firmware's source is secret. What a fixup file is was found by comparing the 24 pairs of
+three releases (2021, 2022, 2024): a list of the places in start.elf that hold an address. First in
+the list are the entry point and both addresses of each program header, which tells how many
+headers the start.elf that belongs to it has; at each further place start.elf must have an address
 inside the firmware.
 """
 
@@ -72,8 +72,8 @@ def build_id(data: bytes) -> str | None:
 
 
 def bootcode_fault(data: bytes) -> str | None:
-    """What is wrong with a bootcode.bin; it must fit the 128 KiB cache the ROM loads it into and
-    must know the name of the file it loads next."""
+    """What is wrong with a bootcode.bin. It must fit in the cache of 128 KiB into which the ROM
+    loads it, and must contain the name of the file it loads next."""
     if data.count(0) == len(data):
         return "it holds only zeros"
     if len(data) < _BOOTCODE_MIN:
@@ -108,10 +108,10 @@ def _places(fixup: bytes) -> Iterator[int]:
 
 
 def pair_fault(start: bytes, fixup: bytes) -> str | None:
-    """Why these two are no pair; None when they are one or when this form of fixup is unknown
-    (see ``knows_fixup``).
+    """Why these two do not belong together; None when they do, or when the fixup file has a form
+    that is unknown here (see ``knows_fixup``).
 
-    Two releases of one variant that differ little can pass: only the hash of both can tell then.
+    Files of two releases that differ very little can pass; only their digests tell them apart.
     """
     elf = _parse_elf(start)
     if isinstance(elf, str) or not knows_fixup(fixup):

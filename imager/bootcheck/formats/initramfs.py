@@ -1,4 +1,4 @@
-"""An initramfs: is it there to its last byte?
+"""An initramfs: is it whole?
 
 In: the bytes of the file. Out: what is wrong with it. Pure. It is one or more cpio archives one
 after another, each plain or compressed, with zeros between (the kernel's
@@ -44,7 +44,7 @@ def initramfs_fault(data: bytes, budget: Budget | None = None) -> str | None:
             at = _skip_zeros(data, at)
     except InitramfsError as error:
         return str(error)
-    # Microcode and the like travel in a plain archive before the real one.
+    # Microcode, for example, comes in a plain archive before the real one.
     return None if has_init else "it is cut off: it has no init, only what stands before it"
 
 
@@ -127,8 +127,8 @@ def _end_of_zstd(data: bytes, at: int, budget: Budget) -> int:
 
 
 def _end_of_lz4(data: bytes, at: int, budget: Budget) -> int:
-    """Follow the blocks of the legacy format, the one the kernel's build uses. It has no end mark:
-    it ends with the file, with zeros, or with what is no block size."""
+    """Follow the blocks of the legacy format, which the kernel's build uses. It has no end mark: it
+    ends with the file, with zeros, or with a number that cannot be the size of a block."""
     position = at + 4
     while position + 4 <= len(data):
         budget.step()

@@ -56,7 +56,7 @@ def leave_blank(card: ClaimedCard) -> str:
     """Zero the first MiB if the card still takes it, however often Ctrl-C is pressed meanwhile;
     a sentence about its state."""
     name = card.target.node
-    if card.is_file:
+    if card.target.made_anew:
         return f"no unfinished image was left at {name}"
     if not card.log.touched:
         return f"nothing was written to {name}"

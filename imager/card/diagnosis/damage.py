@@ -1,8 +1,8 @@
-"""What exactly is wrong with a card: each damaged range, where it lies, and what happened to it.
+"""What exactly is wrong with a card: each damaged range, where it is, and what happened to it.
 
-In: the bytes a range should hold and those that came back. Out: damages with their kind, and what
-they mean together. Pure: the card is read elsewhere (``examine``), so that every kind can be
-tested from bytes alone.
+In: the bytes that a range should hold and the bytes that were read. Out: damages with their kind,
+and what they mean together. Pure: ``examine`` reads the card, so that each kind can be tested
+without one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 
 GRANULE_BYTES = 4 * KiB
-"""Ranges are judged in pieces of this size: the block of both filesystems, and the least a card
-stores at once."""
+"""Damage is looked at in pieces of this size: a block of both filesystems, and the least that a
+card stores at once."""
 
 _CERTAIN_FLIPS = 8
 _PLAUSIBLE_FLIPS = 32
@@ -44,10 +44,11 @@ class DamageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A range that did not come back as it was written; offsets are bytes of the card.
+    """A range that was not read as it was written; offsets are bytes of the card.
 
-    ``bits`` counts flipped bits. ``distance`` is how many bytes further on (or back, if negative)
-    the content belongs of which a copy was found here; ``shift`` by how many bytes it moved.
+    ``bits`` is the number of flipped bits. Where the range holds the content of another place,
+    ``distance`` is how many bytes after this one (before, if negative) that place is. ``shift`` is
+    by how many bytes the content has moved.
     """
 
     extent: Extent
@@ -60,12 +61,12 @@ class Damage:
 
     @property
     def where(self) -> str:
-        """Partition, structure and files, in words."""
+        """Partition, structure and files, as text."""
         return " | ".join(map(str, self.places))
 
     @property
     def what(self) -> str:
-        """What happened, in words."""
+        """What happened, as text."""
         match self.kind:
             case DamageKind.ZEROS:
                 return "zeros instead of what was written"
@@ -111,8 +112,9 @@ class Damage:
 class Diagnosis:
     """Everything found on one card.
 
-    ``lies`` were wrong at the first reading and right at the second. ``holds_bytes`` is set when
-    the card shows that it holds no more than that, whatever it says.
+    ``lies`` are ranges that were wrong at the first reading and right at the second.
+    ``holds_bytes`` is set when it is clear that the card stores no more than that, whatever size
+    it reports.
     """
 
     damages: tuple[Damage, ...] = ()
@@ -121,7 +123,7 @@ class Diagnosis:
 
     @property
     def bad(self) -> ExtentMap:
-        """Every byte that is still wrong, and maybe a few between them."""
+        """Every byte that is still wrong, and perhaps a few good ones between them."""
         return ExtentMap(damage.extent for damage in self.damages)
 
     @property
@@ -143,7 +145,7 @@ class Diagnosis:
         return "one range" if count == 1 else f"{count} ranges"
 
     def meaning(self) -> str:
-        """What a card means that stays like this, for somebody who knows no filesystem."""
+        """What this damage means, for people who know nothing of filesystems."""
         if self.holds_bytes is not None:
             return (
                 "This card pretends to be larger than it is: what is written beyond "
@@ -182,11 +184,13 @@ _MEANINGS = {
 
 
 def classify(offset: int, expected: bytes, actual: bytes, read: Reader) -> Damage:
-    """The damage to one piece of at most GRANULE_BYTES at byte ``offset`` whose two sides differ.
+    """The damage to one piece of at most GRANULE_BYTES at byte ``offset``, where ``expected`` and
+    ``actual`` differ.
 
-    ``read`` reads the image, to see whether the piece is its neighbourhood moved by some bytes.
-    Few flipped bits come before zeros, because a sparse sector is not far from zeros either. A
-    block from further away is FOREIGN here; ``wrap`` looks for it in the whole image.
+    ``read`` reads the image, to see whether the content only moved by some bytes. A few flipped
+    bits are looked for before zeros, because a sector that is nearly empty differs from zeros in
+    few bits too. Content from further away is FOREIGN; ``wraparound`` looks for it in the whole
+    image.
     """
     runs = differing_sectors(expected, actual)
     span = Extent(next(iter(runs)).offset, runs.end - next(iter(runs)).offset)
@@ -222,7 +226,8 @@ def differing_sectors(expected: bytes, actual: bytes) -> ExtentMap:
 
 
 def _one_line(flips: int, length: int) -> bool:
-    """Whether all flips are in one and the same bit of their bytes: a data line that sticks."""
+    """Whether all flips are in the same bit of their bytes: one wire between card and reader is
+    bad."""
     masks = set(flips.to_bytes(length)) - {0}
     return len(masks) == 1 and masks.pop().bit_count() == 1
 
@@ -235,7 +240,7 @@ def _shift(offset: int, actual: bytes, span: Extent, read: Reader) -> int:
         at = span.offset + span.length * (part - 1) // part
         at = max(0, min(at, span.end - _NEEDLE_BYTES))
         needle = actual[at : at + _NEEDLE_BYTES]
-        # A needle of one or two values (padding, empty tables) would be found anywhere.
+        # Bytes with only one or two values (padding, empty tables) would be found in many places.
         hit = around.find(needle) if len(set(needle)) > 3 else -1
         for _ in range(_HITS_TRIED):
             if hit < 0:
@@ -263,8 +268,8 @@ def _alike(around: bytes, start: int, actual: bytes, at: int) -> int:
 def merged(damages: Iterable[Damage]) -> tuple[Damage, ...]:
     """Neighbours of one kind as one damage each, by ascending offset, at most some 1000.
 
-    Sectors that came back right by chance within damage of one kind are taken as part of it;
-    the limits widen until a card that is bad all over fits.
+    Good sectors between damages of one kind are taken as damaged too. Where a card is bad
+    everywhere, damages further apart are joined, until there are few enough.
     """
     found = sorted(damages, key=lambda damage: damage.extent)
     for gap in (GRANULE_BYTES, 16 * GRANULE_BYTES, MiB, 16 * MiB, 1 << 62):
@@ -280,7 +285,7 @@ def _joined(damages: Sequence[Damage], gap: int) -> Iterator[Damage]:
         if last is None:
             last = damage
             continue
-        # Flipped bits are told apart as long as they can be: each is a fault of its own.
+        # Flipped bits are not joined as long as possible: each is a separate fault.
         near = 1 if damage.kind is DamageKind.FLIPPED and gap == GRANULE_BYTES else gap
         alike = (last.kind, last.distance, last.shift) == (
             damage.kind,

@@ -1,8 +1,8 @@
-"""Look again, closely, at every range that read back wrong, and say what is the matter with it.
+"""Reads every range again that was wrong when it was read back, and finds out what is wrong.
 
-In: a card, the image it should hold, and the ranges of suspicion. Out: a Diagnosis. What is right
-at this second reading was a lie of the first; what cannot be read is narrowed down to the block;
-and strange content is looked for in the whole image.
+In: a card, the image it should hold, and the suspect ranges. Out: a Diagnosis. What is right at
+this second reading was read wrongly the first time, and is called a lie. Of what cannot be read the
+exact blocks are found. Content that does not belong there is looked for in the whole image.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from imager.disk.layout import Layout
 from imager.node.image import ImageReader
 
 _JUDGED_CLOSELY = 64 * MiB // GRANULE_BYTES
-"""So many blocks are judged one by one; further on a MiB is judged by its first bad block."""
+"""So many blocks are examined one by one; after that only the first bad block of each MiB is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A card (``raw``, fresh) and what it should hold in ``extents``."""
+    """A card (``raw``, opened again for reading) and what it should hold in ``extents``."""
 
     raw: RawCard
     reader: ImageReader
@@ -45,7 +45,7 @@ class Subject:
 
 
 def examine(subject: Subject, suspects: ExtentMap, meter: Meter) -> Diagnosis:
-    """Read ``suspects`` again and judge what differs; an empty diagnosis when all is right now.
+    """Read ``suspects`` again and examine what differs; an empty Diagnosis when all is right now.
 
     Raises CardIOError only when the card is gone.
     """
@@ -63,7 +63,7 @@ def examine(subject: Subject, suspects: ExtentMap, meter: Meter) -> Diagnosis:
 
 
 def widened(ranges: ExtentMap, subject: Subject) -> ExtentMap:
-    """``ranges`` in whole blocks of both filesystems, as far as these were written."""
+    """``ranges`` widened to whole blocks of the filesystems, without what was never written."""
     limit = subject.raw.size_bytes
     return ranges.aligned(GRANULE_BYTES, limit=limit) & subject.extents
 
@@ -82,7 +82,7 @@ class _Examination:
         self._pieces = Piecewise(self.subject.raw)
 
     def at(self, extent: Extent) -> None:
-        """Judge at most 1 MiB."""
+        """Examine at most 1 MiB."""
         for part, actual in self._pieces.parts(extent, self._buffer):
             if actual is None:
                 self.damages.append(Damage(part, DamageKind.UNREADABLE, part.offset))
@@ -114,12 +114,12 @@ class _Examination:
 def _with_source(
     damage: Damage, found: Mapping[int, int], holds: int | None, subject: Subject
 ) -> Damage:
-    """``damage`` as a block of somewhere else where that is what it is."""
+    """``damage``, or, where the content belongs to another place, the same with that place."""
     block = damage.extent.offset - damage.extent.offset % GRANULE_BYTES
     if damage.kind is DamageKind.FOREIGN and block in found:
         return replace(damage, kind=DamageKind.OTHER_BLOCK, distance=found[block])
     if damage.kind is DamageKind.ZEROS and holds is not None:
-        # On a card that wraps around, zeros are another block's zeros as a rule.
+        # On a card that wraps around, zeros are usually the zeros of another block.
         size = subject.layout.size_bytes
         for distance in chain(range(holds, size, holds), range(-holds, -size, -holds)):
             there = damage.extent.offset + distance

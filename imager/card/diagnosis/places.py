@@ -1,8 +1,8 @@
-"""What lies at a byte of a card, in words a person knows: partition, file, structure.
+"""What is at a byte of a card, in words that people know: partition, file, structure.
 
 In: a layout and a way to read the card (or the image it should hold). Out: names for byte ranges.
-The filesystems are read only when a name is asked for, and a filesystem too damaged to be read
-leaves the partition's name.
+The filesystems are read only when a name is asked for. Where a filesystem is too damaged to be
+read, the name is that of the partition.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
-from imager.disk.layout import FIRST_MIB, STAMP_AREA, Layout
+from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader
+from imager.node.stamp.stamp import STAMP_AREA
 
 _NAMED_AT_MOST = 8
 _TABLE = Extent(0, STAMP_AREA.offset)
@@ -27,7 +28,7 @@ _TABLE = Extent(0, STAMP_AREA.offset)
 
 @dataclass(frozen=True, slots=True)
 class CardPlace:
-    """A stretch of a card: ``region`` always, and the files in it where they are known.
+    """A stretch of a card: always its ``region``, and the files in it where they are known.
 
     Paths begin with ``/`` as on the node, those of the boot partition with ``/boot/``. ``inner``
     names a filesystem's own structures when the range touches them.
@@ -47,7 +48,7 @@ class CardPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """The files of one filesystem by their place on the card, and its own structures."""
+    """The files and structures of one filesystem, by their place on the card."""
 
     starts: tuple[int, ...]
     files: tuple[tuple[Extent, str], ...]

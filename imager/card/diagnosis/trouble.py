@@ -1,4 +1,4 @@
-"""What went wrong with a card and what was done about it, as a receipt keeps it.
+"""What went wrong with a card and what was done about it, in the form a receipt keeps.
 
 In: diagnoses while a card is proven. Out: JSON, and back, checked field by field as the rest of a
 receipt is.
@@ -6,10 +6,9 @@ receipt is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
+from imager.base.json_fields import JsonObject
 from imager.card.diagnosis.damage import Damage, DamageKind
 from imager.card.diagnosis.places import CardPlace
 from imager.disk.extents import Extent
@@ -40,64 +39,24 @@ class Trouble:
         }
 
     @classmethod
-    def from_json(cls, value: object) -> Trouble:
-        """The trouble in ``value``; raises ValueError that names what is wrong with it."""
-        fields = _object(value)
-        meaning = fields.get("meaning")
-        if not isinstance(meaning, str):
-            raise ValueError("meaning is not text")
+    def from_json(cls, read: JsonObject) -> Trouble:
+        """The trouble in ``read``; raises JsonFault that names what is wrong with it."""
         return cls(
-            found=tuple(_damage(item) for item in _list(fields, "found")),
-            left=tuple(_damage(item) for item in _list(fields, "left")),
-            lies=tuple(_extent(item) for item in _list(fields, "lies")),
-            attempts=_number(fields, "attempts"),
-            meaning=meaning,
+            found=tuple(_damage(item) for item in read.children("found")),
+            left=tuple(_damage(item) for item in read.children("left")),
+            lies=tuple(Extent(*pair) for pair in read.pairs("lies")),
+            attempts=read.integer("attempts"),
+            meaning=read.text("meaning"),
         )
 
 
-def _damage(value: object) -> Damage:
-    fields = _object(value)
-    kind, places = fields.get("kind"), _list(fields, "places")
-    if not isinstance(kind, str) or kind not in list(DamageKind):
-        raise ValueError(f"kind {kind!r} is none of {', '.join(DamageKind)}")
-    if not all(isinstance(place, str) for place in places):
-        raise ValueError("places is not a list of text")
+def _damage(read: JsonObject) -> Damage:
     return Damage(
-        extent=Extent(_number(fields, "offset"), _number(fields, "length")),
-        kind=DamageKind(kind),
-        first_byte=_number(fields, "first_byte"),
-        bits=_number(fields, "bits"),
-        distance=_number(fields, "distance", negative=True),
-        shift=_number(fields, "shift", negative=True),
-        places=tuple(CardPlace(str(place)) for place in places),
+        extent=Extent(read.integer("offset"), read.integer("length")),
+        kind=read.choice("kind", DamageKind),
+        first_byte=read.integer("first_byte"),
+        bits=read.integer("bits"),
+        distance=read.integer("distance", low=-(2**63)),
+        shift=read.integer("shift", low=-(2**63)),
+        places=tuple(CardPlace(place) for place in read.texts("places")),
     )
-
-
-def _object(value: object) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError("there is no object")
-    return cast("Mapping[str, object]", value)
-
-
-def _list(fields: Mapping[str, object], key: str) -> list[object]:
-    value = fields.get(key)
-    if not isinstance(value, list):
-        raise ValueError(f"{key} is not a list")
-    return value
-
-
-def _extent(value: object) -> Extent:
-    if not isinstance(value, list) or len(value) != 2:
-        raise ValueError("lies holds something that is not [offset, length]")
-    return Extent(_whole(value[0], "offset"), _whole(value[1], "length"))
-
-
-def _number(fields: Mapping[str, object], key: str, *, negative: bool = False) -> int:
-    return _whole(fields.get(key), key, negative=negative)
-
-
-def _whole(value: object, key: str, *, negative: bool = False) -> int:
-    least = -(2**63) if negative else 0
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-        raise ValueError(f"{key} is not a whole number that can be")
-    return value

@@ -1,8 +1,9 @@
-"""Blocks in the wrong place: where strange content comes from, and whether the card is a fake.
+"""Blocks in the wrong place: where their content belongs, and whether the card is a fake.
 
-In: strange blocks of a card and the image it should hold. Out: the distance each came from, and
-how much the card really holds if it wraps around there. A card sold larger than it is keeps the
-low bits of an address only, so two addresses one real size apart are the same memory.
+In: blocks of a card with content that does not belong there, and the image the card should hold.
+Out: how far away each content belongs, and how much the card really stores, if it is a fake. A card
+sold as larger than it is often ignores the upper bits of an address: then two addresses that are
+its real size apart are the same memory.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ _READ_BYTES = MiB
 
 
 def distances(strangers: Mapping[int, int], extents: ExtentMap, read: Reader) -> Mapping[int, int]:
-    """How many bytes further on in the image each strange block belongs.
+    """How many bytes further on in the image the content of each strange block belongs.
 
-    ``strangers`` maps the offset of a block of GRANULE_BYTES to ``hash`` of its bytes. The image
-    is read once, whole. Where one content has several places, the distance that explains most
-    blocks is taken. Blocks that are nowhere in the image are left out.
+    ``strangers`` maps the offset of a block of GRANULE_BYTES to ``hash`` of its bytes. The whole
+    image is read once. If some content is in several places of the image, the distance that fits
+    most blocks is taken. Blocks that are nowhere in the image are left out.
     """
     wanted = set(strangers.values())
     places: defaultdict[int, list[int]] = defaultdict(list)
@@ -57,8 +58,8 @@ def real_size(
 ) -> int | None:
     """At most how many bytes the card holds, if ``found`` (of ``distances``) shows that it wraps.
 
-    None when two different blocks just that far apart both came back right, which a card that
-    wraps there cannot do: then a write went astray, and may be mended.
+    None when two different blocks that far apart are both right, which is impossible on a card that
+    wraps there: then a write went to the wrong place, and writing again may help.
     """
     if not found:
         return None
@@ -70,7 +71,7 @@ def real_size(
 
 
 def _both_right(size: int, bad: ExtentMap, extents: ExtentMap, read: Reader) -> bool:
-    """Whether two blocks ``size`` apart came back right though they are not the same."""
+    """Whether two blocks ``size`` apart are both right although they differ."""
     beyond = ExtentMap([Extent(size, max(0, extents.end - size))])
     right = extents - bad
     pairs = right & (right & beyond).shifted(-size)

@@ -1,25 +1,33 @@
 """Cards as they are put in and taken out, each told once.
 
-In: udev's events, which come after its rules have run, so that the links in /dev/disk are there.
-Out: the disk as it is now. udev also speaks up when a program closes a disk it has written to, and
-a reader's slots are disks without a medium long before a card is in them: what counts is that
-another medium is there than before.
+In: udev's events. udev sends one when its rules have run, so the links in /dev/disk exist by then.
+Out: the disk as it is now. Not every event is a new card: udev also sends one when a program closes
+a disk it wrote to, and an empty slot of a reader is a disk too. A card has come when the disk holds
+another medium than before.
+
+Other disks come and go as well, many times a second where loop devices are tested. So all waiting
+events are read first, and only the last one of each disk is kept. Each disk is then looked at once,
+and events cannot pile up however slow a look is. An event can get lost, for example while udevd
+restarts. So every two seconds the kernel's count of media is compared with what was told.
 """
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyudev
 
 from imager.base.errors import MissingTool
 from imager.card.host.disks import Disk, disk_named, list_disks
-from imager.card.host.sysfs import HostTrees
+from imager.card.host.sysfs import HostTrees, Medium
 
-_Medium = tuple[int | None, int]
+_COMPARE_SECONDS = 2.0
+_SILENCE_SECONDS = 10.0
+"""A card that udev did not speak of for so long, though it was asked, is told without its event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,39 +40,113 @@ class Change:
 
 
 class Arrivals:
-    """What is in the computer's disks, kept up to date from udev's events; not for two threads."""
+    """Which medium is in each disk of this computer. Only one thread may use it."""
 
     def __init__(self, monitor: pyudev.Monitor, kernel: HostTrees) -> None:
         self._monitor, self._kernel = monitor, kernel
-        self._media: dict[str, _Medium] = {}
+        self._media = self._now()
+        self._nameless: set[str] = set()
+        self._heard: dict[str, int | None] = {}
+        self._untold: dict[str, tuple[Medium, float]] = {}
+        self._compare_at = time.monotonic() + _COMPARE_SECONDS
         disks = [disk for disk in list_disks(kernel=kernel) if disk.has_medium]
         self.present = tuple(disk for disk in disks if not disk.is_fixed)
         """The cards that were in when watching began."""
         for disk in disks:
-            self._media[disk.node.rpartition("/")[2]] = _medium(disk)
+            self._keep(disk.node.rpartition("/")[2], disk)
 
     def wait(self, seconds: float) -> Change | None:
-        """The next change, waited for at most so long; None when there was none."""
+        """Wait for the next change, at most ``seconds``; None when nothing changed."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            device = self._monitor.poll(left)
-            change = self._changed(device) if device is not None else None
-            if change is not None:
-                return change
-        return None
+        while True:
+            left = max(0.0, end - time.monotonic())
+            self._hear(0.0 if self._heard else left)
+            if time.monotonic() >= self._compare_at:
+                self._compare()
+            while self._heard:
+                name = next(iter(self._heard))
+                change = self._changed(name, self._heard.pop(name))
+                if change is not None:
+                    return change
+            if time.monotonic() >= end:
+                return None
 
-    def _changed(self, device: pyudev.Device) -> Change | None:
-        name = device.sys_name
-        before = self._media.get(name)
-        there = (self._kernel.sysfs / "class/block" / name).exists()
-        disk = disk_named(name, kernel=self._kernel) if there else None
-        if disk is not None and before != _medium(disk) and not _tells_of(device, disk):
-            disk = None
-        if disk is None or not disk.has_medium:
+    def _hear(self, seconds: float) -> None:
+        """Wait ``seconds`` for an event, then read all that are there; keep each disk's last."""
+        try:
+            device = self._monitor.poll(seconds)
+            while device is not None:
+                said = device.properties.get("DISKSEQ")
+                self._heard[device.sys_name] = int(said) if said is not None else None
+                device = self._monitor.poll(0)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            # More events came than fit into the socket's buffer, and some are lost.
+            self._compare_at = 0.0
+
+    def _changed(self, name: str, said: int | None) -> Change | None:
+        """What changed about a disk; ``said`` is the DISKSEQ of the medium the event is about.
+
+        Where cards change fast, the next card is in already when the event is read. udev's rules
+        have not run for that card and its links do not exist yet, so it waits for its own event.
+        A kernel before 5.15 does not count media; its events have no DISKSEQ.
+        """
+        before, now = self._media.get(name), self._kernel.medium(name)
+        if now is not None and now == before and not self._has_got_its_name(name):
+            return None
+        disk = None
+        if now is not None and (said is None or now[0] is None or said == now[0]):
+            # One that cannot be looked at, perhaps because it goes away, ends no watch over others.
+            with suppress(OSError):
+                disk = disk_named(name, kernel=self._kernel)
+        # It may be taken out, and another one put in, while it is looked at.
+        if disk is None or not _medium(disk) == now == self._kernel.medium(name):
             self._media.pop(name, None)
             return Change(name, None) if before is not None else None
+        self._keep(name, disk)
+        return Change(name, disk)
+
+    def _keep(self, name: str, disk: Disk) -> None:
         self._media[name] = _medium(disk)
-        return Change(name, disk) if before != _medium(disk) else None
+        if disk.by_path:
+            self._nameless.discard(name)
+        else:
+            self._nameless.add(name)
+
+    def _has_got_its_name(self, name: str) -> bool:
+        """Whether a disk that was told without links in by-path has one now. This happens when
+        watching begins while udev's rules run."""
+        return name in self._nameless and bool(self._kernel.links(name, "by-path"))
+
+    def _compare(self) -> None:
+        """Find the changes that no event told of."""
+        self._compare_at = time.monotonic() + _COMPARE_SECONDS
+        media, untold = self._now(), self._untold
+        self._untold = {}
+        for name in media.keys() | self._media.keys():
+            now = media.get(name)
+            if now is None and name in self._media:
+                self._heard.setdefault(name, None)
+            elif now is not None and now != self._media.get(name):
+                first, since = untold.get(name, (None, 0.0))
+                if first != now:
+                    since = time.monotonic()
+                elif time.monotonic() - since < _SILENCE_SECONDS:
+                    self._ask(name)
+                else:
+                    self._heard[name] = now[0]
+                self._untold[name] = now, since
+
+    def _ask(self, name: str) -> None:
+        """Ask udev to run its rules for a disk again and send an event. Needs root."""
+        with suppress(OSError):
+            (self._kernel.folder(name) / "uevent").write_text("change")
+
+    def _now(self) -> dict[str, Medium]:
+        """What is in every disk that has a medium."""
+        found = ((name, self._kernel.medium(name)) for name in self._kernel.disk_names())
+        return {name: medium for name, medium in found if medium is not None}
 
 
 @contextmanager
@@ -84,16 +166,5 @@ def arrivals(kernel: HostTrees | None = None) -> Iterator[Arrivals]:
     yield Arrivals(monitor, kernel)
 
 
-def _tells_of(device: pyudev.Device, disk: Disk) -> bool:
-    """Whether udev's event is of the medium that is in now, or of one before it.
-
-    Where cards change fast an event is read when the next card is in, for which udev's rules have
-    not run: its links are not there yet. Its own event follows. A kernel before 5.15 does not count
-    media, and its events do not say.
-    """
-    said = device.properties.get("DISKSEQ")
-    return said is None or disk.diskseq is None or int(said) == disk.diskseq
-
-
-def _medium(disk: Disk) -> _Medium:
+def _medium(disk: Disk) -> Medium:
     return disk.diskseq, disk.size_bytes

@@ -1,142 +1,100 @@
-"""The disks of this computer: what each is, what is on it, and who uses it.
+"""The disks of this computer, each a target.
 
-In: the kernel's view (``imager.card.host.sysfs``). Out: frozen facts, gathered once and judged
-elsewhere (``refusals``), so that every judgement can be tested without a disk.
+In: the kernel's view (``imager.card.host.sysfs``). Out: Disks, whose facts were gathered at one
+moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
-from imager.base.units import SECTOR_BYTES, format_size
+from imager.base.units import SECTOR_BYTES
+from imager.card.host.disk_facts import Bus, Content, DiskFacts, DiskPartition
+from imager.card.host.eject import eject
+from imager.card.host.exclusive import held_disk
+from imager.card.host.refusals import against_disk, refusals, refused
 from imager.card.host.sysfs import HostTrees, Properties
-from imager.card.host.usage import SYSTEM_FOLDERS, DiskUse, backs_of, uses_of
+from imager.card.host.target import HeldTarget, Limits, Queue, Refusal, Target, TargetFacts
+from imager.card.host.usage import SYSTEM_FOLDERS, backs_of, uses_of
 
-
-class Bus(StrEnum):
-    """How a disk is attached."""
-
-    USB = "usb"
-    MMC = "mmc"
-    LOOP = "loop"
-    NVME = "nvme"
-    ATA = "ata"
-    SCSI = "scsi"
-    VIRTIO = "virtio"
-    VIRTUAL = "virtual"
-    """dm, md, zram, ram: made of other things, no disk of its own."""
+_MANY_COMMANDS = 8
+_ROOT_PORT = re.compile(r"/(usb\d+)/(\d+-\d+)(?=/)")
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """A filesystem, table or signature: ``kind`` as blkid names it, ``label`` may be empty."""
+class Disk(DiskFacts, Target):
+    """A whole disk that a card can be made on: mostly a card in a reader."""
 
-    kind: str
-    label: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.label!r}" if self.label else self.kind
-
-
-@dataclass(frozen=True, slots=True)
-class DiskPartition:
-    """One partition of a disk; offset and size in bytes."""
-
-    node: str
-    number: str
-    offset_bytes: int
-    size_bytes: int
-    content: Content | None
-
-    def __str__(self) -> str:
-        what = self.content or "nothing known"
-        return f"{self.node}: {format_size(self.size_bytes)}, {what}"
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """What a device says of the transfers it likes; 0 where it says nothing.
-
-    ``optimal_bytes`` is queue/optimal_io_size, ``erase_bytes`` device/preferred_erase_size (only
-    native MMC hosts know a card's), ``commands`` device/queue_depth (SCSI, so USB too). The size
-    at which the kernel splits transfers (max_sectors_kb) and how many pieces it queues
-    (nr_requests) do not matter: it splits any transfer, and lets it wait.
-    """
-
-    optimal_bytes: int = 0
-    erase_bytes: int = 0
-    commands: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Disk:
-    """A whole disk as it was when looked at.
-
-    ``node`` is its real path, ``number`` its major:minor, ``diskseq`` the kernel's count of media
-    (new for every insertion; None before Linux 5.15), ``cid`` the SD card's own register, which
-    only native MMC hosts show. ``backs`` are those of the watched folders that lie on this disk,
-    ``backing_file`` what a loop device shows. Sizes are bytes.
-    """
-
-    node: str
-    number: str
-    size_bytes: int
-    bus: Bus
-    diskseq: int | None = None
-    logical_bytes: int = 512
-    physical_bytes: int = 512
-    vendor: str = ""
-    model: str = ""
-    serial: str = ""
-    cid: str = ""
-    by_path: tuple[str, ...] = ()
-    by_id: tuple[str, ...] = ()
-    removable: bool = False
-    read_only: bool = False
-    content: Content | None = None
-    partitions: tuple[DiskPartition, ...] = ()
-    uses: tuple[DiskUse, ...] = ()
-    backs: tuple[Path, ...] = ()
-    backing_file: Path | None = None
-    backing_disk: str | None = None
-    queue: Queue = Queue()
+    noun = "a disk"
 
     @property
-    def has_medium(self) -> bool:
-        """False for a reader with an empty slot."""
-        return self.size_bytes > 0
+    def facts(self) -> TargetFacts:
+        """See Target."""
+        return TargetFacts(
+            path=self.node,
+            size_bytes=self.size_bytes,
+            bus=self.bus.value,
+            slot=self.by_path[0] if self.by_path else "",
+            by_id=self.by_id[0] if self.by_id else "",
+            vendor=self.vendor,
+            model=self.model,
+            serial=self.serial,
+            cid=self.cid,
+            diskseq=self.diskseq or 0,
+            logical_bytes=self.logical_bytes,
+            physical_bytes=self.physical_bytes,
+        )
+
+    def against(self, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
+        """See Target."""
+        return against_disk(self, need_bytes, limits)
+
+    @contextmanager
+    def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
+        """See Target. It is looked at once more when it is open, for it may have changed since
+        the person said yes."""
+        with held_disk(self, kernel) as held:
+            now = disk_named(self.kernel_name, limits.ours, kernel)
+            reasons = refusals(now, size_bytes, limits)
+            if reasons:
+                raise refused(now, reasons)
+            yield held
 
     @property
-    def is_fixed(self) -> bool:
-        """Whether this looks like a disk that stays in the computer."""
-        return not (self.removable or self.bus is Bus.LOOP)
+    def capacity_bytes(self) -> int:
+        """See Target."""
+        return self.size_bytes
 
     @property
-    def typed_name(self) -> str:
-        """What a person must type before a fixed disk is overwritten."""
-        return self.model or self.node.rpartition("/")[2]
+    def losses(self) -> tuple[str, ...]:
+        """See Target."""
+        on_it = self.holds or ("nothing known",)
+        return (
+            f"Everything on {self.title} will be lost.",
+            *(f"    on it now: {held}" for held in on_it),
+        )
 
     @property
-    def title(self) -> str:
-        """One line that tells this disk from any other one on the desk."""
-        if self.backing_file:
-            made = f"the file {self.backing_file}"
-        else:
-            made = " ".join(filter(None, (self.vendor, self.model))) or "no model name"
-        serial = f", serial {self.serial}" if self.serial else ""
-        size = format_size(self.size_bytes) if self.has_medium else "no card in it"
-        return f"{self.node}: {made}{serial}, {size}, {self.bus}"
+    def takes_many(self) -> bool:
+        """See Target: fixed disks such as NVMe and UAS; a card takes one after the other."""
+        if not self.is_fixed or self.bus is Bus.MMC:
+            return False
+        return self.bus is Bus.NVME or self.queue.commands >= _MANY_COMMANDS
 
-    @property
-    def holds(self) -> tuple[str, ...]:
-        """A line for everything known to be on the disk now."""
-        lines = [str(partition) for partition in self.partitions]
-        if self.content is not None and not lines:
-            lines = [str(self.content)]
-        return tuple(lines)
+    def root_port(self, kernel: HostTrees) -> str | None:
+        """See Target."""
+        if self.bus is not Bus.USB:
+            return None
+        match = _ROOT_PORT.search(str(kernel.folder(self.kernel_name)))
+        return f"{match[1]}/{match[2]}" if match else None
+
+    def eject(self) -> bool:
+        """See Target."""
+        return self.bus is Bus.USB and self.removable and eject(self.node)
 
 
 def list_disks(watched: Iterable[Path] = (), kernel: HostTrees | None = None) -> tuple[Disk, ...]:
@@ -177,7 +135,7 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: HostTrees) -> Disk:
         physical_bytes=_integer(kernel.attribute(name, "queue/physical_block_size")) or 512,
         vendor=kernel.attribute(name, "device/vendor") if bus is not Bus.VIRTIO else "",
         model=kernel.attribute(name, "device/model") or kernel.attribute(name, "device/name"),
-        serial=serial_of(name, kernel),
+        serial=kernel.serial(name),
         cid=kernel.attribute(name, "device/cid"),
         by_path=kernel.links(name, "by-path"),
         by_id=kernel.links(name, "by-id"),
@@ -194,13 +152,6 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: HostTrees) -> Disk:
             erase_bytes=_integer(kernel.attribute(name, "device/preferred_erase_size")),
             commands=_integer(kernel.attribute(name, "device/queue_depth")),
         ),
-    )
-
-
-def serial_of(name: str, kernel: HostTrees) -> str:
-    """The serial number udev or sysfs has for a disk; readers without one share their model's."""
-    return kernel.udev(kernel.number(name)).get("ID_SERIAL_SHORT", "") or (
-        kernel.attribute(name, "device/serial") or kernel.attribute(name, "serial")
     )
 
 

@@ -1,8 +1,8 @@
 """Tell a reader that its card is about to be taken out.
 
-In: a disk nobody holds any more. Out: whether the reader took the hint. Everything written was
-flushed before, so that a card may be taken out in any case; some readers switch the slot's power
-off or their light when asked as eject(1) asks.
+In: a disk that no program has open any more. Out: whether the reader did as it was asked. All that
+was written has been flushed before, so the card may be taken out in any case. Asked as eject(1)
+does, some readers switch off the slot's power or their light.
 """
 
 from __future__ import annotations
@@ -10,21 +10,18 @@ from __future__ import annotations
 import fcntl
 import os
 
-from imager.card.host.disks import Bus, Disk
-
 _DOOR_UNLOCK = 0x5381
-"""SCSI_IOCTL_DOORUNLOCK, <scsi/scsi_ioctl.h>. Whoever opens a removable disk locks its door (see
-sd_open in the kernel's drivers/scsi/sd.c), and a reader that heeds this lets go of nothing."""
+"""SCSI_IOCTL_DOORUNLOCK, <scsi/scsi_ioctl.h>. Opening a removable disk locks its door (see
+sd_open in the kernel's drivers/scsi/sd.c), and a reader with a locked door does not eject."""
 _CDROMEJECT = 0x5309
 """<linux/cdrom.h>; the SCSI layer takes it for any removable disk (START STOP UNIT, LoEj)."""
 
 
-def eject(disk: Disk) -> bool:
-    """Ask the reader to let go of the card; False where it cannot, which does no harm."""
-    if disk.bus is not Bus.USB or not disk.removable:
-        return False
+def eject(node: str) -> bool:
+    """Ask the USB reader at ``node`` to let go of the card; False where it cannot, which does no
+    harm."""
     try:
-        descriptor = os.open(disk.node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
     try:

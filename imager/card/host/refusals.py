@@ -1,111 +1,51 @@
 """Every reason why a target must not be overwritten, as data and all at once.
 
 In: a target as it was found, how many bytes it must hold, and the limits the person set. Out: a
-tuple of refusals, empty when there is none. Pure: tested as a table, without a disk.
+tuple of refusals, empty when there is none. Each kind of target knows what stands against it; what
+stands against a disk is here. Nothing is read or opened, so tests need no disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from imager.base.errors import TargetRefused
-from imager.base.units import GiB, format_size
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.targets import ImageFile, Target, Unsuitable
+from imager.base.units import format_size
+from imager.card.host.disk_facts import Bus, DiskFacts
+from imager.card.host.target import Limits, Refusal, RefusalCode, Target
 from imager.card.host.usage import SYSTEM_FOLDERS, UseKind
-
-
-class RefusalCode(StrEnum):
-    """The kinds of refusal, as ``--json`` names them."""
-
-    NOT_A_TARGET = "not-a-target"
-    VIRTUAL = "virtual"
-    MOUNTED = "mounted"
-    SWAP = "swap"
-    HELD = "held"
-    LOOP_ON_TOP = "loop-on-top"
-    LOOP_OVER_DISK = "loop-over-disk"
-    SYSTEM = "system"
-    OURS = "ours"
-    READ_ONLY = "read-only"
-    NO_MEDIUM = "no-medium"
-    TOO_SMALL = "too-small"
-    TOO_LARGE = "too-large"
-    NO_SWAP_ROOM = "no-swap-room"
-    FIXED = "fixed"
-    NAME_NOT_TYPED = "name-not-typed"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One reason; ``message`` says what is so, ``hint`` what to do about it."""
-
-    code: RefusalCode
-    message: str
-    hint: str
-
-    def __str__(self) -> str:
-        return f"{self.message} ({self.hint})"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the person allowed.
-
-    ``max_size_bytes`` is 256 GiB by default, because cards sold as 256 GB hold up to one per cent
-    more than 256 × 10⁹ bytes. ``typed_name`` is what was typed to confirm a fixed disk.
-    ``ours`` are the cache and the rack's folder, as absolute real paths.
-    """
-
-    max_size_bytes: int = 256 * GiB
-    allow_fixed_disk: bool = False
-    typed_name: str | None = None
-    ours: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTarget:
     """A target without refusals, which a person (or ``--yes``) then confirmed.
 
-    Made by ``accept`` alone; ``claim`` compares what it opens with it.
+    Only ``accept`` makes one. ``claim`` compares the device it opens with it.
     """
 
-    target: Disk | ImageFile
+    target: Target
     need_bytes: int
     limits: Limits
 
 
 def refusals(target: Target, need_bytes: int, limits: Limits | None = None) -> tuple[Refusal, ...]:
     """Every reason ``target`` must not be given ``need_bytes`` bytes; empty means it may be."""
-    limits = limits or Limits()
-    match target:
-        case Unsuitable():
-            return (Refusal(RefusalCode.NOT_A_TARGET, target.reason, target.hint),)
-        case ImageFile():
-            return tuple(_against_file(target, limits))
-        case Disk():
-            return (
-                *_against_use(target),
-                *_against_place(target, limits),
-                *_against_size(target, need_bytes, limits),
-                *_against_kind(target, limits),
-            )
+    return tuple(target.against(need_bytes, limits or Limits()))
 
 
 def accept(target: Target, need_bytes: int, limits: Limits | None = None) -> AcceptedTarget:
     """The target as one that may be overwritten; raises TargetRefused with every reason."""
     limits = limits or Limits()
     reasons = refusals(target, need_bytes, limits)
-    if reasons or isinstance(target, Unsuitable):
+    if reasons:
         raise refused(target, reasons)
     return AcceptedTarget(target, need_bytes, limits)
 
 
 def refused(target: Target, reasons: tuple[Refusal, ...]) -> TargetRefused:
-    """The error for ``reasons``: one alone is the message, several are listed."""
+    """The error for ``reasons``. A single reason is its message; several are listed in details."""
     if len(reasons) == 1:
         return TargetRefused(reasons[0].message, hint=reasons[0].hint)
     return TargetRefused(
@@ -113,6 +53,14 @@ def refused(target: Target, reasons: tuple[Refusal, ...]) -> TargetRefused:
         hint="mend every one of them, or choose another target",
         details=[str(reason) for reason in reasons],
     )
+
+
+def against_disk(disk: DiskFacts, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
+    """Every reason why a disk must not be given ``need_bytes`` bytes."""
+    yield from _against_use(disk)
+    yield from _against_place(disk, limits)
+    yield from _against_size(disk, need_bytes, limits)
+    yield from _against_kind(disk, limits)
 
 
 _CODE_OF = {
@@ -123,7 +71,7 @@ _CODE_OF = {
 }
 
 
-def _against_use(disk: Disk) -> Iterator[Refusal]:
+def _against_use(disk: DiskFacts) -> Iterator[Refusal]:
     for use in disk.uses:
         code, hint = _CODE_OF[use.kind]
         if Path(use.by) in SYSTEM_FOLDERS:
@@ -131,7 +79,7 @@ def _against_use(disk: Disk) -> Iterator[Refusal]:
         yield Refusal(code, str(use), hint.format(by=use.by, node=use.node))
 
 
-def _against_place(disk: Disk, limits: Limits) -> Iterator[Refusal]:
+def _against_place(disk: DiskFacts, limits: Limits) -> Iterator[Refusal]:
     if disk.backing_disk:
         yield Refusal(
             RefusalCode.LOOP_OVER_DISK,
@@ -148,10 +96,11 @@ def _against_place(disk: Disk, limits: Limits) -> Iterator[Refusal]:
     for folder in limits.ours:
         behind = disk.backing_file is not None and disk.backing_file.is_relative_to(folder)
         if behind or folder in disk.backs:
-            yield _ours(disk.node, folder)
+            yield own_files(disk.node, folder)
 
 
-def _ours(node: str, folder: Path) -> Refusal:
+def own_files(node: str, folder: Path) -> Refusal:
+    """The refusal for what holds the cache or the rack in ``folder``."""
     return Refusal(
         RefusalCode.OURS,
         f"{node} holds this program's own files in {folder}",
@@ -159,7 +108,7 @@ def _ours(node: str, folder: Path) -> Refusal:
     )
 
 
-def _against_size(disk: Disk, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
+def _against_size(disk: DiskFacts, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
     size = disk.size_bytes
     if not disk.has_medium:
         yield Refusal(
@@ -183,7 +132,7 @@ def _against_size(disk: Disk, need_bytes: int, limits: Limits) -> Iterator[Refus
         )
 
 
-def _against_kind(disk: Disk, limits: Limits) -> Iterator[Refusal]:
+def _against_kind(disk: DiskFacts, limits: Limits) -> Iterator[Refusal]:
     if disk.read_only:
         yield Refusal(
             RefusalCode.READ_ONLY,
@@ -207,24 +156,4 @@ def _against_kind(disk: Disk, limits: Limits) -> Iterator[Refusal]:
             RefusalCode.NAME_NOT_TYPED,
             f"{disk.node} is not removable, and its name was not typed",
             f"type {disk.typed_name} when asked",
-        )
-
-
-def _against_file(file: ImageFile, limits: Limits) -> Iterator[Refusal]:
-    for folder in limits.ours:
-        if file.path.is_relative_to(folder / "golden") or file.path.is_relative_to(
-            folder / "releases"
-        ):
-            yield _ours(file.node, folder)
-    for loop in file.loops:
-        yield Refusal(
-            RefusalCode.LOOP_ON_TOP,
-            f"{loop} is attached to {file.path}",
-            f"detach it: losetup -d {loop}",
-        )
-    if not file.folder_writable:
-        yield Refusal(
-            RefusalCode.READ_ONLY,
-            f"the folder {file.path.parent} cannot be written",
-            "choose a folder of your own",
         )

@@ -1,8 +1,8 @@
 """Whether a node will have room on its card for the swap file that rack.toml wants.
 
-In: a target, the golden images that may go on it, the rack. Out: a refusal, or none. First boot
-would make no swap file there and say so for ever, on a card that was written and proven for
-nothing. An image file is never refused: its root partition will fill a card nobody knows yet.
+In: a target, the golden images that may go on it, the rack. Out: a refusal, or none. Without room,
+first boot would make no swap file and report that at every boot, and writing the card would have
+been wasted work. An image file is never refused: the size of the card it will go on is not known.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from imager.base.units import MiB, align_down, format_size
-from imager.card.host.disks import Disk
-from imager.card.host.refusals import Refusal, RefusalCode, refused
-from imager.card.host.targets import Target
+from imager.card.host.refusals import refused
+from imager.card.host.target import Refusal, RefusalCode, Target
 from imager.config.rack import Rack
 from imager.image.compose.golden import GoldenImage
 
 SPARE_BYTES = 256 * MiB
 """What firstboot/steps/30-swap wants to stay free beside the swap file."""
 _STEP = 16 * MiB
-"""In these a size is proposed: what the node writes before, as its log, is no whole MiB."""
+"""A proposed size is a multiple of this, because the node's own first files, such as its log, leave
+somewhat less free than was computed."""
 
 
 def require_swap_room(target: Target, golden: GoldenImage, rack: Rack) -> None:
@@ -34,11 +34,12 @@ def swap_refusals(
 ) -> tuple[Refusal, ...]:
     """Why ``target`` cannot be a card of ``rack`` with any of ``goldens`` on it; empty where it
     can, where they are not known, and where it is too small for the image itself."""
-    if not isinstance(target, Disk) or not goldens or not rack.swap_bytes:
+    capacity = target.capacity_bytes
+    if capacity is None or not goldens or not rack.swap_bytes:
         return ()
-    if target.size_bytes < max(golden.layout.size_bytes for golden in goldens):
+    if capacity < max(golden.layout.size_bytes for golden in goldens):
         return ()
-    free = min(free_bytes(golden, target.size_bytes) for golden in goldens)
+    free = min(free_bytes(golden, capacity) for golden in goldens)
     if free >= rack.swap_bytes + SPARE_BYTES:
         return ()
     most = align_down(max(0, free - SPARE_BYTES), _STEP)

@@ -1,8 +1,8 @@
 """What the kernel and udev say about block devices, read and nothing more.
 
 In: sysfs, procfs and udev's database. Out: small facts by device number ("8:17"), never by name
-prefix, because sda is a prefix of sdaa. The roots can be pointed at a made-up tree, so that tests
-meet the LUKS, LVM, md and ZFS holders that the kernel they run on may lack.
+prefix, because sda is a prefix of sdaa. The roots can be those of a made-up tree, so that tests
+have LUKS, LVM, md and ZFS holders even where the kernel they run on has none.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ from pathlib import Path
 import pyudev
 
 from imager.base.run import find_tool, run
+from imager.base.units import SECTOR_BYTES
 
 Properties = Mapping[str, str]
 
+Medium = tuple[int | None, int]
+"""What tells one medium from the next: the kernel's count of media (None before Linux 5.15) and
+the size in bytes."""
 
 _UDEVD = Path("/run/udev/control")
 _udev_lock = threading.Lock()  # a libudev context must not be used by two threads at a time
@@ -34,9 +38,10 @@ def _udev() -> pyudev.Context:
 
 
 def udev_properties(number: str) -> Properties:
-    """Everything udev knows of the block device ``major:minor``; empty when it knows nothing,
-    or when no udevd runs here: its database then tells of what was here once."""
-    if not _UDEVD.exists():
+    """Everything udev knows of the block device ``major:minor``. Empty when it knows nothing, when
+    ``number`` is empty because the device has just gone, and when no udevd runs here, for then its
+    database is out of date."""
+    if not number or not _UDEVD.exists():
         return {}
     major, minor = (int(part) for part in number.split(":"))
     with _udev_lock:
@@ -85,17 +90,28 @@ class HostTrees:
 
     def block_names(self) -> tuple[str, ...]:
         """Every block device and partition the kernel has, by its kernel name."""
+        return _names_in(self.sysfs / "class/block")
+
+    def disk_names(self) -> tuple[str, ...]:
+        """The same without the partitions."""
         folder = self.sysfs / "class/block"
-        return tuple(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else ()
+        names = self.block_names()
+        return tuple(name for name in names if not (folder / name / "partition").exists())
+
+    def medium(self, name: str) -> Medium | None:
+        """What is in the disk with this kernel name; None where there is no medium, or no disk."""
+        sectors, diskseq = self.attribute(name, "size"), self.attribute(name, "diskseq")
+        size_bytes = int(sectors or 0) * SECTOR_BYTES
+        return (int(diskseq or 0) or None, size_bytes) if size_bytes else None
 
     def folder(self, name: str) -> Path:
         """The device's own folder in sysfs; a partition's lies inside its disk's."""
-        return (self.sysfs / "class/block" / name).resolve()
+        return _real(self.sysfs / "class/block" / name)
 
     def attribute(self, name: str, attribute: str) -> str:
         """The text of one sysfs attribute, stripped; empty when there is none."""
         try:
-            text = (self.folder(name) / attribute).read_bytes()
+            text = (self.sysfs / "class/block" / name / attribute).read_bytes()
         except OSError:
             return ""
         return text.decode(errors="replace").strip("\0 \t\n")
@@ -104,21 +120,28 @@ class HostTrees:
         """``major:minor`` of the device with this kernel name; empty when there is none."""
         return self.attribute(name, "dev")
 
+    def serial(self, name: str) -> str:
+        """The serial number udev or sysfs has for a disk; readers without one share their
+        model's."""
+        return self.udev(self.number(name)).get("ID_SERIAL_SHORT", "") or (
+            self.attribute(name, "device/serial") or self.attribute(name, "serial")
+        )
+
     def name_of(self, number: str) -> str | None:
         """The kernel name of ``major:minor``."""
         link = self.sysfs / "dev/block" / number
         if link.exists():
-            return link.resolve().name
+            return _real(link).name
         return next((name for name in self.block_names() if self.number(name) == number), None)
 
     def listed(self, name: str, folder: str) -> tuple[str, ...]:
         """The names in ``holders`` or ``slaves`` of a device."""
-        path = self.folder(name) / folder
-        return tuple(sorted(entry.name for entry in path.iterdir())) if path.is_dir() else ()
+        return _names_in(self.folder(name) / folder)
 
     def partitions(self, name: str) -> tuple[str, ...]:
         """The kernel names of a disk's partitions, by number."""
-        found = [entry.parent.name for entry in self.folder(name).glob("*/partition")]
+        folder = self.folder(name)
+        found = [part for part in _names_in(folder) if (folder / part / "partition").exists()]
         return tuple(sorted(found, key=lambda part: int(self.attribute(part, "partition") or 0)))
 
     def number_at(self, path: str | Path) -> str | None:
@@ -158,9 +181,10 @@ class HostTrees:
 
     def btrfs_members(self) -> Iterator[tuple[str, str]]:
         """(kernel name, filesystem id) of every device of a mounted btrfs."""
-        for folder in (self.sysfs / "fs/btrfs").glob("*/devices"):
-            for entry in folder.iterdir():
-                yield entry.name, folder.parent.name
+        filesystems = self.sysfs / "fs/btrfs"
+        for filesystem in _names_in(filesystems):
+            for member in _names_in(filesystems / filesystem / "devices"):
+                yield member, filesystem
 
     def zfs_pool_imported(self, pool: str) -> bool:
         """Whether the ZFS pool of this name is in use; ZFS leaves no holder in sysfs."""
@@ -183,15 +207,32 @@ class HostTrees:
     def links(self, name: str, folder: str) -> tuple[str, ...]:
         """The names under /dev/disk/``folder`` that point at this device."""
         base = self.dev / "disk" / folder
-        if not base.is_dir():
-            return ()
-        return tuple(sorted(str(link) for link in base.iterdir() if link.resolve().name == name))
+        links = (base / link for link in _names_in(base))
+        return tuple(str(link) for link in links if _real(link).name == name)
 
     def _lines(self, name: str) -> list[str]:
         try:
             return (self.proc / name).read_text(errors="surrogateescape").splitlines()
         except OSError:
             return []
+
+
+def _names_in(folder: Path) -> tuple[str, ...]:
+    """The names in a folder, sorted. Empty when there is no such folder, also when it vanishes
+    meanwhile, because a device can be taken out while it is looked at."""
+    try:
+        return tuple(sorted(entry.name for entry in folder.iterdir()))
+    except OSError:
+        return ()
+
+
+def _real(path: Path) -> Path:
+    """``path`` with its symlinks followed. Path.resolve raises when a link vanishes while it is
+    followed; then the path is returned as it is."""
+    try:
+        return path.resolve()
+    except OSError:
+        return path
 
 
 def unescape(word: str) -> str:

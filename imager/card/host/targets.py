@@ -1,53 +1,30 @@
 """What a path given as TARGET means: a disk, an image file to be, or neither.
 
-In: a path as the person typed it. Out: one of three types, after following symlinks exactly once,
-so that every later step speaks of the same thing. Nothing is opened for writing here.
+In: a path as the person typed it. Out: a Target, after following symlinks exactly once, so that
+every later step speaks of the same thing. Nothing is opened for writing here.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from imager.base.units import format_size
-from imager.card.host.disks import Disk, disk_named
+from imager.base.errors import TargetRefused
+from imager.card.host.disks import disk_named
+from imager.card.host.image_file import ImageFile
 from imager.card.host.sysfs import HostTrees, device_number
+from imager.card.host.target import Limits, Refusal, RefusalCode, Target, TargetFacts
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFile:
-    """A file ending in ``.img`` that exists or may be made.
-
-    ``size_bytes`` is its present size (0 when there is none), ``free_bytes`` the room in its
-    filesystem for us, ``loops`` the loop devices that show its present content.
-    """
-
-    path: Path
-    exists: bool
-    size_bytes: int
-    free_bytes: int
-    folder_writable: bool
-    loops: tuple[str, ...] = ()
-
-    @property
-    def node(self) -> str:
-        """The path, under the name a disk uses."""
-        return str(self.path)
-
-    @property
-    def title(self) -> str:
-        """One line that names the file and what is there now."""
-        if not self.exists:
-            return f"{self.path}: a new image file"
-        return f"{self.path}: an image file of {format_size(self.size_bytes)}, to be replaced"
-
-
-@dataclass(frozen=True, slots=True)
-class Unsuitable:
+class Unsuitable(Target):
     """A path that can never be a target; ``reason`` says what it is, ``hint`` what to give."""
+
+    noun = "no target"
 
     path: Path
     reason: str
@@ -55,11 +32,29 @@ class Unsuitable:
 
     @property
     def node(self) -> str:
-        """The path, under the name a disk uses."""
+        """See Target."""
         return str(self.path)
 
+    @property
+    def size_bytes(self) -> int:
+        """See Target."""
+        return 0
 
-Target = Disk | ImageFile | Unsuitable
+    @property
+    def facts(self) -> TargetFacts:
+        """See Target."""
+        return TargetFacts(path=self.node, size_bytes=0, bus="")
+
+    def against(self, need_bytes: int, limits: Limits) -> Iterator[Refusal]:
+        """See Target: that it is none."""
+        del need_bytes, limits
+        yield Refusal(RefusalCode.NOT_A_TARGET, self.reason, self.hint)
+
+    def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> NoReturn:
+        """See Target: it cannot be."""
+        del size_bytes, limits, kernel
+        raise TargetRefused(self.reason, hint=self.hint)
+
 
 _LIST = "picloud-image devices lists the disks of this computer"
 _NAME = "give a disk such as /dev/sdb, or a file whose name ends in .img"
@@ -135,12 +130,10 @@ def _among_devices(real: Path, kernel: HostTrees) -> bool:
 
 
 def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: HostTrees) -> ImageFile:
-    room = os.statvfs(real.parent)
     return ImageFile(
         path=real,
         exists=exists,
         size_bytes=size_bytes,
-        free_bytes=room.f_bavail * room.f_frsize,
         folder_writable=os.access(real.parent, os.W_OK),
         loops=tuple(
             str(kernel.dev / name) for name, backing in kernel.loops() if backing == str(real)

@@ -1,8 +1,8 @@
 """Who uses a disk: mounts, swap, holders, loop devices, and whatever is built upon those.
 
-In: the kernel's view and a disk's name. Out: uses, each with the node it concerns, and which
-folders of this computer lie on the disk. Everything goes by device number through sysfs holders,
-so that a LUKS volume on a RAID on a partition counts for the disk below.
+In: the kernel's view and a disk's name. Out: its uses, each with the node that is used, and which
+folders of this computer lie on the disk. Devices are compared by number, and sysfs' holders are
+followed upwards, so a LUKS volume on a RAID on a partition counts as a use of the disk.
 """
 
 from __future__ import annotations

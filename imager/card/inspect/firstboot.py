@@ -8,10 +8,10 @@ nothing in it can move a terminal's cursor.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 
 _LONGEST = 400
 _MOST_STEPS = 100
@@ -73,51 +73,64 @@ def parse_firstboot(data: bytes) -> FirstBoot:
     if not data.strip(b"\0 \r\n\t"):
         raise ValueError("is empty, as after a loss of power while it was written")
     try:
-        found = json.loads(data.decode(errors="replace"))
-    except (ValueError, RecursionError):
-        raise ValueError("is not JSON, as after a loss of power while it was written") from None
-    if not isinstance(found, dict) or found.get("format") != 1:
+        read = read_object(data.decode(errors="replace"))
+    except JsonFault:
+        raise ValueError(
+            "is not a JSON object, as after a loss of power while it was written"
+        ) from None
+    return firstboot_in(read)
+
+
+def firstboot_in(read: JsonObject) -> FirstBoot:
+    """The report that the object ``read`` is; ValueError says why it is none."""
+    if read.values.get("format") != 1:
         raise ValueError("is not a report in format 1")
-    try:
-        state = State(_text(found, "state"))
-    except ValueError:
-        raise ValueError(f"knows no state {_text(found, 'state')!r}") from None
-    listed = found.get("steps")
-    steps = [step for step in listed if isinstance(step, dict)] if isinstance(listed, list) else []
+    state = _text(read, "state")
+    if state not in list(State):
+        raise ValueError(f"knows no state {state!r}")
+    steps = [JsonObject(step) for step in _steps(read) if isinstance(step, dict)]
     return FirstBoot(
-        node=_text(found, "node"),
-        state=state,
-        step=_text(found, "step"),
-        since=_text(found, "since"),
-        note=_text(found, "note"),
-        hint=_text(found, "hint"),
-        time=_text(found, "time"),
-        tries=_count(found, "tries"),
-        retry_s=_count(found, "retry_s"),
+        node=_text(read, "node"),
+        state=State(state),
+        step=_text(read, "step"),
+        since=_text(read, "since"),
+        note=_text(read, "note"),
+        hint=_text(read, "hint"),
+        time=_text(read, "time"),
+        tries=_count(read, "tries"),
+        retry_s=_count(read, "retry_s"),
         steps=tuple(_step(step) for step in steps[:_MOST_STEPS]),
     )
 
 
-def _step(found: Mapping[str, object]) -> FirstBootStep:
-    known = tuple(StepState)
-    state = _text(found, "state")
+def _step(read: JsonObject) -> FirstBootStep:
+    state = _text(read, "state")
     return FirstBootStep(
-        name=_text(found, "name"),
-        state=StepState(state) if state in known else StepState.PENDING,
-        since=_text(found, "since"),
-        note=_text(found, "note"),
-        hint=_text(found, "hint"),
+        name=_text(read, "name"),
+        state=StepState(state) if state in list(StepState) else StepState.PENDING,
+        since=_text(read, "since"),
+        note=_text(read, "note"),
+        hint=_text(read, "hint"),
     )
 
 
-def _text(found: Mapping[str, object], key: str) -> str:
-    value = found.get(key)
-    if not isinstance(value, str):
+def _steps(read: JsonObject) -> list[object]:
+    try:
+        return read.items("steps")
+    except JsonFault:
+        return []
+
+
+def _text(read: JsonObject, key: str) -> str:
+    try:
+        value = read.text(key)[:_LONGEST]
+    except JsonFault:
         return ""
-    return "".join(letter for letter in value[:_LONGEST] if letter.isprintable())
+    return "".join(letter for letter in value if letter.isprintable())
 
 
-def _count(found: Mapping[str, object], key: str) -> int:
-    value = found.get(key)
-    good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31
-    return value if good and isinstance(value, int) else 0
+def _count(read: JsonObject, key: str) -> int:
+    try:
+        return read.integer(key, high=(1 << 31) - 1)
+    except JsonFault:
+        return 0

@@ -1,8 +1,8 @@
 """What a card says of itself: which node it is, how far it came, which Salt it has.
 
 In: a card that was read. Out: the JSON of picloud/node.json (written with the image), the report of
-picloud/firstboot.json (written by the node), and the version of Salt on the root filesystem, or
-nothing for what is absent: a card is judged by the boot check, and these are only its own words.
+picloud/firstboot.json (written by the node), and the version of Salt on the root filesystem; what
+is absent is left out. These are only the card's own words: the boot check says if it is sound.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH, json_object
+from imager.base.json_fields import JsonFault, read_object
+from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
 from imager.bootcheck.partitions import Card
 from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
 from imager.card.inspect.salt import salt_on
@@ -29,13 +30,19 @@ class CardNotes:
 
 
 def read_notes(card: Card) -> CardNotes:
-    """The notes on ``card``; raises only what its ``read`` does."""
+    """The notes on ``card``; raises only what its ``read`` raises."""
     if card.fat is None or card.mbr is None:
         return CardNotes()
-    node = _content(card.fat, NODE_PATH)
     second = card.mbr.partition(2)
     salt = salt_on(card.read, second.extent.offset, card.budget) if second is not None else ""
-    return CardNotes(json_object(node) if node else None, _firstboot(card.fat), salt)
+    return CardNotes(_node(card.fat), _firstboot(card.fat), salt)
+
+
+def _node(volume: FatVolume) -> Mapping[str, object] | None:
+    try:
+        return read_object(_content(volume, NODE_PATH) or b"").values
+    except JsonFault:
+        return None
 
 
 def _firstboot(volume: FatVolume) -> FirstBoot | str | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.disk.layout import STAMP_AREA
 from imager.disk.manifest import Reader
 from imager.node.keys.signing import fingerprint, known_public_key
-from imager.node.stamp.stamp import NoStamp, Stamp, parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, NoStamp, Stamp, parse_stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imager.bootcheck.own_files import FIRSTBOOT_PATH
-from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
 from imager.card.inspect.card_files import CardFiles
+from imager.card.inspect.record import CardRecord
 from imager.card.medium.meter import Meter
 from imager.disk.budget import OverBudget
 from imager.disk.ext4.filesystem import Ext4
@@ -134,13 +134,13 @@ def _places(partitions: tuple[Partition, ...]) -> list[tuple[int, int, int]]:
 
 
 def damaged_boot_files(
-    stamp: Stamp, files: CardFiles, unreadable: ExtentMap = _NONE
+    held: CardRecord, files: CardFiles, unreadable: ExtentMap = _NONE
 ) -> tuple[int, tuple[Damaged, ...]]:
     """How many boot files are as they were written, and every one that is not."""
     volume = files.boot
     if isinstance(volume, ValueError):
         return 0, (Damaged("boot partition (p1)", f"cannot be read: {volume}"),)
-    expected = _boot_digests(stamp, volume)
+    expected = held.boot_digests(volume)
     found = []
     for path, digest in expected.items():
         entry = volume.find(path)
@@ -151,20 +151,6 @@ def damaged_boot_files(
             refused = ExtentMap(entry.extents) & unreadable
             found.append(Damaged(f"/boot/{path}", UNREADABLE if refused else DIFFERS))
     return len(expected) - len(found), tuple(found)
-
-
-def _boot_digests(stamp: Stamp, volume: FatVolume) -> Mapping[str, str]:
-    """Path -> SHA-256 of every boot file, as far as the stamp vouches for the list of them."""
-    own = {SUMS_PATH: stamp.facts.boot_sums}
-    listed = volume.find(SUMS_PATH)
-    if listed is None or listed.size_bytes > MAX_SUMS_BYTES:
-        return own
-    if _sha256(volume, SUMS_PATH) != stamp.facts.boot_sums:
-        return own
-    try:
-        return parse_sums(volume.read_file(SUMS_PATH)) | own
-    except SumsError:
-        return own
 
 
 def _sha256(volume: FatVolume, path: str) -> str:

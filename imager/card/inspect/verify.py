@@ -27,9 +27,10 @@ from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, align_down, align_up
 from imager.card.diagnosis.places import Places
 from imager.card.inspect.card_files import CardFiles
+from imager.card.inspect.record import CardRecord
 from imager.card.inspect.stamp import read_stamp
-from imager.card.inspect.use import CardUse, judge_use, was_used
-from imager.card.inspect.verification import RECEIPT, STAMP, Mismatch, Verification
+from imager.card.inspect.use import CardUse, damaged_boot_files, judge_use, was_used
+from imager.card.inspect.verification import Mismatch, Verification
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
 from imager.card.medium.raw import (
@@ -49,10 +50,10 @@ from imager.card.stages import Log
 from imager.config.rack import receipts_folder
 from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, Reader
+from imager.disk.manifest import CHUNK_BYTES, Chunk, Reader
 from imager.disk.mbr import MbrError, parse
 from imager.node.stamp.facts import StampError
-from imager.node.stamp.stamp import NoStamp, Stamp
+from imager.node.stamp.stamp import NoStamp
 
 _DEPTH = 2
 
@@ -122,14 +123,9 @@ class Proof:
     """What a card is held against: its stamp, or a receipt. ``fault`` says what is wrong with a
     stamp that could not be used."""
 
-    held: Stamp | Receipt
+    held: CardRecord
     receipt_path: Path | None = None
     fault: str = ""
-
-    @property
-    def kind(self) -> str:
-        """``stamp`` or ``receipt``."""
-        return STAMP if isinstance(self.held, Stamp) else RECEIPT
 
 
 def proof_for(raw: RawCard, rack: Path | None) -> Proof:
@@ -157,7 +153,7 @@ def proof_for(raw: RawCard, rack: Path | None) -> Proof:
     )
 
 
-def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> Verification:
+def verify_card(fresh: FreshRead, held: CardRecord, progress: Progress) -> Verification:
     """Digest every chunk and compare; where a node has used the card, look at every file.
 
     What cannot be read is noted and the rest is looked at all the same. A card larger than the
@@ -165,22 +161,20 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
     different. Raises CardIOError only when the card is gone.
     """
     raw, log = fresh.raw, Log()
-    stamp = held if isinstance(held, Stamp) else None
-    layout = held.facts.layout if isinstance(held, Stamp) else held.image.layout
     pieces = Piecewise(raw)
     read = remembering(
         _up_to_the_end(pieces.reader(), raw), max(raw.size_bytes, held.manifest.size_bytes)
     )
-    wrong = _wrong_chunks(pieces, held.manifest, stamp, progress, log)
+    wrong = _wrong_chunks(pieces, held, progress, log)
     unreadable = pieces.unreadable & held.manifest.extents
-    files = CardFiles(read, layout, Budget.of_card(raw.size_bytes))
+    files = CardFiles(read, held.layout, Budget.of_card(raw.size_bytes))
     use = None
-    if stamp is not None and wrong:
+    if held.stamp is not None and wrong:
         with metered(progress, "files", wrong.total_bytes, log.phases) as meter:
-            use = judge_use(stamp, files, wrong, meter, unreadable)
-    places = Places(layout, read, files.budget)
+            use = judge_use(held.stamp, files, wrong, meter, unreadable)
+    places = Places(held.layout, read, files.budget)
     return Verification(
-        node=held.facts.node if isinstance(held, Stamp) else held.node,
+        node=held.node,
         target=raw.name,
         size_bytes=raw.size_bytes,
         receipt_size_bytes=held.manifest.size_bytes,
@@ -189,7 +183,7 @@ def verify_card(fresh: FreshRead, held: Stamp | Receipt, progress: Progress) -> 
         mismatches=tuple(_mismatches(wrong, unreadable, places)),
         boot_files=_boot_files(held, files, use) if wrong else (),
         figures=log.phases[0],
-        proof=RECEIPT if stamp is None else STAMP,
+        proof=held.kind,
         used=use is not None and was_used(files),
         use=use,
     )
@@ -204,9 +198,7 @@ def _mismatches(wrong: ExtentMap, unreadable: ExtentMap, places: Places) -> Iter
         yield Mismatch(extent, places.of(extent), unreadable=refused)
 
 
-def _wrong_chunks(
-    pieces: Piecewise, manifest: Manifest, stamp: Stamp | None, progress: Progress, log: Log
-) -> ExtentMap:
+def _wrong_chunks(pieces: Piecewise, held: CardRecord, progress: Progress, log: Log) -> ExtentMap:
     """Every chunk whose digest is another one; a chunk that cannot be read whole is one of them."""
     wrong: list[Extent] = []
     lock = threading.Lock()
@@ -214,7 +206,7 @@ def _wrong_chunks(
     def work(job: tuple[Chunk, bytes], buffer: memoryview) -> None:
         chunk, digest = job
         try:
-            found = digest_on_card(pieces.raw, chunk, buffer, stamp)
+            found = digest_on_card(pieces.raw, chunk, buffer, held)
         except CardIOError as error:
             if is_gone(error):
                 raise
@@ -228,8 +220,10 @@ def _wrong_chunks(
                 wrong.extend(chunk.extents)
         meter.advance(sum(extent.length for extent in chunk.extents))
 
-    with metered(progress, "verify", manifest.extents.total_bytes, log.phases) as meter:
-        in_flight(manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES))
+    with metered(progress, "verify", held.manifest.extents.total_bytes, log.phases) as meter:
+        in_flight(
+            held.manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES)
+        )
     return ExtentMap(wrong)
 
 
@@ -240,16 +234,16 @@ def _around(chunk: Chunk, raw: RawCard) -> tuple[int, int]:
 
 
 def digest_on_card(
-    raw: RawCard, chunk: Chunk, buffer: memoryview, stamp: Stamp | None = None
+    raw: RawCard, chunk: Chunk, buffer: memoryview, held: CardRecord
 ) -> bytes | None:
-    """SHA-256 of the chunk's bytes on the card, read in one go, zeros in the place of ``stamp``;
-    None when the card ends before."""
+    """SHA-256 of the chunk's bytes on the card, read in one go, without what ``held`` leaves
+    out; None when the card ends before."""
     if chunk.extents[-1].end > raw.size_bytes:
         return None
     low, high = _around(chunk, raw)
     read_fully(raw, low, buffer[: high - low])
-    if stamp is not None and low == chunk.offset:
-        stamp.without_itself(chunk, buffer)
+    if low == chunk.offset:
+        held.without_itself(chunk, buffer)
     sha256 = hashlib.sha256()
     for extent in chunk.extents:
         sha256.update(buffer[extent.offset - low : extent.end - low])
@@ -266,17 +260,8 @@ def _up_to_the_end(read: Reader, raw: RawCard) -> Reader:
     return bounded
 
 
-def _boot_files(held: Stamp | Receipt, files: CardFiles, use: CardUse | None) -> tuple[str, ...]:
+def _boot_files(held: CardRecord, files: CardFiles, use: CardUse | None) -> tuple[str, ...]:
     """Boot files that are missing or differ; none when p1 cannot be read at all, for then the
     ranges say more."""
-    if isinstance(held, Stamp):
-        damaged = use.damaged if use is not None else ()
-        return tuple(d.path.removeprefix("/boot/") for d in damaged if d.path.startswith("/boot/"))
-    volume = files.boot
-    if isinstance(volume, ValueError):
-        return ()
-    return tuple(
-        path
-        for path, expected in sorted(held.boot_files.items())
-        if volume.find(path) is None or volume.sha256(path) != expected
-    )
+    damaged = damaged_boot_files(held, files)[1] if use is None else use.damaged
+    return tuple(d.path.removeprefix("/boot/") for d in damaged if d.path.startswith("/boot/"))

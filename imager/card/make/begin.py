@@ -1,6 +1,6 @@
 """How to begin with a claimed card: bring it up to date, look at it first, or just write it.
 
-In: a ClaimedCard, the image, and the rack's receipts. Out: a WrittenCard. A card whose stamp names
+In: a ClaimedCard, and what is ordered. Out: a WrittenCard. A card whose stamp names
 the same golden image is updated; one that this rack never wrote is probed before hours are spent
 on it. A card is known by its own number where the host can see it (CID), else by the disk id in its
 partition table: the serial number of a USB reader is the reader's, not the card's.
@@ -14,37 +14,31 @@ from pathlib import Path
 from imager.base.errors import CardIOError
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES
-from imager.card.host.disks import Disk
+from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import reader_of
 from imager.card.probe.probe import short_probe
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import find_receipt
-from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
+from imager.card.stages import ClaimedCard, WrittenCard
 from imager.card.write.update import update_card
 from imager.card.write.verdict import places_named
 from imager.card.write.write import write_card
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.layout import FIRST_MIB
 from imager.disk.mbr import MbrError, parse
 from imager.node.image import NodeImage
 from imager.node.stamp.facts import StampError
-from imager.node.stamp.stamp import parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
 
 
 def lay_down(
-    image: NodeImage,
-    card: ClaimedCard,
-    receipts: Path,
-    progress: Progress,
-    options: WriteOptions,
-    *,
-    update: bool,
-    probe: bool,
+    order: CardOrder, card: ClaimedCard, progress: Progress, *, update: bool, probe: bool
 ) -> WrittenCard:
-    """Put ``image`` on the card; ``update`` and ``probe`` say whether either may be done.
+    """Put the ordered image on the card; ``update`` and ``probe`` say whether either may be done.
 
     Raises what ``update_card``, ``short_probe`` and ``write_card`` do.
     """
-    if card.is_file or not (update or probe):
+    image, options = order.image, order.options
+    if card.target.made_anew or not (update or probe):
         return write_card(image, card, progress, options)
     first = _first_mib(card)
     if update and names_golden(first, image):
@@ -53,7 +47,7 @@ def lay_down(
             "all of it is compared, and what differs is written"
         )
         return update_card(image, card, progress, options)
-    if probe and not seen_before(card, first, receipts):
+    if probe and not seen_before(card, first, order.receipts):
         progress.note(f"{card.target.node} was never written from this rack: a short probe first")
         with image.open() as reader, places_named(image, reader):
             short_probe(card, progress)
@@ -74,7 +68,7 @@ def names_golden(first_mib: bytes, image: NodeImage) -> bool:
 
 def seen_before(card: ClaimedCard, first_mib: bytes, receipts: Path) -> bool:
     """Whether a receipt in ``receipts`` proves a writing of this card."""
-    cid = card.target.cid if isinstance(card.target, Disk) else ""
+    cid = card.target.facts.cid
     try:
         disk_id = parse(first_mib[:SECTOR_BYTES]).disk_id
     except MbrError:

@@ -1,10 +1,10 @@
-"""The boot check of a finished card, as ``make_card`` takes it."""
+"""The boot check of a finished card, as a CardOrder takes it."""
 
 from __future__ import annotations
 
 from imager.base.errors import WouldNotBoot
 from imager.bootcheck.check import check_boot
-from imager.card.make.make import Check
+from imager.card.make.order import Check
 from imager.config.rack import Node
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage

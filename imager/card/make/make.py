@@ -7,8 +7,7 @@ gets a receipt too, which says how.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.errors import (
@@ -22,27 +21,21 @@ from imager.base.errors import (
     WouldNotBoot,
 )
 from imager.base.progress import Progress
+from imager.base.timestamps import timestamp
 from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
-from imager.card.claim.disk import claim
-from imager.card.host.refusals import AcceptedTarget
-from imager.card.host.sysfs import HostTrees
-from imager.card.host.targets import ImageFile
+from imager.card.claim.claim import claim
 from imager.card.inspect.salt import salt_on
 from imager.card.make.begin import lay_down
+from imager.card.make.order import CardOrder, Check
 from imager.card.medium.reopen import reader_of
-from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult, TargetFacts
+from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
 from imager.card.receipt.store import save_receipt
-from imager.card.stages import ClaimedCard, VerifiedCard, WriteOptions, WrittenCard
-from imager.card.write.options import DEFAULT_OPTIONS
+from imager.card.stages import ClaimedCard, UnprovenCard, VerifiedCard, WrittenCard
 from imager.card.write.read_back import read_back
 from imager.disk.extents import Extent
-from imager.disk.manifest import Reader
 from imager.disk.mbr import parse
 from imager.node.image import NodeImage
-
-Check = Callable[[Reader, int], None]
-"""``check(read, size_bytes)`` of a finished card; raises a PicloudError (WouldNotBoot) if bad."""
 
 _RESULTS = (
     (CardFaulty, ReceiptResult.FAULTY),
@@ -63,68 +56,49 @@ class MadeCard:
 
 
 def make_card(
-    image: NodeImage,
-    accepted: AcceptedTarget,
-    receipts: Path,
-    progress: Progress,
-    *,
-    options: WriteOptions = DEFAULT_OPTIONS,
-    check: Check | None = None,
-    kernel: HostTrees | None = None,
-    update: bool = False,
-    probe: bool = False,
+    order: CardOrder, progress: Progress, *, update: bool = False, probe: bool = False
 ) -> MadeCard:
-    """Make the card for ``image`` and put its receipt into the folder ``receipts``.
+    """Make the card and put down its receipt.
 
-    ``check`` looks at the finished card through the fresh descriptor (the boot check). With
-    ``update`` a card that holds the same golden image is given only what differs; with ``probe``
-    one that was never written from this rack is looked at first. Raises
+    With ``update`` a card that holds the same golden image is given only what differs; with
+    ``probe`` one that was never written from this rack is looked at first. Raises
     TargetRefused when it cannot be claimed, and CardIOError, CardFaulty, FakeCapacity,
     WouldNotBoot or Interrupted with the card left blank and a receipt that says so, as it does of
     HostStorage; where this computer has no room for the receipt, the error's details say that.
     """
 
     def begin(card: ClaimedCard) -> WrittenCard:
-        return lay_down(image, card, receipts, progress, options, update=update, probe=probe)
+        return lay_down(order, card, progress, update=update, probe=probe)
 
-    return finish_card(
-        image, accepted, receipts, progress, begin, options=options, check=check, kernel=kernel
-    )
+    return finish_card(order, begin, progress)
 
 
 def finish_card(
-    image: NodeImage,
-    accepted: AcceptedTarget,
-    receipts: Path,
-    progress: Progress,
-    begin: Callable[[ClaimedCard], WrittenCard],
-    *,
-    options: WriteOptions,
-    check: Check | None,
-    kernel: HostTrees | None,
+    order: CardOrder, begin: Callable[[ClaimedCard], UnprovenCard], progress: Progress
 ) -> MadeCard:
     """Claim the card, let ``begin`` see to what is on it, prove it and put down the receipt.
 
     Raises as ``make_card`` does.
     """
+    image = order.image
     facts = _image_facts(image)
-    with claim(accepted, image.manifest.size_bytes, kernel) as card:
+    with claim(order.accepted, image.manifest.size_bytes, order.kernel) as card:
         try:
             verified = read_back(begin(card), progress)
-            if check is not None:
-                _check(verified, check)
+            if order.check is not None:
+                _check(verified, order.check)
             verified.keep()
         except PicloudError as error:
             result = result_of(error)
             if result is not None:
-                receipt = _receipt(image, facts, card, options, result, failure=error.what)
-                _keep_receipt(receipt, receipts, error)
+                receipt = _receipt(order, facts, card, result, failure=error.what)
+                _keep_receipt(receipt, order.receipts, error)
             raise
     receipt = _receipt(
-        image, facts, card, options, ReceiptResult.VERIFIED, cache_bypassed=verified.cache_bypassed
+        order, facts, card, ReceiptResult.VERIFIED, cache_bypassed=verified.cache_bypassed
     )
     try:
-        return MadeCard(receipt, save_receipt(receipt, receipts))
+        return MadeCard(receipt, save_receipt(receipt, order.receipts))
     except HostStorage as error:
         good = f"{card.target.node} is {image.node}, proven; only its receipt is missing"
         error.details = (*error.details, good)
@@ -151,7 +125,7 @@ def result_of(error: BaseException) -> ReceiptResult | None:
 def _check(verified: VerifiedCard, check: Check) -> None:
     """Have the finished card judged. What was just proven equal to the image is taken from the
     image, since a second reading could not say more; everything else is read from the card."""
-    card, image = verified.written.card, verified.written.image
+    card, image = verified.proven.card, verified.proven.image
     with blank_unless_done(card), card.reopen() as fresh, image.open() as reader:
         of_card, proven = reader_of(fresh.raw), image.manifest.extents
 
@@ -164,51 +138,29 @@ def _check(verified: VerifiedCard, check: Check) -> None:
 
 
 def _receipt(
-    image: NodeImage,
+    order: CardOrder,
     facts: ImageFacts,
     card: ClaimedCard,
-    options: WriteOptions,
     result: ReceiptResult,
     *,
     failure: str = "",
     cache_bypassed: bool = False,
 ) -> Receipt:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return Receipt(
-        node=image.node,
+        node=order.image.node,
         result=result,
         failure=failure,
-        finished_at=now,
+        finished_at=timestamp(precise=True),
         tool_version=tool_version(),
-        target=_target_facts(card),
+        target=replace(card.target.facts, size_bytes=card.raw.size_bytes),
         image=facts,
-        options=options,
+        options=order.options,
         cache_bypassed=cache_bypassed,
-        fallbacks=card.fallbacks,
+        fallbacks=card.held.fallbacks,
         phases=tuple(card.log.phases),
-        boot_files=image.boot_files,
-        manifest=image.manifest,
+        boot_files=order.image.boot_files,
+        manifest=order.image.manifest,
         trouble=card.log.trouble,
-    )
-
-
-def _target_facts(card: ClaimedCard) -> TargetFacts:
-    target, size = card.target, card.raw.size_bytes
-    if isinstance(target, ImageFile):
-        return TargetFacts(path=target.node, size_bytes=size, bus="file")
-    return TargetFacts(
-        path=target.node,
-        size_bytes=size,
-        bus=target.bus.value,
-        slot=target.by_path[0] if target.by_path else "",
-        by_id=target.by_id[0] if target.by_id else "",
-        vendor=target.vendor,
-        model=target.model,
-        serial=target.serial,
-        cid=target.cid,
-        diskseq=target.diskseq or 0,
-        logical_bytes=target.logical_bytes,
-        physical_bytes=target.physical_bytes,
     )
 
 

@@ -8,18 +8,15 @@ what reads back wrong.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from imager.base.errors import Interrupted, StampMismatch
 from imager.base.progress import Progress
-from imager.card.claim.disk import claim
+from imager.card.claim.claim import claim
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.host.refusals import AcceptedTarget
-from imager.card.host.sysfs import HostTrees
-from imager.card.make.make import Check, MadeCard, finish_card
+from imager.card.make.make import MadeCard, finish_card
+from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import reader_of
-from imager.card.stages import ClaimedCard, WrittenCard
-from imager.card.write.options import options_for
+from imager.card.stages import ClaimedCard, UnprovenCard
 from imager.card.write.repair import mend_in_place
 from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
@@ -27,54 +24,32 @@ from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
 
 
-def restore_card(
-    image: NodeImage,
-    accepted: AcceptedTarget,
-    receipts: Path,
-    progress: Progress,
-    *,
-    check: Check,
-    kernel: HostTrees | None = None,
-) -> MadeCard:
+def restore_card(order: CardOrder, progress: Progress) -> MadeCard:
     """Restore every byte of a card that no node has run from; it gets a new receipt.
 
     Raises as ``make_card`` does. Until something must be rewritten the card is not touched.
     """
 
-    options = options_for(accepted.target)
+    def begin(card: ClaimedCard) -> UnprovenCard:
+        mapped = order.image.manifest.extents
+        extents = mapped.aligned(card.raw.block_bytes, limit=card.raw.size_bytes)
+        return UnprovenCard(card, order.image, extents, order.options)
 
-    def begin(card: ClaimedCard) -> WrittenCard:
-        extents = image.manifest.extents.aligned(card.raw.block_bytes, limit=card.raw.size_bytes)
-        return WrittenCard(card, image, extents, options)
-
-    return finish_card(
-        image,
-        accepted,
-        receipts,
-        progress,
-        begin,
-        options=options,
-        check=check,
-        kernel=kernel,
-    )
+    return finish_card(order, begin, progress)
 
 
 def restore_boot_files(
-    image: NodeImage,
-    accepted: AcceptedTarget,
-    paths: Iterable[str],
-    progress: Progress,
-    *,
-    check: Check,
-    kernel: HostTrees | None = None,
+    order: CardOrder, paths: Iterable[str], progress: Progress
 ) -> Trouble | None:
     """Restore the content of boot files on a card in use; gives what was wrong and mended.
 
-    ``paths`` are relative to the boot partition. Nothing else of the card is written, and it is
-    never blanked. Raises StampMismatch, before anything is written, for files that are no longer
-    where they were; CardFaulty, CardIOError or FakeCapacity when they stay wrong.
+    ``paths`` are relative to the boot partition. Nothing else of the card is written, it is
+    never blanked, and it gets no receipt. Raises StampMismatch, before anything is written, for
+    files that are no longer where they were; CardFaulty, CardIOError or FakeCapacity when they
+    stay wrong.
     """
-    with claim(accepted, image.manifest.size_bytes, kernel) as card:
+    image = order.image
+    with claim(order.accepted, image.manifest.size_bytes, order.kernel) as card:
         with image.open() as reader, card.reopen() as fresh:
             extents = boot_extents(image, reader.read, reader_of(fresh.raw), paths)
         if extents != extents.aligned(card.raw.block_bytes):
@@ -84,15 +59,15 @@ def restore_boot_files(
                 hint=write_again(card.target.node, image.node),
             )
         try:
-            options = options_for(accepted.target)
-            mend_in_place(WrittenCard(card, image, extents, options), progress)
+            mend_in_place(UnprovenCard(card, image, extents, order.options), progress)
         except KeyboardInterrupt as stop:
             raise Interrupted(
                 "interrupted; the damaged boot files are damaged still",
                 hint="run the same command again",
             ) from stop
-        with card.reopen() as fresh:
-            check(reader_of(fresh.raw), fresh.raw.size_bytes)
+        if order.check is not None:
+            with card.reopen() as fresh:
+                order.check(reader_of(fresh.raw), fresh.raw.size_bytes)
         return card.log.trouble
 
 

@@ -1,9 +1,8 @@
-"""A few transfers in flight at a time, in order, with bounded memory.
+"""Does several transfers at the same time, begun in order, with bounded memory.
 
-In: jobs and what to do with one. Out: nothing, or the first error, after every worker has
-stopped. A worker takes the next job, reads and writes with its own page-aligned buffers, and takes
-the next: there is no queue to fill and none to drain, and the card stays busy while another
-worker prepares its block.
+In: jobs, and a function that does one. Out: nothing, or the first error, after every worker has
+stopped. Each worker takes a job, reads and writes with its own page-aligned buffers, and takes the
+next job. So the card stays busy while another worker prepares its block.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _LOOK_SECONDS = 0.002
 
 
 class _Jobs(Generic[JobT]):
-    """The jobs still to do, handed out one at a time to any thread until someone stops it."""
+    """The jobs still to do. Threads take them one by one, until they are done or stopped."""
 
     def __init__(self, jobs: Iterable[JobT]) -> None:
         self._jobs = iter(jobs)
@@ -46,9 +45,10 @@ class _Jobs(Generic[JobT]):
                     self._busy -= 1
 
     def stop(self) -> None:
-        """Hand out no more, and return when nobody is at work on one any more.
+        """Give out no more jobs, and return when no thread works on one any more.
 
-        It looks now and then: Ctrl-C could leave the lock of a threading.Condition taken.
+        It checks again and again instead of waiting on a threading.Condition: Ctrl-C could leave
+        the lock of a Condition taken for ever.
         """
         with self._lock:
             self._stopped = True
@@ -65,9 +65,9 @@ def in_flight(
 ) -> None:
     """Do ``work(job, tools)`` for every job, ``depth`` at a time, begun in order.
 
-    ``tools()`` makes each worker's own buffers. The first exception of a worker, or Ctrl-C, stops
-    the others at their next job; it is raised when all have stopped, so that nobody touches the
-    card after this function has returned.
+    ``tools()`` makes the buffers of one worker. After the first exception of a worker, or Ctrl-C,
+    no worker begins another job; it is raised when all have stopped. So nothing is read or written
+    any more after this function has returned.
     """
     todo = _Jobs(jobs)
 
@@ -88,8 +88,9 @@ def in_flight(
 
 
 def _until_stopped(todo: _Jobs[JobT]) -> None:
-    """Stop, however often Ctrl-C is pressed: a transfer cannot be called back. The executor is not
-    asked: Ctrl-C while it starts a thread makes it forget that thread."""
+    """Stop ``todo`` and wait, however often Ctrl-C is pressed: a transfer that has begun cannot be
+    stopped. The executor cannot do this: Ctrl-C while it starts a thread makes it forget that
+    thread."""
     while True:
         try:
             todo.stop()

@@ -1,7 +1,7 @@
-"""How fast it went: bytes, seconds and one-second samples of each phase.
+"""Measures how fast each phase was: bytes, seconds, and the bytes of every second.
 
-In: ``advance(bytes)`` from worker threads. Out: figures for the receipt; the person's progress
-is told at the same time.
+In: ``advance(bytes)`` from worker threads. Out: figures for the receipt. The same calls move the
+progress bar that the person sees.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Meter:
         self._phase.advance(size_bytes)
 
     def figures(self) -> PhaseFigures:
-        """What was counted until now."""
+        """The figures of what was counted until now."""
         with self._lock:
             samples = tuple(self._samples)
         seconds = round(self._clock() - self._begun, 6)
@@ -61,7 +61,8 @@ class Meter:
 def metered(
     progress: Progress, name: str, total_bytes: int, phases: list[PhaseFigures]
 ) -> Iterator[Meter]:
-    """A phase of ``progress`` that is measured as well; its figures are added to ``phases``."""
+    """A phase of ``progress`` that is also measured; its figures are added to ``phases`` at its
+    end."""
     with progress.phase(name, total_bytes) as phase:
         meter = Meter(name, phase)
         try:

@@ -1,8 +1,8 @@
-"""The card as bytes: what the write engine and the verifier need of one, and no more.
+"""The card as bytes: all that writing and verifying need of it.
 
-In: an open descriptor. Out: whole reads and whole writes at aligned offsets, or one error that
-names the card, the byte, and what to do. The engine takes the protocol, so that tests drive it
-with a card that lies, tears and vanishes.
+In: an open descriptor. Out: complete reads and complete writes at aligned offsets, or one error
+that names the card, the byte, and what to do. ``RawCard`` is a protocol, so that tests can use a
+card that returns wrong bytes, stops in the middle of a write, or disappears.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BLKGETDISKSEQ = 0x80081280
 
 
 _SMALLER = (64 * KiB, 4 * KiB)
-"""A refused transfer is tried again in pieces of these sizes, to find the block at fault."""
+"""A refused transfer is tried again in pieces of these sizes, to find the bad block."""
 
 
 class RawCard(Protocol):
@@ -40,7 +40,7 @@ class RawCard(Protocol):
 
     @property
     def name(self) -> str:
-        """What a person calls it: ``/dev/sdb``, ``build/pi7.img``."""
+        """Its name in messages: ``/dev/sdb``, ``build/pi7.img``."""
 
     @property
     def size_bytes(self) -> int:
@@ -48,24 +48,24 @@ class RawCard(Protocol):
 
     @property
     def block_bytes(self) -> int:
-        """The alignment it asks for; 1 when it asks for none."""
+        """The alignment that it requires; 1 when it requires none."""
 
     def pread(self, offset: int, buffer: memoryview) -> int:
-        """Read into ``buffer``; returns how many bytes came, 0 at the end. Raises OSError."""
+        """Read into ``buffer``; returns the number of bytes read, 0 at the end. Raises OSError."""
 
     def pwrite(self, offset: int, data: memoryview) -> int:
-        """Write ``data``; returns how many bytes were taken, maybe fewer. Raises OSError."""
+        """Write ``data``; returns the number of bytes written, perhaps not all. Raises OSError."""
 
     def flush(self) -> None:
-        """Return when everything written is on the medium. Raises OSError."""
+        """Return when all that was written is on the card itself. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
     """A RawCard over an open file descriptor.
 
-    A disk that was pulled out has no bytes: the kernel then refuses writes for want of room and
-    ends reads (block/fops.c). Here both raise ENODEV.
+    When a disk is pulled out, the kernel treats it as a disk of size 0: writes fail because there
+    is no room, and reads return nothing (block/fops.c). Here both raise ENODEV instead.
     """
 
     fd: int
@@ -99,13 +99,13 @@ class Descriptor:
 
 
 def aligned_buffer(size_bytes: int) -> memoryview:
-    """Zeroed memory that begins on a page, as O_DIRECT asks for (open(2))."""
+    """Memory of zeros that begins at a page border, as O_DIRECT requires (open(2))."""
     return memoryview(mmap.mmap(-1, size_bytes))
 
 
 class TransferBuffer:
-    """One worker's aligned memory, resident only while it is used: of a card of which nearly all
-    goes straight from the golden file, no transfer buffers should stay behind."""
+    """One worker's aligned memory, which takes physical memory only while it is used. Most bytes of
+    a card are written directly from the golden file's pages, so the buffers are rarely needed."""
 
     __slots__ = ("_pages",)
 
@@ -114,13 +114,14 @@ class TransferBuffer:
 
     @contextmanager
     def of(self, length: int) -> Iterator[memoryview]:
-        """``length`` bytes of it, of any content."""
+        """The first ``length`` bytes of it; they may hold anything."""
         yield memoryview(self._pages)[:length]
         self._pages.madvise(mmap.MADV_DONTNEED)
 
 
 def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
-    """Write all of ``data`` at byte ``offset``; a short write is normal.
+    """Write all of ``data`` at byte ``offset``, in several writes where the kernel takes only a
+    part.
 
     Raises CardIOError with the byte at which the card refused.
     """
@@ -129,7 +130,8 @@ def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
             taken = card.pwrite(offset, data)
         except OSError as error:
             raise card_error(card, f"writing at byte {offset}", error, offset) from error
-        # What was taken of a torn block is sent again: direct I/O must begin on a whole one.
+        # If the write ended inside a block, the whole block is written again: direct I/O must begin
+        # at the start of a block.
         taken -= taken % card.block_bytes
         if taken == 0:
             raise CardIOError(
@@ -142,10 +144,11 @@ def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
 def write_stubbornly(
     card: RawCard, offset: int, data: memoryview, steps: Sequence[int] = _SMALLER
 ) -> bool:
-    """``write_fully``, and what is refused again in smaller pieces; whether that was needed.
+    """As ``write_fully``; what is refused is tried again in smaller pieces. Returns whether that
+    was needed.
 
-    Raises CardIOError with the one block the card does not take, or at once where trying again
-    is useless. Direct I/O only: an error that a flush reports cannot be made good by writing.
+    Raises CardIOError with the single block that the card refuses, or at once where trying again is
+    useless. For direct I/O only: without it errors are reported later, by a flush.
     """
     try:
         write_fully(card, offset, data)
@@ -177,7 +180,7 @@ def read_fully(card: RawCard, offset: int, buffer: memoryview) -> None:
 
 
 def flush(card: RawCard) -> None:
-    """Flush ``card``; raises CardIOError when it could not store what it had taken."""
+    """Flush ``card``; raises CardIOError when it could not store what was written before."""
     try:
         card.flush()
     except OSError as error:
@@ -203,8 +206,8 @@ _OUR_MISTAKES = {errno.EINVAL, errno.EBADF, errno.EFAULT}
 
 
 def card_error(card: RawCard, doing: str, error: OSError, offset: int | None = None) -> Exception:
-    """The CardIOError for what the operating system said while ``doing`` something; what only
-    a mistake of ours can cause is given back as it is."""
+    """The CardIOError for an OSError while ``doing`` something. An OSError that only a mistake of
+    this program can cause is returned unchanged."""
     if error.errno in _OUR_MISTAKES:
         return error
     said = os.strerror(error.errno or errno.EIO)
@@ -216,29 +219,30 @@ def card_error(card: RawCard, doing: str, error: OSError, offset: int | None = N
 
 
 def is_gone(error: CardIOError) -> bool:
-    """Whether the card as a whole no longer answers, so that trying elsewhere on it is useless;
-    one that ends before its size is gone, too."""
+    """Whether the whole card does not answer any more, so that it is useless to try other places.
+    A card that ends before its size counts as gone too."""
     cause = error.__cause__
     return not isinstance(cause, OSError) or cause.errno in _GONE
 
 
 def is_refusal(error: CardIOError) -> bool:
-    """Whether the card refused one transfer without a reason that would hold for all."""
+    """Whether the card refused this transfer, for a reason that may not apply to others."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno not in _HINTS
 
 
 def ask(fd: int, request: int, kind: str = "i") -> int:
-    """The number an ioctl of <linux/fs.h> gives back; ``kind`` is its array type code."""
+    """The number that an ioctl of <linux/fs.h> returns; ``kind`` is its type code as in
+    ``array``."""
     answer = array.array(kind, [0])
     fcntl.ioctl(fd, request, answer)
     return answer[0]
 
 
 def drop_cache(fd: int) -> bool:
-    """Ask the kernel to forget what it read or wrote here; False when it would not promise.
+    """Ask the kernel to drop its cached pages of this file; False when it may have kept some.
 
-    posix_fadvise(2) is advice; BLKFLSBUF drops a block device's pages and needs privilege.
+    posix_fadvise(2) is only a request; BLKFLSBUF does it for a block device and needs privileges.
     """
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     try:

@@ -1,7 +1,7 @@
-"""A fresh, read-only way to a card, around this computer's page cache where that is possible.
+"""Opens a card again, to read what is really on it and not what this computer has in its cache.
 
-In: a path (``/proc/self/fd/N`` for what is already open, so that it cannot be swapped). Out: a
-FreshRead that says whether the cache was bypassed, and a reader for whoever parses the card.
+In: a path (``/proc/self/fd/N`` for a card that is already open, so that it is surely the same one).
+Out: a FreshRead, which says whether the cache was bypassed, and a Reader for parsers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _WINDOW_BYTES = 64 * KiB
 
 @dataclass(frozen=True, slots=True)
 class FreshRead:
-    """A second, read-only way to a card, opened after everything was written.
+    """A card opened again, for reading only, after everything was written.
 
     ``cache_bypassed`` says that what is read comes from the card and not from this computer's
-    memory. The cache inside a card or reader cannot be bypassed by anyone; that is why reading
-    back begins only when the whole card is written.
+    memory. The cache inside a card or a card reader cannot be bypassed. It is small, so reading
+    back begins only when the whole card has been written.
     """
 
     raw: RawCard
@@ -44,8 +44,8 @@ class FreshRead:
 def fresh_read(
     path: Path | str, name: str, size_bytes: int, block_bytes: int
 ) -> Iterator[FreshRead]:
-    """Open ``path`` anew for reading with O_DIRECT, or, where that is refused or the size is no
-    multiple of the block, after dropping the cached pages (which is only a request)."""
+    """Open ``path`` again for reading with O_DIRECT. Where that is refused, or the size is no
+    multiple of the block, open it after asking the kernel to drop its cached pages."""
     flags = os.O_RDONLY | os.O_CLOEXEC
     direct = block_bytes > 1 and size_bytes % block_bytes == 0
     try:
@@ -69,8 +69,8 @@ def _open_cached(path: Path | str, flags: int, card: RawCard) -> int:
 
 
 def reader_of(raw: RawCard) -> Reader:
-    """``read(offset, length)`` over a card, for parsers that know nothing of alignment; raises
-    CardIOError as ``read_fully`` does."""
+    """``read(offset, length)`` of a card, for any offset and length; raises CardIOError as
+    ``read_fully`` does."""
 
     def read(offset: int, length: int) -> bytes:
         low = align_down(offset, raw.block_bytes)
@@ -87,8 +87,8 @@ def reader_of(raw: RawCard) -> Reader:
 
 
 def remembering(read: Reader, size_bytes: int) -> Reader:
-    """``read`` of a card of ``size_bytes`` that keeps what it read lately (16 MiB at most): a
-    filesystem is read in many small pieces that lie side by side."""
+    """As ``read``, of a card of ``size_bytes``, but it keeps the last 16 MiB that it read, because
+    a filesystem is read in many small pieces that lie side by side."""
 
     @lru_cache(maxsize=256)
     def window(offset: int) -> bytes:

@@ -1,7 +1,8 @@
-"""Read a card that refuses some of its bytes, and find out which.
+"""Reads a card of which some bytes cannot be read, and finds out which.
 
-In: ranges of a card. Out: what can be read of them, and the blocks that cannot, narrowed down to
-4 KiB as long as that does not take all day: each refusal may cost the kernel a minute of retries.
+In: ranges of a card. Out: what can be read of them, and the blocks of 4 KiB that cannot. Each
+failed read may take a minute, because the kernel tries again, so after some of them the search is
+less exact.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from imager.disk.manifest import Reader
 
 _STEPS = (64 * KiB, 4 * KiB)
 _NARROWED_FAILURES = 64
-"""So many failed readings are narrowed down; further on a whole range counts as unreadable."""
+"""After so many failed reads the search ends: then the whole range counts as unreadable."""
 
 
 @dataclass(slots=True)
 class Piecewise:
-    """A card and what of it could not be read so far; safe to share between threads."""
+    """A card, and what could not be read of it so far; safe to share between threads."""
 
     raw: RawCard
     _unreadable: list[Extent] = field(default_factory=list)
@@ -32,14 +33,15 @@ class Piecewise:
 
     @property
     def unreadable(self) -> ExtentMap:
-        """Every range that was refused at the last."""
+        """Every range that could not be read, after all attempts."""
         with self._lock:
             return ExtentMap(self._unreadable)
 
     def parts(
         self, extent: Extent, buffer: memoryview | None = None
     ) -> Iterator[tuple[Extent, bytes | None]]:
-        """The aligned ``extent`` in order, in one piece or several; None for what is refused.
+        """The aligned ``extent`` in order, in one or more pieces, each with its bytes; None instead
+        of the bytes where they cannot be read.
 
         Raises CardIOError only when the card is gone.
         """
@@ -63,7 +65,7 @@ class Piecewise:
         yield extent, bytes(buffer[: extent.length])
 
     def _is_last(self, extent: Extent, step: int) -> bool:
-        """Count a refusal; whether ``extent`` is not to be looked at in smaller pieces."""
+        """Count a failed read; returns whether ``extent`` shall not be tried in smaller pieces."""
         with self._lock:
             self._failures += 1
             last = extent.length <= step or self._failures > _NARROWED_FAILURES
@@ -72,7 +74,7 @@ class Piecewise:
             return last
 
     def reader(self) -> Reader:
-        """``read(offset, length)`` for parsers, with zeros where the card refuses."""
+        """``read(offset, length)`` for parsers, with zeros where the card cannot be read."""
 
         def read(offset: int, length: int) -> bytes:
             low = align_down(offset, self.raw.block_bytes)

@@ -1,9 +1,9 @@
-"""Sectors that say where they belong, so that a card cannot pass one place off as another.
+"""Sectors that contain their own address, so that one read from the wrong place is noticed.
 
-In: a salt and an offset. Out: 512 bytes that carry their own offset and follow from both; and,
-of what a card gives back, whether it is that, a few flipped bits, another of our sectors (the
-card's addresses wrap around), or nothing of this run at all. The salt is new for every run, so
-neither an earlier probe nor a cache filled by it can answer for the card. Pure.
+In: a salt (a random number for one run) and an offset. Out: the 512 bytes for that place. And of
+bytes read from a card: whether they are right, have a few flipped bits, belong to another place
+(the card's addresses wrap around), or are not of this run at all. The salt is new for every run, so
+that bytes of an earlier probe cannot be taken for those of this one. Pure.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from imager.disk.extents import Extent
 
 _ADDRESS_BYTES = 8
 _FEW_BITS = SECTOR_BYTES
-"""Foreign bytes differ from ours in half of their 4096 bits; damage in a handful."""
+"""Other content differs from ours in about half of the 4096 bits of a sector; damage in a few."""
 
 
 class BadStretchKind(StrEnum):
-    """What a place that is not good holds."""
+    """What is wrong with a stretch that is not good."""
 
     CHANGED = "changed"
     OVERWRITTEN = "overwritten"
-    """By what was written to another address."""
+    """It holds what was written to another address."""
     LOST = "lost"
-    """Older content, zeros, anything but what was written."""
+    """It holds older content, zeros, or anything else but what was written."""
     UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)
 class BadStretch:
-    """A stretch that did not come back; ``source`` is the address its bytes were written to when
-    they were OVERWRITTEN, ``bits`` how many flipped when they were CHANGED."""
+    """A stretch that was not read as it was written. When OVERWRITTEN, ``source`` is the address to
+    which its bytes were written; when CHANGED, ``bits`` is the number of flipped bits."""
 
     extent: Extent
     kind: BadStretchKind
@@ -67,7 +67,7 @@ class BadStretch:
         }
 
     def follows(self, other: BadStretch) -> bool:
-        """Whether this is the same damage going on right behind ``other``."""
+        """Whether this continues ``other``: the same damage, directly behind it."""
         if self.extent.offset != other.extent.end or self.kind is not other.kind:
             return False
         if self.source is None or other.source is None:
@@ -76,7 +76,7 @@ class BadStretch:
 
 
 def joined(findings: Iterator[BadStretch]) -> Iterator[BadStretch]:
-    """Findings in order, with what goes on from one to the next made one."""
+    """``findings`` in order; those that continue the one before are joined with it."""
     last: BadStretch | None = None
     for finding in findings:
         if last is not None and finding.follows(last):

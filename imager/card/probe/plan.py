@@ -1,14 +1,14 @@
-"""Which places of a card a probe writes, so that a card that holds less cannot hide it.
+"""Which places of a card a probe writes, so that it notices when the card stores less than it says.
 
-In: the size the card claims. Out: stretches written one after the other, which also give the
-speeds, and single 4 KiB points all over the card, the most telling ones first. Nothing lies in
-the first MiB, so that the card looks blank all the while. Pure but for the random points.
+In: the size that the card reports. Out: stretches, which are written from beginning to end and also
+give the speed; and points of 4 KiB all over the card, the most important first. The first MiB is
+left out, so that the card looks blank all the time. Pure, except that some points are random.
 
-A card whose addresses wrap at R puts what is written at X into X mod R. The points of a whole
-probe are no further apart than the stretches are long, so for every R there is a point whose
-bytes land in the stretches and are found there. The short probe has too few points for that; its
-points are powers of two and sixteenths of the card beyond the beginning of its stretch, which
-finds wrapping where makers of fakes put it, and every card that loses what lies past its end.
+A fake whose addresses wrap at R stores what is written at X in the place X mod R. The points of a
+whole probe are no further apart than the stretches are long. So for every R there is a point whose
+bytes end up in a stretch and are found there. The short probe has fewer points: at powers of two
+and sixteenths of the card behind the beginning of its stretch. That finds fakes of the usual sizes,
+and every card that loses what is written behind its real end.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """What to write; no write begins ``write_seconds`` after the beginning, no read
-    ``read_seconds`` after it, and what was not written or read is not judged."""
+    """What to write. After ``write_seconds`` from the beginning no more writes are begun, after
+    ``read_seconds`` no more reads. What was not written or not read has no result."""
 
     stretches: tuple[Stretch, ...]
     points: tuple[int, ...]
@@ -58,7 +58,7 @@ class ProbePlan:
 
 
 def short_plan(size_bytes: int) -> ProbePlan:
-    """At most 3 s and 15 MB of traffic: to be spent on every card never seen before."""
+    """A plan of at most 3 s and 15 MB of transfers, for every card that was never seen before."""
     room = min(_SHORT_BYTES, max(MiB, align_down(size_bytes // 4, MiB)))
     stretch = Stretch(_clipped(FIRST_MIB.end, room, size_bytes), MiB)
     points = [*_telling(size_bytes), *_random(size_bytes, _SHORT_RANDOM)]
@@ -76,7 +76,7 @@ def sampled_plan(size_bytes: int) -> ProbePlan:
     covered = sum(stretch.extent.length for stretch in stretches)
     step = min(covered, align_up(size_bytes // _POINTS, POINT_BYTES)) or POINT_BYTES
     comb = list(range(FIRST_MIB.end + step, size_bytes, step))
-    # In no order, so that what they take is the time of random access.
+    # Shuffled, so that their time is that of random access.
     random.SystemRandom().shuffle(comb)
     points = [*_telling(size_bytes), *comb]
     return ProbePlan(stretches, _outside(stretches, points, size_bytes), 120.0, 240.0)
@@ -93,7 +93,8 @@ def _clipped(offset: int, length: int, size_bytes: int) -> Extent:
 
 
 def _telling(size_bytes: int) -> Iterator[int]:
-    """The end first: a card that loses what is past its real end loses that."""
+    """Points, the most important first. The first is the end of the card: a card that is smaller
+    than it says loses that in any case."""
     base = FIRST_MIB.end
     yield size_bytes - POINT_BYTES
     powers = (_SMALLEST_POWER << shift for shift in range(64))
@@ -112,7 +113,7 @@ def _random(size_bytes: int, count: int) -> Iterator[int]:
 
 
 def _outside(stretches: tuple[Stretch, ...], points: list[int], size_bytes: int) -> tuple[int, ...]:
-    """The points on their 4 KiB, each once, without those the stretches cover anyway."""
+    """The points, each once, at multiples of 4 KiB, without those inside a stretch."""
     covered = ExtentMap(stretch.extent for stretch in stretches)
     last = align_down(size_bytes, POINT_BYTES) - POINT_BYTES
     placed = dict.fromkeys(min(align_down(point, POINT_BYTES), last) for point in points)

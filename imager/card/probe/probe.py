@@ -1,10 +1,9 @@
 """Probe a claimed card: does it store what it claims, and how fast?
 
-In: a ClaimedCard. Out: a ProbeReport, and a card that is visibly blank. Both ends are zeroed
-first; then every sample is written and flushed, and only when all are written is the first one
-read, on a fresh descriptor: a cache in the reader or the card that holds a few megabytes has
-forgotten it by then, and what a wrapping card overwrote is overwritten. The idea is f3's; this
-is written anew for sampling.
+In: a ClaimedCard. Out: a ProbeReport, and a card that is visibly blank. First both ends are zeroed.
+Then every sample is written and flushed. Only when all are written is the first one read, through a
+new descriptor: by then it is no longer in a cache of card or reader, and a card that wraps around
+has overwritten it. The idea is from the program f3; f3 tests whole cards, this tests samples.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ _FILL_BYTES = 16 * MiB
 def probe_card(
     card: ClaimedCard, progress: Progress, *, whole: bool = False, clock: Clock = time.monotonic
 ) -> ProbeReport:
-    """Sample the card, then, for a whole probe of one that stood this, write and read all of it.
+    """Write and read samples; for a ``whole`` probe of a card that passes, then every byte.
 
-    Everything on the card is lost. Raises CardIOError when it takes no writes or is gone.
+    Everything on the card is lost. Raises CardIOError when it cannot be written or is gone.
     """
     size = card.raw.size_bytes
     run = _ProbeRun(card, progress, Samples(card.raw, clock))
@@ -61,12 +60,12 @@ def probe_card(
 def short_probe(
     card: ClaimedCard, progress: Progress, *, clock: Clock = time.monotonic
 ) -> ProbeReport:
-    """A first look at a card never seen before: about 13 MB of traffic, 3 s at the most on a
-    card that does 20 MB/s. The card's ends are left zeroed, for the write that follows.
+    """A quick test of a card that was never seen before: about 13 MB, at most 3 s on a card of
+    20 MB/s. The first and the last MiB are zeros afterwards; the write comes next.
 
-    Raises FakeCapacity for a fake, CardIOError when it takes no writes or is gone, and leaves it
-    blank. Of other damage it warns only: the write that follows finds out which file it hits, and
-    whether it can be mended.
+    Raises FakeCapacity for a fake, and CardIOError when the card cannot be written or is gone; the
+    card is then left blank. For other damage it only warns, because the write that follows finds
+    out which file is damaged and whether writing again helps.
     """
     with blank_unless_done(card):
         report = _short_report(card, progress, clock)
@@ -81,8 +80,8 @@ def short_probe(
 
 
 def fake_after_all(card: ClaimedCard, progress: Progress) -> FakeCapacity | None:
-    """The same look at a card that is given up because it lost what was written: the error, if
-    it turns out to be a fake. What was on it is gone; the caller leaves it blank."""
+    """The same test for a card that lost what was written to it. Returns the error if the card is a
+    fake, else None. All on the card is lost; the caller must leave it blank."""
     with suppress(CardIOError):
         failure = _short_report(card, progress, time.monotonic).error()
         return failure if isinstance(failure, FakeCapacity) else None
@@ -98,7 +97,7 @@ def _short_report(card: ClaimedCard, progress: Progress, clock: Clock) -> ProbeR
 
 @dataclass(slots=True)
 class _ProbeRun:
-    """One probe: what was written so far and what came back."""
+    """One probe: what was written so far and what was read."""
 
     card: ClaimedCard
     progress: Progress
@@ -124,7 +123,7 @@ class _ProbeRun:
             zero(self.raw, ends.split(MiB), meter)
 
     def go(self, name: str, plan: ProbePlan) -> None:
-        """Write all of a plan with a salt of its own, then read all that was written."""
+        """Write all places of ``plan`` with a new salt, then read all that was written."""
         samples, began = self.samples, self.samples.clock()
         samples.pattern = Pattern()
         with metered(
@@ -141,7 +140,7 @@ class _ProbeRun:
         self.findings = tuple(sorted(self.samples.found, key=lambda found: found.extent))
 
     def report(self, *, whole: bool) -> ProbeReport:
-        """What to make of it; finds the real end of a card that loses what lies past it."""
+        """The result. For a card that loses what is behind its real end, that end is searched."""
         honesty, real = self._conclusion()
         return ProbeReport(
             target=self.card.target.node,
@@ -174,9 +173,9 @@ class _ProbeRun:
         return Honesty.FAULTY, size
 
     def _real_end(self, low: int, high: int) -> int:
-        """The byte between a good and a lost place where the card ends, to 64 KiB.
+        """The byte between a good and a lost place at which the card ends, exact to 64 KiB.
 
-        What was good is written once more before anything is read, for the caches' sake.
+        Before each read, good places are written again, so that no cache still has the answer.
         """
         again = Extent(FIRST_MIB.end, max(0, min(_FILL_BYTES, low - FIRST_MIB.end)))
         while high - low > _NARROW_BYTES:

@@ -1,8 +1,8 @@
 """What a probe found, in figures and in words.
 
-In: what came back wrong, and how long everything took. Out: whether the card stores what it
-claims, and if not, how much it does store; a verdict for people; the error that ends the command.
-Pure: every verdict is tested without a card.
+In: what was read wrong, and how long everything took. Out: whether the card stores as much as it
+says, and if not, how much; a verdict for people; the error with which the command ends. Pure, so
+that every verdict can be tested without a card.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CLASSES = (
     ("A2", 4000, 2000),
     ("A1", 1500, 500),
 )
-"""Random reads and writes of 4 KiB a second that the SD Association's classes promise."""
+"""How many random reads and writes of 4 KiB in a second the SD Association's classes promise."""
 _POOR_WRITES = 100
 _LOST_AT_LEAST = 16
 
@@ -70,7 +70,7 @@ class Speed:
 
 @dataclass(slots=True)
 class Speeds:
-    """Everything that was timed: one after the other by block size, and single points."""
+    """All measured speeds: of stretches, by size of the transfers, and of single points."""
 
     writes: list[Speed] = field(default_factory=list)
     reads: list[Speed] = field(default_factory=list)
@@ -78,13 +78,14 @@ class Speeds:
     random_read: Speed | None = None
 
     def note(self, speeds: list[Speed], speed: Speed) -> None:
-        """Add to the ``writes`` or ``reads``; a later figure for a block size replaces it."""
+        """Add ``speed`` to ``speeds``; it replaces an earlier one of the same block size."""
         others = [known for known in speeds if known.block_bytes != speed.block_bytes]
         speeds[:] = sorted([*others, speed], key=lambda known: known.block_bytes)
 
     @property
     def best_block_bytes(self) -> int:
-        """The smallest transfer with which writing is within 5 % of the fastest; 0 if untimed."""
+        """The smallest transfer size that writes at least 95 % as fast as the fastest; 0 when
+        nothing was measured."""
         fastest = max((speed.bytes_per_second for speed in self.writes), default=0.0)
         good = (s.block_bytes for s in self.writes if s.bytes_per_second >= 0.95 * fastest)
         return min(good, default=0)
@@ -118,7 +119,7 @@ class ProbeReport:
 
     @property
     def lies_told(self) -> str:
-        """What ``lies`` mean, in words."""
+        """What ``lies`` mean, as text."""
         times = "once" if self.lies == 1 else f"{self.lies} times"
         return f"read wrongly {times} and right at the second look: the reader is not reliable"
 
@@ -178,7 +179,7 @@ class ProbeReport:
             yield f"and {len(self.findings) - _LISTED} more"
 
     def error(self) -> PicloudError | None:
-        """The error this report is; None for an honest card."""
+        """The error for this result; None for a card that stores what it says."""
         what, details = f"{self.target} is {self._conclusion()}", tuple(self._listed())
         match self.honesty:
             case Honesty.HONEST:
@@ -224,10 +225,10 @@ class ProbeReport:
 
 
 def wrap_size(findings: tuple[BadStretch, ...], claimed_bytes: int) -> int | None:
-    """Where addresses wrap: the greatest size that explains every overwritten place.
+    """The size at which addresses wrap: the largest that explains every overwritten place.
 
-    None when there is none below what the card claims, or when it would be absurdly small: then
-    what came back is nonsense, not a rule.
+    None when no size below ``claimed_bytes`` does, or only a very small one: then the card returns
+    wrong places without any rule.
     """
     size = gcd(
         *(
@@ -242,11 +243,11 @@ def wrap_size(findings: tuple[BadStretch, ...], claimed_bytes: int) -> int | Non
 def lost_from(
     findings: tuple[BadStretch, ...], good: tuple[int, ...], claimed_bytes: int
 ) -> tuple[int, int] | None:
-    """Between which bytes the card's real end lies, if everything past some place is gone.
+    """Between which two bytes the card really ends, if everything behind some place is lost.
 
-    ``good`` are the ends of the places that came back whole. None when the last place is good, when
-    nothing is, when good and bad are mixed, or when so little is gone that it is damage: fakes
-    hold half of what they claim, or less.
+    ``good`` are the ends of the places that were read right. None when the last place is good, when
+    none is, when good and bad places are mixed, or when only a little is lost. That is damage: a
+    fake stores half of what it says, or less.
     """
     gone = [
         f.extent.offset

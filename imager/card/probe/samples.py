@@ -1,7 +1,8 @@
-"""The transfers of a probe: samples written, timed and flushed; read, timed and judged.
+"""The transfers of a probe: samples are written, flushed, read and compared, and all is timed.
 
-In: a card and a plan. Out: the speeds, and every place that did not come back, looked at twice:
-what is right at the second look was a lie of the reader. Nothing is begun after a deadline.
+In: a card and a plan. Out: the speeds, and every place that was not read as it was written. Such a
+place is read twice: if it is right the second time, the first reading was wrong, which is called a
+lie. No transfer is begun after a deadline.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ Clock = Callable[[], float]
 
 @dataclass(slots=True)
 class Samples:
-    """What was written to ``raw`` and what came back; ``pattern`` is that of this round.
+    """What was written to ``raw`` and what was read; ``pattern`` is that of this round.
 
-    ``checked`` are the ranges that were read, in ``places`` transfers; ``found`` is what was
-    wrong with them, ``lies`` how many were wrong at the first look only.
+    ``checked`` are the ranges that were read, in ``places`` transfers; ``found`` is what was wrong
+    with them, ``lies`` is how many were wrong the first time only.
     """
 
     raw: RawCard
@@ -55,8 +56,8 @@ class Samples:
     def write(
         self, plan: ProbePlan, deadline: float, meter: Meter
     ) -> tuple[list[Extent], list[Extent]]:
-        """Write what of ``plan`` can be begun before ``deadline``; the stretches' blocks and the
-        points that were."""
+        """Write the places of ``plan`` until ``deadline``. Returns the blocks of stretches and the
+        points that were written."""
         stretches: list[Extent] = []
         for stretch in plan.stretches:
             blocks = ExtentMap([stretch.extent]).split(stretch.block_bytes)
@@ -73,7 +74,7 @@ class Samples:
     def put(
         self, extents: Iterable[Extent], largest: int, deadline: float, meter: Meter
     ) -> tuple[list[Extent], float]:
-        """Write ranges until the deadline and flush; what was written, and the seconds."""
+        """Write ranges until the deadline and flush. Returns what was written, and the seconds."""
 
         def write(extent: Extent, block: memoryview) -> None:
             block[:] = self.pattern.data(extent)
@@ -92,8 +93,9 @@ class Samples:
         meter: Meter,
         transfer: Callable[[Extent, memoryview], None],
     ) -> list[Extent]:
-        """Do ``transfer`` with each range and memory of its length until the deadline; those
-        done. Small transfers go one at a time: their speed is that of a single one."""
+        """Call ``transfer`` with each range and memory of its length until the deadline. Returns
+        the ranges that were done. Small transfers are done one at a time, so that the speed is
+        that of a single one."""
         done: list[Extent] = []
 
         def work(extent: Extent, buffer: memoryview) -> None:
@@ -145,7 +147,8 @@ class Samples:
         *,
         zeros: bool = False,
     ) -> tuple[list[Extent], float]:
-        """Read ranges until the deadline and judge them; what was read, and the seconds."""
+        """Read ranges until the deadline and compare them. Returns what was read, and the
+        seconds."""
 
         def judge(extent: Extent, block: memoryview) -> None:
             wanted = bytes(extent.length) if zeros else self.pattern.data(extent)
@@ -158,7 +161,7 @@ class Samples:
         return done, self.clock() - began
 
     def _judge(self, raw: RawCard, extent: Extent, buffer: memoryview, wanted: bytes) -> None:
-        """Read a range and note what is wrong with it, both times it is looked at."""
+        """Read a range; if it is wrong, read it again, and note what is wrong both times."""
         if not self._look(raw, extent, buffer, wanted):
             return
         found = self._look(raw, extent, buffer, wanted)

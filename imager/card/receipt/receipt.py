@@ -10,14 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import cast
 
+from imager.base.json_fields import JsonFault, JsonObject, read_object, shown
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.target import TargetFacts
 from imager.card.medium.meter import PhaseFigures
 from imager.card.stages import WriteOptions
 from imager.disk.extents import Extent
+from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
-from imager.disk.manifest import Manifest
+from imager.disk.manifest import Chunk, Manifest
 
 FORMAT = "picloud-image receipt"
 VERSION = 1
@@ -38,24 +40,6 @@ class ReceiptResult(StrEnum):
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     """The card is not to blame: this computer's disk, a tool, or the golden image was."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetFacts:
-    """The card, its reader and its slot, as far as the computer can see them."""
-
-    path: str
-    size_bytes: int
-    bus: str
-    slot: str = ""
-    by_id: str = ""
-    vendor: str = ""
-    model: str = ""
-    serial: str = ""
-    cid: str = ""
-    diskseq: int = 0
-    logical_bytes: int = 0
-    physical_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +74,44 @@ class Receipt:
     boot_files: Mapping[str, str]
     manifest: Manifest
     trouble: Trouble | None = None
+
+    @property
+    def kind(self) -> str:
+        """What to call a record of this kind."""
+        return "receipt"
+
+    @property
+    def layout(self) -> Layout:
+        """Where the card's partitions were put."""
+        return self.image.layout
+
+    @property
+    def golden_key(self) -> str:
+        """The key of the card's golden image."""
+        return self.image.golden_key
+
+    @property
+    def image_id(self) -> str:
+        """The name of all bytes that were written, without the stamp."""
+        return self.image.image_id
+
+    @property
+    def imaged_at(self) -> None:
+        """A receipt does not say when the image was made."""
+        return
+
+    @property
+    def stamp(self) -> None:
+        """A receipt is none."""
+        return
+
+    def boot_digests(self, volume: FatVolume) -> Mapping[str, str]:
+        """Path -> SHA-256 (hex) of every boot file, in the order of their names."""
+        del volume
+        return dict(sorted(self.boot_files.items()))
+
+    def without_itself(self, chunk: Chunk, data: memoryview) -> None:
+        """A receipt is not on the card, so its digests leave nothing out."""
 
     @property
     def bytes_per_second(self) -> float:
@@ -143,168 +165,89 @@ class Receipt:
 def decode_receipt(data: bytes) -> Receipt:
     """The receipt in a file's bytes; raises ReceiptError that names the key which is wrong."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ReceiptError(f"it is not JSON: {error}") from error
-    whole = _Fields.of(value, "the receipt")
+        return _receipt(read_object(data))
+    except JsonFault as error:
+        raise ReceiptError(str(error)) from error
+
+
+def _receipt(whole: JsonObject) -> Receipt:
     if whole.text("format") != FORMAT:
-        raise ReceiptError(f"format is not {FORMAT!r}")
-    if whole.integer("version") != VERSION:
-        raise ReceiptError(f"version {whole.integer('version')} is not one this program reads")
-    result = whole.text("result")
-    if result not in list(ReceiptResult):
-        raise ReceiptError(f"result {result!r} is none of {', '.join(ReceiptResult)}")
+        raise whole.fault("format", f"is not {FORMAT!r}")
+    version = whole.integer("version")
+    if version != VERSION:
+        raise whole.fault("version", f"version {version} is not one this program reads")
+    boot_files = whole.child("boot_files")
     return Receipt(
         node=whole.text("node"),
-        result=ReceiptResult(result),
+        result=whole.choice("result", ReceiptResult),
         failure=whole.text("failure"),
         finished_at=whole.text("finished_at"),
         tool_version=whole.text("tool_version"),
-        target=_target(whole.inner("target")),
-        image=_image(whole.inner("image")),
-        options=_options(whole.inner("options")),
-        cache_bypassed=whole.truth("cache_bypassed"),
-        fallbacks=tuple(_text(item, "fallbacks") for item in whole.items("fallbacks")),
-        phases=tuple(_phase(_Fields.of(item, "phases")) for item in whole.items("phases")),
-        boot_files=_boot_files(whole.inner("boot_files")),
-        manifest=_manifest(whole.inner("manifest")),
-        trouble=_trouble(whole.values.get("trouble")),
+        target=_target(whole.child("target")),
+        image=_image(whole.child("image")),
+        options=_options(whole.child("options")),
+        cache_bypassed=whole.boolean("cache_bypassed"),
+        fallbacks=whole.texts("fallbacks"),
+        phases=tuple(_phase(phase) for phase in whole.children("phases")),
+        boot_files={path: boot_files.text(path) for path in boot_files.values},
+        manifest=Manifest.from_json(whole.child("manifest")),
+        trouble=_trouble(whole.optional("trouble", whole.child)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """A JSON object whose values are taken out with their type checked."""
-
-    values: Mapping[str, object]
-    where: str
-
-    @classmethod
-    def of(cls, value: object, where: str) -> _Fields:
-        if not isinstance(value, dict):
-            raise ReceiptError(f"{where} is not an object")
-        return cls(cast("Mapping[str, object]", value), where)
-
-    def _value(self, key: str) -> object:
-        if key not in self.values:
-            raise ReceiptError(f"{key} is missing in {self.where}")
-        return self.values[key]
-
-    def text(self, key: str) -> str:
-        return _text(self._value(key), key)
-
-    def later(self, key: str) -> str:
-        """Text that the first receipts did not have."""
-        return self.text(key) if key in self.values else ""
-
-    def integer(self, key: str) -> int:
-        return _integer(self._value(key), key)
-
-    def number(self, key: str) -> float:
-        value = self._value(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-            raise ReceiptError(f"{key} in {self.where} is not a number that can be")
-        return float(value)
-
-    def truth(self, key: str) -> bool:
-        value = self._value(key)
-        if not isinstance(value, bool):
-            raise ReceiptError(f"{key} in {self.where} is neither true nor false")
-        return value
-
-    def items(self, key: str) -> list[object]:
-        value = self._value(key)
-        if not isinstance(value, list):
-            raise ReceiptError(f"{key} in {self.where} is not a list")
-        return value
-
-    def inner(self, key: str) -> _Fields:
-        return _Fields.of(self._value(key), key)
+def _later(read: JsonObject, key: str) -> str:
+    """Text that the first receipts did not have."""
+    return read.text(key) if key in read else ""
 
 
-def _text(value: object, key: str) -> str:
-    if not isinstance(value, str):
-        raise ReceiptError(f"{key} is not text")
-    return value
-
-
-def _integer(value: object, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ReceiptError(f"{key} is not a whole number that can be")
-    return value
-
-
-def _target(fields: _Fields) -> TargetFacts:
+def _target(read: JsonObject) -> TargetFacts:
     return TargetFacts(
-        path=fields.text("path"),
-        size_bytes=fields.integer("size_bytes"),
-        bus=fields.text("bus"),
-        slot=fields.text("slot"),
-        by_id=fields.text("by_id"),
-        vendor=fields.text("vendor"),
-        model=fields.text("model"),
-        serial=fields.text("serial"),
-        cid=fields.text("cid"),
-        diskseq=fields.integer("diskseq"),
-        logical_bytes=fields.integer("logical_bytes"),
-        physical_bytes=fields.integer("physical_bytes"),
+        path=read.text("path"),
+        size_bytes=read.integer("size_bytes"),
+        bus=read.text("bus"),
+        slot=read.text("slot"),
+        by_id=read.text("by_id"),
+        vendor=read.text("vendor"),
+        model=read.text("model"),
+        serial=read.text("serial"),
+        cid=read.text("cid"),
+        diskseq=read.integer("diskseq"),
+        logical_bytes=read.integer("logical_bytes"),
+        physical_bytes=read.integer("physical_bytes"),
     )
 
 
-def _image(fields: _Fields) -> ImageFacts:
-    disk_id = fields.text("disk_id")
+def _image(read: JsonObject) -> ImageFacts:
+    disk_id = read.text("disk_id")
     try:
         number = int(disk_id, 16)
     except ValueError as error:
-        raise ReceiptError(f"disk_id {disk_id!r} is not hexadecimal") from error
+        raise read.fault("disk_id", f"{shown(disk_id)} is not hexadecimal") from error
     return ImageFacts(
-        image_id=fields.text("image_id"),
-        golden_key=fields.text("golden_key"),
-        release_name=fields.text("release_name"),
-        release_sha256=fields.text("release_sha256"),
+        image_id=read.text("image_id"),
+        golden_key=read.text("golden_key"),
+        release_name=read.text("release_name"),
+        release_sha256=read.text("release_sha256"),
         disk_id=number,
         layout=Layout(
-            fields.integer("size_bytes"), _extent(fields, "boot"), _extent(fields, "root")
+            read.integer("size_bytes"), Extent(*read.pair("boot")), Extent(*read.pair("root"))
         ),
-        salt=fields.later("salt"),
+        salt=_later(read, "salt"),
     )
 
 
-def _extent(fields: _Fields, key: str) -> Extent:
-    pair = [_integer(item, key) for item in fields.items(key)]
-    if len(pair) != 2:
-        raise ReceiptError(f"{key} is not [offset, length]")
-    return Extent(*pair)
+def _options(read: JsonObject) -> WriteOptions:
+    return WriteOptions(read.integer("block_bytes"), read.integer("depth"), _later(read, "why"))
 
 
-def _options(fields: _Fields) -> WriteOptions:
-    return WriteOptions(fields.integer("block_bytes"), fields.integer("depth"), fields.later("why"))
-
-
-def _phase(fields: _Fields) -> PhaseFigures:
+def _phase(read: JsonObject) -> PhaseFigures:
     return PhaseFigures(
-        fields.text("name"),
-        fields.integer("size_bytes"),
-        fields.number("seconds"),
-        tuple(_integer(item, "samples") for item in fields.items("samples")),
+        read.text("name"),
+        read.integer("size_bytes"),
+        read.number("seconds", 1e12),
+        read.integers("samples"),
     )
 
 
-def _boot_files(fields: _Fields) -> Mapping[str, str]:
-    return {path: fields.text(path) for path in fields.values}
-
-
-def _manifest(fields: _Fields) -> Manifest:
-    try:
-        return Manifest.from_json(dict(fields.values))
-    except (ValueError, TypeError) as error:
-        raise ReceiptError(f"the manifest is malformed: {error}") from error
-
-
-def _trouble(value: object) -> Trouble | None:
-    if value is None:
-        return None
-    try:
-        return Trouble.from_json(value)
-    except ValueError as error:
-        raise ReceiptError(f"trouble is malformed: {error}") from error
+def _trouble(read: JsonObject | None) -> Trouble | None:
+    return None if read is None else Trouble.from_json(read)

@@ -1,7 +1,7 @@
 """Where receipts are kept and how a card finds its own.
 
 In: a rack's folder. Out: ``.picloud/receipts/<time>-<node>.json``, written atomically and private,
-and the newest proven receipt that names a disk id, a node or a target.
+and the newest proven receipt of a card.
 """
 
 from __future__ import annotations
@@ -74,18 +74,13 @@ def _age(path: Path) -> tuple[str, str]:
     return path.name[:16], path.name
 
 
-def find_receipt(
-    folder: Path,
-    matches: Callable[[Receipt], bool],
-    *,
-    result: ReceiptResult = ReceiptResult.VERIFIED,
-) -> tuple[Path, Receipt] | None:
-    """The newest receipt with ``result`` for which ``matches`` holds."""
+def find_receipt(folder: Path, matches: Callable[[Receipt], bool]) -> tuple[Path, Receipt] | None:
+    """The newest receipt of a proven card for which ``matches`` holds."""
     return next(
         (
             (path, receipt)
             for path, receipt in all_receipts(folder)
-            if receipt.result is result and matches(receipt)
+            if receipt.result is ReceiptResult.VERIFIED and matches(receipt)
         ),
         None,
     )
@@ -94,13 +89,3 @@ def find_receipt(
 def by_disk_id(disk_id: int) -> Callable[[Receipt], bool]:
     """Matches the receipts of the card whose MBR carries ``disk_id``."""
     return lambda receipt: receipt.image.disk_id == disk_id
-
-
-def by_node(node: str) -> Callable[[Receipt], bool]:
-    """Matches the receipts of a node."""
-    return lambda receipt: receipt.node == node
-
-
-def by_target(path: str) -> Callable[[Receipt], bool]:
-    """Matches the receipts of what was written to ``path``."""
-    return lambda receipt: receipt.target.path == path

@@ -1,6 +1,6 @@
 """Compare a card with the image it should hold: fast over everything, closely where they differ.
 
-In: a WrittenCard and the ranges to read. Out: a Reading. Both passes read on fresh descriptors
+In: an UnprovenCard and the ranges to read. Out: a Reading. Both passes read on fresh descriptors
 that bypass this computer's cache: what comes back cannot be what we still remember. Whole blocks
 are compared by memcmp(3); only what differs, or could not be read, is looked at again.
 """
@@ -18,7 +18,7 @@ from imager.card.diagnosis.examine import Subject, examine, widened
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
 from imager.card.medium.raw import RawCard, aligned_buffer, is_gone, read_fully
-from imager.card.stages import WrittenCard
+from imager.card.stages import UnprovenCard
 from imager.disk.extents import Extent, ExtentMap
 from imager.node.image import ImageReader
 
@@ -46,15 +46,15 @@ class Reading:
 
 
 def compare(
-    written: WrittenCard, extents: ExtentMap, progress: Progress, name: str = "read back"
+    unproven: UnprovenCard, extents: ExtentMap, progress: Progress, name: str = "read back"
 ) -> Reading:
     """Read ``extents`` of the card and compare every byte; diagnose what is wrong.
 
     Raises CardIOError when the card is gone.
     """
-    card, options = written.card, written.options
+    card, options = unproven.card, unproven.options
     complete = True
-    with written.image.open() as reader, card.reopen() as fresh:
+    with unproven.image.open() as reader, card.reopen() as fresh:
         comparison = Comparison(reader, fresh.raw)
         with metered(progress, name, extents.total_bytes, card.log.phases) as meter:
             try:
@@ -71,13 +71,13 @@ def compare(
         bypassed = fresh.cache_bypassed
     if not comparison.suspects:
         return Reading(Diagnosis(), bypassed)
-    return Reading(_examined(written, comparison.suspects, progress), bypassed, complete)
+    return Reading(_examined(unproven, comparison.suspects, progress), bypassed, complete)
 
 
-def _examined(written: WrittenCard, suspects: ExtentMap, progress: Progress) -> Diagnosis:
-    card, image = written.card, written.image
+def _examined(unproven: UnprovenCard, suspects: ExtentMap, progress: Progress) -> Diagnosis:
+    card, image = unproven.card, unproven.image
     with image.open() as reader, card.reopen() as fresh:
-        subject = Subject(fresh.raw, reader, written.extents, image.layout)
+        subject = Subject(fresh.raw, reader, unproven.extents, image.layout)
         total = widened(suspects, subject).total_bytes
         with metered(progress, "diagnose", total, card.log.phases) as meter:
             return examine(subject, suspects, meter)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from imager.base.errors import UsageError
 from imager.base.units import MiB, align_down, align_up, format_size
-from imager.card.host.disks import Bus, Disk, Queue
-from imager.card.host.targets import Target
+from imager.card.host.target import Target
 from imager.card.stages import WriteOptions
 
 DEFAULT_OPTIONS = WriteOptions(block_bytes=4 * MiB, depth=2)
 MAX_BLOCK_BYTES = 16 * MiB
 MAX_IN_FLIGHT = 32 * MiB
-_MANY_COMMANDS, _MANY_DEPTH = 8, 4
+_MANY_DEPTH = 4
 _ASKED = "as asked"
 _DEFAULT = "by default"
 
@@ -80,10 +79,9 @@ def suggested_block(target: Target) -> tuple[int, str]:
     bridges report (65535 sectors).
     """
     usual = DEFAULT_OPTIONS.block_bytes
-    queue = target.queue if isinstance(target, Disk) else Queue()
     for unit, name in (
-        (queue.erase_bytes, "from the card's erase unit"),
-        (queue.optimal_bytes, "from the disk's optimal transfer"),
+        (target.queue.erase_bytes, "from the card's erase unit"),
+        (target.queue.optimal_bytes, "from the disk's optimal transfer"),
     ):
         block = align_up(usual, unit) if unit else 0
         if MiB <= block <= MAX_BLOCK_BYTES and block % MiB == 0:
@@ -92,9 +90,6 @@ def suggested_block(target: Target) -> tuple[int, str]:
 
 
 def _suggested_depth(target: Target) -> tuple[int, str]:
-    """More than two only for fixed disks that take many commands at a time: NVMe, UAS."""
-    if not isinstance(target, Disk) or not target.is_fixed or target.bus is Bus.MMC:
-        return DEFAULT_OPTIONS.depth, _DEFAULT
-    if target.bus is Bus.NVME or target.queue.commands >= _MANY_COMMANDS:
+    if target.takes_many:
         return _MANY_DEPTH, "for a disk that takes many at a time"
     return DEFAULT_OPTIONS.depth, _DEFAULT

@@ -1,6 +1,6 @@
 """Rewrite what read back wrong, and only that; a card that stays wrong is condemned.
 
-In: a WrittenCard and a Reading that is not right. Out: the card whole again, or an error and a
+In: an UnprovenCard and a Reading that is not right. Out: the card whole again, or an error and a
 blank card. The order keeps the promise of the first writing (blank or whole, whenever it is
 pulled): the first MiB is zeroed and flushed, then the bad ranges of the body are rewritten,
 flushed and read again on a fresh descriptor; only when they are right comes the first MiB, its
@@ -37,7 +37,7 @@ from imager.base.progress import Progress
 from imager.card.claim.blank import zero
 from imager.card.diagnosis.damage import GRANULE_BYTES
 from imager.card.probe.probe import fake_after_all
-from imager.card.stages import ClaimedCard, WrittenCard
+from imager.card.stages import ClaimedCard, UnprovenCard
 from imager.card.write.compare import Reading, compare
 from imager.card.write.verdict import condemned, lost_its_end, places_named, tell
 from imager.card.write.write import copy, write_first_mib
@@ -48,33 +48,33 @@ ATTEMPTS = 2
 """A range that is bad after this many rewrites condemns the card."""
 
 
-def mend(written: WrittenCard, reading: Reading, attempts: int, progress: Progress) -> int:
+def mend(unproven: UnprovenCard, reading: Reading, attempts: int, progress: Progress) -> int:
     """Rewrite what ``reading`` found wrong until it reads back right; gives the attempts made
     so far, of which ``attempts`` were made before.
 
     The caller blanks the card on any exception. Raises CardFaulty, CardIOError or FakeCapacity
     when the card is condemned or no longer takes writes.
     """
-    first = written.extents & ExtentMap([FIRST_MIB])
+    first = unproven.extents & ExtentMap([FIRST_MIB])
     while True:
-        if attempts == ATTEMPTS or not _can_be_mended(written.card, reading):
-            raise _given_up(written, reading, attempts, progress)
+        if attempts == ATTEMPTS or not _can_be_mended(unproven.card, reading):
+            raise _given_up(unproven, reading, attempts, progress)
         attempts += 1
-        bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & written.extents
-        _blank(written.card)
-        with written.image.open() as reader, places_named(written.image, reader):
-            copy("repair", reader, written.card, [bad - first], written.options, progress)
-            reading = _read_again(written, bad - first, attempts, progress)
+        bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & unproven.extents
+        _blank(unproven.card)
+        with unproven.image.open() as reader, places_named(unproven.image, reader):
+            copy("repair", reader, unproven.card, [bad - first], unproven.options, progress)
+            reading = _read_again(unproven, bad - first, attempts, progress)
             if not reading.is_right:
                 continue
-            write_first_mib(reader, written.card, written.extents, written.options, progress)
-        reading = _read_again(written, bad & first, attempts, progress)
+            write_first_mib(reader, unproven.card, unproven.extents, unproven.options, progress)
+        reading = _read_again(unproven, bad & first, attempts, progress)
         if reading.is_right:
             return attempts
 
 
-def mend_in_place(written: WrittenCard, progress: Progress) -> int:
-    """Bring ``written.extents`` of a card in use back to what the image has there; gives the
+def mend_in_place(unproven: UnprovenCard, progress: Progress) -> int:
+    """Bring ``unproven.extents`` of a card in use back to what the image has there; gives the
     attempts it took.
 
     The card is not blanked meanwhile, nor when it is condemned: it holds a node's own data, and
@@ -83,30 +83,30 @@ def mend_in_place(written: WrittenCard, progress: Progress) -> int:
     attempts = 0
     first = ExtentMap([FIRST_MIB])
     while True:
-        reading = compare(written, written.extents, progress)
-        tell(written, reading.diagnosis, progress, attempts)
+        reading = compare(unproven, unproven.extents, progress)
+        tell(unproven, reading.diagnosis, progress, attempts)
         if reading.is_right:
             return attempts
-        if attempts == ATTEMPTS or not _can_be_mended(written.card, reading):
-            raise condemned(written, reading, attempts)
+        if attempts == ATTEMPTS or not _can_be_mended(unproven.card, reading):
+            raise condemned(unproven, reading, attempts)
         attempts += 1
-        bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & written.extents
-        with written.image.open() as reader, places_named(written.image, reader):
+        bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & unproven.extents
+        with unproven.image.open() as reader, places_named(unproven.image, reader):
             steps = [bad - first, bad & first]
-            copy("repair", reader, written.card, steps, written.options, progress)
+            copy("repair", reader, unproven.card, steps, unproven.options, progress)
 
 
 def _given_up(
-    written: WrittenCard, reading: Reading, attempts: int, progress: Progress
+    unproven: UnprovenCard, reading: Reading, attempts: int, progress: Progress
 ) -> PicloudError:
     """Why the card is condemned. Where our image has next to nothing at the card's end, losing it
     proves no fake; then the card itself is asked, for nothing on it is worth keeping any more."""
-    error = condemned(written, reading, attempts)
-    silent = isinstance(error, CardFaulty) and not written.card.is_file
-    if not silent or not lost_its_end(written, reading.diagnosis):
+    error = condemned(unproven, reading, attempts)
+    silent = isinstance(error, CardFaulty) and not unproven.card.target.made_anew
+    if not silent or not lost_its_end(unproven, reading.diagnosis):
         return error
-    progress.note(f"{written.card.target.node} lost its end: is it smaller than it says?")
-    fake = fake_after_all(written.card, progress)
+    progress.note(f"{unproven.card.target.node} lost its end: is it smaller than it says?")
+    fake = fake_after_all(unproven.card, progress)
     if fake is None:
         return error
     fake.details = (*error.details, *fake.details)
@@ -115,7 +115,7 @@ def _given_up(
 
 def _can_be_mended(card: ClaimedCard, reading: Reading) -> bool:
     """A fake is not, a card that hardly answers is not; a file is made anew instead."""
-    return not card.is_file and reading.complete and reading.diagnosis.holds_bytes is None
+    return not card.target.made_anew and reading.complete and reading.diagnosis.holds_bytes is None
 
 
 def _blank(card: ClaimedCard) -> None:
@@ -124,8 +124,8 @@ def _blank(card: ClaimedCard) -> None:
 
 
 def _read_again(
-    written: WrittenCard, extents: ExtentMap, attempts: int, progress: Progress
+    unproven: UnprovenCard, extents: ExtentMap, attempts: int, progress: Progress
 ) -> Reading:
-    reading = compare(written, extents, progress, "read repair")
-    tell(written, reading.diagnosis, progress, attempts)
+    reading = compare(unproven, extents, progress, "read repair")
+    tell(unproven, reading.diagnosis, progress, attempts)
     return reading

@@ -15,7 +15,7 @@ from imager.base.units import MiB, format_size
 from imager.card.diagnosis.damage import Damage, DamageKind, Diagnosis
 from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.stages import WrittenCard
+from imager.card.stages import UnprovenCard
 from imager.card.write.compare import Reading
 from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
@@ -28,10 +28,10 @@ _LOST_AT_LEAST = 16
 """A card that keeps nothing of its last sixteenth, or more, is smaller than it says."""
 
 
-def tell(written: WrittenCard, diagnosis: Diagnosis, progress: Progress, attempts: int) -> None:
+def tell(unproven: UnprovenCard, diagnosis: Diagnosis, progress: Progress, attempts: int) -> None:
     """Report what was found and keep it for the receipt, beside what was found before; what was
     found before and is still there is only counted."""
-    name, log = written.card.target.node, written.card.log
+    name, log = unproven.card.target.node, unproven.card.log
     before = log.trouble
     known = before.found if before else ()
     new = replace(diagnosis, damages=tuple(d for d in diagnosis.damages if d not in known))
@@ -74,11 +74,11 @@ def _meaning(diagnosis: Diagnosis, attempts: int) -> str:
     return "The card is good. The reader gave wrong answers at first: use another one."
 
 
-def condemned(written: WrittenCard, reading: Reading, attempts: int) -> PicloudError:
+def condemned(unproven: UnprovenCard, reading: Reading, attempts: int) -> PicloudError:
     """The error for a card that stays wrong after ``attempts`` at rewriting it."""
-    name, size = written.card.target.node, written.card.raw.size_bytes
-    with written.image.open() as reader:
-        diagnosis = with_lost_end(reading.diagnosis, written.extents, size, reader.read)
+    name, size = unproven.card.target.node, unproven.card.raw.size_bytes
+    with unproven.image.open() as reader:
+        diagnosis = with_lost_end(reading.diagnosis, unproven.extents, size, reader.read)
     if not diagnosis.damages:
         return CardIOError(
             f"{name}: reading fails again and again, though not always at the same place",
@@ -144,11 +144,11 @@ def with_lost_end(
     return replace(diagnosis, holds_bytes=kept)
 
 
-def lost_its_end(written: WrittenCard, diagnosis: Diagnosis) -> bool:
+def lost_its_end(unproven: UnprovenCard, diagnosis: Diagnosis) -> bool:
     """Whether the last of what was written is lost, however little that is: too little to call the
     card a fake, and enough to ask it."""
-    with written.image.open() as reader:
-        good = written.extents - diagnosis.bad - ExtentMap([FIRST_MIB])
+    with unproven.image.open() as reader:
+        good = unproven.extents - diagnosis.bad - ExtentMap([FIRST_MIB])
         kept = _end_of_what_was_kept(good, reader.read)
     beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
     return bool(beyond) and _all_lost(beyond)

@@ -63,7 +63,7 @@ def _last_mib(raw: RawCard) -> Extent:
 
 
 def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
-    if card.is_file:
+    if card.target.made_anew:
         return
     ends = [FIRST_MIB, _last_mib(card.raw)]
     card.log.touched = True
@@ -116,7 +116,7 @@ def _send(reader: ImageReader, card: ClaimedCard, extent: Extent, scratch: Trans
     """Write ``extent``, from the golden file's own pages where that can be; whether the card took
     it at the second try only."""
     # An image file is looked through for zeros, which no one may do with these pages.
-    pages = None if card.is_file else reader.pages(extent)
+    pages = None if card.target.made_anew else reader.pages(extent)
     if pages is not None:
         try:
             return write_stubbornly(card.raw, extent.offset, pages)

@@ -7,50 +7,49 @@ for one that cannot be read. It overwrites, so it refuses and asks as ``write`` 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from imager.base.errors import UsageError
+from imager.card.claim.claim import claim
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.probe.probe import probe_card
+from imager.card.probe.report import ProbeReport
 from imager.cli.consent import consent_options, consented, limits_of, refuse_early
 from imager.cli.session import CommandResult, Session, command
 
-if TYPE_CHECKING:
-    from imager.card.probe.report import ProbeReport
 
+@command("probe")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
+@consent_options
+def probe(
+    session: Session,
+    target: Path,
+    whole: bool,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
+) -> CommandResult:
+    """Find out whether a card stores what it claims, and how fast it is.
 
-def add_probe_command(group: click.Group) -> None:
-    """Add ``probe`` to ``group``."""
-
-    @command(group, "probe")
-    @click.argument("target", type=click.Path(path_type=Path))
-    @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
-    @consent_options
-    def probe(
-        session: Session, target: Path, whole: bool, yes: bool, **given: object
-    ) -> CommandResult:
-        """Find out whether a card stores what it claims, and how fast it is.
-
-        Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
-        most cards; --whole takes as long as writing and reading all of the card.
-        """
-        from imager.card.claim.disk import claim
-        from imager.card.host.refusals import accept
-        from imager.card.host.targets import ImageFile, target_at
-        from imager.card.probe.probe import probe_card
-
-        ours = (session.cache.root.resolve(),)
-        disk, limits = target_at(target, ours), limits_of(given, ours)
-        if isinstance(disk, ImageFile):
-            raise UsageError(
-                f"{target} is an image file and has no capacity or speed of its own",
-                hint="give a disk; picloud-image devices lists those of this computer",
-            )
-        refuse_early(disk, limits)
-        limits = consented(session, disk, limits, yes=yes)
-        with claim(accept(disk, 0, limits), 0) as card:
-            report = probe_card(card, session.console, whole=whole)
-        return _told(session, report)
+    Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
+    most cards; --whole takes as long as writing and reading all of the card.
+    """
+    ours = (session.cache.root.resolve(),)
+    disk = target_at(target, ours)
+    limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
+    if disk.made_anew:
+        raise UsageError(
+            f"{target} is {disk.noun} and has no capacity or speed of its own",
+            hint="give a disk; picloud-image devices lists those of this computer",
+        )
+    refuse_early(disk, limits)
+    limits = consented(session, disk, limits, yes=yes)
+    with claim(accept(disk, 0, limits), 0) as card:
+        report = probe_card(card, session.console, whole=whole)
+    return _told(session, report)
 
 
 def _told(session: Session, report: ProbeReport) -> CommandResult:

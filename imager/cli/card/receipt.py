@@ -8,40 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from imager.base.errors import ConfigurationError, UsageError
 from imager.base.units import format_rate, format_size
+from imager.card.diagnosis.damage import Diagnosis
+from imager.card.receipt.receipt import Receipt
+from imager.card.receipt.store import all_receipts, load_receipt
 from imager.cli.choice import open_rack
 from imager.cli.session import CommandResult, Session, command
-
-if TYPE_CHECKING:
-    from imager.card.receipt.receipt import Receipt
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
 
 
-def add_receipt_command(group: click.Group) -> None:
-    """Add ``receipt`` to ``group``."""
-
-    @command(group, "receipt")
-    @click.argument("file", required=False, type=click.Path(path_type=Path))
-    @click.option("--node", metavar="NAME", help="The newest receipt of this node.")
-    def receipt(session: Session, file: Path | None, node: str | None) -> CommandResult:
-        """Show a receipt: which card, which node, how fast, with what result."""
-        path, found = _chosen(session, file, node)
-        session.console.lines(*_lines(path, found))
-        shown = found.to_json()
-        del shown["manifest"]
-        return {"path": str(path), "receipt": shown}
+@command("receipt")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--node", metavar="NAME", help="The newest receipt of this node.")
+def receipt(session: Session, file: Path | None, node: str | None) -> CommandResult:
+    """Show a receipt: which card, which node, how fast, with what result."""
+    path, found = _chosen(session, file, node)
+    session.console.lines(*_lines(path, found))
+    shown = found.to_json()
+    del shown["manifest"]
+    return {"path": str(path), "receipt": shown}
 
 
 def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path, Receipt]:
-    from imager.card.receipt.store import all_receipts, load_receipt
-
     if (file is None) == (node is None):
         raise UsageError(
             "give either a receipt's file or --node NAME",
@@ -49,7 +43,7 @@ def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path
         )
     if file is not None:
         return file, load_receipt(file)
-    folder = open_rack(session).receipts
+    folder = open_rack(session, looking=True).receipts
     for path, found in all_receipts(folder):
         if found.node == node:
             return path, found
@@ -60,8 +54,6 @@ def _chosen(session: Session, file: Path | None, node: str | None) -> tuple[Path
 
 
 def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
-    from imager.card.diagnosis.damage import Diagnosis
-
     target, image = receipt.target, receipt.image
     made = " ".join(filter(None, (target.vendor, target.model)))
     marks = {"serial": target.serial, "CID": target.cid, "slot": target.slot}

@@ -7,25 +7,32 @@ What cannot be done is said with the command to run instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
+from imager.bootcheck.partitions import read_card
+from imager.card.diagnosis.trouble import Trouble
+from imager.card.host.refusals import accept
+from imager.card.host.targets import target_at
+from imager.card.inspect.card_files import CardFiles
+from imager.card.inspect.own_notes import read_notes
+from imager.card.inspect.use import was_used
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import Proof, open_target
+from imager.card.make.boot_check import boot_check
+from imager.card.make.order import CardOrder
+from imager.card.make.restore import restore_boot_files, restore_card
+from imager.card.medium.reopen import reader_of, remembering
+from imager.card.write.options import options_for
 from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
 from imager.cli.session import CommandResult, Session
-
-if TYPE_CHECKING:
-    from imager.card.diagnosis.trouble import Trouble
-    from imager.card.host.refusals import AcceptedTarget
-    from imager.card.inspect.verification import Verification
-    from imager.card.inspect.verify import Proof
-    from imager.config.rack import Rack
-    from imager.disk.manifest import Reader
-    from imager.node.files.card_values import Occasion
-    from imager.node.image import NodeImage
+from imager.config.rack import Rack
+from imager.disk.manifest import Reader
+from imager.node.files.card_values import Occasion
+from imager.node.image import NodeImage
+from imager.node.personalise import personalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +64,11 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
 
     Raises CardIOError when the card refuses to tell.
     """
-    from imager.card.inspect.card_files import CardFiles
-    from imager.card.inspect.use import was_used
-    from imager.card.inspect.verify import open_target
-    from imager.card.medium.reopen import reader_of, remembering
-    from imager.node.stamp.stamp import Stamp
-
     held = proof.held
-    if isinstance(held, Stamp):
-        layout, node, golden = held.facts.layout, held.facts.node, held.facts.golden_key
-        image_id = held.facts.image_id
-    else:
-        layout, node, golden = held.image.layout, held.node, held.image.golden_key
-        image_id = held.image.image_id
     with open_target(path) as fresh:
         read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
         try:
-            used = was_used(CardFiles(read, layout))
+            used = was_used(CardFiles(read, held.layout))
         except CardIOError as error:
             error.details = (*error.details, "so nobody can tell whether a Pi has run from it")
             raise
@@ -81,20 +76,22 @@ def patient_at(path: Path, found: Verification, proof: Proof) -> Patient:
     use = found.use
     beyond = tuple(str(d) for d in use.damaged if not d.path.startswith("/boot/")) if use else ()
     return Patient(
-        path, node, golden, image_id, layout.size_bytes, occasion, used, found.boot_files, beyond
+        path,
+        held.node,
+        held.golden_key,
+        held.image_id,
+        held.layout.size_bytes,
+        occasion,
+        used,
+        found.boot_files,
+        beyond,
     )
 
 
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
-    from imager.bootcheck.partitions import read_card
-    from imager.card.inspect.own_notes import read_notes
-    from imager.node.files.card_values import Occasion
-    from imager.node.stamp.stamp import Stamp
-
-    if isinstance(proof.held, Stamp):
-        facts = proof.held.facts
-        return Occasion(facts.imaged_at, facts.tool_version)
-    told = (read_notes(read_card(read, size_bytes)).node or {}).get("imaged_at")
+    told: object = proof.held.imaged_at
+    if told is None:
+        told = (read_notes(read_card(read, size_bytes)).node or {}).get("imaged_at")
     return Occasion(told, proof.held.tool_version) if isinstance(told, int) else None
 
 
@@ -103,19 +100,19 @@ def repair(
     path: Path,
     found: Verification,
     proof: Proof,
-    given: Mapping[str, object],
+    *,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
 ) -> CommandResult:
     """Repair the card at ``path``, of which ``found`` is known, after asking."""
-    from imager.card.host.disks import Disk
-    from imager.card.host.refusals import accept
-    from imager.card.host.targets import target_at
-
     patient = patient_at(path, found, proof)
     rack = open_rack(session)
     ours = own_folders(session, rack)
-    target, limits = target_at(path, ours), limits_of(given, ours)
+    target = target_at(path, ours)
+    limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     refuse_early(target, limits)
-    if not isinstance(target, Disk):
+    if target.made_anew:
         raise TargetRefused(f"{path} is a file, which is not repaired but made", hint=patient.again)
     if patient.used and not patient.boot_files:
         raise StampMismatch(
@@ -124,14 +121,19 @@ def repair(
             hint=f"save what you need and {patient.again}",
             details=patient.beyond,
         )
-    limits = consented(
-        session, target, limits, yes=bool(given["yes"]), warning=_warning(target.title, patient)
-    )
+    limits = consented(session, target, limits, yes=yes, warning=_warning(target.title, patient))
     image = image_again(session, rack, patient)
     accepted = accept(target, image.layout.size_bytes, limits)
+    order = CardOrder(
+        image,
+        accepted,
+        rack.receipts,
+        options=options_for(target),
+        check=boot_check(rack.node(image.node), image),
+    )
     if patient.used:
-        return _boot_files_restored(session, rack, patient, image, accepted)
-    return _restored(session, rack, image, accepted)
+        return _boot_files_restored(session, patient, order)
+    return _restored(session, order)
 
 
 def _warning(title: str, patient: Patient) -> list[str]:
@@ -145,8 +147,6 @@ def _warning(title: str, patient: Patient) -> list[str]:
 
 def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     """The very image the card was given; raises StampMismatch when it is another one today."""
-    from imager.node.personalise import personalise
-
     if patient.occasion is None:
         raise StampMismatch(
             f"{patient.path}: neither its stamp nor picloud/node.json says when it was made",
@@ -169,41 +169,26 @@ def image_again(session: Session, rack: Rack, patient: Patient) -> NodeImage:
     )
 
 
-def _restored(
-    session: Session, rack: Rack, image: NodeImage, accepted: AcceptedTarget
-) -> CommandResult:
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.restore import restore_card
-
-    check = boot_check(rack.node(image.node), image)
-    made = restore_card(image, accepted, rack.receipts, session.console, check=check)
+def _restored(session: Session, order: CardOrder) -> CommandResult:
+    target, node = order.accepted.target.node, order.image.node
+    made = restore_card(order, session.console)
     trouble = made.receipt.trouble
     session.console.event("receipt", path=str(made.receipt_path))
     session.console.lines(
-        f"{accepted.target.node} is {image.node} again, byte for byte as it was written",
+        f"{target} is {node} again, byte for byte as it was written",
         *_trouble_lines(trouble),
         f"receipt {made.receipt_path}",
     )
     return {
-        **_fields(image, accepted, trouble),
+        **_fields(order, trouble),
         "repaired": "card",
         "receipt": str(made.receipt_path),
     }
 
 
-def _boot_files_restored(
-    session: Session, rack: Rack, patient: Patient, image: NodeImage, accepted: AcceptedTarget
-) -> CommandResult:
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.restore import restore_boot_files
-
-    trouble = restore_boot_files(
-        image,
-        accepted,
-        patient.boot_files,
-        session.console,
-        check=boot_check(rack.node(image.node), image),
-    )
+def _boot_files_restored(session: Session, patient: Patient, order: CardOrder) -> CommandResult:
+    target, node = order.accepted.target.node, order.image.node
+    trouble = restore_boot_files(order, patient.boot_files, session.console)
     if patient.beyond:
         raise StampMismatch(
             f"{patient.path}: the boot files are whole again; something else is still damaged",
@@ -211,12 +196,12 @@ def _boot_files_restored(
             details=patient.beyond,
         )
     session.console.lines(
-        f"{accepted.target.node} is {image.node}, and its boot files are as they were written: "
+        f"{target} is {node}, and its boot files are as they were written: "
         f"{', '.join(patient.boot_files)}",
         *_trouble_lines(trouble),
     )
     return {
-        **_fields(image, accepted, trouble),
+        **_fields(order, trouble),
         "repaired": "boot files",
         "boot_files": list(patient.boot_files),
     }
@@ -226,12 +211,10 @@ def _trouble_lines(trouble: Trouble | None) -> list[str]:
     return [trouble.meaning] if trouble else []
 
 
-def _fields(
-    image: NodeImage, accepted: AcceptedTarget, trouble: Trouble | None
-) -> dict[str, object]:
+def _fields(order: CardOrder, trouble: Trouble | None) -> dict[str, object]:
     return {
-        "node": image.node,
-        "target": accepted.target.node,
-        "image_id": image.image_id,
+        "node": order.image.node,
+        "target": order.accepted.target.node,
+        "image_id": order.image.image_id,
         "trouble": trouble.to_json() if trouble else None,
     }

@@ -3,67 +3,73 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from imager.base.units import format_rate, format_size
+from imager.card.inspect.use import CardUse
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
+from imager.card.receipt.store import load_receipt
+from imager.cli.card.repair import repair as repaired
 from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.stamp import stamp_fields, stamp_lines
 from imager.disk.budget import MAX_FINDINGS
 
-if TYPE_CHECKING:
-    from imager.card.inspect.use import CardUse
-    from imager.card.inspect.verification import Verification
-    from imager.card.inspect.verify import Proof
 
+@command("verify")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option(
+    "--receipt",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Check against this receipt, not the card's own stamp.",
+)
+@click.option("--repair", is_flag=True, help="Put back what was lost; asks before it writes.")
+@consent_options
+def verify(
+    session: Session,
+    target: Path,
+    receipt: Path | None,
+    repair: bool,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
+) -> CommandResult:
+    """Read a card again and compare it with its own stamp.
 
-def add_verify_command(group: click.Group) -> None:
-    """Add ``verify``."""
+    Works on any computer, with no other file. A card that a node has run from is searched
+    for damage: boot files and files of the release must be as they were. A card without a
+    stamp is held against the newest receipt for it, if its rack is at hand.
 
-    @command(group, "verify")
-    @click.argument("target", type=click.Path(path_type=Path))
-    @click.option(
-        "--receipt",
-        type=click.Path(dir_okay=False, exists=True, path_type=Path),
-        help="Check against this receipt, not the card's own stamp.",
-    )
-    @click.option("--repair", is_flag=True, help="Put back what was lost; asks before it writes.")
-    @consent_options
-    def verify(
-        session: Session, target: Path, receipt: Path | None, repair: bool, **given: object
-    ) -> CommandResult:
-        """Read a card again and compare it with its own stamp.
-
-        Works on any computer, with no other file. A card that a node has run from is searched
-        for damage: boot files and files of the release must be as they were. A card without a
-        stamp is held against the newest receipt for it, if its rack is at hand.
-
-        With --repair the image is made again from the rack, and what the card has lost is put
-        back: everything on a card no Pi has run from, else the boot files.
-        """
-        from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
-        from imager.card.receipt.store import load_receipt
-        from imager.cli.card.repair import repair as repaired
-
-        rack = rack_at_hand(session)
-        with open_target(target) as fresh:
-            if receipt is None:
-                proof = proof_for(fresh.raw, rack)
-            else:
-                proof = Proof(load_receipt(receipt), receipt)
-            if proof.fault:
-                session.console.warn(f"{target}: {proof.fault}; using its receipt instead")
-            found = verify_card(fresh, proof.held, session.console)
-        fields = _fields(found, proof, rack)
-        _tell_findings(session, found)
-        if repair and not found.sound:
-            return repaired(session, target, found, proof, given)
-        found.require_sound()
-        session.console.lines(*_lines(found, proof, rack))
-        return fields
+    With --repair the image is made again from the rack, and what the card has lost is put
+    back: everything on a card no Pi has run from, else the boot files.
+    """
+    rack = rack_at_hand(session)
+    with open_target(target) as fresh:
+        if receipt is None:
+            proof = proof_for(fresh.raw, rack)
+        else:
+            proof = Proof(load_receipt(receipt), receipt)
+        if proof.fault:
+            session.console.warn(f"{target}: {proof.fault}; using its receipt instead")
+        found = verify_card(fresh, proof.held, session.console)
+    fields = _fields(found, proof, rack)
+    _tell_findings(session, found)
+    if repair and not found.sound:
+        return repaired(
+            session,
+            target,
+            found,
+            proof,
+            yes=yes,
+            max_size=max_size,
+            allow_fixed_disk=allow_fixed_disk,
+        )
+    found.require_sound()
+    session.console.lines(*_lines(found, proof, rack))
+    return fields
 
 
 def _tell_findings(session: Session, found: Verification) -> None:
@@ -102,16 +108,14 @@ def _ranges(found: Verification) -> list[dict[str, object]]:
 
 
 def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, object]:
-    from imager.node.stamp.stamp import Stamp
-
     ranges = _ranges(found)
     left_out = len(ranges) - MAX_FINDINGS
     return {
         "node": found.node,
         "target": found.target,
-        "proof": proof.kind,
+        "proof": proof.held.kind,
         "receipt": str(proof.receipt_path) if proof.receipt_path else None,
-        "stamp": stamp_fields(proof.held if isinstance(proof.held, Stamp) else proof.fault, rack),
+        "stamp": stamp_fields(proof.held.stamp or proof.fault, rack),
         "checked_bytes": found.checked_bytes,
         "cache_bypassed": found.cache_bypassed,
         "matches": found.matches,
@@ -140,13 +144,11 @@ def _use_fields(use: CardUse) -> dict[str, object]:
 
 
 def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
-    from imager.node.stamp.stamp import Stamp
-
     read = (
         f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"
     )
     if found.use is None or not found.used:
-        first = f"{found.target} is {found.node}, byte for byte as its {proof.kind} says: {read}"
+        first = f"{found.target} is {found.node}, byte for byte as its {found.proof} says: {read}"
     else:
         use = found.use
         looked_at = "that was looked at " if use.unseen else ""
@@ -156,6 +158,6 @@ def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
             f"{use.intact} other files are as written, "
             f"{use.changed} the node changed itself; {read}"
         )
-    if isinstance(proof.held, Stamp):
-        return [first, *stamp_lines(proof.held, rack)]
+    if proof.held.stamp is not None:
+        return [first, *stamp_lines(proof.held.stamp, rack)]
     return [first]

@@ -7,15 +7,22 @@ nobody has to come back after a download to say yes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from imager.base.errors import TargetRefused, UsageError
 from imager.base.units import format_rate, format_size
+from imager.card.host.refusals import accept
+from imager.card.host.swap_room import require_swap_room
+from imager.card.host.target import Limits, Target
+from imager.card.host.targets import target_at
+from imager.card.make.boot_check import boot_check, require_bootable
+from imager.card.make.make import MadeCard, make_card
+from imager.card.make.order import CardOrder
+from imager.card.stages import WriteOptions
+from imager.card.write.options import options_for
 from imager.cli.choice import (
     chosen_release,
     golden_images_at_hand,
@@ -33,16 +40,18 @@ from imager.cli.consent import (
     whole_sectors,
 )
 from imager.cli.session import CommandResult, Session, command
-
-if TYPE_CHECKING:
-    from imager.card.host.refusals import Limits
-    from imager.card.host.targets import Target
-    from imager.card.make.make import MadeCard
-    from imager.card.stages import WriteOptions
-    from imager.config.rack import Node, Rack
-    from imager.image.compose.golden import GoldenImage
-    from imager.node.image import NodeImage
-    from imager.release.lock import RackLock
+from imager.cli.views.write_plan import PlannedImage, PlannedSource, WritePlan
+from imager.config.rack import Node, Rack
+from imager.image.compose.golden import GoldenImage
+from imager.node.content import recipe_of
+from imager.node.edit.edit import opened
+from imager.node.image import NodeImage
+from imager.node.personalise import layout_on, personalise
+from imager.rack.history.recorded import Work, recorded
+from imager.release.archive import Archive, DamagedEntry
+from imager.release.lock import RackLock
+from imager.release.pacman_packages import package_names
+from imager.release.salt.salt import archived_salt, pinned_salt
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,84 +68,78 @@ class WriteRequest:
     probe: bool
 
 
-def add_write_command(group: click.Group) -> None:
-    """Add ``write`` to ``group``."""
+@command("write")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
+@click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
+@consent_options
+@click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
+@click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
+@click.option(
+    "--block-size",
+    type=SIZE,
+    help="Bytes a transfer, whole MiB. [as the device likes]",
+)
+@click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
+def write(
+    session: Session,
+    target: Path,
+    node_name: str,
+    size: int | None,
+    dry_run: bool,
+    yes: bool,
+    max_size: int | None,
+    allow_fixed_disk: bool,
+    full: bool,
+    no_probe: bool,
+    block_size: int | None,
+    depth: int | None,
+) -> CommandResult:
+    """Write one node's card to a disk or an image file.
 
-    @command(group, "write")
-    @click.argument("target", type=click.Path(path_type=Path))
-    @click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
-    @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
-    @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
-    @consent_options
-    @click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
-    @click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
-    @click.option(
-        "--block-size",
-        type=SIZE,
-        help="Bytes a transfer, whole MiB. [as the device likes]",
-    )
-    @click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
-    def write(session: Session, dry_run: bool, yes: bool, **given: object) -> CommandResult:
-        """Write one node's card to a disk or an image file.
-
-        TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
-        back and the boot partition is checked before this says it is done.
-        """
-        request = _request(session, given)
-        plan = _plan_fields(session, request)
-        if dry_run:
-            plan |= _image_fields(session, request)
-        _show_plan(session, request, plan)
-        if dry_run:
-            session.console.lines("Nothing was touched (--dry-run).")
-            return {"dry_run": True, **plan}
-        allowed = consented(session, request.target, request.limits, yes=yes)
-        request = replace(request, limits=allowed)
-        image = _node_image(session, request)
-        made = _make(session, request, image)
-        return _told(session, request, made)
-
-
-def _request(session: Session, given: Mapping[str, object]) -> WriteRequest:
-    """Everything that can be checked before a byte is fetched."""
-    from imager.card.host.targets import target_at
-    from imager.card.write.options import options_for
-
-    rack = open_rack(session)
-    node = rack.node(str(given["node_name"]))
+    TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
+    back and the boot partition is checked before this says it is done.
+    """
+    rack = open_rack(session, looking=dry_run)
+    node = rack.node(node_name)
     chosen_release(session, rack, node.model)
     ours = own_folders(session, rack)
-    target = target_at(Path(str(given["target"])), ours)
-    block, depth = given["block_size"], given["depth"]
-    options = options_for(
-        target,
-        block_bytes=block if isinstance(block, int) else None,
-        depth=depth if isinstance(depth, int) else None,
-    )
-    size = given["size"] if isinstance(given["size"], int) else None
-    limits = limits_of(given, ours)
+    found = target_at(target, ours)
+    options = options_for(found, block_bytes=block_size, depth=depth)
     request = WriteRequest(
         rack,
         node,
-        target,
-        limits,
-        _size_for(target, size),
+        found,
+        limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk),
+        _size_for(found, size),
         options,
-        update=not given["full"],
-        probe=not given["no_probe"],
+        update=not full,
+        probe=not no_probe,
     )
-    refuse_early(target, limits)
+    refuse_early(found, request.limits)
     require_archived(session, rack, [node])
-    return request
+    plan = _plan(session, request)
+    if dry_run:
+        plan = replace(plan, image=_planned_image(session, request))
+    session.console.event("plan", **plan.to_json())
+    for line in plan.lines():
+        session.console.say(line)
+    if dry_run:
+        session.console.lines("Nothing was touched (--dry-run).")
+        return {"dry_run": True, **plan.to_json()}
+    allowed = consented(session, found, request.limits, yes=yes)
+    request = replace(request, limits=allowed)
+    image = _node_image(session, request)
+    made = _make(session, request, image)
+    return _told(session, request, made)
 
 
 def _size_for(target: Target, size: int | None) -> int | None:
     """How large the card is to be; None for an image file as small as the release allows."""
-    from imager.card.host.disks import Disk
-
     if size is None:
-        return target.size_bytes if isinstance(target, Disk) else None
-    if isinstance(target, Disk):
+        return target.capacity_bytes
+    if target.capacity_bytes is not None:
         raise UsageError(
             "--size is for image files; a disk is used whole",
             hint="leave --size out, or name a file ending in .img",
@@ -144,122 +147,57 @@ def _size_for(target: Target, size: int | None) -> int | None:
     return whole_sectors(size)
 
 
-def _plan_fields(session: Session, request: WriteRequest) -> dict[str, object]:
-    from imager.card.host.disks import Disk
-    from imager.release.lock import RackLock
-
-    spec = chosen_release(session, request.rack, request.node.model)
-    lock = RackLock.load(request.rack.lock_file)
+def _plan(session: Session, request: WriteRequest) -> WritePlan:
+    rack = request.rack
+    spec = chosen_release(session, rack, request.node.model)
+    lock = RackLock.load(rack.lock_file)
     pin = lock.pin(spec.name)
-    return {
-        "node": request.node.name,
-        "rack": request.rack.name,
-        "target": request.target.node,
-        "target_is": getattr(request.target, "title", request.target.node),
-        "holds": list(request.target.holds) if isinstance(request.target, Disk) else [],
-        "size_bytes": request.size_bytes,
-        "release": spec.name,
-        "release_sha256": pin.sha256 if pin else None,
-        "release_archived": pin is not None and _is_archived(session, pin.sha256),
-        **_salt_fields(session, request.rack, lock),
-        "block_bytes": request.options.block_bytes,
-        "depth": request.options.depth,
-        "transfers_chosen": request.options.why,
-    }
+    return WritePlan(
+        rack.name,
+        request.node,
+        request.target,
+        request.size_bytes,
+        request.options,
+        release=PlannedSource(
+            spec.name,
+            pin.sha256 if pin else None,
+            pin is not None and _is_archived(session, pin.sha256),
+        ),
+        salt=_planned_salt(session, rack.salt_version, lock) if rack.salt_version else None,
+        salt_packages=package_names(rack.salt_packages) if rack.salt_packages else (),
+    )
 
 
-def _image_fields(session: Session, request: WriteRequest) -> dict[str, object]:
+def _planned_salt(session: Session, version: str, lock: RackLock) -> PlannedSource:
+    pin = pinned_salt(version, lock)
+    here = archived_salt(version, session.cache, lock)
+    return PlannedSource(version, pin.sha256 if pin else None, bool(here))
+
+
+def _planned_image(session: Session, request: WriteRequest) -> PlannedImage:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
-    from imager.card.host.swap_room import require_swap_room
-    from imager.node.personalise import layout_on
-
     found = golden_images_at_hand(session, request.rack, [request.node])
     golden = found.get(request.node.model)
     if golden is None:
-        return {"image_composed": False, "image_bytes": None, "needs_bytes": None}
+        return PlannedImage()
     needs = golden.layout.size_bytes
     layout = layout_on(golden, request.size_bytes or needs)
     refuse_early(request.target, request.limits, layout.size_bytes)
     require_swap_room(request.target, golden, request.rack)
-    return {
-        "image_composed": True,
-        "image_bytes": golden.manifest.extents.total_bytes,
-        "needs_bytes": needs,
-    }
-
-
-def _salt_fields(session: Session, rack: Rack, lock: RackLock) -> dict[str, object]:
-    """Which Salt goes on the card, if any: its version, and the hash rack.lock pins."""
-    from imager.release.pacman_packages import package_names
-    from imager.release.salt.salt import archived_salt, pinned_salt
-
-    version, folder = rack.salt_version, rack.salt_packages
-    pin = pinned_salt(version, lock) if version else None
-    return {
-        "salt": version,
-        "salt_sha256": pin.sha256 if pin else None,
-        "salt_archived": bool(version and archived_salt(version, session.cache, lock)),
-        "salt_packages": package_names(folder) if folder else (),
-    }
+    return PlannedImage(golden.manifest.extents.total_bytes, needs)
 
 
 def _is_archived(session: Session, sha256: str) -> bool:
     """Whether the archive has the release whole; a damaged entry is mended by the fetch."""
-    from imager.release.archive import Archive, DamagedEntry
-
     try:
         return Archive(session.cache).find(sha256) is not None
     except DamagedEntry:
         return False
 
 
-def _show_plan(session: Session, request: WriteRequest, fields: Mapping[str, object]) -> None:
-    session.console.event("plan", **fields)
-    where = "archived" if fields["release_archived"] else "to be fetched and proven"
-    size = request.size_bytes
-    roles = ", ".join(request.node.roles)
-    lines = [
-        f"node      {request.node.name} ({request.node.model}, {roles}), rack {request.rack.name}",
-        f"target    {fields['target_is']}",
-        f"release   {fields['release']}, {_pinned(fields['release_sha256'])}{where}",
-        f"salt      {_salt_line(fields)}",
-        f"size      {format_size(size) if size else 'as small as the release allows'}",
-        f"transfers {format_size(request.options.block_bytes)} each, "
-        f"{request.options.depth} in flight ({request.options.why}); every byte is read back",
-    ]
-    if "image_composed" in fields:
-        lines.append(f"image     {_image_line(fields)}")
-    for line in lines:
-        session.console.say(line)
-
-
-def _image_line(fields: Mapping[str, object]) -> str:
-    size, needs = fields["image_bytes"], fields["needs_bytes"]
-    if not isinstance(size, int) or not isinstance(needs, int):
-        return "to be composed: how much is written is known only then"
-    return f"composed: {format_size(size)} to write, on a card of {format_size(needs)} or more"
-
-
-def _salt_line(fields: Mapping[str, object]) -> str:
-    if fields["salt"] is None:
-        return "the release's own, if it has one: rack.toml names no version"
-    where = "archived" if fields["salt_archived"] else "to be fetched from PyPI"
-    needs = ", what it needs in packages" if fields["salt_packages"] else ""
-    return f"{fields['salt']}, {_pinned(fields['salt_sha256'])}{where}{needs}"
-
-
-def _pinned(sha256: object) -> str:
-    return f"pinned to {str(sha256)[:16]}…, " if sha256 else ""
-
-
 def _node_image(session: Session, request: WriteRequest) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
-    from imager.card.host.refusals import accept
-    from imager.card.host.swap_room import require_swap_room
-    from imager.card.make.boot_check import require_bootable
-    from imager.node.personalise import personalise
-
     golden = golden_of(session, request.rack, request.node.model)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
@@ -280,13 +218,6 @@ def _round_size(golden: GoldenImage) -> str:
 
 
 def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard:
-    from imager.card.host.refusals import accept
-    from imager.card.make.boot_check import boot_check
-    from imager.card.make.make import make_card
-    from imager.node.content import recipe_of
-    from imager.node.edit.edit import opened
-    from imager.rack.history.recorded import Work, recorded
-
     mapped = image.manifest.extents.total_bytes
     session.console.note(
         f"{format_size(mapped)} of {format_size(image.layout.size_bytes)} to write, "
@@ -296,19 +227,17 @@ def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard
     with opened(image.golden) as golden:
         recipe = recipe_of(golden, request.rack, request.node)
     work = Work(image.node, accepted.target, image.golden.release_sha256, recipe)
+    order = CardOrder(
+        image,
+        accepted,
+        request.rack.receipts,
+        options=request.options,
+        check=boot_check(request.node, image),
+    )
     return recorded(
         request.rack,
         work,
-        lambda: make_card(
-            image,
-            accepted,
-            request.rack.receipts,
-            session.console,
-            options=request.options,
-            update=request.update,
-            probe=request.probe,
-            check=boot_check(request.node, image),
-        ),
+        lambda: make_card(order, session.console, update=request.update, probe=request.probe),
     )
 
 

@@ -7,12 +7,11 @@ command's result.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
-from imager.card.host.refusals import Limits
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import Limits
 from imager.cli.session import CommandResult, Session
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.plan import closing_lines, result_fields, result_lines
@@ -37,7 +36,7 @@ def consented_steps(
     person said no, UsageError when a yes was needed and nobody is there to say it."""
     steps = plan.to_do
     asks = [step for step in steps if step.needs_a_word]
-    if (yes and not asks) or all(_is_new(step) for step in steps):
+    if (yes and not asks) or all(step.candidate.target.is_new for step in steps):
         return steps, ()
     if yes and not session.console.can_ask:
         # Nobody is there to say that a stranger's card may go: the others need not wait for it.
@@ -56,11 +55,6 @@ def consented_steps(
     if not session.console.confirm(lines if lost else [], "yes"):
         raise Interrupted("not confirmed; nothing was written", hint="run the command again")
     return steps, ()
-
-
-def _is_new(step: PlannedCard) -> bool:
-    target = step.candidate.target
-    return isinstance(target, ImageFile) and not target.exists
 
 
 def _unasked(step: PlannedCard) -> CardResult:
@@ -97,20 +91,25 @@ def work(
 
 @contextmanager
 def orders_for(
-    rack: Rack, images: GoldenImages, limits: Limits, given: Mapping[str, object]
+    rack: Rack,
+    images: GoldenImages,
+    limits: Limits,
+    jobs: int | None,
+    *,
+    update: bool = True,
+    probe: bool = True,
 ) -> Iterator[Orders]:
-    """How the crew is to work, as the options of a command say; its golden images are open for
-    as long as the block lasts."""
-    at_once = given["jobs"]
+    """How the crew is to work, ``jobs`` cards at a time, None for what the bus bears; its golden
+    images are open for as long as the block lasts."""
     with ExitStack() as held:
         views = {model: held.enter_context(opened(images[model])) for model in images}
         yield Orders(
             rack=rack,
             golden_of=lambda node: views[node.model],
             limits=limits,
-            at_once=at_once if isinstance(at_once, int) else None,
-            update=not given.get("full"),
-            probe=not given.get("no_probe"),
+            at_once=jobs,
+            update=update,
+            probe=probe,
         )
 
 

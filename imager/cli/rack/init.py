@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from imager.base.errors import ConfigurationError, Interrupted
 from imager.cli.session import CommandResult, Session, command
-
-if TYPE_CHECKING:
-    from imager.config.example import Choices
-    from imager.config.rack import Rack
+from imager.config.example import Choices, initial_rack_toml
+from imager.config.folder import init_rack, require_no_rack
+from imager.config.load import load_rack, parse_rack
+from imager.config.nodeset import expand
+from imager.config.rack import Rack
 
 _NONE = ("none", "-")
 _OPTIONAL = ("slots", "addresses", "key_file")
@@ -35,41 +36,48 @@ _QUESTIONS: Mapping[str, str] = {
 }
 
 
-def add_init_command(rack_group: click.Group) -> None:
-    """Add ``init`` to ``rack``."""
+@command("init")
+@click.option("--nodes", metavar="NODES", help="Their names. [pi[0-13]]")
+@click.option("--master", metavar="NAME", help="The Salt master: a node, or a host elsewhere.")
+@click.option("--model", metavar="MODEL", help="The board: pi2, pi3, pi4, zero2w. [pi2]")
+@click.option("--slots", metavar="LABELS", help="Their places, e.g. A[1-7],B[1-7]; or none.")
+@click.option("--addresses", metavar="IPS", help="Fixed ones, e.g. 10.0.0.[10-23]; or dhcp.")
+@click.option("--ssh-key", "key_file", metavar="FILE", help="Public key to log in with; or none.")
+@click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
+def init(
+    session: Session,
+    nodes: str | None,
+    master: str | None,
+    model: str | None,
+    slots: str | None,
+    addresses: str | None,
+    key_file: str | None,
+    yes: bool,
+) -> CommandResult:
+    """Write a commented rack.toml into the folder --rack names, or into this one.
 
-    @command(rack_group, "init")
-    @click.option("--nodes", metavar="NODES", help="Their names. [pi[0-13]]")
-    @click.option("--master", metavar="NAME", help="The Salt master: a node, or a host elsewhere.")
-    @click.option("--model", metavar="MODEL", help="The board: pi2, pi3, pi4, zero2w. [pi2]")
-    @click.option("--slots", metavar="LABELS", help="Their places, e.g. A[1-7],B[1-7]; or none.")
-    @click.option("--addresses", metavar="IPS", help="Fixed ones, e.g. 10.0.0.[10-23]; or dhcp.")
-    @click.option(
-        "--ssh-key", "key_file", metavar="FILE", help="Public key to log in with; or none."
-    )
-    @click.option("--yes", is_flag=True, help="Ask nothing: take the defaults.")
-    def init(session: Session, yes: bool, **given: str | None) -> CommandResult:
-        """Write a commented rack.toml into the folder --rack names, or into this one.
-
-        On a terminal, and without options, a few questions are asked; Enter takes the default.
-        """
-        from imager.config.folder import init_rack, require_no_rack
-        from imager.config.load import load_rack
-
-        folder = (session.settings.rack or Path.cwd()).absolute()
-        require_no_rack(folder)
-        chosen = {key: text for key, text in given.items() if text is not None}
-        ask = session.console.can_ask and not (yes or chosen or session.settings.as_json)
-        made = init_rack(folder, _asked(session, folder) if ask else _taken(chosen))
-        rack = load_rack(folder)
-        session.console.lines(*(f"made {path}" for path in made), *_summary(rack))
-        return {"made": [str(path) for path in made], "nodes": [n.name for n in rack.nodes]}
+    On a terminal, and without options, a few questions are asked; Enter takes the default.
+    """
+    folder = (session.settings.rack or Path.cwd()).absolute()
+    require_no_rack(folder)
+    given = {
+        "nodes": nodes,
+        "master": master,
+        "model": model,
+        "slots": slots,
+        "addresses": addresses,
+        "key_file": key_file,
+    }
+    chosen = {key: text for key, text in given.items() if text is not None}
+    ask = session.console.can_ask and not (yes or chosen or session.settings.as_json)
+    made = init_rack(folder, _asked(session, folder) if ask else _taken(chosen))
+    rack = load_rack(folder)
+    session.console.lines(*(f"made {path}" for path in made), *_summary(rack))
+    return {"made": [str(path) for path in made], "nodes": [n.name for n in rack.nodes]}
 
 
 def _taken(given: Mapping[str, str]) -> Choices:
     """The choices that were given, and the defaults that follow from them."""
-    from imager.config.example import Choices
-
     choices = Choices()
     for key in _QUESTIONS:
         choices = _with(choices, key, given.get(key) or _default(choices, key))
@@ -77,9 +85,6 @@ def _taken(given: Mapping[str, str]) -> Choices:
 
 
 def _asked(session: Session, folder: Path) -> Choices:
-    from imager.config.example import Choices, initial_rack_toml
-    from imager.config.load import parse_rack
-
     choices, console = Choices(), session.console
     console.say(f"A new rack in {folder}. Enter takes what stands in brackets; every answer can")
     console.say("be changed later in rack.toml.")
@@ -122,8 +127,6 @@ def _default(choices: Choices, key: str) -> str:
 
 
 def _names(choices: Choices) -> tuple[str, ...]:
-    from imager.config.nodeset import expand
-
     try:
         return expand(choices.nodes)
     except ValueError:

@@ -1,11 +1,10 @@
-"""``rack keys`` and ``rack known-hosts``: what the rack's key store tells others, and new keys."""
+"""``rack keys``: what the rack's key store tells others, and new keys."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -14,145 +13,137 @@ from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.consent import ask
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
-
-if TYPE_CHECKING:
-    from imager.config.rack import Node, Rack
-    from imager.node.keys.export import MasterFile
-    from imager.node.keys.rotate import KeyKind, Rotation
+from imager.config.rack import Node, Rack
+from imager.node.keys import export as master_keys
+from imager.node.keys import rotate as rotation_of
+from imager.node.keys.export import MasterFile
+from imager.node.keys.identity import salt_keys, salt_keys_at_hand, ssh_keys_at_hand
+from imager.node.keys.rotate import MASTER_PKI, KeyKind, Rotation, key_in_use, steps_after
+from imager.node.keys.salt import fingerprint
 
 _NODES = click.argument("nodes", required=False, metavar="[NODES]")
 
 
-def add_keys_commands(group: click.Group) -> None:
-    """Add the ``keys`` group and ``known-hosts``."""
-
-    @command(group, "known-hosts")
-    @_NODES
-    def known_hosts(session: Session, nodes: str | None) -> CommandResult:
-        """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts."""
-        from imager.node.keys.identity import identities_of
-
-        rack = open_rack(session)
-        chosen = chosen_nodes(rack, nodes)
-        names = {n.name: f"{n.name},{n.address.ip}" if n.address else n.name for n in chosen}
-        lines = [
-            f"{names[name]} {key.line}"
-            for name, identity in identities_of(rack, chosen, session.console)
-            for key in identity.ssh
-        ]
-        session.console.lines(*lines)
-        return {"known_hosts": lines}
-
-    @group.group("keys")
-    @common_options
-    @click.pass_context
-    def keys_group(context: click.Context, /, **options: object) -> None:
-        """Look at the keys of the nodes, replace them, give them to a Salt master."""
-        context.obj = take(context, options)
-
-    @command(keys_group, "list")
-    @_NODES
-    def list_keys(session: Session, nodes: str | None) -> CommandResult:
-        """Show the fingerprints by which nodes and master know each other."""
-        from imager.node.keys.identity import identities_of
-        from imager.node.keys.salt import fingerprint
-
-        rack = open_rack(session)
-        found = identities_of(rack, chosen_nodes(rack, nodes), session.console)
-        master = next((identity.master.public for _, identity in found), None)
-        rows = [
-            {
-                "node": name,
-                "salt": fingerprint(identity.minion.public),
-                "ssh": {key.name: key.fingerprint for key in identity.ssh},
-            }
-            for name, identity in found
-        ]
+@command("list")
+@_NODES
+def list_keys(session: Session, nodes: str | None) -> CommandResult:
+    """Show the fingerprints by which nodes and master know each other."""
+    rack = open_rack(session, looking=True)
+    chosen = chosen_nodes(rack, nodes)
+    salt, ssh = salt_keys_at_hand(rack, chosen), ssh_keys_at_hand(rack, chosen)
+    master = salt.master.public if salt.master else rack.master.public_key
+    told = "not made yet" if rack.master.is_node else "not known"
+    session.console.lines(f"master {rack.master.name}: {_print_of(master) or told}")
+    for node in chosen:
         session.console.lines(
-            f"master {rack.master.name}: {fingerprint(master) if master else 'not known'}"
+            node.name,
+            f"    salt {_print_of(salt.minions[node.name]) or 'not made yet'}",
+            *(f"    ssh  {key.fingerprint} {key.line.split()[0]}" for key in ssh[node.name]),
+            *(() if ssh[node.name] else ("    ssh  not made yet",)),
         )
-        for name, identity in found:
-            session.console.lines(
-                f"{name}",
-                f"    salt {fingerprint(identity.minion.public)}",
-                *(f"    ssh  {key.fingerprint} {key.line.split()[0]}" for key in identity.ssh),
-            )
-        return {"master": fingerprint(master) if master else None, "nodes": rows}
-
-    @command(keys_group, "rotate")
-    @click.argument("node")
-    @click.option("--salt", is_flag=True, help="Its Salt key; this, if nothing is named.")
-    @click.option("--ssh", is_flag=True, help="Its ssh host keys.")
-    @click.option("--master", is_flag=True, help="The key of the Salt master, which NODE is.")
-    @click.option("--undo", is_flag=True, help="Put back what the last rotation replaced.")
-    @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
-    @click.option("--yes", is_flag=True, help="Do not ask before the master's key is replaced.")
-    def rotate(session: Session, node: str, undo: bool, **options: bool) -> CommandResult:
-        """Give NODE new keys, and say what to do so that it joins with them."""
-        rack = open_rack(session)
-        before = _keys_before(rack, rack.node(node), options, undo=undo)
-        if options["dry_run"]:
-            return _told_before(session, rack, rack.node(node), before, undo=undo)
-        if "master" in before and not options["yes"]:
-            _ask(session, node)
-        return _rotated(session, rack, rack.node(node), before, undo=undo)
-
-    @command(keys_group, "export")
-    @click.option(
-        "--pki",
-        metavar="DIR",
-        required=True,
-        type=click.Path(path_type=Path),
-        help="The master's /etc/salt/pki/master, or a new folder to copy there.",
-    )
-    @click.option("--master-key", is_flag=True, help="Also the master's own key, if this rack's.")
-    @click.option("--replace", is_flag=True, help="Also where another key is in the way.")
-    @click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
-    def export(
-        session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
-    ) -> CommandResult:
-        """Accept every node on a Salt master elsewhere, by its key."""
-        from imager.node.keys import export as master_keys
-        from imager.node.keys.identity import salt_keys_at_hand
-
-        rack = open_rack(session)
-        pki = pki.absolute()
-        there = salt_keys_at_hand(rack)
-        places = master_keys.plan_export(rack, there, pki, own_key=master_key)
-        if not replace:
-            master_keys.require_no_conflict(pki, places)
-        if not dry_run:
-            places = _exported(session, rack, pki, places, own_key=master_key)
-        session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
-        if dry_run:
-            session.console.lines("nothing was changed")
-        else:
-            _tell_copying(session, rack, pki, own_key=master_key)
-        return {
-            "pki": str(pki),
-            "dry_run": dry_run,
-            "keys": [
-                {
-                    "path": str(place.path),
-                    "found": place.found.value,
-                    "key_made": place.content is not None,
-                    "conflict": place.conflict,
-                    "removed": [str(path) for path in place.stale],
-                }
-                for place in places
-            ],
-        }
+    if not all(salt.minions[node.name] and ssh[node.name] for node in chosen):
+        session.console.note("a node's keys are made when its card is first written")
+    return {
+        "master": _print_of(master),
+        "nodes": [
+            {
+                "node": node.name,
+                "salt": _print_of(salt.minions[node.name]),
+                "ssh": {key.name: key.fingerprint for key in ssh[node.name]},
+            }
+            for node in chosen
+        ],
+    }
 
 
-def _keys_before(
-    rack: Rack, node: Node, options: Mapping[str, bool], *, undo: bool
-) -> Mapping[KeyKind, str | None]:
-    """The keys of ``node`` that are asked for, as they are: each can be replaced, or put back, or
-    the command ends here, before any of them changes."""
-    from imager.node.keys.rotate import KeyKind, key_in_use
+def _print_of(public: str | bytes | None) -> str | None:
+    """The fingerprint of a Salt key; None where nobody has made it."""
+    if public is None:
+        return None
+    return fingerprint(public.encode() if isinstance(public, str) else public)
 
-    kinds = [kind for kind in KeyKind if options[kind]] or [KeyKind.SALT]
-    return {kind: key_in_use(rack, node, kind, undo=undo) for kind in kinds}
+
+@command("rotate")
+@click.argument("node")
+@click.option("--salt", is_flag=True, help="Its Salt key; this, if nothing is named.")
+@click.option("--ssh", is_flag=True, help="Its ssh host keys.")
+@click.option("--master", is_flag=True, help="The key of the Salt master, which NODE is.")
+@click.option("--undo", is_flag=True, help="Put back what the last rotation replaced.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before the master's key is replaced.")
+def rotate(
+    session: Session,
+    node: str,
+    salt: bool,
+    ssh: bool,
+    master: bool,
+    undo: bool,
+    dry_run: bool,
+    yes: bool,
+) -> CommandResult:
+    """Give NODE new keys, and say what to do so that it joins with them."""
+    rack = open_rack(session, looking=dry_run)
+    asked = {KeyKind.SALT: salt, KeyKind.SSH: ssh, KeyKind.MASTER: master}
+    kinds = [kind for kind in KeyKind if asked[kind]] or [KeyKind.SALT]
+    # All can be replaced, or put back, or the command ends here before any of them changes.
+    before = {kind: key_in_use(rack, rack.node(node), kind, undo=undo) for kind in kinds}
+    if dry_run:
+        return _told_before(session, rack, rack.node(node), before, undo=undo)
+    if KeyKind.MASTER in before and not yes:
+        _ask(session, node)
+    return _rotated(session, rack, rack.node(node), before, undo=undo)
+
+
+@command("export")
+@click.option(
+    "--pki",
+    metavar="DIR",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The master's /etc/salt/pki/master, or a new folder to copy there.",
+)
+@click.option("--master-key", is_flag=True, help="Also the master's own key, if this rack's.")
+@click.option("--replace", is_flag=True, help="Also where another key is in the way.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+def export(
+    session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
+) -> CommandResult:
+    """Accept every node on a Salt master elsewhere, by its key."""
+    rack = open_rack(session, looking=dry_run)
+    pki = pki.absolute()
+    there = salt_keys_at_hand(rack)
+    places = master_keys.plan_export(rack, there, pki, own_key=master_key)
+    if not replace:
+        master_keys.require_no_conflict(pki, places)
+    if not dry_run:
+        places = _exported(session, rack, pki, places, own_key=master_key)
+    session.console.table(["key", "found"], [[str(p.path), _found(p)] for p in places])
+    if dry_run:
+        session.console.lines("nothing was changed")
+    else:
+        _tell_copying(session, rack, pki, own_key=master_key)
+    return {
+        "pki": str(pki),
+        "dry_run": dry_run,
+        "keys": [
+            {
+                "path": str(place.path),
+                "found": place.found.value,
+                "key_made": place.content is not None,
+                "conflict": place.conflict,
+                "removed": [str(path) for path in place.stale],
+            }
+            for place in places
+        ],
+    }
+
+
+@click.group("keys", commands=[list_keys, rotate, export])
+@common_options
+@click.pass_context
+def keys(context: click.Context, /, **options: object) -> None:
+    """Look at the keys of the nodes, replace them, give them to a Salt master."""
+    context.obj = take(context, options)
 
 
 def _told_before(
@@ -163,8 +154,6 @@ def _told_before(
     *,
     undo: bool,
 ) -> CommandResult:
-    from imager.node.keys.rotate import steps_after
-
     which = "its former" if undo else "a new"
     steps: dict[str, list[str]] = {}
     for kind, key in before.items():
@@ -189,9 +178,7 @@ def _ask(session: Session, node: str) -> None:
 def _rotated(
     session: Session, rack: Rack, node: Node, kinds: Iterable[KeyKind], *, undo: bool
 ) -> CommandResult:
-    from imager.node.keys import rotate
-
-    act = rotate.undo if undo else rotate.rotate
+    act = rotation_of.undo if undo else rotation_of.rotate
     done = []
     for kind in kinds:
         done.append(act(rack, node, kind))
@@ -232,9 +219,6 @@ def _exported(
     session: Session, rack: Rack, pki: Path, places: tuple[MasterFile, ...], *, own_key: bool
 ) -> tuple[MasterFile, ...]:
     """What was exported: ``places``, with the keys that had to be made for it."""
-    from imager.node.keys import export as master_keys
-    from imager.node.keys.identity import salt_keys
-
     if any(place.content is None for place in places):
         keys = salt_keys(rack, session.console)
         places = master_keys.plan_export(rack, keys, pki, own_key=own_key)
@@ -250,8 +234,6 @@ def _found(place: MasterFile) -> str:
 
 
 def _tell_copying(session: Session, rack: Rack, pki: Path, *, own_key: bool) -> None:
-    from imager.node.keys.rotate import MASTER_PKI
-
     if str(pki) != MASTER_PKI:
         root = f"root@{rack.master.address or rack.master.name}"
         session.console.lines(

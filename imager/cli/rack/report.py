@@ -6,44 +6,40 @@ from pathlib import Path
 
 import click
 
+from imager.base.durable import write_atomically
 from imager.base.errors import UsageError
-from imager.cli.choice import open_rack, recipes_at_hand
+from imager.cli.choice import existing_rack, recipes_at_hand
 from imager.cli.session import CommandResult, Session, command
+from imager.rack.report.report import render_report, spoken_now
 
 _DEFAULT_NAME = "report.html"
 
 
-def add_report_command(rack_group: click.Group) -> None:
-    """Add ``report`` to ``rack``."""
+@command("report")
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where to write it; - for standard output. [report.html in the rack's folder]",
+)
+def report(session: Session, out: Path | None) -> CommandResult:
+    """Write the rack as one HTML page: towers, every card, its speed, labels to cut out.
 
-    @command(rack_group, "report")
-    @click.option(
-        "--out",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Where to write it; - for standard output. [report.html in the rack's folder]",
-    )
-    def report(session: Session, out: Path | None) -> CommandResult:
-        """Write the rack as one HTML page: towers, every card, its speed, labels to cut out.
-
-        The page needs no network and prints on A4. It holds no secret.
-        """
-        from imager.base.durable import write_atomically
-        from imager.rack.report.report import render_report, spoken_now
-
-        to_stdout = out == Path("-")
-        if to_stdout and session.settings.as_json:
-            raise UsageError(
-                "--out - and --json both want standard output", hint="name a file with --out FILE"
-            )
-        rack = open_rack(session)
-        page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
-        if to_stdout:
-            session.console.lines(*page.rstrip("\n").split("\n"))
-            return {}
-        path = (out or rack.folder / _DEFAULT_NAME).absolute()
-        if path.is_dir():
-            path = path / _DEFAULT_NAME
-        write_atomically(path, page.encode())
-        session.console.lines(f"wrote {path}", "    open it in a browser, or print it from there")
-        return {"report": str(path), "nodes": len(rack.nodes)}
+    The page needs no network and prints on A4. It holds no secret.
+    """
+    to_stdout = out == Path("-")
+    if to_stdout and session.settings.as_json:
+        raise UsageError(
+            "--out - and --json both want standard output", hint="name a file with --out FILE"
+        )
+    rack = existing_rack(session)
+    page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
+    if to_stdout:
+        session.console.lines(*page.rstrip("\n").split("\n"))
+        return {}
+    path = (out or rack.folder / _DEFAULT_NAME).absolute()
+    if path.is_dir():
+        path = path / _DEFAULT_NAME
+    write_atomically(path, page.encode())
+    session.console.lines(f"wrote {path}", "    open it in a browser, or print it from there")
+    return {"report": str(path), "nodes": len(rack.nodes)}

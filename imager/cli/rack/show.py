@@ -1,78 +1,45 @@
-"""The ``rack`` group, and ``rack show``: what the rack is and how it stands."""
+"""``rack show``: what the rack is and how it stands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import TYPE_CHECKING
-
-import click
 
 from imager.cli.choice import address_of, open_rack, recipes_at_hand
-from imager.cli.rack.flash import add_flash_commands
-from imager.cli.rack.init import add_init_command
-from imager.cli.rack.keys import add_keys_commands
-from imager.cli.rack.report import add_report_command
-from imager.cli.rack.slots import add_slots_commands
-from imager.cli.rack.status import add_status_command
-from imager.cli.rack.watch import add_watch_command
 from imager.cli.session import CommandResult, Session, command
-from imager.cli.settings import common_options, take
+from imager.cli.views.plan import made_from
+from imager.cli.views.rack_drawing import drawing
+from imager.config.nodeset import fold
+from imager.config.rack import Rack
+from imager.node.keys.signing import fingerprint, known_public_key
+from imager.rack.report.overview import NodeView, overview, towers
 
-if TYPE_CHECKING:
-    from imager.config.rack import Rack
-    from imager.rack.report.overview import NodeView
 
-
-def add_rack_commands(group: click.Group) -> None:
-    """Add the ``rack`` group."""
-
-    @group.group("rack")
-    @common_options
-    @click.pass_context
-    def rack_group(context: click.Context, /, **options: object) -> None:
-        """Describe a rack and look at it."""
-        context.obj = take(context, options)
-
-    add_init_command(rack_group)
-    add_slots_commands(rack_group)
-    add_report_command(rack_group)
-    add_status_command(rack_group)
-    add_flash_commands(rack_group)
-    add_watch_command(rack_group)
-    add_keys_commands(rack_group)
-
-    @command(rack_group, "show")
-    def show(session: Session) -> CommandResult:
-        """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
-        from imager.cli.views.rack_drawing import drawing
-        from imager.node.keys.signing import fingerprint, known_public_key
-        from imager.rack.report.overview import overview, towers
-
-        rack = open_rack(session)
-        public = known_public_key(rack.folder)
-        signs = fingerprint(public) if public else None
-        console = session.console
-        views = overview(rack, recipes_at_hand(session, rack))
-        console.lines(*_head(rack, signs), "")
-        if any(view.node.slot for view in views):
-            console.lines(*drawing(towers(views), console.width), "")
-        _table(session, views)
-        console.lines(*_reasons(views, console.width))
-        return {
-            "rack": rack.name,
-            "folder": str(rack.folder),
-            "release": rack.release.source,
-            "salt": rack.salt_version,
-            "master": rack.master.name,
-            "key": signs,
-            "nodes": [_fields(view) for view in views],
-        }
+@command("show")
+def show(session: Session) -> CommandResult:
+    """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
+    rack = open_rack(session, looking=True)
+    public = known_public_key(rack.folder)
+    signs = fingerprint(public) if public else None
+    console = session.console
+    views = overview(rack, recipes_at_hand(session, rack))
+    console.lines(*_head(rack, signs), "")
+    if any(view.node.slot for view in views):
+        console.lines(*drawing(towers(views), console.width), "")
+    _table(session, views)
+    console.lines(*_reasons(views, console.width))
+    return {
+        "rack": rack.name,
+        "folder": str(rack.folder),
+        "release": rack.release.source,
+        "salt": rack.salt_version,
+        "master": rack.master.name,
+        "key": signs,
+        "nodes": [_fields(view) for view in views],
+    }
 
 
 def _head(rack: Rack, signs: str | None) -> list[str]:
-    from imager.cli.views.plan import made_from
-
     made = made_from(rack.release.source, rack.salt_version)
     return [
         f"rack {rack.name} in {rack.folder}",
@@ -103,8 +70,6 @@ def _table(session: Session, views: tuple[NodeView, ...]) -> None:
 
 def _reasons(views: tuple[NodeView, ...], width: int) -> Iterator[str]:
     """What is wrong with cards, the nodes that share a reason together."""
-    from imager.config.nodeset import fold
-
     reasons: dict[str, list[str]] = {}
     for view in views:
         if view.card.reason:

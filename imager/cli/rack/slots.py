@@ -4,113 +4,100 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from imager.base.errors import Interrupted, UsageError
 from imager.base.units import format_size
+from imager.card.host.arrivals import Arrivals, arrivals
+from imager.card.host.disks import Disk, list_disks
 from imager.cli.choice import open_rack
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
-
-if TYPE_CHECKING:
-    from imager.card.host.arrivals import Arrivals
-    from imager.card.host.disks import Disk
-    from imager.config.rack import Rack
-    from imager.rack.plan.learn_slots import Lesson
-    from imager.rack.plan.slots import Slots
+from imager.config.rack import Rack
+from imager.config.slot_labels import EXAMPLE, by_place, expand_labels
+from imager.rack.plan.learn_slots import Lesson, labels_to_learn, learn_slots
+from imager.rack.plan.slots import SLOTS_FILE, Slots, forget_slots, load_slots
 
 _POLL_SECONDS = 1.0
 
 
-def add_slots_commands(rack_group: click.Group) -> None:
-    """Add the ``slots`` group to ``rack``."""
+@command("learn")
+@click.argument("labels", required=False)
+@click.option("--replace", is_flag=True, help="Learn anew also the slots that have a label.")
+def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
+    """Put in one card after the other: each slot gets the next label.
 
-    @rack_group.group("slots")
-    @common_options
-    @click.pass_context
-    def slots_group(context: click.Context, /, **options: Any) -> None:
-        """Name the slots of the card readers, so that each card goes to its node."""
-        context.obj = take(context, options)
+    LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
+    """
+    rack = open_rack(session)
+    wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
+    learned: dict[str, str] = {}
+    with _kept(session, learned, wanted), arrivals() as watch:
+        _say_what_is_in(session, watch)
+        if wanted:
+            _ask_for(session, wanted[0])
+        for lesson in learn_slots(rack.folder, wanted, _cards(watch), replace=replace):
+            if lesson.label is not None and not lesson.already:
+                learned[lesson.label] = lesson.disk.by_path[0]
+            _tell(session, lesson, wanted[len(learned) :])
+    if not wanted:
+        session.console.lines("Every slot has its label already; --replace learns them anew.")
+    else:
+        session.console.lines(f"{_count(len(learned))} in {rack.folder / SLOTS_FILE}")
+    return {"learned": learned, "file": str(rack.folder / SLOTS_FILE)}
 
-    @command(slots_group, "learn")
-    @click.argument("labels", required=False)
-    @click.option("--replace", is_flag=True, help="Learn anew also the slots that have a label.")
-    def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
-        """Put in one card after the other: each slot gets the next label.
 
-        LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
-        """
-        from imager.card.host.arrivals import arrivals
-        from imager.rack.plan.learn_slots import labels_to_learn, learn_slots
-        from imager.rack.plan.slots import SLOTS_FILE, load_slots
-
-        rack = open_rack(session)
-        wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
-        learned: dict[str, str] = {}
-        with _kept(session, learned, wanted), arrivals() as watch:
-            _say_what_is_in(session, watch)
-            if wanted:
-                _ask_for(session, wanted[0])
-            for lesson in learn_slots(rack.folder, wanted, _cards(watch), replace=replace):
-                if lesson.label is not None and not lesson.already:
-                    learned[lesson.label] = lesson.disk.by_path[0]
-                _tell(session, lesson, wanted[len(learned) :])
-        if not wanted:
-            session.console.lines("Every slot has its label already; --replace learns them anew.")
-        else:
-            session.console.lines(f"{_count(len(learned))} in {rack.folder / SLOTS_FILE}")
-        return {"learned": learned, "file": str(rack.folder / SLOTS_FILE)}
-
-    @command(slots_group, "show")
-    def show(session: Session) -> CommandResult:
-        """List the labels: whose they are, where they are, and the card that is in now."""
-        from imager.card.host.disks import list_disks
-        from imager.config.slot_labels import by_place
-        from imager.rack.plan.slots import load_slots
-
-        rack = open_rack(session)
-        slots = load_slots(rack.folder)
-        nodes = {node.slot: node.name for node in rack.nodes if node.slot}
-        cards = {slots.label_of(disk.by_path): disk for disk in list_disks() if disk.has_medium}
-        labels = sorted({*nodes, *slots.names}, key=by_place)
-        if labels:
-            session.console.table(
-                ["slot", "node", "reader", "card in it now"],
+@command("show")
+def show(session: Session) -> CommandResult:
+    """List the labels: whose they are, where they are, and the card that is in now."""
+    rack = open_rack(session, looking=True)
+    slots = load_slots(rack.folder)
+    nodes = {node.slot: node.name for node in rack.nodes if node.slot}
+    cards = {slots.label_of(disk.by_path): disk for disk in list_disks() if disk.has_medium}
+    labels = sorted({*nodes, *slots.names}, key=by_place)
+    if labels:
+        session.console.table(
+            ["slot", "node", "reader", "card in it now"],
+            [
                 [
-                    [
-                        label,
-                        nodes.get(label, "-"),
-                        slots.names.get(label, "not learned yet"),
-                        _card(cards.get(label)),
-                    ]
-                    for label in labels
-                ],
-            )
-        else:
-            session.console.lines(
-                'No slot has a label yet: write slots = "A[1-7],B[1-7]" under [rack] in rack.toml,',
-                "then picloud-image rack slots learn",
-            )
-        return {"slots": [_fields(label, nodes, slots, cards.get(label)) for label in labels]}
+                    label,
+                    nodes.get(label, "-"),
+                    slots.names.get(label, "not learned yet"),
+                    _card(cards.get(label)),
+                ]
+                for label in labels
+            ],
+        )
+    else:
+        session.console.lines(
+            'No slot has a label yet: write slots = "A[1-7],B[1-7]" under [rack] in rack.toml,',
+            "then picloud-image rack slots learn",
+        )
+    return {"slots": [_fields(label, nodes, slots, cards.get(label)) for label in labels]}
 
-    @command(slots_group, "forget")
-    @click.argument("labels")
-    def forget(session: Session, labels: str) -> CommandResult:
-        """Take LABELS, like A3 or B[1-7], away from their slots."""
-        from imager.rack.plan.slots import forget_slots
 
-        rack = open_rack(session)
-        gone = _labels(rack, labels)
-        left = forget_slots(rack.folder, gone)
-        session.console.lines(f"forgot {', '.join(gone)}; {_count(len(left.names))} left")
-        return {"forgot": list(gone), "left": list(left.names)}
+@command("forget")
+@click.argument("labels")
+def forget(session: Session, labels: str) -> CommandResult:
+    """Take LABELS, like A3 or B[1-7], away from their slots."""
+    rack = open_rack(session)
+    gone = _labels(rack, labels)
+    left = forget_slots(rack.folder, gone)
+    session.console.lines(f"forgot {', '.join(gone)}; {_count(len(left.names))} left")
+    return {"forgot": list(gone), "left": list(left.names)}
+
+
+@click.group("slots", commands=[learn, show, forget])
+@common_options
+@click.pass_context
+def slots(context: click.Context, /, **options: Any) -> None:
+    """Name the slots of the card readers, so that each card goes to its node."""
+    context.obj = take(context, options)
 
 
 def _labels(rack: Rack, text: str | None) -> tuple[str, ...]:
-    from imager.config.slot_labels import EXAMPLE, expand_labels
-
     if text is not None:
         try:
             return expand_labels(text)

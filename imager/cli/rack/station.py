@@ -9,8 +9,6 @@ import time
 
 from imager.base.errors import Interrupted
 from imager.card.host.arrivals import Arrivals
-from imager.card.host.disks import Disk
-from imager.card.host.eject import eject as ejected
 from imager.cli.rack.batch import told
 from imager.cli.session import CommandResult, Session
 from imager.cli.views.batch_screen import Screen
@@ -134,8 +132,8 @@ class _Desk:
         if self._station is not None:
             self._station.ended(result)
         target = result.job.target
-        if result.is_verified and isinstance(target, Disk):
-            gone = self._eject and ejected(target)
+        if result.is_verified:
+            gone = self._eject and target.eject()
             where = result.job.slot or target.node
             more = self._station is not None and self._station.missing
             self.screen.say(

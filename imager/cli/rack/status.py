@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from itertools import islice
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from imager.base.errors import BatchFailed, UsageError
-from imager.cli.choice import chosen_nodes, open_rack
+from imager.cli.choice import chosen_nodes, existing_rack
 from imager.cli.session import CommandResult, Session, command
+from imager.config.rack import MINION, Node, Rack
 from imager.disk.budget import MAX_FINDINGS
-
-if TYPE_CHECKING:
-    from imager.config.rack import Node, Rack
-    from imager.rack.master.presence import Seen
-    from imager.rack.master.status import Status
+from imager.rack.master.connection import ROOT, Way, door_to_master
+from imager.rack.master.presence import Seen
+from imager.rack.master.status import Status, ask_status, wait_for_all
+from imager.rack.report.overview import pinned
+from imager.release.lock import RackLock
 
 _WAIT_SECONDS = 900
 """A Pi 2 is up after two minutes, makes its swap file and joins; a rack does so all at once."""
@@ -27,63 +27,65 @@ _HEARTBEAT_SECONDS = 30.0
 _NAMES_SHOWN = 8
 
 
-def add_status_command(rack_group: click.Group) -> None:
-    """Add ``status`` to ``rack``."""
+@command("status")
+@click.argument("nodes", required=False, metavar="[NODES]")
+@click.option(
+    "--wait",
+    is_flag=False,
+    flag_value=str(_WAIT_SECONDS),
+    metavar="[SECONDS]",
+    help=f"Until all have joined, at most so long. [{_WAIT_SECONDS}]",
+)
+@click.option(
+    "--user", metavar="NAME", default=ROOT, help="Whom to log in as on the master. [root]"
+)
+@click.option("--host", metavar="HOST", help="Where it is, if not where rack.toml says.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd.")
+@click.option(
+    "--identity",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Private key for ssh.",
+)
+@click.option(
+    "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
+)
+def status(
+    session: Session,
+    nodes: str | None,
+    wait: str | None,
+    user: str,
+    host: str | None,
+    port: int | None,
+    identity: Path | None,
+    local: bool | None,
+) -> CommandResult:
+    """Ask the Salt master who has joined, and each node about its card and first boot.
 
-    @command(rack_group, "status")
-    @click.argument("nodes", required=False, metavar="[NODES]")
-    @click.option(
-        "--wait",
-        is_flag=False,
-        flag_value=str(_WAIT_SECONDS),
-        metavar="[SECONDS]",
-        help=f"Until all have joined, at most so long. [{_WAIT_SECONDS}]",
-    )
-    @click.option("--user", metavar="NAME", help="Whom to log in as on the master. [root]")
-    @click.option("--host", metavar="HOST", help="Where it is, if not where rack.toml says.")
-    @click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd.")
-    @click.option(
-        "--identity",
-        metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Private key for ssh.",
-    )
-    @click.option(
-        "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
-    )
-    def status(
-        session: Session, nodes: str | None, wait: str | None, **way: object
-    ) -> CommandResult:
-        """Ask the Salt master who has joined, and each node about its card and first boot.
-
-        With --wait ends with code 30 when some did not join in time.
-        """
-        from imager.rack.master.connection import Way, door_to_master
-        from imager.rack.master.status import ask_status, wait_for_all
-
-        seconds = None if wait is None else _seconds(wait)
-        rack = open_rack(session)
-        chosen = _minions(rack, nodes)
-        given = {name: value for name, value in way.items() if value is not None}
-        door = door_to_master(rack, Way(**given))  # type: ignore[arg-type]
-        session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
-        if seconds is None:
-            found = ask_status(rack, chosen, door)
-        else:
-            found = wait_for_all(rack, chosen, door, seconds, _Watch(session))
-        pins = _pins(rack, chosen)
-        _tell(session, chosen, found, pins)
-        fields = _fields(chosen, found, pins)
-        if seconds is None or not found.missing:
-            return fields
-        session.console.error(
-            BatchFailed(
-                f"{len(found.missing)} of {len(chosen)} nodes did not join within {seconds:g} s",
-                hint="see what is said of each above; picloud-image rack status asks again",
-                details=found.missing,
-            )
+    With --wait ends with code 30 when some did not join in time.
+    """
+    seconds = None if wait is None else _seconds(wait)
+    rack = existing_rack(session)
+    chosen = _minions(rack, nodes)
+    door = door_to_master(rack, Way(user, host, port, identity, local))
+    session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
+    if seconds is None:
+        found = ask_status(rack, chosen, door)
+    else:
+        found = wait_for_all(rack, chosen, door, seconds, _Watch(session))
+    pins = _pins(rack, chosen)
+    _tell(session, chosen, found, pins)
+    fields = _fields(chosen, found, pins)
+    if seconds is None or not found.missing:
+        return fields
+    session.console.error(
+        BatchFailed(
+            f"{len(found.missing)} of {len(chosen)} nodes did not join within {seconds:g} s",
+            hint="see what is said of each above; picloud-image rack status asks again",
+            details=found.missing,
         )
-        return {"exit_code": BatchFailed.exit_code, **fields}
+    )
+    return {"exit_code": BatchFailed.exit_code, **fields}
 
 
 def _seconds(given: str) -> float:
@@ -133,16 +135,11 @@ class _Watch:
 
 def _minions(rack: Rack, nodes: str | None) -> tuple[Node, ...]:
     """Those of the nodes that are to join at all."""
-    from imager.config.rack import MINION
-
     return tuple(node for node in chosen_nodes(rack, nodes) if MINION in node.roles)
 
 
 def _pins(rack: Rack, nodes: Sequence[Node]) -> dict[str, str | None]:
     """Node -> the release rack.lock pins for it."""
-    from imager.rack.report.overview import pinned
-    from imager.release.lock import RackLock
-
     lock = RackLock.load(rack.lock_file)
     return {node.name: pinned(rack, node, lock) for node in nodes}
 

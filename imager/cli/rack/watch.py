@@ -6,69 +6,52 @@ them have theirs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import click
 
-from imager.cli.choice import chosen_nodes, golden_images, open_rack
-from imager.cli.consent import SIZE
-from imager.cli.rack.flash import limits_of_batch
+from imager.card.host.arrivals import arrivals
+from imager.cli.choice import chosen_nodes, golden_images, open_rack, own_folders
+from imager.cli.consent import SIZE, limits_of
+from imager.cli.rack.batch import orders_for
+from imager.cli.rack.station import at_the_station
 from imager.cli.session import CommandResult, Session, command
-
-if TYPE_CHECKING:
-    from imager.card.host.arrivals import Arrivals
-    from imager.config.rack import Node, Rack
-
-
-def add_watch_command(rack_group: click.Group) -> None:
-    """Add ``watch`` to the group ``rack``."""
-
-    @command(rack_group, "watch")
-    @click.option(
-        "--countdown",
-        type=click.FloatRange(0),
-        default=5.0,
-        show_default=True,
-        help="Seconds from the moment a card is in until it is begun.",
-    )
-    @click.option("--again", is_flag=True, help="Also the nodes that are done.")
-    @click.option("--eject", is_flag=True, help="Ask the reader to let go of a finished card.")
-    @click.option("--jobs", type=click.IntRange(1), help="Cards at a time. [what the bus bears]")
-    @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
-    @click.argument("nodes", required=False, metavar="[NODES]")
-    def watch(session: Session, **given: object) -> CommandResult:
-        """Write each card that is put in, until every node has one.
-
-        NODES are names such as pi[1-13]; all of the rack when left out. A card in a slot of the
-        rack, a blank one and one of this rack begin by themselves after the countdown; any other
-        one only when Enter is pressed. s leaves the cards that wait alone.
-        """
-        from imager.card.host.arrivals import arrivals
-        from imager.rack.history.ledger import batch_lock
-
-        rack = open_rack(session)
-        nodes = chosen_nodes(rack, given["nodes"])
-        with batch_lock(rack.folder), arrivals() as cards:
-            return _watch(session, rack, nodes, cards, given)
+from imager.rack.batch.station import Plans
+from imager.rack.history.ledger import batch_lock
+from imager.rack.plan.slots import load_slots
 
 
-def _watch(
+@command("watch")
+@click.option(
+    "--countdown",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="Seconds from the moment a card is in until it is begun.",
+)
+@click.option("--again", is_flag=True, help="Also the nodes that are done.")
+@click.option("--eject", is_flag=True, help="Ask the reader to let go of a finished card.")
+@click.option("--jobs", type=click.IntRange(1), help="Cards at a time. [what the bus bears]")
+@click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
+@click.argument("nodes", required=False, metavar="[NODES]")
+def watch(
     session: Session,
-    rack: Rack,
-    nodes: tuple[Node, ...],
-    cards: Arrivals,
-    given: Mapping[str, object],
+    nodes: str | None,
+    countdown: float,
+    again: bool,
+    eject: bool,
+    jobs: int | None,
+    max_size: int | None,
 ) -> CommandResult:
-    from imager.cli.rack.batch import orders_for
-    from imager.cli.rack.station import at_the_station
-    from imager.rack.batch.station import Plans
-    from imager.rack.plan.slots import load_slots
+    """Write each card that is put in, until every node has one.
 
-    images = golden_images(session, rack, nodes)
-    seconds = given["countdown"]
-    assert isinstance(seconds, float)  # noqa: S101 - click says so
-    plans = Plans(nodes, images, load_slots(rack.folder), seconds, again=bool(given["again"]))
-    limits = limits_of_batch(session, rack, given)
-    with orders_for(rack, images, limits, given) as orders:
-        return at_the_station(session, orders, plans, cards, eject=bool(given["eject"]))
+    NODES are names such as pi[1-13]; all of the rack when left out. A card in a slot of the
+    rack, a blank one and one of this rack begin by themselves after the countdown; any other
+    one only when Enter is pressed. s leaves the cards that wait alone.
+    """
+    rack = open_rack(session)
+    chosen = chosen_nodes(rack, nodes)
+    with batch_lock(rack.folder), arrivals() as cards:
+        images = golden_images(session, rack, chosen)
+        plans = Plans(chosen, images, load_slots(rack.folder), countdown, again=again)
+        limits = limits_of(own_folders(session, rack), max_size)
+        with orders_for(rack, images, limits, jobs) as orders:
+            return at_the_station(session, orders, plans, cards, eject=eject)

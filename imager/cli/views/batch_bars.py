@@ -1,7 +1,7 @@
 """The picture of a batch at work: a bar for each card and one for the rack, as plain lines.
 
 In: where each card stands, and the size of the terminal. Out: lines that fit it. Pure; drawing
-them over each other is ``rack_screen``'s business.
+them over each other is ``batch_screen``'s business.
 """
 
 from __future__ import annotations

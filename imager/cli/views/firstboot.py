@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from imager.card.inspect.firstboot import FirstBoot
+from imager.card.inspect.firstboot import FirstBoot, State
 
 _LOG = "picloud/firstboot.log on its boot partition"
 
 
 def firstboot_lines(report: FirstBoot | str | None) -> list[str]:
     """Which step, since when, what to do; text says why the report cannot be read."""
-    from imager.card.inspect.firstboot import State
-
     if report is None:
         return ["    first boot: not yet; put the card in its node and switch it on"]
     if isinstance(report, str):

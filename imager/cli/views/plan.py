@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imager.base.units import format_size
-from imager.card.host.disks import Disk
 from imager.cli.views.batch_bars import clock
+from imager.config.nodeset import fold
 from imager.config.rack import Node
 from imager.rack.batch.crew import CardResult
 from imager.rack.history.outcome import Outcome
@@ -69,8 +69,6 @@ def _card(candidate: Candidate) -> str:
 
 
 def _names(nodes: Sequence[Node]) -> str:
-    from imager.config.nodeset import fold
-
     return fold([node.name for node in nodes])
 
 
@@ -99,13 +97,12 @@ def plan_fields(plan: RackPlan, unfit: Sequence[Unfit]) -> dict[str, object]:
 
 def _candidate_fields(candidate: Candidate) -> dict[str, object]:
     target = candidate.target
-    disk = target if isinstance(target, Disk) else None
     return {
         "target": target.node,
         "slot": candidate.slot,
         "size_bytes": candidate.size_bytes or None,
-        "model": disk.model if disk else "",
-        "serial": disk.serial if disk else "",
+        "model": target.facts.model,
+        "serial": target.facts.serial,
         "holds": candidate.holds,
         "about": candidate.about,
     }
@@ -145,8 +142,6 @@ def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
 def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list[str]:
     """How a batch ended, in words, and what to do next where nothing failed; ``without`` are the
     nodes that need a card and got none."""
-    from imager.config.nodeset import fold
-
     count = Counter(result.outcome for result in results)
     good, cut = count[Outcome.VERIFIED], count[Outcome.INTERRUPTED]
     lines = []
@@ -158,7 +153,7 @@ def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list
         lines.append(f"no card yet for: {fold(without)}")
         lines.append("  → put in a card for each and run the same command again")
     elif results and good == len(results):
-        cards = any(isinstance(result.job.target, Disk) for result in results)
+        cards = any(not result.job.target.made_anew for result in results)
         lines.append(_SWITCH_ON if cards else _COPY_THEM)
     return lines
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from imager.node.stamp.stamp import Stamp
+from imager.card.inspect.stamp import signature_of
+from imager.node.stamp.stamp import Stamp
 
 
 def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
     """What the stamp says, and who signed it as far as the rack in the folder ``rack`` tells."""
-    from imager.card.inspect.stamp import signature_of
-
     facts = stamp.facts
     return [
         f"    stamp: {facts.node} ({facts.model}) of rack {facts.rack}, {facts.release_name}, "
@@ -24,8 +21,6 @@ def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
 
 def stamp_fields(stamp: Stamp | str, rack: Path | None) -> dict[str, object]:
     """The stamp for ``--json``; text says why there is none to believe."""
-    from imager.card.inspect.stamp import signature_of
-
     if isinstance(stamp, str):
         return {"state": "unusable" if stamp else "unused", "fault": stamp}
     signature = signature_of(stamp, rack)

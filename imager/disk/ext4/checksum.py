@@ -1,7 +1,7 @@
-"""Whether an inode is as the filesystem left it (metadata_csum).
+"""Whether the bytes of an inode are damaged: ext4 stores a checksum in each (metadata_csum).
 
-In: the bytes of an inode and its number. Out: yes or no. What is summed up, and in which order,
-is in the kernel's Documentation/filesystems/ext4/checksums.rst.
+In: the bytes of an inode and its number. Out: yes or no. Which bytes the checksum covers, in which
+order, is in the kernel's Documentation/filesystems/ext4/checksums.rst.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ _GENERATION, _CHECKSUM_LOW, _CHECKSUM_HIGH = 100, 124, 130
 
 
 def inode_checksum_fits(raw: bytes, number: int, seed: int) -> bool:
-    """Whether the checksum in the bytes of inode ``number`` is theirs (metadata_csum)."""
+    """Whether the checksum stored in ``raw``, the bytes of inode ``number``, is right.
+
+    ``seed`` is the filesystem's own starting value, ``Superblock.checksum_seed``.
+    """
     content = bytearray(raw)
     stored = int.from_bytes(raw[_CHECKSUM_LOW : _CHECKSUM_LOW + 2], "little")
     content[_CHECKSUM_LOW : _CHECKSUM_LOW + 2] = bytes(2)

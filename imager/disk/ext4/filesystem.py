@@ -1,7 +1,8 @@
 """An ext4 filesystem read in place, without mounting it.
 
 In: a way to read a disk and the byte where the filesystem begins. Out: its files by path, and
-maps of its bytes for the block map and for diagnosis. Read only; the host's e2fsprogs write.
+which bytes of the disk belong to what. It only reads. Every function raises Ext4Error where it
+meets damage, and whatever the way to read raises.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from imager.disk.manifest import Reader
 __all__ = ["Ext4", "Ext4Error", "Inode"]
 
 ROOT_INODE = 2
-_FIRST_FILE = 11  # those before are the filesystem's own, such as the journal
+_FIRST_FILE = 11  # smaller numbers are the filesystem's own, such as the journal
 _MAX_LINKS_FOLLOWED = 40  # as many as the kernel follows (path_resolution(7))
 _MAX_DIRECTORY_BYTES = 64 * MiB
 _MAX_FILE_BYTES = 256 * MiB
@@ -43,12 +44,12 @@ _MAX_FILE_BYTES = 256 * MiB
 
 @dataclass(frozen=True, slots=True)
 class Inode:
-    """A file, directory or anything else that has a number; ``raw`` has every stored field."""
+    """A file, directory, link or device; ``raw`` has every field as it is stored."""
 
     number: int
     raw: RawInode
     extents: tuple[Extent, ...]
-    """Where the content lies: bytes of the disk, in the order of the file, holes left out."""
+    """Where the content lies: ranges of the disk, in the order of the file, without its holes."""
 
     @property
     def mode(self) -> int:
@@ -95,7 +96,7 @@ class Inode:
 
 
 class Ext4:
-    """One filesystem. Paths are inside it, with or without a leading slash."""
+    """One filesystem. Paths begin at its root, with or without a leading slash."""
 
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
@@ -137,12 +138,14 @@ class Ext4:
 
     @property
     def needs_recovery(self) -> bool:
-        """Whether the journal holds changes not yet applied: what is read here may be old."""
+        """Whether the journal holds changes that are not yet in their place, so that what is read
+        here may be out of date; ``journal.replayed`` gives a reader that sees them."""
         return bool(self._volume.superblock.incompat & INCOMPAT_RECOVER)
 
     @cached_property
     def used(self) -> ExtentMap:
-        """Every byte of the disk in use, but for inode tables no program reads yet."""
+        """Every byte of the disk that the filesystem uses, without those parts of its inode tables
+        that were never used and that no program reads."""
         return ext4_maps.used(self._volume)
 
     @cached_property
@@ -157,13 +160,13 @@ class Ext4:
 
     @property
     def journal_extents(self) -> tuple[Extent, ...]:
-        """Where the journal lies, in the order of its blocks."""
+        """The journal's ranges on the disk, in the order in which they belong together."""
         size, base = self.block_size, self._volume.offset
         runs = ext4_maps.journal_runs(self._volume)
         return tuple(Extent(base + start * size, count * size) for start, count in runs)
 
     def inode(self, number: int) -> Inode:
-        """The inode ``number``, whether or not a path leads to it."""
+        """The inode ``number``, whether or not it has a name."""
         return self._inode(number, self._volume.inode(number))
 
     def _inode(self, number: int, raw: RawInode) -> Inode:
@@ -174,18 +177,18 @@ class Ext4:
 
     @property
     def mounted(self) -> bool:
-        """Whether a kernel ever mounted it for writing; what mke2fs made was never mounted."""
+        """Whether a kernel ever mounted it for writing; false for what mke2fs just made."""
         superblock = self._volume.superblock
         return bool(superblock.mount_count or superblock.mounted_at)
 
     @property
     def superblock_fits(self) -> bool:
-        """Whether the superblock fits its own checksum; true where it has none."""
+        """Whether the checksum of the superblock is right; true where it has none."""
         return self._volume.superblock.checksum_fits
 
     def files(self) -> Iterator[Inode]:
-        """Every regular file once, by ascending number, whether or not a path leads to it; whole
-        tables are read at a time, so this is quick on a card as well."""
+        """Every regular file once, by ascending number, whether or not it has a name. Whole inode
+        tables are read at a time, so this is quick on a slow disk too."""
         for number, raw in self._raw_files():
             yield self._inode(number, parse_inode(raw))
 
@@ -199,8 +202,8 @@ class Ext4:
         return {number for number, _ in self._raw_files() if among is None or number in among}
 
     def damaged_inodes(self, among: Container[int]) -> set[int]:
-        """The regular files ``among`` these numbers whose inode does not fit its own checksum;
-        none where the filesystem keeps no checksums. Takes 0.3 s for 10,000 files."""
+        """The numbers of regular files ``among`` these whose inode has a wrong checksum; empty
+        where the filesystem keeps no checksums. Takes 0.3 s for 10,000 files."""
         superblock = self._volume.superblock
         if not superblock.ro_compat & RO_COMPAT_METADATA_CSUM:
             return set()
@@ -213,14 +216,16 @@ class Ext4:
         return damaged
 
     def lookup(self, path: str, *, follow: bool = True) -> Inode | None:
-        """What ``path`` names, or None; symbolic links on the way are followed inside this
-        filesystem, one at the end only with ``follow``. Raises Ext4Error for a loop of links."""
+        """What ``path`` names, or None. Symbolic links on the way are followed inside this
+        filesystem; a link at the end of the path is followed only with ``follow``. Raises
+        Ext4Error for links that lead in a circle."""
         number = self._find(self._resolve(path, follow_last=follow))
         return None if number is None else self.inode(number)
 
     def resolve(self, path: str) -> str:
-        """``path`` with every symbolic link replaced by what it leads to, as ``realpath -m``
-        would say it from inside; parts that do not exist are kept. Begins with a slash."""
+        """``path`` with every symbolic link replaced by its target, as ``realpath -m`` does it on
+        a system that runs from this filesystem. Parts that do not exist are kept. The result
+        begins with a slash."""
         return "/" + "/".join(self._resolve(path, follow_last=True))
 
     def _resolve(self, path: str, *, follow_last: bool) -> list[str]:
@@ -285,7 +290,7 @@ class Ext4:
                     yield name.decode("utf-8", "surrogateescape"), child
 
     def list_directory(self, path: str) -> tuple[str, ...]:
-        """The names in a directory, sorted, without ``.`` and ``..``; () when it is none."""
+        """The names in a directory, sorted, without ``.`` and ``..``; () for anything else."""
         inode = self.lookup(path)
         if inode is None or not inode.is_dir:
             return ()
@@ -300,7 +305,8 @@ class Ext4:
         return self.content(inode, limit_bytes=limit_bytes)
 
     def content(self, inode: Inode, *, limit_bytes: int = _MAX_FILE_BYTES) -> bytes:
-        """The content of a regular file already looked up."""
+        """The content of a regular file that was looked up before; raises Ext4Error when it
+        claims more than ``limit_bytes``."""
         return self._volume.data(inode.raw, limit_bytes=limit_bytes)
 
     def content_in_pieces(self, inode: Inode) -> Iterator[bytes]:

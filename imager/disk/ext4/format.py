@@ -1,8 +1,9 @@
 """The on-disk structures of ext4, parsed from bytes.
 
 In: bytes of a superblock, a group descriptor, an inode, an extent node, a directory block, an
-attribute block. Out: values, or Ext4Error that says what is wrong. Pure, and wary: the bytes may
-come from a card found in a drawer. Offsets follow the kernel's Documentation/filesystems/ext4.
+attribute block. Out: values, or Ext4Error that says what is wrong. Pure. The bytes may come from
+anywhere, so no number in them is believed unchecked. Offsets follow the kernel's
+Documentation/filesystems/ext4.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ RO_COMPAT_METADATA_CSUM = 0x400
 
 # filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, csum_seed, largedir
 _KNOWN_INCOMPAT = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x2000 | 0x4000
-_MAX_GROUPS = 65536  # 8 TiB in 4 KiB blocks: more than any card
+_MAX_GROUPS = 65536  # 8 TiB in blocks of 4 KiB
 
 INODE_UNINIT = 0x1
 BLOCK_UNINIT = 0x2
@@ -54,12 +55,14 @@ _ACL_INDEXES = (2, 3)
 
 
 class Ext4Error(ValueError):
-    """The bytes are no ext4 filesystem, a damaged one, or use a feature this reader lacks."""
+    """The bytes are no ext4 filesystem, a damaged one, or one with a feature that is unknown
+    here; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
-    """The fields of the superblock that say where things are; counts are in blocks."""
+    """The fields of the superblock that say where things are; counts are in blocks unless the
+    name says otherwise."""
 
     inodes_count: int
     blocks_count: int
@@ -165,7 +168,7 @@ def parse_superblock(raw: bytes) -> Superblock:
 
 
 def _checksum_seed(raw: bytes, incompat: int) -> int:
-    """What every checksum of the filesystem begins with: stored, or made of its UUID."""
+    """The value that every checksum of the filesystem starts from: stored, or made of its UUID."""
     if incompat & INCOMPAT_CSUM_SEED:
         (stored,) = struct.unpack_from("<I", raw, 624)
         return int(stored)
@@ -237,7 +240,8 @@ def check_blocks(start: int, count: int, superblock: Superblock) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RawInode:
-    """One inode as stored; times are nanoseconds since 1970, ``block`` its 60 bytes of map."""
+    """One inode as it is stored. Times are nanoseconds since 1970; ``block`` is the field of 60
+    bytes that says where the data lies."""
 
     mode: int
     uid: int
@@ -368,8 +372,9 @@ def _parse_xattrs(raw: bytes, *, first: int, values_from: int) -> dict[str, byte
 
 
 def _acl_as_seen_by_programs(disk: bytes) -> bytes:
-    """getxattr(2)'s form of an ACL: version 2, an id in each entry; on disk it is version 1 and
-    only entries for named users (2) and groups (8) have one."""
+    """An access control list in the form getxattr(2) gives: version 2, with an id in each entry.
+    On the disk it is version 1, where only entries for named users (2) and groups (8) have an
+    id."""
     if len(disk) < 4 or disk[:4] != b"\1\0\0\0":
         raise Ext4Error("an access control list is malformed")
     entries = [b"\2\0\0\0"]

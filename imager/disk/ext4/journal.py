@@ -1,8 +1,8 @@
 """An ext4 filesystem as it will be when its journal is replayed, without writing to it.
 
-In: a way to read a card whose power went away. Out: a reader that gives each block its newest
-committed copy from the journal. A rack is mostly switched off by its plug, so what lies in place on
-a used card is often older than what the node knew. The format is jbd2's (kernel,
+In: a way to read a disk. Out: a reader that gives each block as its newest copy in the journal.
+When a computer loses power, the newest state of a file is often only in the journal, and the block
+where the file lies is older. The format is jbd2's (kernel,
 Documentation/filesystems/ext4/journal.rst); numbers in it are big endian.
 """
 
@@ -74,7 +74,7 @@ def replayed(read: Reader, offset: int, budget: Budget | None = None) -> Reader:
 
 
 class _Journal:
-    """The log, read block after block; every step is bounded by its length."""
+    """The journal, read block after block; no step takes longer than the journal is long."""
 
     def __init__(
         self, read: Reader, extents: tuple[Extent, ...], block_size: int, budget: Budget
@@ -112,7 +112,8 @@ class _Journal:
         return _MAGIC.to_bytes(4, "big") + data[4:] if tag.escaped else data
 
     def copies(self) -> dict[int, _Tag]:
-        """Block of the filesystem -> its newest committed copy, unless revoked since."""
+        """Block of the filesystem -> its newest complete copy in the journal. Left out are blocks
+        of which the journal says later that the copy must not be used (revoked)."""
         found: dict[int, _Tag] = {}
         for transaction in self._transactions():
             found.update((tag.target, tag) for tag in transaction.tags)
@@ -122,7 +123,8 @@ class _Journal:
         return found
 
     def _transactions(self) -> Iterator[_Transaction]:
-        """Every committed transaction, oldest first; the log ends where its numbers do."""
+        """Every complete transaction, oldest first. The journal ends at the first block that does
+        not carry the next sequence number."""
         position, sequence = self._start, self._sequence
         current, steps = _Transaction(), 0
         while position and steps < self._length:

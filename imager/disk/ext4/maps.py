@@ -1,7 +1,7 @@
-"""Which bytes of an ext4 filesystem hold something: all of it, its metadata, its journal.
+"""Which bytes of a disk an ext4 filesystem uses, for its metadata, its journal and in all.
 
-In: a Volume. Out: maps in bytes of the disk. Where the bitmaps and the descriptors' UNINIT flags
-disagree with what is really read by a kernel, the kernel's view wins: see ``unused_tables``.
+In: a Volume. Out: byte ranges of the disk. Some blocks are marked as used that no kernel ever
+reads; those are left out: see ``unused_tables``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Run = tuple[int, int]
 
 
 def used(volume: Volume) -> ExtentMap:
-    """Every block the filesystem uses, but for the never used ends of inode tables."""
+    """Every block the filesystem uses, without the ends of inode tables that were never used."""
     return _on_disk(volume, [*_allocated(volume), *_fixed(volume)]) - _on_disk(
         volume, unused_tables(volume)
     )
@@ -43,13 +43,16 @@ def metadata(volume: Volume) -> ExtentMap:
 
 
 def journal(volume: Volume) -> ExtentMap:
-    """The whole journal; empty when there is none inside the filesystem."""
+    """The whole journal; empty when the filesystem has none or keeps it on another disk."""
     return _on_disk(volume, journal_runs(volume))
 
 
 def unused_tables(volume: Volume) -> Iterator[Run]:
-    """The ends of inode tables that no program reads: not flagged as zeroed, so the kernel
-    zeroes them itself after the first mount, and past the inodes the descriptor calls used."""
+    """The ends of inode tables that no program reads.
+
+    They lie behind the inodes that the group's descriptor calls used, and they are not marked as
+    zeroed: the kernel fills them with zeros by itself after the first mount.
+    """
     superblock = volume.superblock
     size, block_size = superblock.inode_size, superblock.block_size
     total = -(-superblock.inodes_per_group * size // block_size)
@@ -76,7 +79,8 @@ def _allocated(volume: Volume) -> Iterator[Run]:
 
 
 def _fixed(volume: Volume) -> Iterator[Run]:
-    """What has its place from the geometry alone, and so is absent from bitmaps never set up."""
+    """The blocks whose place follows from the geometry alone: superblocks, descriptors, bitmaps,
+    inode tables. A bitmap that was never written does not list them."""
     superblock = volume.superblock
     table_blocks = -(-superblock.inodes_per_group * superblock.inode_size // superblock.block_size)
     behind = volume.plain_descriptor_blocks + superblock.reserved_gdt_blocks
@@ -99,8 +103,8 @@ def _clipped(volume: Volume, start: int, count: int) -> Run:
     return start, min(count, volume.superblock.blocks_count - start)
 
 
-# Of each inode only mode, flags, the head of the block map, and the attribute block decide
-# whether it owns metadata; one unpack for these keeps 25,000 inodes well under half a second.
+# Four fields tell whether an inode owns blocks of metadata: its mode, flags, the first entry of its
+# block map, and its attribute block. To read only these takes 0.5 s for 25,000 inodes at most.
 _GLANCE = struct.Struct("<H30xI4xHHHH52x4xI10xH")
 
 
@@ -128,7 +132,8 @@ def _of_inodes(volume: Volume) -> Iterator[Run]:
 
 
 def _resize_block(volume: Volume, raw: bytes) -> Iterator[Run]:
-    """The one block of the resize inode that has no fixed place; what it points at has."""
+    """The one block of the resize inode whose place is not fixed; those it points at are in
+    ``_fixed``."""
     (double_indirect,) = struct.unpack_from("<I", raw, 40 + 13 * 4)
     if double_indirect:
         check_blocks(double_indirect, 1, volume.superblock)
@@ -136,7 +141,7 @@ def _resize_block(volume: Volume, raw: bytes) -> Iterator[Run]:
 
 
 def journal_runs(volume: Volume) -> list[Run]:
-    """The journal's blocks in the order of the journal; empty when there is none inside."""
+    """The journal's blocks in the order of the journal; empty as for ``journal``."""
     number = volume.superblock.journal_inum
     if not number:
         return []

@@ -1,7 +1,7 @@
 """An ext4 filesystem as blocks: descriptors, bitmaps, inode tables, the map of each inode.
 
-In: a way to read a disk and where the filesystem begins on it. Out: where everything lies, as
-block numbers. Names are the business of ``ext4``; which blocks a card needs, of ``ext4_maps``.
+In: a way to read a disk and the byte where the filesystem begins. Out: where everything lies, as
+block numbers. Paths are found in ``filesystem``; ``maps`` tells which blocks are in use.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ class Piece:
 
 @dataclass(slots=True)
 class BlockMap:
-    """Where a file's data lies, and the blocks that only say so."""
+    """Where a file's data lies (``pieces``), and which blocks hold that map itself."""
 
     pieces: list[Piece] = field(default_factory=list)
     index_blocks: set[int] = field(default_factory=set)
 
     def add(self, piece: Piece, budget: Budget) -> None:
-        """Append ``piece``; one that goes back in the file means a damaged map."""
+        """Append ``piece``. Raises Ext4Error for one that lies before the last one in the file,
+        as only a damaged map has it."""
         budget.step()
         if self.pieces:
             last = self.pieces[-1]
@@ -80,7 +81,7 @@ def _continues(last: Piece, piece: Piece) -> bool:
 
 
 class Volume:
-    """The blocks and inodes of one filesystem; raises Ext4Error for whatever does not fit, and
+    """The blocks and inodes of one filesystem; every method raises Ext4Error for damage, and
     OverBudget for what costs more to look at than ``budget`` allows."""
 
     def __init__(self, read: Reader, offset: int, budget: Budget | None = None) -> None:
@@ -107,13 +108,14 @@ class Volume:
 
     @property
     def descriptor_blocks(self) -> int:
-        """Blocks of one whole group descriptor table."""
+        """How many blocks the whole table of group descriptors takes."""
         per_block = self.superblock.block_size // self.superblock.desc_size
         return -(-self.superblock.group_count // per_block)
 
     @property
     def plain_descriptor_blocks(self) -> int:
-        """Descriptor blocks that lie behind each superblock (all, unless meta_bg moved some)."""
+        """How many blocks of descriptors lie behind each superblock: all, unless the feature
+        meta_bg moved some."""
         if self.superblock.incompat & INCOMPAT_META_BG:
             return min(self.descriptor_blocks, self.superblock.first_meta_bg)
         return self.descriptor_blocks
@@ -132,20 +134,22 @@ class Volume:
             yield parse_group(bytes(table[start : start + superblock.desc_size]), superblock)
 
     def meta_group_descriptor_block(self, index: int) -> int:
-        """Where descriptor block ``index`` lies under meta_bg: first in its own group of groups."""
+        """The block in which descriptor block ``index`` lies with meta_bg: at the start of the
+        groups that it describes."""
         group = index * (self.superblock.block_size // self.superblock.desc_size)
         return self.superblock.first_block(group) + self.superblock.has_backup(group)
 
     def block_bitmap(self, group: int) -> str | None:
-        """One character, ``1`` for used, per block of ``group``; None when it was never set up
-        and only filesystem metadata can lie there."""
+        """One character for each block of ``group``, ``1`` for used; None when the bitmap was never
+        written, and then nothing but metadata lies in the group."""
         descriptor = self.groups[group]
         if descriptor.flags & BLOCK_UNINIT:
             return None
         return _bits(self.blocks(descriptor.block_bitmap), self.superblock.blocks_in(group))
 
     def inodes_set_up(self, group: int) -> int:
-        """How many inodes at the start of the group's table were ever used; the rest is junk."""
+        """How many inodes at the start of the group's table were ever used; the rest of the table
+        may hold anything."""
         descriptor = self.groups[group]
         if descriptor.flags & INODE_UNINIT:
             return 0
@@ -194,7 +198,7 @@ class Volume:
         return parse_inode(self.blocks(block)[start : start + superblock.inode_size])
 
     def map_of(self, inode: RawInode) -> BlockMap:
-        """Where the data of ``inode`` lies; empty for what keeps none."""
+        """Where the data of ``inode`` lies; empty for an inode without data, such as a device."""
         found = BlockMap()
         if inode.has_map:
             if inode.flags & EXTENTS_FL:
@@ -252,7 +256,7 @@ class Volume:
                 self._add(Piece(index, physical, 1), found)
 
     def _index_block(self, block: int, found: BlockMap) -> bytes:
-        # Without this a damaged tree that points back at itself has no end.
+        # Without this a damaged tree that points back at itself would be followed for ever.
         if block in found.index_blocks:
             raise Ext4Error(f"block {block} is in a file's block map twice")
         self.budget.step(1 + (self.superblock.block_size >> 7))
@@ -300,5 +304,5 @@ class Volume:
 
 
 def _bits(bitmap: bytes, count: int) -> str:
-    """The first ``count`` bits, lowest first, as text: its find and split run at C speed."""
+    """The first ``count`` bits, lowest first, as a text of 0 and 1, which is fast to search."""
     return f"{int.from_bytes(bitmap, 'little'):0{8 * len(bitmap)}b}"[::-1][:count]

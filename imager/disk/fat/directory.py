@@ -1,4 +1,4 @@
-"""The 32-byte records of a FAT directory, long names put together.
+"""The 32-byte records of a FAT directory, and the long names that are spread over several.
 
 In: the bytes of one directory. Out: its entries and one line per damaged record. Pure. The layout
 is that of Microsoft's fatgen103 ("FAT Directory Structure", "FAT Long Directory Entries").
@@ -21,8 +21,9 @@ _FORBIDDEN = frozenset('"*/:<>?\\|') | {chr(code) for code in range(32)} | {chr(
 class DirectoryRecord:
     """One name in a directory: where its data begins (cluster number, 0 = none) and its size.
 
-    ``written`` is the date in the upper and the time in the lower 16 bits as FAT packs them, which
-    sorts as time does (local time of whoever wrote, steps of 2 s).
+    ``written`` is the time of the last change: FAT's date in the upper and FAT's time in the lower
+    16 bits, so a later time is a larger number. It is local time of the computer that wrote, in
+    steps of 2 s.
     """
 
     name: str
@@ -35,8 +36,9 @@ class DirectoryRecord:
 
 @dataclass(frozen=True, slots=True)
 class FatEntry:
-    """A file or directory. ``extents`` are its bytes on the disk in file order: cut to
-    ``size_bytes`` for a file, whole clusters for a directory. ``written`` sorts as time does."""
+    """A file or directory. ``extents`` are its bytes on the disk in the order of the file: cut to
+    ``size_bytes`` for a file, whole clusters for a directory. ``written`` is the time of its last
+    change as in DirectoryRecord: a larger number is a later time."""
 
     path: str
     is_dir: bool
@@ -46,7 +48,7 @@ class FatEntry:
 
 
 def short_name_checksum(short: bytes) -> int:
-    """The checksum every long-name record carries of its 11-byte short name."""
+    """The checksum of an 11-byte short name, which each record of its long name repeats."""
     total = 0
     for byte in short:
         total = ((total & 1) << 7 | total >> 1) + byte & 0xFF
@@ -64,7 +66,8 @@ def _short_name(record: bytes) -> str:
 
 
 class _LongName:
-    """The long-name records seen since the last short one; they stand last part first."""
+    """The long-name records seen since the last short one. On the disk the last part comes
+    first."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -91,7 +94,8 @@ class _LongName:
         return True
 
     def take(self, short: bytes) -> str | None:
-        """The whole name if it is complete and belongs to ``short``; the parts are dropped."""
+        """The long name when it is complete and belongs to ``short``, else None; either way the
+        parts collected so far are forgotten."""
         parts, complete = self._parts, self._expected == 0
         self._parts = []
         if not (parts and complete and short_name_checksum(short) == self._checksum):

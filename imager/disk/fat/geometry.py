@@ -15,14 +15,15 @@ from imager.disk.extents import Extent
 
 FAT12_BELOW = 4085
 FAT16_BELOW = 65525
-"""The kind of a FAT is decided by its cluster count alone (fatgen103, "FAT Type Determination")."""
+"""Nothing but the number of clusters decides whether a FAT is FAT12, FAT16 or FAT32 (fatgen103,
+"FAT Type Determination")."""
 
 MAX_TABLE_BYTES = 20 * MiB
 """A FAT larger than this (5 million clusters) is not read: no boot partition needs it."""
 
 
 class FatError(ValueError):
-    """These bytes are no FAT filesystem; the message says what gave it away."""
+    """These bytes are no FAT filesystem; the message says what about them is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Geometry:
 
     @property
     def readable_clusters(self) -> int:
-        """Clusters that lie inside the partition and have an entry in the table."""
+        """How many clusters lie inside the partition and have an entry in the table."""
         room = (self.offset + self.length - self.fixed_root.end) // self.cluster_bytes
         entries = self.table_sectors * self.sector_bytes * 8 // self.kind - 2
         return max(0, min(self.cluster_count, room, entries))

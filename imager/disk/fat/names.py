@@ -1,6 +1,6 @@
-"""What a FAT filesystem can hold, as Linux, Windows and the Pi's firmware agree on it.
+"""Which file names a FAT filesystem can hold so that every system reads them alike.
 
-In: the paths that are to go on the boot partition. Out: why one cannot. Pure. The rules are
+In: a name or a path. Out: why it cannot be used. Pure. The rules are
 Microsoft's "FAT32 File System Specification" (long names) and "Naming Files".
 """
 
@@ -51,5 +51,5 @@ def name_fault(name: str) -> str | None:
 
 
 def same_on_fat(path: str) -> str:
-    """A key that two paths share when FAT takes them for one: it ignores case."""
+    """A text that is equal for two paths that FAT takes for one: FAT ignores case."""
     return path.upper().casefold()

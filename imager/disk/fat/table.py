@@ -1,8 +1,8 @@
 """The file allocation table as numbers, and the chains of clusters in it.
 
-In: the bytes of a table. Out: which clusters a file has, who holds each cluster, and every way in
-which a chain can be broken. Every cluster is given to one owner and followed once, so that no
-table, however damaged, makes the walk longer than itself.
+In: the bytes of a table. Out: which clusters a file has, which file holds a cluster, and what is
+broken. Each cluster is given to one file and followed once, so reading a damaged table never takes
+more steps than the table has entries.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imager.disk.budget import MAX_FINDINGS, Budget, OverBudget
 
 
 class FaultKind(StrEnum):
-    """What can be wrong with a FAT filesystem that still is one."""
+    """What can be wrong with a FAT filesystem that can still be read."""
 
     COPIES_DIFFER = "copies-differ"
     CROSS_LINKED = "cross-linked"
@@ -37,8 +37,8 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FatFault:
-    """One fault: ``what`` is a sentence, ``paths`` the files it hurts, ``offset`` the first wrong
-    byte on the disk where there is one."""
+    """One fault: ``what`` is a sentence, ``paths`` the files it damages, ``offset`` the first wrong
+    byte on the disk, or None where no single byte is wrong."""
 
     kind: FaultKind
     what: str
@@ -47,7 +47,8 @@ class FatFault:
 
 
 Table: TypeAlias = "array[int]"
-"""Entry n says which cluster follows cluster n, in the 28-bit form of FAT32 for every kind."""
+"""Entry n says which cluster follows cluster n. FAT12 and FAT16 are converted to the numbers that
+FAT32 uses (28 bits)."""
 
 FREE, BAD, END = 0, 0x0FFFFFF7, 0x0FFFFFF8
 
@@ -62,7 +63,7 @@ def decode_table(data: bytes, kind: int, entries: int) -> Table:
         table.byteswap()
     if kind == 16:
         return array("I", _widened(table, 0xFFF7))
-    if max(table[2:], default=0) > 0x0FFFFFFF:  # the upper four bits belong to no one
+    if max(table[2:], default=0) > 0x0FFFFFFF:  # the upper four bits have no meaning
         return array("I", (entry & 0x0FFFFFFF for entry in table))
     return table
 
@@ -115,7 +116,8 @@ class Chains:
         """The clusters of ``path``, whose chain begins at ``first`` and whose size needs
         ``wanted`` of them (None for a directory, which has no size).
 
-        Faults are noted; the chain ends where it breaks or meets another file's.
+        What is wrong is added to ``faults``; the result ends where the chain breaks or runs into
+        another file's.
         """
         self._names.append(path)
         if first == 0 and not wanted:
@@ -131,8 +133,8 @@ class Chains:
         return runs
 
     def _straight(self, first: int, wanted: int | None) -> int:
-        """``wanted`` when the chain is that many clusters in a row, free of owners, and then
-        ends: the common case, settled by comparing arrays."""
+        """``wanted`` when the chain is that many clusters in a row that no file owns yet, and then
+        ends. This is the usual case, and comparing arrays is much faster than following it."""
         if not wanted or first < 2 or first + wanted > len(self._table):
             return 0
         last = first + wanted - 1
@@ -208,7 +210,7 @@ class Chains:
         return self._names[self._owner[cluster]] or None if cluster < len(self._owner) else None
 
     def lost(self) -> Runs:
-        """Clusters marked as used that no file holds; raises OverBudget."""
+        """The clusters that are marked as used but belong to no file. Raises OverBudget."""
         used = len(self._table) - 2 - self._table[2:].count(FREE)
         if used == len(self._owner) - self._owner.count(0):
             return []

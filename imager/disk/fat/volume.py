@@ -1,9 +1,9 @@
-"""A FAT12, FAT16 or FAT32 filesystem, read without mounting it: any kernel, any user, any image.
+"""A FAT12, FAT16 or FAT32 filesystem, read without mounting it and without special rights.
 
 In: a way to read a disk and the place of a partition on it. Out: its files with the bytes they
-occupy, what must be written for it to be whole, and every fault as data. FSInfo is not read: it is
-a hint that any system may leave stale. A Raspberry Pi reads this filesystem with small ROM code,
-so what a desktop system would forgive is named here.
+occupy, the bytes of its tables and directories, and every fault as data. FSInfo is not read: it is
+a hint that any system may leave out of date. Firmware reads FAT with very small programs, so also
+faults that a desktop system would silently put right are reported.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class FatVolume:
-    """A FAT filesystem. Paths are relative with ``/``; offsets are bytes from the disk's start.
+    """A FAT filesystem. Paths are relative, with ``/``; offsets are bytes from the disk's start.
 
-    ``metadata`` is everything but file data: reserved sectors, every FAT, root directory and
-    directories. ``used`` adds each cluster the table does not call free. ``faults`` are the first
-    faults, ``faults_left_out`` how many more there are, ``hurt`` the paths of all of them.
+    ``kind`` is 12, 16 or 32; ``volume_id`` its serial number; ``dirty`` whether it is marked as
+    not cleanly unmounted. ``entries`` has every file and directory by path. ``metadata`` is
+    everything but the content of files: reserved sectors, all copies of the table, directories.
+    ``used`` is ``metadata`` and every cluster that the table does not call free. ``faults`` are
+    the first faults, ``faults_left_out`` how many more there are, ``hurt`` the paths of all.
     """
 
     kind: int
@@ -78,7 +80,7 @@ class FatVolume:
         return _FatParser(read, geometry, sector, (budget or Budget()).share()).volume()
 
     def find(self, path: str) -> FatEntry | None:
-        """The entry at ``path``, upper and lower case alike as FAT has it."""
+        """The entry at ``path``, or None. As always on FAT, upper and lower case are the same."""
         found = self._folded.get(path.strip("/").casefold())
         return None if found is None else self.entries[found]
 
@@ -183,7 +185,7 @@ class _FatParser:
         return decode_table(self._table_bytes(number), self.geometry.kind, entries)
 
     def _table_bytes(self, number: int) -> bytes:
-        """The part of a table that speaks of clusters; what follows it means nothing."""
+        """The entries of table ``number`` that belong to a cluster; the rest has no meaning."""
         bits = (self.geometry.readable_clusters + 2) * self.geometry.kind
         return _exactly(self.read, Extent(self.geometry.table(number).offset, -(-bits // 8)))
 

@@ -29,14 +29,14 @@ LABEL = "PICLOUD"
 _ONE_SECTOR_CLUSTERS_UP_TO = 512 * MiB
 _FILES_PER_RUN = 200
 _FAT_TIMES = (315_532_800, 4_354_819_198)
-"""1980-01-01 and 2107-12-31 23:59:58 UTC: the range of a directory entry's date."""
+"""1980-01-01 and 2107-12-31 23:59:58 UTC: the first and last time a FAT can store."""
 
 
 def make_boot(image: Path, where: Extent, staged: Staged, identity: FilesystemIds) -> None:
     """Fill the range ``where`` of the file ``image`` with the boot filesystem.
 
-    The staged files must lie below the folder of ``image``: everything is named from there, for
-    mtools take ``@@`` and more in a path for options.
+    The staged files must lie below the folder of ``image``. All names are relative to it, because
+    mtools take ``@@`` and other things in a path for options.
     """
     folder = image.parent
     environment = {
@@ -75,7 +75,7 @@ def _set_time(file: Path, entry: TreeEntry) -> None:
 
 
 def _files_by_folder(tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each folder with the names of its files in order, at most as many as fit a command line."""
+    """Each folder with the names of its files in order, in groups that fit on a command line."""
     files = [path.rpartition("/") for path, entry in tree.files() if entry.kind is EntryKind.FILE]
     files.sort()
     for folder, group in groupby(files, key=lambda parts: parts[0]):

@@ -1,9 +1,9 @@
-"""Golden images in the cache: found, judged, published; never half there.
+"""Golden images in the cache: found, checked before use, and added whole or not at all.
 
 In: a release, and a folder with a finished image. Out: a GoldenImage, or None when the cache has
-none worth trusting. An entry is a folder named by the hash of everything that went into it; it
-appears by one rename, and what is found later is believed only if its description is whole and
-the image untouched since.
+none that can be trusted. An entry is a folder named by the hash of everything that went into it.
+It appears by one rename. It is used later only if its description is whole and the image was not
+touched since.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage, write_atomically
+from imager.base.json_fields import read_object
 from imager.base.run import run
 from imager.disk.extents import Extent
 from imager.disk.layout import ALIGNMENT, BOOT_DEFAULT, Layout
@@ -29,7 +29,7 @@ from imager.image.salt.bytecode import versions
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3
-"""Goes into every key: raise it whenever the same release would give other bytes."""
+"""Part of every key: raise it whenever a change here makes other bytes of the same release."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
 _FORMAT = 2
@@ -41,8 +41,8 @@ class UnusableEntry(ValueError):
 
 
 def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> str:
-    """The name of the golden image of ``release`` and ``salt`` as this host's tools would make
-    it."""
+    """The name in the cache of the golden image that this computer's programs would make of
+    ``release`` and ``salt``."""
     parts = [
         f"composer {COMPOSER_VERSION} format {_FORMAT}",
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
@@ -69,14 +69,13 @@ def load(release: VerifiedRelease, cache: Cache, key: str) -> GoldenImage | None
     if not folder.exists():
         return None
     try:
-        document = json.loads((folder / _DESCRIPTION).read_bytes())
         status = (folder / IMAGE).stat()
-        golden = _decode(document, folder / IMAGE)
+        golden = _decode((folder / _DESCRIPTION).read_bytes(), folder / IMAGE)
         with (folder / IMAGE).open("rb"):
             pass
     except OSError as error:
         raise UnusableEntry(f"{error.filename}: {os.strerror(error.errno or 0)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         raise UnusableEntry(f"{folder / _DESCRIPTION} is damaged ({error})") from error
     if golden.key != key or golden.release_sha256 != release.sha256:
         raise UnusableEntry(f"{folder} describes another image")
@@ -101,9 +100,9 @@ class Composed:
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
-    """Give the image its place in the cache; whatever unusable thing is there gives way.
+    """Add the image to the cache; an unusable entry of the same key is removed.
 
-    The caller holds the lock of this key. Both files are on disk before the name appears.
+    The caller holds the lock of this key. Both files are on disk before the entry appears.
     """
     place = cache.golden / composed.key
     golden = GoldenImage(
@@ -155,24 +154,28 @@ def _encode(golden: GoldenImage) -> bytes:
     return json.dumps(document | {"sha256": _digest(document)}, indent=1).encode() + b"\n"
 
 
-def _decode(document: Any, path: Path) -> GoldenImage:
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
-        raise ValueError("not a description this version wrote")
+def _decode(data: bytes, path: Path) -> GoldenImage:
+    read = read_object(data)
+    document = dict(read.values)
     claimed = document.pop("sha256", None)
+    if document.get("format") != _FORMAT:
+        raise ValueError("not a description this version wrote")
     if claimed != _digest(document):
         raise ValueError("it does not match its own SHA-256")
-    layout = document["layout"]
+    layout, boot_files = read.child("layout"), read.child("boot_files")
     return GoldenImage(
         path=path,
-        key=document["key"],
-        release_name=document["release_name"],
-        release_sha256=document["release_sha256"],
-        models=tuple(document["models"]),
-        layout=Layout(layout["size_bytes"], Extent(*layout["boot"]), Extent(*layout["root"])),
-        manifest=Manifest.from_json(document["manifest"]),
-        boot_files=document["boot_files"],
-        files=FileDigests.unpack(base64.b64decode(document["files"], validate=True)),
-        mtime_ns=document["image_mtime_ns"],
+        key=read.text("key"),
+        release_name=read.text("release_name"),
+        release_sha256=read.text("release_sha256"),
+        models=read.texts("models"),
+        layout=Layout(
+            layout.integer("size_bytes"), Extent(*layout.pair("boot")), Extent(*layout.pair("root"))
+        ),
+        manifest=Manifest.from_json(read.child("manifest")),
+        boot_files={name: boot_files.text(name) for name in boot_files.values},
+        files=FileDigests.unpack(base64.b64decode(read.text("files"), validate=True)),
+        mtime_ns=read.integer("image_mtime_ns"),
     )
 
 

@@ -1,8 +1,8 @@
 """A release becomes a golden image: unpacked, made into two filesystems, checked, cached.
 
 In: a VerifiedRelease, and the VerifiedSalt to put into it. Out: a GoldenImage in the cache, the
-same bytes for everybody with the same tools. Nothing is mounted and nothing needs privileges; a
-run that ends early, however it ends, leaves nothing that a later run could take for an image.
+same bytes on every computer with the same tools. Nothing is mounted and no privileges are needed. A
+run that is killed at any moment leaves nothing that a later run could take for an image.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 TOOLS = ("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
 _UNPACKED_PER_PACKED = 3
-"""gzip makes a root filesystem about a third; used only to say early that a disk is too full."""
+"""A root filesystem is about three times as large as its gzip file. Used only to say early that a
+disk is too full."""
 _METADATA_BYTES = 128 * MiB
 
 
 def cached_golden(
     release: VerifiedRelease, cache: Cache, salt: VerifiedSalt | None = None
 ) -> GoldenImage | None:
-    """The golden image of ``release`` and ``salt`` if the cache has a sound one; makes and mends
-    nothing."""
+    """The golden image of ``release`` and ``salt`` if the cache has a sound one, else None. Nothing
+    is made or changed."""
     require_tools(*TOOLS)
     try:
         return golden_cache.load(release, cache, golden_key(release, salt))
@@ -62,13 +63,13 @@ def compose(
 ) -> GoldenImage:
     """The golden image of ``release`` with ``salt`` in it, from the cache or made now.
 
-    Raises MalformedRelease for a release or a Salt that cannot be on a card, ConfigurationError
+    Raises MalformedRelease for a release or a Salt that cannot be put on a card, ConfigurationError
     when the release lacks what ``salt`` needs, NotAuthentic when an archived file was damaged
-    since its fetch, HostStorage when the disk is too full, MissingTool.
+    after it was fetched, HostStorage when the disk is too full, MissingTool.
     """
     require_tools(*TOOLS)
     key = golden_key(release, salt)
-    with _held(cache.golden / f"{key}.lock", progress):
+    with _composing_alone(cache.golden / f"{key}.lock", progress):
         try:
             golden = golden_cache.load(release, cache, key)
         except UnusableEntry as reason:
@@ -80,15 +81,15 @@ def compose(
 
 
 @contextmanager
-def _held(lock: Path, progress: Progress) -> Iterator[None]:
-    """Only one run composes a release; a second one waits and uses what the first made."""
+def _composing_alone(lock: Path, progress: Progress) -> Iterator[None]:
+    """Hold ``lock``: one run at a time composes a release, and others wait for its image."""
     private_folder(lock.parent)
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(locked(lock, wait=False))
+            stack.enter_context(locked(lock, wait=False))
         except BlockingIOError:
             progress.note("another run is composing this release; waiting for it")
-            held.enter_context(locked(lock))
+            stack.enter_context(locked(lock))
         yield
 
 
@@ -125,7 +126,7 @@ def _staged(
         return stage(release, folder, progress, salt)
     except NotAuthentic:
         if release.tarball.parent == cache.releases / release.sha256:
-            # Sets the damaged entry aside, so that the same command run again fetches it anew.
+            # Renames the damaged entry, so that the same command run again fetches it anew.
             prove(release, cache, progress)
         raise
 
@@ -150,7 +151,7 @@ def _make(image: Path, layout: Layout, staged: Staged, release: VerifiedRelease)
     with image.open("wb") as file:
         file.truncate(layout.size_bytes)
         file.write(mbr.encode(layout, identity.disk_id))
-    # The two filesystems share a file and nothing else.
+    # The two filesystems lie in different parts of one file, so they can be made side by side.
     with ThreadPoolExecutor(1) as other_core:
         boot = other_core.submit(make_boot, image, layout.boot, staged, identity)
         make_root(image, layout.root, staged, identity)
@@ -196,8 +197,8 @@ def _require_bootable(
 ) -> None:
     """Raise MalformedRelease unless every model the release is for would start from the image.
 
-    The digests vouch for files that came from one signed tarball, so that no rule learned from
-    earlier firmware can turn down a later one.
+    The digests tell the check that the files are those of one signed release. It then does not
+    apply rules that were learned from older firmware and may be wrong for this one.
     """
     for model in release.models:
         errors = check_boot(read, layout.size_bytes, model=model, expected=boot_files).errors

@@ -1,9 +1,9 @@
-"""What every file of a root filesystem holds, in 12 bytes a file.
+"""A short digest of every file of a root filesystem, 12 bytes for each file.
 
-In: a filesystem. Out: inode number -> the first 8 bytes of the SHA-256 of the content, small
-enough to travel in a card's stamp. Later, when a node has used the card, they tell a file that was
-damaged from one that was not. Eight bytes suffice, for they stand against accidents only: whoever
-is root on the node can change a file and say so.
+In: a filesystem. Out: inode number -> the first 8 bytes of the SHA-256 of the content. They are
+short so that all of them fit into a card's stamp. When a node has used the card, they show which
+files are damaged. Eight bytes are enough to find damage; they are no protection against root of the
+node, who can change both.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from imager.disk.ext4.filesystem import Ext4, Inode
 
 DIGEST_BYTES = 8
 MAX_FILE_BYTES = 4 * GiB
-"""A sparse file can claim any size; one above this is left out."""
+"""A larger file has no digest: a file with holes can be of any size and take for ever to read."""
 _ROW = struct.Struct(f"<I{DIGEST_BYTES}s")
 ROW_BYTES = _ROW.size
 
@@ -44,14 +44,14 @@ class FileDigests:
         return cls(rows)
 
     def changed(self, present: set[int], written: Mapping[int, bytes]) -> FileDigests:
-        """The same after an edit: only files in ``present`` are left, and each inode number in
-        ``written`` has that content."""
+        """The digests after files were changed: only inode numbers in ``present`` are left, and
+        those in ``written`` get the digest of that content."""
         kept = {number: digest for number, digest in self.by_inode.items() if number in present}
         return FileDigests(kept | {number: digest_of([data]) for number, data in written.items()})
 
 
 def digest_of(pieces: Iterable[bytes]) -> bytes:
-    """The digest of a content given in pieces."""
+    """The digest of the content that ``pieces`` give one after another."""
     sha256 = hashlib.sha256()
     for piece in pieces:
         sha256.update(piece)

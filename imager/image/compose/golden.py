@@ -1,7 +1,7 @@
-"""The golden image: one raw disk image per release, shared read-only by every node.
+"""The golden image: one disk image per release, from which the cards of all nodes are made.
 
-A GoldenImage is made by ``compose`` alone; its file is sparse, lies in the cache under the hash
-of everything that went into it, and is never written again.
+In: nothing; only ``compose`` makes a GoldenImage. Out: its facts, and its file to be read. The file
+is sparse, lies in the cache under the hash of all that it was made of, and is never written again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class GoldenImage:
     """A composed, checked disk image.
 
     ``models`` are the boards (``pi2``) whose boot files it was checked to hold;
-    ``manifest`` covers every byte a card must be given (not the holes); ``boot_files`` maps each
-    path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in hex;
-    ``files`` has the digest of every file of the root partition. ``mtime_ns`` is when the file was
-    finished; None for one that nobody noted.
+    ``manifest`` covers every byte that must be written to a card (not the holes); ``boot_files``
+    maps each path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in
+    hex; ``files`` has the digest of every file of the root partition. ``mtime_ns`` is when the
+    image file was finished; None where that was not recorded.
     """
 
     path: Path
@@ -43,11 +43,11 @@ class GoldenImage:
 
     @contextmanager
     def open(self) -> Iterator[int]:
-        """A descriptor of the file for as long as the block lasts.
+        """A file descriptor of the image, open until the block ends.
 
-        Raises HostStorage when the file cannot be read, or is not, before and after, the file
-        that was finished: a card is compared with what is read here, and a golden file that
-        somebody alters meanwhile would make a wrong card look right.
+        Raises HostStorage when the file cannot be read, or when it was changed since it was
+        finished, before the block or during it. Cards are compared with what is read here: if
+        the image changes, a wrong card looks right.
         """
         with host_storage(self.path):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,10 +1,10 @@
-"""The root filesystem, made from plain files and then given what only an inode can hold.
+"""The root filesystem, made from plain files; owners, modes and devices are set afterwards.
 
 In: a staged release and a place in the image file. Out: an ext4 filesystem there. ``mke2fs -d``
 copies names and content; one ``debugfs`` run sets owners, modes, times, attributes and devices by
-inode number, so the result is the same for root and for anybody else. Two versions of e2fsprogs
-differ in bytes nobody reads: 1.47.0 and 1.47.2 were seen to count lifetime writes differently and
-to mark unused block groups set up or not.
+inode number, so the result is the same for root and for any other user. Two versions of e2fsprogs
+differ in bytes that do not matter: 1.47.0 and 1.47.2 were seen to count lifetime writes differently
+and to mark unused block groups as set up or not.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from imager.image.unpack.tree import Tree
 
 LABEL = "picloud-root"
 JOURNAL_MIB = 16
-"""Every byte of it is written to every card, zeros too, since an older journal left there would be
-replayed. It holds metadata alone, a transaction at most a quarter of it: 4 MiB of tables and
-folders in the five seconds between two commits is more than an SD card takes anyway. mke2fs gives
-16 MiB to a filesystem below 1 GiB and 64 MiB from 2 GiB on, with disks in mind."""
+"""Every byte of the journal is written to every card, zeros too: an older journal that is left
+there would be replayed. It holds only metadata, and a transaction can have a quarter of it: 4 MiB
+in the five seconds between two commits, more than an SD card can take. mke2fs gives 16 MiB to a
+filesystem below 1 GiB and 64 MiB from 2 GiB on, with disks in mind."""
 _LOST_AND_FOUND = "lost+found"
 _COMMANDS_PER_RUN = 3000
-"""debugfs repeats every command on its output; this keeps one run's words to a few MB."""
+"""debugfs repeats every command on its output; with so many its output stays at a few MB."""
 
 # Every feature by name: the host's mke2fs.conf and the defaults of its e2fsprogs do not matter.
 # No orphan_file: kernels before 5.15 refuse to mount it, and resize2fs mishandled it (release
@@ -75,8 +75,8 @@ def make_root(image: Path, where: Extent, staged: Staged, identity: FilesystemId
     ``debugfs`` cannot be told, HostStorage when the disk is full.
     """
     folder = image.parent
-    # e2fsprogs take "?" in a path for the start of options; a bare name in the working folder
-    # keeps whatever the cache's path holds out of it.
+    # e2fsprogs take "?" in a path for the start of options, and the path of the cache may have one.
+    # So they are run in the working folder with a bare name.
     device = f"{image.name}?offset={where.offset}"
     environment = _environment(folder, staged.made_at)
     run(_mke2fs_words(image.name, where, staged, identity), cwd=folder, env=environment)
@@ -94,7 +94,7 @@ def make_root(image: Path, where: Extent, staged: Staged, identity: FilesystemId
 
 
 def check_root(image: Path, where: Extent, made_at: int) -> None:
-    """Raise ToolFailed unless ``e2fsck -fn`` finds nothing at all to mend."""
+    """Raise ToolFailed if ``e2fsck -fn`` finds anything to repair."""
     run(
         ["e2fsck", "-fn", f"{image.name}?offset={where.offset}"],
         cwd=image.parent,
@@ -128,14 +128,14 @@ def _mke2fs_words(
         *("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1"),
         *("-O", f"none,{_FEATURES}", "-J", f"size={JOURNAL_MIB}", "-L", LABEL),
         *("-U", str(identity.root_uuid)),
-        # nodiscard, for on a file a discard would count as zeroing the inode tables.
+        # nodiscard: after a discard on a file, mke2fs takes the inode tables for zeroed.
         *("-E", f"{options},nodiscard,no_copy_xattrs,root_owner=0:0"),
         *("-d", staged.root_folder, name, f"{where.length // KiB}k"),
     ]
 
 
 def _debugfs(device: str, commands: list[bytes], folder: Path, env: dict[str, str]) -> None:
-    """Run ``commands``; debugfs ends with status 0 whatever happened, so its words are judged."""
+    """Run ``commands``. debugfs ends with status 0 even after errors, so its output is checked."""
     script = folder / "debugfs.script"
     script.write_bytes(b"\n".join(commands) + b"\n")
     done = run(["debugfs", "-w", "-f", script.name, device], cwd=folder, env=env)
@@ -170,7 +170,7 @@ def _device_commands(read: Reader, offset: int, tree: Tree) -> Iterator[bytes]:
 
 
 def _inode_commands(read: Reader, offset: int, staged: Staged, folder: Path) -> Iterator[bytes]:
-    """Everything an inode holds beside its content, once for each inode."""
+    """Commands that set everything of an inode but its content, once for each inode."""
     entries = staged.root.entries
     seen: set[int] = set()
     found = 0
@@ -202,7 +202,7 @@ def _inode_commands(read: Reader, offset: int, staged: Staged, folder: Path) -> 
 def _set_inode(number: int, entry: TreeEntry) -> Iterator[bytes]:
     seconds, nanoseconds = divmod(entry.mtime_ns, 1_000_000_000)
     low = seconds & 0xFFFFFFFF
-    # The upper bits of the time: what must be added to the signed lower half, in units of 2^32.
+    # The upper bits of the time: how many times 2^32 must be added to the signed lower half.
     epoch = (seconds - (low - (1 << 32) if low >= 1 << 31 else low)) >> 32
     extra = nanoseconds << 2 | epoch & 3
     yield (

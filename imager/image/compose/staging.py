@@ -1,9 +1,9 @@
 """The archive unpacked into plain files that any user may own.
 
 In: a VerifiedRelease, perhaps a VerifiedSalt, and an empty folder. Out: two trees of files named
-as in the archive, one for each partition, and the Entry of each. Owners, modes, times, attributes
-and device nodes are only recorded: ``root_fs`` gives them to the finished filesystem, so that
-neither privileges nor umask nor the host's filesystem change what comes out.
+as in the archive, one for each partition, and the TreeEntry of each. Owners, modes, times,
+attributes and device nodes are only recorded here; ``root_fs`` sets them in the finished
+filesystem. So the result does not depend on privileges, umask or this computer's filesystem.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A release as files: ``root_folder`` and ``boot_folder`` hold what the trees describe."""
+    """A release as files: ``root_folder`` and ``boot_folder`` hold the files that the two trees
+    describe."""
 
     root_folder: Path
     boot_folder: Path
     root: Tree
     boot: Tree
     made_at: int
-    """The image's own time, seconds since 1970: that of the youngest member not from the future
-    (a filesystem "made" tomorrow is a fault to e2fsck)."""
+    """The time at which the image counts as made, in seconds since 1970: that of the newest file of
+    the release, without those dated in the future (e2fsck reports a filesystem made tomorrow)."""
 
 
 def stage(
@@ -39,7 +40,7 @@ def stage(
     """Unpack ``release`` into ``folder``, which must be empty and private, and ``salt`` over it
     unless the release has a Salt of its own.
 
-    Raises MalformedRelease for a member that must not be on a card, NotAuthentic when the tarball
+    Raises MalformedRelease for a file that must not be on a card, NotAuthentic when the tarball
     is no longer what was fetched, ConfigurationError when the release lacks what ``salt`` needs,
     HostStorage when the disk is full.
     """

@@ -1,10 +1,10 @@
-"""Salt compiled ahead, where this computer has the release's Python.
+"""Salt compiled to bytecode in advance, where this computer has the release's Python.
 
 In: a folder of Python files, and the minor version of the Python that will import them. Out: the
-bytecode of each. A node that has none compiles what it imports when Salt first runs, which takes
-longer than all the rest of that start. Bytecode is the same for every processor; it is for one
-minor version of Python (PEP 3147), and says of which source it is by a hash that Python looks at
-before it believes it (PEP 552), so that no file that is changed on a node is run as it was.
+bytecode of each. A node without it compiles Salt when it first starts it, which takes longer than
+everything else at that start. Bytecode is the same for every processor, but only for one minor
+version of Python (PEP 3147). It has a hash of its source, which Python compares before it uses the
+bytecode (PEP 552): when a file is changed on a node, the changed file is run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from imager.base.run import find_tool, run
 
 _OLDEST, _NEWEST = 8, 30
 """Minor versions that are looked for."""
-# compileall would leave files behind, and on a full disk cut-off ones, of which it says nothing.
+# Not compileall: it leaves files behind, and on a full disk incomplete ones without an error.
 _COMPILE = """\
 import io, marshal, pathlib, sys, zipfile
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
@@ -49,7 +49,7 @@ def interpreter(minor: int) -> str | None:
 
 
 def versions() -> tuple[str, ...]:
-    """What ``interpreter`` can find, each with its full version: two may compile differently."""
+    """The full version of each Python that ``interpreter`` finds: two may compile differently."""
     found = (_found(minor) for minor in range(_OLDEST, _NEWEST))
     return tuple(python[1] for python in found if python)
 
@@ -66,12 +66,12 @@ def _found(minor: int) -> tuple[str, str] | None:
 
 
 def compiled(folder: Path, place: str, python: str) -> dict[str, bytes]:
-    """The bytecode of all Python files below ``folder``, which a node has at /``place``.
+    """The bytecode of all Python files below ``folder``, which on a node will be /``place``.
 
-    Gives it by its path relative to ``folder``. A file that is not sound Python has none. Nothing
-    of the files is run, and nothing is written. Raises ToolFailed when ``python`` fails.
+    The result is by path relative to ``folder``. A file with a syntax error has none. The files
+    are not run, and nothing is written. Raises ToolFailed when ``python`` fails.
     """
-    # Without random hashes the same files give the same bytes.
+    # With a fixed hash seed the same files give the same bytes.
     words = (python, "-s", "-S", "-W", "ignore", "-c", _COMPILE, os.fspath(folder), f"/{place}")
     done = run(words, cwd=Path("/"), env={"PYTHONHASHSEED": "0"})
     with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:

@@ -1,11 +1,12 @@
-"""What Salt imports that only the release can bring, looked for among the release's own files.
+"""Python modules that Salt imports and that must be in the release: are they there?
 
-In: the names of a release's files, and what a Salt source release says of itself. Out: the needs
-that are not met, each with its package's name in the release's distribution. Pure.
+In: the names of a release's files, and the metadata of a Salt source release. Out: the modules that
+are missing, each with the name of its package in the release's distribution. Pure.
 
-Salt's metadata asks for far more, and newer, than a minion and a master import to run (3008.3 was
-seen to run on the packages of Debian 12, which are below most of its floors), so what counts is
-this list, as far as the version at hand names it. Security floors are the distribution's business.
+Salt's metadata asks for more modules, and newer ones, than a minion and a master import. (3008.3
+was seen to run on the packages of Debian 12, most of them older than it asks for.) So this list
+counts, as far as the metadata names what is in it. Which versions are safe is left to the
+distribution.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _HOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A module Salt imports: ``project`` is its name on PyPI, the rest its package's names.
-    A ``compiled`` one is useless without an extension module for the release's Python."""
+    """A module that Salt imports: ``project`` is its name on PyPI, then follow the names of its
+    packages. A ``compiled`` one needs an extension module for the release's own Python."""
 
     module: str
     project: str
@@ -54,7 +55,7 @@ NEEDS = (
     Need("psutil", "psutil", "python3-psutil", "python-psutil", True),
     Need("requests", "requests", "python3-requests", "python-requests"),
     Need("tornado", "tornado", "python3-tornado", "python-tornado"),
-    # A 3008 master runs without it, but then waits half a minute for every answer it looks up.
+    # A 3008 master runs without it, but then each lookup of an answer takes half a minute.
     Need("xxhash", "xxhash", "python3-xxhash", "python-xxhash", True),
     Need("yaml", "pyyaml", "python3-yaml", "python-yaml"),
     Need("zmq", "pyzmq", "python3-zmq", "python-pyzmq", True),
@@ -65,12 +66,12 @@ _LIBCRYPTO = Need("libcrypto", "", "libssl3", "openssl")
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A need the release does not meet, and why."""
+    """A module that is missing in the release, and why."""
 
     need: Need
     why: str
 
-    def told(self, distribution: str | None) -> str:
+    def line(self, distribution: str | None) -> str:
         """One line for a person; ``distribution`` is "debian", "arch" or None for neither."""
         named = {"debian": self.need.debian, "arch": self.need.arch}
         both = f"{self.need.arch} on Arch, {self.need.debian} on Debian"
@@ -80,8 +81,11 @@ class Absent:
 def absent_needs(
     entries: Mapping[str, TreeEntry], requires: str, requires_python: str | None
 ) -> tuple[Absent, ...]:
-    """What of NEEDS, as far as ``requires`` (a requires.txt of setuptools) names it, the release
-    with the root files ``entries`` lacks; ``requires_python`` is Salt's own Requires-Python."""
+    """The modules of NEEDS that ``requires`` names and the release lacks.
+
+    ``entries`` are the release's root files, ``requires`` is a requires.txt of setuptools,
+    ``requires_python`` the Requires-Python of Salt's metadata.
+    """
     asked = _asked(requires)
     minor = python_minor(entries)
     if minor is None:
@@ -109,7 +113,7 @@ def python_minor(entries: Mapping[str, TreeEntry]) -> int | None:
 
 
 def python_fault(minor: int, requires_python: str | None) -> str | None:
-    """Why Python 3.``minor`` will not do for what says ``requires_python``, as ``>=3.8``."""
+    """Why Python 3.``minor`` does not meet ``requires_python``, such as ``>=3.8``."""
     bounds = _BOUND.findall(requires_python or "")
     if all(_HOLDS[sign](minor, int(bound)) for sign, bound in bounds):
         return None
@@ -117,7 +121,7 @@ def python_fault(minor: int, requires_python: str | None) -> str | None:
 
 
 def distribution_of(os_release: str) -> str | None:
-    """The family os-release(5) speaks of: "debian", "arch", or None for another."""
+    """The family of distributions that os-release(5) names: "debian", "arch", or None."""
     words: set[str] = set()
     for line in os_release.splitlines():
         key, _, value = line.partition("=")
@@ -138,7 +142,7 @@ def _asked(requires: str) -> list[Need]:
 
 
 def _importable(entries: Mapping[str, TreeEntry], minor: int) -> frozenset[str]:
-    """Every file below a folder of the release's Python's path, named from there."""
+    """Every file that the release's Python can import, relative to a folder of its path."""
     folders = (
         f"usr/lib/python3.{minor}/site-packages/",
         "usr/lib/python3/dist-packages/",

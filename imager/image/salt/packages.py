@@ -1,9 +1,9 @@
 """pacman packages that lie in the golden image for first boot to install without a network.
 
-In: the rack's package files and a release being staged. Out: the packages in the image, and what
-the release will hold once they are installed. That they can be installed is seen here, as far as
-names tell: a node that finds out has nobody beside it. Sources: PKGINFO and the local database as
-makepkg(8) and libalpm write them; pacman(8), PKGBUILD(5).
+In: the rack's package files and a release being staged. Out: the packages in the image, and the
+files the release will have once they are installed. Whether pacman will be able to install them is
+checked here, as far as names tell, and not first on a node where nobody sees the error. Sources:
+PKGINFO and the local database as makepkg(8) and libalpm write them; pacman(8), PKGBUILD(5).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _LARGEST_TEXT = MiB
 
 @dataclass(frozen=True, slots=True)
 class PacmanPackage:
-    """What a package says of itself: ``version`` is with its release number, ``depends`` and
-    ``provides`` are names without their versions."""
+    """A package's own description. ``version`` includes the release number; ``depends`` and
+    ``provides`` are names without versions."""
 
     name: str
     version: str
@@ -53,11 +53,11 @@ class PacmanPackage:
 def add_bundle(
     stager: Stager, bundle: Sequence[PackageFile], release: str, progress: Progress
 ) -> dict[str, TreeEntry]:
-    """Add ``bundle`` to what ``stager`` holds of the release called ``release``; gives every file
-    that the packages will install, none of which is there yet.
+    """Add the packages ``bundle`` to the release called ``release`` that is in ``stager``.
 
-    Raises ConfigurationError for a file that is no package, and one that names every reason why
-    first boot could not install them; HostStorage for one that changed meanwhile.
+    Returns every file that the packages will install on the node at first boot. Raises
+    ConfigurationError for a file that is no package, or with every reason why first boot could not
+    install them; HostStorage for a file that changed meanwhile.
     """
     found: list[tuple[PacmanPackage, dict[str, TreeEntry]]] = []
     with progress.phase("add packages", sum(file.size_bytes for file in bundle)) as phase:
@@ -94,8 +94,8 @@ def add_bundle(
 def faults_of(
     packages: Sequence[PacmanPackage], installed: Iterable[PacmanPackage], release: str
 ) -> Iterator[str]:
-    """Every reason why pacman could not install ``packages``, or would replace one of those that
-    ``release`` has ``installed``: one newer library is enough to break a node."""
+    """Every reason why pacman could not install ``packages``, or would replace one of the packages
+    that ``release`` has ``installed``: a single newer library can break a node."""
     there = {package.name: package for package in installed}
     arches = {package.arch for package in there.values()} - {"any"}
     known = {name for package in (*there.values(), *packages) for name in _names(package)}
@@ -120,7 +120,7 @@ def _overlaps(
     entries: Mapping[str, TreeEntry],
     release: str,
 ) -> Iterator[str]:
-    """The first file of each package that is there already, and not by that package."""
+    """For each package the first of its files that is there already and is not its own."""
     there = {package.name for package in installed}
     taken = dict.fromkeys(entries, release)
     for package, brought in found:
@@ -132,8 +132,8 @@ def _overlaps(
 
 
 def read_package(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, TreeEntry]]:
-    """What the package ``data`` of the file ``path`` says of itself, and what it installs, by path
-    below the root.
+    """The description of the package ``data``, and the files it installs, by path below the root.
+    ``path`` is the package's own file, for messages.
 
     Raises ConfigurationError when it is not a whole package.
     """
@@ -200,8 +200,8 @@ def _names(package: PacmanPackage) -> tuple[str, ...]:
 
 
 def _installed(stager: Stager) -> Iterator[PacmanPackage]:
-    """What pacman's database in the release tells; one that cannot be read is passed over, as
-    pacman would say more of it than we can."""
+    """The packages in the release, from pacman's database there. An entry that cannot be read is
+    left out: pacman itself reports it better."""
     for path in list(stager.root.entries):
         if _DESCRIPTION.match(path):
             try:

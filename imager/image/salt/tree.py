@@ -1,7 +1,7 @@
-"""Salt in the golden image: PyPI's source release laid down as pure Python, with nothing of it run.
+"""Salt in the golden image: the Python files of PyPI's source release, of which nothing is run.
 
-In: a release being staged, and a VerifiedSalt. Out: the files a node needs of it, below /opt, with
-its commands on PATH and its systemd units. What the release must bring for it is looked for first.
+In: a release being staged, and a VerifiedSalt. Out: the files of Salt below /opt, its commands on
+PATH, and its systemd units. First it is checked that the release has all that Salt needs.
 
 ::
 
@@ -11,8 +11,8 @@ its commands on PATH and its systemd units. What the release must bring for it i
     /opt/picloud/salt/bin/…              the commands; /usr/local/bin has links to them
     /usr/local/lib/systemd/system/…      salt-minion.service, salt-master.service
 
-/usr/local, because /usr belongs to the release's package manager, which refuses to install a Salt
-of its own over files it does not know.
+/usr/local, because /usr belongs to the release's package manager: it would refuse to install its
+own Salt package over files it did not install itself.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ from salt.scripts import {function}
 if __name__ == "__main__":
     sys.exit({function}())
 """
-# As upstream's own, but for the path. NotifyAccess: without python-systemd Salt says that it is
+# As Salt's own unit, except for the path. NotifyAccess: without python-systemd Salt says that it is
 # ready through systemd-notify, another process.
 _UNIT = """\
 # Salt {version} from PyPI, put here by picloud-image.
@@ -91,10 +91,10 @@ _UNITS = {
 
 
 def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progress) -> None:
-    """Add ``salt`` to what ``stager`` holds of the release called ``release``.
+    """Add ``salt`` to the release called ``release`` that is in ``stager``.
 
-    A release that has a salt-minion keeps it, and a note says so. Raises MalformedRelease for a
-    source release or wheel that cannot go on a card, ConfigurationError that names everything
+    A release that has a salt-minion keeps its own, and a note says so. Raises MalformedRelease for
+    a source release or wheel that cannot go on a card, ConfigurationError with everything that
     Salt needs and the release lacks.
     """
     own = next((path for path in OWN_MINIONS if path in stager.root.entries), None)
@@ -103,7 +103,7 @@ def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progres
         return
     packaged = add_bundle(stager, salt.bundle, release, progress) if salt.bundle else {}
     adding = _Adding(stager, salt)
-    with _told_of(salt):
+    with _refusals_name_salt(salt):
         adding.unpack(progress)
         files = {**stager.root.entries, **packaged}
         adding.require_needs(release, files)
@@ -114,8 +114,8 @@ def add_salt(stager: Stager, salt: VerifiedSalt, release: str, progress: Progres
 
 
 @contextmanager
-def _told_of(salt: VerifiedSalt) -> Iterator[None]:
-    """Say of every refusal that it is Salt's, not the release's."""
+def _refusals_name_salt(salt: VerifiedSalt) -> Iterator[None]:
+    """Make every refusal name Salt as its cause, not the release."""
     try:
         yield
     except MalformedRelease as error:
@@ -125,7 +125,7 @@ def _told_of(salt: VerifiedSalt) -> Iterator[None]:
 
 
 class _Adding:
-    """One Salt on its way into one image."""
+    """The steps that put one Salt into one image."""
 
     def __init__(self, stager: Stager, salt: VerifiedSalt) -> None:
         self._stager = stager
@@ -135,7 +135,7 @@ class _Adding:
         self._mtime_ns = 0
 
     def unpack(self, progress: Progress) -> None:
-        """Lay the package down and keep the metadata."""
+        """Put Salt's files in place and remember its metadata."""
         source = self._salt.source
         with (
             progress.phase("unpack Salt", source.size_bytes) as phase,
@@ -168,8 +168,8 @@ class _Adding:
         self._stager.add(info, stream)
 
     def require_needs(self, release: str, files: Mapping[str, TreeEntry]) -> None:
-        """Raise ConfigurationError unless ``files``, the release's and those of the packages that
-        first boot installs, have all that Salt imports."""
+        """Raise ConfigurationError unless ``files`` has all that Salt imports. ``files`` are those
+        of the release and of the packages that first boot installs."""
         python = _PYTHON.search(self._texts[_ABOUT])
         absent = absent_needs(files, self._texts[_REQUIRES], python[1] if python else None)
         if absent:
@@ -180,17 +180,17 @@ class _Adding:
                 + ", ".join(missing.need.module for missing in absent),
                 hint="put the packages into a folder and name it as packages under [salt] in"
                 " rack.toml (docs/salt.md); or choose a release that has them",
-                details=[missing.told(distribution) for missing in absent],
+                details=[missing.line(distribution) for missing in absent],
             )
 
     def unzip(self, wheel: VerifiedPackage) -> None:
-        """Lay a wheel of pure Python down beside Salt."""
+        """Put the files of a wheel (pure Python) beside Salt's."""
         with host_storage(wheel.path):
             for name, data in _members_of(wheel.path):
                 self._put(f"{FOLDER}/{name}", data)
 
     def compile(self, minor: int | None, progress: Progress) -> None:
-        """The bytecode of what was laid down, for the Python 3.``minor`` the node will have."""
+        """Add the bytecode of Salt's files, for the node's Python 3.``minor``."""
         python = interpreter(minor) if minor else None
         if python is None:
             progress.note(
@@ -204,7 +204,7 @@ class _Adding:
                 self._put(f"{FOLDER}/{path}", code)
 
     def finish(self) -> None:
-        """Metadata, commands and units."""
+        """Add metadata, commands and systemd units."""
         info = f"{FOLDER}/{self._top}.dist-info"
         self._put(f"{info}/METADATA", self._texts[_ABOUT].encode())
         self._put(f"{info}/INSTALLER", b"picloud-image\n")

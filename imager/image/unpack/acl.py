@@ -1,4 +1,4 @@
-"""Access control lists as archives spell them, turned into what a filesystem stores.
+"""Access control lists: from the text in archives to the bytes that a filesystem stores.
 
 In: ``user::rwx,user:1000:r-x,group::r-x,mask::rwx,other::---`` (acl(5); star adds the number as a
 fourth field). Out: the extended attribute of linux/posix_acl_xattr.h. Pure.
@@ -24,7 +24,7 @@ _PERMISSIONS = re.compile(r"[r-][w-][xX-]\Z")
 
 
 class AclError(ValueError):
-    """The text is no access control list that can be stored by number."""
+    """The text is no access control list, or names users by name and not by number."""
 
 
 def acl_xattr(text: str) -> bytes:

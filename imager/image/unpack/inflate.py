@@ -1,7 +1,7 @@
-"""A gzip file decompressed and hashed on another core, in one pass over its bytes.
+"""A gzip file decompressed and hashed by another thread, while it is read once.
 
-In: a path. Out: chunks of what is in it, and the SHA-256 of the file as it was read. zlib takes
-half the time of gzip(1) and lets go of the interpreter while it works, so a thread is enough.
+In: a path. Out: the content in chunks, and the SHA-256 of the file. zlib takes half the time of
+gzip(1), and while it works other threads can run, so no other process is needed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 class GzipError(ValueError):
-    """The file is not sound gzip; the text says why and at which of its bytes."""
+    """The file is no whole gzip file; the text says why and at which byte."""
 
 
 class Inflater(threading.Thread):
-    """Reads the whole of one file, whatever becomes of its content: the hash needs every byte."""
+    """Decompresses one file. The file is read to its end even when its content is damaged or not
+    wanted any more, because the hash needs every byte."""
 
     def __init__(self, path: Path, phase: Phase) -> None:
         super().__init__(name="inflate")
@@ -54,7 +55,7 @@ class Inflater(threading.Thread):
             self._chunks.put(error)
 
     def _blocks(self, file: RawIOBase) -> Iterator[bytes]:
-        """The file's bytes, hashed as they come."""
+        """The file's bytes; each block is hashed as it is read."""
         while not self._cancelled.is_set() and (block := file.read(_READ_BYTES)):
             self._sha256.update(block)
             self._phase.advance(len(block))
@@ -87,20 +88,21 @@ class Inflater(threading.Thread):
         return chunk
 
     def abandon(self) -> None:
-        """Nobody wants the content any more; the hash may still be asked for."""
+        """Give no more content; ``digest`` can still be asked for."""
         self._abandoned.set()
         self._free.release()
 
     def cancel(self) -> None:
-        """Nobody wants anything any more: end soon."""
+        """Stop reading: neither the content nor the digest is needed."""
         self._cancelled.set()
         self.abandon()
-        # Ctrl-C may have come while start() waited for the thread's first sign of life.
+        # Ctrl-C may have come inside start(), and then the thread does not run yet.
         if self._running.wait(timeout=1):
             self.join()
 
     def digest(self) -> str:
-        """Wait for the end of the file; its SHA-256 in hex, or the error that kept it unread."""
+        """Wait for the end of the file and return its SHA-256 in hex. Raises HostStorage when it
+        could not be read."""
         self.join()
         if self._error is not None:
             raise self._error
@@ -115,7 +117,7 @@ def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:
         waiting = block
         while waiting:
             if member.eof:
-                # What follows a member is another one, or it does not belong here.
+                # Behind a member nothing may follow but another member.
                 if not waiting.startswith(GZIP_MAGIC[: len(waiting)]):
                     byte = position + len(block) - len(waiting)
                     raise GzipError(f"trailing garbage at its byte {byte}")
@@ -128,7 +130,6 @@ def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:
                 yield chunk
             waiting = member.unused_data if member.eof else member.unconsumed_tail
         position += len(block)
-    # zlib may hold back output for want of room only, never for want of input, so an unfinished
-    # member at this point is a file cut short.
+    # zlib has been given all the input, so a member that is not finished now was cut short.
     if not member.eof:
         raise GzipError(f"it ends in the middle, at its byte {position}")

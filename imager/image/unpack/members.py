@@ -1,8 +1,8 @@
-"""One archive member made safe: a clean path and an entry, or the reason it is refused.
+"""One file of an archive checked: a safe path and what is kept of it, or why it is refused.
 
-In: what ``tarfile`` parsed from a header. Out: a path below the root and an Entry with everything
-ext4 will keep of it. Pure; nothing here touches a disk. Refusals are MalformedRelease and name
-the member.
+In: what ``tarfile`` parsed from a header. Out: a path below the root, and a TreeEntry with
+everything that ext4 stores of it. Pure; nothing is written. Refusals are MalformedRelease and name
+the member (the file in the archive).
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
 _NS = 1_000_000_000
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
-"""The seconds an ext4 inode of 256 bytes can hold (ext4 documentation, "Inode Timestamps")."""
+"""The times, in seconds, that an ext4 inode of 256 bytes can store (ext4 documentation, "Inode
+Timestamps")."""
 _LARGEST_XATTRS = 3000
 """ext4 keeps all attributes of an inode in one 4096-byte block and what is left in the inode."""
 
 
 class EntryKind(StrEnum):
-    """What a member is."""
+    """Which kind of file a member is."""
 
     FILE = "file"
     FOLDER = "directory"
@@ -70,7 +71,7 @@ class TreeEntry:
 
 
 def refuse(path: str, reason: str) -> MalformedRelease:
-    """The refusal of member ``path``, whatever bytes its name is made of."""
+    """The error that refuses the member ``path``; its name may be of any bytes."""
     return MalformedRelease(f"archive member {path!r} {reason}", hint=HINT)
 
 
@@ -92,7 +93,7 @@ def clean_path(name: str) -> str:
 
 
 def entry_of(info: tarfile.TarInfo) -> TreeEntry:
-    """What is to be kept of ``info``; not for hard links, which are a second name only."""
+    """What is kept of ``info``. Not for hard links, which are only a second name of a file."""
     kind = _KINDS.get(info.type)
     if kind is None:
         raise refuse(info.name, f"is of type {info.type!r}, which no filesystem holds")
@@ -143,7 +144,7 @@ def _raw(text: str) -> bytes:
 
 
 def _mtime_ns(info: tarfile.TarInfo) -> int:
-    # tarfile makes a float of the pax record, which cannot hold today's nanoseconds.
+    # tarfile turns the pax record into a float, which is not exact to the nanosecond.
     written = info.pax_headers.get("mtime")
     try:
         exact = int(Decimal(written) * _NS) if written else int(info.mtime) * _NS

@@ -1,7 +1,7 @@
-"""Where members of archives become plain files in two folders, one for each partition.
+"""Members of archives become plain files in two folders, one for each partition.
 
-In: members, one by one. Out: files named as in the archive, which any user may own, and the Entry
-of each. Nothing is ever written above the folders or through a link.
+In: members, one by one. Out: files named as in the archive, which belong to whoever runs this, and
+the TreeEntry of each. Nothing is ever written outside the two folders or through a link.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Stager:
-    """Puts members into two folders, never above them and never through a link."""
+    """Writes members into two folders, never outside them and never through a link."""
 
     def __init__(self, folder: Path, root_fd: int, boot_fd: int) -> None:
         self._folder = folder
@@ -65,16 +65,16 @@ class Stager:
 
     @property
     def root_folder(self) -> Path:
-        """Where the files of the root filesystem are, to be read."""
+        """The folder with the files of the root filesystem, to be read only."""
         return self._folder / "root"
 
     @property
     def newest(self) -> int:
-        """When the youngest member that is not from the future was changed; seconds since 1970."""
+        """The time of the newest member that is not dated in the future; seconds since 1970."""
         return self._newest_ns // 1_000_000_000
 
     def add(self, info: tarfile.TarInfo, stream: TarStream) -> None:
-        """Take one member in, with its content from ``stream``."""
+        """Add one member, with its content from ``stream``."""
         place = place_of(clean_path(info.name))
         if info.type == tarfile.LNKTYPE:
             self._link(info, place)
@@ -100,7 +100,7 @@ class Stager:
                 self._clear(place, before)
 
     def put(self, path: str, data: bytes, *, mode: int, mtime_ns: int) -> None:
-        """Add a regular file of root's that no archive has."""
+        """Add a regular file that is in no archive; it belongs to root."""
         place = place_of(clean_path(path))
         directory = self._fds[place.on_boot]
         entry = TreeEntry(EntryKind.FILE, mode, 0, 0, mtime_ns, len(data))
@@ -112,7 +112,7 @@ class Stager:
             os.close(descriptor)
 
     def link(self, path: str, target: str, *, mtime_ns: int) -> None:
-        """Add a symbolic link of root's that no archive has."""
+        """Add a symbolic link that is in no archive; it belongs to root."""
         place = place_of(clean_path(path))
         entry = TreeEntry(EntryKind.SYMLINK, 0o777, 0, 0, mtime_ns, target=target)
         self._clear(place, self._take_in(place, entry))
@@ -145,7 +145,8 @@ class Stager:
         os.chmod(place.path, 0o700, dir_fd=directory)
 
     def _clear(self, place: TreePlace, before: TreeEntry | None) -> None:
-        """Remove the name of an earlier member, so that its other names keep their content."""
+        """Remove the file of an earlier member. It is removed and not overwritten, because it may
+        have other names (hard links) that keep its content."""
         if before is not None and before.kind not in DEVICES:
             os.unlink(place.path, dir_fd=self._fds[place.on_boot])
 
@@ -161,7 +162,7 @@ class Stager:
         if entry.kind in DEVICES:
             raise refuse(info.name, f"is a hard link to {info.linkname!r}, a {entry.kind}")
         same_partition = source.on_boot == place.on_boot
-        # FAT has no links, and none can lead from one partition to the other: they become copies.
+        # FAT has no hard links, and none can lead to the other partition: such links become copies.
         linked = entry if same_partition and not place.on_boot else copy_of(entry)
         self._clear(place, self._take_in(place, linked))
         os.link(
@@ -189,7 +190,7 @@ def _write_file(path: str, directory: int, info: tarfile.TarInfo, stream: TarStr
 
 
 def _created(path: str, directory: int) -> int:
-    """A descriptor of the new file ``path``, which the user who runs this may write."""
+    """A descriptor of the new file ``path``, open for writing."""
     descriptor = os.open(path, _CREATE, 0o600, dir_fd=directory)
     os.fchmod(descriptor, 0o600)  # whatever the umask
     return descriptor

@@ -1,8 +1,8 @@
-"""A release tarball unpacked as it is read: one pass, hashed on the way, whole or refused.
+"""A release tarball is read once: unpacked and hashed at the same time.
 
-In: a tarball and its hash. Out: its members one by one, read through a file object under
-``tarfile`` that only goes forward. The bytes unpacked are the bytes that are hashed, so an archive
-that decayed since its fetch is found out, and told from one that was malformed when it was proven.
+In: a tarball and its hash. Out: its members one by one, through a file object for ``tarfile`` that
+can only be read forward. The very bytes that are unpacked are hashed. So a file that was damaged in
+the archive is noticed, and it is not mistaken for a release that was malformed from the beginning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from imager.base.units import MiB
 from imager.image.unpack.inflate import GZIP_MAGIC, GzipError, Inflater
 
 _LARGEST_HEADER = 16 * MiB
-"""tarfile reads a whole extended header at once; no honest one is nearly this long."""
+"""tarfile reads a whole extended header into memory; a normal one is much shorter than this."""
 _BLOCK = tarfile.BLOCKSIZE
 _CANNOT_HOLD = (errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG, errno.EOPNOTSUPP)
 _COMPRESSIONS = {
@@ -33,7 +33,8 @@ HINT = "this release cannot become a card: choose another, and tell whoever publ
 
 
 class TarStream:
-    """The unpacked archive, read forward only; ``last_block`` is what ``tarfile`` read last."""
+    """The unpacked archive, which can only be read forward; ``last_block`` is the last block that
+    ``tarfile`` read."""
 
     def __init__(self, next_chunk: Callable[[], bytes], tarball: Path) -> None:
         self._next_chunk = next_chunk
@@ -43,13 +44,14 @@ class TarStream:
         self.last_block = b""
 
     def _available(self) -> int:
-        """Bytes at hand, fetched when there are none; 0 at the end of the stream."""
+        """How many bytes can be taken at once; gets the next chunk when there are none. 0 at the
+        end of the stream."""
         if not self._chunk:
             self._chunk = memoryview(self._next_chunk())
         return len(self._chunk)
 
     def _take(self, length: int) -> memoryview:
-        """Up to ``length`` of the bytes at hand."""
+        """Up to ``length`` of the bytes that can be taken at once."""
         taken = self._chunk[:length]
         self._chunk = self._chunk[length:]
         self._position += len(taken)
@@ -59,7 +61,7 @@ class TarStream:
         return self._position
 
     def seek(self, position: int) -> int:
-        """Go forward to byte ``position``; there is no way back."""
+        """Go forward to byte ``position``; going back is an error."""
         if position < self._position:
             raise OSError("a tar stream cannot go back")
         while self._position < position and self._available():
@@ -109,9 +111,9 @@ class TarStream:
 def unpacked(tarball: Path, sha256: str, phase: Phase) -> Iterator[TarStream]:
     """The archive ``tarball`` as a stream; ``phase`` counts its compressed bytes.
 
-    Leaving the block in peace means: the stream was read to its end, its checksums are right, and
-    the tarball still has the hash ``sha256`` it was proven with. Raises MalformedRelease, or
-    NotAuthentic when the reason is that the archived file changed.
+    If the block ends without an error, the stream was read to its end, its checksums are right, and
+    the tarball still has the hash ``sha256``. Raises MalformedRelease, or NotAuthentic when the
+    archived file was changed.
     """
     _check_compression(tarball)
     inflater = Inflater(tarball, phase)
@@ -122,7 +124,7 @@ def unpacked(tarball: Path, sha256: str, phase: Phase) -> Iterator[TarStream]:
         stream.expect_only_padding()
         _check_digest(inflater.digest(), tarball, sha256)
     except (MalformedRelease, GzipError) as error:
-        # Damage on our own disk looks like a malformed release; the hash tells them apart.
+        # Damage on this computer's disk looks like a malformed release; the hash shows which it is.
         inflater.abandon()
         _check_digest(inflater.digest(), tarball, sha256)
         if isinstance(error, GzipError):
@@ -148,13 +150,13 @@ def read_members(
         )
         while (info := archive.next()) is not None:
             archive.members = []  # tarfile keeps every header otherwise
-            with _holds(info.name):
+            with _name_fits_here(info.name):
                 take(info, stream)
     except GzipError:
         raise
     except (tarfile.TarError, ValueError, IndexError) as error:
         raise _broken_at(stream, tarball, str(error)) from error
-    # tarfile takes a header it cannot read for the end of the archive, as tar never would.
+    # tarfile takes a header that it cannot read for the end of the archive; tar does not.
     if len(stream.last_block) < _BLOCK:
         raise _broken_at(stream, tarball, "it stops without an end mark")
     if any(stream.last_block):
@@ -162,9 +164,9 @@ def read_members(
 
 
 @contextmanager
-def _holds(name: str) -> Iterator[None]:
-    """Tell a filesystem of this computer that cannot hold a name from a fault of the release:
-    one that ignores case, wants UTF-8, or encrypts names and so makes them longer."""
+def _name_fits_here(name: str) -> Iterator[None]:
+    """Raise HostStorage where a name is impossible only on this computer's filesystem: one that
+    ignores case, wants UTF-8, or encrypts names and so makes them longer."""
     try:
         yield
     except OSError as error:

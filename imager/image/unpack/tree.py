@@ -1,8 +1,8 @@
-"""The files of a release as they are collected: which path is what, and what may not follow.
+"""The paths of a release as they are collected, and which of them are impossible together.
 
 In: members in archive order. Out: two trees, the root filesystem and the boot partition, or a
-refusal by name. Pure: the disk is the business of ``staging``. What tar would do quietly here is
-done only where it is safe; a later file replaces an earlier one, nothing replaces a directory.
+refusal that names the member. Pure: ``stager`` writes the files. A later file replaces an earlier
+one of the same path, as with tar; but nothing replaces a directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class TreePlace:
-    """Where a member goes: ``path`` below the root of the boot partition or of the root."""
+    """Where a member goes: ``path`` below the root of the boot or of the root partition."""
 
     on_boot: bool
     path: str
@@ -33,7 +33,7 @@ def place_of(path: str) -> TreePlace:
 
 
 def full_path(place: TreePlace) -> str:
-    """The path of a place as the archive names it."""
+    """The path of ``place`` as it is in the archive."""
     return f"{BOOT}/{place.path}" if place.on_boot else place.path
 
 
@@ -62,7 +62,10 @@ class Tree:
         return missing[::-1]
 
     def put(self, path: str, entry: TreeEntry) -> TreeEntry | None:
-        """Take ``entry`` in at ``path``; what was there before, or None. Refuses what cannot be."""
+        """Add ``entry`` at ``path``; returns what was there before, or None.
+
+        Raises MalformedRelease for an entry that is impossible there.
+        """
         before = self.entries.get(path)
         if before is not None and (before.kind is EntryKind.FOLDER) != (
             entry.kind is EntryKind.FOLDER
@@ -99,7 +102,8 @@ class Tree:
         return iter(sorted(item for item in self.entries.items() if item[0]))
 
     def size_bytes(self) -> int:
-        """What the content needs in whole 4096-byte blocks, each linked file once."""
+        """The size of all content in whole blocks of 4096 bytes; a file with several names counts
+        once."""
         distinct = {id(entry): entry for entry in self.entries.values()}
         return sum(_stored_bytes(entry) for entry in distinct.values())
 
@@ -120,5 +124,6 @@ def implied_folder(mtime_ns: int) -> TreeEntry:
 
 
 def copy_of(entry: TreeEntry) -> TreeEntry:
-    """An entry equal to ``entry`` but not linked to it: links cannot cross partitions."""
+    """An entry equal to ``entry`` that is a file of its own: hard links to another partition are
+    impossible."""
     return replace(entry)

@@ -1,8 +1,8 @@
-"""Edits a working copy of a golden image and says what changed.
+"""Edits a working copy of a golden image and returns what changed.
 
 In: the golden image's filesystems, the card's layout, and the content of one card. Out: the delta
 and the block map of the card. The standard tools do the editing, in memory and without mounting;
-afterwards e2fsck has the last word.
+at the end e2fsck checks the result.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from imager.node.edit.ext4 import apply_edits, plan_edits, tool_times
 from imager.node.edit.fat import put_files, set_volume_id
 from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.files.identity_files import accounts_of, shared_secrets
+from imager.node.files.templates import Renderer
 from imager.node.files.tree import CardFile, CardTree
 from imager.node.image import Delta, ImageReader, golden_open
 from imager.node.keys.identity import CardNumbers
@@ -35,7 +36,7 @@ TOOLS = ("debugfs", "resize2fs", "tune2fs", "e2fsck", "mcopy", "mmd")
 
 @dataclass(frozen=True, slots=True)
 class Filesystems:
-    """Both filesystems of an image, addressed by bytes of the card."""
+    """Both filesystems of an image; their addresses are bytes of the card."""
 
     boot: FatVolume
     root: Ext4
@@ -50,24 +51,27 @@ class Filesystems:
 
 @dataclass(frozen=True, slots=True)
 class OpenGolden:
-    """A golden image with its filesystems as far as they were read: who makes many nodes reads
-    them once. Safe to share between threads; good for as long as ``opened`` lasts."""
+    """A golden image whose filesystems have been read, and the process that renders templates, so
+    that many nodes can be made with each only once. Threads may share it. Use it only inside the
+    block of ``opened``."""
 
     image: GoldenImage
     reader: ImageReader
     filesystems: Filesystems
+    renderer: Renderer
 
 
 @contextmanager
 def opened(golden: GoldenImage) -> Iterator[OpenGolden]:
     """Open ``golden`` to make nodes of it."""
-    with golden_open(golden) as reader:
-        yield OpenGolden(golden, reader, Filesystems.open(reader.read, golden.layout))
+    with golden_open(golden) as reader, Renderer() as renderer:
+        files = Filesystems.open(reader.read, golden.layout)
+        yield OpenGolden(golden, reader, files, renderer)
 
 
 @dataclass(frozen=True, slots=True)
 class CardContent:
-    """What makes one card different from the golden image; ``time`` is that of all its files."""
+    """What makes one card different from the golden image. All its files get the time ``time``."""
 
     files: CardTree
     numbers: CardNumbers
@@ -118,8 +122,8 @@ def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader)
 
 def _edit_root(root: WorkingPartition, content: CardContent, old: Ext4) -> None:
     files, time = content.files, content.time
-    # The kernel of this computer decides otherwise whether new inode tables are zeroed here,
-    # which on a large card is hundreds of MB that first mount does as well.
+    # Else it depends on this computer's kernel whether new inode tables are zeroed here: hundreds
+    # of MB on a large card. The node's kernel does it after the first mount.
     env = tool_times(time) | {"RESIZE2FS_FORCE_LAZY_ITABLE_INIT": "1"}
     blocks = root.where.length // old.block_size
     inherit = [root.work.descriptor]
@@ -144,8 +148,8 @@ def _written_on_boot(files: CardTree, boot: FatVolume) -> ExtentMap:
 
 
 def _written_on_root(files: CardTree, old: Ext4, root: Ext4) -> ExtentMap:
-    """All metadata, and the contents of the files written. Raises ToolFailed when a tool moved
-    the content of another file, which the working copy does not have."""
+    """All metadata, and the content of the files that were written. Raises ToolFailed when a tool
+    moved the content of another file: the working copy does not have that content."""
     found = (root.lookup(e.path, follow=False) for e in files.root if isinstance(e, CardFile))
     content = ExtentMap(extent for inode in found if inode for extent in inode.extents)
     moved = root.used - root.metadata - content - old.used

@@ -1,8 +1,8 @@
 """Writes a node's files into an ext4 filesystem without mounting it, through debugfs(8).
 
-In: a working copy of the root filesystem and the entries to lay over it. Out: the same file,
-changed. debugfs exits with 0 whatever happened, so what it says is read, and the caller has the
-result checked by e2fsck.
+In: a working copy of the root filesystem and the entries to write into it. Out: the same file,
+changed. debugfs exits with 0 even after errors, so its output is checked here, and the caller lets
+e2fsck check the result.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from imager.node.files.accounts import Accounts
 from imager.node.files.tree import ROOT_OWNER, CardEntry, CardFolder, CardLink, CardTree
 
 _FILES_AT_ONCE = 200
-"""Files handed to one debugfs: each is an open descriptor of ours."""
+"""How many files one run of debugfs gets: each is an open file descriptor of this program."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """debugfs commands for one path; where there is ``content``, the file ``name`` of it is
-    written between those before and those after."""
+    """debugfs commands for one path. Where there is ``content``, the file ``name`` with it is
+    written after the commands ``before`` and before the commands ``after``."""
 
     before: tuple[str, ...]
     name: str = ""
@@ -37,11 +37,11 @@ class Write:
 def plan_edits(
     image: Ext4, tree: CardTree, remove: Iterable[str], accounts: Accounts, time: int
 ) -> tuple[Write, ...]:
-    """The commands that lay ``tree`` over ``image`` after removing the files ``remove``.
+    """The commands that write ``tree`` into ``image`` after removing the files ``remove``.
 
-    Every file written gets ``time`` (seconds since 1970) as all of its times. Folders on the way
-    to a file are made where they are missing; symbolic links on the way are followed as the node
-    would follow them. Raises ConfigurationError, one line for each entry that cannot be laid.
+    Every file written gets ``time`` (seconds since 1970) as all of its times. Missing folders are
+    made. Symbolic links in a path are followed as on the running node. Raises ConfigurationError,
+    with one line for each entry that cannot be written.
     """
     return _Planner(image, accounts, time).plan(tree.root, remove)
 
@@ -79,8 +79,8 @@ def _run_debugfs(writes: Sequence[Write], work: MemoryFile, time: int) -> None:
 
 
 def tool_times(time: int) -> dict[str, str]:
-    """Environment in which e2fsprogs and mtools take ``time`` for now: the first name is known
-    to e2fsprogs before 1.47.1, the second to later ones and to mtools."""
+    """An environment in which e2fsprogs and mtools take ``time`` as the present time. The first
+    variable is for e2fsprogs before 1.47.1, the second for later ones and for mtools."""
     return {"E2FSPROGS_FAKE_TIME": str(time), "SOURCE_DATE_EPOCH": str(time)}
 
 
@@ -102,7 +102,7 @@ class _Planner:
             if found is not None and not found.is_dir:
                 folder, name = self._split(path)
                 writes.append(Write((_cd(folder), f"rm {_existing(name)}")))
-        # Folders first: a link such as lib -> usr/lib must not be found missing half-way.
+        # Folders first, so that a link such as lib -> usr/lib has its target when it is followed.
         for entry in sorted(entries, key=lambda entry: not isinstance(entry, CardFolder)):
             try:
                 writes += self._write(entry)

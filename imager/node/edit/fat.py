@@ -19,7 +19,7 @@ from imager.node.edit.memory_file import MemoryFile, scratch
 from imager.node.files.tree import CardFile
 
 _MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "HOME": os.devnull}
-"""Nobody's own settings: below that home there is no .mtoolsrc."""
+"""A home without a .mtoolsrc, so that no settings of the user apply."""
 _VOLUME_ID_OFFSET = 67
 _BACKUP_SECTOR_OFFSET = 50
 """FAT32 boot sector, BS_VolID and BPB_BkBootSec (Microsoft's FAT32 File System Specification)."""

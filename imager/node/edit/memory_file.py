@@ -1,7 +1,7 @@
-"""Files that exist only in memory, for host tools that want a path.
+"""Files that exist only in memory, for programs that need a path.
 
-In: a size or bytes. Out: a descriptor, and a path for programs that inherit it. A working
-copy holds private keys; in memory there is nothing left to sweep after a ``kill -9``.
+In: a size or bytes. Out: a descriptor, and a path for programs that inherit it. They are for
+private keys: after a ``kill -9`` nothing of them is left on a disk.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ class MemoryFile:
 
     @property
     def path(self) -> str:
-        """What a program that inherits the descriptor can open."""
+        """The path under which a program that inherits the descriptor can open the file."""
         return f"/dev/fd/{self.descriptor}"
 
     def read(self, offset: int, length: int) -> bytes:
-        """``length`` bytes from byte ``offset``, zeros where nothing was written or it ends."""
+        """``length`` bytes from byte ``offset``; zeros where nothing was written and behind the
+        end."""
         return os.pread(self.descriptor, length, offset).ljust(length, b"\0")
 
     def write(self, offset: int, data: bytes) -> None:

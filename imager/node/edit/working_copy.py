@@ -1,9 +1,9 @@
-"""A working copy that holds only what tools look at: the metadata of both filesystems.
+"""A working copy with nothing but the metadata of both filesystems.
 
 In: a golden image and the card's layout. Out: two files in memory, which the editing programs
 take for whole filesystems, and afterwards the blocks in which they differ from the golden image.
-File contents stay behind: no tool used here reads them, so one node costs some MiB and not the
-whole release.
+The content of files is not copied, because no tool used here reads it: one node takes some MiB of
+memory and not as much as the whole release.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class WorkingPartition:
     where: Extent
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes by their offset on the card, as the readers of filesystems ask for them."""
+        """``length`` bytes from byte ``offset`` of the card, as a ``Reader``."""
         return self.work.read(offset - self.where.offset, length)
 
     def changes(self, candidates: ExtentMap, golden: Reader) -> Iterator[tuple[int, bytes]]:
         """The parts of ``candidates`` that differ from the golden image: (offset, bytes).
 
-        Only ranges that are metadata, or content written here, may be asked for: the rest of
-        the working copy is empty and would look changed.
+        ``candidates`` may have only metadata and content that was written here. The rest of the
+        working copy is empty and would look changed.
         """
         for extent in candidates.split(MiB):
             new, old = self.read(extent.offset, extent.length), golden(extent.offset, extent.length)
@@ -52,7 +52,7 @@ def part_of(where: Extent, metadata: ExtentMap, golden: Reader) -> Iterator[Work
 
 
 def _differing(offset: int, new: bytes, old: bytes) -> Iterator[tuple[int, bytes]]:
-    """The granules of ``new`` that are not as in ``old``, neighbours joined."""
+    """The blocks of ``new`` that differ from ``old``; neighbours are joined."""
     pieces = ExtentMap([Extent(offset, len(new))]).split(GRANULE)
     for run in ExtentMap(_unequal(pieces, offset, new, old)):
         start = run.offset - offset

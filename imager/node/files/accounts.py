@@ -1,7 +1,7 @@
-"""passwd(5), group(5) and shadow(5) of the release: who there is, and no password that works.
+"""passwd(5), group(5) and shadow(5) of the release: its users, and all passwords removed.
 
 In: the text of the three files. Out: numbers for names, homes to put authorized_keys in, and a
-shadow file without passwords. Pure. Bytes, because these files promise no encoding.
+shadow file without passwords. Pure. They are bytes, because these files have no fixed encoding.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 NO_PASSWORD = b"*"
-"""shadow(5): no password matches it. ``!`` would lock the whole account for an sshd that runs
-without PAM, and ``!`` before the old hash would let ``passwd -u`` bring a password back that
-everybody knows."""
+"""shadow(5): no password matches it. With ``!`` an sshd without PAM would refuse keys too, and with
+``!`` before the old hash ``passwd -u`` would bring back a password that everybody knows."""
 
 FIRST_USER, LAST_USER = 1000, 59999
 """Numbers of people's accounts (login.defs(5), UID_MIN and UID_MAX as systemd fixes them)."""
@@ -60,7 +59,7 @@ class Accounts:
 
 
 def without_passwords(shadow: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """A shadow (or passwd) file in which no account has a password, and whose were taken."""
+    """A shadow (or passwd) file without passwords, and the names of the accounts that had one."""
     lines, taken = [], []
     for line in shadow.split(b"\n"):
         fields = line.split(b":")
@@ -72,7 +71,8 @@ def without_passwords(shadow: bytes) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _works(password: bytes) -> bool:
-    """Whether somebody could log in with it: an empty one works, ``x`` says "see shadow"."""
+    """Whether somebody can log in with this password field: an empty one lets anybody in; ``x``
+    means that the password is in shadow."""
     return password != b"x" and not password.startswith((b"!", b"*"))
 
 

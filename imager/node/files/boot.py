@@ -1,7 +1,7 @@
-"""The boot partition's own files: the kernel's command line, and what card this is.
+"""The node's own files on the boot partition: the kernel's command line, and what card this is.
 
 In: the boot files of the overlays, the release's boot partition, and the node. Out: every file to
-put there, with the list of digests that lets any laptop tell a damaged boot file.
+write there, and the list of digests with which any computer can find a damaged boot file.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def boot_files(
     node_file: CardFile,
     card: CardValues,
 ) -> tuple[CardFile, ...]:
-    """``given`` by the overlays, ``node_file``, cmdline.txt with this card's root=, and
-    SHA256SUMS over all files the boot partition then has."""
+    """The files ``given`` by the overlays, ``node_file``, cmdline.txt with this card's root=, and
+    SHA256SUMS of all files that the boot partition has then."""
     files = {file.path: file for file in (_spelt(file, boot) for file in given)}
     found = boot.read_file(_CMDLINE) if boot.find(_CMDLINE) else _NO_CMDLINE
     cmdline = files.get(_CMDLINE) or CardFile(_CMDLINE, found)
@@ -65,6 +65,6 @@ def digests(files: Iterable[CardFile]) -> Mapping[str, str]:
 
 
 def _spelt(file: CardFile, boot: FatVolume) -> CardFile:
-    """``file`` under the name the release has it by: FAT takes CONFIG.TXT for config.txt."""
+    """``file`` with its name spelt as in the release: to FAT, CONFIG.TXT and config.txt are one."""
     found = boot.find(file.path)
     return replace(file, path=found.path) if found else file

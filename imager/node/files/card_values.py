@@ -1,4 +1,4 @@
-"""What is known of one card when its files are made: its numbers as text, and its date.
+"""The values of one card that its files are made with: its ids as text, and its date.
 
 In: a node's identity and the time. Out: the values templates may use as ``card``.
 """
@@ -16,12 +16,12 @@ from imager.node.keys.identity import Identity
 from imager.node.keys.salt import fingerprint
 
 _EARLIEST, _LATEST = 315_532_800, (1 << 32) - 1
-"""1980, where FAT's dates begin, and the last second ext4's 32 unsigned bits hold."""
+"""1980, where FAT's dates begin, and the last second that 32 bits without sign can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardValues:
-    """What templates may say of this card, as ``card.…``: text as it stands in files.
+    """What templates may use as ``card.…``: text in the form in which files have it.
 
     ``imaged_at`` is in seconds since 1970 (UTC); ``master_finger`` is None where the master's
     key is not known.
@@ -37,15 +37,15 @@ class CardValues:
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """When a card is imaged (seconds since 1970, UTC) and by which version of this program: all
-    that makes two images of one node differ while its rack stays the same."""
+    """When a card is imaged (seconds since 1970, UTC) and by which version of this program. While
+    the rack stays the same, two images of one node differ in nothing else."""
 
     imaged_at: int
     tool_version: str
 
     @classmethod
     def now(cls) -> Occasion:
-        """This run; raises ConfigurationError for a SOURCE_DATE_EPOCH that cannot be."""
+        """The present time and version; raises ConfigurationError for a wrong SOURCE_DATE_EPOCH."""
         return cls(imaging_time(), tool_version())
 
 

@@ -1,7 +1,7 @@
-"""The kernel's command line, cmdline.txt, and the one word of it that each card needs its own.
+"""The kernel's command line, cmdline.txt: ``root=`` is different on each card.
 
-In: the release's or the rack's cmdline.txt. Out: the same words on one line, with root= naming
-this card's second partition. Pure.
+In: the release's or the rack's cmdline.txt. Out: the same words on one line, with root= and the id
+of this card's second partition. Pure.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 def with_root(text: bytes, partuuid: str) -> bytes:
     """``text`` with ``root=PARTUUID=<partuuid>`` and ``rootwait``, on one line.
 
-    Every other word keeps its place and its bytes. Only the first line counts: the firmware
-    stops there (Raspberry Pi documentation, "Kernel command line"), so what follows it never
-    was in force and is left out. The card's reader appears late, so without ``rootwait`` the
-    kernel would panic before it is there.
+    All other words stay as they are. Lines after the first are left out: the firmware does not
+    read them (Raspberry Pi documentation, "Kernel command line"). Without ``rootwait`` the kernel
+    would panic, because the card becomes readable a little later than the kernel looks for it.
     """
     root = b"root=PARTUUID=" + partuuid.encode()
     words = next((line.split() for line in text.splitlines() if line.strip()), [])

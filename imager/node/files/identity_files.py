@@ -1,8 +1,8 @@
-"""The files of a card that no overlay can hold: keys, locked passwords, who may log in.
+"""The files of a card that overlays cannot have: keys, locked passwords, who may log in.
 
-In: a node, its identity, the release's filesystem, and the merged overlays. Out: a CardTree laid
-over the overlays' one. Reads the release, because what it has (which users, which passwords,
-which services) differs from tarball to tarball.
+In: a node, its identity, the release's filesystem, and the merged overlays. Out: a CardTree, whose
+files come before those of the overlays. The release is read, because users, passwords and services
+differ from release to release.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PUBLIC, _SECRET, _SALT_SECRET = 0o644, 0o600, 0o400
 
 
 def accounts_of(image: Ext4, overlays: CardTree) -> Accounts:
-    """Who the card has: as the overlays say, else as the release says."""
+    """The accounts of the card: from the overlays' passwd and group, else from the release's."""
     return Accounts(
         _text(image, overlays, "/etc/passwd") or b"", _text(image, overlays, "/etc/group") or b""
     )
@@ -41,7 +41,7 @@ def accounts_of(image: Ext4, overlays: CardTree) -> Accounts:
 def node_files(
     rack: Rack, node: Node, identity: Identity, image: Ext4, overlays: CardTree
 ) -> CardTree:
-    """Everything of ``node`` that is made rather than copied, but for the boot partition."""
+    """Every file of ``node`` that is made here, without those of the boot partition."""
     accounts = accounts_of(image, overlays)
     root: list[CardEntry] = [
         *_ssh_host_keys(identity),
@@ -57,8 +57,8 @@ def node_files(
 
 
 def shared_secrets(image: Ext4) -> tuple[str, ...]:
-    """What the release came with and every card made from it would share: host keys, Salt keys,
-    random seeds and other ids (systemd's "Building Images Safely")."""
+    """Files in the release that must not be the same on all cards: host keys, Salt keys, random
+    seeds and other ids (systemd's "Building Images Safely")."""
     host_keys = (f"{SSH}/{n}" for n in image.list_directory(SSH) if n.startswith("ssh_host_"))
     folders = (f"{PKI}/minion", f"{PKI}/master", f"{PKI}/master/minions")
     salt_keys = (f"{folder}/{name}" for folder in folders for name in image.list_directory(folder))
@@ -66,7 +66,7 @@ def shared_secrets(image: Ext4) -> tuple[str, ...]:
 
 
 def can_log_in(node: Node, overlays: CardTree) -> bool:
-    """Whether anybody can: with a key of rack.toml, or what the rack's own overlays bring."""
+    """Whether anybody can log in: with a key of rack.toml, or by files of the rack's overlays."""
     brought = ("/.ssh/authorized_keys", "/etc/shadow")
     return bool(node.authorized_keys) or any(e.path.endswith(brought) for e in overlays.root)
 
@@ -114,7 +114,8 @@ def _logins(node: Node, image: Ext4, accounts: Accounts) -> Iterator[CardEntry]:
 
 
 def _locked(image: Ext4, overlays: CardTree) -> Iterator[CardEntry]:
-    """The release's passwd and shadow without passwords; a rack that brings its own keeps it."""
+    """The release's passwd and shadow without passwords; not where an overlay of the rack has the
+    file."""
     for path in ("/etc/shadow", "/etc/passwd"):
         inode = image.lookup(path)
         if inode is None or not inode.is_file or overlays.root_file(path):
@@ -126,9 +127,9 @@ def _locked(image: Ext4, overlays: CardTree) -> Iterator[CardEntry]:
 
 
 def _clock(accounts: Accounts) -> Iterator[CardEntry]:
-    """Two empty files whose time is the imaging time: systemd starts the clock of a computer
-    without one at the later of both (systemd-timesyncd.service(8), FILES; systemd(1),
-    /usr/lib/clock-epoch)."""
+    """Two empty files whose time is the imaging time. On a computer without a clock that runs
+    without power, systemd sets the time to the later of the two (systemd-timesyncd.service(8),
+    FILES; systemd(1), /usr/lib/clock-epoch)."""
     owner = "systemd-timesync" if "systemd-timesync" in accounts.users else "root:root"
     yield CardFolder(_CLOCK, 0o755, owner)
     yield CardFile(f"{_CLOCK}/clock", b"", _PUBLIC, owner)
@@ -148,8 +149,8 @@ def _time_zone(rack: Rack, image: Ext4) -> Iterator[CardEntry]:
 
 
 def _resolver(rack: Rack, node: Node, image: Ext4) -> Iterator[CardEntry]:
-    """Name servers for a node with a fixed address where systemd-resolved, which would take them
-    from the network's file, is not in the release."""
+    """Name servers for a node with a fixed address, where the release has no systemd-resolved,
+    which would read them from the network's file."""
     if node.address and rack.network.dns and image.lookup(_RESOLVED) is None:
         lines = "".join(f"nameserver {server}\n" for server in rack.network.dns)
         yield CardFile("/etc/resolv.conf", lines.encode())

@@ -1,8 +1,7 @@
-"""Enabling systemd units in an image, as ``systemctl enable --root`` would, without running it.
+"""Enables systemd units in an image, as ``systemctl enable --root`` would, without running it.
 
-In: names of units, and the card they may be on. Out: the symbolic links their [Install] sections
-ask for. Which units a release enables by itself differs from tarball to tarball, so the overlays
-name those a node cannot do without.
+In: names of units, and the files of the card. Out: the symbolic links that their [Install] sections
+ask for. Releases differ in what they enable, so the overlays name the units that a node needs.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ from imager.node.files.tree import CardLink, CardTree
 
 ADMIN_UNITS = "/etc/systemd/system"
 UNIT_FOLDERS = (ADMIN_UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-"""Where systemd looks for unit files that survive a boot, first one wins (systemd.unit(5))."""
+"""The folders in which systemd looks for unit files, without those in /run; the first that has a
+unit wins (systemd.unit(5))."""
 
 _DEPENDENCIES = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
 
@@ -69,8 +69,8 @@ def _logical_lines(text: str) -> list[str]:
 
 
 def enabling_links(units: Sequence[str], image: Ext4, tree: CardTree) -> tuple[CardLink, ...]:
-    """The links that enable those of ``units`` which the card has, from the release or from
-    ``tree``, and the units they name in Also=."""
+    """The links that enable ``units``, and the units that they name in Also=. Units that are
+    neither in the release nor in ``tree`` are left out."""
     links: dict[str, CardLink] = {}
     waiting, seen = list(reversed(units)), set()
     while waiting:

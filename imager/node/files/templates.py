@@ -1,52 +1,183 @@
-"""Renders the ``*.j2`` files of overlays: Jinja2, where a name nobody defined is an error.
+"""Renders the ``*.j2`` files of overlays with Jinja2; an unknown name is an error.
 
 In: a template's path and text, and the values it may use. Out: the text for the card, or one
-line that names file, line and variable. The sandbox is there because a rack's folder may come
-from somebody else's git: a template can compute, but not reach into Python.
+line that names file and line. Overlays come from strangers' repositories, so a template is
+rendered in a process of its own that may not do anything else (``imager.node.files.sandbox``),
+and what it costs is limited (``imager.node.files.template_limits``).
 """
 
 from __future__ import annotations
 
-import traceback
+import json
+import socket
+import sys
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import Popen
+from threading import Lock
+from types import TracebackType
+from typing import Self
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from imager.base.errors import ToolFailed
+from imager.base.run import running
+from imager.config.rack import Node, Rack
+from imager.node.files.card_values import CardValues
+from imager.node.files.template_limits import OUTPUT_BYTES, SECONDS, SOURCE_BYTES, MiB
+from imager.node.files.template_values import Plain, card_plain, node_values, rack_values
 
 SUFFIX = ".j2"
+_START = (
+    "import sys; sys.path[:] = sys.argv[1:]; from imager.node.files.sandbox import main; main()"
+)
+_START_SECONDS = 60
+_LONGEST_ANSWER = 12 * OUTPUT_BYTES + 4096
+"""JSON spells a character of four bytes in twelve, and one of one byte in six."""
 
 
 class TemplateFault(ValueError):
     """A template that cannot be rendered; the message names file and line."""
 
 
-class Templates:
-    """Renders templates with one set of values: ``rack``, ``node``, ``card``."""
+class TemplateOverLimit(ValueError):
+    """A template that costs too much; the message names the file. Nothing more is rendered for
+    its card: who can spend one limit would spend it again."""
 
-    def __init__(self, values: Mapping[str, object]) -> None:
-        self._values = values
-        self._environment = ImmutableSandboxedEnvironment(
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            autoescape=False,
-        )
+
+class Renderer:
+    """The process that renders, started with the first template and ended with the block. Safe to
+    share between threads; one template is rendered at a time."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._stack = ExitStack()
+        self._link: _Link | None = None
+        self._rack: Rack | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._end()
+
+    def render(
+        self, path: Path, text: str, rack: Rack, values: Mapping[str, Plain], seconds: float
+    ) -> str:
+        """``text`` (of the file ``path``) with its expressions replaced, in ``seconds`` at most.
+
+        Raises TemplateFault, TemplateOverLimit, and ToolFailed where no process can be started.
+        """
+        with self._lock:
+            link = self._link or self._start()
+            # A large rack is told once and not with every template of each of its nodes.
+            given = values if self._rack is rack else {"rack": rack_values(rack), **values}
+            try:
+                answer = link.ask({"values": given, "template": text}, seconds)
+            except BaseException as error:
+                self._end()
+                if isinstance(error, TimeoutError):
+                    raise TemplateOverLimit(
+                        f"{path}: the templates of one card have {SECONDS} s to render"
+                    ) from None
+                if isinstance(error, EOFError | OSError | ValueError | RecursionError):
+                    raise TemplateOverLimit(f"{path}: ends the process that renders it") from None
+                raise
+            self._rack = rack
+            if "limit" in answer:
+                self._end()
+                raise TemplateOverLimit(f"{path}: {answer['limit']}")
+        if "fault" in answer:
+            raise TemplateFault(f"{path}:{answer['line']}: {answer['fault']}")
+        return str(answer["text"])
+
+    def _start(self) -> _Link:
+        ours, theirs = socket.socketpair()
+        self._stack.enter_context(ours)
+        # Isolated (-I -S): neither the folder we stand in nor the environment says what is run.
+        command = (sys.executable, "-I", "-S", "-c", _START, *filter(None, sys.path))
+        with theirs:
+            process = self._stack.enter_context(running(command, stdin=theirs.fileno()))
+        self._link = _Link(ours)
+        try:
+            self._link.hear(time.monotonic() + _START_SECONDS)
+        except (EOFError, OSError) as error:
+            said = _last_words(process)
+            self._end()
+            raise ToolFailed(
+                f"the process that renders templates did not start: {said or error}",
+                hint="install picloud-image again",
+            ) from None
+        return self._link
+
+    def _end(self) -> None:
+        self._stack.close()
+        self._link = self._rack = None
+
+
+class Templates:
+    """Renders the templates of one card."""
+
+    def __init__(self, renderer: Renderer, rack: Rack, node: Node, card: CardValues) -> None:
+        self._renderer = renderer
+        self._rack = rack
+        self._values = {"node": node_values(node), "card": card_plain(card)}
+        self._seconds = float(SECONDS)
 
     def render(self, path: Path, text: str) -> str:
-        """``text`` (of the file ``path``) with its expressions replaced; raises TemplateFault."""
-        try:
-            code = self._environment.compile(text, name=str(path), filename=str(path))
-            template = Template.from_code(self._environment, code, {})
-            return template.render(self._values)
-        except TemplateSyntaxError as error:
-            raise TemplateFault(f"{path}:{error.lineno}: {error.message}") from None
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-            raise TemplateFault(f"{path}:{_line(error, path)}: {error}") from None
+        """``text`` (of the file ``path``) with its expressions replaced; raises as Renderer."""
+        if len(text) > SOURCE_BYTES:
+            raise TemplateOverLimit(f"{path}: is larger than {SOURCE_BYTES // MiB} MiB")
+        began = time.monotonic()
+        made = self._renderer.render(path, text, self._rack, self._values, self._seconds)
+        self._seconds = max(0.0, self._seconds - (time.monotonic() - began))
+        return made
 
 
-def _line(error: BaseException, path: Path) -> int:
-    """The template line that raised ``error``: Jinja2 rewrites its tracebacks to name it."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return next((f.lineno or 0 for f in reversed(frames) if f.filename == str(path)), 0)
+class _Link:
+    """A socket on which each side says one JSON object a line."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._socket = ours
+
+    def ask(self, question: Mapping[str, object], seconds: float) -> dict[str, object]:
+        """The answer; TimeoutError after ``seconds``, EOFError or OSError where none comes."""
+        until = time.monotonic() + seconds
+        self._wait(until)
+        self._socket.sendall(json.dumps(question).encode() + b"\n")
+        return self.hear(until)
+
+    def hear(self, until: float) -> dict[str, object]:
+        """The next line, waited for ``until`` then (of time.monotonic)."""
+        pieces: list[bytes] = []
+        size = 0
+        while not (pieces and pieces[-1].endswith(b"\n")):
+            self._wait(until)
+            piece = self._socket.recv(1 << 16)
+            size += len(piece)
+            if not piece or size > _LONGEST_ANSWER:
+                raise EOFError("no answer")
+            pieces.append(piece)
+        answer = json.loads(b"".join(pieces))
+        if not isinstance(answer, dict):
+            raise EOFError("no answer")
+        return answer
+
+    def _wait(self, until: float) -> None:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+
+def _last_words(process: Popen[bytes]) -> str:
+    process.kill()
+    _, stderr = process.communicate()
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""

@@ -39,8 +39,8 @@ class CardLink:
 
 @dataclass(frozen=True, slots=True)
 class CardFolder:
-    """A folder on the root filesystem. Mode and owner are changed only where given, and 0755
-    root:root where the folder is new."""
+    """A folder on the root filesystem. Where mode or owner is None an existing folder keeps its
+    own; a new one gets 0755 and root:root."""
 
     path: str
     mode: int | None = None
@@ -69,7 +69,7 @@ class CardTree:
 
 
 def merge(*trees: CardTree) -> CardTree:
-    """One tree of all; per path the last one wins.
+    """All trees in one; for each path the last one wins.
 
     Raises ConfigurationError, one line for each, where something is to be both a file and a
     folder with files in it.
@@ -96,8 +96,8 @@ def merge(*trees: CardTree) -> CardTree:
 def _lay_over(root: dict[str, CardEntry], entries: Iterable[CardEntry]) -> None:
     for entry in entries:
         below = root.get(entry.path)
-        # A later tree may say something about a folder (its mode) or nothing (it only has files
-        # in it): silence does not undo what an earlier one said.
+        # A later tree may give a folder's mode, or only have files in the folder. In the second
+        # case the mode from an earlier tree stays.
         if isinstance(entry, CardFolder) and isinstance(below, CardFolder):
             entry = CardFolder(
                 entry.path,

@@ -1,8 +1,8 @@
-"""The nodes' accepted keys for a Salt master that is no node, or not yet written.
+"""Exports the nodes' keys to a Salt master that is not a node, or whose card is not written yet.
 
-In: a rack and the master's pki folder, or a fresh one to copy there. Out: what lies where each key
-belongs, as data, then the keys themselves. A key somebody else put there is never overwritten
-unasked: it may belong to a machine that works.
+In: a rack and the master's pki folder, or an empty one to be copied there. Out: first, as data,
+what is now at each key's place; then the keys themselves. A different key that is there already is
+not overwritten unless the person says so: it may belong to a machine that works.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LIMIT_BYTES = 1 << 16
 
 
 class MasterFileState(StrEnum):
-    """What is where a key belongs."""
+    """What is now at the place of a key."""
 
     NOTHING = "new"
     SAME = "there already"

@@ -1,7 +1,7 @@
-"""The fingerprints by which a person tells a node's keys, from their public halves alone.
+"""The fingerprints of a node's keys, for people who compare them.
 
-In: the rack's key store. Out: fingerprints as ssh-keygen(1) and salt-key(1) print them. Makes no
-key and opens no private one, so whoever shows these cannot show a secret.
+In: the rack's key store. Out: fingerprints as ssh-keygen(1) and salt-key(1) print them. Only public
+keys are read and none is made, so no secret can be shown by mistake.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pathlib import Path
 from imager.config.rack import Rack
 from imager.node.keys import salt as salt_keys
 from imager.node.keys.ssh import blob_fingerprint
+from imager.node.keys.store import folders_of
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """Of one node; empty where there is no such key yet. ``ssh`` is of its Ed25519 host key,
-    ``minion`` of its Salt key."""
+    """The fingerprints of one node; empty where there is no such key yet. ``ssh`` is that of its
+    Ed25519 host key, ``minion`` that of its Salt key."""
 
     ssh: str = ""
     minion: str = ""
@@ -27,8 +28,9 @@ class Fingerprints:
 
 def fingerprints_of(rack: Rack, node: str) -> Fingerprints:
     """What the key store has of ``node``."""
-    home = rack.keys / node
-    line, pem = _read(home / "ssh/ssh_host_ed25519_key.pub"), _read(home / "salt/minion.pub")
+    own = folders_of(rack.keys, node)
+    line = _read(own.ssh.path / "ssh_host_ed25519_key.pub")
+    pem = _read(own.salt.path / "minion.pub")
     return Fingerprints(_of_line(line), salt_keys.fingerprint(pem) if pem else "")
 
 

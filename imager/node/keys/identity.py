@@ -19,18 +19,27 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from imager.base.json_fields import read_object
 from imager.base.progress import Progress
+from imager.base.timestamps import timestamp
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
 from imager.node.keys.salt import SaltPair, salt_pair
 from imager.node.keys.ssh import HostKey, host_keys
-from imager.node.keys.store import KeyFile, damaged, kept, store_at_hand, store_locked
+from imager.node.keys.store import (
+    KeyFile,
+    KeyFolder,
+    NodeFolders,
+    damaged,
+    folders_of,
+    store_at_hand,
+    store_locked,
+)
 
 _FILE = "identity.json"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -77,11 +86,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class SaltKeys:
-    """By what the Salt master of a rack and its nodes know each other.
+    """The keys by which the Salt master of a rack and its nodes know each other.
 
     ``minions`` are the nodes' public keys by their names, ``master`` is the pair of a master that
-    is a node. None is a key that nobody has made yet, and for ``master`` also one that is not this
-    rack's to make.
+    is a node. None stands for a key that is not made yet, and for the pair of a master that is no
+    node: that key is not this rack's to make.
     """
 
     minions: Mapping[str, bytes | None]
@@ -96,24 +105,13 @@ def identity_of(rack: Rack, node: Node) -> Identity:
     """
     ensure_state(rack.folder)
     with store_locked(rack.keys):
-        home = rack.keys / node.name
+        own = folders_of(rack.keys, node.name)
         return Identity(
-            _numbers(rack.keys, node.name),
-            host_keys(home / "ssh", node.name),
-            _minion(rack, node.name),
+            _numbers(rack.keys, own.card),
+            host_keys(own.ssh, node.name),
+            _minion_pair(own),
             _master_trust(rack, node.name),
         )
-
-
-def identities_of(
-    rack: Rack, nodes: Sequence[Node], progress: Progress
-) -> tuple[tuple[str, Identity], ...]:
-    """The names and identities of ``nodes``. Keys take some tenths of a second a node, so it is a
-    phase where some must be made."""
-    if all((rack.keys / node.name / "ssh").is_dir() for node in nodes):
-        return tuple((node.name, identity_of(rack, node)) for node in nodes)
-    with progress.phase("make keys"):
-        return tuple((node.name, identity_of(rack, node)) for node in nodes)
 
 
 def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
@@ -124,59 +122,78 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     ensure_state(rack.folder)
     with progress.phase("make keys"), store_locked(rack.keys):
         for node in rack.nodes:
-            _minion(rack, node.name)
+            _minion_pair(folders_of(rack.keys, node.name))
         if rack.master.is_node:
-            _master_pair(rack)
+            _master_pair(folders_of(rack.keys, rack.master.name))
     return salt_keys_at_hand(rack)
 
 
-def salt_keys_at_hand(rack: Rack) -> SaltKeys:
-    """As ``salt_keys``, for whoever only looks: none is made."""
+def salt_keys_at_hand(rack: Rack, nodes: Sequence[Node] | None = None) -> SaltKeys:
+    """As ``salt_keys``, but without making any: a key that is not there yet is None. Of ``nodes``
+    alone, if given."""
+    chosen = rack.nodes if nodes is None else nodes
     with store_at_hand(rack.keys):
+        folders = {node.name: folders_of(rack.keys, node.name) for node in chosen}
         minions = {
-            node.name: _minion(rack, node.name).public
-            if _minion_folder(rack, node.name).is_dir()
-            else None
-            for node in rack.nodes
+            name: _minion_pair(own).public if own.salt.is_there else None
+            for name, own in folders.items()
         }
-        there = rack.master.is_node and _master_folder(rack).is_dir()
-        return SaltKeys(minions, _master_pair(rack) if there else None)
+        master = folders_of(rack.keys, rack.master.name) if rack.master.is_node else None
+        pair = _master_pair(master) if master and master.master.is_there else None
+        return SaltKeys(minions, pair)
 
 
-def _minion(rack: Rack, node: str) -> SaltPair:
-    return salt_pair(_minion_folder(rack, node), "minion")
+def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostKey, ...]]:
+    """The host keys of ``nodes`` by their names, empty for a node that has none yet: none is made.
+
+    Raises ConfigurationError that names the file when one is damaged.
+    """
+    with store_at_hand(rack.keys):
+        folders = {node.name: folders_of(rack.keys, node.name).ssh for node in nodes}
+        return {
+            name: host_keys(folder, name) if folder.is_there else ()
+            for name, folder in folders.items()
+        }
 
 
-def _minion_folder(rack: Rack, node: str) -> Path:
-    return rack.keys / node / "salt"
+def has_identity(rack: Rack, node: Node) -> bool:
+    """Whether ``identity_of`` would find all of it and make nothing."""
+    own, master = folders_of(rack.keys, node.name), rack.master
+    needs = [own.card, own.ssh, own.salt]
+    if master.is_node:
+        needs.append(folders_of(rack.keys, master.name).master)
+    if node.name == master.name:
+        needs += [folders_of(rack.keys, other.name).salt for other in rack.nodes]
+    return all(folder.is_there for folder in needs)
 
 
-def _master_pair(rack: Rack) -> SaltPair:
-    return salt_pair(_master_folder(rack), "master")
+def _minion_pair(own: NodeFolders) -> SaltPair:
+    return salt_pair(own.salt, "minion")
 
 
-def _master_folder(rack: Rack) -> Path:
-    return rack.keys / rack.master.name / "master"
+def _master_pair(own: NodeFolders) -> SaltPair:
+    return salt_pair(own.master, "master")
 
 
 def _master_trust(rack: Rack, node: str) -> MasterTrust:
     master = rack.master
     if not master.is_node:
         return MasterTrust(master.public_key.encode() if master.public_key else None)
-    pair = _master_pair(rack)
+    pair = _master_pair(folders_of(rack.keys, master.name))
     if node != master.name:
         return MasterTrust(pair.public)
-    accepted = tuple((other.name, _minion(rack, other.name).public) for other in rack.nodes)
+    accepted = tuple(
+        (other.name, _minion_pair(folders_of(rack.keys, other.name)).public) for other in rack.nodes
+    )
     return MasterTrust(pair.public, pair, accepted)
 
 
-def _numbers(keys: Path, node: str) -> CardNumbers:
-    folder = keys / node / "card"
-    files = kept(folder, (_FILE,), lambda: {_FILE: _new_numbers(keys)})
+def _numbers(keys: Path, folder: KeyFolder) -> CardNumbers:
+    files = folder.kept((_FILE,), lambda: {_FILE: _new_numbers(keys)})
     try:
         return _parse(files[_FILE])
     except ValueError as error:
-        raise damaged(folder / _FILE, str(error)) from None
+        raise folder.damaged(_FILE, str(error)) from None
 
 
 def _new_numbers(keys: Path) -> KeyFile:
@@ -192,7 +209,7 @@ def _new_numbers(keys: Path) -> KeyFile:
         disk_id=_fresh(taken),
         volume_id=_fresh(set()),
         root_uuid=str(uuid.uuid4()),
-        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        created=timestamp(),
     )
     return KeyFile(json.dumps(asdict(numbers), indent=2).encode() + b"\n", private=False)
 
@@ -206,24 +223,19 @@ def _fresh(taken: set[int]) -> int:
 
 def _parse(data: bytes) -> CardNumbers:
     """Raises ValueError that says what is wrong with an identity.json."""
-    try:
-        values = json.loads(data)
-    except ValueError:
-        raise ValueError("is not JSON") from None
-    names = [field.name for field in fields(CardNumbers)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names):
-        raise ValueError(f"does not hold exactly {', '.join(names)}")
-    numbers = CardNumbers(**values)
-    texts = (numbers.machine_id, numbers.root_uuid, numbers.created)
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError("has a number where text belongs")
+    read = read_object(data)
+    read.exactly(field.name for field in fields(CardNumbers))
+    numbers = CardNumbers(
+        machine_id=read.text("machine_id"),
+        disk_id=read.integer("disk_id", 1, 0xFFFFFFFF),
+        volume_id=read.integer("volume_id", 1, 0xFFFFFFFF),
+        root_uuid=read.text("root_uuid"),
+        created=read.text("created"),
+    )
     if not _MACHINE_ID.match(numbers.machine_id) or numbers.machine_id == "0" * 32:
-        raise ValueError("machine_id is not 32 hex digits (machine-id(5))")
-    for name, number in (("disk_id", numbers.disk_id), ("volume_id", numbers.volume_id)):
-        if type(number) is not int or not 0 < number < 1 << 32:
-            raise ValueError(f"{name} is not a number from 1 to 4294967295")
+        raise read.fault("machine_id", "is not 32 hex digits (machine-id(5))")
     try:
         uuid.UUID(numbers.root_uuid)
     except ValueError:
-        raise ValueError("root_uuid is not a UUID") from None
+        raise read.fault("root_uuid", "is not a UUID") from None
     return numbers

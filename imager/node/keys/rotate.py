@@ -13,20 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 from imager.base.errors import ConfigurationError
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
 from imager.node.keys.salt import fingerprint, new_salt_pair, salt_pair
 from imager.node.keys.ssh import host_keys, new_host_keys
-from imager.node.keys.store import former, restore, store_at_hand, store_locked
+from imager.node.keys.store import KeyFolder, folders_of, store_at_hand, store_locked
 
 MASTER_PKI = "/etc/salt/pki/master"
 
 
 class KeyKind(StrEnum):
-    """Which keys; the value is also their folder's name in the store of a node."""
+    """Which keys; the value is what the command line calls them."""
 
     SALT = "salt"
     SSH = "ssh"
@@ -51,13 +50,14 @@ class Rotation:
 
 
 def rotate(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
-    """Give ``node`` a new key. One that has none gets its first, which nobody need be told of.
+    """Give ``node`` a new key. A node without a key gets its first one; no other computer knows an
+    older one, so there are no steps to take.
 
     Raises ConfigurationError when it is not this rack that owns such a key, or the old one is
     damaged; then nothing was changed.
     """
     with _store(rack, node, kind) as folder:
-        before = _fingerprint(folder, node, kind) if folder.is_dir() else None
+        before = _fingerprint(folder, node, kind) if folder.is_there else None
         if before is not None and kind is KeyKind.SSH:
             new_host_keys(folder, node.name)
         elif before is not None:
@@ -74,9 +74,9 @@ def undo(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
     changed.
     """
     with _store(rack, node, kind) as folder:
-        before = _fingerprint(folder, node, kind) if folder.is_dir() else None
-        after = _fingerprint(former(folder), node, kind)
-        restore(folder)
+        before = _fingerprint(folder, node, kind) if folder.is_there else None
+        after = _fingerprint(folder.former(), node, kind)
+        folder.restore()
     return Rotation(node.name, kind, before, after, steps_after(rack, node, kind))
 
 
@@ -84,11 +84,11 @@ def key_in_use(rack: Rack, node: Node, kind: KeyKind, *, undo: bool) -> str | No
     """The fingerprint of the key that ``rotate``, or ``undo``, would replace; None where there is
     none yet. Makes and changes nothing; raises as those two do."""
     require_owner(rack, node, kind)
-    folder = rack.keys / node.name / kind
+    folder = _folder(rack, node, kind)
     with store_at_hand(rack.keys):
-        before = _fingerprint(folder, node, kind) if folder.is_dir() else None
+        before = _fingerprint(folder, node, kind) if folder.is_there else None
         if undo:
-            _fingerprint(former(folder), node, kind)
+            _fingerprint(folder.former(), node, kind)
     return before
 
 
@@ -133,7 +133,7 @@ def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
         )
     # Deleted while the old card is out: a node that still ran would ask to join with its old key
     # at once, and a master looks at keys that wait before those it accepted.
-    public = shlex.quote(os.fspath(rack.keys / node.name / KeyKind.SALT / "minion.pub"))
+    public = shlex.quote(os.fspath(_folder(rack, node, kind).path / "minion.pub"))
     root = f"root@{rack.master.address or master}"
     return (
         f"1. Switch {node.name} off and write its card anew:",
@@ -154,15 +154,24 @@ def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
 
 
 @contextmanager
-def _store(rack: Rack, node: Node, kind: KeyKind) -> Iterator[Path]:
+def _store(rack: Rack, node: Node, kind: KeyKind) -> Iterator[KeyFolder]:
     """The folder of these keys, with the store locked."""
     require_owner(rack, node, kind)
     ensure_state(rack.folder)
     with store_locked(rack.keys):
-        yield rack.keys / node.name / kind
+        yield _folder(rack, node, kind)
 
 
-def _fingerprint(folder: Path, node: Node, kind: KeyKind) -> str:
+def _folder(rack: Rack, node: Node, kind: KeyKind) -> KeyFolder:
+    folders = folders_of(rack.keys, node.name)
+    return {
+        KeyKind.SALT: folders.salt,
+        KeyKind.SSH: folders.ssh,
+        KeyKind.MASTER: folders.master,
+    }[kind]
+
+
+def _fingerprint(folder: KeyFolder, node: Node, kind: KeyKind) -> str:
     """Of the key in ``folder``, which is made when there is none."""
     if kind is KeyKind.SSH:
         return host_keys(folder, node.name)[0].fingerprint

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from imager.node.keys.store import KeyFile, damaged, kept, replace
+from imager.node.keys.store import KeyFile, KeyFolder
 
 KEY_BITS = 2048
 PUBLIC_EXPONENT = 65537
@@ -32,7 +31,7 @@ class SaltPair:
         return f"SaltPair({fingerprint(self.public)})"
 
 
-def salt_pair(folder: Path, name: str) -> SaltPair:
+def salt_pair(folder: KeyFolder, name: str) -> SaltPair:
     """The pair ``name``.pem and ``name``.pub in ``folder``, made on first use.
 
     Call it with the store locked. Raises ConfigurationError when one half is missing, is no such
@@ -40,7 +39,7 @@ def salt_pair(folder: Path, name: str) -> SaltPair:
     never gets an answer, and Salt does not say why.
     """
     private, public = f"{name}.pem", f"{name}.pub"
-    files = kept(folder, (private, public), lambda: _new_pair(private, public))
+    files = folder.kept((private, public), lambda: _new_pair(private, public))
     pair = SaltPair(files[private], files[public])
     try:
         # The primality checks of a full load take 30 ms a key, and the master's card needs all.
@@ -48,19 +47,19 @@ def salt_pair(folder: Path, name: str) -> SaltPair:
             pair.private, password=None, unsafe_skip_rsa_key_validation=True
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise damaged(folder / private, "is not a PEM private key") from None
+        raise folder.damaged(private, "is not a PEM private key") from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise damaged(folder / private, "is not an RSA key")
+        raise folder.damaged(private, "is not an RSA key")
     if not is_whole(key):
-        raise damaged(folder / private, "is damaged: its numbers do not fit together")
+        raise folder.damaged(private, "is damaged: its numbers do not fit together")
     if _public_pem(key) != clean(pair.public):
-        raise damaged(folder / public, f"does not belong to {private}")
+        raise folder.damaged(public, f"does not belong to {private}")
     return SaltPair(clean(pair.private), clean(pair.public))
 
 
-def new_salt_pair(folder: Path, name: str) -> SaltPair:
-    """Another pair in ``folder``, where there is one; the old one is kept aside (keystore)."""
-    replace(folder, lambda: _new_pair(f"{name}.pem", f"{name}.pub"))
+def new_salt_pair(folder: KeyFolder, name: str) -> SaltPair:
+    """Another pair in ``folder``, where there is one; the old one is kept aside."""
+    folder.replace(lambda: _new_pair(f"{name}.pem", f"{name}.pub"))
     return salt_pair(folder, name)
 
 

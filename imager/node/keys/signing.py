@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from imager.config.folder import ensure_state
 from imager.config.rack import STATE, Rack
 from imager.node.keys.ssh import blob_fingerprint
-from imager.node.keys.store import KeyFile, damaged, kept, store_locked
+from imager.node.keys.store import KeyFile, KeyFolder, store_locked
 
 _FOLDER = "_rack/stamp"
 _PRIVATE, _PUBLIC = "stamp", "stamp.pub"
@@ -45,18 +45,18 @@ def rack_key(rack: Rack) -> RackKey:
     Raises ConfigurationError that names the file when the store is damaged.
     """
     ensure_state(rack.folder)
-    folder = rack.keys / _FOLDER
+    folder = KeyFolder(rack.keys / _FOLDER)
     with store_locked(rack.keys):
-        files = kept(folder, (_PRIVATE, _PUBLIC), lambda: _new_pair(rack.name))
+        files = folder.kept((_PRIVATE, _PUBLIC), lambda: _new_pair(rack.name))
     try:
         private = serialization.load_ssh_private_key(files[_PRIVATE], password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise damaged(folder / _PRIVATE, "is not an OpenSSH private key") from None
+        raise folder.damaged(_PRIVATE, "is not an OpenSSH private key") from None
     if not isinstance(private, Ed25519PrivateKey):
-        raise damaged(folder / _PRIVATE, "is not an Ed25519 key")
+        raise folder.damaged(_PRIVATE, "is not an Ed25519 key")
     public = private.public_key().public_bytes_raw()
     if _public_bytes(files[_PUBLIC]) != public:
-        raise damaged(folder / _PUBLIC, f"does not belong to {_PRIVATE}")
+        raise folder.damaged(_PUBLIC, f"does not belong to {_PRIVATE}")
     return RackKey(private, public)
 
 

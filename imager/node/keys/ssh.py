@@ -10,14 +10,13 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from imager.node.keys.salt import is_whole
-from imager.node.keys.store import KeyFile, damaged, kept, replace
+from imager.node.keys.store import KeyFile, KeyFolder
 
 _HostKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -59,31 +58,31 @@ def blob_fingerprint(blob: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-def host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
+def host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
     """The host keys of ``node`` in ``folder``, made on first use.
 
     Call it with the store locked. Raises ConfigurationError when a file is missing, is no key,
     or a public half does not belong to its private half.
     """
     names = tuple(name for base in _MAKERS for name in (base, f"{base}.pub"))
-    files = kept(folder, names, lambda: _new_keys(node))
+    files = folder.kept(names, lambda: _new_keys(node))
     for base in _MAKERS:
         try:
             key = serialization.load_ssh_private_key(
                 files[base], password=None, unsafe_skip_rsa_key_validation=True
             )
         except (ValueError, TypeError, UnsupportedAlgorithm):
-            raise damaged(folder / base, "is not an OpenSSH private key") from None
+            raise folder.damaged(base, "is not an OpenSSH private key") from None
         if isinstance(key, rsa.RSAPrivateKey) and not is_whole(key):
-            raise damaged(folder / base, "is damaged: its numbers do not fit together")
+            raise folder.damaged(base, "is damaged: its numbers do not fit together")
         if _public_line(key.public_key()) != files[f"{base}.pub"].split(b" ")[:2]:
-            raise damaged(folder / f"{base}.pub", f"does not belong to {base}")
+            raise folder.damaged(f"{base}.pub", f"does not belong to {base}")
     return tuple(HostKey(base, files[base], files[f"{base}.pub"]) for base in _MAKERS)
 
 
-def new_host_keys(folder: Path, node: str) -> tuple[HostKey, ...]:
+def new_host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
     """Other host keys in ``folder``, where there are some; the old ones are kept aside."""
-    replace(folder, lambda: _new_keys(node))
+    folder.replace(lambda: _new_keys(node))
     return host_keys(folder, node)
 
 

@@ -44,7 +44,8 @@ class KeyFile:
 
 @contextmanager
 def store_locked(keys: Path) -> Iterator[None]:
-    """Hold the key store ``keys`` alone; mends what a killed run left half done."""
+    """Keep other runs out of the key store ``keys``; what a killed run left half done is mended
+    first."""
     private_folder(keys)
     with locked(keys / ".lock"):
         for left_over in keys.glob(f"*/{_HALF_MADE}*"):
@@ -57,59 +58,94 @@ def store_locked(keys: Path) -> Iterator[None]:
 
 @contextmanager
 def store_at_hand(keys: Path) -> Iterator[None]:
-    """As ``store_locked``, for whoever only looks: a store that is not there yet is not made."""
+    """As ``store_locked``, but a store that is not there yet is not made."""
     with store_locked(keys) if keys.is_dir() else nullcontext():
         yield
 
 
-def kept(
-    folder: Path, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
-) -> dict[str, bytes]:
-    """The files ``names`` of ``folder``, which is made by ``make`` when it is absent.
+@dataclass(frozen=True, slots=True)
+class KeyFolder:
+    """A folder of files that belong together, as the two halves of a pair do.
 
-    Call it with the store locked. Raises ConfigurationError that names the file when the folder
-    is there but a file of it is not: making a new half would not fit the other.
+    Call its methods with the store locked.
     """
-    if not folder.is_dir():
-        _publish(folder, make())
-    return {name: _read(folder / name) for name in names}
+
+    path: Path
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it was ever filled; needs no lock."""
+        return self.path.is_dir()
+
+    def kept(
+        self, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
+    ) -> dict[str, bytes]:
+        """The files ``names``; ``make`` gives them when the folder is absent.
+
+        Raises ConfigurationError that names the file when the folder is there but a file of it is
+        not: making a new half would not fit the other.
+        """
+        if not self.is_there:
+            _publish(self.path, make())
+        return {name: _read(self.path / name) for name in names}
+
+    def damaged(self, name: str, why: str) -> ConfigurationError:
+        """The error for the file ``name``, which cannot be used."""
+        return damaged(self.path / name, why)
+
+    def former(self) -> KeyFolder:
+        """The files kept aside; raises ConfigurationError when nothing was kept."""
+        aside = _aside(self.path)
+        if not aside.is_dir():
+            raise ConfigurationError(
+                f"{aside}: no such folder, so there is nothing to go back to",
+                hint="only the keys that the last rotation replaced are kept",
+            )
+        return KeyFolder(aside)
+
+    def replace(self, make: Callable[[], Mapping[str, KeyFile]]) -> None:
+        """Fill the folder, which is there, anew; its files are kept aside until the next time.
+
+        A run killed at any moment leaves the old files or the new ones: while the folder is away
+        between the two, ``store_locked`` puts what is aside in its place.
+        """
+        _publish(self.path, make(), aside=_aside(self.path))
+
+    def restore(self) -> None:
+        """Put the files kept aside back in use; those in use until now are removed.
+
+        Raises ConfigurationError when nothing was kept.
+        """
+        aside = self.former().path
+        with host_storage(self.path):
+            _discard(self.path)
+            aside.rename(self.path)
+            fsync_folder(self.path.parent)
 
 
-def kept_aside(folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class NodeFolders:
+    """Where the store keeps what is one node's own; a folder may not be there yet.
+
+    ``card`` has its numbers, ``ssh`` its host keys, ``salt`` its minion's pair, and ``master`` the
+    pair of the Salt master if the node is one.
+    """
+
+    card: KeyFolder
+    ssh: KeyFolder
+    salt: KeyFolder
+    master: KeyFolder
+
+
+def folders_of(keys: Path, node: str) -> NodeFolders:
+    """All folders of ``node`` in the key store ``keys``."""
+    home = keys / node
+    return NodeFolders(*(KeyFolder(home / name) for name in ("card", "ssh", "salt", "master")))
+
+
+def _aside(folder: Path) -> Path:
     """Where the files of ``folder`` are kept that ``replace`` took out of use."""
     return folder.with_name(folder.name + _ASIDE)
-
-
-def former(folder: Path) -> Path:
-    """The folder of the files kept aside; raises ConfigurationError when nothing was kept."""
-    aside = kept_aside(folder)
-    if not aside.is_dir():
-        raise ConfigurationError(
-            f"{aside}: no such folder, so there is nothing to go back to",
-            hint="only the keys that the last rotation replaced are kept",
-        )
-    return aside
-
-
-def replace(folder: Path, make: Callable[[], Mapping[str, KeyFile]]) -> None:
-    """Fill ``folder``, which is there, anew; its files are kept aside until the next time.
-
-    Call it with the store locked. A run killed at any moment leaves the old files or the new
-    ones: while ``folder`` is away between the two, ``store_locked`` takes what is aside for it.
-    """
-    _publish(folder, make(), aside=kept_aside(folder))
-
-
-def restore(folder: Path) -> None:
-    """Put the files kept aside back in use; those in use until now are removed.
-
-    Call it with the store locked. Raises ConfigurationError when nothing was kept.
-    """
-    aside = former(folder)
-    with host_storage(folder):
-        _discard(folder)
-        aside.rename(folder)
-        fsync_folder(folder.parent)
 
 
 def _publish(folder: Path, files: Mapping[str, KeyFile], aside: Path | None = None) -> None:

@@ -10,19 +10,20 @@ import json
 import re
 from dataclasses import dataclass
 
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 
 MAX_CARD_BYTES = 1 << 41
-"""What a master boot record can address: 2 TiB."""
+"""The largest card that a master boot record can describe: 2 TiB."""
 _MAX_TEXT = 1000
 _LAST_SECOND = 253_402_300_799  # of the year 9999, after which no calendar here goes on
 _HEX = re.compile(r"[0-9a-f]*\Z")
 
 
 class StampError(ValueError):
-    """The bytes are no stamp that can be believed; the message says why."""
+    """The bytes are no valid stamp; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,70 +75,54 @@ class StampFacts:
     def decode(cls, data: bytes) -> StampFacts:
         """The facts in ``data``; raises StampError that names the key which is wrong."""
         try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise StampError(f"its facts are not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise StampError("its facts are not an object")
-        read = _Facts(value)
-        size = read.integer("size_bytes", MAX_CARD_BYTES)
-        return cls(
-            rack=read.name("rack"),
-            node=read.name("node"),
-            model=read.text("model"),
-            release_name=read.text("release"),
-            release_sha256=read.digits("release_sha256", 64),
-            golden_key=read.text("golden_key"),
-            image_id=read.digits("image_id", 64),
-            boot_sums=read.digits("boot_sums", 64),
-            tool_version=read.text("tool_version"),
-            imaged_at=read.integer("imaged_at", _LAST_SECOND),
-            disk_id=int(read.digits("disk_id", 8), 16),
-            layout=Layout(size, read.extent("boot", size), read.extent("root", size)),
-        )
+            return _facts(read_object(data))
+        except JsonFault as error:
+            raise StampError(f"its facts cannot be believed: {error}") from error
 
 
-class _Facts:
-    """A JSON object whose values are taken out with their type checked; others are passed over,
-    so that a later program of this version may say more."""
-
-    def __init__(self, values: dict[str, object]) -> None:
-        self._values = values
-
-    def text(self, key: str) -> str:
-        value = self._values.get(key)
-        if not isinstance(value, str) or not value or len(value) > _MAX_TEXT:
-            raise StampError(f"{key} in its facts is no text")
-        if not value.isprintable() or " " in value:
-            raise StampError(f"{key} in its facts is not one word that can be printed")
-        return value
-
-    def name(self, key: str) -> str:
-        value = self.text(key)
-        if fault := name_fault(value):
-            raise StampError(f"{key} in its facts {fault}")
-        return value
-
-    def digits(self, key: str, count: int) -> str:
-        value = self.text(key)
-        if len(value) != count or not _HEX.match(value):
-            raise StampError(f"{key} in its facts is not {count} hex digits")
-        return value
-
-    def integer(self, key: str, most: int) -> int:
-        return _integer(self._values.get(key), key, most)
-
-    def extent(self, key: str, size_bytes: int) -> Extent:
-        pair = self._values.get(key)
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise StampError(f"{key} in its facts is not [offset, length]")
-        extent = Extent(*(_integer(number, key, size_bytes) for number in pair))
-        if extent.end > size_bytes:
-            raise StampError(f"{key} in its facts ends past the card")
-        return extent
+def _facts(read: JsonObject) -> StampFacts:
+    size = read.integer("size_bytes", high=MAX_CARD_BYTES)
+    return StampFacts(
+        rack=_name(read, "rack"),
+        node=_name(read, "node"),
+        model=_text(read, "model"),
+        release_name=_text(read, "release"),
+        release_sha256=_digits(read, "release_sha256", 64),
+        golden_key=_text(read, "golden_key"),
+        image_id=_digits(read, "image_id", 64),
+        boot_sums=_digits(read, "boot_sums", 64),
+        tool_version=_text(read, "tool_version"),
+        imaged_at=read.integer("imaged_at", high=_LAST_SECOND),
+        disk_id=int(_digits(read, "disk_id", 8), 16),
+        layout=Layout(size, _extent(read, "boot", size), _extent(read, "root", size)),
+    )
 
 
-def _integer(value: object, key: str, most: int) -> int:
-    if type(value) is not int or not 0 <= value <= most:
-        raise StampError(f"{key} in its facts is not a whole number up to {most}")
+def _text(read: JsonObject, key: str) -> str:
+    value = read.text(key)
+    if not 0 < len(value) <= _MAX_TEXT:
+        raise read.fault(key, f"has {len(value)} characters, not 1 to {_MAX_TEXT}")
+    if not value.isprintable() or " " in value:
+        raise read.fault(key, "is not one word that can be printed")
     return value
+
+
+def _name(read: JsonObject, key: str) -> str:
+    value = _text(read, key)
+    if fault := name_fault(value):
+        raise read.fault(key, fault)
+    return value
+
+
+def _digits(read: JsonObject, key: str, count: int) -> str:
+    value = read.text(key)
+    if len(value) != count or not _HEX.match(value):
+        raise read.fault(key, f"is not {count} hex digits")
+    return value
+
+
+def _extent(read: JsonObject, key: str, size_bytes: int) -> Extent:
+    extent = Extent(*read.pair(key, size_bytes))
+    if extent.end > size_bytes:
+        raise read.fault(key, "ends past the card")
+    return extent

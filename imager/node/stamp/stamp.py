@@ -1,27 +1,32 @@
 """The stamp: a card's own proof of what was written to it, in its first MiB.
 
 In: what is known of a node's image, and the rack's key; or the bytes found on a card. Out: the
-bytes, or a Stamp whose signature fits. Pure. ``docs/stamp.md`` describes every byte, so that a
-stranger's program can read it too.
+bytes, or a Stamp whose signature is right. Pure. ``docs/stamp.md`` describes every byte, so that
+other programs can read it too.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from imager.base.units import format_size
+from imager.base.units import KiB, MiB, format_size
+from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, parse_sums
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 from imager.image.compose.file_digests import ROW_BYTES, FileDigests
 from imager.node.stamp.facts import MAX_CARD_BYTES, StampError, StampFacts
 
+STAMP_AREA = Extent(4 * KiB, MiB - 4 * KiB)
+"""Room for the stamp: the first MiB of a card, behind the 4 KiB of the partition table."""
 MAGIC = b"PICSTAMP"
 VERSION = 1
 _HEADER = struct.Struct("<8s6I")
@@ -41,11 +46,11 @@ class StampTooLarge(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a card says of itself, with a signature that fits.
+    """What a card says of itself, with a right signature.
 
-    ``manifest`` covers the whole card, but for the stamp's own ``length`` bytes, which count as
-    zeros in the digest of the first chunk. ``files`` is empty when there was no room for it.
-    ``public_key`` made the signature; whose key that is, the stamp cannot say.
+    ``manifest`` covers the whole card; the stamp's own ``length`` bytes count as zeros in the
+    digest of the first chunk. ``files`` is empty when there was no room for it. ``public_key`` is
+    the key that signed; the stamp cannot prove whose key it is.
     """
 
     facts: StampFacts
@@ -55,9 +60,61 @@ class Stamp:
     length: int
 
     @property
+    def kind(self) -> str:
+        """What to call a record of this kind."""
+        return "stamp"
+
+    @property
+    def node(self) -> str:
+        """The node the card was written for."""
+        return self.facts.node
+
+    @property
+    def layout(self) -> Layout:
+        """Where the card's partitions were put."""
+        return self.facts.layout
+
+    @property
+    def golden_key(self) -> str:
+        """The key of the card's golden image."""
+        return self.facts.golden_key
+
+    @property
+    def image_id(self) -> str:
+        """The name of all bytes that were written, without the stamp."""
+        return self.facts.image_id
+
+    @property
+    def tool_version(self) -> str:
+        """The version of this program that wrote the card."""
+        return self.facts.tool_version
+
+    @property
+    def imaged_at(self) -> int:
+        """When the card's image was made, in seconds since 1970, UTC."""
+        return self.facts.imaged_at
+
+    @property
+    def stamp(self) -> Stamp:
+        """Itself."""
+        return self
+
+    @property
     def extent(self) -> Extent:
         """Where the stamp lies on the card."""
         return Extent(STAMP_AREA.offset, self.length)
+
+    def boot_digests(self, volume: FatVolume) -> Mapping[str, str]:
+        """Path -> SHA-256 (hex) of every boot file on ``volume``, as far as the stamp vouches for
+        the list of them, which is a boot file itself."""
+        own = {SUMS_PATH: self.facts.boot_sums}
+        try:
+            listed = volume.read_file(SUMS_PATH, limit_bytes=MAX_SUMS_BYTES)
+            if hashlib.sha256(listed).hexdigest() != self.facts.boot_sums:
+                return own
+            return parse_sums(listed) | own
+        except (FileNotFoundError, IsADirectoryError, ValueError):
+            return own
 
     def without_itself(self, chunk: Chunk, data: memoryview) -> None:
         """Zero what is the stamp's own in ``data``, the card's bytes from the start of
@@ -107,8 +164,8 @@ def _body(facts: StampFacts, manifest: Manifest, files: bytes) -> bytes:
 def parse_stamp(area: bytes) -> Stamp:
     """The stamp at the start of ``area``, the bytes of STAMP_AREA.
 
-    Raises NoStamp when there is none, StampError that says what is wrong with it. A signature
-    that does not fit is wrong as well: then no word of it can be believed.
+    Raises NoStamp when there is none, and StampError that says what is wrong with it. A wrong
+    signature is an error too: then nothing in the stamp is proven.
     """
     if not any(area[: len(MAGIC)]):
         raise NoStamp("the card carries no stamp")
@@ -153,7 +210,8 @@ def _check_signature(key: bytes, signature: bytes, signed: bytes) -> None:
 
 
 def _manifest(facts: StampFacts, ranges: bytes, digests: bytes) -> Manifest:
-    """The map; what is signed may still be nonsense, and must not cost more than it weighs."""
+    """The manifest. Signed values can still be impossible, and reading them must not take more
+    time or memory than the stamp is large."""
     size_bytes = min(facts.layout.size_bytes, MAX_CARD_BYTES)
     extents: list[Extent] = []
     pairs: Any = _EXTENT.iter_unpack(ranges)

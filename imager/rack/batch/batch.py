@@ -1,7 +1,7 @@
-"""A batch: every job is done, whatever happens to some; the ledger knows it from beginning to end.
+"""A batch: every job is done, even when others fail; the ledger has a line for each step.
 
-In: orders and jobs, confirmed by a person. Out: a result for each job. Ctrl-C and a service
-manager's stop do not tear the work: each card is left blank or whole, and says which.
+In: orders and jobs, confirmed by a person. Out: a result for each job. After Ctrl-C, or when a
+service manager stops the program, each card is left blank or whole, and its result says which.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from imager.rack.history.outcome import Outcome
 def flash(orders: Orders, jobs: Sequence[CardJob], watch: Watch) -> tuple[CardResult, ...]:
     """Do every job and return the results in the order of ``jobs``.
 
-    The caller holds ``batch_lock``. Raises HostStorage, before any card is touched, when this
-    computer's disk has no room for what is to be written down.
+    The caller holds ``batch_lock``. Raises HostStorage, before any card is written, when this
+    computer's disk has no room for the ledger and the receipts.
     """
     with begun(orders, [job.name for job in jobs], watch) as (crew, stopped):
         for job in jobs:
@@ -41,11 +41,11 @@ def flash(orders: Orders, jobs: Sequence[CardJob], watch: Watch) -> tuple[CardRe
 def begun(
     orders: Orders, nodes: Sequence[str], watch: Watch
 ) -> Iterator[tuple[Crew, threading.Event]]:
-    """A crew whose work is a batch in the ledger, and the event that a signal sets; no worker
-    outlives the block. Raises as ``flash`` does."""
+    """A crew whose work is a batch in the ledger, and the event that a signal sets. When the block
+    ends, all workers have ended. Raises as ``flash`` does."""
     folder = orders.rack.folder
     require_room(folder, len(nodes))
-    # When it began, and chance: a name no other batch has.
+    # The time and a random number: no other batch has this name.
     batch = f"{now()}-{secrets.token_hex(2)}"
     append(folder, BatchBegun(now(), batch, tuple(nodes), os.getpid()))
     crew = Crew(replace(orders, batch=batch), watch)
@@ -65,8 +65,8 @@ def exit_code_of(results: Sequence[CardResult]) -> int:
 
 @contextmanager
 def interruptible(crew: Crew) -> Iterator[threading.Event]:
-    """Signals set the event instead of tearing the thread that hands out the work out of the
-    middle of it; whatever else ends the block, no worker outlives it."""
+    """While the block runs, Ctrl-C and SIGTERM set the event and do not interrupt the main thread
+    in the middle of its work. When the block ends, for any reason, all workers have ended."""
     stopped = threading.Event()
     previous = {
         number: signal.signal(number, lambda *_: stopped.set())

@@ -1,8 +1,8 @@
-"""What a worker tells of its card, so that one thread can show all cards.
+"""What the workers report about their cards, so that one thread can show all of them.
 
-In: phases and notes, from the threads that do the work. Out: events in the order they happened,
-and at any time where each card stands. It is also how a batch is stopped: once it is, the next
-byte that a card reports ends its work as Ctrl-C would.
+In: phases and notes, from the threads that do the work. Out: events in the order in which they
+happened, and at any time how far each card is. A batch is stopped here too: after the stop, the
+next report of a card raises KeyboardInterrupt, as Ctrl-C would.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PhaseBegan:
 
 @dataclass(frozen=True, slots=True)
 class PhaseEnded:
-    """It is over, or ``failed``."""
+    """A phase has ended, or has ``failed``."""
 
     phase: str
     done_bytes: int
@@ -55,8 +55,8 @@ CardEvent = PhaseBegan | PhaseEnded | Said | FindingReported
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Where a card stands: its present ``phase`` (empty between two), and all it moved so far, of
-    ``expected_bytes`` if nothing goes wrong (0 while that is not known)."""
+    """How far a card is: its present ``phase`` (empty between two phases), and how many bytes were
+    moved so far, of ``expected_bytes`` if nothing goes wrong (0 while that is not known)."""
 
     phase: str
     done_bytes: int
@@ -96,7 +96,7 @@ class CardBoard:
         self._moved = self._expected = 0
 
     def expect(self, size_bytes: int) -> None:
-        """So many bytes will be moved for this card in all."""
+        """Set how many bytes will be moved for this card in total."""
         with self._lock:
             self._expected = size_bytes
 
@@ -142,7 +142,7 @@ class CardBoard:
         self._hear(FindingReported(finding))
 
     def moment(self) -> Moment:
-        """Where it stands now."""
+        """How far the card is now."""
         with self._lock:
             if not self._phases:
                 return Moment("", 0, None, 0.0, self._moved, self._expected)

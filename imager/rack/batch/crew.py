@@ -1,9 +1,9 @@
-"""Cards made side by side, each by a thread of its own; none of them can hurt another.
+"""Makes several cards at the same time, each in a thread of its own; no failure affects another.
 
-In: jobs, one for each card, also while others are under way. Out: a result for each, as a value,
-whatever happened to it. The thread that owns the crew hands out the work, hears what the workers
-tell, and is the only one that shows anything. All cards read one golden file, which is in this
-computer's memory after the first; a node's own image is made when its card's turn comes, so that
+In: jobs, one for each card; more can be added at any time. Out: for each job a result, also when it
+failed. The thread that owns the crew gives out the work, receives the workers' reports, and is the
+only one that shows anything. All cards are written from one golden file, which is in this
+computer's memory after the first. A node's own image is made only when its card is next, so that
 the first card begins at once.
 """
 
@@ -22,13 +22,13 @@ from typing import Protocol
 
 from imager.base.errors import Interrupted, PicloudError
 from imager.base.units import MiB
-from imager.card.host.disks import Disk
-from imager.card.host.refusals import Limits, accept
+from imager.card.host.refusals import accept
 from imager.card.host.swap_room import require_swap_room
 from imager.card.host.sysfs import HostTrees
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import Limits, Target
 from imager.card.make.boot_check import boot_check, require_bootable
 from imager.card.make.make import MadeCard, make_card
+from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import Receipt
 from imager.card.stages import WriteOptions
 from imager.card.write.options import options_for
@@ -38,7 +38,7 @@ from imager.node.edit.edit import OpenGolden
 from imager.node.image import NodeImage
 from imager.node.personalise import personalise_one
 from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
-from imager.rack.batch.limiter import Limiter, root_port
+from imager.rack.batch.limiter import Limiter
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.rack.history.recorded import Work, recorded
 
@@ -52,7 +52,7 @@ class CardJob:
     """A node's card to be made: where, and of what size (bytes). ``slot`` is a label or empty."""
 
     node: Node
-    target: Disk | ImageFile
+    target: Target
     size_bytes: int
     slot: str = ""
 
@@ -64,8 +64,7 @@ class CardJob:
 
 @dataclass(frozen=True, slots=True)
 class CardResult:
-    """What came of a job. ``receipt`` is there for a card that was verified; ``error`` for
-    every other one."""
+    """How a job ended: with a ``receipt`` for a verified card, with an ``error`` for any other."""
 
     job: CardJob
     outcome: Outcome
@@ -81,22 +80,22 @@ class CardResult:
 
     @property
     def fault(self) -> str:
-        """The outcome and what stopped the work, said once where both are the same word."""
+        """The outcome and the error's text; only one of them where both are the same word."""
         what = self.error.what if self.error is not None else ""
         return str(self.outcome) if what == self.outcome else f"{self.outcome}: {what}"
 
 
 class Watch(Protocol):
-    """Whoever is shown what happens; called only by the thread that owns the crew."""
+    """Shows what happens. It is called only by the thread that owns the crew."""
 
     def began(self, job: CardJob) -> None:
-        """A worker takes the job up."""
+        """A worker begins the job."""
 
     def heard(self, job: CardJob, event: CardEvent) -> None:
-        """It tells something."""
+        """The worker of ``job`` reports something."""
 
     def ended(self, result: CardResult) -> None:
-        """It is over."""
+        """A job has ended."""
 
     def turn(self, crew: Crew) -> None:
         """Some time has passed."""
@@ -133,8 +132,8 @@ class Crew:
         self._limiter = Limiter(orders.at_once)
         self._told: queue.SimpleQueue[tuple[CardJob, CardEvent | CardResult]] = queue.SimpleQueue()
         self._stop = threading.Event()
-        # Making a node's image is work for a processor: more at a time would only delay the first.
-        # It is done by few threads, because each keeps the memory it once took (malloc's arenas).
+        # To make a node's image keeps a processor busy: more at a time would only delay the first.
+        # Few threads do it, because each keeps the memory it has used (malloc's arenas).
         self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
         self._threads: dict[str, threading.Thread] = {}
         self._moved: dict[str, int] = {}
@@ -145,25 +144,26 @@ class Crew:
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is under way or waiting for its turn."""
+        """Whether any job is being done or waits."""
         return bool(self._threads or self.waiting)
 
     @property
     def at_work(self) -> tuple[str, ...]:
-        """The nodes whose cards are under way."""
+        """The nodes whose cards are being made now."""
         return tuple(self._threads)
 
     def moment(self, node: str) -> Moment | None:
-        """Where the card of ``node`` stands; None before its turn."""
+        """How far the card of ``node`` is; None before it is begun."""
         board = self.boards.get(node)
         return board.moment() if board is not None else None
 
     def add(self, job: CardJob) -> None:
-        """Take up ``job`` as soon as there is room for it."""
+        """Add ``job``; it is begun as soon as the limits allow it."""
         self.waiting.append(job)
 
     def turn(self, seconds: float = _TURN_SECONDS) -> None:
-        """Begin what may begin, hear what is told for ``seconds`` at most, and show it."""
+        """Begin the jobs that may begin, then receive reports for at most ``seconds`` and show
+        them."""
         self._begin()
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -176,8 +176,8 @@ class Crew:
         self._watch.turn(self)
 
     def stop(self) -> None:
-        """End every card's work at its next byte, as Ctrl-C would; begin no other. The caller
-        goes on taking turns until the crew is no longer busy."""
+        """Stop every card at its next report, as Ctrl-C would, and begin no other. The caller must
+        go on calling ``turn`` until the crew is not busy any more."""
         self._stop.set()
         while self.waiting:
             job = self.waiting.pop()
@@ -187,7 +187,7 @@ class Crew:
             self._end(CardResult(job, Outcome.INTERRUPTED, error=error))
 
     def close(self) -> None:
-        """Let no worker go on, show nothing any more, and wait until all have stopped."""
+        """Stop all workers, show nothing any more, and wait until they have ended."""
         self._stop.set()
         self.waiting.clear()
         for thread in self._threads.values():
@@ -197,16 +197,11 @@ class Crew:
 
     def _begin(self) -> None:
         for job in list(self.waiting):
-            port = self._port(job)
+            port = job.target.root_port(self._orders.kernel)
             if self._limiter.may_begin(port):
                 self.waiting.remove(job)
                 self._limiter.began(job.name, port)
                 self._start(job)
-
-    def _port(self, job: CardJob) -> str | None:
-        if not isinstance(job.target, Disk):
-            return None
-        return root_port(job.target, self._orders.kernel)
 
     def _start(self, job: CardJob) -> None:
         board = CardBoard(lambda event: self._told.put((job, event)), self._stop)
@@ -280,17 +275,15 @@ class Crew:
         image = self._preparers.submit(self._image, job, golden, board).result()
         # Every byte of the map goes to the card and comes back.
         board.expect(2 * image.manifest.extents.total_bytes)
-        return make_card(
+        order = CardOrder(
             image,
             accept(job.target, image.layout.size_bytes, orders.limits),
             orders.rack.receipts,
-            board,
             options=options,
             check=boot_check(job.node, image),
             kernel=orders.kernel,
-            update=orders.update,
-            probe=orders.probe,
         )
+        return make_card(order, board, update=orders.update, probe=orders.probe)
 
     def _image(self, job: CardJob, golden: OpenGolden, board: CardBoard) -> NodeImage:
         rack, node = self._orders.rack, job.node
@@ -299,8 +292,8 @@ class Crew:
         return image
 
     def _require_bootable(self, node: Node, image: NodeImage) -> None:
-        """Look at the first image of each kind before its card is touched; at the end every
-        card is looked at."""
+        """Run the boot check on the first image of each kind before its card is written. Each card
+        itself is checked at its end."""
         kind = (node.model, node.roles)
         if kind not in self._bootable:
             require_bootable(node, image)
@@ -308,7 +301,7 @@ class Crew:
 
 
 def _unexpected(error: BaseException) -> PicloudError:
-    """What a worker did not foresee: our mistake until shown otherwise."""
+    """The error for an unexpected exception in a worker: probably our own mistake."""
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted before its card was touched", hint="run it again")
     lines = traceback.format_exception(error)

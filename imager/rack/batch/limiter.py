@@ -1,41 +1,28 @@
-"""How many cards to write at a time: as many as the bus bears, and no more.
+"""How many cards to write at the same time: as many as the USB connection can carry.
 
 In: which cards move bytes, and how many. Out: whether one more may begin. Cards on one USB root
-port share its wire: beyond some number each one more only makes the others slower, and a failing
-reader then holds up all of them. That number is not written on any hub, so it is found out: twice
-as many are let in for as long as that makes the sum of their rates grow. Cards elsewhere (built-in
-slots, files) share nothing we know of.
+port share its connection: above some number each additional card only makes the others slower, and
+one bad reader delays all. That number depends on the hubs, so it is measured: twice as many cards
+are allowed for as long as that makes the sum of their rates grow. Cards elsewhere (built-in slots,
+files) share no connection that we know of.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.sysfs import HostTrees
-
 FIRST = 4
-"""Cards that begin at once on one port: three fill a USB 2 port, and on USB 3 they are few."""
+"""How many cards may begin at once on a port: three fill a USB 2 port; for USB 3 it is few."""
 WINDOW_SECONDS = 3.0
 GROWTH = 1.15
-"""Twice the cards on a wire with room give nearly twice the sum; noise alone is not growth."""
-
-_ROOT_PORT = re.compile(r"/(usb\d+)/(\d+-\d+)(?=/)")
-
-
-def root_port(disk: Disk, kernel: HostTrees) -> str | None:
-    """The USB root port behind which ``disk`` hangs, such as ``usb2/2-1``; None elsewhere."""
-    if disk.bus is not Bus.USB:
-        return None
-    match = _ROOT_PORT.search(str(kernel.folder(disk.node.rpartition("/")[2])))
-    return f"{match[1]}/{match[2]}" if match else None
+"""The sum of the rates must grow by this factor. With free capacity twice the cards give nearly
+twice the sum; a small growth may be chance."""
 
 
 @dataclass(slots=True)
 class _Port:
-    """One wire: how many may use it, and what was measured with how many."""
+    """One root port: how many cards may use it, and the rate measured with how many."""
 
     allowed: int = FIRST
     settled: bool = False
@@ -46,7 +33,7 @@ class _Port:
 
     def look(self, now: float) -> None:
         if self.settled or len(self.moving) < self.allowed:
-            # Fewer cards than allowed prove nothing about the wire.
+            # With fewer cards than allowed nothing can be said about the limit.
             self.since, self.moved = None, 0
         elif self.since is None:
             self.since, self.moved = now, 0
@@ -64,10 +51,10 @@ class _Port:
 
 
 class Limiter:
-    """Knows who is at work. Not for several threads: the one that starts the work asks it."""
+    """Knows which cards are being written. For one thread only, the one that starts the work."""
 
     def __init__(self, jobs: int | None = None) -> None:
-        """``jobs`` is the most a person wants at a time, whatever the bus bears."""
+        """``jobs`` is the most cards at a time that the person wants; None for no such limit."""
         self._jobs = jobs
         self._at_work: dict[str, str | None] = {}
         self._ports: dict[str, _Port] = {}
@@ -81,7 +68,7 @@ class Limiter:
         return Counter(self._at_work.values())[port] < self._port(port).allowed
 
     def began(self, card: str, port: str | None) -> None:
-        """``card`` is at work from now on."""
+        """Count ``card`` as being written from now on."""
         self._at_work[card] = port
 
     def moved(self, card: str, size_bytes: int) -> None:
@@ -92,18 +79,18 @@ class Limiter:
             self._port(port).moved += size_bytes
 
     def ended(self, card: str) -> None:
-        """``card`` is done, one way or the other."""
+        """``card`` is finished, or has failed."""
         port = self._at_work.pop(card, None)
         if port is not None:
             self._port(port).moving.discard(card)
 
     def look(self, now: float) -> None:
-        """Judge every port by what moved until ``now`` (seconds of any steady clock)."""
+        """Adjust each port's limit by what moved until ``now`` (seconds of a monotonic clock)."""
         for port in self._ports.values():
             port.look(now)
 
     def allowed(self, port: str) -> int:
-        """How many cards may be at work behind ``port``."""
+        """How many cards may be written at a time behind ``port``."""
         return self._port(port).allowed
 
     def _port(self, name: str) -> _Port:

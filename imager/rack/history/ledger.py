@@ -1,25 +1,25 @@
-"""The rack's diary, ``.picloud/ledger.jsonl``: what was begun and how it ended, line by line.
+"""The rack's ledger, ``.picloud/ledger.jsonl``: one line for each thing that began or ended.
 
-In: events, one at a time. Out: the same events again, and for each node what was last heard of it.
-A line is on the disk before the next step is taken, so that after a ``kill -9`` or a power cut the
-diary knows which card was being written. Its last line may then be torn: it is read past, and
-repaired when the next one is written. ``docs/rack.md`` describes the format.
+In: events, one at a time. Out: the same events again, and for each node the last that is known. A
+line is on the disk before the next step begins, so after a ``kill -9`` or a power cut the ledger
+says which card was being written. Its last line may then be incomplete: it is ignored, and removed
+when the next one is written. ``docs/rack.md`` describes the format.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import cast
 
 from imager.base.durable import fsync_folder, host_storage, locked, write_all
 from imager.base.errors import HostStorage, TargetRefused
+from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.base.timestamps import timestamp
 from imager.base.units import MiB, format_size
 from imager.config.folder import ensure_state
 from imager.config.rack import ledger_file
@@ -27,12 +27,12 @@ from imager.rack.history.outcome import Outcome
 
 VERSION = 1
 _ROOM_PER_CARD = 2 * MiB
-"""More than any receipt takes, and its lines here."""
+"""More bytes than any receipt, with its lines in the ledger, takes."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchBegun:
-    """A run over several nodes; ``batch`` names it in all its lines."""
+    """A run over several nodes has begun; all its lines have the same ``batch``."""
 
     at: str
     batch: str
@@ -42,9 +42,9 @@ class BatchBegun:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Work on a node's card begins now. ``card_size_bytes`` and what follows tell which card it
-    is, as far as the computer can see; ``slot`` is the label of the reader, empty where it has
-    none. Outside a batch ``batch`` is empty."""
+    """Work on a node's card begins now. ``card_size_bytes`` and the fields after it describe the
+    card, as far as this computer can see. ``slot`` is the label of the card reader, or empty.
+    Outside a batch ``batch`` is empty."""
 
     at: str
     batch: str
@@ -62,7 +62,7 @@ class Assigned:
 class CardFinished:
     """It is over. ``reason`` and ``hint`` are empty when it ended well. ``receipt`` is a file name
     in the folder of receipts; ``recipe`` says what the card was made from
-    (``imager.node.recipe``); each is empty where there is none."""
+    (``imager.node.content``); each is empty where there is none."""
 
     at: str
     batch: str
@@ -85,7 +85,7 @@ class CardFinished:
 
 @dataclass(frozen=True, slots=True)
 class BatchEnded:
-    """The run ended by itself, with this exit code."""
+    """The run ended with this exit code; it was not killed."""
 
     at: str
     batch: str
@@ -108,28 +108,30 @@ class Standing(StrEnum):
     NEVER = "never"
     """No card was ever begun."""
     CURRENT = "current"
-    """Verified, and the rack would give the same card now."""
+    """Verified, and a card made now would be the same."""
     STALE = "stale"
-    """Verified, but the release, rack.toml, an overlay or a key is another one now."""
+    """Verified, but a card made now would be different: the release, rack.toml, an overlay or a key
+    has changed."""
     VERIFIED = "verified"
-    """Verified; whether the rack would give the same now was not asked."""
+    """Verified; whether a card made now would be the same is not known."""
     FAILED = "failed"
-    """The last card did not come out well."""
+    """The last card failed."""
     CUT_SHORT = "cut short"
     """Work on a card was begun and its end is not in the ledger: killed, or going on now."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The last that was heard of a node: ``begun`` is work whose end is not known, ``last`` what
-    ended last, ``verified`` the last card that came out well."""
+    """The last that is known of a node: ``begun`` is work whose end is not in the ledger, ``last``
+    what ended last, ``verified`` the last good card."""
 
     begun: Assigned | None = None
     last: CardFinished | None = None
     verified: CardFinished | None = None
 
     def standing(self, recipe: str | None = None) -> Standing:
-        """In one word; ``recipe`` is what a card would be made from now, where that is known."""
+        """The state in one word. ``recipe`` is that of a card made now, None where it is not
+        known."""
         if self.begun is not None:
             return Standing.CUT_SHORT
         if self.last is None:
@@ -165,7 +167,7 @@ class Ledger:
 
 def now() -> str:
     """The time as the ledger writes it: UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(precise=True)
 
 
 def read_ledger(rack: Path) -> Ledger:
@@ -185,7 +187,8 @@ def read_ledger(rack: Path) -> Ledger:
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """The ledger in a file's bytes, whatever they are; a last line without an end is no line."""
+    """The ledger in the bytes of a file, which may be damaged anywhere. A last line without a line
+    break does not count."""
     events, unread = [], 0
     for line in data.split(b"\n")[:-1]:
         event = _decode(line)
@@ -197,9 +200,9 @@ def parse_ledger(data: bytes) -> Ledger:
 
 
 def append(rack: Path, event: Event) -> None:
-    """Put ``event`` on the disk; what a run that was killed left torn is cut off first.
+    """Write ``event`` to the disk; an incomplete last line of a killed run is removed first.
 
-    Raises HostStorage, with the file as it was before, when there is no room.
+    Raises HostStorage, and leaves the file as it was, when there is no room.
     """
     ensure_state(rack)
     path = ledger_file(rack)
@@ -219,14 +222,15 @@ def append(rack: Path, event: Event) -> None:
 
 
 def encode_event(event: Event) -> bytes:
-    """The line of an event, with its end."""
+    """The line of an event, with its line break."""
     document = {"v": VERSION, "event": _NAMES[type(event)], **asdict(event)}
     return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
 @contextmanager
 def batch_lock(rack: Path) -> Iterator[None]:
-    """Only one batch at a time in one rack; TargetRefused that says who is at it."""
+    """Hold the lock under which a rack has one batch at a time. Raises TargetRefused that names
+    the run that holds it."""
     path = ensure_state(rack) / "batch.lock"
     try:
         with locked(path, wait=False) as descriptor:
@@ -243,7 +247,8 @@ def batch_lock(rack: Path) -> Iterator[None]:
 
 
 def require_room(rack: Path, cards: int) -> None:
-    """Raise HostStorage, before any card is touched, where the receipts would not fit."""
+    """Raise HostStorage when there is no room for the receipts of ``cards`` cards; to be called
+    before any card is written."""
     state = ensure_state(rack)
     with host_storage(state):
         room = os.statvfs(state)
@@ -264,7 +269,7 @@ def _holder(path: Path) -> str:
 
 
 def _whole_lines(descriptor: int) -> int:
-    """Where the next line goes: the end, or the end of the last whole line."""
+    """The byte at which the next line begins: the end of the last complete line."""
     size = os.fstat(descriptor).st_size
     end = size
     while end:
@@ -279,36 +284,18 @@ def _whole_lines(descriptor: int) -> int:
 
 def _decode(line: bytes) -> Event | None:
     try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("v") != VERSION:
-        return None
-    kind = _KINDS.get(str(document.get("event")))
-    if kind is None:
-        return None
-    values: dict[str, object] = {}
-    for field in fields(kind):
-        value = _CHECKS[str(field.type)](document.get(field.name))
-        if value is None:
+        read = read_object(line)
+        kind = _KINDS.get(str(read.values.get("event")))
+        if kind is None or read.values.get("v") != VERSION:
             return None
-        values[field.name] = value
+        values = {field.name: _READ[str(field.type)](read, field.name) for field in fields(kind)}
+    except JsonFault:
+        return None
     return kind(**values)  # type: ignore[arg-type]
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _integer(value: object) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return cast("int", value) if whole and 0 <= cast("int", value) < 2**63 else None
-
-
-def _texts(value: object) -> tuple[str, ...] | None:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return None
-    return tuple(value)
-
-
-_CHECKS = {"str": _text, "int": _integer, "tuple[str, ...]": _texts}
+_READ: Mapping[str, Callable[[JsonObject, str], object]] = {
+    "str": JsonObject.text,
+    "int": JsonObject.integer,
+    "tuple[str, ...]": JsonObject.texts,
+}

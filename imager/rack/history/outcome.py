@@ -1,8 +1,7 @@
-"""How a node's card came out of a batch, in one word.
+"""How the work on a node's card ended, in one word.
 
-In: what stopped the work, if anything did. Out: an Outcome, as the ledger keeps it, the table shows
-it and ``--json`` names it. A receipt's results are the same words; the one more is for cards that
-were never begun.
+In: the error that stopped the work, if any. Out: an Outcome; the ledger, the table and ``--json``
+all use this word. Receipts use the same words, but for the one that means that no work was begun.
 """
 
 from __future__ import annotations
@@ -26,11 +25,6 @@ class Outcome(StrEnum):
     """The card may not be overwritten, or was exchanged or taken by somebody meanwhile."""
     FAILED = "failed"
     """Nothing is wrong with the card: rack.toml, this computer's disk, or our own mistake."""
-
-    @property
-    def blames_the_card(self) -> bool:
-        """Whether a card with this outcome should not be tried again in the same way."""
-        return self in (Outcome.FAULTY, Outcome.IO_ERROR, Outcome.FAKE_CAPACITY)
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -1,7 +1,7 @@
-"""One card is made, and the ledger says so before and after.
+"""One card is made, with a line in the ledger before and after.
 
-In: whose card it is, where it lies, and how to make it. Out: the finished card, or the same error
-as without a ledger; either way the ledger has a line.
+In: which node's card it is, in which reader it is, and a function that makes it. Out: the finished
+card, or the error of that function; in both cases the ledger has a line about it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from imager.base.errors import HostStorage, PicloudError
-from imager.card.host.disks import Disk
-from imager.card.host.targets import ImageFile
+from imager.card.host.target import Target
 from imager.card.make.make import MadeCard
 from imager.config.rack import Rack
 from imager.rack.history.ledger import Assigned, CardFinished, append, now
@@ -25,7 +24,7 @@ class Work:
     ``recipe`` says what it is made from (``imager.node.content``)."""
 
     node: str
-    target: Disk | ImageFile
+    target: Target
     release_sha256: str
     recipe: str
     batch: str = ""
@@ -35,14 +34,14 @@ class Work:
 def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
     """``make()``, with a line before and one after.
 
-    Raises what ``make`` does, and HostStorage: before it, where the ledger cannot be written, and
-    after it, where the card is good and the ledger cannot say so.
+    Raises what ``make`` raises. Raises HostStorage when the ledger cannot be written: then nothing
+    was made, or, if it happens only at the end, the card is good and the ledger lacks that line.
     """
     append(rack.folder, _assigned(work))
     try:
         made = make()
     except BaseException as error:
-        # What went wrong with the card matters more than that it cannot be written down.
+        # The card's own error is more important than that the ledger cannot be written.
         with suppress(HostStorage):
             append(rack.folder, _failed(work, error))
         raise
@@ -52,18 +51,18 @@ def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
 
 
 def _assigned(work: Work) -> Assigned:
-    disk = work.target if isinstance(work.target, Disk) else None
+    facts = work.target.facts
     return Assigned(
         at=now(),
         batch=work.batch,
         node=work.node,
         target=work.target.node,
         slot=work.slot,
-        card_size_bytes=work.target.size_bytes,
-        model=disk.model if disk else "",
-        serial=disk.serial if disk else "",
-        cid=disk.cid if disk else "",
-        diskseq=(disk.diskseq or 0) if disk else 0,
+        card_size_bytes=facts.size_bytes,
+        model=facts.model,
+        serial=facts.serial,
+        cid=facts.cid,
+        diskseq=facts.diskseq,
     )
 
 

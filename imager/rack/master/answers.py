@@ -1,8 +1,8 @@
-"""What is asked of a Salt master, and what its answers mean.
+"""The scripts that ask a Salt master, and the meaning of its answers.
 
-In: the text of the programs ``salt-key``, ``salt-run`` and ``salt`` on the master. Out: who is
-accepted, who answers, and what each node says of its card. All of it comes from other computers,
-some of it from any node that was let in, so nothing is believed beyond its shape. Pure.
+In: the output of the programs ``salt-key``, ``salt-run`` and ``salt`` on the master. Out: who is
+accepted, who answers, and what each node says about its card. All of it comes from other computers,
+some of it from any node that was accepted, so each value is checked and cut short. Pure.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from imager.base.json_fields import JsonFault, JsonObject
 from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
-from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
+from imager.card.inspect.firstboot import FirstBoot, firstboot_in
 from imager.rack.master.presence import Presence
 
 _MARK = "==picloud=="
@@ -22,7 +23,7 @@ _LIMIT_SECONDS = 180
 """salt-run alone takes ten seconds to start on a Raspberry Pi 2, and waits for silent nodes."""
 
 _PATIENCE_SECONDS = 10
-"""How long a node may take to answer; a Pi that is being asked by a Pi is not quick."""
+"""How many seconds a node may take to answer: both it and the master may be slow Pis."""
 
 _KEY_LISTS = {
     "minions": Presence.SILENT,
@@ -30,7 +31,8 @@ _KEY_LISTS = {
     "minions_denied": Presence.DENIED,
     "minions_rejected": Presence.REJECTED,
 }
-"""salt-key's lists, the later ones weighing more: a node may be accepted and denied at once."""
+"""The lists of salt-key. A node can be in several, accepted and denied for example; then the later
+list here counts."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 _BOOT = "/boot/"
@@ -50,7 +52,7 @@ ask() {{
 
 
 def question_who() -> str:
-    """A script that prints whose keys the master has and who answers."""
+    """A script that prints which nodes' keys the master has and which nodes answer."""
     return (
         _PRELUDE
         + "ask keys salt-key --list-all --out=json --log-level=quiet\n"
@@ -60,7 +62,7 @@ def question_who() -> str:
 
 
 def question_cards(nodes: Iterable[str]) -> str:
-    """A script that prints what ``nodes`` (which answer) say of their cards."""
+    """A script that prints what ``nodes`` say about their cards; ask only nodes that answer."""
     names = ",".join(name for name in nodes if _ID.match(name))
     files = f"{_BOOT}{NODE_PATH} {_BOOT}{FIRSTBOOT_PATH}"
     return (
@@ -81,14 +83,14 @@ class ProgramOutput:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Every minion the master knows of, and how it stands."""
+    """Every minion that the master knows, and its state there."""
 
     standing: Mapping[str, Presence]
 
 
 @dataclass(frozen=True, slots=True)
 class CardSaid:
-    """What a node says of its card; empty or None where it did not say."""
+    """What a node says about its card; empty or None where it said nothing."""
 
     release_sha256: str = ""
     imaged_at: int = 0
@@ -96,11 +98,12 @@ class CardSaid:
 
 
 class NoAnswer(ValueError):
-    """The master's programs did not answer as Salt does; the message says which and how."""
+    """A program on the master did not answer as Salt does; the message says which one, and its
+    answer."""
 
 
 def parts_of(text: str) -> dict[str, ProgramOutput]:
-    """The output of each program in what a script of this module printed."""
+    """The output of each program, from the text that a script of this module printed."""
     found: dict[str, ProgramOutput] = {}
     name, lines = "", list[str]()
     for line in text.splitlines():
@@ -122,36 +125,36 @@ def who(text: str) -> Who:
     keys, up = _object(parts, "keys", "salt-key"), _object(parts, "up", "salt-run manage.status")
     standing: dict[str, Presence] = {}
     for key_list, presence in _KEY_LISTS.items():
-        standing |= dict.fromkeys(_names(keys.get(key_list)), presence)
-    standing |= dict.fromkeys(_names(up.get("up")), Presence.JOINED)
+        standing |= dict.fromkeys(_names(keys, key_list), presence)
+    standing |= dict.fromkeys(_names(up, "up"), Presence.JOINED)
     return Who(standing)
 
 
 def cards(text: str) -> dict[str, CardSaid]:
     """The answer to ``question_cards`` by node; raises NoAnswer."""
     found = _object(parts_of(text), "cards", "salt")
-    return {name: card_said(said) for name, said in found.items() if isinstance(said, str)}
+    return {name: card_said(said) for name, said in found.values.items() if isinstance(said, str)}
 
 
 def card_said(text: str) -> CardSaid:
     """What the two files of a card say, whichever of them are in ``text``."""
-    about: dict[str, object] = {}
+    about = JsonObject({})
     firstboot: FirstBoot | None = None
     for found in _objects_in(text):
         if "release_sha256" in found:
             about = found
         elif "steps" in found:
             with suppress(ValueError):  # a file that is no report says nothing
-                firstboot = parse_firstboot(json.dumps(found).encode())
-    imaged = about.get("imaged_at")
-    return CardSaid(
-        release_sha256=_text(about.get("release_sha256")),
-        imaged_at=imaged if type(imaged) is int and 0 < imaged < 1 << 33 else 0,
-        firstboot=firstboot,
-    )
+                firstboot = firstboot_in(found)
+    release, imaged_at = "", 0
+    with suppress(JsonFault):
+        release = _text(about.text("release_sha256"))
+    with suppress(JsonFault):
+        imaged_at = about.integer("imaged_at", high=(1 << 33) - 1)
+    return CardSaid(release, imaged_at, firstboot)
 
 
-def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> dict[str, object]:
+def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> JsonObject:
     part = parts.get(name)
     if part is None:
         raise NoAnswer(f"{program} did not come to its end")
@@ -166,7 +169,7 @@ def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> dict
     raise NoAnswer(f"{program} ended with status {part.status} and said: {last}")
 
 
-def _objects_in(text: str) -> Iterable[dict[str, object]]:
+def _objects_in(text: str) -> Iterable[JsonObject]:
     """Every JSON object that begins a line of ``text``; what stands between is passed over."""
     decoder, offset, failed = json.JSONDecoder(), 0, 0
     while (start := text.find("{", offset)) >= 0:
@@ -180,16 +183,17 @@ def _objects_in(text: str) -> Iterable[dict[str, object]]:
             offset = newline if newline >= 0 else len(text)
             continue
         if isinstance(value, dict):
-            yield value
+            yield JsonObject(value)
 
 
-def _names(value: object) -> list[str]:
-    listed = value if isinstance(value, list) else []
+def _names(found: JsonObject, key: str) -> list[str]:
+    try:
+        listed = found.items(key)
+    except JsonFault:
+        return []
     return [name for name in listed if isinstance(name, str) and _ID.match(name)]
 
 
-def _text(value: object) -> str:
+def _text(value: str) -> str:
     """Text of a stranger in one line, short and without control characters."""
-    if not isinstance(value, str):
-        return ""
     return "".join(letter if letter.isprintable() else " " for letter in value)[:_TEXT_LIMIT]

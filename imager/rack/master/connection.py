@@ -1,8 +1,8 @@
-"""The way to the rack's Salt master: over ssh, or a shell here when this computer is the master.
+"""Runs scripts on the rack's Salt master: over ssh, or directly when this computer is the master.
 
-In: a rack, and what a person said of how to get there. Out: a door through which a script for
-``sh`` is run on the master. The master's host key was made by this rack, so it is known before the
-first connection and is never asked about: whoever answers with another key is somebody else.
+In: a rack, and what a person said of how to reach the master. Out: a Door, which runs a script for
+``sh`` on the master. This rack made the master's host key, so the key is known before the first
+connection and nobody is asked whether it is right. A host with another key is not the master.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ROOT = "root"
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What a person said of the way; None for what is to be found out.
+    """How to reach the master, as far as a person said it; what is None is found out.
 
-    ``host`` is a name or address instead of rack.toml's, ``identity`` a private key's file for
-    ssh; what is not said here, ~/.ssh/config may say.
+    ``host`` is a name or address to use instead of the one in rack.toml, ``identity`` the file of
+    a private key for ssh. For the rest ssh reads ~/.ssh/config.
     """
 
     user: str = ROOT
@@ -45,7 +45,8 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A shell on the master: ``words`` start one that reads its script from standard input."""
+    """A shell on the master. ``words`` is the command that starts it; it reads a script from
+    standard input."""
 
     name: str
     words: tuple[str, ...]
@@ -100,7 +101,7 @@ def door_to_master(rack: Rack, way: Way) -> Door:
         "LogLevel": "ERROR",
     }
     if master.is_node:
-        # By its name in the rack, whatever address or port leads there.
+        # ssh looks the host key up by the node's name, whatever address or port is used.
         options |= {"HostKeyAlias": master.name, "GlobalKnownHostsFile": "/dev/null"}
         options["UserKnownHostsFile"] = _quoted(_known_hosts(rack))
         options["CheckHostIP"] = "no"
@@ -113,7 +114,7 @@ def door_to_master(rack: Rack, way: Way) -> Door:
 
 
 def _is_here(name: str) -> bool:
-    """Whether this computer is called so and has a Salt master."""
+    """Whether this computer has the name ``name`` and a Salt master."""
     own = socket.gethostname()
     return name in (own, own.partition(".")[0]) and find_tool("salt-run") is not None
 
@@ -136,7 +137,7 @@ def _known_hosts(rack: Rack) -> Path:
 
 
 def _quoted(path: Path) -> str:
-    """For ssh_config(5), where a blank divides two files and % begins a token."""
+    """``path`` as ssh_config(5) wants it: a blank would separate two files, and % has a meaning."""
     return f'"{str(path).replace("%", "%%")}"'
 
 

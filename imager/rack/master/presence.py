@@ -1,7 +1,8 @@
-"""What the master last said of each node: ``.picloud/presence.json``.
+"""What the master last said about each node: ``.picloud/presence.json``.
 
-In: the answers of a master, with the time. Out: the same, for whoever draws the rack without
-asking anybody. Only ``rack status`` writes it; what is unreadable in it is as if never asked.
+In: the answers of a master, with the time. Out: the same answers later, so that the rack can be
+shown without asking the master again. Only ``rack status`` writes the file. A node whose entry
+cannot be read counts as never asked about.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.durable import write_atomically
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.folder import ensure_state
 from imager.config.rack import STATE
 
@@ -22,20 +24,20 @@ _LIMIT_BYTES = 4 << 20
 
 
 class Presence(StrEnum):
-    """How a node stands with its Salt master."""
+    """A node's state, as its Salt master sees it."""
 
     JOINED = "joined"
     """It answers."""
     SILENT = "silent"
     """Its key is accepted, and it does not answer."""
     PENDING = "pending"
-    """It asks to be let in: its key waits for somebody to accept it."""
+    """It asks to join: its key waits for somebody to accept it."""
     DENIED = "denied"
     """It asks with another key than the one that was accepted for it."""
     REJECTED = "rejected"
     """Somebody rejected its key."""
     UNKNOWN = "unknown"
-    """The master never heard of it."""
+    """The master does not know it."""
 
 
 ADVICE = {
@@ -82,7 +84,7 @@ class Seen:
 
 
 def load_presence(rack: Path) -> dict[str, Seen]:
-    """What is known of the nodes of the rack in the folder ``rack``."""
+    """What the master last said about the nodes of the rack in the folder ``rack``, by name."""
     try:
         with (rack / STATE / _FILE).open("rb") as file:
             return parse_presence(file.read(_LIMIT_BYTES))
@@ -91,31 +93,32 @@ def load_presence(rack: Path) -> dict[str, Seen]:
 
 
 def parse_presence(data: bytes) -> dict[str, Seen]:
-    """The nodes in a file's bytes, whatever they are."""
+    """The nodes in the bytes of a file, which may be damaged."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
+        document = read_object(data)
+        nodes = document.child("nodes")
+    except JsonFault:
         return {}
-    if not isinstance(document, dict) or document.get("format") != _FORMAT:
+    if document.values.get("format") != _FORMAT:
         return {}
-    nodes = document.get("nodes")
-    items = nodes.items() if isinstance(nodes, dict) else ()
-    found = {str(name): _seen(value) for name, value in items}
+    found = {name: _seen(nodes, name) for name in nodes.values}
     return {name: seen for name, seen in found.items() if seen is not None}
 
 
 def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
-    """Keep ``nodes``; those that are not among them keep what was known of them."""
+    """Write what is known of ``nodes``; entries of other nodes in the file stay as they are."""
     known = {**load_presence(rack), **nodes}
     document = {"format": _FORMAT, "nodes": {name: asdict(seen) for name, seen in known.items()}}
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
     write_atomically(ensure_state(rack) / _FILE, text.encode(), mode=0o600)
 
 
-def _seen(value: object) -> Seen | None:
-    if not isinstance(value, dict) or value.get("presence") not in list(Presence):
+def _seen(nodes: JsonObject, name: str) -> Seen | None:
+    try:
+        read = nodes.child(name)
+        presence = read.choice("presence", Presence)
+        names = [field.name for field in fields(Seen) if field.name != "presence"]
+        texts = {key: read.text(key) if key in read else "" for key in names}
+    except JsonFault:
         return None
-    texts = {field.name: value.get(field.name, "") for field in fields(Seen)}
-    if not all(isinstance(text, str) for text in texts.values()):
-        return None
-    return Seen(**{**texts, "presence": Presence(texts["presence"])})
+    return Seen(presence, **texts)

@@ -1,7 +1,7 @@
-"""Who has joined: the rack's nodes as its master sees them now, and waiting for those that come.
+"""Which nodes have joined: asks the rack's master, once or until all have.
 
-In: a rack and a door to its master. Out: for each node what the master says, kept for ``rack show``
-and ``rack report``.
+In: a rack and a Door to its master. Out: for each node what the master says; it is also written
+down for ``rack show`` and ``rack report``.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from imager.base.errors import MissingTool, NetworkError
+from imager.base.timestamps import timestamp
 from imager.config.rack import Node, Rack
 from imager.rack.history.ledger import now
 from imager.rack.master.answers import (
@@ -31,8 +31,8 @@ _PAUSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``nodes`` are those asked about, ``strangers`` minions the master knows and rack.toml does
-    not."""
+    """``nodes`` are the nodes that were asked about; ``strangers`` are minions that the master
+    knows but rack.toml does not name."""
 
     nodes: Mapping[str, Seen]
     strangers: Mapping[str, Presence]
@@ -44,9 +44,9 @@ class Status:
 
 
 def ask_status(rack: Rack, nodes: Iterable[Node], door: Door) -> Status:
-    """Ask the master about ``nodes`` once, and keep what it says.
+    """Ask the master about ``nodes`` once, and write down what it says.
 
-    Raises as ``Door.run``, and MissingTool or NetworkError when there is no Salt that answers.
+    Raises as ``Door.run``, and MissingTool or NetworkError when no Salt answers there.
     """
     return _status(rack, nodes, door, _who(door))
 
@@ -58,11 +58,12 @@ def wait_for_all(
     seconds: float,
     watch: Callable[[Sequence[str], int, float], None],
 ) -> Status:
-    """Ask until every one of ``nodes`` answers, or for ``seconds``; the last status.
+    """Ask until every one of ``nodes`` answers, at most for ``seconds``; returns the last status.
 
-    ``watch`` is told after each asking who is missing, of how many, and how many seconds are left.
-    A master that cannot be reached yet is waited for as well: it was switched on with the others.
-    Raises as ``ask_status``; NetworkError only when the time is over.
+    After each time ``watch`` is called with the names that are missing, the number of nodes, and
+    the seconds that are left. It also waits for a master that cannot be reached yet, because it may
+    have been switched on with the nodes. Raises as ``ask_status``; NetworkError only when the time
+    is over.
     """
     names, end = [node.name for node in nodes], time.monotonic() + seconds
     while True:
@@ -111,7 +112,7 @@ def _status(rack: Rack, nodes: Iterable[Node], door: Door, heard: Who) -> Status
 
 
 def _seen(presence: Presence, at: str, said: CardSaid | None, before: Seen | None) -> Seen:
-    """A node that is silent now keeps what it said of itself when it last answered."""
+    """What is known of a node now. One that does not answer keeps what it said before."""
     seen = replace(before or Seen(presence, at), presence=presence, asked_at=at)
     if seen.is_joined:
         seen = replace(seen, answered_at=at)
@@ -127,7 +128,7 @@ def _seen(presence: Presence, at: str, said: CardSaid | None, before: Seen | Non
 def _utc(seconds: int) -> str:
     if not seconds:
         return ""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    return timestamp(seconds)
 
 
 def _no_salt(door: Door, error: NoAnswer) -> MissingTool | NetworkError:

@@ -1,8 +1,8 @@
-"""The cards at hand: which slot each is in, and what it holds, looked at without changing it.
+"""The cards that could be written: which slot each is in, and what it holds. Nothing is changed.
 
-In: disks and image files, the rack's slots and key. Out: frozen Candidates for the plan, which is
-pure. A card counts as the rack's own only when its stamp was signed by this rack's key, and as
-blank only when nothing is known on it and its first MiB is empty.
+In: disks and image files, the rack's slots and key. Out: Candidates for the plan. A card counts as
+the rack's own only when its stamp was signed with this rack's key, and as blank only when it has
+nothing that is recognised and its first MiB is empty.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.errors import PicloudError
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.refusals import Limits, refusals
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
+from imager.card.host.refusals import refusals
 from imager.card.host.swap_room import swap_refusals
-from imager.card.host.targets import ImageFile, Target
+from imager.card.host.target import Limits, Target
 from imager.card.inspect.stamp import signature_of
 from imager.card.inspect.verify import open_target
 from imager.card.medium.reopen import reader_of
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
-from imager.disk.layout import FIRST_MIB, STAMP_AREA
+from imager.disk.layout import FIRST_MIB
 from imager.image.compose.golden import GoldenImage
 from imager.node.stamp.facts import StampError, StampFacts
-from imager.node.stamp.stamp import parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
 from imager.rack.plan.slots import Slots
 
 
@@ -40,11 +41,11 @@ class Holds(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A card that may be written. ``slot`` is the label of its reader; ``stamp`` what its stamp
+    """A card that may be written. ``slot`` is the label of its reader; ``stamp`` is what its stamp
     says, if this rack signed it; ``about`` says what it holds in a few words. ``wanted`` is the
-    node a file was made for by its name."""
+    node that an image file is named after."""
 
-    target: Disk | ImageFile
+    target: Target
     holds: Holds
     about: str
     slot: str | None = None
@@ -54,14 +55,14 @@ class Candidate:
     @property
     def size_bytes(self) -> int:
         """What it can hold; 0 for a file that can be made as large as need be."""
-        return self.target.size_bytes if isinstance(self.target, Disk) else 0
+        return self.target.capacity_bytes or 0
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
     """A card that may not be written, and why."""
 
-    target: Disk | ImageFile
+    target: Target
     slot: str | None
     reasons: tuple[str, ...]
 
@@ -82,10 +83,10 @@ def sort_disks(
     rack: Rack,
     limits: Limits,
 ) -> tuple[list[Disk], list[Unfit]]:
-    """The disks a batch may take unasked, and the cards it may not.
+    """The disks that a batch may use without being told, and the cards that it may not use.
 
-    Disks that belong in the computer are in neither list: a batch never takes one. Nor are loop
-    devices, which show somebody's files, unless slots.toml names them.
+    Disks that are part of the computer are in neither list: a batch never uses one. Loop devices,
+    which show somebody's files, are only there when slots.toml names them.
     """
     fit: list[Disk] = []
     unfit: list[Unfit] = []
@@ -106,12 +107,10 @@ def _order(disk: Disk, slots: Slots) -> tuple[object, ...]:
     return (label is None, by_place(label) if label else (), disk.by_path, disk.node)
 
 
-def look_at(
-    target: Disk | ImageFile, slots: Slots, rack: Path, *, wanted: str | None = None
-) -> Candidate:
+def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = None) -> Candidate:
     """What ``target`` holds; a card that cannot be read is a foreign one that says so."""
-    slot = slots.label_of(target.by_path) if isinstance(target, Disk) else None
-    if isinstance(target, ImageFile) and not target.exists:
+    slot = slots.label_of(target.by_path)
+    if target.is_new:
         return Candidate(target, Holds.BLANK, "a new file", wanted=wanted)
     try:
         with open_target(Path(target.node)) as fresh:
@@ -123,9 +122,7 @@ def look_at(
     return Candidate(target, holds, about, slot, stamp, wanted)
 
 
-def _judged(
-    target: Disk | ImageFile, first_mib: bytes, rack: Path
-) -> tuple[Holds, str, StampFacts | None]:
+def _judged(target: Target, first_mib: bytes, rack: Path) -> tuple[Holds, str, StampFacts | None]:
     try:
         stamp = parse_stamp(first_mib[STAMP_AREA.offset :])
     except StampError:
@@ -135,7 +132,8 @@ def _judged(
         if signature_of(stamp, rack).known:
             return Holds.OURS, f"{stamp.facts.node} of {when}", stamp.facts
         return Holds.FOREIGN, f"{stamp.facts.node} of another rack, {when}", None
-    held = target.holds if isinstance(target, Disk) else ("an image file",)
+    # What is made anew was made by somebody, whatever it holds.
+    held = (target.noun,) if target.made_anew else target.holds
     if held:
         return Holds.FOREIGN, ", ".join(_short(line) for line in held), None
     if first_mib.strip(first_mib[:1]) or first_mib[:1] not in (b"\0", b"\xff", b""):

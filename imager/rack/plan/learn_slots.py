@@ -1,7 +1,7 @@
-"""Learning which reader slot is which: a person puts one card in after the other.
+"""Learns which card reader slot has which label: a person puts in one card after the other.
 
-In: the labels to give, and the cards as they arrive. Out: a lesson for each card, and slots.toml
-written after each, so that whoever stops half-way keeps what was learned.
+In: the labels to give, and the cards as they arrive. Out: a Lesson for each card. slots.toml is
+written after each, so that nothing is lost when the person stops half-way.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from imager.rack.plan.slots import Slots, load_slots, name_slot
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What one card taught: ``label`` is the slot's from now on, or was before when ``already``;
-    it is None when the card is in no slot that could be named, and ``why`` says why."""
+    """What was learned from one card. ``label`` is now the slot's label, or was it before, if
+    ``already``. It is None when the card's slot can have no label, and ``why`` says why."""
 
     disk: Disk
     label: str | None
@@ -35,8 +35,8 @@ def learn_slots(
 ) -> Iterator[Lesson]:
     """Give each of ``labels`` in turn to the slot of the next card of ``cards``.
 
-    A slot that has a label keeps it and is not asked for another one; with ``replace`` that holds
-    only for the slots of this run. Ends when every label is given.
+    A slot that has a label keeps it; with ``replace`` it keeps only a label given in this run. Ends
+    when all labels are given.
     """
     waiting = list(labels)
     ours: set[str] = set()

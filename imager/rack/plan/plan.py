@@ -1,11 +1,11 @@
-"""Which card becomes which node, and what is to be done to it: decided before anything is touched.
+"""Decides which card becomes which node, and what is done to it, before anything is written.
 
-In: the nodes asked for, the cards at hand, the ledger's word on each node. Out: a Plan, to be
-shown whole and confirmed once. Pure; tested as a table.
+In: the nodes that are wanted, the cards that are there, what the ledger says about each node. Out:
+a RackPlan, which the person sees and confirms as a whole. Pure.
 
-A card is for the node whose slot it is in, else for the node already stamped on it, else for the
-next node that needs a card. A node that is done gets no second card, and a card that is done is
-left as it is, unless everything is asked for again.
+A card is for the node whose slot it is in, else for the node that its stamp names, else for the
+next node that needs a card. A node that has its card gets no second one, and a card that is right
+is left as it is, unless all cards are to be made again.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class Why(StrEnum):
 
 
 class Action(StrEnum):
-    """What is to be done."""
+    """What will be done to a card."""
 
     WRITE = "write"
     UPDATE = "update"
-    """Compare all of it and write what differs: it holds the same golden image already."""
+    """It holds the same golden image already: compare all of it and write what differs."""
     NOTHING = "nothing"
-    """It was verified and is what the rack would give now."""
+    """Nothing: it was verified, and a card made now would be the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A node asked for. ``state`` is from the ledger; ``recipe`` and ``golden_key`` are what its
-    card would be made from now, None where that is not known before the release is composed."""
+    """A node that shall get a card. ``state`` is from the ledger. ``recipe`` and ``golden_key`` say
+    what a card made now would be made from; None while the release is not composed."""
 
     node: Node
     state: NodeState
@@ -55,7 +55,7 @@ class Want:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has the card the rack would give it now."""
+        """Whether it has a verified card that is the same as one made now."""
         return self.standing is Standing.CURRENT
 
 
@@ -70,8 +70,8 @@ class PlannedCard:
 
     @property
     def needs_a_word(self) -> bool:
-        """Whether a person must say yes, even to ``--yes``: the rack does not name the slot, and
-        something is on the card that is not the rack's own."""
+        """Whether a person must say yes even with ``--yes``: the slot has no label, and on the card
+        is something that this rack did not write."""
         return (
             self.action is not Action.NOTHING
             and self.why is not Why.SLOT
@@ -89,8 +89,8 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class RackPlan:
-    """``without`` are the nodes that need a card and have none here, ``done`` those that need
-    none."""
+    """``without`` are the nodes that need a card but get none, because too few are there; ``done``
+    are the nodes that need none."""
 
     steps: tuple[PlannedCard, ...]
     left: tuple[Left, ...]
@@ -99,7 +99,7 @@ class RackPlan:
 
     @property
     def to_do(self) -> tuple[PlannedCard, ...]:
-        """The steps in which something is written."""
+        """The cards to which something is written."""
         return tuple(step for step in self.steps if step.action is not Action.NOTHING)
 
 
@@ -111,8 +111,8 @@ def make_plan(
     again: bool = False,
     busy: Collection[str] = (),
 ) -> RackPlan:
-    """The plan for the nodes ``wants`` of a rack with ``rack_nodes``; ``again`` makes every card
-    anew, whether or not it is done. The nodes ``busy`` have a card under way."""
+    """The plan for the nodes ``wants`` of a rack with ``rack_nodes``. With ``again`` every card is
+    made anew, even one that is right. A card for each node in ``busy`` is being made already."""
     matching = _Matching({want.node.name: want for want in wants}, rack_nodes, again, busy)
     rest = list(candidates)
     for match in (matching.by_name, matching.by_slot, matching.by_stamp, matching.next_free):
@@ -129,7 +129,7 @@ def make_plan(
 
 
 class _Matching:
-    """The rules in turn; each takes a card or passes it on to the next."""
+    """The rules. Each returns True when it has dealt with a card, else the next rule is tried."""
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class _Matching:
         self.left: list[Left] = []
 
     def _in_need(self) -> Iterator[str]:
-        """Nodes without a good card first; a stale one still works where it is."""
+        """The nodes that need a card. Those without a good one come first, because a node with a
+        stale card still works."""
         for stale in (False, True):
             for name, want in self._wants.items():
                 done = want.is_done and not self._again
@@ -176,7 +177,7 @@ class _Matching:
         return self._for(candidate, name, Why.NEXT)
 
     def _for(self, candidate: Candidate, name: str, why: Why) -> bool:
-        """Give the card to the node, or leave it with the reason; either way it is dealt with."""
+        """Give the card to the node, or leave it and note the reason; always True."""
         want = self._wants.get(name)
         if want is None:
             return self._leave(candidate, f"it is for {name} ({why}), which was not asked for")
@@ -208,7 +209,7 @@ def _is_its_card(candidate: Candidate, want: Want) -> bool:
 
 
 def _action(candidate: Candidate, want: Want) -> Action:
-    """What the engine will do, as far as can be told; it looks once more by itself."""
+    """What will be done to the card, as far as is known now; ``make_card`` checks again."""
     stamp = candidate.stamp
     same = stamp is not None and stamp.golden_key == want.golden_key
     fits = stamp is not None and stamp.layout.size_bytes == candidate.size_bytes

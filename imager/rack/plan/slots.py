@@ -1,9 +1,9 @@
-"""Which socket of which card reader carries which label: ``slots.toml`` beside rack.toml.
+"""Which slot of which card reader has which label: ``slots.toml`` beside rack.toml.
 
-In: the file, which ``rack slots learn`` writes and a person may edit. Out: Slots, asked both ways:
-the label of a reader a card was put into, and the reader where a node's card is expected. A name
-under /dev/disk/by-path tells the socket, so a label stays where it was stuck on, whatever reader
-or card comes.
+In: the file, which ``rack slots learn`` writes and a person may edit. Out: Slots: the label of the
+slot in which a card is, and the slot in which a node's card is expected. A slot is named as in
+/dev/disk/by-path, which depends on the USB socket. So a label stays with its place, even when the
+reader or the card is exchanged.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 
 from imager.base.durable import folder_locked, write_atomically
 from imager.base.errors import ConfigurationError
+from imager.base.json_fields import shown
 from imager.base.toml_text import toml_text
-from imager.config.fields import Table, nearest, parse_document, shown
+from imager.config.fields import Table, nearest, parse_document
 from imager.config.slot_labels import by_place, label_fault
 
 SLOTS_FILE = "slots.toml"
@@ -77,7 +78,7 @@ def load_slots(folder: Path) -> Slots:
 
 
 def parse_slots(text: str) -> tuple[Slots, tuple[str, ...]]:
-    """The slots in ``text`` and every fault of it, each with its line, key and value."""
+    """The slots in ``text``, and a text for each fault with its line, key and value."""
     top, faults = parse_document(SLOTS_FILE, text)
     names: dict[str, str] = {}
     table = top.table("slots")
@@ -118,10 +119,10 @@ def encode_slots(slots: Slots) -> str:
 
 
 def name_slot(folder: Path, label: str, by_path: str) -> Slots:
-    """Give the slot ``by_path`` the ``label``, durably, and return what the file now holds.
+    """Give the slot ``by_path`` the ``label``, write the file, and return what it now holds.
 
-    A label or a slot has one partner, so what either had before is forgotten. Two runs at once
-    lose nothing of each other's. Raises as ``load_slots``.
+    A slot has one label and a label one slot, so what either had before is removed. Two runs at the
+    same time do not overwrite each other's changes. Raises as ``load_slots``.
     """
     name = _bare(by_path)
     with folder_locked(folder):
@@ -133,9 +134,9 @@ def name_slot(folder: Path, label: str, by_path: str) -> Slots:
 
 
 def forget_slots(folder: Path, labels: Sequence[str]) -> Slots:
-    """Take ``labels`` out of the file and return what is left.
+    """Remove ``labels`` from the file and return what is left.
 
-    Raises ConfigurationError, and forgets none, when one of them is not there.
+    Raises ConfigurationError, and removes none, when one of them is not there.
     """
     with folder_locked(folder):
         names = dict(load_slots(folder).names)

@@ -1,7 +1,7 @@
-"""What there is before a plan: the cards at hand, and what is known of every node asked for.
+"""What a plan is made from: the cards that are there, and what is known of each wanted node.
 
 In: the rack, its ledger, its golden images as far as they are composed, this computer's disks. Out:
-the values ``make_plan`` decides upon. Nothing is changed; of each card its first MiB is read.
+the arguments of ``make_plan``. Nothing is changed; of each card only the first MiB is read.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imager.base.errors import TargetRefused, UsageError
-from imager.card.host.disks import Disk, list_disks
-from imager.card.host.refusals import Limits, accept
+from imager.card.host.disks import list_disks
+from imager.card.host.refusals import accept
 from imager.card.host.sysfs import HostTrees
-from imager.card.host.targets import ImageFile, Target, target_at
+from imager.card.host.target import Limits, Target
+from imager.card.host.targets import target_at
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit.edit import opened
+from imager.node.keys.identity import has_identity
 from imager.rack.history.ledger import Ledger
 from imager.rack.plan.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.plan.plan import Want
@@ -25,13 +27,16 @@ from imager.rack.plan.slots import Slots
 
 GoldenImages = Mapping[str, GoldenImage]
 """By model: boards of one model share one. A model whose image is not composed is absent."""
+KEYS_TO_BE_MADE = "keys to be made"
+"""The recipe of a card that needs a key which nobody has made yet, as the master's does once a node
+was added. No card has it, and whoever only looks makes no key to learn the real one."""
 
 
 def wants_of(
     rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
 ) -> tuple[Want, ...]:
-    """What is known of ``nodes``. What a card would be made from now is reckoned only for those
-    that have a good one: the others' keys may not be made yet, and a plan makes none.
+    """What is known of ``nodes``. The recipe of a card made now is calculated only for nodes that
+    have a good card: the others may have no keys yet, and a plan makes none.
 
     Raises ConfigurationError for what is wrong with overlays or keys.
     """
@@ -55,13 +60,14 @@ def _recipes(
             for node in nodes:
                 last = ledger.state_of(node.name).last
                 if node.model == model and last is not None and last.is_verified:
-                    yield node.name, recipe_of(view, rack, node)
+                    known = has_identity(rack, node)
+                    yield node.name, recipe_of(view, rack, node) if known else KEYS_TO_BE_MADE
 
 
 def cards_here(
     rack: Rack, slots: Slots, images: GoldenImages, limits: Limits, kernel: HostTrees
 ) -> tuple[list[Candidate], list[Unfit]]:
-    """Every card in this computer's readers that a batch may take, and those it may not."""
+    """Every card in this computer's readers that a batch may use, and those it may not use."""
     found = list_disks(limits.ours, kernel)
     disks, unfit = sort_disks(found, slots, images.values(), rack, limits)
     return [look_at(disk, slots, rack.folder) for disk in disks], unfit
@@ -77,16 +83,19 @@ def cards_named(
 ) -> list[Candidate]:
     """The disks a person named; all that is wrong with any of them is raised as TargetRefused,
     before the first is touched."""
-    disks: dict[str, Disk] = {}
+    disks: dict[str, Target] = {}
     reasons: list[str] = []
     for path in paths:
         target = target_at(path, limits.ours, kernel)
-        if isinstance(target, ImageFile):
+        if target.made_anew:
             raise UsageError(
                 f"{path} is no disk", hint="for image files say --images DIR, one for each node"
             )
         reasons += reasons_against(target, images.values(), rack, limits)
-        if isinstance(target, Disk) and disks.setdefault(target.node, target) is not target:
+        if (
+            target.capacity_bytes is not None
+            and disks.setdefault(target.node, target) is not target
+        ):
             raise UsageError(f"{path}: {target.node} is named twice", hint="name each disk once")
     if reasons:
         raise TargetRefused(
@@ -106,7 +115,7 @@ def files_for(
     not be made."""
     found = []
     for node in nodes:
-        target: Target = target_at(folder / f"{node.name}.img", limits.ours)
+        target = target_at(folder / f"{node.name}.img", limits.ours)
         accepted = accept(target, 0, limits).target
         found.append(look_at(accepted, slots, rack.folder, wanted=node.name))
     return found

@@ -1,7 +1,7 @@
-"""How fast a card was, second by second, as the points of a drawing.
+"""How fast a card was written and read, second by second, as points of a drawing.
 
-In: a receipt's phases with their one-second samples. Out: coordinates for an SVG: steps, not a
-smoothed line, because a step is what was measured. Pure.
+In: a receipt's phases with their one-second samples. Out: coordinates for an SVG. The line has
+steps and is not smoothed: each step is one measurement. Pure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Scale = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A mark on an axis: where, and what stands there."""
+    """A mark on an axis: its place and its text."""
 
     at: float
     text: str
@@ -29,7 +29,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """One phase: the outline of its steps, the same closed to an area, and its figures in words."""
+    """One phase: the line of its steps, the area below that line, and its figures as text."""
 
     name: str
     figures: str
@@ -39,7 +39,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Every phase of a card on one axis of time; coordinates are those of a WIDTH × HEIGHT box."""
+    """All phases of a card on one time axis; coordinates are inside a box of WIDTH × HEIGHT."""
 
     bands: tuple[Band, ...]
     across: tuple[Tick, ...]
@@ -91,14 +91,14 @@ def curve_of(phases: Sequence[PhaseFigures]) -> Curve | None:
 
 
 def _steps(phase: PhaseFigures, begun: float) -> list[_Step]:
-    """The samples as rates over time; the last one lasted as long as was left of the phase, and
-    seconds are put together where there are more of them than can be seen."""
+    """The samples as rates over time. The last sample covers the rest of the phase, which may be
+    less than a second. Where there are more seconds than the drawing can show, some are joined."""
     size = -(-len(phase.samples) // _STEPS_AT_MOST)
     steps: list[_Step] = []
     for start in range(0, len(phase.samples), size):
         part = phase.samples[start : start + size]
         seconds = min(start + len(part), phase.seconds) - start
-        if seconds < 0.5 and steps:  # a rest too short to have a rate of its own
+        if seconds < 0.5 and steps:  # too short a time to calculate a rate from
             last = steps.pop()
             amount = sum(part) + last.rate * (last.end - last.start)
             end = begun + phase.seconds

@@ -1,7 +1,7 @@
-"""A rack as it stands: its towers, and for each node the last card and whether it joined.
+"""All that is known of a rack: its towers, and for each node the last card and whether it joined.
 
-In: the rack, its ledger and receipts, its lock, and what the master last said. Out: the whole as
-values, from which ``rack show`` draws lines and ``rack report`` a page. Nobody is asked anything.
+In: the rack, its ledger and receipts, its lock, and the master's last answer. Out: values, which
+``rack show`` prints as lines and ``rack report`` as a page. Neither master nor nodes are asked.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from imager.release.lock import RackLock
 
 @dataclass(frozen=True, slots=True)
 class CardState:
-    """The last that is known of a node's card. ``at`` is UTC, ISO 8601, empty for never;
-    ``outcome`` is the ledger's or the receipt's word; ``reason`` and ``hint`` say what was wrong.
-    ``recipe`` is what it was made from, empty where only a receipt tells of it."""
+    """The last that is known of a node's card. ``at`` is the time, UTC in ISO 8601, empty when
+    there was no card; ``outcome`` is the word in the ledger or receipt; ``reason`` and ``hint``
+    say what was wrong. ``recipe`` is empty where only a receipt knows of the card."""
 
     standing: Standing
     at: str = ""
@@ -37,13 +37,13 @@ class CardState:
 
     @property
     def is_good(self) -> bool:
-        """Whether the last card came out well, of whatever release."""
+        """Whether the last card was verified, even if it is of an older release."""
         return self.standing in (Standing.VERIFIED, Standing.CURRENT, Standing.STALE)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node, its card, and what the master said of it, if it was ever asked."""
+    """A node, its card, and what the master last said about it; None when it was never asked."""
 
     node: Node
     card: CardState
@@ -57,15 +57,16 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """The nodes whose labels begin alike, by place; without a name, those that have no label."""
+    """The nodes of one tower, in the order of their places. The tower without a name has the nodes
+    that have no label."""
 
     name: str
     views: tuple[NodeView, ...]
 
 
 def overview(rack: Rack, recipes: Mapping[str, str] | None = None) -> tuple[NodeView, ...]:
-    """Every node of ``rack``, in its order; ``recipes`` says what the cards of nodes would be made
-    from now, as far as that is known (``imager.node.content``).
+    """Every node of ``rack``, in its order. ``recipes`` has, by node, the recipe of a card made
+    now, as far as it is known (``imager.node.content``).
 
     Raises ConfigurationError for a broken rack.lock and HostStorage for a ledger that cannot be
     read."""
@@ -80,13 +81,14 @@ def overview(rack: Rack, recipes: Mapping[str, str] | None = None) -> tuple[Node
 
 
 def pinned(rack: Rack, node: Node, lock: RackLock) -> str | None:
-    """The SHA-256 of the release a card of ``node`` would be made from; None before the first."""
+    """The SHA-256 of the release that a card of ``node`` would be made from now; None when no
+    release is pinned yet."""
     pin = lock.pin(spec_for(rack.release.source, rack.release.signing_key, node.model).name)
     return pin.sha256 if pin else None
 
 
 def towers(views: Iterable[NodeView]) -> tuple[Tower, ...]:
-    """The rack as it stands in the room: towers by name, nodes without a label last."""
+    """The towers, sorted by name; the nodes without a label come last."""
     found: dict[str, list[NodeView]] = {}
     for view in views:
         name = tower_and_place(view.node.slot)[0] if view.node.slot else ""
@@ -102,7 +104,8 @@ def _unnamed_last(name: str) -> tuple[bool, str]:
 
 
 def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
-    """The later of what the ledger and the receipts know: ``write`` makes only a receipt."""
+    """The newer of what the ledger and the receipts say: the command ``write`` makes a receipt but
+    no line in the ledger."""
     path, receipt = newest or (None, None)
     written = receipt.finished_at if receipt else ""
     if state.begun is not None and state.begun.at > written:
@@ -122,8 +125,8 @@ def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
 
 
 def _aged(card: CardState, pin: str | None, recipe: str | None) -> CardState:
-    """A verified card is stale when the rack would give another one now; where only the release
-    can be compared, another release than rack.lock pins makes it so."""
+    """``card``, marked as stale when it was verified but a card made now would be different. Where
+    the recipe is not known, it is stale when rack.lock pins another release."""
     if card.standing is not Standing.VERIFIED:
         return card
     release = card.receipt.image.release_sha256 if card.receipt else None

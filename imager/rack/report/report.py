@@ -1,8 +1,9 @@
-"""The report: one HTML page of the whole rack that needs nothing else and prints on A4.
+"""The report: one HTML page of the whole rack, which needs no other file and prints on A4.
 
-In: the rack as it stands. Out: the text of the page. It has no script, fetches nothing, and holds
-no secret: fingerprints are taken from public keys. Whatever a card, a reader or a node said of
-itself is escaped by the template, and the page's own policy forbids it to run or load anything.
+In: all that is known of the rack. Out: the text of the page. It has no script, loads nothing, and
+has no secret in it: fingerprints are made from public keys. The template escapes all text that
+comes from cards, readers and nodes, and the page's Content-Security-Policy forbids to run or load
+anything.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _TEMPLATE = Path(__file__).with_name("report.html.j2")
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A state in a word; ``kind`` is good, warn, bad or none and picks the colour, ``mark`` says
-    the same to whoever sees no colours."""
+    """A state in one word. ``kind`` is good, warn, bad or none and decides the colour; ``mark`` is
+    a sign with the same meaning for people who do not see the colour."""
 
     kind: str
     mark: str
@@ -71,7 +72,7 @@ _NEVER_ASKED = Badge("none", "○", "master not asked")
 
 @dataclass(frozen=True, slots=True)
 class NodePage:
-    """What the page says of one node; every text is ready to be read."""
+    """What the page says about one node, as text for people."""
 
     node: Node
     place: str
@@ -96,7 +97,7 @@ class TowerPage:
 
 
 def render_report(rack: Rack, made_at: str, recipes: Mapping[str, str] | None = None) -> str:
-    """The page of ``rack``, made at ``made_at`` (UTC, in words for the reader); ``recipes`` as for
+    """The page of ``rack``, made at ``made_at`` (UTC, as text for people); ``recipes`` as for
     ``overview``.
 
     Raises as ``overview`` does.
@@ -130,7 +131,7 @@ def render_report(rack: Rack, made_at: str, recipes: Mapping[str, str] | None = 
 
 
 def spoken_now() -> str:
-    """The time for ``render_report``."""
+    """The present time as text for people, for ``render_report``."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
@@ -139,7 +140,7 @@ def _is_out(page: NodePage) -> bool:
 
 
 def _counts(pages: Sequence[NodePage]) -> tuple[tuple[Badge, int], ...]:
-    """How many nodes have each kind of card, and how many joined; what nobody has is left out."""
+    """How many nodes have each state of card, and how many joined; counts of 0 are left out."""
     cards = Counter(page.card for page in pages)
     order = dict.fromkeys(_CARD_BADGES[standing] for standing in _BEST_FIRST)
     joined = sum(page.presence.word == "joined" for page in pages)
@@ -190,7 +191,7 @@ def _facts(receipt: Receipt) -> list[tuple[str, str]]:
 
 
 def _advice(view: NodeView) -> list[str]:
-    """What to do, about the card first: a node without a good one cannot join."""
+    """What to do: first about the card, because without a good one a node cannot join."""
     if not view.card.is_good:
         return [view.card.hint] if view.card.hint else []
     found = [view.card.hint]

@@ -1,7 +1,7 @@
-"""pip as a fetcher: one published file of a Python package, and none of its code run.
+"""Fetches one file of a Python package with pip; no code of the package is run.
 
-In: a name, a version, a private folder. Out: the file in it, still untrusted. pip knows the
-person's index, proxies and certificates, so nothing here asks the network itself.
+In: a name, a version, a private folder. Out: the file in it, not checked yet. pip is used because
+it knows the index, proxies and certificates that this computer is set up for.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from imager.base.errors import ConfigurationError, MissingTool, NetworkError
 from imager.base.run import CompletedCommand, run
 
-# pip cannot fetch a source release without running that release's own build code to learn its
-# metadata: as root, perhaps, and before anybody compared a hash. By then the download lies in
-# pip's temporary folder, and the code would run in a second Python. Every Python imports
-# sitecustomize first; this one keeps the download and ends each Python that pip starts.
+# When pip fetches a source release it runs that release's own build code, to learn its metadata:
+# perhaps as root, and before the hash was compared. At that moment the download lies in pip's
+# temporary folder, and the code would run in a second Python. Every Python imports sitecustomize
+# first. Ours saves the download and ends each Python that pip starts.
 _GUARD = """\
 import os
 import pathlib
@@ -50,8 +50,8 @@ def fetch_source(name: str, version: str, folder: Path) -> Path:
 
 
 def fetch_wheel(name: str, version: str | None, folder: Path) -> Path:
-    """The wheel of ``name``, the newest without ``version``, that runs on every Python 3 and
-    every machine; raises as ``fetch_source``."""
+    """A wheel of ``name`` for every Python 3 and every machine: of ``version``, or the newest when
+    that is None. Raises as ``fetch_source``."""
     only = ("--only-binary", ":all:", "--platform", "any", "--python-version", "3.12")
     return _fetch(f"{name}=={version}" if version else name, only, folder, "-none-any.whl")
 

@@ -1,8 +1,8 @@
-"""Salt by its version becomes a VerifiedSalt: pinned, archived, or fetched from PyPI by pip.
+"""From a version of Salt to a VerifiedSalt: found in the archive, or fetched from PyPI by pip.
 
-In: the version rack.toml names and the rack's lock. Out: a VerifiedSalt in the archive. PyPI signs
-nothing, so the first fetch trusts pip's TLS; from then on the rack's lock says which bytes they
-are. What is archived costs no network at all.
+In: the version in rack.toml and the rack's lock. Out: a VerifiedSalt in the archive. Files on PyPI
+have no signature, so the first fetch has to trust the connection (TLS); from then on rack.lock
+says which bytes are right. For what is in the archive the network is not used.
 """
 
 from __future__ import annotations
@@ -10,74 +10,65 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, locked, work_folder
-from imager.base.errors import NetworkError, NotAuthentic, UsageError
-from imager.base.progress import Progress, Quiet
+from imager.base.errors import NetworkError, NotAuthentic
+from imager.base.progress import Quiet
+from imager.base.timestamps import timestamp
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
 from imager.release.salt.pip import fetch_source, fetch_wheel
+from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 SALT = "salt"
 WHEELS = ("looseversion",)
-"""What Salt imports before anything else, pure Python and of a few KiB, that distributions often
-have no package of."""
+"""Small Python packages that Salt always imports and that many distributions do not have."""
 
 
-def fetch_salt(
-    version: str,
-    cache: Cache,
-    lock: RackLock,
-    progress: Progress,
-    *,
-    offline: bool,
-    update: bool,
-) -> VerifiedSalt:
+def fetch_salt(version: str, lock: RackLock, terms: FetchTerms) -> VerifiedSalt:
     """Salt ``version`` as this rack uses it, and what goes on the card beside it.
 
     With a pin for this version in ``lock`` it is exactly the pinned bytes. Without one it is what
-    is archived, else what PyPI publishes, which then becomes the pin. ``update`` asks PyPI
-    whatever is here and moves the pins; ``offline`` never touches the network.
+    is archived, else what PyPI publishes, which then becomes the pin.
 
     Raises NetworkError, ConfigurationError for a version PyPI does not have, NotAuthentic when
     PyPI gives other bytes than those pinned, HostStorage, MissingTool without pip.
     """
-    if offline and update:
-        raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
-    run = _SaltFetch(cache, lock, progress, offline, update)
+    run = _SaltFetch(lock, terms)
     source, *wheels = (run.package(name, wanted) for name, wanted in _packages(version))
     return VerifiedSalt(source, tuple(wheels))
 
 
 def pinned_salt(version: str, lock: RackLock) -> PackagePin | None:
-    """The bytes ``lock`` pins for Salt ``version``."""
+    """The pin in ``lock`` for Salt ``version``; None when there is none."""
     return _pin_of(lock, SALT, version)
 
 
 def salt_at_hand(version: str | None, cache: Cache, lock: RackLock) -> VerifiedSalt | None:
-    """What ``fetch_salt`` would give without fetching, pinning or saying anything; None for no
-    version. Raises NetworkError when that is not possible."""
+    """The Salt ``fetch_salt`` would give, if that needs no fetching; nothing is pinned or said.
+
+    None where ``version`` is None. Raises NetworkError where it would have to be fetched.
+    """
     if version is None:
         return None
     if not all(_pin_of(lock, name, None) for name in WHEELS) or pinned_salt(version, lock) is None:
         raise NetworkError(f"{SALT} {version} is not pinned", hint="run picloud-image fetch")
-    return fetch_salt(version, cache, lock, Quiet(), offline=True, update=False)
+    return fetch_salt(version, lock, FetchTerms(cache, Quiet(), offline=True))
 
 
 def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage | None:
-    """The source release of Salt that ``fetch_salt`` would use without asking anybody, looked for
-    by name and size alone; None when it would have to be fetched."""
+    """The source release of Salt that ``fetch_salt`` would use without the network; only its name
+    and size are checked. None when it would have to be fetched."""
     pin = _pin_of(lock, SALT, version)
     return next(_archived(cache, SALT, version, pin), None)
 
 
 def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
-    """Raise the NetworkError that ``fetch_salt`` raises offline when something is not archived,
-    looked for as ``archived_salt`` does; nothing is pinned."""
+    """Raise NetworkError, as ``fetch_salt`` does offline, when something is not in the archive.
+    Files are checked as by ``archived_salt``; nothing is pinned."""
     for name, wanted in _packages(version):
         pin = _pin_of(lock, name, wanted)
         if next(_archived(cache, name, wanted, pin), None) is None:
@@ -86,20 +77,17 @@ def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _SaltFetch:
-    """One call of fetch_salt: what each package is asked with."""
+    """One call of fetch_salt: its arguments, and the steps for each package."""
 
-    cache: Cache
     lock: RackLock
-    progress: Progress
-    offline: bool
-    update: bool
+    terms: FetchTerms
 
     def package(self, name: str, version: str | None) -> VerifiedPackage:
         """``name`` by its pin, from the archive, or from PyPI; pinned from now on."""
-        pin = None if self.update else _pin_of(self.lock, name, version)
-        found = None if self.update else self._here(name, version, pin)
-        if found is None and self.offline:
-            raise _not_here(self.cache, name, version, pin)
+        pin = None if self.terms.update else _pin_of(self.lock, name, version)
+        found = None if self.terms.update else self._here(name, version, pin)
+        if found is None and self.terms.offline:
+            raise _not_here(self.terms.cache, name, version, pin)
         if found is None:
             found = self._fetched(name, version, pin)
         self._pin(found)
@@ -108,38 +96,41 @@ class _SaltFetch:
     def _here(
         self, name: str, version: str | None, pin: PackagePin | None
     ) -> VerifiedPackage | None:
-        """The first one in the archive whose every byte is right; others are set aside."""
-        for package in list(_archived(self.cache, name, version, pin)):
+        """The first one in the archive whose every byte is right. Others are set aside, but not
+        offline: whoever cannot fetch another one, or only looks, changes nothing."""
+        for package in list(_archived(self.terms.cache, name, version, pin)):
             with host_storage(package.path), package.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest == package.sha256:
                 return package
+            altered = f"{package.path} was altered since it was archived"
+            if self.terms.offline:
+                self.terms.progress.warn(altered)
+                continue
             aside = set_aside(package.path.parent)
-            self.progress.warn(
-                f"{package.path} was altered since it was archived; it is kept as {aside.name}"
-            )
+            self.terms.progress.warn(f"{altered}; it is kept as {aside.name}")
         return None
 
     def _fetched(self, name: str, version: str | None, pin: PackagePin | None) -> VerifiedPackage:
         wanted = pin.version if pin else version
         what = f"{name} {wanted or ''}".rstrip()
         with (
-            locked(self.cache.packages / f"{name}.lock"),
-            work_folder(self.cache.work, "pip") as work,
+            locked(self.terms.cache.packages / f"{name}.lock"),
+            work_folder(self.terms.cache.work, "pip") as work,
         ):
             # The run that was waited for may have fetched it.
-            here = None if self.update else self._here(name, version, pin)
+            here = None if self.terms.update else self._here(name, version, pin)
             if here is not None:
                 return here
-            with self.progress.phase(f"fetch {what}") as phase, host_storage(work):
+            with self.terms.progress.phase(f"fetch {what}") as phase, host_storage(work):
                 if name in WHEELS:
                     file = fetch_wheel(name, wanted, work)
                 else:
                     file = fetch_source(name, what.partition(" ")[2], work)
                 phase.advance(file.stat().st_size)
-            package = _publish(file, name, self.cache)
+            package = _publish(file, name, self.terms.cache)
         if pin and package.sha256 != pin.sha256:
-            # Archived all the same, so that --update need not fetch it again.
+            # It stays in the archive, so that --update need not fetch it again.
             raise NotAuthentic(
                 f"PyPI's {what} is not the one that rack.lock pins ({pin.sha256[:12]}…): sha256 "
                 f"{package.sha256[:12]}…",
@@ -151,18 +142,18 @@ class _SaltFetch:
         """Pin ``package`` in rack.lock if no pin or another one is there; say what changed."""
         old = self.lock.package(package.name)
         if old is not None and (old.version, old.sha256) == (package.version, package.sha256):
-            if self.update:
-                self.progress.note(f"{package.name}: {_named(old)} is still what PyPI has")
+            if self.terms.update:
+                self.terms.progress.note(f"{package.name}: {_named(old)} is still what PyPI has")
             return
         new = PackagePin(
             version=package.version,
             sha256=package.sha256,
             size_bytes=package.size_bytes,
-            fetched_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            fetched_at=timestamp(),
         )
         self.lock.with_pin(package.name, new)
         before = "nothing" if old is None else _named(old)
-        self.progress.note(f"{package.name}: pin moved from {before} to {_named(new)}")
+        self.terms.progress.note(f"{package.name}: pin moved from {before} to {_named(new)}")
 
 
 def _named(pin: PackagePin) -> str:
@@ -170,14 +161,15 @@ def _named(pin: PackagePin) -> str:
 
 
 def _packages(version: str) -> Iterator[tuple[str, str | None]]:
-    """Name and wanted version of all that goes onto a card for Salt ``version``, itself first."""
+    """Name and version of each package for Salt ``version``, Salt itself first; the version is None
+    where any will do."""
     yield SALT, version
     for wheel in WHEELS:
         yield wheel, None
 
 
 def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
-    """Why --offline cannot work."""
+    """The error for --offline when a package is not in the archive."""
     which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
     return NetworkError(
         f"{name} {pin.version if pin else version or ''}".rstrip()
@@ -187,8 +179,8 @@ def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | No
 
 
 def _pin_of(lock: RackLock, name: str, version: str | None) -> PackagePin | None:
-    """The pin that the bytes must match. One for another version than rack.toml names says
-    nothing of it: there a person moved it."""
+    """The pin that the bytes must match, or None. A pin for another version does not count: the
+    person has changed the version in rack.toml."""
     pin = lock.package(name)
     return pin if pin and version in (None, pin.version) else None
 
@@ -212,8 +204,8 @@ def _archived(
 
 
 def _version_in(file_name: str, name: str) -> str | None:
-    """The version a published file's name says, if the file is one of package ``name``: as in
-    ``salt-3008.3.tar.gz`` and ``looseversion-1.3.0-py3-none-any.whl``."""
+    """The version in a file's name, such as ``salt-3008.3.tar.gz`` or
+    ``looseversion-1.3.0-py3-none-any.whl``; None when it is no file of package ``name``."""
     head, _, rest = file_name.partition("-")
     if head.lower() != name:
         return None
@@ -223,7 +215,7 @@ def _version_in(file_name: str, name: str) -> str | None:
 
 
 def _publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
-    """Move what pip fetched into the archive; nothing moves when it is there already."""
+    """Move what pip fetched into the archive, unless it is there already."""
     version = _version_in(file.name, name)
     if version is None:
         raise NotAuthentic(

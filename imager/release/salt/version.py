@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 OLDEST = "3006.0"
-"""The oldest series that has a source release with standing metadata and is still mended."""
+"""The oldest series that still gets corrections and has metadata in its source release."""
 # Until 3005 the first release of a series had no minor number.
 _VERSION = re.compile(r"(\d{4}\.\d{1,3}(\.\d{1,3})?|300[0-5])\Z")
 
@@ -28,13 +28,14 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 
 def master_version_fault(text: str) -> str | None:
-    """What is wrong with ``text`` as the version of a master that exists, however old, to follow
-    it in a sentence."""
+    """Why ``text`` cannot be the version of an existing master, which may be old; None when it can.
+    The reason continues a sentence that begins with ``text``."""
     return None if _VERSION.match(text) else "is not a version of Salt"
 
 
 def version_fault(text: str) -> str | None:
-    """What is wrong with ``text`` as the version to put on a card, to follow it in a sentence."""
+    """Why ``text`` cannot be the version to put on a card; None when it can. The reason continues
+    a sentence that begins with ``text``."""
     fault = master_version_fault(text)
     if fault is None and parse_version(text) < parse_version(OLDEST)[:1]:
         return f"is older than {OLDEST}, the oldest that can be put on a card"
@@ -61,7 +62,7 @@ def cannot_talk(minion: str, master: str) -> str | None:
 
 
 def _reaches(version: tuple[int, ...], floors: dict[int, int]) -> bool:
-    """Whether ``version`` has what its series got in the minor release ``floors`` names."""
+    """Whether ``version`` is at least the minor release that ``floors`` has for its series."""
     series, minor, *_ = (*version, 0)
     if series in floors:
         return minor >= floors[series]

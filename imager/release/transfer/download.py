@@ -1,9 +1,9 @@
-"""One large file from one mirror, however often the connection is cut.
+"""Downloads one large file from one mirror, even when the connection breaks many times.
 
-In: a mirror's URL and the folder of a partial file. Out: the whole file in that folder, still
-untrusted. What came in is never thrown away for a cut connection, a Ctrl-C or a kill: the next
-request asks for the rest with Range and If-Range, so that a server whose file has changed
-meanwhile sends the new one whole instead (RFC 9110, sections 13.1.5 and 14.2).
+In: a mirror's URL and the folder of a partial file. Out: the whole file in that folder, not checked
+yet. After a broken connection, Ctrl-C or a kill the bytes that arrived are kept. The next request
+asks for the rest with Range and If-Range; a server whose file has changed meanwhile then sends the
+whole new one (RFC 9110, sections 13.1.5 and 14.2).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import requests
 
 from imager.base.durable import host_storage, write_all, write_atomically
 from imager.base.errors import HostStorage, NetworkError
+from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Progress
 from imager.base.units import format_size
 from imager.release.transfer.web import TryAgain, Web, content_length, cut_short
@@ -28,9 +29,9 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What a server's headers say about which file it has; None where they are silent.
+    """Which version of a file a server has, from its headers; None for a header that is missing.
 
-    ``etag`` is a strong one: a weak one does not promise the same bytes.
+    ``etag`` is a strong one: a weak one may be the same for different bytes.
     """
 
     size_bytes: int | None
@@ -39,13 +40,13 @@ class Version:
 
     @property
     def validator(self) -> str | None:
-        """What If-Range may ask with."""
+        """The value for If-Range; None when there is no usable one."""
         return self.etag or self.last_modified
 
     def is_same_file(self, other: Version) -> bool:
-        """Whether both headers speak of the same bytes, also when two mirrors sent them.
+        """Whether both mean the same bytes, also when they come from two mirrors.
 
-        Mirrors copy times faithfully but number their ETags as they like.
+        Mirrors keep the time of a file, but each makes ETags of its own.
         """
         if self.size_bytes is None or self.size_bytes != other.size_bytes:
             return False
@@ -55,7 +56,8 @@ class Version:
 
 
 def version_of(response: requests.Response) -> Version:
-    """The version a 200 or 206 answer speaks of; of the whole file, not of the part sent."""
+    """The version in an answer with status 200 or 206: that of the whole file, not of the part
+    that was sent."""
     size = content_length(response)
     if response.status_code == 206:
         found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
@@ -80,8 +82,9 @@ class TarballLocation:
 def locate(web: Web, url: str) -> TarballLocation:
     """Follow ``url`` once to the mirror that serves it, so that all its files come from there.
 
-    A geo redirector may send two requests to two mirrors in different states of sync. The place
-    is the last address on the way whose file is still called the same; one byte is asked for.
+    Some servers redirect each request to another mirror, and one mirror may be older than the
+    other. The result is the last address of the redirection that still has the same file name; the
+    request is for one byte.
     """
     with web.open(url, headers={"Range": "bytes=0-0"}) as response:
         if response.status_code == 416:
@@ -105,51 +108,56 @@ class Partial:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def version(self) -> Version | None:
-        """The version the bytes are from; None when nothing, or nothing legible, says so."""
+        """The version that the bytes are from; None when that is not recorded or not readable."""
         try:
             return parse_version(self._state.read_bytes())
-        except (OSError, ValueError):
+        except (OSError, JsonFault):
             return None
 
     def begin(self, version: Version) -> None:
-        """Forget the bytes and start on ``version``."""
+        """Delete the bytes and begin with those of ``version``."""
         self.discard()
         self.adopt(version)
 
     def adopt(self, version: Version) -> None:
-        """Keep the bytes and hold them for a beginning of ``version``."""
+        """Keep the bytes and take them for the first bytes of ``version``."""
         write_atomically(self._state, json.dumps(asdict(version)).encode())
 
     def discard(self) -> None:
         with host_storage(self.path):
-            # The bytes go first: bytes without a version are not resumed, the reverse would be.
+            # The bytes are deleted first. If the version were, a cut here would leave bytes that
+            # belong to no version.
             self.path.unlink(missing_ok=True)
             self._state.unlink(missing_ok=True)
 
 
 def parse_version(data: bytes) -> Version:
-    """The inverse of what Partial writes. Raises ValueError."""
-    fields = json.loads(data)
-    if not isinstance(fields, dict) or set(fields) != {"size_bytes", "etag", "last_modified"}:
-        raise ValueError("not the three fields of a version")
-    size, etag, last_modified = fields["size_bytes"], fields["etag"], fields["last_modified"]
-    if size is not None and (type(size) is not int or size < 0):
-        raise ValueError(f"{size!r} is not a size")
-    for text in (etag, last_modified):
-        # It will be sent as a header, where a line break would end it.
-        if text is not None and not (isinstance(text, str) and text.isprintable()):
-            raise ValueError(f"{text!r} is not a header's text")
-    return Version(size, etag, last_modified)
+    """The inverse of what Partial writes. Raises JsonFault that names the field."""
+    read = read_object(data)
+    read.exactly(("size_bytes", "etag", "last_modified"))
+    return Version(
+        read.optional("size_bytes", read.integer),
+        _header(read, "etag"),
+        _header(read, "last_modified"),
+    )
+
+
+def _header(read: JsonObject, key: str) -> str | None:
+    """Text that will be sent as a header, where a line break would end it."""
+    text = read.optional(key, read.text)
+    if text is not None and not text.isprintable():
+        raise read.fault(key, "cannot be printed")
+    return text
 
 
 def download(
     web: Web, place: TarballLocation, partial: Partial, what: str, progress: Progress
 ) -> None:
-    """Bring ``partial`` to hold the whole file at ``place``; ``what`` names the phase.
+    """Download the file at ``place`` into ``partial``; ``what`` is the name of the phase.
 
-    Raises NetworkError when the mirror fails for good or fails ``limits.attempts`` times in a row
-    without headway, and HostStorage when the disk of this computer does. Only a file that is
-    larger than it should be is thrown away.
+    Raises NetworkError when the mirror refuses, or fails ``limits.attempts`` times in a row with
+    too few new bytes, and HostStorage when this computer's disk fails. What was downloaded is
+    deleted only when it is larger than it should be.
     """
     kept = partial.version()
     if kept is not None and kept.is_same_file(place.version):
@@ -160,7 +168,7 @@ def download(
         shown = 0
 
         def show(position: int) -> None:
-            # A transfer begun anew goes back; the bar waits until it is further than before.
+            # A transfer may begin again at byte 0; the bar then waits until it is further on.
             nonlocal shown
             if position > shown:
                 phase.advance(position - shown)
@@ -237,7 +245,7 @@ def _continues(response: requests.Response, have: int, known: Version) -> bool:
     now = version_of(response)
     if None not in (now.size_bytes, known.size_bytes) and now.size_bytes != known.size_bytes:
         return False
-    # A server may know Range and not If-Range: then only its own headers tell of a new file.
+    # A server may know Range and not If-Range. Then only its own headers show that the file is new.
     if known.etag is not None and now.etag is not None:
         return known.etag == now.etag
     return known.last_modified is None or now.last_modified in (None, known.last_modified)
@@ -253,7 +261,7 @@ def _check_size(url: str, version: Version, cap_bytes: int) -> None:
 
 
 def _check_room(folder: Path, version: Version, have: int) -> None:
-    """Refuse before the transfer what could only fail at its end."""
+    """Raise HostStorage before the transfer when there is no room for the whole file."""
     if version.size_bytes is None:
         return
     found = os.statvfs(folder)

@@ -1,8 +1,8 @@
-"""Asking a server for bytes, with an end to every wait and a plain word for every failure.
+"""Requests to a server: every wait has a limit, and every failure is explained.
 
-In: a URL. Out: an open answer, a small file, or chunks of a large one as they travelled on the
-wire. Everything that can go wrong is a NetworkError that names the URL and the cause;
-TryAgain is one that may be gone in a moment.
+In: a URL. Out: an open answer, a small file, or the chunks of a large one, not unpacked. Everything
+that can go wrong is a NetworkError that names the URL and the cause; TryAgain is one that may not
+happen again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _Answer = TypeVar("_Answer")
 class TransferLimits:
     """How long to wait, how much to take, how often to try.
 
-    ``attempts`` is how many failures in a row end a download from one mirror; a failure after
-    ``headway_bytes`` of new bytes is the first of a new row. The pause after the n-th is
-    ``back_off_seconds`` · 2ⁿ⁻¹. A transfer slower than ``least_bytes`` in ``window_seconds``
-    counts as broken: a server that drips would otherwise keep us for ever.
+    After ``attempts`` failures in a row a download from one mirror ends; a failure after
+    ``headway_bytes`` of new bytes counts as the first again. The pause after the n-th is
+    ``back_off_seconds`` · 2ⁿ⁻¹. A transfer of less than ``least_bytes`` in ``window_seconds``
+    counts as broken: a very slow server would otherwise keep us waiting for ever.
     """
 
     connect_seconds: float = 10
@@ -46,7 +46,7 @@ class TransferLimits:
 
 
 class TryAgain(NetworkError):
-    """A failure that may pass: a cut connection, a busy server."""
+    """A failure that may not happen again: a broken connection, a busy server."""
 
 
 class NotThere(NetworkError):
@@ -54,7 +54,7 @@ class NotThere(NetworkError):
 
 
 class Web:
-    """One session with the outside; proxies come from the environment as everywhere."""
+    """One HTTP session. Proxies are taken from the environment, as other programs do."""
 
     def __init__(self, limits: TransferLimits) -> None:
         self.limits = limits
@@ -76,11 +76,12 @@ class Web:
     def open(
         self, url: str, *, headers: Mapping[str, str] | None = None, follow: bool = True
     ) -> Iterator[requests.Response]:
-        """GET ``url``; yields the answer with its body unread. ``follow``: go where it redirects.
+        """GET ``url``; yields the answer before its body is read. With ``follow`` redirections are
+        followed.
 
         Raises NetworkError for any failure, in the request or while the body is read, NotThere
-        for 404, and TryAgain for what may pass. An answer of 416 is yielded, for the caller knows
-        what it asked.
+        for 404 and 410, and TryAgain for what may not happen again. An answer with status 416
+        (no such range) is yielded, because the caller knows what range it asked for.
         """
         patience = (self.limits.connect_seconds, self.limits.read_seconds)
         try:
@@ -114,7 +115,7 @@ class Web:
         return bytes(body)
 
     def chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body of ``response`` as it comes in. Raises TryAgain when it drips or stops."""
+        """The body of ``response`` as it arrives. Raises TryAgain when it is too slow or stops."""
         window_end = time.monotonic() + self.limits.window_seconds
         gained = 0
         # read1 gives what has arrived; read would wait for a full chunk, however long it takes.
@@ -131,7 +132,8 @@ class Web:
                 window_end, gained = time.monotonic() + self.limits.window_seconds, 0
 
     def patiently(self, action: Callable[[], _Answer]) -> _Answer:
-        """What ``action`` returns, tried again with growing pauses while it raises TryAgain."""
+        """What ``action`` returns. While it raises TryAgain it is called again, after pauses that
+        get longer; raises the last error after ``attempts``."""
         for attempt in range(1, self.limits.attempts):
             try:
                 return action()
@@ -145,7 +147,7 @@ class Web:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """The number of bytes the answer announced, if it did."""
+    """The number of bytes that the answer's headers announce; None when they do not."""
     text = response.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() else None
 
@@ -192,7 +194,7 @@ def _network_error(url: str, error: Exception, limits: TransferLimits) -> Networ
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause in one line: requests wraps urllib3, which wraps the system's words."""
+    """The innermost cause in one line: requests wraps urllib3's error, which wraps the system's."""
     seen: BaseException = error
     for _ in range(8):
         inner = [seen.__cause__, seen.__context__, getattr(seen, "reason", None), *seen.args]

@@ -20,7 +20,8 @@ from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.config.rack import Rack
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
-from imager.node.edit.edit import TOOLS
+from imager.node.content import recipe_of
+from imager.node.edit.edit import TOOLS, opened
 from imager.node.keys.identity import identity_of
 from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
@@ -361,3 +362,31 @@ def test_the_key_of_a_master_elsewhere_is_pinned(golden: GoldenImage, tmp_path: 
         assert pinned == pair.public
         assert fingerprint(pair.public) in card.text("/etc/salt/minion.d/picloud.conf")
         assert card.root.lookup("/etc/salt/pki/master") is None
+
+
+def test_a_template_of_a_stranger_writes_and_reads_nothing(
+    golden: GoldenImage, rack: Rack, tmp_path: Path
+) -> None:
+    new = tmp_path / "new"
+    secret = tmp_path / "secret"
+    secret.write_text("-----BEGIN PRIVATE KEY-----")
+    write = put(
+        rack,
+        "root/etc/motd.j2",
+        f'{{% set p = rack.folder.joinpath("{new}") %}}{{% set _ = p.write_text("x") %}}'
+        "{% set _ = p.chmod(2541) %}",
+    )
+    read = put(
+        rack, "root/etc/x.j2", f'{{{{ rack.folder.joinpath("{secret}").read_bytes().hex() }}}}'
+    )
+    first, second = refused(golden, rack)
+    assert first.startswith(f"{write}:1: ")
+    assert second.startswith(f"{read}:1: ")
+    with opened(golden) as view, pytest.raises(ConfigurationError):
+        recipe_of(view, rack, rack.node("pi7"))
+    assert not new.exists()
+
+
+def test_a_template_that_takes_all_memory_is_named(golden: GoldenImage, rack: Rack) -> None:
+    path = put(rack, "root/etc/motd.j2", '{{ "a"*9999999999 }}')
+    assert refused(golden, rack) == [f"{path}: needs more than 256 MiB of memory"]

@@ -28,7 +28,7 @@ from imager.base.errors import (
 from imager.base.progress import Phase
 from imager.release.archive import DamagedEntry
 from imager.release.lock import RackLock
-from imager.release.signing_keys import KeySources
+from imager.release.terms import KeySources
 from tests.support.fetching import PATH, Scene, release_files, some_bytes
 from tests.support.mirror import Manners, Mirror, serving
 from tests.support.signing import SigningKey, make_key, sign_detached
@@ -394,13 +394,13 @@ from imager.base.progress import Quiet
 from imager.release.fetch import fetch_release
 from imager.release.catalogue import ReleaseSpec
 from imager.release.lock import RackLock
+from imager.release.terms import FetchTerms, KeySources
 cache, lock, key_file, fingerprint, url, largest = sys.argv[1:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest), int(largest)))
 try:
     fetch_release(
-        ReleaseSpec("stand-in", url, fingerprint, ("pi2",)), Cache(Path(cache)),
-        RackLock.load(Path(lock)), Quiet(),
-        offline=False, update=False, signing_key_file=Path(key_file),
+        ReleaseSpec("stand-in", url, fingerprint, ("pi2",)), RackLock.load(Path(lock)),
+        FetchTerms(Cache(Path(cache)), Quiet()), KeySources(file=Path(key_file)),
     )
 except PicloudError as error:
     sys.exit(error.exit_code)

@@ -20,6 +20,7 @@ from imager.base.errors import (
 )
 from imager.release.lock import RackLock
 from imager.release.salt.salt import archived_salt, fetch_salt, require_archived, salt_at_hand
+from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedSalt
 from tests.support.fetching import Heard
 from tests.support.pypi import RAN, VERSION, WHEEL, Index, index_for_pip, source_release, wheel
@@ -54,9 +55,7 @@ class Scene:
     def fetch(
         self, version: str = VERSION, *, offline: bool = False, update: bool = False
     ) -> VerifiedSalt:
-        return fetch_salt(
-            version, self.cache, self.lock, self.heard, offline=offline, update=update
-        )
+        return fetch_salt(version, self.lock, FetchTerms(self.cache, self.heard, offline, update))
 
     def kept(self) -> list[str]:
         """The names in the archive."""
@@ -177,6 +176,10 @@ def test_a_damaged_archive_is_never_used_offline(scene: Scene, pypi: Index) -> N
     salt.source.path.write_bytes(b"x" + salt.source.path.read_bytes()[1:])
     with pytest.raises(NetworkError, match=r"which rack\.lock pins"):
         scene.fetch(offline=True)
+    assert "was altered since it was archived" in scene.heard.warnings[0]
+    with pytest.raises(NetworkError):
+        salt_at_hand(VERSION, scene.cache, scene.lock)
+    assert salt.source.sha256 in scene.kept(), "whoever only looks leaves it where it is"
 
 
 def test_a_version_pypi_does_not_have(scene: Scene, pypi: Index) -> None:

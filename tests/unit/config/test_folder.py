@@ -9,7 +9,7 @@ import pytest
 
 from imager.base.errors import ConfigurationError
 from imager.config.example import Choices
-from imager.config.folder import find_rack, init_rack, rack_at_hand
+from imager.config.folder import default_rack_to_be, find_rack, init_rack, rack_at_hand
 from imager.config.load import load_rack
 
 
@@ -79,3 +79,9 @@ def test_looking_for_a_rack_at_hand_makes_none(tmp_path: Path, data_home: Path) 
     assert rack_at_hand(tmp_path, tmp_path / "rack") == tmp_path / "rack"
     with pytest.raises(ConfigurationError, match="no such file"):
         rack_at_hand(tmp_path, tmp_path / "nowhere")
+
+
+def test_the_default_rack_to_be_is_the_one_that_is_made(tmp_path: Path, data_home: Path) -> None:
+    to_be = default_rack_to_be()
+    assert not data_home.exists()
+    assert to_be == load_rack(find_rack(tmp_path).path)

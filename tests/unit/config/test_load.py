@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from ipaddress import IPv4Address, IPv4Interface
@@ -17,11 +18,14 @@ from hypothesis import strategies as st
 from imager.base.errors import ConfigurationError
 from imager.base.units import GiB, MiB
 from imager.config.example import Choices, initial_rack_toml
+from imager.config.fields import Table
 from imager.config.load import load_rack
 from imager.config.rack import Rack, ReleaseChoice
+from imager.release.catalogue import RELEASES
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
 RACK = '[rack]\nnodes = "pi[0-3]"\n'
+PRIVATE = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----"
 
 
 def rack_of(folder: Path, text: str) -> Rack:
@@ -61,11 +65,45 @@ def test_choices_become_keys_of_the_file(tmp_path: Path) -> None:
     assert rack.node("pi2").authorized_keys == (KEY,)
 
 
+def every_key() -> str:
+    """The file rack init writes, with every key that is commented out in use."""
+    return re.sub(r"^# (?=[a-z_]+ = |\[nodes)", "", initial_rack_toml(), flags=re.MULTILINE)
+
+
+def test_every_key_that_is_read_stands_in_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example is the reference: a key that is missing there is one nobody finds."""
+    read: set[str] = set()
+    close = Table.close
+
+    def closing(table: Table) -> None:
+        read.update(re.sub(r"^nodes\.pi\d+", "nodes", table.key(name)) for name in table.known)
+        close(table)
+
+    monkeypatch.setattr(Table, "close", closing)
+    rack_of(tmp_path, RACK)
+    written = {
+        f"{section}.{key}"
+        for section, table in tomllib.loads(every_key()).items()
+        for key in (table if section != "nodes" else table["pi7"])
+    }
+    assert {key for key in read if "." in key} == written
+
+
+def test_the_file_names_every_release_there_is() -> None:
+    for name in RELEASES:
+        assert f"{name} (" in initial_rack_toml(), (
+            "with the boards it boots, in imager.config.example"
+        )
+
+
 def test_every_commented_key_of_that_file_exists(tmp_path: Path) -> None:
-    """The example is the reference: a key in it that load_rack does not know would be a lie."""
-    text = re.sub(r"^# (?=[a-z_]+ = |\[nodes)", "", initial_rack_toml(), flags=re.MULTILINE)
-    text = text.replace("ssh-ed25519 AAAA… you@laptop", KEY).replace(
-        "ssh-ed25519 AAAA… somebody@else", KEY
+    """A key in it that load_rack does not know would be a lie."""
+    text = (
+        every_key()
+        .replace("ssh-ed25519 AAAA… you@laptop", KEY)
+        .replace("ssh-ed25519 AAAA… somebody@else", KEY)
     )
     lines = faults_of(tmp_path, text)
     assert not [line for line in lines if "no such key" in line]
@@ -422,6 +460,73 @@ def test_a_private_key_pasted_by_mistake_is_never_repeated(tmp_path: Path) -> No
     assert "c2VjcmV0" not in "".join(lines)
 
 
+@pytest.mark.parametrize("key", ["authorized_keys_files", "master_public_key"])
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        ("fifo", "is no regular file"),
+        ("folder", "is no regular file"),
+        ("/dev/zero", "is no regular file"),
+        ("sparse", "is larger than 1048576 bytes"),
+        ("binary", "is not a text file"),
+        ("private", ""),
+        ("a\\u0000b", "is not a text file"),
+    ],
+)
+def test_a_stranger_s_rack_cannot_have_any_file_read_onto_a_card(
+    tmp_path: Path, key: str, made: str, why: str
+) -> None:
+    """Read as root, a file that is named may be private: it is a public key, or it is not used
+    and nothing of it is said."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "binary").write_bytes(b"\xff\x00")
+    (tmp_path / "private").write_text("root:$6$c2VjcmV0:19000:0:99999:7:::\n")
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    if key == "authorized_keys_files":
+        text = RACK + f'[login]\n{key} = ["{made}"]\n'
+    else:
+        text = f'[rack]\nnodes = "pi0"\nmaster = "10.0.0.2"\n[salt]\n{key} = "{made}"\n'
+    (line,) = faults_of(tmp_path, text)
+    assert why in line
+    assert "c2VjcmV0" not in line
+
+
+@pytest.mark.parametrize("extra", ["root:$6$c2VjcmV0", PRIVATE])
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_a_master_s_key_with_something_beside_it_is_refused(
+    tmp_path: Path, extra: str, first: bool
+) -> None:
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    pem = key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+    (tmp_path / "m.pub").write_text(f"{extra}\n{pem}" if first else f"{pem}{extra}\n")
+    (line,) = faults_of(
+        tmp_path,
+        '[rack]\nnodes = "pi0"\nmaster = "10.0.0.2"\n[salt]\nmaster_public_key = "m.pub"\n',
+    )
+    assert '"m.pub" holds no RSA public key' in line
+    assert "c2VjcmV0" not in line
+
+
+def test_a_key_file_may_be_reached_by_a_link_as_home_folders_have_them(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text(KEY)
+    (tmp_path / "keys.pub").symlink_to("real")
+    rack = rack_of(tmp_path, RACK + '[login]\nauthorized_keys_files = ["keys.pub"]\n')
+    assert rack.node("pi0").authorized_keys == (KEY,)
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "9" * 5000, "x = " + "[" * 20_000, "x = 2026-02-30"], ids=["9", "[", "date"]
+)
+def test_toml_that_python_chokes_on_is_a_fault(tmp_path: Path, text: str) -> None:
+    (line,) = faults_of(tmp_path, text)
+    assert line.startswith("rack.toml")
+    assert "not TOML: " in line
+
+
 def test_a_key_file_that_is_not_there_is_named_with_the_folder_it_is_taken_from(
     tmp_path: Path,
 ) -> None:
@@ -488,11 +593,9 @@ def test_what_is_no_name_of_one_node_is_not_to_be_added(tmp_path: Path, name: st
 
 scalars = st.none() | st.booleans() | st.integers(-5, 300) | st.text(max_size=12)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3), max_leaves=5)
-KEYS = """name nodes master model timezone url signing_key dhcp addresses prefix gateway dns size
-interface authorized_keys authorized_keys_files version master_address master_public_key address
-roles slots slot other"""
+KEYS = [*re.findall(r"^([a-z_]+) = ", every_key(), re.MULTILINE), "other"]
 SECTIONS = "rack release network login swap salt nodes.pi1 nodes odd"
-keys = st.sampled_from(KEYS.split())
+keys = st.sampled_from(sorted({*KEYS}))
 sections = st.sampled_from(SECTIONS.split(" "))
 documents = st.dictionaries(sections, st.dictionaries(keys, values, max_size=5), max_size=5)
 

@@ -54,6 +54,8 @@ def test_a_board_it_cannot_boot_is_refused_with_the_reason(
 
 def test_the_geo_redirector_is_asked_first_and_every_mirror_has_the_same_file() -> None:
     for spec in RELEASES.values():
+        if spec.signing_key != ALARM_KEY:
+            continue
         assert spec.urls[0].startswith("http://os.archlinuxarm.org/os/")
         assert len(spec.urls) >= 4
         assert len(set(spec.urls)) == len(spec.urls)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,22 @@ def test_one_that_is_packed_in_a_way_python_does_not_read(tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError, match=r"packed with zst,") as told:
         bundle_in(tmp_path)
     assert "zstd -d" in told.value.hint
+
+
+@pytest.mark.parametrize("name", NAMES[:2], ids=["package", "signature"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    """A signature goes on the card as it is: a link to one would bring any file of root's."""
+    folder = tmp_path / "packages"
+    folder.mkdir()
+    (folder / NAMES[2]).touch()
+    (tmp_path / "secret").write_text("secret")
+    if kind == "link":
+        (folder / name).symlink_to(tmp_path / "secret")
+    elif kind == "fifo":
+        os.mkfifo(folder / name)
+    else:
+        (folder / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"{name} is no regular file") as told:
+        bundle_in(folder)
+    assert "copy" in told.value.hint

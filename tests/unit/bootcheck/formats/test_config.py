@@ -6,14 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.bootcheck.formats.config import LINE_LIMIT, Config, NoteKind, read_config
-from imager.bootcheck.models import MODEL_FILTERS, MODELS, model_named
+from imager.base.boards import BOARDS, board_named
+from imager.bootcheck.formats.config import (
+    LINE_LIMIT,
+    MODEL_FILTERS,
+    Config,
+    NoteKind,
+    read_config,
+)
 
 
 def config(text: str | bytes, model: str = "pi2", **files: str) -> Config:
     data = text.encode() if isinstance(text, str) else text
     known = {"config.txt": data} | {f"{n}.txt": t.encode() for n, t in files.items()}
-    return read_config(known.get, model_named(model))
+    return read_config(known.get, board_named(model))
 
 
 def kernel(text: str, model: str = "pi2") -> str:
@@ -27,7 +33,7 @@ def test_the_last_setting_counts() -> None:
 
 
 def test_a_missing_file_means_no_settings() -> None:
-    assert read_config(lambda _: None, MODELS[0]).settings == {}
+    assert read_config(lambda _: None, BOARDS[0]).settings == {}
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -144,7 +150,7 @@ LINES = st.one_of(
 )
 
 
-@given(st.lists(LINES, max_size=20), st.sampled_from([model.name for model in MODELS]))
+@given(st.lists(LINES, max_size=20), st.sampled_from([board.name for board in BOARDS]))
 def test_no_text_makes_it_raise_and_every_setting_has_its_line(
     lines: list[str], model: str
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imager.base.json_fields import JsonObject
 from imager.base.units import MiB
 from imager.card.diagnosis.damage import (
     GRANULE_BYTES,
@@ -250,7 +251,7 @@ def test_trouble_survives_its_receipt(
     found: list[Damage], left: list[Damage], attempts: int, meaning: str
 ) -> None:
     trouble = Trouble(tuple(found), tuple(left), (Extent(1, 2),), attempts, meaning)
-    assert Trouble.from_json(trouble.to_json()) == trouble
+    assert Trouble.from_json(JsonObject(trouble.to_json())) == trouble
 
 
 json_values = st.recursive(
@@ -278,6 +279,6 @@ def test_malformed_trouble_is_an_error_or_trouble(
         key = inner
     target[key] = value
     try:
-        Trouble.from_json(whole)
+        Trouble.from_json(JsonObject(whole))
     except ValueError as error:
         assert str(error)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from imager.card.host.disks import Bus, Disk, disk_named, list_disks
-from imager.card.host.refusals import RefusalCode, refusals
-from imager.card.host.sysfs import unescape
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk, disk_named, list_disks
+from imager.card.host.refusals import refusals
+from imager.card.host.sysfs import HostTrees, unescape
+from imager.card.host.target import RefusalCode
 from imager.card.host.targets import Unsuitable, target_at
 from imager.card.host.usage import UseKind
 from tests.support.sysfs import FakeHost
@@ -211,3 +214,35 @@ def test_what_can_never_be_a_target(host: FakeHost, path: str, words: str) -> No
     target = target_at(host.root / path, (), host.kernel)
     assert isinstance(target, Unsuitable)
     assert words in target.reason
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> Callable[[str], HostTrees]:
+    def with_device(where: str) -> HostTrees:
+        folder = tmp_path / "devices" / where / "block/sdb"
+        folder.mkdir(parents=True)
+        (tmp_path / "class/block").mkdir(parents=True)
+        (tmp_path / "class/block/sdb").symlink_to(folder)
+        return HostTrees(sysfs=tmp_path)
+
+    return with_device
+
+
+@pytest.mark.parametrize(
+    ("where", "bus", "port"),
+    [
+        (
+            "pci0000:00/0000:00:14.0/usb2/2-1/2-1.3/2-1.3:1.0/host6/target6:0:0/6:0:0:0",
+            Bus.USB,
+            "usb2/2-1",
+        ),
+        ("pci0000:00/0000:00:14.0/usb1/1-12/1-12:1.0/host6/6:0:0:0", Bus.USB, "usb1/1-12"),
+        ("pci0000:00/0000:00:1d.0/mmc_host/mmc0/mmc0:0001", Bus.MMC, None),
+        ("platform/vhci_hcd.0", Bus.USB, None),
+    ],
+)
+def test_the_root_port_of_a_reader(
+    kernel: Callable[[str], HostTrees], where: str, bus: Bus, port: str | None
+) -> None:
+    disk = Disk(node="/dev/sdb", number="8:16", size_bytes=1, bus=bus)
+    assert disk.root_port(kernel(where)) == port

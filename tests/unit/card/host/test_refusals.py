@@ -12,9 +12,12 @@ import pytest
 
 from imager.base.errors import TargetRefused
 from imager.base.units import GiB
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.refusals import AcceptedTarget, Limits, RefusalCode, accept, refusals
-from imager.card.host.targets import ImageFile, Unsuitable, target_at
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
+from imager.card.host.image_file import ImageFile
+from imager.card.host.refusals import AcceptedTarget, accept, refusals
+from imager.card.host.target import Limits, RefusalCode
+from imager.card.host.targets import Unsuitable, target_at
 from imager.card.host.usage import DiskUse, UseKind
 
 GOOD = Disk("/dev/sdb", "8:16", 32 * GiB, Bus.USB, model="STORAGE", removable=True)

@@ -10,9 +10,10 @@ import pytest
 
 from imager.base.errors import TargetRefused
 from imager.base.units import GiB, MiB
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.refusals import Limits, RefusalCode
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
 from imager.card.host.swap_room import SPARE_BYTES, free_bytes, require_swap_room, swap_refusals
+from imager.card.host.target import Limits, RefusalCode
 from imager.card.host.targets import target_at
 from imager.config.rack import Rack
 from imager.disk.extents import Extent, ExtentMap

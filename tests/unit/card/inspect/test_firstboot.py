@@ -77,9 +77,9 @@ def test_none_yet_is_no_damage() -> None:
     [
         (b"", "is empty"),
         (b"\0" * 512, "is empty"),
-        (json.dumps(FAILED).encode()[:-40], "is not JSON"),
-        (b"[" * 60_000, "is not JSON"),
-        (b"[]", "is not a report"),
+        (json.dumps(FAILED).encode()[:-40], "is not a JSON object, as after a loss of power"),
+        (b"[" * 60_000, "is not a JSON object"),
+        (b"[]", "is not a JSON object"),
         (b"{}", "is not a report"),
         (b'{"format": 1}', "knows no state ''"),
         (b'{"format": 1, "state": "joined"}', "knows no state 'joined'"),

@@ -16,6 +16,7 @@ from imager.card.host.targets import target_at
 from imager.card.inspect.verification import Verification
 from imager.card.inspect.verify import open_target, receipt_for, verify_card
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import FreshRead
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import save_receipt
@@ -30,7 +31,7 @@ BODY = ExtentMap([Extent(2 * MiB, 3 * MiB), Extent(9 * MiB + 4096, 8192)])
 def receipt(tmp_path: Path) -> Receipt:
     image = make_image(tmp_path, SIZE, BODY)
     target = accept(target_at(tmp_path / "pi7.img"), SIZE)
-    return make_card(image, target, tmp_path / "receipts", Quiet()).receipt
+    return make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet()).receipt
 
 
 def verified(path: Path, receipt: Receipt) -> Verification:

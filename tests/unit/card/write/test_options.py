@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from imager.base.errors import UsageError
 from imager.base.units import KiB, MiB
-from imager.card.host.disks import Bus, Disk, Queue, disk_named
-from imager.card.host.targets import ImageFile
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk, disk_named
+from imager.card.host.image_file import ImageFile
+from imager.card.host.target import Queue
 from imager.card.write.options import MAX_IN_FLIGHT, options_for
 from tests.support.sysfs import FakeHost
 
 READER = Disk("/dev/sdb", "8:16", 32 * 2**30, Bus.USB, removable=True)
-FILE = ImageFile(Path("/x/pi7.img"), False, 0, 2**40, True)
+FILE = ImageFile(Path("/x/pi7.img"), False, 0, True)
 
 
 def slot(erase_bytes: int) -> Disk:
@@ -102,7 +104,7 @@ def test_it_fits_the_memory_there_is(most: int, erase: int, commands: int, fixed
     queue = Queue(erase_bytes=erase, commands=commands)
     disk = Disk("/dev/sdb", "8:16", 2**35, Bus.USB, removable=not fixed, queue=queue)
     options = options_for(disk, most_bytes=most)
-    assert options.in_flight_bytes <= max(MiB, min(most, MAX_IN_FLIGHT))
+    assert options.block_bytes * options.depth <= max(MiB, min(most, MAX_IN_FLIGHT))
     assert options.block_bytes % MiB == 0
     assert options.depth >= 1
     if most >= 2 * MiB:

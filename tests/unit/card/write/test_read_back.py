@@ -39,13 +39,13 @@ def test_a_good_card_is_verified(image: NodeImage) -> None:
     card = FaultyCard(SIZE)
     verified = read_back(written(image, card), Quiet())
     assert verified.cache_bypassed
-    assert [phase.name for phase in verified.written.card.log.phases] == [
+    assert [phase.name for phase in verified.proven.card.log.phases] == [
         "blank",
         "write",
         "table",
         "read back",
     ]
-    assert verified.written.card.log.phases[-1].size_bytes == verified.written.extents.total_bytes
+    assert verified.proven.card.log.phases[-1].size_bytes == verified.proven.extents.total_bytes
 
 
 def trouble_of(done: WrittenCard) -> Trouble:

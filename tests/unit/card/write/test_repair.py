@@ -238,7 +238,7 @@ def test_after_a_repair_the_whole_card_is_read_however_little_was_written(
     card.on_write = astray
     verified = read_back(replace(written, extents=little), Quiet())
     assert is_whole(card, image)
-    trouble = verified.written.card.log.trouble
+    trouble = verified.proven.card.log.trouble
     assert trouble is not None
     assert [damage.first_byte for damage in trouble.found] == [3 * MiB, 4 * MiB + 9]
     assert trouble.attempts == 2

@@ -12,9 +12,10 @@ from imager.base.errors import CardIOError, FakeCapacity, Interrupted
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.host.disks import Disk
+from imager.card.host.refusals import accept
 from imager.card.make.begin import lay_down, names_golden, seen_before
+from imager.card.make.order import CardOrder
 from imager.card.receipt.store import save_receipt
-from imager.card.write.options import DEFAULT_OPTIONS
 from imager.card.write.read_back import read_back
 from imager.card.write.update import update_card
 from imager.card.write.write import write_card
@@ -186,7 +187,8 @@ def phases_of(
     card: FaultyCard, image: NodeImage, receipts: Path, *, update: bool = True, probe: bool = True
 ) -> list[str]:
     held = claimed(card)
-    lay_down(image, held, receipts, Quiet(), DEFAULT_OPTIONS, update=update, probe=probe)
+    order = CardOrder(image, accept(held.target, 0), receipts)
+    lay_down(order, held, Quiet(), update=update, probe=probe)
     return [phase.name for phase in held.log.phases]
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import CardFaulty, Interrupted, PicloudError
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.targets import ImageFile
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
+from imager.card.host.image_file import ImageFile
 from imager.card.medium.meter import PhaseFigures
 from imager.cli.console import Console
 from imager.cli.main import run
@@ -30,7 +31,7 @@ CUT = Interrupted("/dev/sdd: interrupted", hint="run it again")
 
 def result(name: str, error: PicloudError | None = None, *, file: bool = False) -> CardResult:
     disk = Disk("/dev/sdb", "8:16", 1 << 30, Bus.USB, removable=True)
-    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True) if file else disk
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, True) if file else disk
     outcome = outcome_of(error) if error else Outcome.VERIFIED
     return CardResult(
         CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30), outcome, 9.0, error=error

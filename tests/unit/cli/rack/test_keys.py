@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from imager.config.load import load_rack
+from imager.node.keys.identity import identity_of
+
 ROOT = Path(__file__).resolve().parents[4]
 RACK = """
 [rack]
@@ -29,6 +32,15 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "rack").mkdir()
     (tmp_path / "rack/rack.toml").write_text(RACK)
     return tmp_path
+
+
+@pytest.fixture
+def keyed(place: Path) -> Path:
+    """The same place, with the keys that writing every card makes."""
+    rack = load_rack(place / "rack")
+    for node in rack.nodes:
+        identity_of(rack, node)
+    return place
 
 
 def run(
@@ -60,57 +72,56 @@ def result(place: Path, *words: str | Path) -> dict[str, Any]:
     return last
 
 
-def test_ssh_finds_every_node_in_known_hosts_by_name_and_address(place: Path) -> None:
-    done = run(place, "known-hosts")
+def test_ssh_finds_every_node_in_known_hosts_by_name_and_address(keyed: Path) -> None:
+    done = run(keyed, "known-hosts")
     assert done.returncode == 0, done.stderr
-    file = place / "known_hosts"
+    file = keyed / "known_hosts"
     file.write_text(done.stdout)
     for host, node in (("pi1", "pi1"), ("10.0.0.11", "pi1"), ("head", "head")):
         words = ["ssh-keygen", "-F", host, "-f", str(file)]
         said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         keys = {tuple(line.split()[1:]) for line in said.splitlines() if line[0] != "#"}
-        folder = place / "rack/.picloud/keys" / node / "ssh"
+        folder = keyed / "rack/.picloud/keys" / node / "ssh"
         assert keys == {tuple(pub.read_text().split()[:2]) for pub in folder.glob("*.pub")}
     assert len(done.stdout.splitlines()) == 9, "nothing but keys on standard output"
-    assert result(place, "known-hosts", "pi1")["known_hosts"] == [
+    assert result(keyed, "known-hosts", "pi1")["known_hosts"] == [
         line for line in done.stdout.splitlines() if line.startswith("pi1,10.0.0.11 ")
     ]
 
 
-def test_the_fingerprints_are_those_ssh_and_salt_show(place: Path) -> None:
-    listed = result(place, "keys", "list")
+def test_the_fingerprints_are_those_ssh_and_salt_show(keyed: Path) -> None:
+    listed = result(keyed, "keys", "list")
     assert [row["node"] for row in listed["nodes"]] == ["pi0", "pi1", "head"]
     row = listed["nodes"][1]
-    public = place / "rack/.picloud/keys/pi1/ssh/ssh_host_ed25519_key.pub"
+    public = keyed / "rack/.picloud/keys/pi1/ssh/ssh_host_ed25519_key.pub"
     said = subprocess.run(
         ["ssh-keygen", "-lf", public], capture_output=True, text=True, check=True
     ).stdout
     assert row["ssh"]["ssh_host_ed25519_key"] == said.split()[1]
-    shown = run(place, "keys", "list", "pi1").stdout
+    shown = run(keyed, "keys", "list", "pi1").stdout
     assert row["salt"] in shown
     assert listed["master"] in shown
     assert re.fullmatch(r"([0-9a-f]{2}:){31}[0-9a-f]{2}", row["salt"])
 
 
-def test_rotate_says_what_changed_and_what_to_do(place: Path) -> None:
-    before = result(place, "keys", "list", "pi1")["nodes"][0]["salt"]
-    planned = result(place, "keys", "rotate", "pi1", "--dry-run")
-    assert result(place, "keys", "list", "pi1")["nodes"][0]["salt"] == before
-    (done,) = result(place, "keys", "rotate", "pi1")["rotated"]
-    after = result(place, "keys", "list", "pi1")["nodes"][0]["salt"]
+def test_rotate_says_what_changed_and_what_to_do(keyed: Path) -> None:
+    before = result(keyed, "keys", "list", "pi1")["nodes"][0]["salt"]
+    planned = result(keyed, "keys", "rotate", "pi1", "--dry-run")
+    assert result(keyed, "keys", "list", "pi1")["nodes"][0]["salt"] == before
+    (done,) = result(keyed, "keys", "rotate", "pi1")["rotated"]
+    after = result(keyed, "keys", "list", "pi1")["nodes"][0]["salt"]
     assert (done["before"], done["after"]) == (before, after)
     assert done["steps"] == planned["steps"]["salt"]
     assert "    ssh root@10.0.0.10 salt-key --yes --delete pi1" in done["steps"]
-    said = run(place, "keys", "rotate", "pi1", "--undo").stdout
+    said = run(keyed, "keys", "rotate", "pi1", "--undo").stdout
     assert said.startswith("pi1 has its former Salt key\n")
-    assert result(place, "keys", "list", "pi1")["nodes"][0]["salt"] == before
+    assert result(keyed, "keys", "list", "pi1")["nodes"][0]["salt"] == before
 
 
-def test_two_kinds_are_replaced_at_once(place: Path) -> None:
-    result(place, "keys", "list")
-    done = result(place, "keys", "rotate", "pi1", "--ssh", "--salt")["rotated"]
+def test_two_kinds_are_replaced_at_once(keyed: Path) -> None:
+    done = result(keyed, "keys", "rotate", "pi1", "--ssh", "--salt")["rotated"]
     assert [rotation["kind"] for rotation in done] == ["salt", "ssh"]
-    said = run(place, "keys", "rotate", "pi1", "--ssh").stdout
+    said = run(keyed, "keys", "rotate", "pi1", "--ssh").stdout
     assert "    ssh-keygen -R pi1\n" in said
 
 
@@ -119,25 +130,23 @@ def files_of(place: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in keys if path.is_file()}
 
 
-def test_an_undo_of_two_kinds_needs_both_before_either_changes(place: Path) -> None:
-    result(place, "keys", "list")
-    result(place, "keys", "rotate", "pi1", "--salt")
-    before = files_of(place)
-    done = run(place, "keys", "rotate", "pi1", "--undo", "--salt", "--ssh")
+def test_an_undo_of_two_kinds_needs_both_before_either_changes(keyed: Path) -> None:
+    result(keyed, "keys", "rotate", "pi1", "--salt")
+    before = files_of(keyed)
+    done = run(keyed, "keys", "rotate", "pi1", "--undo", "--salt", "--ssh")
     assert done.returncode == 10
     assert "pi1/ssh.old: no such folder, so there is nothing to go back to" in done.stderr
     assert done.stdout == ""
-    assert files_of(place) == before
+    assert files_of(keyed) == before
 
 
-def test_a_damaged_key_of_one_kind_keeps_the_others_as_they_are(place: Path) -> None:
-    result(place, "keys", "list")
-    (place / "rack/.picloud/keys/pi1/ssh/ssh_host_rsa_key").write_text("damaged")
-    before = files_of(place)
-    done = run(place, "keys", "rotate", "pi1", "--salt", "--ssh")
+def test_a_damaged_key_of_one_kind_keeps_the_others_as_they_are(keyed: Path) -> None:
+    (keyed / "rack/.picloud/keys/pi1/ssh/ssh_host_rsa_key").write_text("damaged")
+    before = files_of(keyed)
+    done = run(keyed, "keys", "rotate", "pi1", "--salt", "--ssh")
     assert done.returncode == 10
     assert "pi1/ssh/ssh_host_rsa_key: is not an OpenSSH private key" in done.stderr
-    assert files_of(place) == before
+    assert files_of(keyed) == before
 
 
 def test_a_dry_run_for_a_node_without_a_key_says_it_is_the_first(place: Path) -> None:
@@ -149,24 +158,24 @@ def test_a_dry_run_for_a_node_without_a_key_says_it_is_the_first(place: Path) ->
     assert (done["before"], done["steps"]) == (None, [])
 
 
-def test_the_master_s_key_is_not_replaced_unasked(place: Path) -> None:
-    before = result(place, "keys", "list")["master"]
-    done = run(place, "keys", "rotate", "pi0", "--master")
+def test_the_master_s_key_is_not_replaced_unasked(keyed: Path) -> None:
+    before = result(keyed, "keys", "list")["master"]
+    done = run(keyed, "keys", "rotate", "pi0", "--master")
     assert done.returncode == 2
     assert "say --yes" in done.stderr
     ours, theirs = pty.openpty()
     os.write(ours, b"no\n")
-    done = run(place, "keys", "rotate", "pi0", "--master", stdin=theirs)
+    done = run(keyed, "keys", "rotate", "pi0", "--master", stdin=theirs)
     assert done.returncode == 130
     assert "Type pi0 to go on" in done.stderr
-    assert result(place, "keys", "list")["master"] == before
+    assert result(keyed, "keys", "list")["master"] == before
     os.write(ours, b"pi0\n")
-    done = run(place, "keys", "rotate", "pi0", "--master", stdin=theirs)
+    done = run(keyed, "keys", "rotate", "pi0", "--master", stdin=theirs)
     os.close(ours)
     os.close(theirs)
     assert done.returncode == 0, done.stderr
     assert "Every card pins the master's key" in done.stdout
-    assert result(place, "keys", "list")["master"] != before
+    assert result(keyed, "keys", "list")["master"] != before
 
 
 def test_export_shows_each_key_and_where_to_copy_them(place: Path) -> None:
@@ -254,3 +263,37 @@ def test_what_cannot_be_is_said_in_two_lines(
     assert what in first
     assert last.startswith("  → ")
     assert done.stdout == ""
+
+
+def test_what_is_not_made_yet_is_said_to_be_so(place: Path) -> None:
+    done = run(place, "keys", "list")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "master pi0: not made yet",
+        *(
+            line
+            for node in ("pi0", "pi1", "head")
+            for line in (node, "    salt not made yet", "    ssh  not made yet")
+        ),
+    ]
+    assert done.stderr == "a node's keys are made when its card is first written\n"
+    assert result(place, "keys", "list", "pi1")["nodes"] == [
+        {"node": "pi1", "salt": None, "ssh": {}}
+    ]
+    done = run(place, "known-hosts")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no host keys yet for head,pi[0-1]" in done.stderr
+
+
+def test_some_keys_are_made_and_the_others_are_named(place: Path) -> None:
+    result(place, "keys", "rotate", "pi1", "--ssh")
+    listed = result(place, "keys", "list")["nodes"]
+    assert [(row["node"], row["salt"], len(row["ssh"])) for row in listed] == [
+        ("pi0", None, 0),
+        ("pi1", None, 3),
+        ("head", None, 0),
+    ]
+    known = result(place, "known-hosts")
+    assert [line.split()[0] for line in known["known_hosts"]] == ["pi1,10.0.0.11"] * 3
+    assert known["without_keys"] == ["pi0", "head"]
+    assert run(place, "known-hosts", "pi1").stderr == ""

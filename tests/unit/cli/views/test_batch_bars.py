@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty
-from imager.card.host.targets import ImageFile
+from imager.card.host.image_file import ImageFile
 from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.cli.views.plan import table
 from imager.config.rack import Node
@@ -19,7 +19,7 @@ from imager.rack.history.outcome import Outcome
 
 
 def job(name: str, slot: str = "") -> CardJob:
-    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, True)
     return CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30, slot)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.host.targets import ImageFile
+from imager.card.host.image_file import ImageFile
 from imager.cli.console import Console
 from imager.cli.views.batch_screen import Screen
 from imager.config.rack import Node
@@ -56,7 +56,7 @@ class Idle(Crew):
 
 
 def job(name: str) -> CardJob:
-    target = ImageFile(Path(f"/img/{name}.img"), False, 0, 0, True)
+    target = ImageFile(Path(f"/img/{name}.img"), False, 0, True)
     return CardJob(Node(name, "pi2", (), None, ()), target, 1 << 30, "A1")
 
 

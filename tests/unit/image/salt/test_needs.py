@@ -86,9 +86,9 @@ def test_libcrypto_is_loaded_by_name() -> None:
 
 def test_an_absent_need_is_told_in_the_words_of_its_distribution() -> None:
     (zmq,) = absent_needs(release(without="/zmq/"), REQUIRES, None)
-    assert zmq.told("arch") == "zmq: no such module; package python-pyzmq"
-    assert zmq.told("debian") == "zmq: no such module; package python3-zmq"
-    assert "python-pyzmq on Arch, python3-zmq on Debian" in zmq.told(None)
+    assert zmq.line("arch") == "zmq: no such module; package python-pyzmq"
+    assert zmq.line("debian") == "zmq: no such module; package python3-zmq"
+    assert "python-pyzmq on Arch, python3-zmq on Debian" in zmq.line(None)
 
 
 @pytest.mark.parametrize(

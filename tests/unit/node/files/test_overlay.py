@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
+from imager.config.load import parse_rack
 from imager.config.rack import Node
 from imager.config.shipped_trees import roles_in, trees_folder
+from imager.node.files.card_values import CardValues
 from imager.node.files.overlay import load_overlays
-from imager.node.files.templates import Templates
+from imager.node.files.templates import Renderer, Templates
 from imager.node.files.tree import CardFile, CardFolder, CardLink, CardTree
 
+RACK = parse_rack(Path("/nowhere"), '[rack]\nnodes = "pi[7-8]"\n')
 NODE = Node("pi7", "pi2", ("salt-minion", "web"), None, ())
+CARD = CardValues("m" * 32, "b-01", "r-02", "uuid", 1_790_000_000, None)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,10 @@ class Folders:
         return path
 
     def load(self) -> CardTree:
-        return load_overlays(self.built_in, self.own, NODE, Templates({"node": NODE}))
+        with Renderer() as renderer:
+            return load_overlays(
+                self.built_in, self.own, NODE, Templates(renderer, RACK, NODE, CARD)
+            )
 
     def faults(self) -> list[str]:
         with pytest.raises(ConfigurationError) as caught:
@@ -189,7 +196,10 @@ def test_an_undefined_variable_names_file_line_and_variable(folders: Folders) ->
     path = folders.put("base/root/etc/a.j2", "one\ntwo {{ node.naem }}\n")
     other = folders.put("own/base/root/etc/b.j2", "\n\n{{ nobody }}\n")
     first, second = folders.faults()
-    assert first == f"{path}:2: 'imager.config.rack.Node object' has no attribute 'naem'"
+    assert first == (
+        f"{path}:2: there is no value 'naem' here; there are address, authorized_keys, model, "
+        "name, roles, slot"
+    )
     assert second == f"{other}:3: 'nobody' is undefined"
 
 

@@ -15,6 +15,7 @@ from imager.config.rack import Rack
 from imager.node.keys.export import MasterFileState, export, plan_export, require_no_conflict
 from imager.node.keys.identity import SaltKeys, salt_keys, salt_keys_at_hand
 from imager.node.keys.salt import SaltPair, salt_pair
+from imager.node.keys.store import KeyFolder
 from tests.support.racks import rack_in
 
 
@@ -32,7 +33,7 @@ def keys(rack: Rack) -> SaltKeys:
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> SaltPair:
     """A pair of somebody else's."""
-    return salt_pair(tmp_path_factory.mktemp("other") / "salt", "other")
+    return salt_pair(KeyFolder(tmp_path_factory.mktemp("other") / "salt"), "other")
 
 
 @pytest.fixture

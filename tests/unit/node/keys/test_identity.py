@@ -27,7 +27,7 @@ from imager.config.rack import Rack
 from imager.node.keys import store as keystore
 from imager.node.keys.identity import Identity, identity_of
 from imager.node.keys.salt import fingerprint, salt_pair
-from imager.node.keys.store import KeyFile, kept, store_locked
+from imager.node.keys.store import KeyFile, KeyFolder, folders_of, store_locked
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,16 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 def test_a_node_keeps_its_identity(rack: Rack) -> None:
     assert identity(rack) == identity(rack)
+
+
+def test_the_store_keeps_a_node_in_the_folders_it_hands_out(rack: Rack) -> None:
+    own, other = folders_of(rack.keys, "pi0"), folders_of(rack.keys, "pi1")
+    kept = {path.parent for path in files_in(rack.keys) if path.name != ".lock"}
+    folders = {own.card, own.ssh, own.salt, own.master, other.card, other.ssh, other.salt}
+    assert kept == {folder.path for folder in folders}
+    assert all(folder.is_there for folder in folders)
+    assert not other.master.is_there, "only the master has a master's key"
+    assert own.card.path / "identity.json" == rack.keys / "pi0/card/identity.json"
 
 
 def test_two_nodes_differ_in_everything(rack: Rack) -> None:
@@ -196,8 +206,8 @@ DAMAGE = [
     ("pi1/salt/minion.pem", b"rubbish", "is not a PEM private key"),
     ("pi1/ssh/ssh_host_rsa_key", b"rubbish", "is not an OpenSSH private key"),
     ("pi1/ssh/ssh_host_rsa_key.pub", b"ssh-rsa AAAA x\n", "does not belong to ssh_host_rsa_key"),
-    ("pi1/card/identity.json", b"{}", "does not hold exactly"),
-    ("pi1/card/identity.json", b"\xff", "is not JSON"),
+    ("pi1/card/identity.json", b"{}", "created: is missing"),
+    ("pi1/card/identity.json", b"\xff", "not JSON"),
 ]
 
 
@@ -264,7 +274,7 @@ def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:
 
     def run() -> None:
         with store_locked(tmp_path / "keys"):
-            found.append(kept(tmp_path / "keys/pi7/salt", ("key",), make))
+            found.append(KeyFolder(tmp_path / "keys/pi7/salt").kept(("key",), make))
 
     threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
@@ -286,7 +296,7 @@ def half(path, data, **rest):
     os.kill(os.getpid(), signal.SIGKILL)
 keystore.write_atomically = half
 with keystore.store_locked(Path(sys.argv[1])):
-    salt_pair(Path(sys.argv[1]) / "pi7/salt", "minion")
+    salt_pair(keystore.folders_of(Path(sys.argv[1]), "pi7").salt, "minion")
 """
 
 
@@ -299,5 +309,5 @@ def test_a_run_killed_between_the_two_halves_leaves_no_pair(tmp_path: Path) -> N
     assert not (keys / "pi7/salt").exists()
     with store_locked(keys):
         assert not list(keys.rglob("minion.pem")), "what was half made is swept away"
-        pair = salt_pair(keys / "pi7/salt", "minion")
-        assert pair == salt_pair(keys / "pi7/salt", "minion")
+        pair = salt_pair(folders_of(keys, "pi7").salt, "minion")
+        assert pair == salt_pair(folders_of(keys, "pi7").salt, "minion")

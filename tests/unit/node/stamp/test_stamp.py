@@ -11,11 +11,17 @@ from hypothesis import strategies as st
 
 from imager.base.units import MiB
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.layout import STAMP_AREA
 from imager.disk.manifest import Chunk, Manifest
 from imager.image.compose.file_digests import FileDigests
 from imager.node.stamp.facts import StampError
-from imager.node.stamp.stamp import NoStamp, Stamp, StampTooLarge, encode_stamp, parse_stamp
+from imager.node.stamp.stamp import (
+    STAMP_AREA,
+    NoStamp,
+    Stamp,
+    StampTooLarge,
+    encode_stamp,
+    parse_stamp,
+)
 from tests.support.stamps import DOCUMENT, FACTS, KEY, LAYOUT, PUBLIC, by_hand
 
 MANIFEST = Manifest(

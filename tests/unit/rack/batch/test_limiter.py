@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
-from imager.card.host.disks import Bus, Disk
-from imager.card.host.sysfs import HostTrees
-from imager.rack.batch.limiter import FIRST, Limiter, root_port
+from imager.rack.batch.limiter import FIRST, Limiter
 
 CARD = 20e6
 STEP = 0.1
@@ -93,35 +88,3 @@ def test_a_failing_card_leaves_its_place() -> None:
     limiter.ended("a1")
     limiter.look(100)
     assert limiter.allowed("usb1/1-1") == FIRST, "three cards say nothing about four"
-
-
-@pytest.fixture
-def kernel(tmp_path: Path) -> Callable[[str], HostTrees]:
-    def with_device(where: str) -> HostTrees:
-        folder = tmp_path / "devices" / where / "block/sdb"
-        folder.mkdir(parents=True)
-        (tmp_path / "class/block").mkdir(parents=True)
-        (tmp_path / "class/block/sdb").symlink_to(folder)
-        return HostTrees(sysfs=tmp_path)
-
-    return with_device
-
-
-@pytest.mark.parametrize(
-    ("where", "bus", "port"),
-    [
-        (
-            "pci0000:00/0000:00:14.0/usb2/2-1/2-1.3/2-1.3:1.0/host6/target6:0:0/6:0:0:0",
-            Bus.USB,
-            "usb2/2-1",
-        ),
-        ("pci0000:00/0000:00:14.0/usb1/1-12/1-12:1.0/host6/6:0:0:0", Bus.USB, "usb1/1-12"),
-        ("pci0000:00/0000:00:1d.0/mmc_host/mmc0/mmc0:0001", Bus.MMC, None),
-        ("platform/vhci_hcd.0", Bus.USB, None),
-    ],
-)
-def test_the_root_port_of_a_reader(
-    kernel: Callable[[str], HostTrees], where: str, bus: Bus, port: str | None
-) -> None:
-    disk = Disk(node="/dev/sdb", number="8:16", size_bytes=1, bus=bus)
-    assert root_port(disk, kernel(where)) == port

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
-from imager.card.host.targets import ImageFile
+from imager.card.host.image_file import ImageFile
 from imager.card.make.make import MadeCard
 from imager.config.rack import ledger_file
 from imager.rack.history.ledger import (
@@ -240,7 +240,7 @@ def test_an_error_has_an_outcome(error: BaseException, outcome: Outcome) -> None
 
 def test_ctrl_c_is_told_in_words(tmp_path: Path) -> None:
     rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-1]"\n')
-    target = ImageFile(tmp_path / "pi1.img", False, 0, 0, True)
+    target = ImageFile(tmp_path / "pi1.img", False, 0, True)
 
     def make() -> MadeCard:
         raise KeyboardInterrupt

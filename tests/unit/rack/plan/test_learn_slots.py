@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imager.card.host.disks import Bus, Disk
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
 from imager.rack.plan.learn_slots import labels_to_learn, learn_slots
 from imager.rack.plan.slots import load_slots, name_slot
 

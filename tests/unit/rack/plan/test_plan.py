@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.units import GiB
-from imager.card.host.disks import Bus, Disk
+from imager.card.host.disk_facts import Bus
+from imager.card.host.disks import Disk
 from imager.config.rack import Node
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.card.receipt.receipt import TargetFacts
+from imager.card.host.target import TargetFacts
 from imager.card.receipt.store import save_receipt
 from imager.cli.main import run
 from imager.config.rack import Rack

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from imager.base.errors import CardFaulty, CardIOError, HostStorage, TargetRefused, WouldNotBoot
 from imager.base.progress import Phase, Quiet
 from imager.base.units import KiB, MiB
-from imager.card.claim.disk import claim
-from imager.card.claim.image_file import SparseFile
+from imager.card.claim.claim import claim
+from imager.card.host.image_file import SparseFile
 from imager.card.host.refusals import AcceptedTarget, accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
+from imager.card.make.order import CardOrder
 from imager.card.medium.raw import Descriptor, write_fully
 from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import all_receipts
@@ -50,7 +51,7 @@ def left_behind(tmp_path: Path) -> set[str]:
 
 
 def test_the_file_holds_the_image_and_zeros_elsewhere(image: NodeImage, tmp_path: Path) -> None:
-    made = make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet())
+    made = make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
     data = (tmp_path / "pi7.img").read_bytes()
     assert len(data) == SIZE
     with image.open() as reader:
@@ -60,7 +61,7 @@ def test_the_file_holds_the_image_and_zeros_elsewhere(image: NodeImage, tmp_path
 
 
 def test_holes_stay_holes(image: NodeImage, tmp_path: Path) -> None:
-    make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet())
+    make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
     assert (tmp_path / "pi7.img").stat().st_blocks * 512 <= 4 * MiB
 
 
@@ -69,7 +70,7 @@ def test_the_file_is_private_from_birth(image: NodeImage, tmp_path: Path) -> Non
         partial = tmp_path / ".pi7.img.partial"
         assert stat.S_IMODE(partial.stat().st_mode) == 0o600
 
-    make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet(), check=look)
+    make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts", check=look), Quiet())
     assert stat.S_IMODE((tmp_path / "pi7.img").stat().st_mode) == 0o600
 
 
@@ -119,7 +120,9 @@ def test_a_check_that_fails_leaves_no_file_but_a_receipt(image: NodeImage, tmp_p
         raise WouldNotBoot("no kernel", hint="add one")
 
     with pytest.raises(WouldNotBoot):
-        make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet(), check=refuse)
+        make_card(
+            CardOrder(image, accepted(tmp_path), tmp_path / "receipts", check=refuse), Quiet()
+        )
     assert left_behind(tmp_path) == set()
     ((_, receipt),) = all_receipts(tmp_path / "receipts")
     assert (receipt.result, receipt.failure) == (ReceiptResult.WOULD_NOT_BOOT, "no kernel")
@@ -146,7 +149,7 @@ def test_a_golden_image_altered_meanwhile_leaves_a_receipt_that_says_so(
 ) -> None:
     meddler = Meddler(image.golden.path)
     with pytest.raises(HostStorage) as caught:
-        make_card(image, accepted(tmp_path), tmp_path / "receipts", meddler)
+        make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), meddler)
     assert left_behind(tmp_path) == set()
     ((path, receipt),) = all_receipts(tmp_path / "receipts")
     assert receipt.result is ReceiptResult.FAILED
@@ -163,21 +166,21 @@ def test_where_no_receipt_can_be_written_the_card_s_own_fault_is_still_told(
 
     nowhere = image.golden.path / "receipts"
     with pytest.raises(WouldNotBoot) as caught:
-        make_card(image, accepted(tmp_path), nowhere, Quiet(), check=refuse)
+        make_card(CardOrder(image, accepted(tmp_path), nowhere, check=refuse), Quiet())
     assert caught.value.details[-1].startswith("no receipt could be written: ")
     assert caught.value.receipt == ""
 
 
 def test_a_good_card_without_a_receipt_is_called_good(image: NodeImage, tmp_path: Path) -> None:
     with pytest.raises(HostStorage) as caught:
-        make_card(image, accepted(tmp_path), image.golden.path / "receipts", Quiet())
+        make_card(CardOrder(image, accepted(tmp_path), image.golden.path / "receipts"), Quiet())
     assert caught.value.details[-1].endswith("proven; only its receipt is missing")
     assert (tmp_path / "pi7.img").stat().st_size == SIZE
 
 
 def test_what_a_killed_run_left_is_written_over(image: NodeImage, tmp_path: Path) -> None:
     (tmp_path / ".pi7.img.partial").write_bytes(b"\xff" * (SIZE + 4096))
-    make_card(image, accepted(tmp_path), tmp_path / "receipts", Quiet())
+    make_card(CardOrder(image, accepted(tmp_path), tmp_path / "receipts"), Quiet())
     with image.open() as reader:
         assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, SIZE)
 
@@ -204,7 +207,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(image: NodeImage, tmp_path: Pat
     with open("/dev/full", "wb") as full:
         raw = Descriptor(full.fileno(), str(tmp_path / "pi7.img"), SIZE, 4096)
         with claim(accepted(tmp_path), SIZE) as card, pytest.raises(CardIOError) as caught:
-            write_card(image, replace(card, raw=SparseFile(raw)), Quiet())
+            write_card(image, replace(card, held=replace(card.held, raw=SparseFile(raw))), Quiet())
     assert "pi7.img: writing at byte" in caught.value.what
     assert "No space left" in caught.value.what
     assert "free some" in caught.value.hint
@@ -215,7 +218,7 @@ def test_a_size_that_is_no_whole_block(tmp_path: Path) -> None:
     odd = SIZE - 1000
     image = make_image(tmp_path, odd, ExtentMap([Extent(3 * MiB, 4096), Extent(odd - 700, 700)]))
     target = accept(target_at(tmp_path / "pi7.img"), odd)
-    made = make_card(image, target, tmp_path / "receipts", Quiet())
+    made = make_card(CardOrder(image, target, tmp_path / "receipts"), Quiet())
     assert not made.receipt.cache_bypassed
     with image.open() as reader:
         assert (tmp_path / "pi7.img").read_bytes() == reader.read(0, odd)
@@ -224,7 +227,7 @@ def test_a_size_that_is_no_whole_block(tmp_path: Path) -> None:
 def test_a_claimed_file_says_that_it_is_one(tmp_path: Path) -> None:
     with claim(accepted(tmp_path), SIZE) as card:
         assert isinstance(card, ClaimedCard)
-        assert card.is_file
+        assert card.target.made_anew
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 200 * KiB)), max_size=8))

@@ -1,9 +1,10 @@
-"""Claim a confirmed target, so that nobody else uses it and it is still the one confirmed.
+"""A disk open for this program alone, and still the one that was confirmed.
 
-In: an AcceptedTarget. Out: a ClaimedCard for as long as the ``with`` block lasts. O_EXCL on the
-whole disk keeps mounts and holders away, flock(2) keeps udev from probing a half-written disk
-(systemd: "Locking Block Device Access"), and the identity is read again from the open descriptor,
-because /dev/sdb may be another disk a second after the person said yes.
+In: what was known of a disk when the person said yes. Out: a HeldTarget for as long as the
+``with`` block lasts. O_EXCL on the whole disk keeps mounts and holders away, flock(2) keeps udev
+from probing a half-written disk (systemd: "Locking Block Device Access"), and the identity is read
+again from the open descriptor, because /dev/sdb may be another disk a second after the person said
+yes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.errors import Interrupted, TargetRefused
+from imager.base.errors import TargetRefused
 from imager.base.run import find_tool, run
-from imager.card.claim.blank import leave_blank
-from imager.card.claim.image_file import claim_file
-from imager.card.host.disks import Disk, disk_named, serial_of
-from imager.card.host.refusals import AcceptedTarget, refusals, refused
+from imager.card.host.disk_facts import DiskFacts
 from imager.card.host.sysfs import HostTrees, device_number
+from imager.card.host.target import HeldTarget
+from imager.card.host.usage import uses_of
 from imager.card.medium.raw import (
     BLKGETDISKSEQ,
     BLKGETSIZE64,
@@ -33,7 +33,6 @@ from imager.card.medium.raw import (
     ask,
 )
 from imager.card.medium.reopen import fresh_read
-from imager.card.stages import ClaimedCard
 
 _PATIENCE_SECONDS = 5.0
 _RETRY_SECONDS = 0.1
@@ -42,32 +41,13 @@ NO_LOCK = "the device cannot be locked; udev was not kept away"
 
 
 @contextmanager
-def claim(
-    accepted: AcceptedTarget, size_bytes: int, kernel: HostTrees | None = None
-) -> Iterator[ClaimedCard]:
-    """Hold the confirmed target for an image of ``size_bytes``; the only way to a ClaimedCard.
+def held_disk(disk: DiskFacts, kernel: HostTrees) -> Iterator[HeldTarget]:
+    """Open ``disk`` and lock it; when it is let go, udev has finished with it.
 
-    Raises TargetRefused when it is in use after all, was swapped for another, or may not be
-    opened; CardIOError when an image file cannot get its room.
+    Raises TargetRefused when somebody uses it, when another disk is there now, or when it may
+    not be opened.
     """
-    target = accepted.target
-    if isinstance(target, Disk):
-        held = _claim_disk(target, accepted, size_bytes, kernel or HostTrees())
-    else:
-        held = claim_file(target, size_bytes)
-    with held as card:
-        try:
-            yield card
-        except KeyboardInterrupt as stop:
-            # Between two steps; within one the step itself has seen to it.
-            raise Interrupted("interrupted", hint=leave_blank(card)) from stop
-
-
-@contextmanager
-def _claim_disk(
-    disk: Disk, accepted: AcceptedTarget, size_bytes: int, kernel: HostTrees
-) -> Iterator[ClaimedCard]:
-    claimed = False
+    held = False
     try:
         with _opened(disk, kernel) as (fd, direct):
             fallbacks = [] if direct else [NO_DIRECT]
@@ -75,19 +55,17 @@ def _claim_disk(
                 fallbacks.append(NO_LOCK)
             found = open_identity(fd, kernel)
             _require_same(disk, found)
-            _require_still_acceptable(accepted, size_bytes, kernel)
             raw = Descriptor(fd, disk.node, found.size_bytes, found.logical_bytes)
             again = f"/proc/self/fd/{fd}"
-            claimed = True
-            yield ClaimedCard(
-                target=disk,
+            held = True
+            yield HeldTarget(
                 raw=raw,
                 reopen=lambda: fresh_read(again, raw.name, raw.size_bytes, raw.block_bytes),
-                on_kept=lambda: None,
+                keep=lambda: None,
                 fallbacks=tuple(fallbacks),
             )
     finally:
-        if claimed:
+        if held:
             settle(kernel)
 
 
@@ -123,11 +101,11 @@ def open_identity(fd: int, kernel: HostTrees) -> OpenIdentity:
         logical_bytes=ask(fd, BLKSSZGET),
         read_only=bool(ask(fd, BLKROGET)),
         diskseq=diskseq,
-        serial=serial_of(name, kernel) if name else "",
+        serial=kernel.serial(name) if name else "",
     )
 
 
-def identity_changes(confirmed: Disk, found: OpenIdentity) -> tuple[str, ...]:
+def identity_changes(confirmed: DiskFacts, found: OpenIdentity) -> tuple[str, ...]:
     """How the opened device differs from the confirmed disk; empty when it is the same."""
     pairs = (
         ("device number", confirmed.number, found.number),
@@ -138,7 +116,7 @@ def identity_changes(confirmed: Disk, found: OpenIdentity) -> tuple[str, ...]:
     return tuple(f"{what}: {old} then, {new} now" for what, old, new in pairs if old != new)
 
 
-def _require_same(disk: Disk, found: OpenIdentity) -> None:
+def _require_same(disk: DiskFacts, found: OpenIdentity) -> None:
     changes = identity_changes(disk, found)
     if changes:
         raise TargetRefused(
@@ -153,15 +131,8 @@ def _require_same(disk: Disk, found: OpenIdentity) -> None:
         )
 
 
-def _require_still_acceptable(accepted: AcceptedTarget, size_bytes: int, kernel: HostTrees) -> None:
-    now = disk_named(Path(accepted.target.node).name, accepted.limits.ours, kernel)
-    reasons = refusals(now, size_bytes, accepted.limits)
-    if reasons:
-        raise refused(now, reasons)
-
-
 @contextmanager
-def _opened(disk: Disk, kernel: HostTrees) -> Iterator[tuple[int, bool]]:
+def _opened(disk: DiskFacts, kernel: HostTrees) -> Iterator[tuple[int, bool]]:
     """The disk open for us alone, and whether with direct I/O."""
     flags = os.O_RDWR | os.O_EXCL | os.O_CLOEXEC
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -184,13 +155,12 @@ def _opened(disk: Disk, kernel: HostTrees) -> Iterator[tuple[int, bool]]:
         os.close(fd)
 
 
-def _not_opened(disk: Disk, error: OSError, kernel: HostTrees) -> TargetRefused:
+def _not_opened(disk: DiskFacts, error: OSError, kernel: HostTrees) -> TargetRefused:
     if error.errno == errno.EBUSY:
-        now = disk_named(Path(disk.node).name, (), kernel)
         return TargetRefused(
             f"{disk.node} is in use by another program",
             hint="end what uses it (a desktop may have mounted the card), then try again",
-            details=[*map(str, now.uses), *openers(disk.number)],
+            details=[*map(str, uses_of(disk.kernel_name, kernel)), *openers(disk.number)],
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return TargetRefused(
@@ -223,7 +193,7 @@ def _is_device(link: Path, number: str) -> bool:
     return False
 
 
-def _locked(fd: int, disk: Disk) -> bool:
+def _locked(fd: int, disk: DiskFacts) -> bool:
     """Take the exclusive lock; False when locks do not work here.
 
     udev holds a shared lock while it probes, so this waits a little; whoever holds it longer is

@@ -1,0 +1,33 @@
+"""``rack known-hosts``: the nodes' host keys, as ssh wants them.
+
+In: the nodes asked for. Out: lines for ~/.ssh/known_hosts, and nothing else on standard output. A
+key that nobody has made yet is in no file: its node is named instead.
+"""
+
+from __future__ import annotations
+
+import click
+
+from imager.cli.choice import chosen_nodes, open_rack
+from imager.cli.session import CommandResult, Session, command
+from imager.config.nodeset import fold
+from imager.node.keys.identity import ssh_keys_at_hand
+
+
+@command("known-hosts")
+@click.argument("nodes", required=False, metavar="[NODES]")
+def known_hosts(session: Session, nodes: str | None) -> CommandResult:
+    """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts."""
+    rack = open_rack(session, looking=True)
+    chosen = chosen_nodes(rack, nodes)
+    names = {n.name: f"{n.name},{n.address.ip}" if n.address else n.name for n in chosen}
+    found = ssh_keys_at_hand(rack, chosen)
+    lines = [f"{names[name]} {key.line}" for name, keys in found.items() for key in keys]
+    without = [name for name, keys in found.items() if not keys]
+    session.console.lines(*lines)
+    if without:
+        session.console.warn(
+            f"no host keys yet for {fold(without)}: they are made when its card is first written; "
+            "run this again then"
+        )
+    return {"known_hosts": lines, "without_keys": without}

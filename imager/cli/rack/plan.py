@@ -1,0 +1,174 @@
+"""``rack plan``: which card would become which node. ``rack flash`` begins with the same plan.
+
+In: the nodes asked for, and the cards at hand. Out: the plan, shown whole; no card is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imager.base.errors import UsageError
+from imager.card.host.sysfs import HostTrees
+from imager.card.host.target import Limits
+from imager.cli.choice import (
+    chosen_nodes,
+    chosen_release,
+    golden_images_at_hand,
+    open_rack,
+    own_folders,
+    require_archived,
+)
+from imager.cli.consent import SIZE, limits_of, whole_sectors
+from imager.cli.rack.batch import columns
+from imager.cli.session import CommandResult, Session, command
+from imager.cli.views.plan import made_from, plan_fields, plan_lines
+from imager.config.rack import Node, Rack
+from imager.rack.history.ledger import read_ledger
+from imager.rack.plan.candidates import Unfit
+from imager.rack.plan.plan import RackPlan, make_plan
+from imager.rack.plan.slots import load_slots
+from imager.rack.plan.survey import GoldenImages, cards_here, cards_named, files_for, wants_of
+
+
+@dataclass(frozen=True, slots=True)
+class FlashRequest:
+    """What was asked for."""
+
+    rack: Rack
+    nodes: tuple[Node, ...]
+    targets: tuple[Path, ...]
+    images: Path | None
+    size_bytes: int | None
+    again: bool
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was made from: the ``release``, the Salt rack.toml names, and disks that
+    may not be written."""
+
+    release: str
+    salt: str | None
+    plan: RackPlan
+    unfit: tuple[Unfit, ...]
+
+    def lines(self, columns: int) -> list[str]:
+        """For a person whose terminal is ``columns`` wide."""
+        return [made_from(self.release, self.salt), *plan_lines(self.plan, self.unfit, columns)]
+
+    def to_json(self) -> dict[str, object]:
+        """For a program."""
+        return {"release": self.release, "salt": self.salt, **plan_fields(self.plan, self.unfit)}
+
+
+def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]"),
+        click.option("--again", is_flag=True, help="Also the cards that are done."),
+        click.option("--size", type=SIZE, help="Size of new image files, e.g. 8GiB."),
+        click.option(
+            "--images",
+            metavar="DIR",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Make image files DIR/<node>.img instead of cards.",
+        ),
+        click.option(
+            "--target",
+            "targets",
+            multiple=True,
+            metavar="DISK",
+            type=click.Path(path_type=Path),
+            help="Take this disk, and no other but those named so; may be repeated.",
+        ),
+        click.argument("nodes", required=False, metavar="[NODES]"),
+    ):
+        function = option(function)
+    return function
+
+
+@command("plan")
+@card_options
+def plan(
+    session: Session,
+    nodes: str | None,
+    targets: tuple[Path, ...],
+    images: Path | None,
+    size: int | None,
+    again: bool,
+    max_size: int | None,
+) -> CommandResult:
+    """Show which card would become which node, and touch nothing.
+
+    NODES are names such as pi[1-13]; all of the rack when left out.
+    """
+    rack = open_rack(session, looking=True)
+    request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
+    at_hand = golden_images_at_hand(session, rack, request.nodes)
+    planned = planned_cards(session, request, at_hand)
+    show_plan(session, planned)
+    return planned.to_json()
+
+
+def flash_request(
+    session: Session,
+    rack: Rack,
+    nodes: str | None,
+    targets: tuple[Path, ...],
+    images: Path | None,
+    size: int | None,
+    max_size: int | None,
+    *,
+    again: bool,
+) -> FlashRequest:
+    """What the options ask for, as far as it can be judged before anything is fetched."""
+    chosen = chosen_nodes(rack, nodes)
+    for node in chosen:
+        chosen_release(session, rack, node.model)
+    if images is not None and targets:
+        raise UsageError(
+            "--images and --target exclude each other", hint="give image files or disks, not both"
+        )
+    if images is None and size is not None:
+        raise UsageError(
+            "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
+        )
+    require_archived(session, rack, chosen)
+    return FlashRequest(
+        rack,
+        chosen,
+        targets,
+        images,
+        None if size is None else whole_sectors(size),
+        again,
+        # Never a disk that belongs in the computer.
+        limits_of(own_folders(session, rack), max_size),
+    )
+
+
+def planned_cards(session: Session, request: FlashRequest, images: GoldenImages) -> Planned:
+    """Which of the cards that are here now becomes which node; ``images`` are composed already."""
+    rack, limits, kernel = request.rack, request.limits, HostTrees()
+    slots = load_slots(rack.folder)
+    unfit: list[Unfit] = []
+    if request.images is not None:
+        candidates = files_for(request.nodes, request.images, rack, slots, limits)
+    elif request.targets:
+        candidates = cards_named(request.targets, rack, slots, images, limits, kernel)
+    else:
+        candidates, unfit = cards_here(rack, slots, images, limits, kernel)
+    wants = wants_of(rack, request.nodes, read_ledger(rack.folder), images)
+    plan = make_plan(wants, candidates, rack.nodes, again=request.again)
+    release = session.settings.release or rack.release.source
+    return Planned(release, rack.salt_version, plan, tuple(unfit))
+
+
+def show_plan(session: Session, planned: Planned) -> None:
+    """Show the whole plan, before anybody is asked or anything is done."""
+    session.console.event("plan", **planned.to_json())
+    session.console.lines(*planned.lines(columns()))

@@ -1,0 +1,59 @@
+"""``fetch``: from a release's name to what is proven, archived and pinned."""
+
+from __future__ import annotations
+
+import click
+
+from imager.base.units import format_size
+from imager.cli.choice import models_of, open_rack, proven_release, proven_salt
+from imager.cli.session import CommandResult, Session, command
+from imager.release.archive import prove
+from imager.release.verified import VerifiedSalt
+
+
+@command("fetch")
+@click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
+def fetch(session: Session, update: bool) -> CommandResult:
+    """Fetch the release and Salt, prove them, archive and pin them.
+
+    What is archived already is read again and compared with its hash.
+    """
+    rack = open_rack(session)
+    release = proven_release(session, rack, models_of(rack)[0], update=update)
+    prove(release, session.cache, session.console)
+    salt = proven_salt(session, rack, update=update)
+    session.console.lines(
+        f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
+        f"sha256 {release.sha256}",
+        f"archived in {release.tarball.parent}, pinned in {rack.lock_file}",
+        *_salt_lines(salt),
+    )
+    return {
+        "release": release.name,
+        "sha256": release.sha256,
+        "size_bytes": release.size_bytes,
+        "fingerprint": release.fingerprint,
+        "tarball": str(release.tarball),
+        "source_url": release.source_url,
+        "fetched_at": release.fetched_at,
+        "packages": [
+            {
+                "name": package.name,
+                "version": package.version,
+                "sha256": package.sha256,
+                "size_bytes": package.size_bytes,
+                "file": str(package.path),
+            }
+            for package in (salt.packages if salt else ())
+        ],
+    }
+
+
+def _salt_lines(salt: VerifiedSalt | None) -> list[str]:
+    if salt is None:
+        return ["no Salt: rack.toml names no version under [salt]"]
+    return [
+        f"{package.name} {package.version}: {format_size(package.size_bytes)} from PyPI, "
+        f"sha256 {package.sha256[:16]}…"
+        for package in salt.packages
+    ]

@@ -1,0 +1,83 @@
+"""What lies below a folder is reached without following links, and read within a limit."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from imager.base.below import Below, read_named
+
+
+@pytest.fixture
+def below(tmp_path: Path) -> Below:
+    folder = tmp_path / "folder"
+    (folder / "a/b").mkdir(parents=True)
+    (folder / "a/b/file").write_bytes(b"content")
+    (folder / "link").symlink_to("a")
+    (tmp_path / "outside").write_bytes(b"outside")
+    return Below(folder)
+
+
+def test_a_file_is_read_with_its_status(below: Below) -> None:
+    content, status = (below / "a/b/file").read(7, one_link=True)
+    assert content == b"content"
+    assert status.st_size == 7
+    assert (below / "a").names() == ["b"]
+    assert (below / "a" / "b").path == below.root / "a/b"
+
+
+@pytest.mark.parametrize("name", ["link", "link/b", "link/b/file", "a/b/link"])
+def test_a_link_on_the_way_or_at_its_end_is_not_followed(below: Below, name: str) -> None:
+    (below.root / "a/b/link").symlink_to("../../../outside")
+    with pytest.raises(OSError, match="is a symbolic link") as caught:
+        (below / name).read(100, one_link=False)
+    assert str(caught.value.filename).startswith(str(below.root))
+
+
+def test_a_link_is_seen_as_one(below: Below) -> None:
+    status = (below / "link").status()
+    assert status is not None
+    assert stat.S_ISLNK(status.st_mode)
+    assert (below / "link").target() == "a"
+    with pytest.raises(OSError, match="is a symbolic link"):
+        (below / "link").names()
+
+
+def test_what_is_not_there_has_no_status(below: Below) -> None:
+    assert (below / "no").status() is None
+    assert (below / "no/way").status() is None
+    assert below.status() is not None
+
+
+def test_a_folder_that_is_itself_reached_by_a_link_is_used(below: Below) -> None:
+    assert Below(below.root / "link").names() == ["b"]
+
+
+def test_a_limit_is_kept(below: Below) -> None:
+    with pytest.raises(OSError, match="is larger than 6 bytes"):
+        (below / "a/b/file").read(6, one_link=True)
+
+
+def test_a_second_name_is_refused_where_one_is_asked_for(below: Below) -> None:
+    os.link(below.root / "a/b/file", below.root / "twin")
+    with pytest.raises(OSError, match="has 2 names"):
+        (below / "twin").read(100, one_link=True)
+    assert (below / "twin").read(100, one_link=False)[0] == b"content"
+
+
+def test_what_is_no_file_is_not_read(below: Below) -> None:
+    os.mkfifo(below.root / "fifo")
+    for name in ("fifo", "a"):
+        with pytest.raises(OSError, match="is no regular file"):
+            (below / name).read(100, one_link=True)
+        with pytest.raises(OSError, match="is no regular file"):
+            read_named(below.root / name, 100)
+
+
+def test_a_named_file_may_be_a_link(below: Below) -> None:
+    assert read_named(below.root / "link/b/file", 7) == b"content"
+    with pytest.raises(OSError, match="is larger than 6 bytes"):
+        read_named(below.root / "link/b/file", 6)
