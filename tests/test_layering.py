@@ -30,7 +30,7 @@ WINGS = (
     "cli",
 )
 ROOMS: dict[str, tuple[str, ...]] = {
-    "disk": ("extents", "layout", "manifest", "fat", "ext4"),
+    "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
     "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
     "bootcheck": ("formats",),
     "image": ("unpack", "salt", "compose"),

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from imager.base.text import printable
+
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
@@ -152,9 +154,7 @@ def _shown(value: object) -> str:
 
 
 def _fault(where: str, message: str) -> JsonFault:
-    text = f"{where}: {message}"
-    escaped = (letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
-    return JsonFault("".join(escaped))
+    return JsonFault(printable(f"{where}: {message}"))
 
 
 def _of_type(value: object, where: str, kind: type[T], allowed: str) -> T:

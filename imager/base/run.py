@@ -15,10 +15,14 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from imager.base.errors import HostStorage, MissingTool, ToolFailed
 
@@ -137,6 +141,66 @@ def run(
     if done.returncode not in ok:
         raise tool_error(finished)
     return finished
+
+
+class TooMuch(Exception):
+    """A program was ended because it said more, or took longer, than it may; the message says
+    which."""
+
+
+def run_bounded(
+    words: Sequence[str],
+    stdin: bytes,
+    *,
+    most_bytes: int,
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+) -> CompletedCommand:
+    """``run`` for a program that carries what a stranger says: it is ended after ``most_bytes`` on
+    either stream, or after ``seconds``. Raises MissingTool and TooMuch; any exit status is good."""
+    require_tools(words[0])
+    _LOG.debug("+ %s", shlex.join(words))
+    pipe = subprocess.PIPE
+    ended: list[str] = []
+    with (
+        subprocess.Popen(
+            words, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(env), process_group=0
+        ) as process,
+        ThreadPoolExecutor(3) as readers,
+    ):
+
+        def kill() -> None:
+            # Its children hold the streams open as well; sudo's cannot be ended by everybody.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        def end(why: str) -> None:
+            ended.append(why)
+            kill()
+
+        def take(stream: IO[bytes] | None) -> bytes:
+            said = stream.read(most_bytes + 1) if stream is not None else b""
+            if len(said) > most_bytes:
+                end(f"says more than {most_bytes >> 20} MiB")
+            return said
+
+        clock = threading.Timer(seconds, end, [f"does not end within {seconds:.0f} s"])
+        clock.start()
+        try:
+            told = [readers.submit(take, stream) for stream in (process.stdout, process.stderr)]
+            with suppress(BrokenPipeError), process.stdin or BytesIO() as script:
+                script.write(stdin)
+            out, err = (said.result() for said in told)
+        except BaseException:
+            kill()
+            raise
+        finally:
+            clock.cancel()
+    if ended:
+        raise TooMuch(ended[0])
+    if process.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt
+    return CompletedCommand(tuple(words), process.returncode, out, err)
 
 
 def tool_error(finished: CompletedCommand) -> Exception:

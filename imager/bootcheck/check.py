@@ -7,8 +7,9 @@ Nothing is mounted or written. The rules are in ``requirements`` and ``partition
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from imager.base.boards import BOARDS, board_named
 from imager.base.json_fields import JsonFault, read_object
@@ -19,13 +20,13 @@ from imager.bootcheck.meanings import finding
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
-from imager.bootcheck.sums import SUMS_PATH, SumsError, parse_sums
+from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
+from imager.disk.budget import MAX_FINDINGS
 from imager.disk.fat.volume import FatEntry
 from imager.disk.manifest import Reader
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
 
-_MAX_SUMS_BYTES = 16 << 20
 _NAMED = 5
 
 
@@ -35,7 +36,8 @@ class BootReport:
 
     ``models`` are the boards that would boot; ``judged_as`` is the board the findings are about
     (None when the card has no boot partition). ``node`` is the host name on the root partition,
-    ``partuuid`` the one that root= should name.
+    ``partuuid`` the one that root= should name. ``left_out`` counts findings past the first
+    MAX_FINDINGS; errors are left out last.
     """
 
     findings: tuple[Finding, ...]
@@ -43,6 +45,7 @@ class BootReport:
     judged_as: str | None
     node: str | None
     partuuid: str | None
+    left_out: int = 0
 
     @property
     def bootable(self) -> bool:
@@ -63,19 +66,31 @@ class BootReport:
             "node": self.node,
             "partuuid": self.partuuid,
             "findings": [found.to_json() for found in self.findings],
+            **({"findings_left_out": self.left_out} if self.left_out else {}),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """The findings for one board."""
+    """The first findings for one board, and how many there are."""
 
     model: str
     findings: tuple[Finding, ...]
+    count: int
+    errors: int
 
-    @property
-    def errors(self) -> int:
-        return sum(found.severity is Severity.ERROR for found in self.findings)
+    @classmethod
+    def of(cls, model: str, findings: Iterable[Finding]) -> _Verdict:
+        kept: dict[Severity, list[tuple[int, Finding]]] = {grade: [] for grade in Severity}
+        count = errors = 0
+        for found in findings:
+            errors += found.severity is Severity.ERROR
+            if len(kept[found.severity]) < MAX_FINDINGS:
+                kept[found.severity].append((count, found))
+            count += 1
+        first = [*kept[Severity.ERROR], *kept[Severity.WARNING]][:MAX_FINDINGS]
+        shown = tuple(found for _, found in sorted(first, key=lambda pair: pair[0]))
+        return cls(model, shown, count, errors)
 
 
 def check_boot(
@@ -93,32 +108,50 @@ def check_boot(
     else the one with the fewest errors. Raises ValueError for an unknown model, and whatever
     ``read`` raises.
     """
+    return judge_card(read_card(read, size_bytes), model=model, expected=expected)
+
+
+def judge_card(
+    card: Card, *, model: str | None = None, expected: Mapping[str, str] | None = None
+) -> BootReport:
+    """``check_boot`` of a card that was read."""
     candidates = BOARDS if model is None else (board_named(model),)
-    card = read_card(read, size_bytes)
     node = card.root.node if card.root else None
     partuuid = card.mbr.partuuid(2) if card.mbr and card.mbr.partition(2) else None
     if card.fat is None:
-        return BootReport(card.findings, (), None, node, partuuid)
+        seen = _Verdict.of("", card.findings)
+        left_out = seen.count - len(seen.findings)
+        return BootReport(seen.findings, (), None, node, partuuid, left_out)
     contents, found = _contents(card, expected)
     names = _root_names(card)
     verdicts = []
     for candidate in candidates:
         requirements = Requirements(contents, candidate, names)
-        missed = requirements.findings()
-        compared = _compare(contents, frozenset(requirements.needed), strict=expected is not None)
-        every = (*card.findings, *found, *missed, *compared)
-        verdicts.append(_Verdict(candidate.name, every))
+        every = chain(
+            card.findings,
+            found,
+            requirements.findings(),
+            _compare(contents, requirements.needed, strict=expected is not None),
+            _unseen(contents),
+        )
+        verdicts.append(_Verdict.of(candidate.name, every))
     made_for = _made_for(contents)
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
     best = own or min(verdicts, key=lambda verdict: verdict.errors)
     bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
-    return BootReport(best.findings, bootable, best.model, node, partuuid)
+    left_out = best.count - len(best.findings)
+    return BootReport(best.findings, bootable, best.model, node, partuuid, left_out)
+
+
+def _unseen(contents: Contents) -> Iterator[Finding]:
+    for path, why in contents.unseen.items():
+        yield finding(Code.NOT_LOOKED_AT, f"{path}: {why}: not looked at further", path=path)
 
 
 def _made_for(contents: Contents) -> str | None:
     """The model in the card's own description, None where that is missing or unreadable."""
     try:
-        return read_object(contents.read(NODE_PATH) or b"").text("model")
+        return read_object(contents.text(NODE_PATH) or b"").text("model")
     except JsonFault:
         return None
 
@@ -135,17 +168,18 @@ def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents,
     assert card.fat is not None  # noqa: S101 -- the caller has looked
     listed = card.fat.find(SUMS_PATH)
     if expected is not None or listed is None or listed.is_dir:
-        return Contents(card.fat, expected or {}), []
+        return Contents(card.fat, expected or {}, card.budget), []
     try:
-        if not 0 < listed.size_bytes <= _MAX_SUMS_BYTES:
+        if not 0 < listed.size_bytes <= MAX_SUMS_BYTES:
             raise SumsError(f"it is {listed.size_bytes} bytes long")
-        return Contents(card.fat, parse_sums(card.fat.read_file(SUMS_PATH))), []
+        sums = parse_sums(card.fat.read_file(SUMS_PATH))
+        return Contents(card.fat, sums, card.budget), []
     except SumsError as error:
         found = finding(Code.SUMS_DAMAGED, f"{SUMS_PATH}: {error}", path=SUMS_PATH)
-        return Contents(card.fat, {}), [found]
+        return Contents(card.fat, {}, card.budget), [found]
 
 
-def _compare(contents: Contents, needed: frozenset[str], *, strict: bool) -> Iterator[Finding]:
+def _compare(contents: Contents, needed: Collection[str], *, strict: bool) -> Iterator[Finding]:
     """Findings about files that differ from what was put on the card.
 
     Damage is an error in a file that the boot needs, and a warning in others. Unless ``strict``,

@@ -6,29 +6,36 @@ and what is wrong with it. Several boards need the same kernel: the answer is ke
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 from imager.base.units import MiB
+from imager.disk.budget import MAX_TEXT_BYTES, Budget, OverBudget
 from imager.disk.fat.volume import FatEntry, FatVolume
 
 MAX_LOADED_BYTES = 256 * MiB
-"""No file that a Pi loads at boot is larger. A larger one is not read, to save memory."""
+"""No file that a Pi loads at boot is larger."""
+_MAX_JUDGED_BYTES = 96 * MiB
+"""A file that is judged must be in memory whole. A larger one is only digested."""
 
-Judge = Callable[[bytes], str | None]
-"""Says what is wrong with the content of a file; None when nothing is."""
+Judged = TypeVar("Judged")
+Judge = Callable[[bytes, Budget], Judged]
+"""Says what the content of a file is, or what is wrong with it; raises OverBudget."""
 
 
 class Contents:
-    """The boot partition's files; paths are matched as FAT does, without regard to case."""
+    """The boot partition's files; paths are matched as FAT does, without regard to case.
 
-    def __init__(self, volume: FatVolume, expected: Mapping[str, str]) -> None:
+    ``unseen`` says which files were not looked at, or not to their end, and why.
+    """
+
+    def __init__(self, volume: FatVolume, expected: Mapping[str, str], budget: Budget) -> None:
         self.volume = volume
         self.expected = expected
+        self.budget = budget
+        self.unseen: dict[str, str] = {}
         self._digests: dict[str, str] = {}
-        self._verdicts: dict[tuple[str, object], str | None] = {}
-        # A file with wrong clusters is reported as that; its content need not be reported as well.
-        self._unreadable = {path for fault in volume.faults for path in fault.paths}
+        self._known: dict[tuple[str, object], object] = {}
 
     def entry(self, path: str) -> FatEntry | None:
         """The regular file at ``path``; None when there is none."""
@@ -36,19 +43,27 @@ class Contents:
         return None if found is None or found.is_dir else found
 
     def read(self, path: str) -> bytes | None:
-        """Its content; None when there is no such file, or one too large to be a boot file."""
+        """Its content; None when there is no such file, or one too large to be judged."""
         entry = self.entry(path)
-        if entry is None or entry.size_bytes > MAX_LOADED_BYTES:
+        if entry is None or not self._fits(entry):
             return None
         return self.volume.read_file(path)
+
+    def text(self, path: str) -> bytes | None:
+        """The content of a file that people write, cut where no such file is longer."""
+        entry = self.entry(path)
+        if entry is None:
+            return None
+        if entry.size_bytes > MAX_TEXT_BYTES:
+            self.unseen[entry.path] = (
+                f"it has {entry.size_bytes} bytes; the first {MAX_TEXT_BYTES} were read"
+            )
+        return self.volume.read_file(path, limit_bytes=MAX_TEXT_BYTES)
 
     def digest(self, path: str) -> str:
         """Its SHA-256 in hex."""
         if path not in self._digests:
-            sha256 = hashlib.sha256()
-            for chunk in self.volume.chunks(path):
-                sha256.update(chunk)
-            self._digests[path] = sha256.hexdigest()
+            self._digests[path] = self.volume.sha256(path)
         return self._digests[path]
 
     def proven(self, path: str) -> bool:
@@ -57,7 +72,7 @@ class Contents:
         wanted = None if entry is None else self.expected.get(entry.path)
         return wanted is not None and entry is not None and self.digest(entry.path) == wanted
 
-    def fault(self, path: str, judge: Judge) -> str | None:
+    def fault(self, path: str, judge: Judge[str | None]) -> str | None:
         """What is wrong with the file at ``path``: absent, empty, or what ``judge`` says."""
         entry = self.entry(path)
         if entry is None:
@@ -66,16 +81,32 @@ class Contents:
             return f"{path} is empty"
         if entry.size_bytes > MAX_LOADED_BYTES:
             return f"{path} has {entry.size_bytes} bytes, more than a Pi can load"
-        key = (entry.path, judge)
-        if key not in self._verdicts:
-            clean = entry.path not in self._unreadable
-            self._verdicts[key] = judge(self.volume.read_file(path)) if clean else None
-        verdict = self._verdicts[key]
+        verdict = self.about(path, judge)
         return None if verdict is None else f"{path}: {verdict}"
 
-    def is_readable(self, path: str) -> bool:
-        """Whether the file is there and the FAT is undamaged for all of it."""
+    def about(self, path: str, judge: Judge[Judged]) -> Judged | None:
+        """What ``judge`` says of the file at ``path``, asked once; None when it cannot be said."""
         entry = self.entry(path)
-        if entry is None or entry.path in self._unreadable:
+        # A file with wrong clusters is reported as that; its content need not be reported as well.
+        if entry is None or entry.path in self.volume.hurt or not self._fits(entry):
+            return None
+        key = (entry.path, judge)
+        if key not in self._known:
+            try:
+                self._known[key] = judge(self.volume.read_file(path), self.budget)
+            except OverBudget as spent:
+                self.unseen[entry.path] = str(spent)
+                self._known[key] = None
+        return cast("Judged | None", self._known[key])
+
+    def _fits(self, entry: FatEntry) -> bool:
+        if _MAX_JUDGED_BYTES < entry.size_bytes <= MAX_LOADED_BYTES:
+            self.unseen[entry.path] = f"it has {entry.size_bytes} bytes"
+        return entry.size_bytes <= _MAX_JUDGED_BYTES
+
+    def is_readable(self, path: str) -> bool:
+        """Whether the file is there, the FAT is undamaged for all of it, and it can be judged."""
+        entry = self.entry(path)
+        if entry is None or entry.path in self.volume.hurt:
             return False
-        return 0 < entry.size_bytes <= MAX_LOADED_BYTES
+        return entry.size_bytes > 0 and self._fits(entry)

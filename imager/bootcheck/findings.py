@@ -73,6 +73,7 @@ class Code(StrEnum):
     FILE_LOST = "file-lost"
     FILE_UNLISTED = "file-unlisted"
     SUMS_DAMAGED = "sums-damaged"
+    NOT_LOOKED_AT = "not-looked-at"
 
 
 @dataclass(frozen=True, slots=True)

@@ -315,7 +315,14 @@ MEANINGS: Mapping[Code, Meaning] = {
         _NOTHING,
         _REWRITE,
     ),
+    Code.NOT_LOOKED_AT: _warning(
+        "Something on this card is far larger than any Raspberry Pi needs; the rest of it was not "
+        "looked at, so nothing is said of it here.",
+        _ANY,
+        "If you do not know who made this card, do not start it; else write it again.",
+    ),
 }
+_LONGEST_WHAT = 1000
 
 
 def finding(
@@ -324,6 +331,8 @@ def finding(
     """A finding of ``code``, with its meaning; ``severity`` where this case is less serious than
     the code usually is."""
     meaning = MEANINGS[code]
+    if len(what) > _LONGEST_WHAT:
+        what = f"{what[:_LONGEST_WHAT]}…"
     return Finding(
         code, severity or meaning.severity, what, meaning.why, meaning.symptom, meaning.mend, path
     )

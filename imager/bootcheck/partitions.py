@@ -15,7 +15,8 @@ from itertools import pairwise
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.meanings import finding
-from imager.disk.ext4.filesystem import Ext4, Ext4Error
+from imager.disk.budget import Budget
+from imager.disk.ext4.filesystem import Ext4
 from imager.disk.fat.volume import FatError, FatFault, FatVolume, FaultKind
 from imager.disk.manifest import Reader
 from imager.disk.mbr import Mbr, MbrError, Partition, parse
@@ -37,6 +38,7 @@ _FAULT_CODES = {
     FaultKind.CLUSTER_COUNT: Code.FAT_SIZE,
     FaultKind.TOO_LARGE: Code.FAT_SIZE,
     FaultKind.DIRTY: Code.FAT_DIRTY,
+    FaultKind.NOT_LOOKED_AT: Code.NOT_LOOKED_AT,
 }
 
 
@@ -51,32 +53,36 @@ class RootFilesystem:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The parts of a card that could be read; a part that could not is None."""
+    """The parts of a card that could be read; a part that could not is None. ``read`` gives
+    zeros past the card's end, and ``budget`` is what is left for looking at it further."""
 
     mbr: Mbr | None
     fat: FatVolume | None
     root: RootFilesystem | None
     findings: tuple[Finding, ...]
+    read: Reader
+    budget: Budget
 
 
 def read_card(read: Reader, size_bytes: int) -> Card:
     """Read table, boot partition and root partition of a card of ``size_bytes``."""
-    read = _padded(read, size_bytes)
+    read, budget = _padded(read, size_bytes), Budget.of_disk(size_bytes)
     try:
         mbr = parse(read(0, SECTOR_BYTES))
     except MbrError as error:
-        return Card(None, None, None, (finding(Code.MBR_MISSING, str(error)),))
+        missing = finding(Code.MBR_MISSING, str(error))
+        return Card(None, None, None, (missing,), read, budget)
     findings = list(_table_findings(mbr, size_bytes))
     fat, root = None, None
     boot = mbr.partition(1)
     if boot is not None and boot.type_id != PROTECTIVE_GPT and boot.extent.offset < size_bytes:
-        fat, found = _read_fat(read, boot, size_bytes)
+        fat, found = _read_fat(read, boot, size_bytes, budget)
         findings.extend(found)
     second = mbr.partition(2)
     if second is not None and second.extent.offset < size_bytes:
-        root, found = _read_root(read, second)
+        root, found = _read_root(read, second, budget)
         findings.extend(found)
-    return Card(mbr, fat, root, tuple(findings))
+    return Card(mbr, fat, root, tuple(findings), read, budget)
 
 
 def _padded(read: Reader, size_bytes: int) -> Reader:
@@ -119,14 +125,18 @@ def _table_findings(mbr: Mbr, size_bytes: int) -> Iterator[Finding]:
 
 
 def _read_fat(
-    read: Reader, boot: Partition, size_bytes: int
+    read: Reader, boot: Partition, size_bytes: int, budget: Budget
 ) -> tuple[FatVolume | None, list[Finding]]:
     offset = boot.extent.offset
     try:
-        fat = FatVolume.parse(read, offset, min(boot.extent.length, size_bytes - offset))
+        fat = FatVolume.parse(read, offset, min(boot.extent.length, size_bytes - offset), budget)
     except FatError as error:
         return None, [finding(Code.FAT_MISSING, f"partition 1: {error}")]
-    return fat, [*_shape_findings(fat), *map(_fault_finding, fat.faults)]
+    found = [*_shape_findings(fat), *map(_fault_finding, fat.faults)]
+    if fat.faults_left_out:
+        what = f"partition 1: there are {fat.faults_left_out} more faults like these"
+        found.append(finding(_FAULT_CODES[fat.faults[-1].kind], what))
+    return fat, found
 
 
 def _shape_findings(fat: FatVolume) -> Iterator[Finding]:
@@ -152,11 +162,13 @@ def _fault_finding(fault: FatFault) -> Finding:
     )
 
 
-def _read_root(read: Reader, second: Partition) -> tuple[RootFilesystem | None, list[Finding]]:
+def _read_root(
+    read: Reader, second: Partition, budget: Budget
+) -> tuple[RootFilesystem | None, list[Finding]]:
     offset = second.extent.offset
     try:
-        ext4 = Ext4.open(read, offset)
-    except Ext4Error as error:
+        ext4 = Ext4.open(read, offset, budget)
+    except ValueError as error:
         head = read(offset, min(MiB, second.extent.length))
         code = Code.ROOT_UNPROVEN if any(head) else Code.ROOT_FILESYSTEM
         said = str(error) if any(head) else "its first MiB holds only zeros"

@@ -8,7 +8,7 @@ U-Boot has its script and what that loads instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from imager.base.boards import Board, DeviceTree
 from imager.bootcheck.contents import Contents, Judge
@@ -18,29 +18,41 @@ from imager.bootcheck.formats.device_tree import FdtError, root_compatible
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.meanings import finding
+from imager.disk.budget import Budget
 
 _NOTE_CODES = {
     config.NoteKind.LINE_TOO_LONG: Code.CONFIG_LINE,
     config.NoteKind.SYNTAX: Code.CONFIG_LINE,
     config.NoteKind.INCLUDE_MISSING: Code.CONFIG_LINE,
+    config.NoteKind.TOO_MUCH: Code.NOT_LOOKED_AT,
 }
 _FILE_KEYS = frozenset({"kernel", "initramfs", "ramfsfile", "device_tree", "start_file"})
 _UBOOT_TREES = "dtbs/broadcom"
 _OFF = ("", "0")
 
 
-def kernel_fault(data: bytes) -> str | None:
+def kernel_fault(data: bytes, budget: Budget | None = None) -> str | None:
     """What is wrong with a kernel file of any kind."""
-    return inspect_kernel(data).fault
+    return inspect_kernel(data, budget).fault
 
 
-def tree_fault(data: bytes) -> str | None:
+def tree_fault(data: bytes, budget: Budget | None = None) -> str | None:
     """What is wrong with a device tree."""
     try:
-        root_compatible(data)
+        root_compatible(data, budget)
     except FdtError as error:
         return str(error)
     return None
+
+
+def _cheap(judge: Callable[[bytes], str | None]) -> Judge[str | None]:
+    """A judge whose work is next to nothing whatever the file holds."""
+    return lambda data, _: judge(data)
+
+
+_BOOTCODE, _START = _cheap(firmware.bootcode_fault), _cheap(firmware.start_fault)
+_FIXUP, _BUILD = _cheap(firmware.fixup_fault), _cheap(firmware.build_id)
+_SCRIPT = _cheap(boot_script_fault)
 
 
 class Requirements:
@@ -50,15 +62,12 @@ class Requirements:
         self.contents = contents
         self.model = model
         self.root = root
-        self.config = config.read_config(contents.read, model)
+        self.config = config.read_config(contents.text, model)
         self.needed: set[str] = set()
         self.prefix = self.config.value("os_prefix")
 
-    def findings(self) -> tuple[Finding, ...]:
-        """Everything that is wrong for this model."""
-        return tuple(self._walk())
-
-    def _walk(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[Finding]:
+        """Everything that is wrong for this model; ``needed`` is complete at the end."""
         yield from self._config()
         yield from self._firmware()
         if self.contents.entry("boot.scr") is not None and self.model.kernel64:
@@ -78,7 +87,7 @@ class Requirements:
         entry = self.contents.entry(path)
         self.needed.add(path if entry is None else entry.path)
 
-    def _whole(self, code: Code, path: str, judge: Judge) -> Iterator[Finding]:
+    def _whole(self, code: Code, path: str, judge: Judge[str | None]) -> Iterator[Finding]:
         """The finding ``code`` when ``path`` is missing, empty or damaged."""
         self._need(path)
         fault = self.contents.fault(path, judge)
@@ -116,13 +125,13 @@ class Requirements:
 
     def _firmware(self) -> Iterator[Finding]:
         if self.model.needs_bootcode:
-            yield from self._whole(Code.BOOTCODE, "bootcode.bin", firmware.bootcode_fault)
+            yield from self._whole(Code.BOOTCODE, "bootcode.bin", _BOOTCODE)
         start, fixup = self.model.firmware_pair(self._variant())
         start = self.config.value("start_file") or start
         fixup = self.config.value("fixup_file") or fixup
         faults = [
-            *self._whole(Code.START, start, firmware.start_fault),
-            *self._whole(Code.FIXUP, fixup, firmware.fixup_fault),
+            *self._whole(Code.START, start, _START),
+            *self._whole(Code.FIXUP, fixup, _FIXUP),
         ]
         yield from faults
         readable = self.contents.is_readable(start) and self.contents.is_readable(fixup)
@@ -141,10 +150,10 @@ class Requirements:
         fault = firmware.pair_fault(start_data, fixup_data)
         if fault is not None:
             yield finding(Code.FIRMWARE_PAIR, f"{start} and {fixup}: {fault}", path=start)
-        build = firmware.build_id(start_data)
+        build = self.contents.about(start, _BUILD)
         for variant in ("", "cd", "x", "db"):
             other = self.model.firmware_pair(variant)[0]
-            other_build = firmware.build_id(self.contents.read(other) or b"")
+            other_build = self.contents.about(other, _BUILD)
             if build and other_build and build != other_build:
                 what = f"{start} is of build {build[:12]}, {other} of build {other_build[:12]}"
                 yield finding(Code.FIRMWARE_MIXED, what, path=other)
@@ -182,8 +191,8 @@ class Requirements:
     def _kernel(self) -> Iterator[Finding]:
         path = self._kernel_path()
         yield from self._whole(Code.KERNEL, path, kernel_fault)
-        data = self.contents.read(path) if self.contents.is_readable(path) else None
-        bits = inspect_kernel(data).bits if data else None
+        kernel = self.contents.about(path, inspect_kernel)
+        bits = kernel.bits if kernel else None
         if self.model.kernel64 is None and (bits == 64 or self.config.number("arm_64bit")):
             what = f"{path} is a 64-bit kernel" if bits == 64 else "config.txt sets arm_64bit=1"
             yield finding(
@@ -224,7 +233,9 @@ class Requirements:
         yield from faults
         if faults or not self.contents.is_readable(path):
             return
-        compatible = root_compatible(self.contents.read(path) or b"")
+        compatible = self.contents.about(path, root_compatible)
+        if compatible is None:
+            return
         if not any(name.startswith(tree.compatible) for name in compatible):
             what = f"{path} is for {', '.join(compatible) or 'nobody'}, not for {tree.compatible}"
             yield finding(Code.DEVICE_TREE_MODEL, what, path=path)
@@ -256,7 +267,7 @@ class Requirements:
     def _cmdline(self, *, initramfs: bool) -> Iterator[Finding]:
         path = self.prefix + (self.config.value("cmdline") or "cmdline.txt")
         self._need(path)
-        data = self.contents.read(path)
+        data = self.contents.text(path)
         if not (data or b"").strip():
             what = f"{path} is {'missing' if data is None else 'empty'}"
             yield finding(Code.CMDLINE_MISSING, what, path=path)
@@ -284,7 +295,7 @@ class Requirements:
     def _uboot(self) -> Iterator[Finding]:
         """A release whose kernel8.img is U-Boot, with the kernel in Image and root in boot.scr."""
         yield from self._whole(Code.KERNEL, self._kernel_path(), kernel_fault)
-        yield from self._whole(Code.BOOT_SCRIPT, "boot.scr", boot_script_fault)
+        yield from self._whole(Code.BOOT_SCRIPT, "boot.scr", _SCRIPT)
         yield from self._whole(Code.KERNEL, "Image", kernel_fault)
         tree = self.model.device_trees[0]
         name = tree.file.replace("bcm2710", "bcm2837")

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 SUMS_PATH = "picloud/SHA256SUMS"
 """Where the list lies on the boot partition. It lists every boot file but itself and
 ``picloud/firstboot.*``, which the node writes."""
+MAX_SUMS_BYTES = 1 << 20
+"""A longer list is not read: it would be one of 10,000 files, and a release has 700 at most."""
 
 _LINE = re.compile(r"(\\?)([0-9a-fA-F]{64}) [ *](.+)", re.DOTALL)
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r"}

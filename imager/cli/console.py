@@ -6,7 +6,6 @@ result on standard output; without one, a line per phase; with ``--json``, one o
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from imager.base.errors import PicloudError
 from imager.base.progress import FindingData, Phase
+from imager.base.text import json_line, printable
 from imager.base.units import format_rate, format_size
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
@@ -70,7 +70,7 @@ class _BarCounter(_PhaseCounter):
     def __init__(self, name: str, total_bytes: int | None) -> None:
         super().__init__(name, total_bytes)
         self._bar: tqdm[Any] = tqdm(
-            desc=name,
+            desc=printable(name),
             total=total_bytes,
             unit="B",
             unit_scale=True,
@@ -180,7 +180,7 @@ class Console:
     def event(self, event: str, **fields: object) -> None:
         """One JSON object on one line; silent unless ``--json``."""
         if self.as_json:
-            self._out(json.dumps({"event": event, **fields}, ensure_ascii=False, default=str))
+            self._out(json_line({"event": event, **fields}))
 
     def lines(self, *lines: str) -> None:
         """The answer of a command, on standard output; silent with ``--json``."""
@@ -190,8 +190,9 @@ class Console:
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, its columns as wide as their widest cell."""
-        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-        for row in [head, *rows]:
+        shown = [[printable(cell) for cell in row] for row in [head, *rows]]
+        widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
+        for row in shown:
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             self.lines("  ".join(cells).rstrip())
 
@@ -244,7 +245,7 @@ class Console:
 
     def ask(self, question: str, default: str) -> str | None:
         """The person's answer, empty for Enter; None if the input has ended."""
-        sys.stderr.write(f"{question} [{default}]: ")
+        sys.stderr.write(f"{printable(question)} [{printable(default)}]: ")
         sys.stderr.flush()
         line = sys.stdin.readline()
         return line.strip() if line else None
@@ -253,7 +254,7 @@ class Console:
         """Show ``lines`` and ask the person to type ``expected``; anything else is no."""
         for line in lines:
             self._err(line)
-        sys.stderr.write(f"Type {expected} to go on, anything else to stop: ")
+        sys.stderr.write(f"Type {printable(expected)} to go on, anything else to stop: ")
         sys.stderr.flush()
         return sys.stdin.readline().strip() == expected
 
@@ -265,5 +266,6 @@ class Console:
 
     @staticmethod
     def _print(line: str, stream: IO[str]) -> None:
+        # Whatever a card, a mirror or a master put into the line cannot become a second one.
         with tqdm.external_write_mode(file=stream):
-            print(line, file=stream, flush=True)
+            print(printable(line), file=stream, flush=True)

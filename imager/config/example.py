@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imager.base.toml_text import toml_text
+from imager.base.text import toml_text
 from imager.release.catalogue import RELEASES
 
 DEFAULT_NODES = "pi[0-13]"

@@ -81,7 +81,8 @@ class ExtentMap:
         """The parts of the set inside ``length`` bytes from ``offset``, in order."""
         end = offset + length
         index = max(0, bisect_right(self._offsets, offset) - 1)
-        for extent in self._extents[index:]:
+        for position in range(index, len(self._extents)):
+            extent = self._extents[position]
             if extent.offset >= end:
                 return
             low, high = max(extent.offset, offset), min(extent.end, end)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from imager.base.errors import ConfigurationError
-from imager.base.toml_text import toml_text
+from imager.base.text import toml_text
 from imager.base.trusted_folder import TrustedFolder
 
 _HEAD = """\

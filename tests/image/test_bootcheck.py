@@ -786,6 +786,16 @@ def test_a_file_that_claims_to_be_huge_is_not_read(disk: Disk) -> None:
     assert said == ["kernel7.img has 4294967295 bytes, more than a Pi can load"]
 
 
+def test_a_text_file_longer_than_any_is_read_so_far_and_the_rest_is_named(disk: Disk) -> None:
+    lines = minimal_boot_files("pi2")["config.txt"] + b"# nothing\n" * 10_000 + b"kernel=gone.img\n"
+    disk.write("config.txt", lines)
+    report = disk.check("pi2")
+    assert not errors(report)
+    (unseen,) = [f for f in report.findings if f.code.value == "not-looked-at"]
+    assert unseen.path == "config.txt"
+    assert f"it has {len(lines)} bytes; the first 65536 were read" in unseen.what
+
+
 BREAKS: dict[str, Callable[[Disk], None]] = {
     "fixup": lambda disk: disk.remove("fixup.dat"),
     "kernel": lambda disk: disk.remove("kernel7.img"),

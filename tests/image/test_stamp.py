@@ -17,6 +17,7 @@ from imager.base.errors import CardIOError, StampMismatch
 from imager.base.progress import Quiet
 from imager.base.run import search_path
 from imager.base.units import GiB, MiB
+from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.stamp import read_stamp, signature_of
 from imager.card.inspect.use import judge_use
 from imager.card.inspect.verification import Verification
@@ -424,7 +425,7 @@ def test_unchanged_files_are_not_read_again(used: UsedCard) -> None:
             seen.append(size_bytes)
 
     wrong = ExtentMap(mismatch.extent for mismatch in verified(used).mismatches)
-    judge_use(stamp, used.read, wrong, Meter("files", Counting()))
+    judge_use(stamp, CardFiles(used.read, stamp.facts.layout), wrong, Meter("files", Counting()))
     everything = sum(inode.size_bytes for inode in used.root.files())
     assert 0 < sum(seen) < everything
 

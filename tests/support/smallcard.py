@@ -68,7 +68,7 @@ def small_card(folder: Path, *, seed: int = 1, node: str = "pi7") -> NodeImage:
     golden = GoldenImage(
         path=path,
         key=f"{seed:064x}",
-        release_name="hand-made small card",
+        release_name="hand-made-small-card",
         release_sha256="0" * 64,
         models=("pi2",),
         layout=LAYOUT,

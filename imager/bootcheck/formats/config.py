@@ -18,6 +18,8 @@ from imager.base.boards import Board
 LINE_LIMIT = 98
 """The firmware reads so many characters of a line and ignores the rest."""
 _MAX_INCLUDES = 32
+_MAX_LINES = 10_000
+"""Lines of config.txt and what it includes that are looked at; the longest known have 500."""
 MODEL_FILTERS = frozenset(
     {"none", "pi0", "pi0w", "pi02", "pi1", "pi2", "pi3", "pi3+", "pi4", "pi400", "pi5"}
     | {"pi500", "pi500+", "cm0", "cm1", "cm3", "cm3+", "cm4", "cm4s", "cm5"}
@@ -34,6 +36,7 @@ class NoteKind(StrEnum):
     LINE_TOO_LONG = "line-too-long"
     SYNTAX = "syntax"
     INCLUDE_MISSING = "include-missing"
+    TOO_MUCH = "too-much"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +137,19 @@ class _ConfigParser:
         self.undecided: list[Setting] = []
         self.notes: list[Note] = []
         self.includes = 0
+        self.lines = 0
 
     def note(self, kind: NoteKind, path: str, line: int, what: str) -> None:
         self.notes.append(Note(kind, f"{path}, line {line}: {what}", path))
 
     def read_lines(self, path: str, data: bytes) -> None:
         for number, raw in enumerate(re.split(rb"\r\n|\n|\r", data), 1):
+            self.lines += 1
+            if self.lines > _MAX_LINES:
+                if self.lines == _MAX_LINES + 1:
+                    what = f"after {_MAX_LINES} lines nothing more is looked at"
+                    self.note(NoteKind.TOO_MUCH, path, number, what)
+                return
             text = raw.decode("utf-8", errors="replace")
             if len(raw) > LINE_LIMIT:
                 ignored = raw[LINE_LIMIT:].decode("utf-8", errors="replace")

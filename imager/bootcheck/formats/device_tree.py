@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import struct
 
+from imager.disk.budget import Budget
+
 _MAGIC = 0xD00DFEED
+_COMPATIBLE = b"compatible\0"
+_MAX_COMPATIBLE = 4096
 _BEGIN, _END, _PROPERTY, _NOP, _FINISH = 1, 2, 3, 4, 9
 
 
@@ -16,10 +20,11 @@ class FdtError(ValueError):
     """The bytes are no whole device tree; the message says why."""
 
 
-def root_compatible(data: bytes) -> tuple[str, ...]:
+def root_compatible(data: bytes, budget: Budget | None = None) -> tuple[str, ...]:
     """The strings of the root node's ``compatible``, most specific first.
 
-    Walks the whole tree, so a tree that is cut off or scrambled raises FdtError.
+    Walks the whole tree, so a tree that is cut off or scrambled raises FdtError, and one that
+    costs more than ``budget`` OverBudget.
     """
     if len(data) < 40:
         raise FdtError(f"it has {len(data)} bytes, less than a device tree's header")
@@ -34,6 +39,7 @@ def root_compatible(data: bytes) -> tuple[str, ...]:
         raise FdtError(f"it is of version {version}, older than 17")
     if struct_at + struct_size > total or strings_at + strings_size > total:
         raise FdtError("its parts lie outside of it")
+    (budget or Budget()).step(total >> 3)
     strings = data[strings_at : strings_at + strings_size]
     return _walk(data[struct_at : struct_at + struct_size], strings)
 
@@ -57,8 +63,8 @@ def _walk(blocks: bytes, strings: bytes) -> tuple[str, ...]:
             value = blocks[at + 8 : at + 8 + size]
             if len(value) != size or name_at >= len(strings):
                 break
-            if depth == 1 and strings[name_at:].split(b"\0", 1)[0] == b"compatible":
-                text = value.rstrip(b"\0").decode("ascii", errors="replace")
+            if depth == 1 and strings.startswith(_COMPATIBLE, name_at):
+                text = value[:_MAX_COMPATIBLE].rstrip(b"\0").decode("ascii", errors="replace")
                 compatible = tuple(text.split("\0"))
             at = _aligned(at + 8 + size)
         elif token == _FINISH and depth == 0:

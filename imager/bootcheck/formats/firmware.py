@@ -20,6 +20,7 @@ _ADDRESS_BITS = 0x3FFFFFFF  # the two upper bits of a VideoCore address choose h
 _FLOOR = 0xFFFFF  # the firmware also points to the start of the MiB it is loaded into
 _BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
 _BOOTCODE_MIN = 4096
+_FIXUP_MAX = 256 * 1024  # the largest of those releases has 10 KiB
 _ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
 
 
@@ -73,7 +74,7 @@ def build_id(data: bytes) -> str | None:
 def bootcode_fault(data: bytes) -> str | None:
     """What is wrong with a bootcode.bin. It must fit in the cache of 128 KiB into which the ROM
     loads it, and must contain the name of the file it loads next."""
-    if not any(data):
+    if data.count(0) == len(data):
         return "it holds only zeros"
     if len(data) < _BOOTCODE_MIN:
         return f"it is cut off: {len(data)} bytes, and no bootcode.bin is below {_BOOTCODE_MIN}"
@@ -86,7 +87,7 @@ def bootcode_fault(data: bytes) -> str | None:
 
 def fixup_fault(data: bytes) -> str | None:
     """What is wrong with a fixup*.dat taken by itself."""
-    return None if any(data) else "it holds only zeros"
+    return "it holds only zeros" if data.count(0) == len(data) else None
 
 
 def _places(fixup: bytes) -> Iterator[int]:
@@ -130,6 +131,8 @@ def pair_fault(start: bytes, fixup: bytes) -> str | None:
 
 def knows_fixup(fixup: bytes) -> bool:
     """Whether the file has the form described above."""
+    if len(fixup) > _FIXUP_MAX:
+        return False
     steps = _places(fixup)
     first = [next(steps, None) for _ in range(3)]
     return first == [_ENTRY_AT, _HEADERS_AT + 8, _HEADERS_AT + 12]

@@ -11,11 +11,13 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from imager.bootcheck.formats.packed import unpacked, unpacker_of
+from imager.disk.budget import Budget
+
 _ZIMAGE_MAGIC = 0x016F2818
 _ARM64_MAGIC = b"ARM\x64"
 _UBOOT_MAGIC = 0x27051956
 _UBOOT_MIN = 1024
-_MAX_UNPACKED = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +28,11 @@ class KernelFile:
     fault: str | None
 
 
-def inspect_kernel(data: bytes) -> KernelFile:
-    """Recognise a zImage, an arm64 Image (plain or gzip'd) or U-Boot."""
+def inspect_kernel(data: bytes, budget: Budget | None = None) -> KernelFile:
+    """Recognise a zImage, an arm64 Image (plain or gzip'd) or U-Boot; OverBudget where that takes
+    more than ``budget`` has."""
     if data[:2] == b"\x1f\x8b":
-        return _gzipped(data)
+        return _gzipped(data, budget or Budget())
     if len(data) >= 64 and data[56:60] == _ARM64_MAGIC:
         (size,) = struct.unpack_from("<Q", data, 16)
         # image_size counts memory that is zeroed at start too, so a file may be shorter; a whole
@@ -49,14 +52,11 @@ def inspect_kernel(data: bytes) -> KernelFile:
     return KernelFile(None, "it is no kernel: neither a zImage nor an arm64 Image nor U-Boot")
 
 
-def _gzipped(data: bytes) -> KernelFile:
-    unpacker = zlib.decompressobj(wbits=31)
+def _gzipped(data: bytes, budget: Budget) -> KernelFile:
+    unpacker, head = unpacker_of("gzip"), b""
     try:
-        head = unpacker.decompress(data, 64)
-        total, rest = len(head), unpacker.unconsumed_tail
-        while not unpacker.eof and rest and total < _MAX_UNPACKED:
-            chunk = unpacker.decompress(rest, 1 << 20)
-            total, rest = total + len(chunk), unpacker.unconsumed_tail
+        for plain, _ in unpacked(unpacker, data, 0, budget):
+            head = (head + plain)[:64] if len(head) < 64 else head
     except zlib.error as error:
         return KernelFile(64, f"its gzip data is damaged ({error})")
     if not unpacker.eof:

@@ -25,6 +25,7 @@ from imager.card.diagnosis.wraparound import distances, real_size
 from imager.card.medium.meter import Meter
 from imager.card.medium.raw import RawCard, aligned_buffer
 from imager.card.medium.salvage import Piecewise
+from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.node.image import ImageReader
@@ -56,7 +57,7 @@ def examine(subject: Subject, suspects: ExtentMap, meter: Meter) -> Diagnosis:
     found = distances(look.strangers, subject.extents, subject.reader.read)
     holds = real_size(found, bad, subject.extents, subject.reader.read)
     known = (_with_source(damage, found, holds, subject) for damage in look.damages)
-    places = Places(subject.layout, subject.reader.read)
+    places = Places(subject.layout, subject.reader.read, Budget.of_our_image())
     damages = tuple(replace(d, places=places.of(d.extent)) for d in merged(known))
     return Diagnosis(damages, suspects - ExtentMap(d.extent for d in damages), holds)
 

@@ -11,8 +11,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from imager.base.errors import PicloudError
+from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
@@ -50,7 +52,8 @@ class _Contents:
 
     starts: tuple[int, ...]
     files: tuple[tuple[Extent, str], ...]
-    longest: int
+    reach: tuple[int, ...]
+    """The furthest end of the files up to each: where nothing overlaps, its own."""
     structures: tuple[tuple[str, ExtentMap], ...]
 
     @classmethod
@@ -61,14 +64,12 @@ class _Contents:
         return cls(
             starts=tuple(extent.offset for extent, _ in ordered),
             files=ordered,
-            longest=max((extent.length for extent, _ in ordered), default=0),
+            reach=tuple(accumulate((extent.end for extent, _ in ordered), max)),
             structures=tuple(structures),
         )
 
-    def place(self, region: str, extent: Extent) -> CardPlace:
-        first = bisect_left(self.starts, extent.offset - self.longest)
-        last = bisect_left(self.starts, extent.end)
-        paths = (path for part, path in self.files[first:last] if part.end > extent.offset)
+    def place(self, region: str, extent: Extent, budget: Budget) -> CardPlace:
+        paths = reversed([*self._files_in(extent, budget)])
         inner = (
             name
             for name, ranges in self.structures
@@ -76,14 +77,38 @@ class _Contents:
         )
         return CardPlace(region, tuple(dict.fromkeys(paths)), ", ".join(inner))
 
+    def _files_in(self, extent: Extent, budget: Budget) -> Iterator[str]:
+        """The files in ``extent``, last one first; none where telling would cost too much."""
+        at = bisect_left(self.starts, extent.end) - 1
+        while at >= 0 and self.reach[at] > extent.offset:
+            try:
+                budget.step()
+            except OverBudget:
+                return
+            part, path = self.files[at]
+            if part.end > extent.offset:
+                yield path
+            at -= 1
+
 
 _NOTHING = _Contents.of((), ())
+
+
+def _files_of(volume: Ext4) -> Iterator[tuple[Extent, str]]:
+    for path, inode in volume.walk():
+        if inode.is_dir or not inode.extents:
+            continue
+        volume.budget.keep_name(path)
+        volume.budget.keep_pieces(len(inode.extents))
+        for extent in inode.extents:
+            yield extent, f"/{path.lstrip('/')}"
 
 
 class Places:
     """Names for the ranges of one card."""
 
-    def __init__(self, layout: Layout, read: Reader) -> None:
+    def __init__(self, layout: Layout, read: Reader, budget: Budget | None = None) -> None:
+        self._budget = budget or Budget()
         self._layout = layout
         self._read = read
 
@@ -105,9 +130,9 @@ class Places:
         for region, name in regions:
             for part in ExtentMap([region]).within(extent.offset, extent.length):
                 if region == boot:
-                    yield self._boot.place(name, part)
+                    yield self._boot.place(name, part, self._budget)
                 elif region == root:
-                    yield self._root.place(name, part)
+                    yield self._root.place(name, part, self._budget)
                 else:
                     yield CardPlace(name)
 
@@ -115,7 +140,7 @@ class Places:
     def _boot(self) -> _Contents:
         boot = self._layout.boot
         try:
-            volume = FatVolume.parse(self._read, boot.offset, boot.length)
+            volume = FatVolume.parse(self._read, boot.offset, boot.length, self._budget)
         except (ValueError, PicloudError):
             return _NOTHING
         files = (
@@ -129,13 +154,8 @@ class Places:
     @cached_property
     def _root(self) -> _Contents:
         try:
-            volume = Ext4.open(self._read, self._layout.root.offset)
-            files = [
-                (extent, f"/{path.lstrip('/')}")
-                for path, inode in volume.walk()
-                if not inode.is_dir
-                for extent in inode.extents
-            ]
+            volume = Ext4.open(self._read, self._layout.root.offset, self._budget)
+            files = [*_files_of(volume)]
             structures = [
                 ("journal", volume.journal),
                 ("filesystem structures", volume.metadata - volume.journal),

@@ -1,6 +1,6 @@
 """What a card says of itself: which node it is, how far it came, which Salt it has.
 
-In: a way to read a card. Out: the JSON of picloud/node.json (written with the image), the report of
+In: a card that was read. Out: the JSON of picloud/node.json (written with the image), the report of
 picloud/firstboot.json (written by the node), and the version of Salt on the root filesystem; what
 is absent is left out. These are only the card's own words: the boot check says if it is sound.
 """
@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 from imager.base.json_fields import JsonFault, read_object
 from imager.bootcheck.own_files import FIRSTBOOT_PATH, NODE_PATH
+from imager.bootcheck.partitions import Card
 from imager.card.inspect.firstboot import FirstBoot, parse_firstboot
 from imager.card.inspect.salt import salt_on
+from imager.disk.budget import MAX_TEXT_BYTES
 from imager.disk.fat.volume import FatVolume
-from imager.disk.manifest import Reader
-from imager.disk.mbr import parse
-
-_MAX_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +29,13 @@ class CardNotes:
     salt: str = ""
 
 
-def read_notes(read: Reader, size_bytes: int) -> CardNotes:
-    """The notes on the card of ``size_bytes`` behind ``read``; raises only what ``read`` raises."""
-    try:
-        table = parse(read(0, 512))
-        first, second = table.partition(1), table.partition(2)
-        if first is None:
-            return CardNotes()
-        boot = first.extent
-        volume = FatVolume.parse(read, boot.offset, min(boot.length, size_bytes - boot.offset))
-    except ValueError:
+def read_notes(card: Card) -> CardNotes:
+    """The notes on ``card``; raises only what its ``read`` raises."""
+    if card.fat is None or card.mbr is None:
         return CardNotes()
-    salt = salt_on(read, second.extent.offset) if second is not None else ""
-    return CardNotes(_node(volume), _firstboot(volume), salt)
+    second = card.mbr.partition(2)
+    salt = salt_on(card.read, second.extent.offset, card.budget) if second is not None else ""
+    return CardNotes(_node(card.fat), _firstboot(card.fat), salt)
 
 
 def _node(volume: FatVolume) -> Mapping[str, object] | None:
@@ -65,4 +57,4 @@ def _content(volume: FatVolume, path: str) -> bytes | None:
     entry = volume.find(path)
     if entry is None or entry.is_dir:
         return None
-    return volume.read_file(path) if entry.size_bytes <= _MAX_BYTES else b""
+    return volume.read_file(path) if entry.size_bytes <= MAX_TEXT_BYTES else b""

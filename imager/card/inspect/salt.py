@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 
 from imager.base.errors import CardIOError
-from imager.disk.ext4.filesystem import Ext4, Ext4Error
+from imager.disk.budget import Budget
+from imager.disk.ext4.filesystem import Ext4
 from imager.disk.manifest import Reader
 from imager.image.salt.tree import FOLDER
 
@@ -18,17 +19,17 @@ _METADATA = re.compile(r"salt-([0-9][0-9A-Za-z.+!_]{0,60})(?:-py[0-9.]+)?\.(?:di
 _PYTHON = re.compile(r"python3(?:\.[0-9]+)?\Z")
 
 
-def salt_on(read: Reader, root_offset: int) -> str:
+def salt_on(read: Reader, root_offset: int, budget: Budget | None = None) -> str:
     """The version of the Salt in the filesystem at byte ``root_offset``: the one we put there,
     else the release's own; empty where there is none, or none that can be read."""
     try:
-        root = Ext4.open(read, root_offset)
+        root = Ext4.open(read, root_offset, budget)
         for folder in _folders(root):
             for name in root.list_directory(folder):
                 found = _METADATA.match(name)
                 if found:
                     return found[1]
-    except (Ext4Error, CardIOError):
+    except (ValueError, CardIOError):
         pass
     return ""
 

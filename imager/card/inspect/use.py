@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from imager.bootcheck.own_files import FIRSTBOOT_PATH
+from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.record import CardRecord
 from imager.card.medium.meter import Meter
+from imager.disk.budget import OverBudget
 from imager.disk.ext4.filesystem import Ext4
-from imager.disk.ext4.journal import replayed
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
-from imager.disk.layout import FIRST_MIB, Layout
+from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, Partition, encode, parse
 from imager.image.compose.file_digests import MAX_FILE_BYTES, digest_of
@@ -49,7 +50,7 @@ class CardUse:
     ``changed`` those the node changed or removed, ``boot_files`` the boot files as written.
     ``uncertain`` are paths that differ where the node lost power, so that nobody can tell.
     ``listed`` is false where the stamp had no room for the list of files, and only the boot
-    partition was judged."""
+    partition was judged. ``unseen`` says what of the card would have cost too much to look at."""
 
     listed: bool
     intact: int = 0
@@ -57,29 +58,27 @@ class CardUse:
     boot_files: int = 0
     damaged: list[Damaged] = field(default_factory=list)
     uncertain: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
 
     def damage(self, path: str, why: str) -> None:
         """Note one more damaged thing."""
         self.damaged.append(Damaged(path, why))
 
 
-def was_used(read: Reader, layout: Layout) -> bool:
+def was_used(files: CardFiles) -> bool:
     """Whether a node ran from the card: a kernel mounted p2, or first boot left its file."""
     try:
-        root = Ext4.open(read, layout.root.offset)
+        root = files.root()
         if root.superblock_fits and root.mounted:
             return True
     except ValueError:
         pass
-    try:
-        boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length)
-    except ValueError:
-        return False
-    return boot.find(FIRSTBOOT_PATH) is not None
+    boot = files.boot
+    return not isinstance(boot, ValueError) and boot.find(FIRSTBOOT_PATH) is not None
 
 
 def judge_use(
-    stamp: Stamp, read: Reader, wrong: ExtentMap, meter: Meter, unreadable: ExtentMap = _NONE
+    stamp: Stamp, files: CardFiles, wrong: ExtentMap, meter: Meter, unreadable: ExtentMap = _NONE
 ) -> CardUse:
     """Judge a card of which the ranges ``wrong`` are not as they were written, because the card
     refuses the ranges ``unreadable`` of it or for other reasons.
@@ -88,11 +87,13 @@ def judge_use(
     """
     use = CardUse(listed=bool(stamp.files.by_inode))
     if next(wrong.within(FIRST_MIB.offset, FIRST_MIB.length), None) is not None:
-        _judge_first_mib(stamp, read, use)
-    use.boot_files, damaged = damaged_boot_files(stamp, read, unreadable)
+        _judge_first_mib(stamp, files.read, use)
+    use.boot_files, damaged = damaged_boot_files(stamp, files, unreadable)
     use.damaged.extend(damaged)
+    if files.boot_unseen:
+        use.unseen.append(files.boot_unseen)
     proven = stamp.manifest.extents - wrong
-    _judge_root(stamp, read, proven, unreadable, use, meter)
+    _judge_root(stamp, files, proven, unreadable, use, meter)
     return use
 
 
@@ -133,14 +134,12 @@ def _places(partitions: tuple[Partition, ...]) -> list[tuple[int, int, int]]:
 
 
 def damaged_boot_files(
-    held: CardRecord, read: Reader, unreadable: ExtentMap = _NONE
+    held: CardRecord, files: CardFiles, unreadable: ExtentMap = _NONE
 ) -> tuple[int, tuple[Damaged, ...]]:
     """How many boot files are as they were written, and every one that is not."""
-    boot = held.layout.boot
-    try:
-        volume = FatVolume.parse(read, boot.offset, boot.length)
-    except ValueError as error:
-        return 0, (Damaged("boot partition (p1)", f"cannot be read: {error}"),)
+    volume = files.boot
+    if isinstance(volume, ValueError):
+        return 0, (Damaged("boot partition (p1)", f"cannot be read: {volume}"),)
     expected = held.boot_digests(volume)
     found = []
     for path, digest in expected.items():
@@ -156,31 +155,39 @@ def damaged_boot_files(
 
 def _sha256(volume: FatVolume, path: str) -> str:
     try:
-        return hashlib.sha256(volume.read_file(path)).hexdigest()
+        return volume.sha256(path)
     except ValueError:
         return ""
 
 
 def _judge_root(
-    stamp: Stamp, read: Reader, proven: ExtentMap, unreadable: ExtentMap, use: CardUse, meter: Meter
+    stamp: Stamp,
+    files: CardFiles,
+    proven: ExtentMap,
+    unreadable: ExtentMap,
+    use: CardUse,
+    meter: Meter,
 ) -> None:
-    where = stamp.facts.layout.root.offset
+    listed = stamp.files.by_inode
     try:
-        root = Ext4.open(replayed(read, where), where)
-        present, broken = root.file_numbers(), root.damaged_inodes()
+        root = files.root_as_its_node_knows_it()
+        present, broken = root.file_numbers(listed), root.damaged_inodes(listed)
+    except OverBudget as spent:
+        use.unseen.append(f"root partition (p2): {spent}")
+        return
     except ValueError as error:
         use.damage("root partition (p2)", f"has a filesystem that cannot be read: {error}")
         return
     if not root.superblock_fits:
         use.damage("root partition (p2)", "has a superblock that does not fit its checksum")
     look = _FileLook(stamp, root, proven, unreadable, use, meter)
-    for number, digest in stamp.files.by_inode.items():
+    for number, digest in listed.items():
         if number not in present:
             use.changed += 1
         elif number in broken:
             use.damage(look.name(number), "has an inode that does not fit its checksum")
-        else:
-            look.at(number, digest)
+        elif not look.at(number, digest):
+            return
 
 
 class _FileLook:
@@ -198,13 +205,21 @@ class _FileLook:
         self._unreadable = unreadable
         self._imaged_ns = stamp.facts.imaged_at * _NANOSECONDS
         self._root, self._proven, self._use, self._meter = root, proven, use, meter
+        self._listed = stamp.files.by_inode
+        self._all_named = True
         self._paths = self._all_paths()
 
     def _all_paths(self) -> Mapping[int, str]:
         paths: dict[int, str] = {}
+        listed = self._listed
         try:
             for path, number in self._root.numbers():
-                paths.setdefault(number, path)
+                if number in listed and number not in paths:
+                    self._root.budget.keep_name(path)
+                    paths[number] = path
+        except OverBudget as spent:
+            self._use.unseen.append(f"root partition (p2): {spent}")
+            self._all_named = False
         except ValueError as error:
             self._use.damage("root partition (p2)", f"has a damaged folder: {error}")
         return paths
@@ -213,16 +228,17 @@ class _FileLook:
         """The path of a file, or its number where no folder names it."""
         return self._paths.get(number, f"file with inode {number}")
 
-    def at(self, number: int, digest: bytes) -> None:
-        """Judge the file ``number`` whose content had ``digest``."""
+    def at(self, number: int, digest: bytes) -> bool:
+        """Judge the file ``number`` whose content had ``digest``; False when looking at more
+        files would cost too much."""
         try:
             inode = self._root.inode(number)
             if inode.raw.ctime_ns > self._imaged_ns:
                 self._use.changed += 1
-                return
-            if self._paths and number not in self._paths:
+                return True
+            if self._all_named and self._paths and number not in self._paths:
                 self._use.damage(self.name(number), "is in no folder any more")
-                return
+                return True
             if all(self._is_proven(extent) for extent in inode.extents):
                 same = True
             else:
@@ -232,10 +248,14 @@ class _FileLook:
                 )
             if not same and ExtentMap(inode.extents) & self._unreadable:
                 self._use.damage(self.name(number), UNREADABLE)
-                return
+                return True
+        except OverBudget as spent:
+            self._use.unseen.append(f"{self.name(number)} and the files after it: {spent}")
+            return False
         except ValueError:
             same = False
         self._note(number, same)
+        return True
 
     def _is_proven(self, extent: Extent) -> bool:
         parts = self._proven.within(extent.offset, extent.length)

@@ -25,9 +25,10 @@ from imager.base.errors import (
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, align_down, align_up
 from imager.card.diagnosis.places import Places
+from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.record import CardRecord
 from imager.card.inspect.stamp import read_stamp
-from imager.card.inspect.use import damaged_boot_files, judge_use, was_used
+from imager.card.inspect.use import CardUse, damaged_boot_files, judge_use, was_used
 from imager.card.inspect.verification import Mismatch, Verification
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
@@ -45,6 +46,7 @@ from imager.card.medium.salvage import Piecewise
 from imager.card.receipt.store import by_disk_id, find_receipt
 from imager.card.stages import Log
 from imager.config.rack import receipts_folder
+from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Reader
 from imager.disk.mbr import MbrError, parse
@@ -149,11 +151,12 @@ def verify_card(fresh: FreshRead, held: CardRecord, progress: Progress) -> Verif
     )
     wrong = _wrong_chunks(pieces, held, progress, log)
     unreadable = pieces.unreadable & held.manifest.extents
+    files = CardFiles(read, held.layout, Budget.of_disk(raw.size_bytes))
     use = None
     if held.stamp is not None and wrong:
         with metered(progress, "files", wrong.total_bytes, log.phases) as meter:
-            use = judge_use(held.stamp, read, wrong, meter, unreadable)
-    places = Places(held.layout, read)
+            use = judge_use(held.stamp, files, wrong, meter, unreadable)
+    places = Places(held.layout, read, files.budget)
     return Verification(
         node=held.node,
         target=raw.name,
@@ -162,10 +165,10 @@ def verify_card(fresh: FreshRead, held: CardRecord, progress: Progress) -> Verif
         checked_bytes=held.manifest.extents.total_bytes,
         cache_bypassed=fresh.cache_bypassed,
         mismatches=tuple(_mismatches(wrong, unreadable, places)),
-        boot_files=_boot_files(held, read) if wrong else (),
+        boot_files=_boot_files(held, files, use) if wrong else (),
         figures=log.phases[0],
         proof=held.kind,
-        used=use is not None and was_used(read, held.layout),
+        used=use is not None and was_used(files),
         use=use,
     )
 
@@ -241,8 +244,8 @@ def _up_to_the_end(read: Reader, raw: RawCard) -> Reader:
     return bounded
 
 
-def _boot_files(held: CardRecord, read: Reader) -> tuple[str, ...]:
+def _boot_files(held: CardRecord, files: CardFiles, use: CardUse | None) -> tuple[str, ...]:
     """Boot files that are missing or differ; none when p1 cannot be read at all, for then the
     ranges say more."""
-    _, damaged = damaged_boot_files(held, read)
+    damaged = damaged_boot_files(held, files)[1] if use is None else use.damaged
     return tuple(d.path.removeprefix("/boot/") for d in damaged if d.path.startswith("/boot/"))

@@ -17,6 +17,7 @@ from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.stages import UnprovenCard
 from imager.card.write.compare import Reading
+from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import Reader
@@ -116,7 +117,9 @@ def places_named(image: NodeImage, reader: ImageReader) -> Iterator[None]:
         yield
     except CardIOError as error:
         if error.offset is not None:
-            places = Places(image.layout, reader.read).of(Extent(error.offset, 1))
+            places = Places(image.layout, reader.read, Budget.of_our_image()).of(
+                Extent(error.offset, 1)
+            )
             error.details = (f"byte {error.offset}: {' | '.join(map(str, places))}", *error.details)
         raise
 

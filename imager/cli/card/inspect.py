@@ -8,11 +8,12 @@ import click
 
 from imager.base.boards import board_named
 from imager.base.errors import UsageError, WouldNotBoot
-from imager.bootcheck.check import BootReport, Finding, check_boot
+from imager.bootcheck.check import BootReport, Finding, judge_card
+from imager.bootcheck.partitions import read_card
 from imager.card.inspect.own_notes import CardNotes, read_notes
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target
-from imager.card.medium.reopen import reader_of
+from imager.card.medium.reopen import reader_of, remembering
 from imager.cli.choice import rack_at_hand
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
@@ -36,9 +37,10 @@ def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
             raise UsageError(f"--model: {error}", hint="leave it out for every board") from None
     rack = rack_at_hand(session)
     with open_target(target) as fresh:
-        read = reader_of(fresh.raw)
-        report = check_boot(read, fresh.raw.size_bytes, model=model)
-        notes = read_notes(read, fresh.raw.size_bytes)
+        read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
+        card = read_card(read, fresh.raw.size_bytes)
+        report = judge_card(card, model=model)
+        notes = read_notes(card)
         stamp = _stamp_or_fault(read, fresh.raw.size_bytes)
     told = [f"    stamp: {stamp}"] if isinstance(stamp, str) else stamp_lines(stamp, rack)
     _show_report(session, target, report, notes, told)
@@ -71,7 +73,7 @@ def _show_report(
     console = session.console
     lines = [f"{target}: {report.node or 'no host name found'}"]
     if notes.node:
-        lines.append("    " + ", ".join(f"{k} {v}" for k, v in notes.node.items()))
+        lines.append("    " + ", ".join(map(_told, notes.node.items())))
     lines += stamp
     if notes.salt:
         lines.append(f"    Salt {notes.salt}")
@@ -83,8 +85,15 @@ def _show_report(
     for finding in report.findings:
         console.event("finding", **finding.to_json())
         console.lines(*_finding_lines(finding))
+    if report.left_out:
+        console.lines(f"and {report.left_out} more findings like these")
     if not report.findings:
         console.lines("    no findings: every boot file is whole and in its place")
+
+
+def _told(fact: tuple[str, object]) -> str:
+    """One of the card's own words, with no room to look like a line of ours."""
+    return " ".join(f"{fact[0]} {fact[1]}".split())[:200]
 
 
 def _finding_lines(finding: Finding) -> list[str]:

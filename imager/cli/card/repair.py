@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
+from imager.bootcheck.partitions import read_card
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
+from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.own_notes import read_notes
 from imager.card.inspect.use import was_used
 from imager.card.inspect.verification import Verification
@@ -66,7 +68,7 @@ def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
     with open_target(path) as fresh:
         read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
         try:
-            used = was_used(read, held.layout)
+            used = was_used(CardFiles(read, held.layout))
         except CardIOError as error:
             error.details = (*error.details, "so nobody can tell whether a Pi has run from it")
             raise
@@ -89,7 +91,7 @@ def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
 def _occasion(proof: Proof, size_bytes: int, read: Reader) -> Occasion | None:
     told: object = proof.held.imaged_at
     if told is None:
-        told = (read_notes(read, size_bytes).node or {}).get("imaged_at")
+        told = (read_notes(read_card(read, size_bytes)).node or {}).get("imaged_at")
     return Occasion(told, proof.held.tool_version) if isinstance(told, int) else None
 
 

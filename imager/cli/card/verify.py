@@ -20,6 +20,7 @@ from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.stamp import stamp_fields, stamp_lines
+from imager.disk.budget import MAX_FINDINGS
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}\Z")
 
@@ -94,17 +95,19 @@ def verify(
 
 
 def _show_findings(session: Session, found: Verification) -> None:
-    for finding in _ranges(found):
+    for finding in _ranges(found)[:MAX_FINDINGS]:
         # On a card in use a range may differ because its node wrote there, so only files count.
         if finding["unreadable"] or not found.used:
             session.console.event("finding", **finding)
     if found.use is None:
         return
-    for damaged in found.use.damaged:
+    for damaged in found.use.damaged[:MAX_FINDINGS]:
         session.console.event("finding", path=damaged.path, what=damaged.why)
+    for what in found.use.unseen:
+        session.console.warn(f"not looked at further: {what}")
     if not found.used:
         return
-    for path in found.use.uncertain:
+    for path in found.use.uncertain[:MAX_FINDINGS]:
         session.console.warn(
             f"{path} is not what was written: the node lost power while it wrote, or it is damaged"
         )
@@ -127,6 +130,8 @@ def _ranges(found: Verification) -> list[dict[str, object]]:
 
 
 def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, object]:
+    ranges = _ranges(found)
+    left_out = len(ranges) - MAX_FINDINGS
     return {
         "node": found.node,
         "target": found.target,
@@ -140,18 +145,23 @@ def _fields(found: Verification, proof: Proof, rack: Path | None) -> dict[str, o
         "used": found.used,
         "use": _use_fields(found.use) if found.use else None,
         "boot_files": list(found.boot_files),
-        "mismatches": _ranges(found),
+        "mismatches": ranges[:MAX_FINDINGS],
+        **({"mismatches_left_out": left_out} if left_out > 0 else {}),
     }
 
 
 def _use_fields(use: CardUse) -> dict[str, object]:
+    listed = use.damaged[:MAX_FINDINGS]
+    left_out = max(len(use.damaged), len(use.uncertain)) - MAX_FINDINGS
     return {
         "files_intact": use.intact,
         "files_changed": use.changed,
         "boot_files_intact": use.boot_files,
-        "damaged": [{"path": damaged.path, "what": damaged.why} for damaged in use.damaged],
-        "uncertain": use.uncertain,
+        "damaged": [{"path": damaged.path, "what": damaged.why} for damaged in listed],
+        "uncertain": use.uncertain[:MAX_FINDINGS],
         "files_judged": use.listed,
+        **({"not_looked_at": use.unseen} if use.unseen else {}),
+        **({"left_out": left_out} if left_out > 0 else {}),
     }
 
 
@@ -163,9 +173,11 @@ def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
         first = f"{found.target} is {found.node}, byte for byte as its {found.proof} says: {read}"
     else:
         use = found.use
+        looked_at = "that was looked at " if use.unseen else ""
         first = (
-            f"{found.target} is {found.node}, and a Pi has run from it; nothing is damaged: "
-            f"{use.boot_files} boot files and {use.intact} other files are as written, "
+            f"{found.target} is {found.node}, and a Pi has run from it; "
+            f"nothing {looked_at}is damaged: {use.boot_files} boot files and "
+            f"{use.intact} other files are as written, "
             f"{use.changed} the node changed itself; {read}"
         )
     if proof.held.stamp is not None:

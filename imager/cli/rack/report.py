@@ -35,7 +35,7 @@ def report(session: Session, out: Path | None) -> CommandResult:
     rack = existing_rack(session)
     page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
     if to_stdout:
-        session.console.lines(page.rstrip("\n"))
+        session.console.lines(*page.rstrip("\n").split("\n"))
         return {}
     path = (out or rack.folder / _DEFAULT_NAME).absolute()
     if path.is_dir():

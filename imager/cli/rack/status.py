@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from math import inf
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from imager.base.errors import BatchFailed, UsageError
 from imager.cli.choice import chosen_nodes, existing_rack
 from imager.cli.session import CommandResult, Session, command
 from imager.config.rack import MINION, Node, Rack
+from imager.disk.budget import MAX_FINDINGS
 from imager.rack.master.connection import ROOT, Way, door_to_master
 from imager.rack.master.presence import Seen
 from imager.rack.master.status import Status, ask_status, wait_for_all
@@ -171,8 +173,10 @@ def _show_status(
             at = f" at {seen.step}" if seen.step else ""
             console.lines(f"{name}: first boot {seen.firstboot}{at}: {seen.note}")
             console.lines(*([f"    {seen.hint}"] if seen.hint else []))
-    for name, how in found.strangers.items():
+    for name, how in islice(found.strangers.items(), MAX_FINDINGS):
         console.warn(f"the master knows {name} ({how}), and rack.toml does not")
+    if len(found.strangers) > MAX_FINDINGS:
+        console.warn(f"and {len(found.strangers) - MAX_FINDINGS} more that rack.toml does not know")
 
 
 def _card(seen: Seen, pin: str | None) -> str:
@@ -193,7 +197,7 @@ def _fields(nodes: Sequence[Node], found: Status, pins: dict[str, str | None]) -
     return {
         "joined": len(nodes) - len(found.missing),
         "missing": list(found.missing),
-        "strangers": dict(found.strangers),
+        "strangers": dict(islice(found.strangers.items(), MAX_FINDINGS)),
         "nodes": [
             {
                 "node": node.name,

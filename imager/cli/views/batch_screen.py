@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from imager.base.text import printable
 from imager.cli.console import Console, phase_summary
 from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.rack.batch.card_progress import CardEvent, FindingReported, PhaseBegan, PhaseEnded, Said
@@ -123,7 +124,7 @@ class Screen:
         bars = draw(rows, size.columns - 1, room, cardless=cardless) if rows else ()
         lines = [*above, *bars]
         up = f"\033[{self._drawn}A" if self._drawn else ""
-        text = "".join(f"{line}\033[K\n" for line in lines)
+        text = "".join(f"{printable(line)[: size.columns - 1]}\033[K\n" for line in lines)
         sys.stderr.write(f"\r{up}{text}\033[J")
         sys.stderr.flush()
         self._drawn = len(lines)

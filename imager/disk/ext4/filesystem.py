@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import stat
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from imager.base.units import MiB
+from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4 import maps as ext4_maps
 from imager.disk.ext4.checksum import inode_checksum_fits
 from imager.disk.ext4.format import (
@@ -101,9 +103,18 @@ class Ext4:
         self._directories: dict[int, dict[str, int]] = {}
 
     @classmethod
-    def open(cls, read: Reader, offset: int) -> Ext4:
-        """The filesystem that begins at byte ``offset``; raises Ext4Error when there is none."""
-        return cls(Volume(read, offset))
+    def open(cls, read: Reader, offset: int, budget: Budget | None = None) -> Ext4:
+        """The filesystem that begins at byte ``offset``; raises Ext4Error when there is none.
+
+        Whatever is read of it is paid for from ``budget`` (that of one disk where there is none)
+        and raises OverBudget when that is spent.
+        """
+        return cls(Volume(read, offset, budget))
+
+    @property
+    def budget(self) -> Budget:
+        """What is left for looking at it."""
+        return self._volume.budget
 
     @property
     def uuid(self) -> uuid.UUID:
@@ -186,21 +197,23 @@ class Ext4:
             if number >= _FIRST_FILE and stat.S_ISREG(int.from_bytes(raw[:2], "little")):
                 yield number, raw
 
-    def file_numbers(self) -> set[int]:
-        """The inode numbers of all regular files."""
-        return {number for number, _ in self._raw_files()}
+    def file_numbers(self, among: Container[int] | None = None) -> set[int]:
+        """The inode numbers of all regular files, or of those ``among`` these numbers."""
+        return {number for number, _ in self._raw_files() if among is None or number in among}
 
-    def damaged_inodes(self) -> set[int]:
-        """The numbers of regular files whose inode has a wrong checksum; empty where the
-        filesystem keeps no checksums. Takes 0.3 s for 10,000 files."""
+    def damaged_inodes(self, among: Container[int]) -> set[int]:
+        """The numbers of regular files ``among`` these whose inode has a wrong checksum; empty
+        where the filesystem keeps no checksums. Takes 0.3 s for 10,000 files."""
         superblock = self._volume.superblock
         if not superblock.ro_compat & RO_COMPAT_METADATA_CSUM:
             return set()
-        return {
-            number
-            for number, raw in self._raw_files()
-            if not inode_checksum_fits(raw, number, superblock.checksum_seed)
-        }
+        damaged = set()
+        for number, raw in self._raw_files():
+            if number in among:
+                self.budget.step(len(raw) >> 3)
+                if not inode_checksum_fits(raw, number, superblock.checksum_seed):
+                    damaged.add(number)
+        return damaged
 
     def lookup(self, path: str, *, follow: bool = True) -> Inode | None:
         """What ``path`` names, or None. Symbolic links on the way are followed inside this
@@ -254,15 +267,27 @@ class Ext4:
     def _entries(self, number: int) -> dict[str, int]:
         known = self._directories.get(number)
         if known is None:
-            content = self._volume.data(
-                self._volume.inode(number), limit_bytes=_MAX_DIRECTORY_BYTES
-            )
             known = {}
-            for start in range(0, len(content), self.block_size):
-                for name, inode in parse_directory_block(content[start : start + self.block_size]):
-                    known[name.decode("utf-8", "surrogateescape")] = inode
+            for name, inode in self._names_in(number):
+                if name not in known:
+                    self.budget.keep_name(name)
+                known[name] = inode
             self._directories[number] = known
         return known
+
+    def _names_in(self, number: int) -> Iterator[tuple[str, int]]:
+        """Each name in a directory with its inode number, as stored."""
+        size, inode = self.block_size, self._volume.inode(number)
+        if inode.size_bytes > _MAX_DIRECTORY_BYTES:
+            raise Ext4Error(f"a directory of {inode.size_bytes} bytes is larger than can be")
+        if inode.size_bytes % size:
+            raise Ext4Error("a directory is not a whole number of blocks")
+        for content in self._volume.data_in_pieces(inode):
+            self.budget.step(len(content) >> 9)
+            for start in range(0, len(content), size):
+                for name, child in parse_directory_block(content[start : start + size]):
+                    self.budget.step()
+                    yield name.decode("utf-8", "surrogateescape"), child
 
     def list_directory(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted, without ``.`` and ``..``; () for anything else."""
@@ -320,22 +345,32 @@ class Ext4:
         if not stat.S_ISDIR(self._volume.inode(ROOT_INODE).mode):
             raise Ext4Error("the root directory is not a directory")
         directories = self._directory_numbers()
-        waiting = [("/", ROOT_INODE)]
+        waiting = [("", "/", ROOT_INODE)]
         while waiting:
-            path, number = waiting.pop()
+            folder, name, number = waiting.pop()
+            path = folder + name
             yield path, number
             if number not in directories:
                 continue
             directories.remove(number)
-            below = sorted(self._entries(number).items(), reverse=True)
+            if too_far := self.budget.path_fault(path):
+                raise OverBudget(too_far)
+            # What is kept is all names of a folder, and those beside the folders above it.
+            most = self.budget.limits.names
+            below = dict(islice(self._names_in(number), most + 1))
             prefix = path.rstrip("/") + "/"
             waiting.extend(
-                (prefix + name, child) for name, child in below if name not in (".", "..")
+                (prefix, name, child)
+                for name, child in sorted(below.items(), reverse=True)
+                if name not in (".", "..")
             )
+            if len(waiting) > most:
+                raise OverBudget(f"there are more than {most} names in its folders")
 
     def _directory_numbers(self) -> set[int]:
-        return {
-            number
-            for number, raw in self._volume.raw_inodes()
-            if stat.S_ISDIR(int.from_bytes(raw[:2], "little"))
-        }
+        found = set()
+        for number, raw in self._volume.raw_inodes():
+            if stat.S_ISDIR(int.from_bytes(raw[:2], "little")):
+                found.add(number)
+                self.budget.step(3)
+        return found

@@ -9,10 +9,13 @@ Documentation/filesystems/ext4/journal.rst); numbers in it are big endian.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from imager.base.units import align_down
+from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.extents import Extent
@@ -42,16 +45,17 @@ class _Transaction:
     revoked: list[int] = field(default_factory=list)
 
 
-def replayed(read: Reader, offset: int) -> Reader:
+def replayed(read: Reader, offset: int, budget: Budget | None = None) -> Reader:
     """``read`` of a disk with the filesystem at byte ``offset`` as it is after its journal is
     replayed; ``read`` itself where there is nothing to replay.
 
-    Raises Ext4Error when filesystem or journal cannot be understood.
+    Raises Ext4Error when filesystem or journal cannot be understood, OverBudget when the journal
+    is longer than ``budget`` allows.
     """
-    filesystem = Ext4.open(read, offset)
+    filesystem = Ext4.open(read, offset, budget)
     if not filesystem.needs_recovery:
         return read
-    journal = _Journal(read, filesystem.journal_extents, filesystem.block_size)
+    journal = _Journal(read, filesystem.journal_extents, filesystem.block_size, filesystem.budget)
     copies = journal.copies()
     size = filesystem.block_size
 
@@ -72,9 +76,14 @@ def replayed(read: Reader, offset: int) -> Reader:
 class _Journal:
     """The journal, read block after block; no step takes longer than the journal is long."""
 
-    def __init__(self, read: Reader, extents: tuple[Extent, ...], block_size: int) -> None:
-        self._read, self._size = read, block_size
-        self._blocks = [at for part in extents for at in range(part.offset, part.end, block_size)]
+    def __init__(
+        self, read: Reader, extents: tuple[Extent, ...], block_size: int, budget: Budget
+    ) -> None:
+        self._read, self._size, self._budget = read, block_size, budget
+        self._extents = extents
+        counts = (part.length // block_size for part in extents)
+        # Block number of the journal at which each of its pieces begins, and where the last ends.
+        self._starts = [0, *accumulate(counts)]
         raw = self.block(0)
         magic, kind, _ = _HEADER.unpack_from(raw)
         geometry: tuple[int, ...] = struct.unpack_from(">IIIII", raw, 12)
@@ -84,16 +93,18 @@ class _Journal:
             raise Ext4Error("the journal does not begin with its superblock")
         if incompat & ~_KNOWN:
             raise Ext4Error(f"the journal uses features this reader does not know: {incompat:#x}")
-        if not 0 < first < length <= len(self._blocks) or start >= length:
+        if not 0 < first < length <= self._starts[-1] or start >= length:
             raise Ext4Error("the journal's geometry is impossible")
         self._first, self._length = first, length
         self._sequence, self._start, self._incompat = sequence, start, incompat
 
     def block(self, number: int) -> bytes:
         """Block ``number`` of the journal."""
-        if not 0 <= number < len(self._blocks):
+        if not 0 <= number < self._starts[-1]:
             raise Ext4Error(f"the journal has no block {number}")
-        return self._read(self._blocks[number], self._size)
+        piece = bisect_right(self._starts, number) - 1
+        inside = (number - self._starts[piece]) * self._size
+        return self._read(self._extents[piece].offset + inside, self._size)
 
     def content(self, tag: _Tag) -> bytes:
         """The block that ``tag`` is a copy of."""
@@ -117,6 +128,7 @@ class _Journal:
         position, sequence = self._start, self._sequence
         current, steps = _Transaction(), 0
         while position and steps < self._length:
+            self._budget.step(10)
             raw = self.block(position)
             magic, kind, number = _HEADER.unpack_from(raw)
             if magic != _MAGIC or number != sequence & 0xFFFFFFFF:
@@ -124,11 +136,15 @@ class _Journal:
             taken = 1
             if kind == _DESCRIPTOR:
                 for tag_number, (target, flags) in enumerate(self._tags(raw), 1):
+                    self._budget.step(2)
+                    self._budget.keep_pieces()
                     copy = self._after(position, tag_number)
                     current.tags.append(_Tag(target, copy, bool(flags & _ESCAPED)))
                     taken += 1
             elif kind == _REVOKE:
-                current.revoked += self._revoked(raw)
+                revoked = self._revoked(raw)
+                self._budget.keep_pieces(len(revoked))
+                current.revoked += revoked
             elif kind == _COMMIT:
                 yield current
                 current, sequence = _Transaction(), sequence + 1

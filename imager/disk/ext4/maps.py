@@ -110,6 +110,7 @@ _GLANCE = struct.Struct("<H30xI4xHHHH52x4xI10xH")
 
 def _of_inodes(volume: Volume) -> Iterator[Run]:
     for number, raw in volume.raw_inodes():
+        volume.budget.step()
         mode, flags, _, _, _, depth, acl_low, acl_high = _GLANCE.unpack_from(raw)
         if acl_low or acl_high:
             check_blocks(acl_low | acl_high << 32, 1, volume.superblock)
@@ -123,6 +124,7 @@ def _of_inodes(volume: Volume) -> Iterator[Run]:
         if not inode.has_map:
             continue
         found = volume.map_of(inode)
+        volume.budget.keep_pieces(len(found.index_blocks) + len(found.pieces))
         yield from ((block, 1) for block in sorted(found.index_blocks))
         if not stat.S_ISREG(mode):
             yield from ((piece.physical, piece.count) for piece in found.pieces)

@@ -10,9 +10,10 @@ import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import compress, islice
+from itertools import chain, compress, islice, pairwise
 
 from imager.base.units import MiB
+from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4.format import (
     BLOCK_UNINIT,
     EXTENTS_FL,
@@ -33,6 +34,8 @@ from imager.disk.ext4.format import (
 from imager.disk.manifest import Reader
 
 RESIZE_INODE = 7
+_MOST_PIECES = 100_000
+_READ_STEPS = 10
 _LONGEST_EXTENT = 32768  # a longer length marks blocks that were reserved but never written
 
 
@@ -53,9 +56,10 @@ class BlockMap:
     pieces: list[Piece] = field(default_factory=list)
     index_blocks: set[int] = field(default_factory=set)
 
-    def add(self, piece: Piece) -> None:
+    def add(self, piece: Piece, budget: Budget) -> None:
         """Append ``piece``. Raises Ext4Error for one that lies before the last one in the file,
         as only a damaged map has it."""
+        budget.step()
         if self.pieces:
             last = self.pieces[-1]
             if piece.logical < last.logical + last.count:
@@ -63,6 +67,8 @@ class BlockMap:
             if _continues(last, piece):
                 self.pieces[-1] = replace(last, count=last.count + piece.count)
                 return
+        if len(self.pieces) >= _MOST_PIECES:
+            raise OverBudget(f"a file lies in more than {_MOST_PIECES} pieces")
         self.pieces.append(piece)
 
 
@@ -75,10 +81,12 @@ def _continues(last: Piece, piece: Piece) -> bool:
 
 
 class Volume:
-    """The blocks and inodes of one filesystem; every method raises Ext4Error for damage."""
+    """The blocks and inodes of one filesystem; every method raises Ext4Error for damage, and
+    OverBudget for what costs more to look at than ``budget`` allows."""
 
-    def __init__(self, read: Reader, offset: int) -> None:
+    def __init__(self, read: Reader, offset: int, budget: Budget | None = None) -> None:
         self._read = read
+        self.budget = (budget or Budget()).share()
         self.offset = offset
         self.superblock: Superblock = parse_superblock(
             self._bytes(SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
@@ -86,6 +94,7 @@ class Volume:
         self.groups: tuple[GroupDescriptor, ...] = tuple(self._read_groups())
 
     def _bytes(self, position: int, length: int) -> bytes:
+        self.budget.step(_READ_STEPS)
         data = self._read(self.offset + position, length)
         if len(data) != length:
             raise Ext4Error(f"the disk ends inside the filesystem, before byte {position + length}")
@@ -119,6 +128,7 @@ class Volume:
             table += self.blocks(superblock.first_data_block + 1, plain)
         for index in range(plain, self.descriptor_blocks):
             table += self.blocks(self.meta_group_descriptor_block(index))
+        self.budget.step(5 * superblock.group_count)
         for number in range(superblock.group_count):
             start = number * superblock.desc_size
             yield parse_group(bytes(table[start : start + superblock.desc_size]), superblock)
@@ -147,20 +157,34 @@ class Volume:
 
     def raw_inodes(self) -> Iterator[tuple[int, bytes]]:
         """Number and bytes of every inode in use, read a whole table at a time."""
-        superblock = self.superblock
-        size = superblock.inode_size
-        for group, descriptor in enumerate(self.groups):
+        self._require_own_tables()
+        for group in range(len(self.groups)):
             count = self.inodes_set_up(group)
             if not count:
                 continue
-            bitmap = _bits(self.blocks(descriptor.inode_bitmap), count)
-            table = self.blocks(descriptor.inode_table, -(-count * size // superblock.block_size))
-            first = group * superblock.inodes_per_group + 1
-            records = (
-                (number, record)
-                for number, (record,) in enumerate(struct.iter_unpack(f"{size}s", table), first)
-            )
-            yield from compress(islice(records, count), map(int, bitmap))
+            self.budget.step(100 + (count >> 2))
+            bitmap = _bits(self.blocks(self.groups[group].inode_bitmap), count)
+            yield from compress(self._table_of(group, count), map(int, bitmap))
+
+    def _table_of(self, group: int, count: int) -> Iterator[tuple[int, bytes]]:
+        """The first ``count`` inodes of a group's table with their numbers, 1 MiB at a time."""
+        superblock = self.superblock
+        size, at_once = superblock.inode_size, MiB // superblock.block_size
+        start = self.groups[group].inode_table
+        end = start + -(-count * size // superblock.block_size)
+        tables = (self.blocks(at, min(at_once, end - at)) for at in range(start, end, at_once))
+        records = chain.from_iterable(struct.iter_unpack(f"{size}s", table) for table in tables)
+        first = group * superblock.inodes_per_group + 1
+        return ((number, record) for number, (record,) in enumerate(islice(records, count), first))
+
+    def _require_own_tables(self) -> None:
+        """Two groups with one table would make a small disk as long to read as a large one."""
+        superblock = self.superblock
+        size = superblock.inodes_per_group * superblock.inode_size
+        blocks = -(-size // superblock.block_size)
+        starts = sorted(group.inode_table for group in self.groups)
+        if any(low + blocks > high for low, high in pairwise(starts)):
+            raise Ext4Error("two groups share one inode table")
 
     def inode(self, number: int) -> RawInode:
         """The inode ``number``, counted from 1."""
@@ -185,7 +209,7 @@ class Volume:
 
     def _add(self, piece: Piece, found: BlockMap) -> None:
         check_blocks(piece.physical, piece.count, self.superblock)
-        found.add(piece)
+        found.add(piece, self.budget)
 
     def _walk_extents(self, node: bytes, found: BlockMap, expected_depth: int | None) -> None:
         entries, depth = parse_extent_header(node)
@@ -235,6 +259,7 @@ class Volume:
         # Without this a damaged tree that points back at itself would be followed for ever.
         if block in found.index_blocks:
             raise Ext4Error(f"block {block} is in a file's block map twice")
+        self.budget.step(1 + (self.superblock.block_size >> 7))
         found.index_blocks.add(block)
         return self.blocks(block)
 
@@ -262,18 +287,20 @@ class Volume:
             end = min(start + piece.count * size, inode.size_bytes)
             if not piece.written or start == end:
                 continue
-            yield from _zeros(start - done)
+            yield from self._zeros(start - done)
             for at in range(start, end, MiB):
                 length = min(MiB, end - at)
                 first = piece.physical + (at - start) // size
+                self.budget.read_content(length)
                 yield self.blocks(first, -(-length // size))[:length]
             done = end
-        yield from _zeros(inode.size_bytes - done)
+        yield from self._zeros(inode.size_bytes - done)
 
-
-def _zeros(length: int) -> Iterator[bytes]:
-    for done in range(0, length, MiB):
-        yield bytes(min(MiB, length - done))
+    def _zeros(self, length: int) -> Iterator[bytes]:
+        for done in range(0, length, MiB):
+            piece = min(MiB, length - done)
+            self.budget.unpack(piece)
+            yield bytes(piece)
 
 
 def _bits(bitmap: bytes, count: int) -> str:

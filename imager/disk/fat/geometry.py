@@ -18,8 +18,8 @@ FAT16_BELOW = 65525
 """Nothing but the number of clusters decides whether a FAT is FAT12, FAT16 or FAT32 (fatgen103,
 "FAT Type Determination")."""
 
-MAX_TABLE_BYTES = 64 * MiB
-"""A FAT larger than this (16 million clusters) is taken for garbage and not read."""
+MAX_TABLE_BYTES = 20 * MiB
+"""A FAT larger than this (5 million clusters) is not read: no boot partition needs it."""
 
 
 class FatError(ValueError):

@@ -6,10 +6,13 @@ Microsoft's "FAT32 File System Specification" (long names) and "Naming Files".
 
 from __future__ import annotations
 
+import re
+
 from imager.base.units import GiB
 
 LARGEST_FILE = 4 * GiB - 1
 _FORBIDDEN = frozenset('"*:<>?\\|/')
+_SHORT_ALIAS = re.compile(r"(?=[^.]{1,8}(\.|\Z))[^.]{1,6}~[0-9]{1,6}(\.[^.]{0,3})?\Z")
 _LONGEST_NAME = 255  # UTF-16 units
 _DEVICES = frozenset(
     (
@@ -42,6 +45,8 @@ def name_fault(name: str) -> str | None:
         return "begins with a space"
     if name.split(".")[0].upper() in _DEVICES:
         return "is the name of a DOS device"
+    if _SHORT_ALIAS.match(name):
+        return "looks like the short name that FAT makes up for a longer one, and may be one here"
     return None
 
 

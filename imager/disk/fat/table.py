@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from imager.disk.budget import MAX_FINDINGS, Budget, OverBudget
+
 
 class FaultKind(StrEnum):
     """What can be wrong with a FAT filesystem that can still be read."""
@@ -30,6 +32,7 @@ class FaultKind(StrEnum):
     CLUSTER_COUNT = "cluster-count"
     TOO_LARGE = "too-large"
     DIRTY = "dirty"
+    NOT_LOOKED_AT = "not-looked-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +85,34 @@ Runs = list[tuple[int, int]]
 """Clusters of a chain in file order, as (first cluster, how many)."""
 
 
+class FaultList:
+    """The faults of one filesystem: the first in words, all by the paths they hurt."""
+
+    def __init__(self) -> None:
+        self.listed: list[FatFault] = []
+        self.more = 0
+        self.hurt: set[str] = set()
+
+    def add(self, kind: FaultKind, what: str, *paths: str, offset: int | None = None) -> None:
+        """Note one more."""
+        self.hurt.update(paths)
+        if len(self.listed) < MAX_FINDINGS:
+            self.listed.append(FatFault(kind, what, paths, offset))
+        else:
+            self.more += 1
+
+
 class Chains:
     """Gives every cluster of a table to the file or directory that uses it."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, budget: Budget) -> None:
         self._table = table
-        self._next = array("I", range(1, len(table) + 1))
+        self._budget = budget
         self._owner = array("I", bytes(4 * len(table)))
         self._names: list[str] = [""]
-        self.faults: list[FatFault] = []
+        # The straight chains of a sound filesystem share no cluster: together no longer than this.
+        self._comparable = len(table)
+        self.faults = FaultList()
 
     def claim(self, path: str, first: int, wanted: int | None) -> Runs:
         """The clusters of ``path``, whose chain begins at ``first`` and whose size needs
@@ -103,9 +125,10 @@ class Chains:
         if first == 0 and not wanted:
             return []
         straight = self._straight(first, wanted)
-        runs = [(first, straight)] if straight else self._step(path, first)
+        runs, whole = ([(first, straight)], True) if straight else self._step(path, first)
         held = sum(count for _, count in runs)
-        whole = not self.faults or path not in self.faults[-1].paths
+        if not straight:
+            self._budget.step(held >> 2)
         if wanted is not None and whole and held != wanted:
             kind = FaultKind.CHAIN_SHORT if held < wanted else FaultKind.CHAIN_LONG
             self._fault(kind, f"{path} has {held} clusters; its size needs {wanted}", path)
@@ -117,22 +140,25 @@ class Chains:
         if not wanted or first < 2 or first + wanted > len(self._table):
             return 0
         last = first + wanted - 1
+        if self._table[last] < END or wanted > self._comparable:
+            return 0
+        self._comparable -= wanted
         if (
-            self._table[last] < END
-            or self._table[first:last] != self._next[first:last]
+            self._table[first:last] != array("I", range(first + 1, last + 1))
             or self._owner[first : last + 1].count(0) != wanted
         ):
             return 0
         self._owner[first : last + 1] = array("I", [len(self._names) - 1]) * wanted
         return wanted
 
-    def _step(self, path: str, first: int) -> Runs:
+    def _step(self, path: str, first: int) -> tuple[Runs, bool]:
+        """The chain from ``first`` as far as it can be followed, and whether to its end."""
         runs: Runs = []
         me, cluster = len(self._names) - 1, first
         while cluster < END:
             if not 2 <= cluster < len(self._table) or self._table[cluster] in (FREE, 1, BAD):
                 self._broken(path, cluster, bool(runs))
-                break
+                return runs, False
             owner = self._owner[cluster]
             if owner == me:
                 self._fault(
@@ -140,7 +166,7 @@ class Chains:
                     f"the chain of {path} returns to its own cluster {cluster}",
                     path,
                 )
-                break
+                return runs, False
             if owner:
                 other = self._names[owner]
                 self._fault(
@@ -149,14 +175,26 @@ class Chains:
                     other,
                     path,
                 )
-                break
+                return runs, False
             self._owner[cluster] = me
             if runs and sum(runs[-1]) == cluster:
                 runs[-1] = (runs[-1][0], runs[-1][1] + 1)
             else:
+                if not self._room(path):
+                    return runs, False
                 runs.append((cluster, 1))
             cluster = self._table[cluster]
-        return runs
+        return runs, True
+
+    def _room(self, path: str) -> bool:
+        """Whether one more piece of a file may be kept; noted once where not."""
+        try:
+            self._budget.keep_pieces()
+            self._budget.step()
+        except OverBudget as spent:
+            self._fault(FaultKind.NOT_LOOKED_AT, f"{path}: {spent}: not followed further", path)
+            return False
+        return True
 
     def _broken(self, path: str, cluster: int, begun: bool) -> None:
         where = f"the chain of {path} {'goes on' if begun else 'begins'} in cluster {cluster}"
@@ -167,17 +205,18 @@ class Chains:
         self._fault(FaultKind.CHAIN_BROKEN, f"{where}, {why}", path)
 
     def _fault(self, kind: FaultKind, what: str, *paths: str) -> None:
-        self.faults.append(FatFault(kind, what, paths))
+        self.faults.add(kind, what, *paths)
 
     def owner_of(self, cluster: int) -> str | None:
         """The path that holds ``cluster``, if any does."""
         return self._names[self._owner[cluster]] or None if cluster < len(self._owner) else None
 
     def lost(self) -> Runs:
-        """The clusters that are marked as used but belong to no file."""
+        """The clusters that are marked as used but belong to no file. Raises OverBudget."""
         used = len(self._table) - 2 - self._table[2:].count(FREE)
         if used == len(self._owner) - self._owner.count(0):
             return []
+        self._budget.step(len(self._table) >> 3)
         runs: Runs = []
         for cluster in range(2, len(self._table)):
             if self._owner[cluster] or self._table[cluster] in (FREE, BAD):
@@ -185,5 +224,6 @@ class Chains:
             if runs and sum(runs[-1]) == cluster:
                 runs[-1] = (runs[-1][0], runs[-1][1] + 1)
             else:
+                self._budget.keep_pieces()
                 runs.append((cluster, 1))
         return runs

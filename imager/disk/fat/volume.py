@@ -8,23 +8,33 @@ faults that a desktop system would silently put right are reported.
 
 from __future__ import annotations
 
+import hashlib
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from types import MappingProxyType
 
 from imager.base.units import SECTOR_BYTES, MiB
+from imager.disk.budget import Budget, OverBudget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.directory import RECORD_BYTES, DirectoryRecord, FatEntry, parse_directory
 from imager.disk.fat.geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
-from imager.disk.fat.table import Chains, FatFault, FaultKind, Runs, Table, decode_table
+from imager.disk.fat.table import (
+    Chains,
+    FatFault,
+    FaultKind,
+    FaultList,
+    Runs,
+    Table,
+    decode_table,
+)
 from imager.disk.manifest import Reader
 
 __all__ = ["FatEntry", "FatError", "FatFault", "FatVolume", "FaultKind"]
 
 MAX_DIRECTORY_BYTES = 2 * MiB
 """The largest directory the format allows (65,536 records)."""
-MAX_ENTRIES = 100_000
-"""A filesystem that seems to have more names than this is taken for garbage."""
 _NAMED = 5
 
 
@@ -35,7 +45,8 @@ class FatVolume:
     ``kind`` is 12, 16 or 32; ``volume_id`` its serial number; ``dirty`` whether it is marked as
     not cleanly unmounted. ``entries`` has every file and directory by path. ``metadata`` is
     everything but the content of files: reserved sectors, all copies of the table, directories.
-    ``used`` is ``metadata`` and every cluster that the table does not call free.
+    ``used`` is ``metadata`` and every cluster that the table does not call free. ``faults`` are
+    the first faults, ``faults_left_out`` how many more there are, ``hurt`` the paths of all.
     """
 
     kind: int
@@ -49,29 +60,43 @@ class FatVolume:
     metadata: ExtentMap
     used: ExtentMap
     faults: tuple[FatFault, ...]
+    faults_left_out: int
+    hurt: frozenset[str]
     _read: Reader
     _folded: Mapping[str, str]
 
     @classmethod
-    def parse(cls, read: Reader, offset: int, length: int) -> FatVolume:
-        """Read the filesystem in the ``length`` bytes from byte ``offset``.
+    def parse(
+        cls, read: Reader, offset: int, length: int, budget: Budget | None = None
+    ) -> FatVolume:
+        """Read the filesystem in the ``length`` bytes from byte ``offset``, as far as ``budget``
+        allows (that of one disk where there is none).
 
-        Raises FatError when there is none; damage inside one is in ``faults``.
+        Raises FatError when there is none; damage inside one is in ``faults``, and so is what was
+        not looked at.
         """
-        sector = _exactly(read, Extent(offset, min(SECTOR_BYTES, length)))
-        return _FatParser(read, parse_geometry(sector, offset, length), sector).volume()
+        sector = _exactly(read, Extent(offset, max(0, min(SECTOR_BYTES, length))))
+        geometry = parse_geometry(sector, offset, length)
+        return _FatParser(read, geometry, sector, (budget or Budget()).share()).volume()
 
     def find(self, path: str) -> FatEntry | None:
         """The entry at ``path``, or None. As always on FAT, upper and lower case are the same."""
         found = self._folded.get(path.strip("/").casefold())
         return None if found is None else self.entries[found]
 
-    def read_file(self, path: str) -> bytes:
-        """The content of a file; shorter than its size where its chain is broken.
+    def read_file(self, path: str, *, limit_bytes: int | None = None) -> bytes:
+        """The content of a file, or its first ``limit_bytes``; shorter than its size where its
+        chain is broken.
 
         Raises FileNotFoundError or IsADirectoryError.
         """
-        return b"".join(self.chunks(path))
+        content = BytesIO()  # which hands out what it holds without a second copy
+        for chunk in self.chunks(path):
+            content.write(chunk)
+            if limit_bytes is not None and content.tell() >= limit_bytes:
+                content.truncate(limit_bytes)
+                break
+        return content.getvalue()
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content of a file in pieces of at most 1 MiB; raises as ``read_file`` does."""
@@ -85,6 +110,13 @@ class FatVolume:
                 piece = Extent(extent.offset + start, min(MiB, extent.length - start))
                 yield _exactly(self._read, piece)
 
+    def sha256(self, path: str) -> str:
+        """SHA-256 of a file's content in hex; raises as ``read_file`` does."""
+        digest = hashlib.sha256()
+        for chunk in self.chunks(path):
+            digest.update(chunk)
+        return digest.hexdigest()
+
 
 def _exactly(read: Reader, extent: Extent) -> bytes:
     data = read(extent.offset, extent.length)
@@ -96,22 +128,26 @@ def _exactly(read: Reader, extent: Extent) -> bytes:
 class _FatParser:
     """Walks one filesystem once; what it finds is handed over as a FatVolume."""
 
-    def __init__(self, read: Reader, geometry: Geometry, sector: bytes) -> None:
-        self.read, self.geometry, self.sector = read, geometry, sector
+    def __init__(self, read: Reader, geometry: Geometry, sector: bytes, budget: Budget) -> None:
+        self.read, self.geometry, self.sector, self.budget = read, geometry, sector, budget
         self.table = self._read_table(geometry.active_table)
-        self.chains = Chains(self.table)
+        self.chains = Chains(self.table, budget)
         self.entries: dict[str, FatEntry] = {}
         self.folded: dict[str, str] = {}
-        self.faults: list[FatFault] = []
+        self.faults = FaultList()
         self.directories: list[Extent] = []
         self.files: list[Extent] = []
         self.label = "" if geometry.label == "NO NAME" else geometry.label
 
     def volume(self) -> FatVolume:
         geometry = self.geometry
-        self._walk()
-        lost = self._note_lost()
-        self._compare_copies()
+        lost: Runs = []
+        try:
+            self._walk()
+            lost = self._note_lost()
+            self._compare_copies()
+        except OverBudget as spent:
+            self._fault(FaultKind.NOT_LOOKED_AT, f"{spent}: not looked at further")
         self._compare_backup()
         self._check_shape()
         clean_bits = {12: 0, 16: 0x8000, 32: 0x08000000}[geometry.kind]
@@ -134,13 +170,15 @@ class _FatParser:
             entries=MappingProxyType(self.entries),
             metadata=metadata,
             used=ExtentMap((*metadata, *self.files, *self._extents(lost))),
-            faults=(*self.faults, *self.chains.faults),
+            faults=(*self.faults.listed, *self.chains.faults.listed),
+            faults_left_out=self.faults.more + self.chains.faults.more,
+            hurt=frozenset(self.faults.hurt | self.chains.faults.hurt),
             _read=self.read,
             _folded=MappingProxyType(self.folded),
         )
 
     def _fault(self, kind: FaultKind, what: str, *paths: str, offset: int | None = None) -> None:
-        self.faults.append(FatFault(kind, what, paths, offset))
+        self.faults.add(kind, what, *paths, offset=offset)
 
     def _read_table(self, number: int) -> Table:
         entries = self.geometry.readable_clusters + 2
@@ -157,17 +195,17 @@ class _FatParser:
     # -- directories ---------------------------------------------------------------------------
 
     def _walk(self) -> None:
-        waiting: list[tuple[str, bytes]] = [("", self._root())]
+        waiting: list[tuple[str, FatEntry | None]] = [("", None)]
         while waiting:
-            folder, data = waiting.pop()
+            folder, directory = waiting.pop()
+            data = self._root() if directory is None else self._content(directory)
+            self.budget.step(len(data) >> 5)
             records, damage = parse_directory(data, wide=self.geometry.kind == 32)
             if damage:
                 more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
                 self._damaged(folder, damage[0] + more)
+            left_out: dict[str, None] = {}
             for record in records:
-                if len(self.entries) >= MAX_ENTRIES:
-                    self._damaged(folder, f"more than {MAX_ENTRIES} names on the partition")
-                    return
                 if record.is_volume_label:
                     self.label = record.name.replace(".", "") if not folder else self.label
                     continue
@@ -175,11 +213,18 @@ class _FatParser:
                 if path.casefold() in self.folded:
                     self._damaged(folder, f"two entries are called {record.name}")
                     continue
+                if too_far := self.budget.path_fault(path):
+                    left_out[too_far] = None
+                    continue
+                self.budget.keep_name(path)
                 entry = self._entry(path, record)
                 self.entries[path] = entry
                 self.folded[path.casefold()] = path
                 if entry.is_dir:
-                    waiting.append((path, self._content(entry)))
+                    waiting.append((path, entry))
+            for why in left_out:
+                what = f"directory {folder or '/'}: {why}: not looked at further"
+                self._fault(FaultKind.NOT_LOOKED_AT, what)
 
     def _root(self) -> bytes:
         if self.geometry.kind != 32:
@@ -235,11 +280,11 @@ class _FatParser:
         first, second = self._table_bytes(0), self._table_bytes(1)
         if first == second:
             return
-        at = next(i for i, pair in enumerate(zip(first, second, strict=True)) if len({*pair}) > 1)
+        self.budget.step(len(first) >> 3)
+        at = next(i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b)
         other = self._read_table(1 - self.geometry.active_table)
-        clusters = [
-            n for n, pair in enumerate(zip(self.table, other, strict=True)) if len({*pair}) > 1
-        ]
+        pairs = enumerate(zip(self.table, other, strict=True))
+        clusters = array("I", (n for n, (a, b) in pairs if a != b))
         holders = dict.fromkeys(filter(None, map(self.chains.owner_of, clusters)))
         offset = self.geometry.table(0).offset + at
         self._fault(

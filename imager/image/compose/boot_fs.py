@@ -16,6 +16,7 @@ from pathlib import Path
 from imager.base.errors import ToolFailed
 from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, KiB, MiB
+from imager.disk.budget import Budget
 from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Reader
@@ -91,7 +92,7 @@ def check_boot_fs(image: Path, where: Extent, staged: Staged, read: Reader) -> F
         run(["fsck.vfat", "-n", part])
     finally:
         part.unlink()
-    volume = FatVolume.parse(read, where.offset, where.length)
+    volume = FatVolume.parse(read, where.offset, where.length, Budget.of_our_image())
     wanted = {path: (e.kind is EntryKind.FOLDER, e.size_bytes) for path, e in staged.boot.files()}
     found = {path: (e.is_dir, e.size_bytes) for path, e in volume.entries.items()}
     if volume.faults or found != wanted:

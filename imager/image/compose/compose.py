@@ -24,6 +24,7 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB, format_size
 from imager.bootcheck.check import check_boot
 from imager.disk import mbr
+from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import ExtentMap
 from imager.disk.layout import Layout, plan_layout, root_bytes_for
@@ -198,7 +199,7 @@ def _check(
             cleared = other_core.submit(remove_tree, staged.root_folder)
             root_checked = other_core.submit(check_root, image, layout.root, staged.made_at)
             boot = check_boot_fs(image, layout.boot, staged, read)
-            root = Ext4.open(read, layout.root.offset)
+            root = Ext4.open(read, layout.root.offset, Budget.of_our_image())
             files = other_core.submit(digest_files, root)
             extents = block_map(layout, boot, root)
             boot_files = boot_hashes(boot)

@@ -18,6 +18,7 @@ from pathlib import Path
 from imager.base.errors import ToolFailed
 from imager.base.run import run
 from imager.base.units import KiB
+from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.layout import BYTES_PER_INODE
@@ -157,7 +158,7 @@ def _device_commands(read: Reader, offset: int, tree: Tree) -> Iterator[bytes]:
             continue
         if "\n" in path or "\r" in path:
             raise refuse(path, f"is a {entry.kind} with a line break in its path")
-        filesystem = filesystem or Ext4.open(read, offset)
+        filesystem = filesystem or Ext4.open(read, offset, Budget.of_our_image())
         parent, _, name = path.rpartition("/")
         folder = filesystem.lookup(parent)
         if folder is None:
@@ -173,7 +174,7 @@ def _inode_commands(read: Reader, offset: int, staged: Staged, folder: Path) -> 
     entries = staged.root.entries
     seen: set[int] = set()
     found = 0
-    for path, number in Ext4.open(read, offset).numbers():
+    for path, number in Ext4.open(read, offset, Budget.of_our_image()).numbers():
         name = path[1:]
         if name == _LOST_AND_FOUND and name not in entries:
             made = TreeEntry(EntryKind.FOLDER, 0o700, 0, 0, staged.made_at * 1_000_000_000)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from imager.base.errors import ToolFailed
 from imager.base.run import run
 from imager.disk import mbr
+from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
@@ -43,8 +44,9 @@ class Filesystems:
     @classmethod
     def open(cls, read: Reader, layout: Layout) -> Filesystems:
         """The filesystems of the image that ``read`` reads."""
-        boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length)
-        return cls(boot, Ext4.open(read, layout.root.offset))
+        budget = Budget.of_our_image()
+        boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length, budget)
+        return cls(boot, Ext4.open(read, layout.root.offset, budget))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,10 @@ def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader)
         set_volume_id(boot.work, numbers.volume_id)
         _edit_root(root, content, old.root)
         new = Filesystems(
-            FatVolume.parse(boot.read, layout.boot.offset, layout.boot.length),
-            Ext4.open(root.read, layout.root.offset),
+            FatVolume.parse(
+                boot.read, layout.boot.offset, layout.boot.length, Budget.of_our_image()
+            ),
+            Ext4.open(root.read, layout.root.offset, Budget.of_our_image()),
         )
         delta = Delta(
             (

@@ -11,12 +11,14 @@ import re
 from dataclasses import dataclass
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 
 MAX_CARD_BYTES = 1 << 41
 """The largest card that a master boot record can describe: 2 TiB."""
 _MAX_TEXT = 1000
+_LAST_SECOND = 253_402_300_799  # of the year 9999, after which no calendar here goes on
 _HEX = re.compile(r"[0-9a-f]*\Z")
 
 
@@ -81,8 +83,8 @@ class StampFacts:
 def _facts(read: JsonObject) -> StampFacts:
     size = read.integer("size_bytes", high=MAX_CARD_BYTES)
     return StampFacts(
-        rack=_text(read, "rack"),
-        node=_text(read, "node"),
+        rack=_name(read, "rack"),
+        node=_name(read, "node"),
         model=_text(read, "model"),
         release_name=_text(read, "release"),
         release_sha256=_digits(read, "release_sha256", 64),
@@ -90,7 +92,7 @@ def _facts(read: JsonObject) -> StampFacts:
         image_id=_digits(read, "image_id", 64),
         boot_sums=_digits(read, "boot_sums", 64),
         tool_version=_text(read, "tool_version"),
-        imaged_at=read.integer("imaged_at", high=1 << 40),
+        imaged_at=read.integer("imaged_at", high=_LAST_SECOND),
         disk_id=int(_digits(read, "disk_id", 8), 16),
         layout=Layout(size, _extent(read, "boot", size), _extent(read, "root", size)),
     )
@@ -100,8 +102,15 @@ def _text(read: JsonObject, key: str) -> str:
     value = read.text(key)
     if not 0 < len(value) <= _MAX_TEXT:
         raise read.fault(key, f"has {len(value)} characters, not 1 to {_MAX_TEXT}")
-    if not value.isprintable():
-        raise read.fault(key, "cannot be printed")
+    if not value.isprintable() or " " in value:
+        raise read.fault(key, "is not one word that can be printed")
+    return value
+
+
+def _name(read: JsonObject, key: str) -> str:
+    value = _text(read, key)
+    if fault := name_fault(value):
+        raise read.fault(key, fault)
     return value
 
 

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from imager.base.units import KiB, MiB, format_size
-from imager.bootcheck.sums import SUMS_PATH, parse_sums
+from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, parse_sums
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import FIRST_MIB, Layout
@@ -109,7 +109,7 @@ class Stamp:
         the list of them, which is a boot file itself."""
         own = {SUMS_PATH: self.facts.boot_sums}
         try:
-            listed = volume.read_file(SUMS_PATH)
+            listed = volume.read_file(SUMS_PATH, limit_bytes=MAX_SUMS_BYTES)
             if hashlib.sha256(listed).hexdigest() != self.facts.boot_sums:
                 return own
             return parse_sums(listed) | own

@@ -37,6 +37,7 @@ list here counts."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 _BOOT = "/boot/"
 _TEXT_LIMIT = 300
+_MOST_FAILURES = 20
 
 _PRELUDE = f"""\
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -170,11 +171,14 @@ def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> Json
 
 def _objects_in(text: str) -> Iterable[JsonObject]:
     """Every JSON object that begins a line of ``text``; what stands between is passed over."""
-    decoder, offset = json.JSONDecoder(), 0
+    decoder, offset, failed = json.JSONDecoder(), 0, 0
     while (start := text.find("{", offset)) >= 0:
         try:
             value, offset = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
+            failed += 1
+            if failed > _MOST_FAILURES:  # each may have taken all of the text
+                return
             newline = text.find("\n", start)
             offset = newline if newline >= 0 else len(text)
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, PicloudError
-from imager.base.run import CompletedCommand, find_tool, run
+from imager.base.run import CompletedCommand, TooMuch, find_tool, run_bounded
 from imager.config.folder import ensure_state
 from imager.config.rack import Rack
 from imager.node.keys.store import LARGEST_KEY, folders_of
@@ -22,6 +22,9 @@ _KNOWN_HOSTS = "known_hosts"
 _SSH_FAILED = 255
 _CONNECT_SECONDS = 10
 _ALIVE_SECONDS = 10
+_MOST_BYTES = 4 << 20
+"""An honest master of 1,000 nodes says 1 MiB."""
+_MOST_SECONDS = 900
 ROOT = "root"
 
 
@@ -54,7 +57,18 @@ class Door:
         NotAuthentic when another host answers in its place, and ConfigurationError when it does
         not let us in."""
         agent = {name: os.environ[name] for name in ("SSH_AUTH_SOCK",) if name in os.environ}
-        done = run(self.words, stdin=script.encode(), env=agent, ok=range(256))
+        try:
+            done = run_bounded(
+                self.words,
+                script.encode(),
+                most_bytes=_MOST_BYTES,
+                seconds=_MOST_SECONDS,
+                env=agent,
+            )
+        except TooMuch as error:
+            raise NetworkError(
+                f"{self.name} {error}", hint="look at the master itself: is it the rack's own?"
+            ) from error
         if done.returncode == _SSH_FAILED and not self.is_local:
             raise _why(self.name, done)
         if done.returncode:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
-from imager.base.toml_text import toml_text
+from imager.base.text import toml_text
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.fields import Table, nearest, parse_document
 from imager.config.slot_labels import by_place, label_fault

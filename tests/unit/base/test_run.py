@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import HostStorage, MissingTool, ToolFailed
-from imager.base.run import find_tool, require_tools, run, running
+from imager.base.run import TooMuch, find_tool, require_tools, run, run_bounded, running
 
 
 def test_output_and_input_pass_through() -> None:
@@ -72,3 +73,26 @@ def test_a_tool_that_ctrl_c_reached_all_the_same_has_not_failed() -> None:
     """Between its birth and its own process group there is a moment."""
     with pytest.raises(KeyboardInterrupt):
         run(["sh", "-c", "kill -INT $$"])
+
+
+def test_what_a_stranger_says_is_taken_up_to_a_limit() -> None:
+    done = run_bounded(["cat"], b"a\0b", most_bytes=3, seconds=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"a\0b", b"")
+    assert run_bounded(["sh", "-s"], b"exit 7", most_bytes=3, seconds=60).returncode == 7
+    with pytest.raises(MissingTool):
+        run_bounded(["picloud-no-such-tool"], b"", most_bytes=3, seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (b"yes", "says more than 1 MiB"),
+        (b"yes >&2", "says more than 1 MiB"),
+        (b"sleep 100; true", "does not end within 1 s"),
+    ],
+)
+def test_a_stranger_who_does_not_end_is_ended_with_its_children(script: bytes, words: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(TooMuch, match=words):
+        run_bounded(["sh", "-s"], script, most_bytes=1 << 20, seconds=1 if b"sl" in script else 60)
+    assert time.monotonic() - began < 20

@@ -90,3 +90,17 @@ def test_a_dumb_terminal_gets_lines(term: str, draws: bool) -> None:
 def test_a_terminal_that_does_not_know_its_size_is_taken_for_a_usual_one() -> None:
     with terminal(columns=0, lines=0):
         assert Console().screen.columns >= 80
+
+
+def test_what_a_card_says_cannot_draw_on_the_picture() -> None:
+    with terminal(columns=60) as person:
+        with Screen(
+            Console(), standing=lambda: ["a card: \033[2J\x9b1m\nforged" + "x" * 99]
+        ) as screen:
+            screen.expect(job("pi0"))
+            screen.turn(Idle())
+        drawn = seen(person)
+    assert "\033[2J" not in drawn
+    assert "\x9b" not in drawn
+    (line,) = [line for line in drawn.replace("\033[K", "").splitlines() if "a card: " in line]
+    assert line.partition("a card: ")[2] == (r"\x1b[2J\x9b1m\nforged" + "x" * 99)[: 59 - 8]

@@ -10,7 +10,16 @@ from imager.disk.fat.names import name_fault, same_on_fat
 
 
 @pytest.mark.parametrize(
-    "name", ["config.txt", "A long name", "ünïcödé", "日本", ".hidden", "n" * 255, "CONSOLE", "a;b"]
+    "name",
+    [
+        *("config.txt", "A long name", "ünïcödé", "日本", ".hidden", "n" * 255, "CONSOLE", "a;b"),
+        "config.txt~",
+        "kernel~.img",
+        "kernel~12345678.img",
+        "kernels~1.imgx",
+        "a.b~1",
+        "long name~1",
+    ],
 )
 def test_ordinary_names_are_fine(name: str) -> None:
     assert name_fault(name) is None
@@ -28,6 +37,9 @@ def test_ordinary_names_are_fine(name: str) -> None:
         ("🥧", "16-bit"),
         ("con", "DOS device"),
         ("LPT1.txt", "DOS device"),
+        ("kernel~1.img", "short name"),
+        ("KERNEL~1", "short name"),
+        ("a~123456.x", "short name"),
     ],
 )
 def test_what_fat_cannot_hold_is_named(name: str, says: str) -> None:

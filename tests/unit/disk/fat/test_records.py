@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imager.disk.budget import Budget
 from imager.disk.fat.directory import parse_directory, short_name_checksum
 from imager.disk.fat.table import BAD, END, Chains, FaultKind, decode_table
 
@@ -123,7 +124,7 @@ def test_every_cluster_is_given_out_at_most_once(
     entries: list[int], claims: list[tuple[int, int | None]]
 ) -> None:
     chains = Chains(
-        decode_table(b"".join(e.to_bytes(4, "little") for e in entries), 32, len(entries))
+        decode_table(b"".join(e.to_bytes(4, "little") for e in entries), 32, len(entries)), Budget()
     )
     given_out: list[int] = []
     for number, (first, wanted) in enumerate(claims):
@@ -134,13 +135,15 @@ def test_every_cluster_is_given_out_at_most_once(
     assert not set(given_out) & set(lost)
     used = {n for n in range(2, len(entries)) if entries[n] not in (0, BAD)}
     assert set(lost) <= used <= set(lost) | set(given_out)
-    assert all(fault.kind is not FaultKind.LOST_CLUSTERS for fault in chains.faults)
+    assert all(fault.kind is not FaultKind.LOST_CLUSTERS for fault in chains.faults.listed)
 
 
 def test_a_chain_in_a_row_that_belongs_to_another_file_is_cross_linked() -> None:
     entries = [0, 0, 3, 4, END, 0]
-    chains = Chains(decode_table(b"".join(e.to_bytes(4, "little") for e in entries), 32, 6))
+    chains = Chains(
+        decode_table(b"".join(e.to_bytes(4, "little") for e in entries), 32, 6), Budget()
+    )
     assert chains.claim("first", 2, 3) == [(2, 3)]
     assert chains.claim("second", 2, 3) == []
-    (fault,) = chains.faults
+    (fault,) = chains.faults.listed
     assert (fault.kind, fault.paths) == (FaultKind.CROSS_LINKED, ("first", "second"))

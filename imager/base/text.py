@@ -1,0 +1,63 @@
+"""Text for a terminal, for JSON and for TOML: the one place where text of strangers is escaped.
+
+In: text or values that may come from a card, a mirror, a node or a master. Out: the same in one
+line, in which nothing moves a cursor, rings a bell, turns letters around or begins a line of its
+own. Letters of every language stay as they are. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """``text`` with every character that is no letter, sign or plain space written as its escape:
+    ``\\n``, ``\\x1b``, ``\\u202e``. Lone surrogates, which no stream can carry, are among them."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+
+
+def json_line(value: object) -> str:
+    """``value`` as one line of JSON that any reader of UTF-8 takes and any terminal survives.
+
+    What JSON can say with an escape keeps its meaning; a lone surrogate becomes the six characters
+    of its escape, and a number that is none (NaN, infinity) becomes text.
+    """
+    try:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+    except ValueError:
+        line = json.dumps(_finite(value), ensure_ascii=False, default=str)
+    if line.isprintable():
+        return line
+    line = _SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", line)
+    return "".join(letter if letter.isprintable() else _json_escape(letter) for letter in line)
+
+
+def toml_text(value: str | list[str]) -> str:
+    """A text, or a list of texts, as TOML, which tomllib can only read. It is the same as in JSON,
+    except that TOML wants the character DEL escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
+def _json_escape(letter: str) -> str:
+    """JSON knows four hex digits only: beyond them two stand for one character."""
+    units = letter.encode("utf-16-be").hex()
+    return "".join(rf"\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)
+    if isinstance(value, dict):
+        return {_finite(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

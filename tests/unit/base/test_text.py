@@ -1,0 +1,62 @@
+"""Text of strangers as it is shown: in one line, with nothing in it that a terminal obeys."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.text import json_line, printable
+
+HOSTILE = {
+    "colour": ("\x1b[31mred", r"\x1b[31mred"),
+    "clipboard (OSC 52)": ("\x1b]52;c;cm0=\x07", r"\x1b]52;c;cm0=\x07"),
+    "bell": ("a\x07b", r"a\x07b"),
+    "8-bit control": ("a\x9b2Jb", r"a\x9b2Jb"),
+    "bidi": ("exe.\u202egpj", r"exe.\u202egpj"),
+    "forged line": ("pi7\n    signed by this rack's key", r"pi7\n    signed by this rack's key"),
+    "carriage return": ("bad\rgood", r"bad\rgood"),
+    "line separator": ("a\u2028b", r"a\u2028b"),
+    "lone surrogate": ("a\ud800b", r"a\ud800b"),
+    "a byte that is no UTF-8": (b"caf\xe9".decode("utf-8", "surrogateescape"), r"caf\udce9"),
+    "tag characters": ("a\U000e0041b", r"a\U000e0041b"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_terminal_would_obey_is_shown_as_its_escape(name: str) -> None:
+    text, shown = HOSTILE[name]
+    assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "pi7", "größer – 漢字 ไทย 🙂", r"C:\temp\n", "é (combining)", "█·→…"]
+)
+def test_letters_of_every_language_stay(text: str) -> None:
+    assert printable(text) == text
+    assert json_line({"a": text}) == json.dumps({"a": text}, ensure_ascii=False)
+
+
+@given(st.text())
+def test_a_shown_text_is_one_line_that_any_stream_takes(text: str) -> None:
+    shown = printable(text)
+    assert shown.splitlines() in ([], [shown])
+    assert not any(unicodedata.category(letter).startswith("C") for letter in shown)
+    shown.encode()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_json_loses_no_text(text: str) -> None:
+    line = json_line({text: [text]})
+    assert json.loads(line) == {text: [text]}
+    assert line.isprintable()
+
+
+@given(st.recursive(st.text() | st.floats() | st.none(), lambda inner: st.lists(inner)))
+def test_json_is_valid_whatever_is_in_it(value: object) -> None:
+    line = json_line({"value": value})
+    json.loads(line.encode(), parse_constant=lambda name: pytest.fail(name))
+    assert line.isprintable()
