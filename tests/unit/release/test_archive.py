@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,18 @@ def test_publishing_twice_keeps_the_first(cache: Cache, tmp_path: Path) -> None:
     first = publish(cache, tmp_path, record())
     again = publish(cache, tmp_path, record("2027-01-01T00:00:00+00:00"))
     assert again == first
+
+
+def test_the_same_bytes_under_another_key_get_its_signature(cache: Cache, tmp_path: Path) -> None:
+    publish(cache, tmp_path, record())
+    tarball = tmp_path / "partial"
+    tarball.write_bytes(DATA)
+    other = replace(record(), fingerprint="CD" * 20)
+    Archive(cache).publish(tarball, b"another", other)
+    entry = Archive(cache).find(SHA256)
+    assert entry is not None
+    assert entry.record == other
+    assert entry.signature.read_bytes() == b"another"
 
 
 def test_the_newest_of_a_name_comes_first_and_only_of_that_key(

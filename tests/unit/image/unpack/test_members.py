@@ -74,6 +74,10 @@ def test_no_name_leads_out_of_the_root(name: str) -> None:
         ({"uid": 2**32}, "owner number"),
         ({"gid": -1}, "group number"),
         ({"type": tarfile.CHRTYPE, "devmajor": 4096, "devminor": 0}, "device number"),
+        ({"type": tarfile.CHRTYPE, "devmajor": -1, "devminor": 0}, "device number"),
+        ({"type": tarfile.CHRTYPE, "devmajor": 0, "devminor": -1}, "device number"),
+        # The name without its prefix, the value and 24 bytes: 3001 in all.
+        ({"pax_headers": {"SCHILY.xattr.user.b": "1" * 2971}}, "more extended attributes"),
         ({"type": tarfile.BLKTYPE, "devmajor": 8, "devminor": 2**20}, "device number"),
         ({"type": tarfile.SYMTYPE, "linkname": ""}, "symbolic link to nowhere"),
         ({"type": tarfile.SYMTYPE, "linkname": "x" * 4096}, "symbolic link to nowhere"),
@@ -167,3 +171,14 @@ def test_any_text_is_a_list_or_refused(text: str) -> None:
     except AclError:
         return
     assert len(value) % 8 == 4
+
+
+@pytest.mark.parametrize(("major", "minor"), [(0, 0), (4095, 2**20 - 1)])
+def test_device_numbers_at_the_edge_of_what_may_be(major: int, minor: int) -> None:
+    entry = entry_of(header(type=tarfile.CHRTYPE, devmajor=major, devminor=minor))
+    assert entry.device == (major, minor)
+
+
+def test_as_many_attributes_as_ext4_can_hold() -> None:
+    (found,) = entry_of(header(pax_headers={"SCHILY.xattr.user.b": "1" * 2970})).xattrs
+    assert found == ("user.b", b"1" * 2970)

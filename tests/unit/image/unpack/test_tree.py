@@ -94,3 +94,10 @@ def test_a_linked_file_is_counted_once() -> None:
         is_boot=False, entries={"": FOLDER, "a": FILE, "b": FILE, "c": entry(EntryKind.FILE, 1)}
     )
     assert tree.size_bytes() == 3 * 4096
+
+
+def test_the_largest_file_that_fat_can_hold() -> None:
+    tree = Tree(is_boot=True, entries={"": FOLDER})
+    tree.put("large", entry(EntryKind.FILE, 2**32 - 1))
+    with pytest.raises(MalformedRelease, match="4 GiB"):
+        tree.put("larger", entry(EntryKind.FILE, 2**32))

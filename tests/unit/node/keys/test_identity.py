@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -63,6 +64,46 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 def test_a_node_keeps_its_identity(rack: Rack) -> None:
     assert identity(rack) == identity(rack)
+
+
+NUMBERS = {"machine_id": "0" * 31 + "1", "disk_id": 1, "volume_id": 0xFFFFFFFF}
+
+
+def kept_numbers(rack: Rack, **changed: object) -> Identity:
+    """pi1's identity, with other numbers in its file."""
+    path = folders_of(rack.keys, "pi1").card.path / "identity.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    return identity(rack)
+
+
+def test_numbers_at_the_edge_of_what_may_be(rack: Rack) -> None:
+    found = kept_numbers(rack, **NUMBERS).numbers
+    assert {name: getattr(found, name) for name in NUMBERS} == NUMBERS
+    assert kept_numbers(rack, disk_id=0xFFFFFFFF, volume_id=1).numbers.volume_id == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("machine_id", "0" * 32),  # systemd takes it for none at all
+        ("machine_id", "1" * 31),
+        ("disk_id", 0),
+        ("disk_id", 1 << 32),
+        ("volume_id", 0),
+        ("volume_id", 1 << 32),
+        ("root_uuid", "7"),
+    ],
+)
+def test_numbers_that_no_disk_can_have_are_damage(rack: Rack, name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        kept_numbers(rack, **{name: value})
+
+
+def test_a_known_hosts_line_has_no_comment(rack: Rack) -> None:
+    for key in identity(rack).ssh:
+        assert len(key.public.split()) == 3
+        assert len(key.line.split()) == 2
+        assert key.public.decode().startswith(f"{key.line} ")
 
 
 def test_the_store_keeps_a_node_in_the_folders_it_hands_out(rack: Rack) -> None:
