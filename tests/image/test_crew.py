@@ -14,8 +14,6 @@ from imager.base.cache import Cache
 from imager.base.errors import Interrupted, WouldNotBoot
 from imager.base.progress import Quiet
 from imager.base.units import MiB
-from imager.card.host.disk_facts import Bus
-from imager.card.host.disks import Disk
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import HeldTarget, Limits, Target
 from imager.card.host.targets import target_at
@@ -26,11 +24,8 @@ from imager.image.compose.golden import GoldenImage
 from imager.node.edit.edit import OpenGolden, opened
 from imager.rack.batch.card_progress import CardEvent, PhaseBegan
 from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
-from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.history.ledger import CardFinished, read_ledger
 from imager.rack.history.outcome import Outcome
-from imager.rack.plan.candidates import Candidate, Unfit
-from imager.rack.plan.slots import Slots
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in
 from tests.support.release import build_release
@@ -131,44 +126,6 @@ def test_cards_and_files_side_by_side_are_whole(
         assert (last.outcome, last.receipt) == ("verified", result.receipt_name)
 
 
-class Told:
-    """A Teller that remembers."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def offered(self, offer: Offer) -> None:
-        self.said.append(f"{offer.step.action} {offer.step.node.name}")
-
-    def withdrawn(self, offer: Offer) -> None:
-        raise AssertionError("nothing was taken out")
-
-    def left(self, candidate: Candidate, because: str) -> None:
-        self.said.append(because)
-
-    def refused(self, unfit: Unfit) -> None:
-        raise AssertionError(unfit.reasons)
-
-
-def test_a_station_leaves_a_card_alone_that_is_right(
-    golden: OpenGolden, rack: Rack, cards: list[MemoryCard]
-) -> None:
-    assert made(golden, rack, list(cards[:1]))["pi0"].is_verified
-    orders = Orders(rack, lambda _: golden, Limits(), at_once=0)
-    told, crew = Told(), Crew(orders, Stopping())
-    images = {rack.nodes[0].model: golden.image}
-    plans = Plans(rack.nodes, images, Slots({}), 0.0)
-    station = Station(orders, plans, crew, told, lambda: 0.0)
-    assert [node.name for node in station.missing] == ["pi1", "pi2"]
-    disk = Disk(cards[0].node, "8:0", SIZE, Bus.USB, removable=True)
-    station.arrived(disk)
-    assert told.said == ["it is pi0's, and is done"]
-    assert station.offers == {}
-    anew = Station(orders, replace(plans, again=True), crew, told, lambda: 0.0)
-    anew.arrived(disk)
-    assert told.said[1:] == ["update pi0"]
-
-
 @pytest.mark.parametrize("phase", ["write", "read back"])
 def test_a_stop_leaves_the_card_under_way_blank_and_the_next_untouched(
     golden: OpenGolden, rack: Rack, cards: list[MemoryCard], phase: str
@@ -206,8 +163,7 @@ class _Broken(MemoryCard):
     def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
         if self.fd >= 0:
             raise SystemExit(3)
-        with super().hold(size_bytes, limits, kernel) as held:
-            yield held
+        yield from ()
 
 
 def test_a_node_that_would_not_boot_touches_no_card(
