@@ -22,7 +22,7 @@ from tests.fuzz.targets import TARGETS
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FOUND = ROOT / "build/fuzz"
-_PATIENCE_SECONDS = 120
+_PATIENCE_SECONDS = 600
 """How much longer than asked for the fuzzer may take to begin and to end."""
 _PROGRESS = re.compile(r"^#(\d+)\s+(\w+)\s+cov: (\d+)", re.MULTILINE)
 
@@ -59,7 +59,7 @@ def run(name: str, seconds: int, seed: int) -> Outcome:
         words = (
             sys.executable, "-m", "tests.fuzz.child", "fuzz", name, str(corpus),
             f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={found}/",
-            f"-max_len={largest + 4096}", "-timeout=60", "-print_final_stats=1",
+            f"-max_len={largest + 4096}", "-timeout=300", "-print_final_stats=1",
         )  # fmt: skip
         done = subprocess.run(
             words,

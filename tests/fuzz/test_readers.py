@@ -75,6 +75,7 @@ def test_much_memory_is_a_finding(size_mib: int, status: int) -> None:
     assert ("MemoryError" in done.stderr) == bool(status)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.long(minutes=25)  # all of them together
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_minute_of_new_inputs_finds_nothing(name: str, tell: Tell) -> None:

@@ -26,6 +26,10 @@ _NS = 1_000_000_000
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 """The times, in seconds, that an ext4 inode of 256 bytes can store (ext4 documentation, "Inode
 Timestamps")."""
+_NO_TIME = 10**18
+"""A text such as 1e999999 would take minutes to become a whole number of nanoseconds."""
+_LARGEST_FILE = (1 << 44) - 4096
+"""Bytes of a file that ext4 can hold, in blocks of 4096 (ext4 documentation, "Blocks")."""
 _LARGEST_XATTRS = 3000
 """ext4 keeps all attributes of an inode in one 4096-byte block and what is left in the inode."""
 
@@ -110,7 +114,7 @@ def entry_of(info: tarfile.TarInfo) -> TreeEntry:
         not target or "\0" in target or len(_raw(target)) > _LONGEST_PATH
     ):
         raise refuse(info.name, "is a symbolic link to nowhere")
-    if info.size < 0:
+    if not 0 <= info.size <= _LARGEST_FILE:
         raise refuse(info.name, f"claims {info.size} bytes")
     return TreeEntry(
         kind=kind,
@@ -147,7 +151,10 @@ def _mtime_ns(info: tarfile.TarInfo) -> int:
     # tarfile turns the pax record into a float, which is not exact to the nanosecond.
     written = info.pax_headers.get("mtime")
     try:
-        exact = int(Decimal(written) * _NS) if written else int(info.mtime) * _NS
+        seconds = Decimal(written) if written else Decimal(int(info.mtime))
+        if not -_NO_TIME < seconds < _NO_TIME:
+            raise OverflowError
+        exact = int(seconds * _NS)
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise refuse(info.name, f"has the impossible time {written!r}") from error
     if not _EARLIEST <= exact // _NS <= _LATEST:
