@@ -22,6 +22,8 @@ from imager.image.unpack.tar_stream import HINT
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
+_DEEPEST = 64
+"""Names in a path, as for an overlay. Not every program can remove a thousand nested folders."""
 _NS = 1_000_000_000
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 """The times, in seconds, that an ext4 inode of 256 bytes can store (ext4 documentation, "Inode
@@ -93,6 +95,8 @@ def clean_path(name: str) -> str:
         raise refuse(name, f"has a path longer than {_LONGEST_PATH} bytes")
     if any(len(_raw(part)) > _LONGEST_NAME for part in parts):
         raise refuse(name, f"has a name longer than {_LONGEST_NAME} bytes")
+    if len(parts) > _DEEPEST:
+        raise refuse(name, f"lies in more than {_DEEPEST} folders within each other")
     return path
 
 
