@@ -6,6 +6,7 @@ In: an empty folder. Out: bytes that a reader takes without a word. Zeros at the
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
 import lzma
@@ -34,6 +35,7 @@ from tests.support.bootfiles import (
     zimage,
 )
 from tests.support.fatdisk import make_fat, reader, tool
+from tests.support.pacman import package
 from tests.support.stamps import by_hand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,6 +168,14 @@ def tarballs(folder: Path) -> Iterator[bytes]:
     for archive in tars(folder):
         yield gzip.compress(archive, mtime=0)
         yield gzip.compress(archive[:512], mtime=0) + gzip.compress(archive[512:], mtime=0)
+
+
+def packages(folder: Path) -> Iterator[bytes]:
+    """A pacman package, packed in each way that is read."""
+    files = {"usr/bin/python3": "->python3.13", "usr/lib/os.py": "#\n", ".MTREE": "x"}
+    made = package(folder, "python", "3.13.1-1", files, depend=["glibc>=2.40"]).read_bytes()
+    plain = lzma.decompress(made)
+    yield from (plain, made, gzip.compress(plain, mtime=0), bz2.compress(plain))
 
 
 def initramfs(folder: Path) -> Iterator[bytes]:

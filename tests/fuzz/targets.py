@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from imager.base.boards import BOARDS
-from imager.base.errors import MalformedRelease
+from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.bootcheck.check import check_boot
@@ -38,6 +38,7 @@ from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatError, FatVolume
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, parse
+from imager.image.salt.packages import read_package
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import read_members, unpacked
 from imager.node.stamp.facts import StampError
@@ -174,6 +175,10 @@ def _tarball(data: bytes) -> None:
         list(stager.boot.files())
 
 
+def _package(data: bytes) -> None:
+    read_package(data, Path("a.pkg.tar.xz"))
+
+
 def _initramfs(data: bytes) -> None:
     initramfs_fault(data)
 
@@ -266,6 +271,7 @@ TARGETS = {
     "journal": Target(_journal, seeds.journals, (Ext4Error,)),
     "tar": Target(_tar, seeds.tars, (MalformedRelease,)),
     "gzip": Target(_tarball, seeds.tarballs, (MalformedRelease,)),
+    "package": Target(_package, seeds.packages, (ConfigurationError,)),
     "initramfs": Target(_initramfs, seeds.initramfs),
     "device-tree": Target(_device_tree, seeds.device_trees, (FdtError,)),
     "config": Target(_config, seeds.configs),

