@@ -59,7 +59,8 @@ def run(name: str, seconds: int, seed: int) -> Outcome:
         words = (
             sys.executable, "-m", "tests.fuzz.child", "fuzz", name, str(corpus),
             f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={found}/",
-            f"-max_len={largest + 4096}", "-timeout=300", "-print_final_stats=1",
+            f"-max_len={largest + 4096}", "-timeout=300",
+            "-report_slow_units=300", "-print_final_stats=1",
         )  # fmt: skip
         done = subprocess.run(
             words,
