@@ -8,20 +8,22 @@ PKGINFO and the local database as makepkg(8) and libalpm write them; pacman(8), 
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import lzma
 import re
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease
 from imager.base.progress import Progress
-from imager.base.units import MiB
+from imager.base.units import GiB, MiB, format_size
 from imager.image.unpack.members import EntryKind, TreeEntry, clean_path, entry_of
 from imager.image.unpack.stager import Stager
 from imager.release.verified import PackageFile
@@ -32,6 +34,13 @@ _DESCRIPTION = re.compile(r"var/lib/pacman/local/[^/]+/desc\Z")
 _BOUND = re.compile(r"[<>=].*")
 _METADATA = (".BUILDINFO", ".CHANGELOG", ".INSTALL", ".MTREE")
 _LARGEST_TEXT = MiB
+_LARGEST_HEADER = 16 * MiB
+_LARGEST_ARCHIVE = GiB
+_OPENERS: Mapping[bytes, Callable[[BytesIO], BufferedIOBase]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +148,54 @@ def read_package(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, Tree
     """
     package, entries = None, {}
     try:
-        with tarfile.open(fileobj=BytesIO(data), mode="r:*") as archive:
+        unpacked = _Unpacked(data)
+        with tarfile.open(fileobj=unpacked, mode="r:") as archive:  # type: ignore[call-overload]
             for info in archive:
-                if info.name == ".PKGINFO":
+                if info.name == ".PKGINFO" and info.isreg():
                     file = archive.extractfile(info)
                     text = file.read(_LARGEST_TEXT) if file else b""
                     package = parse_pkginfo(text.decode(errors="replace"))
                 elif info.name not in _METADATA and not info.islnk():
                     entries[clean_path(info.name)] = entry_of(info)
             # The checksum comes after the archive's own end.
-            while archive.fileobj and archive.fileobj.read(MiB):
+            while unpacked.read(MiB):
                 pass
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError) as error:
         raise _no_package(path, str(error) or "it ends early") from error
-    except (MalformedRelease, ValueError) as error:
+    except RecursionError as error:
+        raise _no_package(path, "it has too many headers for one file") from error
+    except (MalformedRelease, ValueError, IndexError) as error:
         raise _no_package(path, str(error)) from error
     if package is None:
         raise _no_package(path, "it has no .PKGINFO")
     return package, entries
+
+
+class _Unpacked:
+    """A package's archive, unpacked as ``tarfile`` reads it, but not without end: a few kilobytes
+    can become gigabytes, and a header is read into memory. Raises tarfile.ReadError for those."""
+
+    def __init__(self, data: bytes) -> None:
+        file = BytesIO(data)
+        opener = next((way for magic, way in _OPENERS.items() if data.startswith(magic)), None)
+        self._file: BufferedIOBase = opener(file) if opener else file
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int) -> int:
+        self._bound(position)
+        return self._file.seek(position)
+
+    def read(self, length: int) -> bytes:
+        if length > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {length} bytes")
+        self._bound(self.tell() + length)
+        return self._file.read(length)
+
+    def _bound(self, position: int) -> None:
+        if position > _LARGEST_ARCHIVE:
+            raise tarfile.ReadError(f"it unpacks to more than {format_size(_LARGEST_ARCHIVE)}")
 
 
 def parse_pkginfo(text: str) -> PacmanPackage:

@@ -22,10 +22,16 @@ from imager.image.unpack.tar_stream import HINT
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4095
+_DEEPEST = 64
+"""Names in a path, as for an overlay. Not every program can remove a thousand nested folders."""
 _NS = 1_000_000_000
 _EARLIEST, _LATEST = -(1 << 31), (1 << 34) - (1 << 31) - 1
 """The times, in seconds, that an ext4 inode of 256 bytes can store (ext4 documentation, "Inode
 Timestamps")."""
+_NO_TIME = 10**18
+"""A text such as 1e999999 would take minutes to become a whole number of nanoseconds."""
+_LARGEST_FILE = (1 << 44) - 4096
+"""Bytes of a file that ext4 can hold, in blocks of 4096 (ext4 documentation, "Blocks")."""
 _LARGEST_XATTRS = 3000
 """ext4 keeps all attributes of an inode in one 4096-byte block and what is left in the inode."""
 
@@ -89,6 +95,8 @@ def clean_path(name: str) -> str:
         raise refuse(name, f"has a path longer than {_LONGEST_PATH} bytes")
     if any(len(_raw(part)) > _LONGEST_NAME for part in parts):
         raise refuse(name, f"has a name longer than {_LONGEST_NAME} bytes")
+    if len(parts) > _DEEPEST:
+        raise refuse(name, f"lies in more than {_DEEPEST} folders within each other")
     return path
 
 
@@ -110,7 +118,7 @@ def entry_of(info: tarfile.TarInfo) -> TreeEntry:
         not target or "\0" in target or len(_raw(target)) > _LONGEST_PATH
     ):
         raise refuse(info.name, "is a symbolic link to nowhere")
-    if info.size < 0:
+    if not 0 <= info.size <= _LARGEST_FILE:
         raise refuse(info.name, f"claims {info.size} bytes")
     return TreeEntry(
         kind=kind,
@@ -147,7 +155,10 @@ def _mtime_ns(info: tarfile.TarInfo) -> int:
     # tarfile turns the pax record into a float, which is not exact to the nanosecond.
     written = info.pax_headers.get("mtime")
     try:
-        exact = int(Decimal(written) * _NS) if written else int(info.mtime) * _NS
+        seconds = Decimal(written) if written else Decimal(int(info.mtime))
+        if not -_NO_TIME < seconds < _NO_TIME:
+            raise OverflowError
+        exact = int(seconds * _NS)
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise refuse(info.name, f"has the impossible time {written!r}") from error
     if not _EARLIEST <= exact // _NS <= _LATEST:

@@ -154,6 +154,9 @@ def read_members(
                 take(info, stream)
     except GzipError:
         raise
+    except RecursionError as error:
+        # tarfile calls itself for each further header that speaks of the same file.
+        raise _broken_at(stream, tarball, "too many headers for one file") from error
     except (tarfile.TarError, ValueError, IndexError) as error:
         raise _broken_at(stream, tarball, str(error)) from error
     # tarfile takes a header that it cannot read for the end of the archive; tar does not.

@@ -1,0 +1,108 @@
+"""A reader under the fuzzer, for a while.
+
+usage: python -m tests.fuzz NAME [--seconds N] [--seed S]
+       python -m tests.fuzz NAME FILE...
+
+The first begins with inputs of real tools and with what was found before (``kept/NAME``), and says
+how many inputs it tried. What breaks the reader is put into build/fuzz. The second tries files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fuzz.targets import TARGETS
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+FOUND = ROOT / "build/fuzz"
+_PATIENCE_SECONDS = 600
+"""How much longer than asked for the fuzzer may take to begin and to end."""
+_PROGRESS = re.compile(r"^#(\d+)\s+(\w+)\s+cov: (\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it went: inputs tried, branches reached by the first inputs and by all, and the
+    traceback of what was found with the place of the input; empty where nothing was."""
+
+    inputs: int
+    branches_first: int
+    branches: int
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.inputs} inputs, {self.branches_first} -> {self.branches} branches"
+
+
+def kept(name: str) -> list[Path]:
+    """The inputs that broke this reader once."""
+    return sorted((HERE / "kept" / name).glob("*"))
+
+
+def run(name: str, seconds: int, seed: int) -> Outcome:
+    """Fuzz the reader ``name``; the process and its files are gone when this returns."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
+        corpus, found = Path(place, "corpus"), Path(place, "found")
+        for folder in (corpus, found, Path(place, "seeds"), Path(place, "tmp")):
+            folder.mkdir()
+        inputs = [*TARGETS[name].seeds(Path(place, "seeds")), *(p.read_bytes() for p in kept(name))]
+        for number, data in enumerate(inputs):
+            (corpus / f"{number}").write_bytes(data)
+        largest = max(map(len, inputs))
+        words = (
+            sys.executable, "-m", "tests.fuzz.child", "fuzz", name, str(corpus),
+            f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={found}/",
+            f"-max_len={largest + 4096}", "-timeout=300",
+            "-report_slow_units=300", "-print_final_stats=1",
+        )  # fmt: skip
+        done = subprocess.run(
+            words,
+            cwd=ROOT,
+            env={"PATH": "/usr/bin:/bin", "TMPDIR": f"{place}/tmp", "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            timeout=seconds + _PATIENCE_SECONDS,
+            check=False,
+        )
+        kept_as = [_keep(name, file) for file in found.iterdir()]
+        lines = _PROGRESS.findall(done.stderr)
+        first = next((int(cov) for _, word, cov in lines if word == "INITED"), 0)
+        last = lines[-1] if lines else ("0", "", "0")
+        broke = "\n".join((*map(str, kept_as), done.stderr[-6000:])) if done.returncode else ""
+        return Outcome(int(last[0]), first, int(last[2]), broke)
+
+
+def _keep(name: str, file: Path) -> Path:
+    place = FOUND / name / file.name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(file.read_bytes())
+    return place
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("name", choices=TARGETS)
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    if asked.files:
+        words = (sys.executable, "-m", "tests.fuzz.child", "try", asked.name, *asked.files)
+        return subprocess.run(words, cwd=ROOT, check=False).returncode
+    outcome = run(asked.name, asked.seconds, asked.seed)
+    sys.stdout.write(f"{asked.name}: {outcome}\n{outcome.found}\n")
+    return 1 if outcome.found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

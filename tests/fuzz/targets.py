@@ -1,0 +1,295 @@
+"""The readers of bytes from strangers, each as a function that a fuzzer can call.
+
+In: any bytes. Out: nothing, or one of the errors that the reader is documented to raise. Whatever
+else a reader does with them is a finding: another error, more than a second, much memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+from imager.base.boards import BOARDS
+from imager.base.errors import ConfigurationError, MalformedRelease
+from imager.base.progress import Quiet
+from imager.base.units import SECTOR_BYTES, MiB
+from imager.bootcheck.check import check_boot
+from imager.bootcheck.formats.cmdline import RootNames, parse_cmdline, root_fault
+from imager.bootcheck.formats.config import read_config
+from imager.bootcheck.formats.device_tree import FdtError, root_compatible
+from imager.bootcheck.formats.firmware import bootcode_fault, fixup_fault, pair_fault, start_fault
+from imager.bootcheck.formats.initramfs import initramfs_fault
+from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.sums import SumsError, encode_sums, parse_sums
+from imager.card.inspect.firstboot import parse_firstboot
+from imager.card.receipt.receipt import ReceiptError, decode_receipt
+from imager.disk.budget import Budget, OverBudget, ReadLimits
+from imager.disk.ext4.filesystem import Ext4, Inode
+from imager.disk.ext4.format import Ext4Error
+from imager.disk.ext4.journal import replayed
+from imager.disk.extents import Extent
+from imager.disk.fat.volume import FatError, FatVolume
+from imager.disk.manifest import Reader
+from imager.disk.mbr import MbrError, parse
+from imager.image.salt.packages import read_package
+from imager.image.unpack.stager import Stager
+from imager.image.unpack.tar_stream import read_members, unpacked
+from imager.node.stamp.facts import StampError
+from imager.node.stamp.stamp import parse_stamp
+from imager.rack.history.ledger import encode_event, parse_ledger
+from imager.rack.master.answers import NoAnswer, card_said, who
+from imager.rack.master.presence import parse_presence
+from tests.fuzz import seeds
+from tests.support.stamps import KEY, PUBLIC
+
+_LOOKED_AT = 200
+"""So many names of a filesystem are looked at: the next one is read as the ones before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A reader. ``refusals`` are the errors its documentation allows; ``seeds`` makes bytes that
+    it must take without one, so that the fuzzer begins behind the first check."""
+
+    read: Callable[[bytes], None]
+    seeds: Callable[[Path], Iterable[bytes]]
+    refusals: tuple[type[Exception], ...] = ()
+
+
+def small() -> Budget:
+    """What a fuzzed input may cost: less than a card, so that one second is enough."""
+    return Budget(ReadLimits(steps=800_000))
+
+
+def disk(data: bytes, size_bytes: int = 64 * MiB) -> Reader:
+    """A disk that begins with ``data`` and holds zeros behind it."""
+
+    def read(offset: int, length: int) -> bytes:
+        assert offset >= 0, f"byte {offset} of a disk"
+        assert length >= 0, f"{length} bytes of a disk"
+        found = data[offset : offset + length]
+        inside = min(length, max(0, size_bytes - offset))
+        return found + bytes(max(0, inside - len(found)))
+
+    return read
+
+
+def _mbr(data: bytes) -> None:
+    check_boot(disk(data), 64 * MiB)
+    table = parse(data[:SECTOR_BYTES])
+    for partition in table.partitions:
+        assert table.partition(partition.index) == partition
+
+
+def _fat(data: bytes) -> None:
+    volume = FatVolume.parse(disk(data), 0, 64 * MiB, small())
+    for path, entry in islice(volume.entries.items(), _LOOKED_AT):
+        assert volume.find(path) is not None
+        if not entry.is_dir:
+            for _ in islice(volume.chunks(path), 2):
+                pass
+
+
+def _ext4(data: bytes) -> None:
+    _look_at(Ext4.open(disk(data), 0, small()))
+
+
+def _look_at(filesystem: Ext4) -> None:
+    """Ask everything; that one answer is refused is no reason not to ask for the next."""
+    refused: list[ValueError] = []
+
+    @contextmanager
+    def asking() -> Iterator[None]:
+        try:
+            yield
+        except (Ext4Error, OverBudget) as error:
+            refused.append(error)
+
+    for ask in (
+        lambda: filesystem.used & filesystem.metadata,
+        lambda: filesystem.journal,
+        lambda: filesystem.damaged_inodes(range(11, 300)),
+        lambda: filesystem.lookup("/etc/../up/name"),
+        lambda: filesystem.read_file("/etc/hostname", limit_bytes=4096),
+    ):
+        with asking(), suppress(FileNotFoundError):
+            ask()
+    with asking():
+        for path, inode in islice(filesystem.walk(), _LOOKED_AT):
+            with asking():
+                _look_at_inode(filesystem, path, inode)
+    with asking():
+        for inode in islice(filesystem.files(), _LOOKED_AT):
+            with asking():
+                for _ in islice(filesystem.content_in_pieces(inode), 2):
+                    pass
+    if refused:
+        raise refused[0]
+
+
+def _look_at_inode(filesystem: Ext4, path: str, inode: Inode) -> None:
+    filesystem.xattrs(inode)
+    if inode.is_symlink:
+        filesystem.readlink(path)
+        filesystem.lookup(path)
+    elif inode.is_dir:
+        filesystem.list_directory(path)
+
+
+def _journal(data: bytes) -> None:
+    """``data`` in the place of the journal of a real filesystem."""
+    image, extents = _journalled()
+    written = bytearray(image)
+    for extent in extents:
+        part = data[: extent.length]
+        written[extent.offset : extent.offset + len(part)] = part
+        data = data[extent.length :]
+    read = replayed(disk(bytes(written)), 0, small())
+    _look_at(Ext4.open(read, 0, small()))
+
+
+@cache
+def _journalled() -> tuple[bytes, tuple[Extent, ...]]:
+    with tempfile.TemporaryDirectory() as folder:
+        return seeds.journalled(Path(folder))
+
+
+def _tar(data: bytes) -> None:
+    _tarball(gzip.compress(data, 0))
+
+
+def _tarball(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tarball = folder / "release.tar.gz"
+        tarball.write_bytes(data)
+        with (
+            Stager.opened(folder) as stager,
+            Quiet().phase("unpack") as phase,
+            unpacked(tarball, hashlib.sha256(data).hexdigest(), phase) as stream,
+        ):
+            read_members(stream, tarball, stager.add)
+        stager.root.size_bytes()
+        list(stager.boot.files())
+
+
+def _package(data: bytes) -> None:
+    read_package(data, Path("a.pkg.tar.xz"))
+
+
+def _initramfs(data: bytes) -> None:
+    initramfs_fault(data, small())
+
+
+def _device_tree(data: bytes) -> None:
+    root_compatible(data, small())
+
+
+def _config(data: bytes) -> None:
+    first, _, second = data.partition(seeds.NEXT_FILE)
+    files = {"config.txt": first, "more.txt": second}
+    for board in BOARDS:
+        config = read_config(files.get, board)
+        config.number("arm_64bit")
+
+
+def _cmdline(data: bytes) -> None:
+    line = parse_cmdline(data)
+    root = line.value("root")
+    if root is not None:
+        root_fault(root, RootNames("1a2b3c4d-02", None, None), initramfs=True)
+
+
+def _firmware(data: bytes) -> None:
+    start, _, fixup = data.partition(seeds.NEXT_FILE)
+    start_fault(start)
+    fixup_fault(fixup)
+    pair_fault(start, fixup)
+    bootcode_fault(start)
+
+
+def _kernel(data: bytes) -> None:
+    inspect_kernel(data)
+    boot_script_fault(data)
+
+
+def _sums(data: bytes) -> None:
+    digests = parse_sums(data)
+    assert parse_sums(encode_sums(digests)) == digests
+
+
+def _stamp(data: bytes) -> None:
+    """As found, and with its signature made good: whoever has a key can sign nonsense."""
+    header = struct.Struct("<8s6I")
+    if len(data) >= header.size:
+        _, _, facts, extents, chunks, files, _ = header.unpack_from(data)
+        end = header.size + facts + 16 * extents + 32 * chunks + 12 * files
+        if end <= MiB:
+            signed = data[:end].ljust(end, b"\0") + PUBLIC
+            parse_stamp(signed + KEY.sign(signed))
+            return
+    parse_stamp(data)
+
+
+def _receipt(data: bytes) -> None:
+    receipt = decode_receipt(data)
+    assert decode_receipt(receipt.encode()) == receipt
+
+
+def _ledger(data: bytes) -> None:
+    ledger = parse_ledger(data)
+    for event in ledger.events:
+        assert parse_ledger(encode_event(event)).events == (event,)
+    ledger.state_of("pi1").standing()
+
+
+def _notes(data: bytes) -> None:
+    """What a card and this computer's own folder say in JSON."""
+    with suppress(ValueError):
+        parse_firstboot(data)
+    parse_presence(data)
+
+
+def _master(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    with suppress(NoAnswer):
+        who(text)
+    card_said(text)
+
+
+def _card(data: bytes) -> None:
+    report = check_boot(disk(data), 64 * MiB)
+    report.to_json()
+
+
+TARGETS = {
+    "mbr": Target(_mbr, seeds.tables, (MbrError,)),
+    "fat": Target(_fat, seeds.fats, (FatError, OverBudget)),
+    "ext4": Target(_ext4, seeds.ext4s, (Ext4Error, OverBudget)),
+    "journal": Target(_journal, seeds.journals, (Ext4Error, OverBudget)),
+    "tar": Target(_tar, seeds.tars, (MalformedRelease,)),
+    "gzip": Target(_tarball, seeds.tarballs, (MalformedRelease,)),
+    "package": Target(_package, seeds.packages, (ConfigurationError,)),
+    "initramfs": Target(_initramfs, seeds.initramfs, (OverBudget,)),
+    "device-tree": Target(_device_tree, seeds.device_trees, (FdtError, OverBudget)),
+    "config": Target(_config, seeds.configs),
+    "cmdline": Target(_cmdline, seeds.cmdlines),
+    "firmware": Target(_firmware, seeds.firmwares),
+    "kernel": Target(_kernel, seeds.kernels),
+    "sums": Target(_sums, seeds.sums, (SumsError,)),
+    "stamp": Target(_stamp, seeds.stamps, (StampError,)),
+    "receipt": Target(_receipt, seeds.receipts, (ReceiptError,)),
+    "ledger": Target(_ledger, seeds.ledgers),
+    "notes": Target(_notes, seeds.notes),
+    "master": Target(_master, seeds.answers, (NoAnswer,)),
+    "card": Target(_card, seeds.cards),
+}
+"""Every reader by its name; its kept inputs are in ``kept/NAME``."""
