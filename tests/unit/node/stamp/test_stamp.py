@@ -55,7 +55,7 @@ def test_keys_a_later_program_added_are_passed_over() -> None:
 
 
 def test_facts_are_utf_8_and_not_escaped() -> None:
-    attic = replace(FACTS, rack="Dachböden")
+    attic = replace(FACTS, release_name="Dachböden")
     data = encode_stamp(attic, MANIFEST, FILES, PUBLIC, KEY.sign)
     assert "Dachböden".encode() in data
     assert parse_stamp(data).facts == attic
