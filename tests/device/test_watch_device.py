@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
 PATIENCE = 120
-SOON = 20
+SOON = 60
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from tests.support.record import note_loop
+from tests.support.record import note_loop, times_attached
 
 UDEVD = Path("/lib/systemd/systemd-udevd")
 RULES = Path("/run/udev/rules.d")
@@ -141,12 +141,14 @@ def detach(loop: Loop) -> None:
     """Detach our device if it is still ours, and wait until the kernel let go."""
     if shown_by(loop) != str(loop.backing):
         return
+    # By its number: the name of the file is another one when what it lay on is unmounted.
+    number = times_attached(loop.name)
     subprocess.run(["partx", "-d", str(loop.node)], capture_output=True, check=False)
     subprocess.run(["losetup", "--detach", str(loop.node)], capture_output=True, check=False)
     deadline = time.monotonic() + 10
-    while shown_by(loop) == str(loop.backing) and time.monotonic() < deadline:
+    while shown_by(loop) and times_attached(loop.name) == number:
+        assert time.monotonic() < deadline, f"{loop.node} is still attached"
         time.sleep(0.02)
-    assert shown_by(loop) != str(loop.backing), f"{loop.node} is still attached"
 
 
 def shown_by(loop: Loop) -> str:

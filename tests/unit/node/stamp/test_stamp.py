@@ -61,7 +61,9 @@ def test_facts_are_utf_8_and_not_escaped() -> None:
     assert parse_stamp(data).facts == attic
 
 
-@pytest.mark.parametrize(("key", "value"), [("node", "a"), ("imaged_at", 253402300799), ("imaged_at", 0)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("node", "a"), ("imaged_at", 253402300799), ("imaged_at", 0)]
+)
 def test_a_fact_at_the_edge_of_what_may_be(key: str, value: object) -> None:
     parse_stamp(by_hand({**DOCUMENT, key: value}))
 
