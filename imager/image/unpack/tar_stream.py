@@ -22,6 +22,9 @@ from imager.image.unpack.inflate import GZIP_MAGIC, GzipError, Inflater
 
 _LARGEST_HEADER = 16 * MiB
 """tarfile reads a whole extended header into memory; a normal one is much shorter than this."""
+MOST_MEMBERS = 400_000
+"""The base system of the distribution has some 50,000, a whole desktop 300,000. Every member takes
+time, so an archive of empty ones would be small and take hours."""
 _BLOCK = tarfile.BLOCKSIZE
 _CANNOT_HOLD = (errno.EEXIST, errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG, errno.EOPNOTSUPP)
 _COMPRESSIONS = {
@@ -148,8 +151,12 @@ def read_members(
             encoding="utf-8",
             errors="surrogateescape",
         )
+        count = 0
         while (info := archive.next()) is not None:
             archive.members = []  # tarfile keeps every header otherwise
+            count += 1
+            if count > MOST_MEMBERS:
+                raise _broken_at(stream, tarball, f"it has more than {MOST_MEMBERS} members")
             with _name_fits_here(info.name):
                 take(info, stream)
     except GzipError:

@@ -8,11 +8,18 @@ connection and nobody is asked whether it is right. A host with another key is n
 from __future__ import annotations
 
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic, PicloudError
+from imager.base.errors import (
+    ConfigurationError,
+    NetworkError,
+    NotAuthentic,
+    PicloudError,
+    UsageError,
+)
 from imager.base.run import CompletedCommand, TooMuch, find_tool, run_bounded
 from imager.config.folder import ensure_state
 from imager.config.rack import Rack
@@ -26,6 +33,8 @@ _MOST_BYTES = 4 << 20
 """An honest master of 1,000 nodes says 1 MiB."""
 _MOST_SECONDS = 900
 ROOT = "root"
+_LOGIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?\Z")
+_HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +114,24 @@ def door_to_master(rack: Rack, way: Way) -> Door:
         options |= {"HostKeyAlias": master.name, "GlobalKnownHostsFile": "/dev/null"}
         options["UserKnownHostsFile"] = _quoted(_known_hosts(rack))
         options["CheckHostIP"] = "no"
+    _require_names(way.user, host)
     words = ["ssh", *(f"-o{name}={value}" for name, value in options.items())]
     if way.port is not None:
         words += ["-p", str(way.port)]
     if way.identity is not None:
         words += ["-i", str(way.identity)]
-    return Door(f"{way.user}@{host}", (*words, f"{way.user}@{host}", *shell), is_local=False)
+    return Door(f"{way.user}@{host}", (*words, "--", f"{way.user}@{host}", *shell), is_local=False)
+
+
+def _require_names(user: str, host: str) -> None:
+    """Raise UsageError for what ssh would take for an option or for more than one word: an option
+    of ssh can name a program to run."""
+    if not _LOGIN_NAME.match(user):
+        raise UsageError(f"--user {user!r} is no login name", hint="for example --user alarm")
+    if not _HOST.match(host):
+        raise UsageError(
+            f"{host!r} is neither a host name nor an address", hint="for example --host 10.0.0.10"
+        )
 
 
 def _is_here(name: str) -> bool:

@@ -94,6 +94,7 @@ class Web:
         with response:
             try:
                 _check_status(url, response)
+                _check_length(url, response)
                 yield response
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise _network_error(url, error, self.limits) from error
@@ -150,6 +151,17 @@ def content_length(response: requests.Response) -> int | None:
     """The number of bytes that the answer's headers announce; None when they do not."""
     text = response.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _check_length(url: str, response: requests.Response) -> None:
+    """Raise NetworkError for a length that is none: the end of the body could not be known, and
+    the server could keep us waiting for it."""
+    text = response.headers.get("Content-Length")
+    if text is not None and content_length(response) is None:
+        raise NetworkError(
+            f"{url}: it announces a body of {text!r} bytes",
+            hint="this is no sound web server; try another mirror or network",
+        )
 
 
 def cut_short(url: str, size_bytes: int, announced: int) -> TryAgain:

@@ -206,6 +206,13 @@ def test_a_length_too_large_is_a_cut_connection(scene: Scene, mirror: Mirror) ->
         scene.fetch(mirror)
 
 
+def test_a_length_that_is_none_is_not_waited_for(scene: Scene, mirror: Mirror) -> None:
+    """The server keeps the connection open, and without a length no body has an end."""
+    mirror.misbehave(PATH, Manners(announced=-5))
+    with pytest.raises(NetworkError, match="announces a body of '-5' bytes"):
+        scene.fetch(mirror)
+
+
 def test_a_length_too_small_is_not_the_signed_file(scene: Scene, mirror: Mirror) -> None:
     mirror.misbehave(PATH, Manners(announced=150_000))
     with pytest.raises(NotAuthentic):

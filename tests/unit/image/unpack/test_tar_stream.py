@@ -9,6 +9,7 @@ import pytest
 
 from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
+from imager.image.unpack import tar_stream
 from imager.image.unpack.tar_stream import read_members, unpacked
 from imager.release.verified import VerifiedRelease
 from tests.support.release import ReleaseTree, build_release
@@ -47,6 +48,19 @@ def test_another_sound_tarball_in_its_place_is_not_authentic(tmp_path: Path) -> 
     with pytest.raises(NotAuthentic, match=r"not [0-9a-f]{64} as when fetched") as caught:
         names_in(release)
     assert release.sha256 in caught.value.what
+
+
+def test_an_archive_of_members_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few megabytes can hold a million empty files, and each takes time."""
+    monkeypatch.setattr(tar_stream, "MOST_MEMBERS", 2)
+    assert names_in(build_release(tmp_path, tree_with("alarmpi")))
+    tree = tree_with("alarmpi")
+    tree.file("etc/one-more", "")
+    (tmp_path / "large").mkdir()
+    with pytest.raises(MalformedRelease, match="it has more than 2 members"):
+        names_in(build_release(tmp_path / "large", tree))
 
 
 @pytest.mark.parametrize("zeros", [0, 1])
