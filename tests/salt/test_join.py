@@ -193,7 +193,7 @@ def test_the_fingerprint_alone_tells_the_right_master_from_a_wrong_one(
     joined.switch_off("pi9")
 
 
-@pytest.mark.long(minutes=4)
+@pytest.mark.long(minutes=8)
 @pytest.mark.timeout(2 * LONG_JOIN_SECONDS)
 def test_four_times_as_many_join_as_well(
     golden: GoldenImage,
