@@ -12,7 +12,7 @@ OUTPUT_BYTES = MiB
 """Of one template, as UTF-8."""
 SOURCE_BYTES = MiB
 """Of one template, as it lies in the overlay."""
-SECONDS = 10
-"""For all templates of one card."""
+SECONDS = 30
+"""For all templates of one card: an honest one takes milliseconds, even on a busy computer."""
 TEXT = ""
 """The key that makes a JSON object a text with values: what it is as text."""

@@ -69,8 +69,10 @@ class Renderer:
 
     def render(
         self, path: Path, text: str, rack: Rack, values: Mapping[str, Plain], seconds: float
-    ) -> str:
-        """``text`` (of the file ``path``) with its expressions replaced, in ``seconds`` at most.
+    ) -> tuple[str, float]:
+        """``text`` (of the file ``path``) with its expressions replaced, in ``seconds`` at most,
+        and the seconds it took. To wait for another card's template, or for the process to start,
+        is not this one's fault and takes none of them.
 
         Raises TemplateFault, TemplateOverLimit, and ToolFailed where no process can be started.
         """
@@ -78,6 +80,7 @@ class Renderer:
             link = self._link or self._start()
             # A large rack is told once and not with every template of each of its nodes.
             given = values if self._rack is rack else {"rack": rack_values(rack), **values}
+            began = time.monotonic()
             try:
                 answer = link.ask({"values": given, "template": text}, seconds)
             except BaseException as error:
@@ -89,13 +92,14 @@ class Renderer:
                 if isinstance(error, EOFError | OSError | ValueError | RecursionError):
                     raise TemplateOverLimit(f"{path}: ends the process that renders it") from None
                 raise
+            took = time.monotonic() - began
             self._rack = rack
             if "limit" in answer:
                 self._end()
                 raise TemplateOverLimit(f"{path}: {answer['limit']}")
         if "fault" in answer:
             raise TemplateFault(f"{path}:{answer['line']}: {answer['fault']}")
-        return str(answer["text"])
+        return str(answer["text"]), took
 
     def _start(self) -> _Link:
         ours, theirs = socket.socketpair()
@@ -134,9 +138,8 @@ class Templates:
         """``text`` (of the file ``path``) with its expressions replaced; raises as Renderer."""
         if len(text) > SOURCE_BYTES:
             raise TemplateOverLimit(f"{path}: is larger than {SOURCE_BYTES // MiB} MiB")
-        began = time.monotonic()
-        made = self._renderer.render(path, text, self._rack, self._values, self._seconds)
-        self._seconds = max(0.0, self._seconds - (time.monotonic() - began))
+        made, took = self._renderer.render(path, text, self._rack, self._values, self._seconds)
+        self._seconds = max(0.0, self._seconds - took)
         return made
 
 
