@@ -449,10 +449,12 @@ def test_direct_io_refused_by_the_device_is_a_recorded_fallback(
 ) -> None:
     real_open = os.open
 
-    def without_direct(path: str, flags: int, mode: int = 0o777) -> int:
+    def without_direct(
+        path: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None
+    ) -> int:
         if flags & os.O_DIRECT:
             raise OSError(22, "Invalid argument")
-        return real_open(path, flags, mode)
+        return real_open(path, flags, mode, dir_fd=dir_fd)
 
     target = accepted(card)
     monkeypatch.setattr(os, "open", without_direct)

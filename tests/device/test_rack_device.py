@@ -219,7 +219,7 @@ def test_a_full_disk_is_found_before_any_card_is_touched(place: Workplace, tmp_p
     rack.mkdir()
     with (
         blank_cards(tmp_path / "cards", 2) as loops,
-        mounted(Path("none"), rack, "-t", "tmpfs", "-o", "size=3M"),
+        mounted(Path("none"), rack, "-t", "tmpfs", "-o", "size=3M,mode=755"),
     ):
         for name in ("rack.toml", "rack.lock"):
             shutil.copy(place.rack / name, rack / name)
@@ -230,7 +230,7 @@ def test_a_full_disk_is_found_before_any_card_is_touched(place: Workplace, tmp_p
 
 def test_a_disk_that_fills_up_meanwhile_costs_the_ledger_no_line(tmp_path: Path) -> None:
     rack = tmp_path / "rack"
-    with mounted(Path("none"), rack, "-t", "tmpfs", "-o", "size=64k"):
+    with mounted(Path("none"), rack, "-t", "tmpfs", "-o", "size=64k,mode=755"):
         written = 0
         with pytest.raises(HostStorage, match="No space left"):
             for written in range(1000):

@@ -25,7 +25,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setenv("NO_PROXY", "*")
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", disk], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=755", "none", disk], check=True)
     try:
         scene = Scene(tmp_path, make_key())
         scene.cache = Cache(disk)

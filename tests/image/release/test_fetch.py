@@ -521,7 +521,7 @@ def test_a_disk_that_fills_up_is_host_storage_and_the_next_run_goes_on(
     assert [each.range for each in mirror.asked(PATH)] == ["bytes=60000-"]
 
 
-def test_a_cache_that_cannot_be_made_is_host_storage(scene: Scene, mirror: Mirror) -> None:
+def test_a_file_where_the_cache_should_be_is_refused_by_name(scene: Scene, mirror: Mirror) -> None:
     scene.cache.root.write_text("a file where the folder should be")
-    with pytest.raises(HostStorage):
+    with pytest.raises(ConfigurationError, match=f"{scene.cache.root}: is a link or no folder"):
         scene.fetch(mirror)
