@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.cache import Cache
-from imager.base.errors import HostStorage, MissingTool
+from imager.base.errors import ConfigurationError, HostStorage, MissingTool
 from imager.base.progress import Phase, Quiet
 from imager.image.compose import compose as compose_module
 from imager.image.compose.compose import cached_golden, compose
@@ -274,10 +274,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "golden.json").write_bytes(b"\xff\xfe\0"),
         "is damaged",
     ),
-    "image is a directory": (
-        put_a_directory,
-        "bytes|Is a directory",
-    ),
 }
 
 
@@ -296,6 +292,15 @@ def test_a_damaged_entry_is_noticed_named_and_composed_again(
     assert golden.manifest == whole(composed, release).manifest
     assert cached_golden(release, cache) == golden
     assert [path.name for path in cache.work.glob("*") if path.name != ".guard"] == []
+
+
+def test_a_folder_in_the_place_of_the_image_is_refused_by_name(
+    release: VerifiedRelease, composed: Cache, cache: Cache
+) -> None:
+    """No decay makes a folder of a file: somebody put it there."""
+    put_a_directory(entry(cache))
+    with pytest.raises(ConfigurationError, match="image: is no regular file"):
+        compose(release, cache, Listener())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a tmpfs, and mounting needs root")
