@@ -63,10 +63,6 @@ class CardTree:
         """The file at ``path`` of the root filesystem, if the tree has one."""
         return next((e for e in self.root if e.path == path and isinstance(e, CardFile)), None)
 
-    def boot_file(self, path: str) -> CardFile | None:
-        """The file at ``path`` of the boot partition, if the tree has one."""
-        return next((file for file in self.boot if file.path == path), None)
-
 
 def merge(*trees: CardTree) -> CardTree:
     """All trees in one; for each path the last one wins.
