@@ -150,7 +150,7 @@ HARMLESS = (
     "cache/work/.guard",
     "cache/keys",
 )
-"""Looking needs none of these, and what must be written anew replaces the name."""
+"""None of these is needed here, and what must be written anew replaces the name."""
 
 
 def away(path: Path) -> None:
@@ -238,13 +238,13 @@ def test_nothing_leads_out_of_a_rack_or_a_cache(place: Workplace, where: str, pl
         pytest.skip("what a person names may be a link")
     plant(path, victim)
     before = state_of(victim)
-    lines = (*LOOKING, *CHANGING) if plant in (link, link_to_file) else LOOKING
     named = 0
-    for line, code, said in ended(place, lines):
+    for line, code, said in ended(place, (*LOOKING, *CHANGING)):
         assert "Traceback" not in said, (line, said)
         assert code in (0, 10, 41), (line, code, said)
         if code:
             assert str(path) in said, (line, said)
             named += 1
     assert state_of(victim) == before
-    assert named or where in HARMLESS, "no command looked at it"
+    is_cards_link = where.endswith("/root/etc/motd") and path.is_symlink()
+    assert named or is_cards_link or where in HARMLESS, "no command looked at it"

@@ -8,6 +8,7 @@ import click
 
 from imager.base.durable import write_atomically
 from imager.base.errors import UsageError
+from imager.base.trusted_folder import TrustedFolder
 from imager.cli.choice import existing_rack, recipes_at_hand
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.report.report import render_report, spoken_now
@@ -37,9 +38,11 @@ def report(session: Session, out: Path | None) -> CommandResult:
     if to_stdout:
         session.console.lines(*page.rstrip("\n").split("\n"))
         return {}
-    path = (out or rack.folder / _DEFAULT_NAME).absolute()
-    if path.is_dir():
-        path = path / _DEFAULT_NAME
-    write_atomically(path, page.encode())
+    if out is None:
+        TrustedFolder(rack.folder).write(_DEFAULT_NAME, page.encode())
+        path = (rack.folder / _DEFAULT_NAME).absolute()
+    else:
+        path = (out / _DEFAULT_NAME if out.is_dir() else out).absolute()
+        write_atomically(path, page.encode())
     session.console.lines(f"wrote {path}", "    open it in a browser, or print it from there")
     return {"report": str(path), "nodes": len(rack.nodes)}

@@ -105,9 +105,8 @@ def load_overlays(built_in: Path, own: Path, node: Node, templates: Templates) -
 
 
 def _is_folder(at: Below) -> bool:
-    """Whether there is one; OSError for a link to one, which would lead elsewhere."""
-    status = at.status()
-    if status is None or not (stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+    """Whether there is one; OSError for anything else in its place: it is not left out unsaid."""
+    if at.status() is None:
         return False
     at.names()
     return True
