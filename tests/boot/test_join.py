@@ -62,6 +62,7 @@ def joined(
         yield Joined(pi7, times, machine.failed_units, report, log)
 
 
+@pytest.mark.long(minutes=8)  # not really, but it only measures: for --all
 def test_a_plain_boot_of_the_same_release_beside_which_the_join_is_seen(
     stand_in: StandIn, boot_cache: Path, tmp_path: Path, tell: Tell
 ) -> None:

@@ -149,11 +149,13 @@ def _gzip_bomb(size_bytes: int) -> bytes:
     return head + once * (size_bytes // MiB) + packer.flush()
 
 
-def _initramfs(content: bytes, size: int | None = None) -> MadeBy:
+def _initramfs(content: Callable[[], bytes], size: int | None = None) -> MadeBy:
+    """Made when it is needed: every process of the tests reads this file."""
+
     def made(path: Path) -> None:
         files = {name: data for name, data in BASE.items() if name != INITRAMFS}
         fat = with_files(files, clusters=400_000)
-        fat.put(INITRAMFS, content, size)
+        fat.put(INITRAMFS, content(), size)
         fat.write(path)
 
     return made
@@ -206,13 +208,13 @@ FILES: Mapping[str, MadeBy] = {
         **{str(n): b"dtoverlay=a%d\n" % n * 4500 for n in range(40)},
     ),
     "cmdline.txt of 8 MB": _text("cmdline.txt", b'root="' * 1_400_000),
-    "a bzip2 bomb of 0.1 KB": _initramfs(bz2.compress(bytes(64 * MiB))),
-    "an xz bomb": _initramfs(lzma.compress(bytes(512 * MiB), preset=0)),
-    "a gzip bomb of 4 GiB": _initramfs(_gzip_bomb(4 * GiB)),
-    "slow bzip2": _initramfs(bz2.compress(random.Random(1).randbytes(MiB)) * 24),
-    "30 million empty zstd blocks": _initramfs(b"\x28\xb5\x2f\xfd\0\0", 90 * MiB),
-    "a cpio that leads back": _initramfs(_cpio_header(size=b"-000006c").ljust(900, b"\0")),
-    "a cpio of 400,000 names": _initramfs(_cpio_header() * 400_000),
+    "a bzip2 bomb of 0.1 KB": _initramfs(lambda: bz2.compress(bytes(64 * MiB))),
+    "an xz bomb": _initramfs(lambda: lzma.compress(bytes(512 * MiB), preset=0)),
+    "a gzip bomb of 4 GiB": _initramfs(lambda: _gzip_bomb(4 * GiB)),
+    "slow bzip2": _initramfs(lambda: bz2.compress(random.Random(1).randbytes(MiB)) * 24),
+    "30 million empty zstd blocks": _initramfs(lambda: b"\x28\xb5\x2f\xfd\0\0", 90 * MiB),
+    "a cpio that leads back": _initramfs(lambda: _cpio_header(size=b"-000006c").ljust(900, b"\0")),
+    "a cpio of 400,000 names": _initramfs(lambda: _cpio_header() * 400_000),
     "gzip bombs as kernels": _kernels,
     "every file huge": _everything_huge,
     "SHA256SUMS of 14,000 lost files": _listed,

@@ -95,6 +95,7 @@ def written(rack: BootRack, path: Path) -> Iterator[Written]:
         yield Written(node["target"], ended - timedelta(seconds=node["seconds"]), ended)
 
 
+@pytest.mark.long(minutes=8)  # of processor time
 def test_cards_on_one_wire_begin_a_few_at_a_time_and_those_on_another_do_not_wait(
     rack: BootRack, tmp_path: Path
 ) -> None:

@@ -157,7 +157,7 @@ class GoldenFile:
 
     def _use(self, image: GoldenImage) -> None:
         try:
-            descriptor = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:
             # Another run may have set it aside a moment ago.
             self._descriptor = -1
