@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 from imager.base.units import MiB
 from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.loop import Loop, loop_over, missing_abilities, udevd_running
-from tests.support.usedcard import UsedCard, copied
+from tests.support.usedcard import UsedCard, content_of, copied
 from tests.support.workplace import Said, Workplace, workplace
 
 pytestmark = [
@@ -60,7 +59,7 @@ class Card:
         return error
 
     def holds_the_same_as(self, other: Path) -> bool:
-        return filecmp.cmp(self.held.path, other, shallow=False)
+        return content_of(self.held.path) == content_of(other)
 
     @contextmanager
     def copy(self) -> Iterator[Path]:

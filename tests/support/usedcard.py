@@ -6,6 +6,7 @@ written, removed and changed at a later time (debugfs), and single bytes flipped
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -19,6 +20,8 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
 from imager.disk.mbr import parse
+
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -115,3 +118,29 @@ def copied(card: Path, place: Path) -> Iterator[UsedCard]:
         yield UsedCard(place)
     finally:
         place.unlink()
+
+
+def content_of(image: Path) -> str:
+    """A digest of all that is not zero in ``image`` and of where it lies: holes and zeros are one,
+    and of a card of gigabytes only what was written is read."""
+    digest = hashlib.sha256()
+    with image.open("rb") as file:
+        for start, end in _data_in(file.fileno()):
+            for offset in range(start - start % _BLOCK, end, _BLOCK):
+                block = os.pread(file.fileno(), _BLOCK, offset)
+                if any(block):
+                    digest.update(b"%d %d " % (offset, len(block)) + block)
+    return digest.hexdigest()
+
+
+def _data_in(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Where the file is no hole, each start in another block than the end before it."""
+    end = 0
+    while True:
+        try:
+            start = max(os.lseek(descriptor, end, os.SEEK_DATA), end)
+        except OSError:
+            return  # nothing but a hole is left
+        end = os.lseek(descriptor, start, os.SEEK_HOLE)
+        end += -end % _BLOCK
+        yield start, end

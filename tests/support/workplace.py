@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from tests.support.mirror import Mirror, serving
 from tests.support.pypi import Index
 from tests.support.release import ReleaseTree, build_release
 from tests.support.signing import make_key, sign_detached
+from tests.support.starter import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 TARBALL = "/os/StandIn-rpi-armv7-latest.tar.gz"
@@ -73,17 +73,14 @@ class Workplace:
 
     def run(self, *words: str | Path, stdin: str | None = None) -> Said:
         """Run the command to its end; no terminal, standard input empty unless given."""
-        done = subprocess.run(
-            self.command(*words),
+        code, out, err = run_command(
+            [os.fspath(word) for word in words],
             cwd=self.folder,
             env=self.environment,
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_SECONDS,
-            check=False,
+            stdin=stdin or "",
+            seconds=LIMIT_SECONDS,
         )
-        return Said(done.returncode, done.stdout, done.stderr)
+        return Said(code, out, err)
 
     def json(self, *words: str | Path) -> Said:
         """The same with ``--json``."""
