@@ -15,6 +15,7 @@ import pytest
 
 from imager.config.load import load_rack
 from imager.node.keys.identity import identity_of
+from tests.support.starter import run_command
 
 ROOT = Path(__file__).resolve().parents[4]
 RACK = """
@@ -44,7 +45,7 @@ def keyed(place: Path) -> Path:
 
 
 def run(
-    place: Path, *words: str | Path, stdin: int = subprocess.DEVNULL
+    place: Path, *words: str | Path, stdin: int | None = None
 ) -> subprocess.CompletedProcess[str]:
     environment = {
         "PATH": os.environ["PATH"],
@@ -53,8 +54,12 @@ def run(
         "PYTHONPATH": str(ROOT),
         "LANG": "C.UTF-8",
     }
+    line = ["rack", *map(str, words)]
+    if stdin is None:
+        ended = run_command(line, cwd=place, env=environment, stdin="", seconds=60)
+        return subprocess.CompletedProcess(line, *ended)
     return subprocess.run(
-        [sys.executable, "-m", "imager", "rack", *words],
+        [sys.executable, "-m", "imager", *line],
         env=environment,
         cwd=place,
         stdin=stdin,
