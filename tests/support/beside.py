@@ -2,8 +2,10 @@
 
 Most tests wait: for an emulated computer, a slow card, Salt's pauses, udev. So there are more
 processes than cores. Each file is a part of its own, in its order, and so is each test of some
-files; those that wait longest are first. What tests share they keep apart themselves: udevd and the
-loop devices' numbers (``tests.support.loop``), the folders in build/ (a lock in each).
+files; those that wait longest are first. As many processes as there are cores begin at the other
+end, with those that compute: so there is always something to do while the others wait. What tests
+share they keep apart themselves: udevd and the loop devices' numbers (``tests.support.loop``), the
+folders in build/ (a lock in each).
 """
 
 from __future__ import annotations
@@ -46,12 +48,18 @@ class _ByPart(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
         return nodeid if nodeid.startswith(_EACH_TEST) else nodeid.partition("::")[0]
 
     def _assign_work_unit(self, node: WorkerController) -> None:
+        if _computes(node):
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         # A process must know what is next before it begins the last test it has. Where that is one
         # of minutes, this is what is needed least: the last.
         parts = self.assigned_work[node].items()
         if any(part.startswith(_EMULATED) and not all(done.values()) for part, done in parts):
             self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
+
+
+def _computes(node: WorkerController) -> bool:
+    return int(node.gateway.id.removeprefix("gw")) < (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(optionalhook=True)
