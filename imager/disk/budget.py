@@ -86,13 +86,13 @@ class Budget:
         self._spent.unpacked_bytes += size_bytes
         if self._spent.unpacked_bytes > self.limits.unpacked_bytes:
             limit = format_size(self.limits.unpacked_bytes)
-            raise OverBudget(f"the files of this card unpack to more than {limit}")
+            raise OverBudget(f"its files unpack to more than {limit}")
 
     def read_content(self, size_bytes: int) -> None:
         """Before ``size_bytes`` of a file are read."""
         self._spent.content_bytes += size_bytes
         if self._spent.content_bytes > self.limits.content_bytes:
-            raise OverBudget("its files are larger together than the card")
+            raise OverBudget("its files are larger together than the disk")
 
     def path_fault(self, path: str) -> str | None:
         """Why ``path`` is not followed whatever is left: it is too deep or too long. None when

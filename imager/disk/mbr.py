@@ -76,7 +76,7 @@ def encode(layout: Layout, disk_id: int) -> bytes:
     ):
         start, count = extent.offset // SECTOR_BYTES, extent.length // SECTOR_BYTES
         if start + count > 1 << 32:
-            raise MbrError("a master boot record cannot describe a card past 2 TiB")
+            raise MbrError("a master boot record cannot describe a disk past 2 TiB")
         _ENTRY.pack_into(
             sector,
             _TABLE_OFFSET + number * _ENTRY.size,

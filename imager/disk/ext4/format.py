@@ -138,7 +138,7 @@ def parse_superblock(raw: bytes) -> Superblock:
     (blocks_hi,) = struct.unpack_from("<I", raw, 336)
     wide = bool(incompat & INCOMPAT_64BIT)
     if log_block_size > 2:
-        raise Ext4Error(f"a block size of 1024 << {log_block_size} is more than a Pi can mount")
+        raise Ext4Error(f"a block size of 1024 << {log_block_size} is more than a page of 4096")
     parsed = Superblock(
         inodes_count=inodes,
         blocks_count=blocks_lo | (blocks_hi << 32 if wide else 0),
@@ -193,7 +193,7 @@ def _check_superblock(found: Superblock) -> None:
     if any(faults):
         raise Ext4Error("the superblock's geometry is impossible")
     if found.group_count > _MAX_GROUPS:
-        raise Ext4Error(f"{found.group_count} block groups do not fit on any card")
+        raise Ext4Error(f"{found.group_count} block groups are more than any disk has")
     if found.inodes_count != found.group_count * found.inodes_per_group:
         raise Ext4Error("the superblock's inode count does not fit its groups")
     if found.reserved_gdt_blocks > found.block_size // 4:

@@ -72,7 +72,7 @@ def test_a_path_is_too_deep_or_too_long_whatever_is_left() -> None:
 def test_a_cards_files_may_be_twice_as_large_as_the_card() -> None:
     budget = Budget.of_disk(100)
     budget.read_content(200)
-    with pytest.raises(OverBudget, match="larger together than the card"):
+    with pytest.raises(OverBudget, match="larger together than the disk"):
         budget.read_content(1)
 
 
