@@ -64,6 +64,9 @@ def test_ports_do_not_count_for_each_other() -> None:
     assert limiter.may_begin(None), "what shares no wire is not held back"
     limiter.ended("a0")
     assert limiter.may_begin("usb1/1-1")
+    for n in range(3 * FIRST):
+        limiter.began(f"b{n}", None)
+    assert limiter.may_begin(None)
 
 
 @pytest.mark.parametrize("port", ["usb1/1-1", None])
