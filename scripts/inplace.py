@@ -76,12 +76,13 @@ class InPlace(Calls):
         _run(session.items)
         items = {item.nodeid: item for item in session.items}
         found = self.known
+        steady = {name: found[name] for name in found.keys() - self._failing_again(session.items)}
         functions = _functions(set(self.files))
         caches = [one for one in gc.get_objects() if isinstance(one, functools._lru_cache_wrapper)]
         gc.freeze()
         noticed: list[int] = []
         for number, mutant in enumerate(self.mutants):
-            names, seconds = meeting(mutant, found)
+            names, seconds = meeting(mutant, steady)
             if names:
                 chosen = [items[name] for name in names]
                 self._start(number, chosen, patience(seconds), functions, caches)
@@ -93,6 +94,20 @@ class InPlace(Calls):
         tried = {"tests": tests, "noticed": noticed, "slow": self.slow}
         self.out.write_text(json.dumps(tried))
         return True
+
+    def _failing_again(self, items: list[pytest.Item]) -> set[str]:
+        """The tests that cannot be run twice in one process: here they would notice everything."""
+        again = self.out.with_suffix(".again")
+        child = os.fork()
+        if not child:
+            try:
+                self.trying = True
+                _run(items)
+                again.write_text(json.dumps(sorted(self.failed)))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        return set(json.loads(again.read_text()))
 
     def _start(
         self,
