@@ -6,6 +6,9 @@ import gzip
 import hashlib
 import os
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,32 @@ def test_what_is_not_needed_is_not_read(tmp_path: Path) -> None:
     inflater.cancel()
     assert threading.active_count() == before
     assert phase.size_bytes < 11 * MiB
+
+
+class Slow(Counted):
+    """A phase that keeps whoever reports waiting."""
+
+    def advance(self, size_bytes: int) -> None:
+        time.sleep(1.5)
+
+
+class Late(Inflater):
+    """One that this computer has no time for yet."""
+
+    def run(self) -> None:
+        time.sleep(0.3)
+        super().run()
+
+
+@pytest.mark.parametrize(
+    "inflater", [partial(Inflater, phase=Slow()), partial(Late, phase=Counted())]
+)
+def test_a_cancelled_thread_has_ended(packed: Path, inflater: Callable[[Path], Inflater]) -> None:
+    one = inflater(packed)
+    one.daemon = True
+    one.start()
+    one.cancel()
+    assert not one.is_alive()
 
 
 def test_a_thread_that_never_ran_is_not_waited_for_without_end(packed: Path) -> None:
