@@ -68,7 +68,7 @@ def test_sound_is_what_was_written_or_changed_by_the_node_alone(
     verdict: Verification, sound: bool
 ) -> None:
     assert verdict.sound is sound
-    assert verdict.matches is not verdict.mismatches
+    assert verdict.matches is not bool(verdict.mismatches)
     if sound:
         verdict.require_sound()
         return

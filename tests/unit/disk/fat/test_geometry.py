@@ -174,7 +174,7 @@ def test_a_backup_lies_in_the_reserved_sectors(backup: int, believed: int) -> No
     ],
 )
 def test_sectors_at_the_edge_of_what_may_be(fields: dict[str, int]) -> None:
-    found = wide(length=1 << 30, **fields)
+    found = wide(None, 1 << 30, **fields)
     assert found.cluster_count > 0
 
 
@@ -202,7 +202,7 @@ def test_sectors_at_the_edge_of_what_may_be(fields: dict[str, int]) -> None:
 )
 def test_what_cannot_be_is_refused_with_the_reason(fields: dict[str, int], why: str) -> None:
     with pytest.raises(FatError, match=why):
-        wide(length=1 << 40, **fields)
+        wide(None, 1 << 40, **fields)
 
 
 def test_the_largest_table_that_is_read() -> None:
