@@ -151,8 +151,6 @@ def test_a_fake_and_a_card_that_fails_here_and_there(unproven: UnprovenCard) -> 
 def test_what_was_told_is_not_told_again(unproven: UnprovenCard) -> None:
     first, second, heard = damage(3 * MiB), damage(9 * MiB), Heard()
     lie = ExtentMap([Extent(4 * MiB, 512)])
-    tell(unproven, Diagnosis(), heard, 0)
-    assert unproven.card.log.trouble is None
     tell(unproven, Diagnosis((first,), lie), heard, 0)
     tell(unproven, Diagnosis((first, second)), heard, 1)
     tell(unproven, Diagnosis(), heard, 2)
@@ -166,6 +164,11 @@ def test_what_was_told_is_not_told_again(unproven: UnprovenCard) -> None:
     assert (trouble.found, trouble.left, trouble.attempts) == ((first, second), (), 2)
     assert trouble.lies == tuple(lie)
     assert "written again and is right now" in trouble.meaning
+
+
+def test_a_good_card_has_no_trouble(unproven: UnprovenCard) -> None:
+    tell(unproven, Diagnosis(), Heard(), 0)
+    assert unproven.card.log.trouble is None
 
 
 def test_a_receipt_keeps_the_first_thousand(unproven: UnprovenCard) -> None:
