@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +19,10 @@ from imager.card.claim.blank import blank_unless_done, leave_blank, zero
 from imager.card.claim.claim import claim
 from imager.card.claim.unchanged import require_unchanged
 from imager.card.host.first_mib import digest_of
+from imager.card.host.image_file import ImageFile
 from imager.card.host.refusals import accept
+from imager.card.host.sysfs import HostTrees
+from imager.card.host.target import HeldTarget, Limits
 from imager.card.medium.meter import metered
 from imager.card.stages import ClaimedCard
 from imager.disk.extents import Extent, ExtentMap
@@ -96,6 +101,26 @@ def test_what_is_claimed_is_looked_at_before_it_is_handed_out(
         pytest.fail("it was handed out")
 
 
+def test_the_computer_looked_at_is_this_one_unless_another_is_given(
+    memory: MemoryCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[HostTrees] = []
+    hold = MemoryCard.hold
+
+    def noted(
+        self: MemoryCard, size_bytes: int, limits: Limits, kernel: HostTrees
+    ) -> AbstractContextManager[HeldTarget]:
+        asked.append(kernel)
+        return hold(self, size_bytes, limits, kernel)
+
+    monkeypatch.setattr(MemoryCard, "hold", noted)
+    other = HostTrees(sysfs=Path("/nowhere"))
+    for given in (None, other):
+        with claim(accept(memory, MiB), MiB, given) as card:
+            assert card.target is memory
+    assert asked == [HostTrees(), other]
+
+
 class Counted(Quiet):
     """A Progress that adds up the bytes of its phases."""
 
@@ -113,6 +138,7 @@ class Counted(Quiet):
 def test_ranges_become_zeros_in_order_and_are_flushed() -> None:
     card, counted = FaultyCard(SIZE), Counted()
     ranges = [Extent(3 * MiB, 4096), Extent(0, MiB)]
+    card.on_write = lambda write: time.sleep(0.05 if write.offset else 0)
     with metered(counted, "blank", 2 * MiB, []) as meter:
         zero(card, ranges, meter)
     assert card.log == [Write(3 * MiB, 4096), Write(0, MiB), Flush()]
@@ -152,6 +178,22 @@ def test_whatever_ends_the_work_leaves_the_card_blank(error: BaseException) -> N
         assert [detail.split(":")[0] for detail in caught.value.details] == [
             "/dev/faulty is visibly blank"
         ]
+
+
+def test_ctrl_c_leaves_the_card_blank_and_says_so() -> None:
+    card = FaultyCard(SIZE)
+    with pytest.raises(Interrupted) as caught, blank_unless_done(touched(card)):
+        raise KeyboardInterrupt
+    assert card.is_blank
+    assert caught.value.hint.startswith("/dev/faulty is visibly blank")
+
+
+def test_an_image_file_that_was_not_finished_is_no_card_to_be_made_blank() -> None:
+    card = FaultyCard(SIZE)
+    file = ImageFile(Path("/x/pi7.img"), False, 0, True)
+    said = leave_blank(replace(touched(card), target=file))
+    assert said == "no unfinished image was left at /x/pi7.img"
+    assert card.log == []
 
 
 def test_a_card_that_is_done_is_left_as_it_is() -> None:
