@@ -1,12 +1,11 @@
 """Which tests call which function, and so can notice that it changed.
 
-In: a run of pytest with the plugin ``Calls``. Out: a file; from it, for a Mutant, the tests that
-call its function. What a test calls in another process is not seen.
+In: a run of pytest with the plugin ``Calls``. Out: for a Mutant, the tests that call its function.
+What a test calls in another process is not seen.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -29,9 +28,8 @@ Found = dict[str, tuple[float, set[Place]]]
 class Calls:
     """A pytest plugin: which functions of the named files each test calls, how long it takes."""
 
-    def __init__(self, tree: Path, files: set[Path], out: Path) -> None:
+    def __init__(self, tree: Path, files: set[Path]) -> None:
         self.files = {os.fspath(tree / path): os.fspath(path) for path in files}
-        self.out = out
         self.calls: set[Place] = set()
         self.shared: dict[str, set[Place]] = {}
         self.tests: dict[str, tuple[float, list[Place]]] = {}
@@ -68,16 +66,14 @@ class Calls:
         if report.failed:
             self.failed.add(report.nodeid)
 
-    def pytest_sessionfinish(self) -> None:
-        for name in self.failed & set(self.tests):
-            del self.tests[name]
-        self.out.write_text(json.dumps(self.tests))
-
-
-def found_in(out: Path) -> Found:
-    """What ``Calls`` wrote."""
-    known = json.loads(out.read_text())
-    return {name: (took, {tuple(at) for at in called}) for name, (took, called) in known.items()}
+    @property
+    def known(self) -> Found:
+        """What was seen; tests that fail without any change are left out."""
+        return {
+            name: (took, set(called))
+            for name, (took, called) in self.tests.items()
+            if name not in self.failed
+        }
 
 
 def meeting(mutant: Mutant, found: Found) -> tuple[list[str], float]:

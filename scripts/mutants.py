@@ -78,8 +78,10 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Pass()
         case ast.Expr(value=ast.Call(func=called)) if not SHOWN.match(ast.unparse(called)):
             yield ast.Pass()
-        case ast.Return(value=ast.expr()):
-            yield ast.Return(None)
+        case ast.Return(value=ast.expr() as value):
+            # Whoever asks takes None for False, 0 and "".
+            if not (isinstance(value, ast.Constant) and not value.value):
+                yield ast.Return(None)
 
 
 def conditions(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:

@@ -1,18 +1,17 @@
 """Break the program in small ways and say which of them no test notices: see scripts/mutate.
 
 In: folders or files of imager/. Out: a line for each change that survived, and a count for each
-folder. A change is put into a copy of this tree; a forked process runs the tests there that call
-the changed function, quickest first, until one fails. It is killed when it takes too long, takes
-too much memory, or this program ends.
+folder. All tests are run once without a change, and then, for each change, those that call the
+changed function, quickest first, until one fails: in a forked process whose code is exchanged
+(``inplace``), and what is not noticed there once more in a copy of this tree. A process is killed
+when it takes too long, takes too much memory, or this program ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -24,19 +23,18 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from callers import Calls, Found, found_in, meeting
+from callers import Found, meeting
+from inplace import InPlace, limited, patience, tried_in
 from mutants import ROOT, Mutant, mutants
 
-MEMORY_BYTES = 6 << 30
-"""Of address space for one process; a change may ask for endless memory."""
-_PDEATHSIG = 1
+_DAY_SECONDS = 86400
 
 
 class Copies:
     """Copies of the tree, and a forked process at work in each."""
 
     def __init__(self, folder: Path, jobs: int) -> None:
-        self.folder, self.free = folder, list(range(jobs))
+        self.folder, self.jobs, self.free = folder, jobs, list(range(jobs))
         self.running: dict[int, tuple[int, float, Mutant | None, bytes]] = {}
         for number in self.free:
             names = ("imager", "tests", "overlays", "firstboot", "docs", "scripts")
@@ -51,9 +49,10 @@ class Copies:
         return self.folder / f"tree{number}"
 
     def start(
-        self, mutant: Mutant | None, words: list[str], seconds: float, calls: set[Path]
+        self, mutant: Mutant | None, words: list[str], seconds: float, tried: list[Mutant]
     ) -> None:
-        """Run pytest with ``words`` in a free copy with ``mutant`` in it."""
+        """Run pytest with ``words`` in a free copy with ``mutant`` in it, or with each of
+        ``tried`` in place."""
         number = self.free.pop()
         tree = self.tree(number)
         before = b""
@@ -64,25 +63,21 @@ class Copies:
         child = os.fork()
         if child == 0:
             try:
-                ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != parent:
-                    os._exit(9)
-                os._exit(self._child(number, words, calls))
+                limited(parent)
+                os._exit(self._child(number, words, tried))
             finally:
                 os._exit(2)
         self.running[child] = number, time.monotonic() + seconds, mutant, before
 
-    def _child(self, number: int, words: list[str], calls: set[Path]) -> int:
-        os.setsid()
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    def _child(self, number: int, words: list[str], tried: list[Mutant]) -> int:
         log = os.open(self.folder / f"log{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)
         tree = self.tree(number)
         os.chdir(tree)
         os.environ.update(PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
-        sys.dont_write_bytecode = not calls
-        plugins = [Calls(tree, calls, self.folder / "calls")] if calls else []
+        sys.dont_write_bytecode = not tried
+        plugins = [InPlace(tree, tried, self.jobs, self.folder / "tried")] if tried else []
         fixed = ["-q", "-n0", "-p", "no:cacheprovider", f"--basetemp={self.folder}/tmp{number}"]
         return int(pytest.main([*fixed, *words], plugins=plugins))
 
@@ -120,28 +115,32 @@ class Run:
     def ring(self, tests: list[str], rooms: set[Path] | None = None) -> None:
         """Run the tests at the paths ``tests`` against what still lives, in ``rooms`` if given."""
         here = [m for room in rooms or self.chosen for m in self.chosen[room] if m in self.alive]
-        found = self._timed(tests, {mutant.path for mutant in here}) if here else {}
-        waiting = [(mutant, *meeting(mutant, found)) for mutant in here]
+        found = self._in_place(tests, here) if here else {}
+        waiting = [(m, *meeting(m, found)) for m in here if m in self.alive]
         waiting = [item for item in waiting if item[1]]
-        print(f"mutate: {len(waiting)} of {len(here)} meet {' '.join(tests)}", file=sys.stderr)
+        print(f"mutate: {len(waiting)} of {len(here)} are to be tried in a copy", file=sys.stderr)
         while waiting or self.copies.running:
             while waiting and self.copies.free:
                 mutant, names, seconds = waiting.pop()
-                self.copies.start(mutant, ["-x", *names], 20 + 4 * seconds, set())
+                self.copies.start(mutant, ["-x", *names], patience(seconds), [])
             for over, code in self.copies.ended():
                 self.slow += code is None
                 if code != 0 and over is not None:
                     self.alive.remove(over)
         print(f"mutate: {len(self.alive)} are left", file=sys.stderr)
 
-    def _timed(self, tests: list[str], files: set[Path]) -> Found:
-        """Which tests call what in ``files``; those that fail without any change are left out."""
-        self.copies.start(None, tests, 3600, files)
+    def _in_place(self, tests: list[str], here: list[Mutant]) -> Found:
+        """Try ``here`` in place; gives which tests call what."""
+        self.copies.start(None, tests, _DAY_SECONDS, here)
         while self.copies.running:
             for _, code in self.copies.ended():
                 if code not in (0, 1):
                     raise SystemExit(f"mutate: pytest ended with {code} without any change")
-        return found_in(self.copies.folder / "calls")
+        found, noticed, slow = tried_in(self.copies.folder / "tried")
+        self.slow += slow
+        for number in noticed:
+            self.alive.remove(here[number])
+        return found
 
 
 def nearest(room: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -109,7 +110,9 @@ def test_cards_and_files_side_by_side_are_whole(
     golden: OpenGolden, rack: Rack, cards: list[MemoryCard], tmp_path: Path
 ) -> None:
     file = tmp_path / "pi1.img"
+    began = time.monotonic()
     results = made(golden, rack, [cards[0], target_at(file)])
+    took = time.monotonic() - began
     assert {name: result.outcome for name, result in results.items()} == {
         "pi0": Outcome.VERIFIED,
         "pi1": Outcome.VERIFIED,
@@ -118,6 +121,7 @@ def test_cards_and_files_side_by_side_are_whole(
         result = results[name]
         assert result.receipt is not None
         assert result.receipt.node == name
+        assert 0 < result.seconds <= took
         assert (rack.receipts.path / result.receipt_name).is_file()
         with open_target(path) as fresh:
             assert verify_card(fresh, result.receipt, Quiet()).matches

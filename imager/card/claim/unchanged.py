@@ -39,7 +39,7 @@ def _named(first: bytes) -> str:
     except StampError:
         pass
     else:
-        when = datetime.fromtimestamp(min(facts.imaged_at, _LATEST), UTC)
+        when = datetime.fromtimestamp(facts.imaged_at, UTC)
         return f"{facts.node} of rack {facts.rack}, made at {when:%Y-%m-%d %H:%M:%S} UTC,"
     if not any(first):
         return "nothing in its first MiB"
@@ -47,7 +47,3 @@ def _named(first: bytes) -> str:
         return f"a partition table with disk id {parse(first[:SECTOR_BYTES]).disk_id:08x}"
     except MbrError:
         return "something else"
-
-
-_LATEST = 253_402_300_799
-"""The last second that ``datetime`` knows."""

@@ -34,7 +34,7 @@ class _Port:
     def look(self, now: float) -> None:
         if self.settled or len(self.moving) < self.allowed:
             # With fewer cards than allowed nothing can be said about the limit.
-            self.since, self.moved = None, 0
+            self.since = None
         elif self.since is None:
             self.since, self.moved = now, 0
         elif now - self.since >= WINDOW_SECONDS:

@@ -80,6 +80,30 @@ def test_filling_gaps_leaves_only_larger_ones(a: list[Extent], gap: int) -> None
     assert all(y.offset - x.end >= gap for x, y in itertools.pairwise(listed))
 
 
+def test_a_gap_is_filled_when_it_is_shorter_and_only_then() -> None:
+    extents = ExtentMap([Extent(0, 4), Extent(8, 4), Extent(17, 3)])
+    assert extents.without_gaps_below(4) == extents
+    assert list(extents.without_gaps_below(5)) == [Extent(0, 12), Extent(17, 3)]
+    assert list(extents.without_gaps_below(6)) == [Extent(0, 20)]
+
+
+def test_what_is_aligned_already_stays() -> None:
+    extents = ExtentMap([Extent(0, 8), Extent(16, 24)])
+    assert extents.aligned(8) == extents
+    assert list(ExtentMap([Extent(7, 2)]).aligned(8)) == [Extent(0, 16)]
+
+
+def test_sets_of_the_same_bytes_are_the_same_set() -> None:
+    one, other = ExtentMap([Extent(0, 4), Extent(4, 4)]), ExtentMap([Extent(0, 8)])
+    assert {one: 1}[other] == 1
+    assert hash(one) == hash(other) != hash(ExtentMap())
+    assert one != [Extent(0, 8)]
+    assert (len(one), one.end, one.total_bytes) == (1, 8, 8)
+    assert (len(ExtentMap()), ExtentMap().end, ExtentMap().total_bytes) == (0, 0, 0)
+    assert not ExtentMap([Extent(3, 0), Extent(-1, 0)])
+    assert not one.covers(Extent(2, 0))
+
+
 def test_membership_and_alignment_limit() -> None:
     extents = ExtentMap([Extent(10, 5)])
     assert 10 in extents and 14 in extents

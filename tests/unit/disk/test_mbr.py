@@ -89,3 +89,38 @@ def test_a_card_past_2_tib_is_refused() -> None:
 def test_what_is_no_table_is_refused_with_the_reason(sector: bytes, says: str) -> None:
     with pytest.raises(mbr.MbrError, match=says):
         mbr.parse(sector)
+
+
+def test_a_card_of_2_tib_is_the_largest() -> None:
+    boot, end = Extent(8 * MiB, 8 * MiB), 2 << 40
+    whole = Layout(end, boot, Extent(16 * MiB, end - 16 * MiB))
+    assert mbr.parse(mbr.encode(whole, 1)).partitions[1].extent == whole.root
+    longer = Layout(end, boot, Extent(16 * MiB, end - 16 * MiB + SECTOR_BYTES))
+    with pytest.raises(mbr.MbrError, match="2 TiB"):
+        mbr.encode(longer, 1)
+
+
+def test_old_addresses_end_with_cylinder_1023() -> None:
+    """At 255 heads of 63 sectors: 1023 of 10 bits, two of which stand in the sector's byte."""
+    per_cylinder = 255 * 63
+    boot = Extent(1023 * per_cylinder * SECTOR_BYTES, (per_cylinder - 62) * SECTOR_BYTES)
+    root = Extent(1024 * per_cylinder * SECTOR_BYTES, SECTOR_BYTES)
+    sector = mbr.encode(Layout(root.end, boot, root), 1)
+    assert sector[447:450].hex() == "00c1ff"
+    assert sector[451:454].hex() == "fec1ff"
+    assert sector[463:466].hex() == sector[467:470].hex() == "feffff"
+
+
+def test_entries_in_use_have_a_type_and_sectors_and_may_be_active() -> None:
+    sector = bytearray(mbr.encode(plan_layout(0, GiB), 1))
+    sector[446] = 0x80
+    sector[462 + 12 : 462 + 16] = bytes(4)  # no sectors
+    sector[478 + 8 : 478 + 16] = b"\1\0\0\0" * 2  # no type
+    sector[494:510] = b"\0\0\0\0\x83\0\0\0" + b"\1\0\0\0" * 2
+    found = mbr.parse(bytes(sector))
+    assert [(part.index, part.bootable) for part in found.partitions] == [(1, True), (4, False)]
+    assert found.partitions[1].extent == Extent(512, 512)
+    sector[494] = 1
+    with pytest.raises(mbr.MbrError, match="entry 4 begins with 0x01"):
+        mbr.parse(bytes(sector))
+    assert mbr.parse(mbr.encode(plan_layout(0, GiB), 1) + b"more").disk_id == 1

@@ -19,6 +19,7 @@ from tests.support.sysfs import FakeHost
 
 READER = Disk("/dev/sdb", "8:16", 32 * 2**30, Bus.USB, removable=True)
 FILE = ImageFile(Path("/x/pi7.img"), False, 0, True)
+MANY = Disk("/dev/nvme1n1", "259:1", 1, Bus.NVME)
 
 
 def slot(erase_bytes: int) -> Disk:
@@ -87,6 +88,37 @@ def test_what_both_have_in_common_is_said_once() -> None:
 def test_useless_wishes_are_refused(block: int | None, depth: int | None) -> None:
     with pytest.raises(UsageError):
         options_for(READER, block_bytes=block, depth=depth)
+
+
+@pytest.mark.parametrize(("block", "depth"), [(MiB, 32), (16 * MiB, 2), (16 * MiB, 1), (MiB, 1)])
+def test_wishes_at_the_edge_of_what_may_be(block: int, depth: int) -> None:
+    options = options_for(READER, block_bytes=block, depth=depth)
+    assert (options.block_bytes, options.depth) == (block, depth)
+
+
+@pytest.mark.parametrize(
+    ("target", "most_mib", "block_mib", "depth"),
+    [
+        *((READER, 8, 4, 2), (READER, 7, 2, 2), (READER, 4, 2, 2), (READER, 3, 1, 2)),
+        *((READER, 2, 1, 2), (READER, 1, 1, 1), (READER, 0, 1, 1)),
+        *((slot(6 * MiB), 11, 3, 2), (slot(6 * MiB), 5, 1, 2)),
+        *((MANY, 16, 4, 4), (MANY, 15, 4, 3), (MANY, 11, 4, 2), (MANY, 7, 2, 2), (MANY, 1, 1, 1)),
+    ],
+)
+def test_what_gives_way_when_there_is_little_memory(
+    target: Disk, most_mib: int, block_mib: int, depth: int
+) -> None:
+    """First the third transfer and those after it, then the size, last of all the second one."""
+    options = options_for(target, most_bytes=most_mib * MiB)
+    assert (options.block_bytes, options.depth) == (block_mib * MiB, depth)
+
+
+def test_a_wish_is_kept_however_little_memory_there_is() -> None:
+    asked = options_for(READER, block_bytes=8 * MiB, most_bytes=MiB)
+    assert (asked.block_bytes, asked.depth) == (8 * MiB, 1)
+    assert asked.why == "size as asked, number for memory"
+    asked = options_for(READER, depth=2, most_bytes=MiB)
+    assert (asked.block_bytes, asked.depth) == (MiB, 2)
 
 
 def test_a_wish_for_many_transfers_makes_them_smaller() -> None:

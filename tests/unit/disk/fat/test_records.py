@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.disk.budget import Budget
-from imager.disk.fat.directory import parse_directory, short_name_checksum
-from imager.disk.fat.table import BAD, END, Chains, FaultKind, decode_table
+from imager.disk.budget import MAX_FINDINGS, Budget, ReadLimits
+from imager.disk.fat.directory import DirectoryRecord, parse_directory, short_name_checksum
+from imager.disk.fat.table import (
+    BAD,
+    END,
+    Chains,
+    FatFault,
+    FaultKind,
+    FaultList,
+    decode_table,
+)
 
 
 def short(name: bytes, *, attributes: int = 0x20, case: int = 0, cluster: int = 5) -> bytes:
@@ -89,6 +98,58 @@ def test_a_name_with_a_slash_is_damage() -> None:
     assert damage == ["a name FAT does not allow: 'A/B'"]
 
 
+def test_every_field_of_a_record_is_at_its_place() -> None:
+    record = bytearray(short(b"BOOT       ", attributes=0x10, cluster=0x12345678))
+    record[22:26] = bytes.fromhex("01020304")
+    ((found,), damage) = parse_directory(bytes(record), wide=True)
+    assert damage == []
+    assert found == DirectoryRecord("BOOT", True, False, 0x12345678, 1234, 0x04030201)
+    ((label,), _) = parse_directory(short(b"A/B        ", attributes=0x08), wide=True)
+    assert (label.name, label.is_dir, label.is_volume_label) == ("A/B", False, True)
+
+
+def test_a_record_cut_short_is_none() -> None:
+    assert names(short(b"A          ") + short(b"B          ")[:31]) == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "damage"),
+    [
+        ((0, 0x42), []),
+        ((0, 0x02), ["a broken long name in record 0", "a broken long name in record 1"]),
+        ((0, 0x55), ["a broken long name in record 0", "a broken long name in record 1"]),
+        ((0, 0x40), ["a broken long name in record 0", "a broken long name in record 1"]),
+        ((13, 0), ["a broken long name in record 1"]),
+        ((32, 0x02), ["a broken long name in record 1"]),
+        ((32, 0x41), ["a broken long name in record 1"]),
+        ((32 + 13, 0), ["a broken long name in record 1"]),
+        ((32 + 11, 0xCF), []),
+    ],
+)
+def test_a_long_name_is_whole_or_damage(spoil: tuple[int, int], damage: list[str]) -> None:
+    data = bytearray(long("a name of two records", b"ALIAS      ") + short(b"ALIAS      "))
+    data[spoil[0]] = spoil[1]
+    found, said = parse_directory(bytes(data), wide=True)
+    assert said == damage
+    assert [record.name for record in found] == ["ALIAS" if damage else "a name of two records"]
+
+
+def test_a_long_name_of_twenty_records_is_the_longest() -> None:
+    for count, name in ((260, "x" * 260), (273, "ALIAS")):
+        data = long("x" * count, b"ALIAS      ") + short(b"ALIAS      ")
+        found, damage = parse_directory(data, wide=True)
+        assert [record.name for record in found] == [name]
+        assert bool(damage) is (count == 273)
+
+
+@pytest.mark.parametrize("behind", [b"", b"\xe5" + bytes(31), bytes(32)])
+def test_a_long_name_without_its_file_is_damage(behind: bytes) -> None:
+    data = long("a name of two records", b"ALIAS      ") + behind
+    assert parse_directory(data, wide=True) == ([], ["a long name without its file"])
+    once = data + short(b"A          ")
+    assert parse_directory(once, wide=True)[1][:1] != []
+
+
 @given(st.binary(max_size=2000))
 def test_no_bytes_make_a_directory_raise(data: bytes) -> None:
     records, damage = parse_directory(data, wide=True)
@@ -114,6 +175,90 @@ def test_fat32_entries_unpack_without_their_upper_bits(entries: list[int]) -> No
     data = b"".join(entry.to_bytes(4, "little") for entry in entries)
     decoded = decode_table(data, 32, len(entries))
     assert list(decoded[2:]) == [entry & 0x0FFFFFFF for entry in entries[2:]]
+
+
+@given(st.lists(st.integers(0, 0xFFFF), min_size=2, max_size=50))
+def test_fat16_entries_unpack(entries: list[int]) -> None:
+    data = b"".join(entry.to_bytes(2, "little") for entry in entries)
+    wide = [entry + 0x0FFF0000 if entry >= 0xFFF7 else entry for entry in entries]
+    assert list(decode_table(data + b"more", 16, len(entries))) == wide
+
+
+def chains(*entries: int, budget: Budget | None = None) -> Chains:
+    """Chains of a table whose entries from number 2 on are these."""
+    table = (0x0FFFFFF8, 0x0FFFFFFF, *entries)
+    data = b"".join(entry.to_bytes(4, "little") for entry in table)
+    return Chains(decode_table(data, 32, len(table)), budget or Budget())
+
+
+@pytest.mark.parametrize(
+    ("entries", "first", "wanted", "runs", "what"),
+    [
+        ((3, 4, END), 2, 3, [(2, 3)], None),
+        ((3, 4, END), 2, None, [(2, 3)], None),
+        ((3, 4, 0x0FFFFFFF), 2, 3, [(2, 3)], None),
+        ((END,), 2, 1, [(2, 1)], None),
+        ((4, 0, 6, 0, END), 2, 3, [(2, 1), (4, 1), (6, 1)], None),
+        ((5, END, 0, 6, 3), 2, 4, [(2, 1), (5, 2), (3, 1)], None),
+        ((), 0, 0, [], None),
+        ((), 0, None, [], None),
+        ((3, END), 2, 1, [(2, 2)], "f has 2 clusters; its size needs 1"),
+        ((3, END), 2, 3, [(2, 2)], "f has 2 clusters; its size needs 3"),
+        ((END,), 2, 0, [(2, 1)], "f has 1 clusters; its size needs 0"),
+        ((), 0, 1, [], "the chain of f begins in cluster 0, which does not exist"),
+        ((END,), 1, 1, [], "the chain of f begins in cluster 1, which does not exist"),
+        ((END,), 3, 1, [], "the chain of f begins in cluster 3, which does not exist"),
+        ((0,), 2, 1, [], "the chain of f begins in cluster 2, which is free"),
+        ((1,), 2, 1, [], "the chain of f begins in cluster 2, which is free"),
+        ((BAD,), 2, 1, [], "the chain of f begins in cluster 2, which is marked bad"),
+        ((3, BAD), 2, 2, [(2, 1)], "the chain of f goes on in cluster 3, which is marked bad"),
+        ((3, 4), 2, 2, [(2, 2)], "the chain of f goes on in cluster 4, which does not exist"),
+        ((3, 2), 2, 2, [(2, 2)], "the chain of f returns to its own cluster 2"),
+    ],
+)
+def test_a_chain_is_followed_to_where_it_ends_or_breaks(
+    entries: tuple[int, ...],
+    first: int,
+    wanted: int | None,
+    runs: list[tuple[int, int]],
+    what: str | None,
+) -> None:
+    held = chains(*entries)
+    assert held.claim("f", first, wanted) == runs
+    assert [fault.what for fault in held.faults.listed] == ([what] if what else [])
+    assert held.faults.hurt == ({"f"} if what else set())
+
+
+def test_who_holds_a_cluster_and_which_nobody_does() -> None:
+    held = chains(3, END, 0, 6, END, BAD, END)
+    assert held.claim("first", 2, 2) == [(2, 2)]
+    assert held.claim("second", 8, 1) == [(8, 1)]
+    owners = [held.owner_of(cluster) for cluster in range(11)]
+    assert owners == [None, None, "first", "first", None, None, None, None, "second", None, None]
+    assert held.lost() == [(5, 2)]
+    assert chains(0, 0).lost() == []
+    whole = chains(3, END)
+    whole.claim("f", 2, 2)
+    assert whole.lost() == []
+    assert chains(END, 0, END).lost() == [(2, 1), (4, 1)]
+
+
+def test_a_file_in_too_many_pieces_is_followed_no_further() -> None:
+    budget = Budget(ReadLimits(pieces=2))
+    held = chains(4, 0, 6, 0, 8, 0, END, budget=budget)
+    assert held.claim("f", 2, 4) == [(2, 1), (4, 1)]
+    (fault,) = held.faults.listed
+    assert fault.kind is FaultKind.NOT_LOOKED_AT
+    assert "not followed further" in fault.what
+
+
+def test_only_the_first_faults_are_put_into_words() -> None:
+    faults = FaultList()
+    for number in range(MAX_FINDINGS + 2):
+        faults.add(FaultKind.LOOP, "loop", f"f{number}", offset=number)
+    assert (len(faults.listed), faults.more) == (MAX_FINDINGS, 2)
+    assert len(faults.hurt) == MAX_FINDINGS + 2
+    assert faults.listed[1] == FatFault(FaultKind.LOOP, "loop", ("f1",), 1)
 
 
 @given(

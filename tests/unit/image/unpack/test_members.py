@@ -32,6 +32,8 @@ def header(**fields: Any) -> tarfile.TarInfo:
         ("..a/b..", "..a/b.."),
         ("n" * 255, "n" * 255),
         ("\udce9", "\udce9"),
+        ("/".join(["n" * 255] * 16), "/".join(["n" * 255] * 16)),
+        ("/".join("a" * 64), "/".join("a" * 64)),
     ],
 )
 def test_names_are_cleaned(name: str, path: str) -> None:
@@ -49,6 +51,8 @@ def test_names_are_cleaned(name: str, path: str) -> None:
         ("n" * 256, "longer than 255 bytes"),
         ("é" * 128, "longer than 255 bytes"),
         ("a/" * 2048 + "b", "longer than 4095 bytes"),
+        ("/".join(["n" * 255] * 15 + ["n" * 254, "x"]), "longer than 4095 bytes"),
+        ("/".join("a" * 65), "more than 64 folders"),
     ],
 )
 def test_hostile_names_are_refused_by_name(name: str, says: str) -> None:
@@ -81,9 +85,17 @@ def test_no_name_leads_out_of_the_root(name: str) -> None:
         ({"type": tarfile.BLKTYPE, "devmajor": 8, "devminor": 2**20}, "device number"),
         ({"type": tarfile.SYMTYPE, "linkname": ""}, "symbolic link to nowhere"),
         ({"type": tarfile.SYMTYPE, "linkname": "x" * 4096}, "symbolic link to nowhere"),
+        ({"type": tarfile.SYMTYPE, "linkname": "a\0b"}, "symbolic link to nowhere"),
+        ({"size": -1}, "claims -1 bytes"),
+        ({"size": 2**44 - 4095}, "claims 17592186040321 bytes"),
         ({"type": b"Z"}, "of type b'Z'"),
         ({"type": tarfile.GNUTYPE_LONGNAME}, "of type"),
-        ({"mtime": 2**40}, "time ext4 cannot hold"),
+        ({"mtime": 2**34 - 2**31}, "time ext4 cannot hold"),
+        ({"mtime": -(2**31) - 1}, "time ext4 cannot hold"),
+        ({"pax_headers": {"mtime": "9" * 18}}, "time ext4 cannot hold"),
+        ({"pax_headers": {"mtime": "-" + "9" * 18}}, "time ext4 cannot hold"),
+        ({"pax_headers": {"mtime": "1e18"}}, "impossible time"),
+        ({"pax_headers": {"mtime": "-1e18"}}, "impossible time"),
         ({"pax_headers": {"mtime": "soon"}}, "impossible time"),
         ({"pax_headers": {"mtime": "Infinity"}}, "impossible time"),
         ({"pax_headers": {"SCHILY.xattr.nonsense": "1"}}, "extended attribute"),
@@ -126,7 +138,47 @@ def test_time_before_1970_keeps_its_fraction() -> None:
 
 
 @pytest.mark.parametrize(
-    "holes", [[(512, 512), (0, 512)], [(0, 512), (100, 8)], [(0, 2000)], [(0, -1)]]
+    ("fields", "found"),
+    [
+        ({"size": 2**44 - 4096}, 2**44 - 4096),
+        ({"mtime": 2**34 - 2**31 - 1}, 0),
+        ({"mtime": -(2**31)}, 0),
+        ({"type": tarfile.SYMTYPE, "linkname": "x" * 4095, "size": 7}, 0),
+        ({"type": tarfile.FIFOTYPE, "size": 7}, 0),
+    ],
+)
+def test_the_largest_and_oldest_that_ext4_can_hold(fields: dict[str, Any], found: int) -> None:
+    """Only a file has a size; of the others the number in the header says nothing."""
+    entry = entry_of(header(**fields))
+    assert entry.size_bytes == found
+    assert entry.target == fields.get("linkname", "")
+    assert entry.mtime_ns == fields.get("mtime", 0) * 10**9
+    assert entry.device == (0, 0)
+
+
+def test_an_empty_record_of_the_time_is_none() -> None:
+    assert entry_of(header(mtime=5, pax_headers={"mtime": ""})).mtime_ns == 5 * 10**9
+
+
+def test_of_two_records_of_one_attribute_libarchive_s_counts() -> None:
+    both = {"LIBARCHIVE.xattr.user.n": "YQ", "SCHILY.xattr.user.n": "b"}
+    assert entry_of(header(pax_headers=both)).xattrs == (("user.n", b"a"),)
+    default = {"SCHILY.acl.default": "user::rwx", "SCHILY.acl.access": ""}
+    ((name, _),) = entry_of(header(pax_headers=default)).xattrs
+    assert name == "system.posix_acl_default"
+
+
+@pytest.mark.parametrize(
+    "holes",
+    [
+        [(512, 512), (0, 512)],
+        [(0, 512), (100, 8)],
+        [(0, 512), (511, 8)],
+        [(0, 2000)],
+        [(0, 1025)],
+        [(0, -1)],
+        [(-1, 5)],
+    ],
 )
 def test_impossible_hole_maps_are_refused(holes: list[tuple[int, int]]) -> None:
     with pytest.raises(MalformedRelease, match="holes"):
@@ -136,6 +188,8 @@ def test_impossible_hole_maps_are_refused(holes: list[tuple[int, int]]) -> None:
 def test_hole_maps_lose_their_empty_entries() -> None:
     assert segments_of(header(size=1024, sparse=[(0, 10), (1024, 0)])) == ((0, 10),)
     assert segments_of(header(size=1024)) == ((0, 1024),)
+    touching = ((0, 10), (10, 1014))
+    assert segments_of(header(size=1024, sparse=[*touching])) == touching
 
 
 def test_access_control_lists_become_what_the_kernel_stores() -> None:
@@ -162,6 +216,31 @@ def test_access_control_lists_become_what_the_kernel_stores() -> None:
         "0000"
         "ffffffff"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user::rwx:1:2",
+        "user",
+        "user:4294967295:rwx",
+        "user:-1:rwx",
+        "user:\u0663:rwx",
+        "user:adm:rwx",
+        "nobody::rwx",
+        "mask:5:rwx",
+        "user::rwxx",
+        "user::rw",
+    ],
+)
+def test_what_is_no_access_control_list(text: str) -> None:
+    with pytest.raises(AclError):
+        acl_xattr(text)
+
+
+def test_access_control_lists_in_other_words() -> None:
+    long = acl_xattr("user::rwx,user:4294967294:r--,group::r-X,mask::rwx,other::---")
+    assert acl_xattr("u::rwx\n g::r-x ,\nu:4294967294:r--,m::rwx,o::---,") == long
 
 
 @given(st.text(alphabet="usergomaskth:rwx-,0189\n ", max_size=60))

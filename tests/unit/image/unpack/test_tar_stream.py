@@ -9,10 +9,11 @@ import pytest
 
 from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
+from imager.base.units import MiB
 from imager.image.unpack import tar_stream
-from imager.image.unpack.tar_stream import read_members, unpacked
+from imager.image.unpack.tar_stream import TarStream, read_members, unpacked
 from imager.release.verified import VerifiedRelease
-from tests.support.release import ReleaseTree, build_release
+from tests.support.release import ReleaseTree, build_release, release_of
 
 BLOCK_BYTES = 512
 
@@ -87,3 +88,29 @@ def test_what_follows_the_end_mark_is_refused(tmp_path: Path) -> None:
     release = build_release(tmp_path, raw=tree_with("alarmpi").pack() + b"more" * 128)
     with pytest.raises(MalformedRelease, match="data follows the end of the archive"):
         names_in(release)
+
+
+def test_a_damaged_archive_is_malformed_when_it_was_so_from_the_beginning(tmp_path: Path) -> None:
+    tarball = tmp_path / "cut.tar.gz"
+    tarball.write_bytes(build_release(tmp_path, tree_with("alarmpi")).tarball.read_bytes()[:-9])
+    with pytest.raises(MalformedRelease, match="it ends in the middle"):
+        names_in(release_of(tarball))
+
+
+def test_a_header_of_no_possible_length_is_refused_before_it_is_read() -> None:
+    stream = TarStream(lambda: b"x" * 10, Path("x.tar.gz"))
+    for length in (-1, 16 * MiB + 1):
+        with pytest.raises(MalformedRelease, match=f"before byte 0 claims {length} bytes"):
+            stream.read(length)
+    assert stream.read(0) == b""
+    assert stream.read(12) == b"x" * 12
+    assert (stream.tell(), stream.seek(15), stream.tell()) == (12, 15, 15)
+    with pytest.raises(OSError, match="cannot go back"):
+        stream.seek(14)
+
+
+def test_a_stream_that_ends_gives_what_there_is() -> None:
+    chunks = [b"x" * 10, b""]
+    stream = TarStream(lambda: chunks.pop(0) if len(chunks) > 1 else b"", Path("x.tar.gz"))
+    assert stream.read(16 * MiB) == b"x" * 10
+    assert stream.seek(99) == 10

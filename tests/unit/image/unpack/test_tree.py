@@ -6,7 +6,7 @@ import pytest
 
 from imager.base.errors import MalformedRelease
 from imager.image.unpack.members import EntryKind, TreeEntry
-from imager.image.unpack.tree import Tree, TreePlace, place_of
+from imager.image.unpack.tree import Tree, TreePlace, copy_of, implied_folder, place_of
 
 
 def entry(kind: EntryKind, size_bytes: int = 0) -> TreeEntry:
@@ -101,3 +101,10 @@ def test_the_largest_file_that_fat_can_hold() -> None:
     tree.put("large", entry(EntryKind.FILE, 2**32 - 1))
     with pytest.raises(MalformedRelease, match="4 GiB"):
         tree.put("larger", entry(EntryKind.FILE, 2**32))
+
+
+def test_what_nobody_packed_belongs_to_root_and_a_copy_is_another_file() -> None:
+    folder = TreeEntry(EntryKind.FOLDER, 0o755, 0, 0, 5, 0, "", (0, 0), ())
+    assert implied_folder(5) == folder
+    assert copy_of(FILE) == FILE
+    assert copy_of(FILE) is not FILE

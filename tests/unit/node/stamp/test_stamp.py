@@ -39,6 +39,7 @@ def encoded(manifest: Manifest = MANIFEST, files: FileDigests = FILES) -> bytes:
 def test_a_stamp_built_by_hand_from_the_document_is_read() -> None:
     found = parse_stamp(by_hand().ljust(STAMP_AREA.length, b"\0"))
     assert found == Stamp(FACTS, MANIFEST, FILES, PUBLIC, len(by_hand()))
+    assert (found.kind, found.golden_key, found.image_id) == ("stamp", "cd" * 16, "ef" * 32)
 
 
 def test_what_is_written_is_what_the_document_says() -> None:
@@ -62,7 +63,14 @@ def test_facts_are_utf_8_and_not_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("node", "a"), ("imaged_at", 253402300799), ("imaged_at", 0)]
+    ("key", "value"),
+    [
+        ("node", "a"),
+        ("model", "m"),
+        ("model", "m" * 1000),
+        ("imaged_at", 253402300799),
+        ("imaged_at", 0),
+    ],
 )
 def test_a_fact_at_the_edge_of_what_may_be(key: str, value: object) -> None:
     parse_stamp(by_hand({**DOCUMENT, key: value}))
@@ -130,6 +138,7 @@ def test_a_signed_map_of_nonsense_is_refused_at_once(
         ([(0, 4096), (4096, 4096)], "not in order"),
         ([(0, 0)], "not in order"),
         ([(0, LAYOUT.size_bytes + 1)], "past byte"),
+        ([(0, 4096), (LAYOUT.size_bytes, 4096)], "past byte"),
         ([(0, LAYOUT.size_bytes)], "as many chunks"),
         ([(0, 4096)], "as many chunks"),
     ],
@@ -157,7 +166,12 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
         ("node", ""),
         ("node", 7),
         ("node", "pi7\x1b[2J"),
+        ("node", "localhost"),
         ("rack", "x" * 1001),
+        ("model", ""),
+        ("model", "x" * 1001),
+        ("model", "pi 2"),
+        ("model", "pi2\x07"),
         ("disk_id", "1A2B3C4D"),
         ("disk_id", "1a2b"),
         ("imaged_at", -1),
@@ -231,6 +245,24 @@ def test_a_map_without_room_is_an_error_with_figures() -> None:
     manifest = Manifest(size, ExtentMap([Extent(0, size)]), (b"d" * 32,) * 40_000)
     with pytest.raises(StampTooLarge, match="40000 chunks"):
         encoded(manifest, FileDigests())
+
+
+def test_the_last_byte_of_the_room_is_used() -> None:
+    """First for the list of files, then for the map alone; and not one byte more."""
+    room = STAMP_AREA.length - len(encoded(files=FileDigests()))
+    rows = FileDigests({number: b"d" * 8 for number in range(11, 11 + room // 12 - 3)})
+    for count, files in ((3, rows), (room // 32, FileDigests())):
+        size = count * MiB
+        manifest = Manifest(size, ExtentMap([Extent(0, size)]), (b"d" * 32,) * count)
+        facts = replace(FACTS, layout=replace(LAYOUT, size_bytes=64 * 1024 * MiB))
+        left = STAMP_AREA.length - len(encode_stamp(facts, manifest, files, PUBLIC, KEY.sign))
+        full = replace(facts, release_name=facts.release_name + "x" * left)
+        stamp = encode_stamp(full, manifest, files, PUBLIC, KEY.sign)
+        assert len(stamp) == STAMP_AREA.length
+        assert parse_stamp(stamp).files == files
+    longer = replace(full, release_name=full.release_name + "x")
+    with pytest.raises(StampTooLarge):
+        encode_stamp(longer, manifest, FileDigests(), PUBLIC, KEY.sign)
 
 
 def test_the_first_chunk_is_compared_with_zeros_in_the_stamps_place() -> None:

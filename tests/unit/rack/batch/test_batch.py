@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -89,8 +90,21 @@ def test_the_ledger_knows_who_began_it_for_whom_and_how_it_ended(
 def test_two_batches_have_two_names(rack: Rack, jobs: list[CardJob]) -> None:
     flashed(rack, jobs[:1], Shown())
     flashed(rack, jobs[1:2], Shown())
-    names = [event.batch for event in read_ledger(rack.folder).events]
-    assert len(set(names)) == 2
+    names = {event.batch for event in read_ledger(rack.folder).events}
+    assert len(names) == 2
+    assert all(re.fullmatch(r"20\d\d-.*Z-[0-9a-f]{4}", name) for name in names), names
+
+
+def test_without_room_for_the_receipts_no_batch_begins(
+    rack: Rack, jobs: list[CardJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = os.statvfs_result((4096, 4096, 100, 0, 0, 100, 100, 100, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    watch = Shown()
+    with pytest.raises(HostStorage, match="receipts of 3 cards"):
+        flashed(rack, jobs, watch)
+    assert watch.begun == []
+    assert read_ledger(rack.folder).events == ()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -16,12 +16,14 @@ import pytest
 
 from imager.base.errors import HostStorage, Interrupted
 from imager.base.units import MiB
-from imager.card.host.target import Limits
+from imager.card.host.target import Limits, Target
+from imager.card.stages import WriteOptions
+from imager.card.write.options import options_for
 from imager.config.rack import Node, Rack
 from imager.node.edit.edit import OpenGolden
 from imager.rack.batch.card_progress import CardEvent
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
-from imager.rack.batch.limiter import FIRST
+from imager.rack.batch.crew import BUFFERS_BYTES, CardJob, CardResult, Crew, Orders, memory_share
+from imager.rack.batch.limiter import FIRST, Limiter
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in
@@ -152,6 +154,7 @@ def test_whatever_ends_a_worker_is_a_result_and_the_others_go_on(
     assert any("golden_of" in line for line in mistake.details)
     assert not results["pi0"].is_verified
     assert isinstance(results["pi1"].error, HostStorage)
+    assert 0 <= results["pi0"].seconds < PATIENCE_SECONDS
 
 
 def test_a_worker_that_is_interrupted_early_says_so(rack: Rack, cards: list[MemoryCard]) -> None:
@@ -209,3 +212,73 @@ def test_a_moment_is_known_from_the_beginning_on(rack: Rack, cards: list[MemoryC
     assert crew.moment("pi1") is None
     gate.open.set()
     finish(crew)
+
+
+@pytest.mark.parametrize("end", [Crew.stop, Crew.close])
+def test_a_card_that_reports_is_stopped(
+    rack: Rack, cards: list[MemoryCard], end: Callable[[Crew], None]
+) -> None:
+    began = threading.Event()
+
+    def golden_of(node: Node) -> OpenGolden:
+        began.set()
+        for _ in range(int(PATIENCE_SECONDS * 100)):
+            crew.boards[node.name].require_going_on()
+            time.sleep(0.01)
+        raise HostStorage("not stopped", hint="stop it")
+
+    crew, seen = crew_of(rack, jobs_for(rack, cards[:1]), golden_of)
+    until(crew, began.is_set)
+    before = time.monotonic()
+    end(crew)
+    finish(crew)
+    assert time.monotonic() - before < PATIENCE_SECONDS / 2
+    assert [result.outcome for result in crew.results] == [Outcome.INTERRUPTED] * len(seen.over)
+
+
+def test_the_memory_for_transfers_is_shared_by_all_that_wait(
+    rack: Rack, cards: list[MemoryCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[int] = []
+    real = options_for
+
+    def noted(target: Target, *, most_bytes: int) -> WriteOptions:
+        shares.append(most_bytes)
+        return real(target, most_bytes=most_bytes)
+
+    monkeypatch.setattr("imager.rack.batch.crew.options_for", noted)
+    gate = Gate()
+    gate.open.set()
+    crew, _ = crew_of(rack, jobs_for(rack, cards), gate.golden_of, at_once=1)
+    finish(crew)
+    assert shares == [BUFFERS_BYTES // left for left in range(CARDS, 0, -1)]
+    assert [memory_share(cards) for cards in (0, 1, 2)] == [96 * MiB, 96 * MiB, 48 * MiB]
+
+
+def test_the_limiter_hears_what_each_card_moved_since_the_last_turn(
+    rack: Rack, cards: list[MemoryCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a second card for the same node, which begins at nothing."""
+    moved: list[int] = []
+    monkeypatch.setattr(Limiter, "moved", lambda _, name, size_bytes: moved.append(size_bytes))
+    gates = [Gate(), Gate()]
+    crew, _ = crew_of(rack, [], lambda node: gates[0].golden_of(node))
+    (job,) = jobs_for(rack, cards[:1])
+    while gates:
+        crew.add(job)
+        crew.turn(0)
+        with crew.boards[job.name].phase("write") as phase:
+            for size_bytes in (100, 0, 50):
+                phase.advance(size_bytes)
+                crew.turn(0)
+        gates[0].open.set()
+        until(crew, lambda: not crew.is_busy)
+        del gates[0]
+    crew.close()
+    assert [size_bytes for size_bytes in moved if size_bytes] == [100, 50, 100, 50]
+
+
+def test_one_word_is_not_said_twice(rack: Rack, cards: list[MemoryCard]) -> None:
+    (job,) = jobs_for(rack, cards[:1])
+    stopped = CardResult(job, Outcome.INTERRUPTED, error=Interrupted("interrupted", hint="again"))
+    assert stopped.fault == "interrupted"

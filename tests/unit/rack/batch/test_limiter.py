@@ -64,6 +64,9 @@ def test_ports_do_not_count_for_each_other() -> None:
     assert limiter.may_begin(None), "what shares no wire is not held back"
     limiter.ended("a0")
     assert limiter.may_begin("usb1/1-1")
+    for n in range(3 * FIRST):
+        limiter.began(f"b{n}", None)
+    assert limiter.may_begin(None)
 
 
 @pytest.mark.parametrize("port", ["usb1/1-1", None])
@@ -88,3 +91,47 @@ def test_a_failing_card_leaves_its_place() -> None:
     limiter.ended("a1")
     limiter.look(100)
     assert limiter.allowed("usb1/1-1") == FIRST, "three cards say nothing about four"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "allowed"), [(60, 69, 4 * FIRST), (60, 68, FIRST), (7, 8, FIRST)]
+)
+def test_twice_as_many_stay_allowed_for_15_percent_more(
+    first: int, second: int, allowed: int
+) -> None:
+    """In windows of three seconds, in which the bytes of before and after do not count."""
+    limiter, port = Limiter(), "usb1/1-1"
+
+    def window(cards: int, now: float, size_bytes: int) -> None:
+        for n in range(cards):
+            limiter.began(f"a{n}", port)
+            limiter.moved(f"a{n}", 1)
+        limiter.look(now)
+        limiter.moved("a0", size_bytes)
+        limiter.look(now + 2.9)
+        limiter.look(now + 3.0)
+
+    window(FIRST, 0.0, first)
+    assert limiter.allowed(port) == 2 * FIRST
+    window(2 * FIRST, 10.0, second)
+    assert limiter.allowed(port) == allowed
+    window(2 * FIRST, 20.0, 1000)
+    assert limiter.allowed(port) == allowed, "settled, or too few cards to say more"
+
+
+def test_a_card_that_moved_nothing_is_not_counted() -> None:
+    limiter, port = Limiter(), "usb1/1-1"
+    for n in range(FIRST):
+        limiter.began(f"a{n}", port)
+        limiter.moved(f"a{n}", n)
+    limiter.began("elsewhere", None)
+    limiter.moved("elsewhere", 1)
+    limiter.look(0.0)
+    limiter.look(3.0)
+    assert limiter.allowed(port) == FIRST
+    limiter.moved("a0", 1)
+    limiter.look(10.0)
+    limiter.look(12.9)
+    assert limiter.allowed(port) == FIRST
+    limiter.look(13.0)
+    assert limiter.allowed(port) == 2 * FIRST

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,9 @@ from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.history.ledger import CardFinished, append
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit
+from imager.rack.plan.plan import Want
 from imager.rack.plan.slots import Slots
+from imager.rack.plan.survey import wants_of
 from tests.support.racks import rack_in
 from tests.support.stamps import FACTS
 from tests.unit.node.stamp.test_stamp import FILES, MANIFEST
@@ -163,6 +166,43 @@ def test_a_strangers_card_holds_no_node_back(place: Place) -> None:
     assert nodes == {"sdc": "pi0", "sdb": "pi1"}
 
 
+def test_a_strangers_card_in_a_slot_the_rack_names_does_not_wait(place: Place) -> None:
+    place.station.arrived(place.disk("sdb", FOREIGN))
+    place.station.arrived(place.disk("sdc", FOREIGN, 0))
+    place.station.arrived(place.disk("sdd", FOREIGN))
+    offers = {name: (o.step.node.name, o.due) for name, o in place.station.offers.items()}
+    assert offers == {"sdb": ("pi1", None), "sdc": ("pi0", 100.0 + SECONDS), "sdd": ("pi2", None)}
+
+
+def test_a_card_that_is_put_in_again_is_judged_anew(place: Place) -> None:
+    card = place.disk("sdb")
+    place.station.arrived(card)
+    place.station.arrived(replace(card, read_only=True))
+    assert [word for word, _ in place.told.new()] == ["offered", "refused"]
+    assert place.station.offers == {}
+
+
+def test_a_card_too_many_that_cannot_be_written_any_more_has_no_turn(place: Place) -> None:
+    disks = begun_for_all(place)
+    spare = place.disk("sde")
+    place.station.arrived(spare)
+    place.station.arrived(replace(spare, read_only=True))
+    place.told.new()
+    place.crew.waiting.pop(0)
+    place.station.ended(result_of(place.rack.nodes[0], disks[0], Outcome.FAULTY))
+    assert place.told.new() == []
+
+
+def test_a_card_too_many_that_was_taken_out_has_no_turn(place: Place) -> None:
+    disks = begun_for_all(place)
+    place.station.arrived(place.disk("sde"))
+    place.station.gone("sde")
+    place.told.new()
+    place.crew.waiting.pop(0)
+    place.station.ended(result_of(place.rack.nodes[0], disks[0], Outcome.FAULTY))
+    assert place.told.new() == []
+
+
 def test_cards_that_are_offered_or_waiting_are_for_different_nodes(place: Place) -> None:
     for name in ("sdb", "sdc"):
         place.station.arrived(place.disk(name))
@@ -251,6 +291,22 @@ def verified(place: Place, node: str) -> bytes:
     done = CardFinished("", "", node, "", "", "verified", "", "", "", facts.image_id, "now", "")
     append(place.rack.folder, done)
     return bytes(STAMP_AREA.offset) + stamp
+
+
+def test_a_node_that_has_its_card_is_not_missing_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wants(*words: Any) -> tuple[Want, ...]:
+        """As if a card made now would be made from what the last one was."""
+        return tuple(replace(want, recipe="now") for want in wants_of(*words))
+
+    monkeypatch.setattr("imager.rack.batch.station.wants_of", wants)
+    holds = verified(place, "pi1")
+    place.station = place.started()
+    assert [node.name for node in place.station.missing] == ["pi0", "pi2"]
+    place.station.arrived(place.disk("sdb", holds))
+    assert place.told.new() == [("left", "it is pi1's, and is done")]
+    assert place.station.offers == {}
 
 
 def test_again_makes_it_anew_and_only_once(place: Place) -> None:

@@ -1,0 +1,77 @@
+"""Whose key signed a card's stamp, and when a stranger's is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import StampMismatch
+from imager.card.inspect.stamp import Signature, read_stamp, require_trusted, signature_of
+from imager.node.keys.signing import fingerprint, rack_key
+from imager.node.stamp.stamp import STAMP_AREA, NoStamp, parse_stamp
+from tests.support.racks import rack_in
+from tests.support.stamps import PUBLIC, by_hand
+
+STAMP = parse_stamp(by_hand())
+OURS = fingerprint(PUBLIC)
+
+
+@pytest.fixture
+def rack(tmp_path: Path) -> Path:
+    """A rack with a key of its own."""
+    made = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi7"\n')
+    rack_key(made)
+    return made.folder
+
+
+def card(size_bytes: int) -> bytes:
+    return (bytes(STAMP_AREA.offset) + by_hand()).ljust(size_bytes, b"\0")[:size_bytes]
+
+
+def test_a_stamp_is_read_from_its_place_and_no_further() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def read(offset: int, length: int) -> bytes:
+        asked.append((offset, length))
+        return card(8 << 20)[offset : offset + length]
+
+    assert read_stamp(read, 8 << 20) == STAMP
+    assert read_stamp(read, 8192) == STAMP
+    assert asked == [(4096, STAMP_AREA.length), (4096, 4096)]
+    for size_bytes in (0, 4095, 4096):
+        with pytest.raises(NoStamp):
+            read_stamp(read, size_bytes)
+    assert len(asked) == 2
+    with pytest.raises(NoStamp, match="no stamp"):
+        read_stamp(lambda *_: bytes(1), 4097)
+
+
+def test_a_signature_says_whose_it_is(rack: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert signature_of(STAMP, None) == Signature(OURS, None)
+    assert signature_of(STAMP, tmp_path / "empty") == Signature(OURS, None)
+    assert signature_of(STAMP, rack) == Signature(OURS, False)
+    own = rack_key(rack_in(rack, '[rack]\nnodes = "pi7"\n')).public
+    mine = replace(STAMP, public_key=own)
+    assert signature_of(mine, rack) == Signature(fingerprint(own), True)
+    assert str(Signature("F", True)) == "signed by this rack's key F"
+    assert str(Signature("F", None)) == "signed by key F, not known here"
+    assert "which is not this rack's" in str(Signature("F", False))
+
+
+def test_only_a_key_that_is_known_is_trusted(rack: Path) -> None:
+    require_trusted("/dev/sdx", STAMP, None, None)
+    require_trusted("/dev/sdx", STAMP, None, OURS)
+    require_trusted("/dev/sdx", STAMP, rack, OURS)
+    require_trusted("/dev/sdx", None, rack, None)
+    for stamp, folder, key, says in (
+        (STAMP, rack, None, f"signed by key {OURS}, which is not this rack's"),
+        (STAMP, None, "SHA256:other", f"signed by key {OURS}, not by SHA256:other"),
+        (STAMP, rack, "SHA256:other", "not by SHA256:other"),
+        (None, None, OURS, "against a receipt, which no key signed"),
+    ):
+        with pytest.raises(StampMismatch, match=re.escape(says)):
+            require_trusted("/dev/sdx", stamp, folder, key)

@@ -1,0 +1,125 @@
+"""Members become files in two folders, and what cannot be a file yet is kept as an entry."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import MalformedRelease
+from imager.base.progress import Quiet
+from imager.image.unpack.members import EntryKind, TreeEntry
+from imager.image.unpack.stager import Stager
+from imager.image.unpack.tar_stream import read_members, unpacked
+from imager.image.unpack.tree import implied_folder
+from tests.support.release import MTIME, ReleaseTree, build_release
+
+Look = Callable[[Stager], None]
+
+
+def staged(folder: Path, tree: ReleaseTree, look: Look) -> None:
+    """Unpack ``tree`` below ``folder`` and let ``look`` see what came of it."""
+    release = build_release(folder, tree)
+    (folder / "staging").mkdir()
+    with (
+        Stager.opened(folder / "staging") as stager,
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase) as stream,
+    ):
+        read_members(stream, release.tarball, stager.add)
+        look(stager)
+
+
+def test_every_kind_of_member_is_staged(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.folder("etc", 0o700)
+    tree.file("etc/hostname", "alarmpi\n", 0o4755, uid=7, gid=8)
+    tree.symlink("etc/link", "hostname")
+    tree.hardlink("etc/other", "etc/hostname")
+    tree.add("tty", tarfile.CHRTYPE, devmajor=5, devminor=1)
+    tree.file("tty", "no device any more")
+    tree.add("null", tarfile.CHRTYPE, devmajor=1, devminor=3)
+    tree.sparse("holes", 5000, [(600, b"x" * 600), (4000, b"y" * 600)])
+    tree.file("boot/kernel7.img", "kernel")
+    tree.hardlink("boot/again.img", "boot/kernel7.img")
+    tree.hardlink("usr/lib/kernel", "boot/kernel7.img")
+    tree.hardlink("boot/kernel7.img", "boot/kernel7.img")
+
+    def look(stager: Stager) -> None:
+        root, boot = stager.root.entries, stager.boot.entries
+        assert sorted(root) == [
+            *("", "boot", "etc", "etc/hostname", "etc/link", "etc/other"),
+            *("holes", "null", "tty", "usr", "usr/lib", "usr/lib/kernel"),
+        ]
+        assert sorted(boot) == ["", "again.img", "kernel7.img"]
+        hostname = TreeEntry(EntryKind.FILE, 0o4755, 7, 8, MTIME * 10**9, 8)
+        assert root["etc/hostname"] == hostname
+        assert root["etc/other"] is root["etc/hostname"]
+        assert boot["again.img"] == boot["kernel7.img"] == root["usr/lib/kernel"]
+        assert boot["again.img"] is not boot["kernel7.img"] is not root["usr/lib/kernel"]
+        assert root["null"].device == (1, 3)
+        assert root["usr"] == implied_folder(MTIME * 10**9)
+        assert root[""] == boot[""] == implied_folder(0)
+        place = stager.root_folder
+        assert place == tmp_path / "staging/root"
+        assert (place / "etc/hostname").samefile(place / "etc/other")
+        assert (place / "etc/link").readlink() == Path("hostname")
+        assert (place / "tty").read_text() == "no device any more"
+        assert not (place / "null").exists()
+        holes = bytes(600) + b"x" * 600 + bytes(2800) + b"y" * 600 + bytes(400)
+        assert (place / "holes").read_bytes() == holes
+        for path in place.rglob("*"):
+            if not path.is_symlink():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                assert mode == (0o700 if path.is_dir() else 0o600), path
+        assert stager.text_of_root("etc/hostname") == "alarmpi\n"
+        assert stager.text_of_root("etc/link") == stager.text_of_root("etc/none") == ""
+
+    staged(tmp_path, tree, look)
+
+
+def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.file("etc/motd", "old")
+    tree.hardlink("etc/kept", "etc/motd")
+    tree.file("etc/zone", "old")
+
+    def look(stager: Stager) -> None:
+        stager.put("etc/motd", b"new", mode=0o640, mtime_ns=5)
+        stager.put("opt/x/y", b"y", mode=0o644, mtime_ns=6)
+        stager.link("etc/zone", "/usr/share", mtime_ns=7)
+        root, place = stager.root.entries, stager.root_folder
+        assert root["etc/motd"] == TreeEntry(EntryKind.FILE, 0o640, 0, 0, 5, 3)
+        assert root["opt"] == root["opt/x"] == implied_folder(6)
+        zone = TreeEntry(EntryKind.SYMLINK, 0o777, 0, 0, 7, target="/usr/share")
+        assert root["etc/zone"] == zone
+        assert (place / "etc/motd").read_text() == "new"
+        assert (place / "etc/kept").read_text() == "old"
+        assert (place / "etc/zone").readlink() == Path("/usr/share")
+        assert stat.S_IMODE((place / "opt/x/y").stat().st_mode) == 0o600
+
+    staged(tmp_path, tree, look)
+
+
+def test_a_device_has_one_name(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.add("tty", tarfile.CHRTYPE, devmajor=5, devminor=1)
+    tree.hardlink("tty2", "tty")
+    with pytest.raises(MalformedRelease, match="'tty', a character device"):
+        staged(tmp_path, tree, lambda _: None)
+
+
+def test_the_newest_member_is_not_one_of_this_moment_or_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 4_000_000_000)
+    tree = ReleaseTree()
+    for seconds in (2, 3, 1, 4, 5):
+        tree.file(f"at{seconds}", mtime=seconds)
+    found: list[int] = []
+    staged(tmp_path, tree, lambda stager: found.append(stager.newest))
+    assert found == [3]
