@@ -21,7 +21,8 @@ def version_of(debian: str) -> tuple[str, str]:
     """``1:1.3.dfsg+really1.3.2-4`` is ("1.3.2", "4"): epochs are each distribution's own."""
     upstream, dash, revision = debian.rpartition("-")
     upstream = (upstream if dash else debian).rpartition(":")[2].rpartition("+really")[2]
-    upstream = re.sub(r"[.+~](dfsg|ds|nmu|git)[\d.]*|~\Z", "", upstream).replace("~", ".")
+    upstream = re.sub(r"[.+~](dfsg|ds|nmu|git)[\d.]*|~\Z", "", upstream)
+    upstream = re.sub(r"[~-]", ".", upstream)
     number = re.match(r"\d+", revision if dash else "")
     return upstream, number[0] if number else "1"
 

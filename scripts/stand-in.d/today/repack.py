@@ -139,7 +139,7 @@ def write_database(root: Path, packages: Sequence[Package]) -> None:
     local = root / "var/lib/pacman/local"
     local.mkdir(parents=True)
     (local / "ALPM_DB_VERSION").write_text("9\n")
-    boot = {f"boot/{path.name}" for path in (root / "boot").iterdir()}
+    boot = {os.fspath(path.relative_to(root)) for path in (root / "boot").rglob("*")}
     for package in packages:
         names = {name for deb in package.debs for name in members_of(deb)}
         if package.name == "raspberrypi-bootloader":
@@ -193,8 +193,9 @@ def write_package(package: Package, folder: Path) -> None:
 
 _MTREE = (
     *("bsdtar", "--create", "--file", "-", "--format", "mtree"),
-    *("--options", "!all,use-set,type,uid,gid,mode,time,size,sha256,link"),
+    *("--options", "!all,use-set,type,uid,gid,mode,time,size,md5,sha256,link"),
 )
+"""MD5 is for pacman before 6.1, which takes a file without one for altered."""
 
 
 def _pkginfo(facts: Mapping[str, list[str]]) -> bytes:
