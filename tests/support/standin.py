@@ -43,7 +43,7 @@ class StandIn:
 
     @property
     def repositories(self) -> Path:
-        """Where today's has ``core`` and ``extra``, as ``pacman`` reads them; the other has none."""
+        """Where today's has ``core`` and ``extra``, as pacman reads them; the other has none."""
         return self.folder / "armv7h"
 
     @contextmanager
@@ -61,8 +61,8 @@ class StandIn:
 
 
 def as_mirror(url: str) -> dict[str, str]:
-    """The environment in which every http server that a program asks is the one that serves ``url``:
-    so the mirror is there that today's release names. The master and its like are not asked so."""
+    """The environment in which a program that asks any server by http asks the one of ``url``: so
+    the mirror is there that today's release names."""
     place = urlsplit(url)
     return {"http_proxy": f"{place.scheme}://{place.netloc}", "no_proxy": "localhost"}
 
@@ -103,6 +103,6 @@ def stand_in() -> StandIn:
 def today() -> StandIn:
     """Today's stand-in, with no more in it than the distribution's tarball has, and its packages.
 
-    It takes a minute where it was never built, and 140 MB from Debian's mirror.
+    It takes a minute where it was never built, and 130 MB from Debian's mirror.
     """
     return _built(ROOT / "build" / "stand-in-today", "--today")
