@@ -139,6 +139,7 @@ def write_database(root: Path, packages: Sequence[Package]) -> None:
     local = root / "var/lib/pacman/local"
     local.mkdir(parents=True)
     (local / "ALPM_DB_VERSION").write_text("9\n")
+    os.utime(local.parent, (EPOCH, EPOCH))  # pacman's own package lists this folder
     boot = {os.fspath(path.relative_to(root)) for path in (root / "boot").rglob("*")}
     for package in packages:
         names = {name for deb in package.debs for name in members_of(deb)}
