@@ -208,6 +208,17 @@ def test_what_the_release_lacks_is_named_with_its_package(
     assert "[salt]" in no.value.hint
 
 
+def test_a_salt_that_never_talks_on_the_releases_python(tmp_path: Path) -> None:
+    """It is told before what else may be missing: no package would help."""
+    tree = everyday_tree()
+    tree.symlink("./usr/bin/python3", "python3.14")
+    tree.file("./usr/lib/python3.14/os.py", b"#")
+    with pytest.raises(ConfigurationError, match="never talks to its master") as no:
+        composed(tmp_path, tree, verified_salt(tmp_path, version="3006.30"), Heard())
+    assert "stand-in-rpi-armv7 has that Python" in no.value.what
+    assert "version under [salt]" in no.value.hint
+
+
 def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target

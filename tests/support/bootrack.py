@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from imager.base.units import GiB
 from imager.disk.fat.volume import FatVolume
 from imager.disk.mbr import parse
-from tests.support.standin import ROOT, StandIn
+from tests.support.standin import ROOT, StandIn, as_mirror
 
 SLOT_BYTES = 4 * GiB
 """The size of the card an image is put on; the image itself is made for one of 2 GiB."""
@@ -33,8 +34,8 @@ class BootRack:
     folder: Path
     cache: Path
 
-    def command(self, *words: str | Path) -> str:
-        """What picloud-image prints for this rack."""
+    def command(self, *words: str | Path, environment: Mapping[str, str] | None = None) -> str:
+        """What picloud-image prints for this rack, with more in its ``environment``."""
         done = subprocess.run(
             [sys.executable, "-m", "imager", *words, "--rack", self.folder, "--cache", self.cache],
             stdin=subprocess.DEVNULL,
@@ -42,6 +43,7 @@ class BootRack:
             text=True,
             check=False,
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -61,7 +63,7 @@ def boot_rack(folder: Path, cache: Path, stand_in: StandIn, text: str) -> BootRa
     with stand_in.served() as url:
         release = f'[release]\nurl = "{url}"\nsigning_key = "{stand_in.fingerprint}"\n'
         (rack.folder / "rack.toml").write_text(f'{text}[swap]\nsize = "64MiB"\n{release}')
-        rack.command("fetch", "--signing-key", stand_in.signing_key)
+        rack.command("fetch", "--signing-key", stand_in.signing_key, environment=as_mirror(url))
     return rack
 
 

@@ -117,11 +117,16 @@ def wheel(members: Mapping[str, str] | None = None, version: str = "1.3.0") -> b
 
 
 def verified_salt(
-    folder: Path, *, source: bytes | None = None, beside: bytes | None = None
+    folder: Path,
+    *,
+    version: str = VERSION,
+    source: bytes | None = None,
+    beside: bytes | None = None,
 ) -> VerifiedSalt:
     """What ``fetch_salt`` would give of the small Salt (or of ``source`` and ``beside``)."""
+    data = source or source_release(version)
     return VerifiedSalt(
-        _package(folder / f"salt-{VERSION}.tar.gz", source or source_release(), VERSION),
+        _package(folder / f"salt-{version}.tar.gz", data, version),
         (_package(folder / WHEEL, beside or wheel(), "1.3.0"),),
     )
 

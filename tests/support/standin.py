@@ -1,7 +1,8 @@
-"""The stand-in release, built once and shared: ``build/stand-in`` of the checkout.
+"""The stand-in releases, built once and shared: ``build/stand-in`` of the checkout, and today's.
 
-In: nothing. Out: a folder with a real, signed, bootable ARM release, and a web server for it.
-``scripts/stand-in`` knows when it must be built anew, and holds off a second builder.
+In: nothing. Out: a folder with a real, signed, bootable ARM release, and a web server for it, which
+is also the mirror that today's names. ``scripts/stand-in`` knows when one must be built anew, and
+holds off a second builder.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -39,6 +41,11 @@ class StandIn:
     def fingerprint(self) -> str:
         return (self.folder / "signing-key.fingerprint").read_text().strip()
 
+    @property
+    def repositories(self) -> Path:
+        """Where today's has ``core`` and ``extra``, as pacman reads them; the other has none."""
+        return self.folder / "armv7h"
+
     @contextmanager
     def served(self) -> Iterator[str]:
         """Serve the release on loopback for as long as the block lasts; gives its URL."""
@@ -53,7 +60,18 @@ class StandIn:
                 thread.join()
 
 
+def as_mirror(url: str) -> dict[str, str]:
+    """The environment in which a program that asks any server by http asks the one of ``url``: so
+    the mirror is there that today's release names."""
+    place = urlsplit(url)
+    return {"http_proxy": f"{place.scheme}://{place.netloc}", "no_proxy": "localhost"}
+
+
 class _QuietHandler(SimpleHTTPRequestHandler):
+    def translate_path(self, path: str) -> str:
+        """A proxy is asked for a whole URL."""
+        return super().translate_path(urlsplit(path).path)
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
@@ -63,12 +81,9 @@ class _QuietServer(ThreadingHTTPServer):
         """Say nothing: a client may hang up when it has seen the headers it wanted."""
 
 
-@pytest.fixture(scope="session")
-def stand_in() -> StandIn:
-    """The stand-in release; it takes half a minute where it was never built."""
-    folder = ROOT / "build" / "stand-in"
+def _built(folder: Path, *words: str) -> StandIn:
     done = subprocess.run(
-        [ROOT / "scripts" / "stand-in", folder],
+        [ROOT / "scripts" / "stand-in", *words, folder],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -76,3 +91,18 @@ def stand_in() -> StandIn:
     )
     assert done.returncode == 0, done.stderr
     return StandIn(folder)
+
+
+@pytest.fixture(scope="session")
+def stand_in() -> StandIn:
+    """The stand-in release; it takes half a minute where it was never built."""
+    return _built(ROOT / "build" / "stand-in")
+
+
+@pytest.fixture(scope="session")
+def today() -> StandIn:
+    """Today's stand-in, with no more in it than the distribution's tarball has, and its packages.
+
+    It takes a minute where it was never built, and 130 MB from Debian's mirror.
+    """
+    return _built(ROOT / "build" / "stand-in-today", "--today")

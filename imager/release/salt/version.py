@@ -1,4 +1,4 @@
-"""Versions of Salt: which can be put on a card, and which master and minion can talk.
+"""Versions of Salt: which go on a card, which work on a Python, which master and minion can talk.
 
 In: versions as text. Out: an order between them, or the reason why not. Pure.
 """
@@ -17,6 +17,9 @@ _VERSION = re.compile(r"(\d{4}\.\d{1,3}(\.\d{1,3})?|300[0-5])\Z")
 # 3007.4. Masters insist on it since the versions that brought minimum_auth_version.
 _SPEAKS = {3006: 12, 3007: 4}
 _INSISTS = {3006: 17, 3007: 9}
+# Since Python 3.14 asyncio makes no event loop for who asks for the current one. 3006.30 was seen
+# to start there ("no current event loop") and never to say a word to its master.
+_LAST_PYTHON = {3006: 13}
 _SPEAKING = ", ".join(f"{series}.{minor}" for series, minor in _SPEAKS.items()) + " or newer"
 
 
@@ -40,6 +43,15 @@ def version_fault(text: str) -> str | None:
     if fault is None and parse_version(text) < parse_version(OLDEST)[:1]:
         return f"is older than {OLDEST}, the oldest that can be put on a card"
     return fault
+
+
+def python_too_new(version: str, minor: int) -> str | None:
+    """Why Salt ``version`` cannot work on Python 3.``minor``, which its metadata lets pass; None if
+    nothing is known against it. The reason is a whole sentence without its full stop."""
+    last = _LAST_PYTHON.get(parse_version(version)[0], minor)
+    if minor <= last:
+        return None
+    return f"Salt {version} starts on Python 3.{minor} and never talks to its master"
 
 
 def cannot_talk(minion: str, master: str) -> str | None:

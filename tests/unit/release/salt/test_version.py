@@ -10,6 +10,7 @@ from imager.release.salt.version import (
     cannot_talk,
     master_version_fault,
     parse_version,
+    python_too_new,
     version_fault,
 )
 
@@ -85,3 +86,16 @@ def test_versions_that_cannot_talk(minion: str, master: str, why: str) -> None:
     said = cannot_talk(minion, master) or ""
     assert why in said
     assert said.endswith("3006.12, 3007.4 or newer")
+
+
+@pytest.mark.parametrize(
+    ("version", "minor"), [("3006.30", 13), ("3007.17", 14), ("3008.3", 14), ("3008.5", 15)]
+)
+def test_a_python_that_nothing_is_known_against(version: str, minor: int) -> None:
+    assert python_too_new(version, minor) is None
+
+
+@pytest.mark.parametrize("minor", [14, 15])
+def test_a_python_on_which_salt_never_talks(minor: int) -> None:
+    said = python_too_new("3006.30", minor)
+    assert said == f"Salt 3006.30 starts on Python 3.{minor} and never talks to its master"
