@@ -43,6 +43,11 @@ otg_mode=1
 dtoverlay=dwc2,dr_mode=host
 [all]
 """
+BOOT_TXT = b"""\
+part uuid ${devtype} ${devnum}:2 uuid
+setenv bootargs console=tty0 root=PARTUUID=${uuid} rw rootwait macaddr="${usbethaddr}"
+booti ${kernel_addr_r} - ${fdt_addr_r}
+"""
 
 
 def _trees(text: str, folder: str = "") -> dict[str, bytes]:
@@ -96,8 +101,8 @@ def _mainline() -> dict[str, bytes]:
         "Image": bootfiles.arm64_image(),
         **_trees(loaded, "dtbs/broadcom/"),
         "kernel8.img": bootfiles.uboot(),
-        "boot.scr": bootfiles.boot_script(),
-        "boot.txt": b"booti ${kernel_addr_r}\n",
+        "boot.scr": bootfiles.boot_script(BOOT_TXT),
+        "boot.txt": BOOT_TXT,
         "config.txt": b"enable_uart=1\n",
         **_trees(given),
     }
