@@ -30,8 +30,8 @@ LINUX_RPI_16K = "linux-rpi-16k"
 """Kernel packages that the firmware starts with no U-Boot between. The first is the 32-bit
 release's own, and there is one for every 64-bit board; the second is for the processor of the Pi 5
 only."""
-_OWN_KERNEL = {ALARM_AARCH64: "linux-aarch64 and uboot-raspberrypi"}
-"""The packages of a release that such a kernel takes the place of."""
+OWN_KERNEL = {ALARM_AARCH64: ("linux-aarch64", "uboot-raspberrypi")}
+"""The packages of a release that such a kernel takes the place of: its kernel, and its loader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,11 @@ class Board:
         """What to tell a person about a built-in release that does not boot it as it is."""
         if release in self.refused:
             return self.refused[release]
+        kernel, loader = OWN_KERNEL[release]
         return (
-            f"its own kernel does not start a {self.title}; with [packages] replace in rack.toml, "
-            f"{self.kernels[release][0]} takes the place of {_OWN_KERNEL[release]}"
+            f"its own kernel does not start a {self.title}; give the board another one: "
+            f'[packages] replace = {{ {kernel} = "{self.kernels[release][0]}" }} and '
+            f'remove = ["{loader}"]'
         )
 
     def firmware_pair(self, variant: str) -> tuple[str, str] | None:
