@@ -137,10 +137,24 @@ def judge_card(
         verdicts.append(_Verdict.of(candidate.name, every))
     made_for = _made_for(contents)
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
-    best = own or min(verdicts, key=lambda verdict: verdict.errors)
+    best = own or min(_likely(verdicts, contents), key=lambda verdict: verdict.errors)
     bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
     left_out = best.count - len(best.findings)
     return BootReport(best.findings, bootable, best.model, node, partuuid, left_out)
+
+
+def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_Verdict]:
+    """The verdicts of which the one with the fewest errors is told.
+
+    A board that has its firmware in a chip needs so few files that it would be nearest to any
+    damaged card, so it counts only where the card has a device tree for it.
+    """
+    found = []
+    for verdict in verdicts:
+        board = board_named(verdict.model)
+        if board.firmware is not None or any(contents.entry(t.file) for t in board.device_trees):
+            found.append(verdict)
+    return found or verdicts
 
 
 def _unseen(contents: Contents) -> Iterator[Finding]:

@@ -57,6 +57,7 @@ class Code(StrEnum):
     INITRAMFS = "initramfs"
     OVERLAY = "overlay"
     BOOT_SCRIPT = "boot-script"
+    UBOOT_BOARD = "uboot-board"
     CONFIG_MISSING = "config-missing"
     CONFIG_LINE = "config-line"
     CONFIG_UNDECIDED = "config-undecided"

@@ -234,6 +234,12 @@ MEANINGS: Mapping[Code, Meaning] = {
         "U-Boot's own prompt on the serial console and screen, or a reboot every few seconds.",
         _COPY,
     ),
+    Code.UBOOT_BOARD: _error(
+        "The distribution's U-Boot does not know this board, or has no kernel for it.",
+        "U-Boot's own prompt on the serial console and screen, or a black screen.",
+        "Take a kernel that the firmware starts itself: linux-rpi-16k for a Pi 5, 500 or CM5, "
+        "linux-rpi for another board, in place of linux-aarch64 and uboot-raspberrypi.",
+    ),
     Code.CONFIG_MISSING: _warning(
         "Without config.txt the firmware uses its defaults, which load no initramfs.",
         "Nothing, or no root filesystem where the kernel needs its initramfs.",

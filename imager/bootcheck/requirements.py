@@ -27,7 +27,8 @@ _NOTE_CODES = {
     config.NoteKind.TOO_MUCH: Code.NOT_LOOKED_AT,
 }
 _FILE_KEYS = frozenset({"kernel", "initramfs", "ramfsfile", "device_tree", "start_file"})
-_UBOOT_TREES = "dtbs/broadcom"
+_KERNELS64 = ("kernel8.img", "kernel_2712.img")
+_UBOOT_TREES = "dtbs/broadcom/"
 _OFF = ("", "0")
 
 
@@ -70,7 +71,7 @@ class Requirements:
         """Everything that is wrong for this model; ``needed`` is complete at the end."""
         yield from self._config()
         yield from self._firmware()
-        if self.contents.entry("boot.scr") is not None and self.model.kernel64:
+        if self._has_uboot():
             yield from self._uboot()
             return
         yield from self._prefix()
@@ -126,7 +127,10 @@ class Requirements:
     def _firmware(self) -> Iterator[Finding]:
         if self.model.needs_bootcode:
             yield from self._whole(Code.BOOTCODE, "bootcode.bin", _BOOTCODE)
-        start, fixup = self.model.firmware_pair(self._variant())
+        pair = self.model.firmware_pair(self._variant())
+        if pair is None:
+            return
+        start, fixup = pair
         start = self.config.value("start_file") or start
         fixup = self.config.value("fixup_file") or fixup
         faults = [
@@ -151,8 +155,8 @@ class Requirements:
         if fault is not None:
             yield finding(Code.FIRMWARE_PAIR, f"{start} and {fixup}: {fault}", path=start)
         build = self.contents.about(start, _BUILD)
-        for variant in ("", "cd", "x", "db"):
-            other = self.model.firmware_pair(variant)[0]
+        pairs = (self.model.firmware_pair(variant) for variant in ("", "cd", "x", "db"))
+        for other, _ in filter(None, pairs):
             other_build = self.contents.about(other, _BUILD)
             if build and other_build and build != other_build:
                 what = f"{start} is of build {build[:12]}, {other} of build {other_build[:12]}"
@@ -165,13 +169,13 @@ class Requirements:
         named = self.config.value("kernel")
         if named:
             return (named,)
-        wide, wanted = self.model.kernel64, self.config.number("arm_64bit")
-        if wide is None or wanted == 0:
-            return self.model.kernels32
-        if wanted:
-            return (wide,)
-        both = (wide, *self.model.kernels32)
-        return both if self.model.prefers_64bit else (*self.model.kernels32, wide)
+        narrow, wide = self.model.kernels32, self.model.kernels64
+        wanted = self.config.number("arm_64bit")
+        if not narrow or not wide:
+            return narrow or wide
+        if wanted is not None:
+            return wide if wanted else narrow
+        return (*wide, *narrow) if self.model.prefers_64bit else (*narrow, *wide)
 
     def _kernel_path(self) -> str:
         """The kernel that will be loaded, or the first name tried where none is there."""
@@ -193,21 +197,25 @@ class Requirements:
         yield from self._whole(Code.KERNEL, path, kernel_fault)
         kernel = self.contents.about(path, inspect_kernel)
         bits = kernel.bits if kernel else None
-        if self.model.kernel64 is None and (bits == 64 or self.config.number("arm_64bit")):
+        if not self.model.kernels64 and (bits == 64 or self.config.number("arm_64bit")):
             what = f"{path} is a 64-bit kernel" if bits == 64 else "config.txt sets arm_64bit=1"
             yield finding(
                 Code.KERNEL_WIDTH, f"{what}; a {self.model.title} cannot run it", path=path
             )
-        elif bits == 32 and path.endswith("kernel8.img"):
+        elif bits == 32 and path.endswith(_KERNELS64):
             what = f"{path} is a 32-bit kernel under the name of a 64-bit one"
+            yield finding(Code.KERNEL_WIDTH, what, path=path)
+        elif bits == 32 and not self.model.kernels32:
+            what = f"{path} is a 32-bit kernel; a {self.model.title} cannot run it"
             yield finding(Code.KERNEL_WIDTH, what, path=path)
         tried = [name for name in self._kernel_names() if self.contents.entry(self.prefix + name)]
         undecided = self.config.number("arm_64bit") is None
-        if len(tried) > 1 and self.model.kernel64 in tried and undecided:
+        widths = (self.model.kernels32, self.model.kernels64)
+        if undecided and all(set(tried) & set(names) for names in widths):
             yield finding(Code.KERNEL_CHOICE, f"there are {' and '.join(tried)}", path=path)
 
     def _trees(self) -> tuple[DeviceTree, ...]:
-        """The device trees this model needs: the named one, else one per kind of board."""
+        """The device trees of the firmware: the named one, else one per kind of board."""
         named = self.config.settings.get("device_tree")
         own = self.model.device_trees
         if named is None or not named.value:
@@ -220,8 +228,12 @@ class Requirements:
             what = f"{named.path}, line {named.line}: device_tree= is empty and so turns it off"
             yield finding(Code.DEVICE_TREE, what, path=named.path)
             return
-        for position, tree in enumerate(self._trees()):
-            found = list(self._device_tree(self.prefix + tree.file, tree))
+        yield from self._each_tree(self.prefix, self._trees())
+
+    def _each_tree(self, folder: str, trees: tuple[DeviceTree, ...]) -> Iterator[Finding]:
+        """What is wrong with ``trees`` in ``folder``, of which the first is the usual board's."""
+        for position, tree in enumerate(trees):
+            found = list(self._device_tree(folder + tree.file, tree))
             if position == 0:
                 yield from found
             for fault in found if position else ():
@@ -292,13 +304,27 @@ class Requirements:
 
     # -- U-Boot --------------------------------------------------------------------------------
 
+    def _has_uboot(self) -> bool:
+        """Whether the firmware starts U-Boot, which runs boot.scr, and no kernel."""
+        if self.contents.entry("boot.scr") is None or not self.model.kernels64:
+            return False
+        kernel = self.contents.about(self._kernel_path(), inspect_kernel)
+        return kernel is None or kernel.bits is None
+
     def _uboot(self) -> Iterator[Finding]:
-        """A release whose kernel8.img is U-Boot, with the kernel in Image and root in boot.scr."""
+        """A release whose kernel8.img is U-Boot, with the kernel in Image and root in boot.scr.
+
+        U-Boot finds its devices in the tree that the firmware gives it, and loads another one for
+        the kernel by the board's number.
+        """
         yield from self._whole(Code.KERNEL, self._kernel_path(), kernel_fault)
+        yield from self._device_trees()
         yield from self._whole(Code.BOOT_SCRIPT, "boot.scr", _SCRIPT)
         yield from self._whole(Code.KERNEL, "Image", kernel_fault)
-        tree = self.model.device_trees[0]
-        name = tree.file.replace("bcm2710", "bcm2837")
-        yield from self._device_tree(f"{_UBOOT_TREES}/{name}", tree)
+        yield from self._each_tree(_UBOOT_TREES, self.model.uboot_trees)
+        if not self.model.uboot_trees:
+            path = self._kernel_path()
+            what = f"{path} is a U-Boot that starts no {self.model.title}"
+            yield finding(Code.UBOOT_BOARD, what, path=path)
         if self.contents.entry("initramfs-linux.img") is not None:
             yield from self._whole(Code.INITRAMFS, "initramfs-linux.img", initramfs_fault)

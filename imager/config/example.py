@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from imager.base.boards import ALARM_ARMV7, BOARDS
 from imager.base.text import toml_text
 from imager.release.catalogue import RELEASES
 
@@ -51,7 +52,8 @@ nodes = {nodes}
 # accepted key, so that the whole rack joins with no prompt), or the name or address of another
 # computer.
 master = {master}
-# The board: pi2, pi3, pi4 or zero2w. A single node may differ, see the end of this file.
+# The board: cm4, cm4s, cm5, pi2, pi3, pi4, pi400, pi5, pi500 or zero2w. A single node may differ,
+# see the end of this file.
 model = {model}
 # The labels of their places, in the same order: A1 is the first place of tower A. A label is also
 # the name of the card reader slot where its card is written (picloud-image rack slots learn).
@@ -59,7 +61,8 @@ model = {model}
 # timezone = "Europe/Brussels"
 
 [release]
-# A built-in release: alarm-rpi-armv7 (Pi 2, Pi 3, Zero 2 W) or alarm-rpi-aarch64 (Pi 3, Pi 4).
+# A built-in release: alarm-rpi-armv7 (Pi 2, Pi 3, Zero 2 W) or alarm-rpi-aarch64 (Pi 3, Pi 4,
+# Pi 400, Zero 2 W; a CM4, CM4S, CM5, Pi 5 or 500 needs another kernel on it: docs/boards.md).
 name = {release}
 # Or any other one: the URL of a .tar.gz that has its signature beside it as .sig, and the
 # fingerprint of the OpenPGP key that must have made the signature.
@@ -142,10 +145,12 @@ def initial_rack_toml(choices: Choices | None = None) -> str:
 
 
 def _release_for(model: str) -> str:
-    """The first built-in release that boots ``model``. For an unknown board it is just the first
-    one: ``parse_rack`` then says what is wrong with the board."""
-    fit = (spec.name for spec in RELEASES.values() if model in spec.models)
-    return next(fit, next(iter(RELEASES)))
+    """The first built-in release that boots ``model``, if need be with another kernel. For an
+    unknown board it is just the first one: ``parse_rack`` then says what is wrong with it."""
+    known = (board for board in BOARDS if board.name == model)
+    return next(
+        (name for board in known for name in RELEASES if name in board.kernels), ALARM_ARMV7
+    )
 
 
 def _line(key: str, value: str | list[str] | None) -> str:

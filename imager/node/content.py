@@ -47,7 +47,7 @@ def node_content(golden: OpenGolden, rack: Rack, node: Node, time: int) -> NodeC
     overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
     files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
     about = node_file(golden.image, rack, node, card)
-    boot = boot_files(golden.image, old.boot, files.boot, about, card)
+    boot = boot_files(golden.image, old.boot, files, about, card)
     content = CardContent(replace(files, boot=boot), identity.numbers, time)
     return NodeContent(content, can_log_in(node, overlays))
 

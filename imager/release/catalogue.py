@@ -7,18 +7,20 @@ A board a release cannot boot is refused here, before anything is fetched, with 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from imager.base.boards import (
     ALARM_AARCH64,
     ALARM_ARMV7,
     ARMV6_NAMES,
+    AS_IT_IS,
     BOARDS,
     MODELS,
     NO_ARMV6,
     board_named,
+    kernel_among,
 )
 from imager.base.errors import ConfigurationError
 
@@ -49,7 +51,7 @@ class ReleaseSpec:
 
     ``url`` is tried first, then ``mirrors`` in turn; each is the full URL of the tarball, whose
     signature and checksum lie beside it as ``.sig`` and ``.md5``. ``signing_key`` is the
-    fingerprint of the OpenPGP primary key, upper case.
+    fingerprint of the OpenPGP primary key, upper case. ``models`` are the boards it boots.
     """
 
     name: str
@@ -70,9 +72,12 @@ class ReleaseSpec:
 
 
 def _alarm(name: str, file_name: str) -> ReleaseSpec:
-    models = tuple(board.name for board in BOARDS if name in board.releases)
     mirrors = tuple(mirror + file_name for mirror in _COUNTRY_MIRRORS)
-    return ReleaseSpec(name, _GEO + file_name, ALARM_KEY, models, mirrors)
+    return ReleaseSpec(name, _GEO + file_name, ALARM_KEY, _booted(name), mirrors)
+
+
+def _booted(release: str, kernel: str = AS_IT_IS) -> tuple[str, ...]:
+    return tuple(board.name for board in BOARDS if board.boots(release, kernel))
 
 
 RELEASES: Mapping[str, ReleaseSpec] = {
@@ -98,12 +103,18 @@ def parse_fingerprint(text: str) -> str:
     raise ValueError(f"{text!r} is not an OpenPGP fingerprint of 40 hex digits")
 
 
-def spec_for(name_or_url: str, signing_key: str | None, model: str | None) -> ReleaseSpec:
+def spec_for(
+    name_or_url: str,
+    signing_key: str | None,
+    model: str | None,
+    packages: Collection[str] = (),
+) -> ReleaseSpec:
     """The release called ``name_or_url``; when ``model`` is given, it must boot that board.
 
-    A URL needs ``signing_key`` (a fingerprint) and ``model``; its release is called by the
-    tarball's name without the ending. Raises ConfigurationError for an unknown name, a URL that
-    cannot be used, a key that is none, and a board the release does not boot.
+    ``packages`` are the names of those that a built-in release gets: with another kernel among them
+    it boots other boards. A URL needs ``signing_key`` (a fingerprint) and ``model``; its release is
+    called by the tarball's name without the ending. Raises ConfigurationError for an unknown name,
+    a URL that cannot be used, a key that is none, and a board the release does not boot.
     """
     key = _checked_key(signing_key)
     if "://" in name_or_url:
@@ -119,8 +130,11 @@ def spec_for(name_or_url: str, signing_key: str | None, model: str | None) -> Re
             f"signing_key {key} is not the key of {spec.name}",
             hint="leave signing_key out: a built-in release knows its key",
         )
+    kernel = kernel_among(packages)
+    if kernel != AS_IT_IS:
+        spec = replace(spec, models=_booted(spec.name, kernel))
     if model is not None and model not in spec.models:
-        raise _cannot_boot(spec, model)
+        raise _cannot_boot(spec, model, kernel)
     return spec
 
 
@@ -135,14 +149,17 @@ def _checked_key(signing_key: str | None) -> str | None:
         ) from None
 
 
-def _cannot_boot(spec: ReleaseSpec, model: str) -> ConfigurationError:
+def _cannot_boot(spec: ReleaseSpec, model: str, kernel: str) -> ConfigurationError:
     if model in ARMV6_NAMES:
         hint = f"it {NO_ARMV6}; use a Pi 2 or newer, or a Zero 2 W"
-    elif model in MODELS:
-        hint = board_named(model).refused[spec.name]
-    else:
+    elif model not in MODELS:
         hint = f"it boots {', '.join(spec.models)}"
-    return ConfigurationError(f"{spec.name} cannot boot {model}", hint=hint)
+    elif board_named(model).boots(spec.name):
+        hint = f"leave {kernel} out for this board, or put it on the boards that it starts only"
+    else:
+        hint = board_named(model).why_not(spec.name)
+    release = f"{spec.name} with {kernel}" if kernel else spec.name
+    return ConfigurationError(f"{release} cannot boot {model}", hint=hint)
 
 
 def _custom(url: str, key: str | None, model: str | None) -> ReleaseSpec:

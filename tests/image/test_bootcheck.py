@@ -349,6 +349,7 @@ def test_a_partition_that_was_not_unmounted_is_a_warning(disk: Disk) -> None:
 
 # -- files ---------------------------------------------------------------------------------------
 
+UBOOT = {"kernel8.img": bootfiles.uboot()}
 FILES = {
     "bootcode.bin": "bootcode",
     "start.elf": "start",
@@ -444,7 +445,10 @@ def test_a_missing_tree_of_a_later_board_revision_stops_the_boot(disk: Disk) -> 
     assert not report.bootable
 
 
-@pytest.mark.parametrize("damage", ["boot.scr", "Image", "dtbs/broadcom/bcm2711-rpi-4-b.dtb"])
+@pytest.mark.parametrize(
+    "damage",
+    ["boot.scr", "Image", "dtbs/broadcom/bcm2711-rpi-4-b.dtb", "bcm2711-rpi-4-b.dtb"],
+)
 def test_a_release_that_boots_through_u_boot_needs_what_u_boot_loads(
     tmp_path: Path, damage: str
 ) -> None:
@@ -455,6 +459,49 @@ def test_a_release_that_boots_through_u_boot_needs_what_u_boot_loads(
     assert [f.path for f in report.errors] == [damage]
     expected = {"boot.scr": "boot-script", "Image": "kernel"}.get(damage, "device-tree")
     assert errors(report) == {expected}
+
+
+def test_a_u_boot_that_knows_no_pi_5_is_named(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi4") | minimal_boot_files("pi5") | UBOOT)
+    report = Disk(image).check("pi5")
+    what = "kernel8.img is a U-Boot that starts no Raspberry Pi 5"
+    assert only(report, "uboot-board") == what
+    assert not report.bootable
+
+
+def test_a_boot_script_left_beside_a_kernel_is_not_run(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi5") | {"boot.scr": b"left over"})
+    assert Disk(image).check("pi5").findings == ()
+
+
+def test_a_32_bit_kernel_cannot_run_on_a_pi_5(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    config = b"kernel=kernel7.img\n" + bootfiles.CONFIG_TXT
+    make_disk(
+        image,
+        minimal_boot_files("pi5") | {"config.txt": config, "kernel7.img": bootfiles.zimage()},
+    )
+    disk = Disk(image)
+    what = "kernel7.img is a 32-bit kernel; a Raspberry Pi 5 cannot run it"
+    assert only(disk.check("pi5"), "kernel-width") == what
+    disk.write("config.txt", b"arm_64bit=0\n" + bootfiles.CONFIG_TXT)
+    assert disk.check("pi5").findings == (), "a Pi 5 knows no such setting"
+
+
+def test_a_pi_5_takes_the_kernel_of_its_own_first(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi5") | {"kernel_2712.img": b"no kernel"})
+    report = Disk(image).check("pi5")
+    assert only(report, "kernel").startswith("kernel_2712.img: ")
+
+
+def test_a_damaged_card_is_not_told_as_one_for_a_board_that_needs_few_files(disk: Disk) -> None:
+    disk.remove("bootcode.bin", "start.elf", "fixup.dat", "kernel7.img", "bcm2709-rpi-2-b.dtb")
+    assert disk.check().judged_as not in ("pi5", "pi500", "cm5")
+    disk.write("bcm2712-rpi-5-b.dtb", bootfiles.fdt("raspberrypi,5-model-b", "brcm,bcm2712"))
+    assert disk.check().judged_as == "pi5"
 
 
 def test_two_kernels_of_different_width_are_a_warning(tmp_path: Path) -> None:

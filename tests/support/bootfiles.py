@@ -113,7 +113,8 @@ def overlay() -> bytes:
 
 def minimal_boot_files(model: str = "pi2") -> dict[str, bytes]:
     """Path → content of a boot partition that passes the boot check for ``model``."""
-    if model == "pi4":
+    if model in _BEHIND_UBOOT:
+        tree = _BEHIND_UBOOT[model]
         return {
             "start4.elf": start_elf(),
             "fixup4.dat": fixup_dat(),
@@ -122,7 +123,18 @@ def minimal_boot_files(model: str = "pi2") -> dict[str, bytes]:
             "boot.scr": boot_script(),
             "Image": arm64_image(),
             "initramfs-linux.img": initramfs(),
-            "dtbs/broadcom/bcm2711-rpi-4-b.dtb": fdt("raspberrypi,4-model-b", "brcm,bcm2711"),
+            **tree,
+            **{f"dtbs/broadcom/{name}": content for name, content in tree.items()},
+        }
+    if model in _64BIT:
+        pair = {"start4.elf": start_elf(), "fixup4.dat": fixup_dat()}
+        return {
+            **(pair if model.startswith("cm4") else {}),
+            "config.txt": CONFIG_TXT,
+            "cmdline.txt": CMDLINE_TXT,
+            "kernel8.img": arm64_image(),
+            "initramfs-linux.img": initramfs(),
+            **_64BIT[model],
         }
     trees = {
         "pi2": {
@@ -147,3 +159,22 @@ def minimal_boot_files(model: str = "pi2") -> dict[str, bytes]:
         "overlays/vc4-kms-v3d.dtbo": overlay(),
         **trees[model],
     }
+
+
+_BEHIND_UBOOT = {
+    "pi4": {"bcm2711-rpi-4-b.dtb": fdt("raspberrypi,4-model-b", "brcm,bcm2711")},
+    "pi400": {"bcm2711-rpi-400.dtb": fdt("raspberrypi,400", "brcm,bcm2711")},
+}
+_64BIT = {
+    "cm4": {"bcm2711-rpi-cm4.dtb": fdt("raspberrypi,4-compute-module", "brcm,bcm2711")},
+    "cm4s": {"bcm2711-rpi-cm4s.dtb": fdt("raspberrypi,4-compute-module-s", "brcm,bcm2711")},
+    "pi5": {
+        name: fdt("raspberrypi,5-model-b", "brcm,bcm2712")
+        for name in ("bcm2712-rpi-5-b.dtb", "bcm2712d0-rpi-5-b.dtb")
+    },
+    "pi500": {"bcm2712-rpi-500.dtb": fdt("raspberrypi,500", "brcm,bcm2712")},
+    "cm5": {
+        f"bcm2712-rpi-{kind}.dtb": fdt("raspberrypi,5-compute-module", "brcm,bcm2712")
+        for kind in ("cm5-cm5io", "cm5-cm4io", "cm5l-cm5io", "cm5l-cm4io")
+    },
+}

@@ -47,9 +47,14 @@ def inspect_kernel(data: bytes, budget: Budget | None = None) -> KernelFile:
         if len(data) < end - start:
             return KernelFile(32, f"it is cut off: {len(data)} bytes of {end - start}")
         return KernelFile(32, None)
-    if len(data) >= _UBOOT_MIN and b"U-Boot 20" in data:
+    if is_uboot(data):
         return KernelFile(None, None)
     return KernelFile(None, "it is no kernel: neither a zImage nor an arm64 Image nor U-Boot")
+
+
+def is_uboot(data: bytes) -> bool:
+    """Whether it is U-Boot, which starts a kernel as its script says."""
+    return len(data) >= _UBOOT_MIN and b"U-Boot 20" in data
 
 
 def _gzipped(data: bytes, budget: Budget) -> KernelFile:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from imager.base.boards import MODELS
 from imager.base.errors import ConfigurationError, Interrupted
 from imager.cli.session import CommandResult, Session, command
 from imager.config.example import Choices, initial_rack_toml
@@ -29,7 +30,7 @@ _PLACES_PER_TOWER = 7
 _QUESTIONS: Mapping[str, str] = {
     "nodes": "Names of the nodes, in the order of their places",
     "master": "The Salt master: a node, or a computer elsewhere",
-    "model": "The board: pi2, pi3, pi4 or zero2w",
+    "model": f"The board: {', '.join(MODELS[:-1])} or {MODELS[-1]}",
     "slots": "Labels of their places, tower and number (or none)",
     "addresses": "Their addresses, like 10.0.0.[10-23], or dhcp",
     "key_file": "Your public SSH key, to log in with (or none)",
@@ -39,7 +40,7 @@ _QUESTIONS: Mapping[str, str] = {
 @command("init")
 @click.option("--nodes", metavar="NODES", help="Their names. [pi[0-13]]")
 @click.option("--master", metavar="NAME", help="The Salt master: a node, or a host elsewhere.")
-@click.option("--model", metavar="MODEL", help="The board: pi2, pi3, pi4, zero2w. [pi2]")
+@click.option("--model", metavar="MODEL", help=f"The board: {', '.join(MODELS)}. [pi2]")
 @click.option("--slots", metavar="LABELS", help="Their places, e.g. A[1-7],B[1-7]; or none.")
 @click.option("--addresses", metavar="IPS", help="Fixed ones, e.g. 10.0.0.[10-23]; or dhcp.")
 @click.option("--ssh-key", "key_file", metavar="FILE", help="Public key to log in with; or none.")

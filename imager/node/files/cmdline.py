@@ -1,10 +1,17 @@
-"""The kernel's command line, cmdline.txt: ``root=`` is different on each card.
+"""The kernel's command line: ``root=`` is different on each card, and overlays add words.
 
 In: the release's or the rack's cmdline.txt. Out: the same words on one line, with root= and the id
-of this card's second partition. Pure.
+of this card's second partition, and with the words of the overlays. Pure.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_WORD = re.compile(r"[A-Za-z0-9_.,:=/@+%~^*-]+\Z")
+_FOR_INIT = b"--"
+"""What stands behind it is for init, not for the kernel (kernel-parameters.rst)."""
 
 
 def with_root(text: bytes, partuuid: str) -> bytes:
@@ -27,3 +34,24 @@ def with_root(text: bytes, partuuid: str) -> bytes:
     if b"rootwait" not in found:
         found.insert(found.index(root) + 1, b"rootwait")
     return b" ".join(found) + b"\n"
+
+
+def with_words(line: bytes, words: Iterable[str]) -> bytes:
+    """``line``, without its end, and behind it those of ``words`` that it lacks.
+
+    They come last because the kernel takes the last value of most keys.
+    """
+    kept = line.split()
+    place = kept.index(_FOR_INIT) if _FOR_INIT in kept else len(kept)
+    missing = dict.fromkeys(word.encode() for word in words)
+    kept[place:place] = [word for word in missing if word not in kept[:place]]
+    return b" ".join(kept)
+
+
+def word_fault(word: str) -> str | None:
+    """Why ``word`` cannot be added to the command line of every card; None when it can."""
+    if not _WORD.match(word) or word == _FOR_INIT.decode():
+        return "is not one plain word of a kernel's command line"
+    if word.partition("=")[0] == "root":
+        return "is set by this program, for each card"
+    return None

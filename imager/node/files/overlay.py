@@ -7,6 +7,7 @@ overlays, then the same of the rack, last the rack's ``node/<name>``. For each p
 overlay.toml, every table optional::
 
     enable = ["sshd.service"]                       # units to enable where the card has them
+    kernel_words = ["cgroup_enable=memory"]         # added to the kernel's command line
     [files]                                         # a path or glob (* matches / too), last wins
     "root/etc/secret.d/*" = { mode = "0600", owner = "root:root" }
     [links]                                         # symbolic links, which git and zip may lose
@@ -30,6 +31,7 @@ from imager.base.json_fields import shown
 from imager.config.fields import Table, nearest, parse_document
 from imager.config.rack import STATE, Node
 from imager.disk.fat.names import name_fault
+from imager.node.files.cmdline import word_fault
 from imager.node.files.overlay_files import (
     LARGEST_CONFIG,
     OverlayRoom,
@@ -150,11 +152,11 @@ class _Reading:
         sources = [*_below(self._folder), *self._included(top.table("include"))]
         root, boot = self._entries(sources)
         root += self._links(top.table("links"))
-        enable = _read_enable(top)
+        enable, words = _read_enable(top), _read_kernel_words(top)
         top.close()
         self._find_twins((*root, *boot))
         self._faults += found.lines
-        return CardTree(tuple(root), tuple(boot), enable)
+        return CardTree(tuple(root), tuple(boot), enable, words)
 
     def _config_text(self, config: Below) -> str:
         if config.status() is None:
@@ -342,3 +344,12 @@ def _read_enable(top: Table) -> tuple[str, ...]:
         if not _UNIT.match(unit):
             top.fault("enable", f'{shown(unit)} is not a unit; write it like "sshd.service"')
     return units
+
+
+def _read_kernel_words(top: Table) -> tuple[str, ...]:
+    words = top.strings("kernel_words", example='["cgroup_enable=memory"]') or ()
+    for word in words:
+        fault = word_fault(word)
+        if fault is not None:
+            top.fault("kernel_words", f'{shown(word)} {fault}; write it like "quiet"')
+    return words

@@ -53,11 +53,13 @@ CardEntry = CardFile | CardLink | CardFolder
 
 @dataclass(frozen=True, slots=True)
 class CardTree:
-    """Entries by path, sorted, of both partitions, and the units to enable where they exist."""
+    """Entries by path, sorted, of both partitions, the units to enable where they exist, and words
+    for the kernel's command line."""
 
     root: tuple[CardEntry, ...] = ()
     boot: tuple[CardFile, ...] = ()
     enable: tuple[str, ...] = ()
+    kernel_words: tuple[str, ...] = ()
 
     def root_file(self, path: str) -> CardFile | None:
         """The file at ``path`` of the root filesystem, if the tree has one."""
@@ -86,6 +88,7 @@ def merge(*trees: CardTree) -> CardTree:
         tuple(root[path] for path in sorted(root)),
         tuple(boot[path] for path in sorted(boot)),
         tuple(dict.fromkeys(unit for tree in trees for unit in tree.enable)),
+        tuple(dict.fromkeys(word for tree in trees for word in tree.kernel_words)),
     )
 
 

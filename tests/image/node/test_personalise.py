@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.boards import ALARM_AARCH64
 from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, TargetRefused
 from imager.base.progress import Quiet
@@ -33,6 +34,9 @@ from imager.node.keys.identity import identity_of
 from imager.node.keys.rotate import KeyKind, rotate, undo
 from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
+from imager.release.catalogue import RELEASES
+from tests.support.alarmfiles import boot_files
+from tests.support.bootfiles import boot_script
 from tests.support.racks import (
     KEY,
     Card,
@@ -228,6 +232,78 @@ def test_root_and_boot_are_found_by_partuuid(pi7: Card, rack: Rack) -> None:
         [f"PARTUUID={partuuid}-02", "/", "ext4"],
         [f"PARTUUID={partuuid}-01", "/boot", "vfat"],
     ]
+
+
+DOCKER = f"""
+[rack]
+nodes = "pi7"
+model = "MODEL"
+[release]
+name = "RELEASE"
+[login]
+authorized_keys = ["{KEY}"]
+[nodes.pi7]
+roles = ["salt-minion", "docker"]
+"""
+
+
+def test_the_role_docker_adds_its_kernel_word_and_keeps_one_line(
+    golden: GoldenImage, tmp_path: Path
+) -> None:
+    text = DOCKER.replace("MODEL", "pi2").replace("RELEASE", "alarm-rpi-armv7")
+    rack = rack_in(tmp_path / "rack", text)
+    unit = "overlays/base/root/usr/lib/systemd/system/docker.service"
+    (rack.folder / unit).parent.mkdir(parents=True)
+    (rack.folder / unit).write_text("[Install]\nWantedBy=multi-user.target\n")
+    image = personalise(golden, rack, rack.nodes[0], 2 * GiB, Quiet())
+    with written(image, tmp_path / "card") as card:
+        line = card.boot.read_file("cmdline.txt")
+        assert line.endswith(b" console=tty1 cgroup_enable=memory\n")
+        assert line.count(b"\n") == 1
+        wants = "/etc/systemd/system/multi-user.target.wants/docker.service"
+        assert card.root.readlink(wants) == "/usr/lib/systemd/system/docker.service"
+        assert found_on(card, "pi2") == []
+
+
+def test_where_u_boot_starts_the_kernel_its_script_gets_the_words(tmp_path: Path) -> None:
+    tree = everyday_tree()
+    tree.members = [m for m in tree.members if not m[0].name.startswith("./boot/")]
+    for name, data in boot_files(ALARM_AARCH64).items():
+        tree.file(f"./boot/{name}", data, 0o755)
+    models = RELEASES[ALARM_AARCH64].models
+    release = build_release(tmp_path, tree, models=models)
+    golden = compose(release, Cache(tmp_path / "cache"), Quiet())
+    text = DOCKER.replace("MODEL", "pi4").replace("RELEASE", ALARM_AARCH64)
+    rack = rack_in(tmp_path / "rack", text)
+    image = personalise(golden, rack, rack.nodes[0], 2 * GiB, Quiet())
+    with written(image, tmp_path / "card") as card:
+        for name in ("boot.scr", "boot.txt"):
+            assert b'addr}" cgroup_enable=memory\n' in card.boot.read_file(name)
+        assert found_on(card, "pi4") == []
+    script = rack.overlays / "base/boot/boot.scr"
+    script.parent.mkdir(parents=True)
+    script.write_bytes(boot_script(b"booti\n"))
+    with pytest.raises(ConfigurationError, match=r"boot\.scr: 0 of its lines") as caught:
+        personalise(golden, rack, rack.nodes[0], 2 * GiB, Quiet())
+    assert "cgroup_enable=memory cannot be put into it" in caught.value.what
+
+
+def test_kernel_words_that_do_not_fit_are_refused(golden: GoldenImage, tmp_path: Path) -> None:
+    rack = rack_in(tmp_path / "rack", RACK)
+    words = [f"word{number}={'x' * 90}" for number in range(10)]
+    path = rack.overlays / "base/overlay.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"kernel_words = {json.dumps(words)}\n")
+    with pytest.raises(ConfigurationError, match=r"cmdline.txt would have 10\d\d bytes"):
+        personalise(golden, rack, rack.nodes[0], 2 * GiB, Quiet())
+
+
+def found_on(card: Card, model: str) -> list[str]:
+    """What the boot check finds on ``card``."""
+    with card.path.open("rb") as file:
+        size = card.path.stat().st_size
+        report = check_boot(lambda at, n: os.pread(file.fileno(), n, at), size, model=model)
+    return [finding.what for finding in report.findings]
 
 
 def test_the_boot_check_takes_it_for_a_bootable_card_of_this_node(pi7: Card) -> None:

@@ -7,13 +7,13 @@ from inspect import getsource
 
 import pytest
 
-from imager.base.boards import ARMV6_NAMES, BOARDS, MODELS, Board, board_named
+from imager.base.boards import ARMV6_NAMES, AS_IT_IS, BOARDS, MODELS, Board, board_named
 from imager.base.errors import ConfigurationError
 from imager.bootcheck.formats.config import MODEL_FILTERS
-from imager.cli.rack import init
 from imager.config import example, sections
 from imager.config.shipped_trees import trees_folder
 from imager.release.catalogue import RELEASES, spec_for
+from tests.support.boarddoc import DOCUMENT, with_table
 
 SPOKEN = f"{', '.join(MODELS[:-1])} or {MODELS[-1]}"
 EACH_BOARD = pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
@@ -28,15 +28,26 @@ def test_no_two_boards_share_a_name() -> None:
 
 @EACH_BOARD
 def test_each_built_in_release_boots_a_board_or_is_refused_with_a_reason(board: Board) -> None:
-    assert sorted([*board.releases, *board.refused]) == sorted(RELEASES)
-    assert board.releases, "a board that no release boots is not one of the table"
+    assert sorted([*board.kernels, *board.refused]) == sorted(RELEASES)
+    assert board.kernels, "a board that no release boots is not one of the table"
     for name, spec in RELEASES.items():
-        assert (board.name in spec.models) is (name in board.releases)
-    for name, reason in board.refused.items():
+        assert (board.name in spec.models) is board.boots(name)
+        if board.boots(name):
+            continue
         with pytest.raises(ConfigurationError) as caught:
             spec_for(name, None, board.name)
-        assert caught.value.hint == reason
-        assert any(other in reason for other in board.releases), "it says what to use instead"
+        assert caught.value.hint == board.why_not(name)
+        instead = board.kernels.get(name, board.kernels)
+        assert any(other in board.why_not(name) for other in instead), "what to use instead"
+
+
+@EACH_BOARD
+def test_a_board_boots_with_each_kernel_that_the_reason_names(board: Board) -> None:
+    for release, kernels in board.kernels.items():
+        for kernel in set(kernels) - {AS_IT_IS}:
+            spec = spec_for(release, None, board.name, ["python", kernel])
+            assert board.name in spec.models
+            assert spec.urls == RELEASES[release].urls
 
 
 @EACH_BOARD
@@ -44,16 +55,18 @@ def test_the_boot_check_knows_what_a_board_loads(board: Board) -> None:
     assert board.filters
     assert board.filters | board.undecided <= MODEL_FILTERS
     assert not board.filters & board.undecided
-    assert board.kernels32
-    assert board.kernel64 or not board.prefers_64bit
-    files = [tree.file for tree in board.device_trees]
-    assert files
+    assert board.kernels32 or board.kernels64
+    assert board.kernels64 or not board.prefers_64bit
+    assert board.device_trees
+    for trees in (board.device_trees, board.uboot_trees):
+        files = [tree.file for tree in trees]
+        assert len(set(files)) == len(files)
+
+
+def test_no_two_boards_have_the_same_sections_or_trees() -> None:
+    assert len({board.filters for board in BOARDS}) == len(BOARDS)
+    files = [tree.file for board in BOARDS for tree in board.device_trees]
     assert len(set(files)) == len(files)
-
-
-def test_no_two_boards_share_a_section_of_config_txt() -> None:
-    names = [name for board in BOARDS for name in board.filters | board.undecided]
-    assert len(set(names)) == len(names)
 
 
 def test_every_board_has_its_overlay_and_every_such_overlay_its_board() -> None:
@@ -61,17 +74,17 @@ def test_every_board_has_its_overlay_and_every_such_overlay_its_board() -> None:
     assert sorted(folder.name for folder in folders) == list(MODELS)
 
 
+def test_the_document_says_what_the_table_says() -> None:
+    text = DOCUMENT.read_text()
+    assert text == with_table(text), "run: python -m tests.support.boarddoc"
+
+
 def test_defaults_are_boards_and_releases_that_fit() -> None:
     assert example.Choices(nodes="pi0").model == sections.DEFAULT_MODEL
-    assert sections.DEFAULT_RELEASE in board_named(sections.DEFAULT_MODEL).releases
+    assert board_named(sections.DEFAULT_MODEL).boots(sections.DEFAULT_RELEASE)
 
 
 def test_texts_for_a_person_list_the_same_boards() -> None:
-    for module in (example, init):
-        source = getsource(module)
-        lists = re.findall(r"The board: ([a-z0-9, ]*\w)", source)
-        assert lists
-        assert {text.replace(" or ", ", ") for text in lists} == {", ".join(MODELS)}
     assert f"The board: {SPOKEN}." in getsource(example)
 
 
@@ -80,7 +93,11 @@ def test_the_example_says_which_release_boots_which_board() -> None:
     said = dict(re.findall(r"(alarm-rpi-\w+) \(([^)]*)\)", source))
     titles = {board.name: board.title.removeprefix("Raspberry ") for board in BOARDS}
     assert said.keys() == RELEASES.keys()
-    for name, boards in said.items():
+    for name, text in said.items():
+        boards, _, others = text.partition("; ")
         assert sorted(boards.replace("Zero", "Pi Zero").split(", ")) == sorted(
             titles[model] for model in RELEASES[name].models
         )
+        for board in BOARDS:
+            if name in board.kernels and not board.boots(name):
+                assert board.name.removeprefix("pi").upper() in others

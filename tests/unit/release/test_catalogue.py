@@ -21,7 +21,9 @@ URL = "https://example.org/os/Own-rpi.tar.gz"
         ("alarm-rpi-armv7", "pi3"),
         ("alarm-rpi-armv7", "zero2w"),
         ("alarm-rpi-aarch64", "pi3"),
+        ("alarm-rpi-aarch64", "zero2w"),
         ("alarm-rpi-aarch64", "pi4"),
+        ("alarm-rpi-aarch64", "pi400"),
         ("alarm-rpi-armv7", None),
     ],
 )
@@ -39,7 +41,15 @@ def test_a_built_in_release_boots_its_boards(name: str, model: str | None) -> No
         ("alarm-rpi-aarch64", "pi1", "ARMv6"),
         ("alarm-rpi-armv7", "pi4", "alarm-rpi-aarch64"),
         ("alarm-rpi-aarch64", "pi2", "no 64-bit mode"),
-        ("alarm-rpi-aarch64", "pi9", "it boots pi3, pi4"),
+        ("alarm-rpi-armv7", "pi400", "alarm-rpi-aarch64"),
+        ("alarm-rpi-armv7", "cm4", 'alarm-rpi-aarch64" with linux-rpi '),
+        ("alarm-rpi-armv7", "pi5", 'alarm-rpi-aarch64" with linux-rpi-16k '),
+        ("alarm-rpi-aarch64", "cm4", '{ linux-aarch64 = "linux-rpi" } and remove = ["uboot-'),
+        ("alarm-rpi-aarch64", "cm4s", '{ linux-aarch64 = "linux-rpi" } and remove = ["uboot-'),
+        ("alarm-rpi-aarch64", "pi5", '{ linux-aarch64 = "linux-rpi-16k" } and remove'),
+        ("alarm-rpi-aarch64", "pi500", '{ linux-aarch64 = "linux-rpi-16k" } and remove'),
+        ("alarm-rpi-aarch64", "cm5", '{ linux-aarch64 = "linux-rpi-16k" } and remove'),
+        ("alarm-rpi-aarch64", "pi9", "it boots pi3, zero2w, pi4, pi400"),
     ],
 )
 def test_a_board_it_cannot_boot_is_refused_with_the_reason(
@@ -50,6 +60,27 @@ def test_a_board_it_cannot_boot_is_refused_with_the_reason(
     assert model in caught.value.what
     assert reason in caught.value.hint
     assert caught.value.exit_code == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "packages", "models"),
+    [
+        ("alarm-rpi-aarch64", ["python", "linux-rpi-16k"], ("pi5", "pi500", "cm5")),
+        ("alarm-rpi-armv7", ["linux-rpi"], ("pi2", "pi3", "zero2w")),
+        ("alarm-rpi-armv7", ["python"], ("pi2", "pi3", "zero2w")),
+    ],
+)
+def test_another_kernel_boots_other_boards(
+    name: str, packages: list[str], models: tuple[str, ...]
+) -> None:
+    assert spec_for(name, None, models[0], packages).models == models
+
+
+def test_the_kernel_for_the_pi_5_on_another_board_is_refused() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        spec_for("alarm-rpi-aarch64", None, "pi4", ["linux-rpi-16k"])
+    assert caught.value.what == "alarm-rpi-aarch64 with linux-rpi-16k cannot boot pi4"
+    assert caught.value.hint.startswith("leave linux-rpi-16k out for this board")
 
 
 def test_the_geo_redirector_is_asked_first_and_every_mirror_has_the_same_file() -> None:

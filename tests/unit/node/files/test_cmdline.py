@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.bootcheck.formats.cmdline import parse_cmdline
-from imager.node.files.cmdline import with_root
+from imager.node.files.cmdline import with_root, with_words, word_fault
 
 ID = "1a2b3c4d-02"
 CASES = [
@@ -46,3 +46,50 @@ def test_every_other_word_keeps_its_place(words: list[str]) -> None:
     ours = (f"root=PARTUUID={ID}", "rootwait")
     kept = [word for word in parse_cmdline(line).words if word not in ours]
     assert kept == [word for word in words if not word.startswith("root=") and word != "rootwait"]
+
+
+@pytest.mark.parametrize(
+    ("before", "words", "after"),
+    [
+        (b"rw quiet\n", ["cgroup_enable=memory"], b"rw quiet cgroup_enable=memory"),
+        (b"rw quiet\n", ["quiet", "rw"], b"rw quiet"),
+        (b"panic=1\n", ["panic=5", "panic=5"], b"panic=1 panic=5"),
+        (b"rw -- single\n", ["quiet", "single"], b"rw quiet single -- single"),
+        (b"", ["quiet"], b"quiet"),
+        (b"rw\n", [], b"rw"),
+    ],
+)
+def test_words_come_last_once_and_before_those_for_init(
+    before: bytes, words: list[str], after: bytes
+) -> None:
+    assert with_words(before, words) == after
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "",
+        "a b",
+        "a\nb",
+        "a\tb",
+        "a\0b",
+        'x="y"',
+        "x='y'",
+        "$x",
+        "a;b",
+        "ü",
+        "--",
+        "a\n",
+        "root",
+        "root=x",
+    ],
+)
+def test_what_is_no_word_of_ours_is_refused(word: str) -> None:
+    assert word_fault(word)
+
+
+@given(st.text(max_size=40))
+def test_a_word_that_is_taken_stays_one_word_of_one_line(word: str) -> None:
+    if word_fault(word) is None:
+        line = with_words(b"root=PARTUUID=1-02\n", [word])
+        assert parse_cmdline(line).words == ("root=PARTUUID=1-02", word)

@@ -97,6 +97,21 @@ def test_boot_files_are_kept_apart_and_fat_ignores_case(folders: Folders) -> Non
     assert tree.root == ()
 
 
+def test_kernel_words_of_every_overlay_come_in_order_and_once(folders: Folders) -> None:
+    folders.put("base/overlay.toml", 'kernel_words = ["quiet", "panic=5"]\n')
+    folders.put("role/web/overlay.toml", 'kernel_words = ["cgroup_enable=memory"]\n')
+    folders.put("own/node/pi7/overlay.toml", 'kernel_words = ["panic=5", "panic=9"]\n')
+    words = ("quiet", "panic=5", "cgroup_enable=memory", "panic=9")
+    assert folders.load().kernel_words == words
+
+
+def test_a_kernel_word_that_would_be_another_line_or_root_is_a_fault(folders: Folders) -> None:
+    path = folders.put("base/overlay.toml", 'kernel_words = ["a\\nb", "root=/dev/sda", "ro"]\n')
+    first, second = folders.faults()
+    assert first.startswith(f'{path}:1: kernel_words: "a\\nb" is not one plain word')
+    assert second.startswith(f'{path}:1: kernel_words: "root=/dev/sda" is set by this program')
+
+
 def test_templates_are_rendered_and_lose_their_ending(folders: Folders) -> None:
     folders.put("base/root/etc/hostname.j2", "{{ node.name }}\n")
     assert content(folders.load(), "/etc/hostname") == b"pi7\n"
@@ -277,7 +292,7 @@ def test_a_symbolic_link_on_the_boot_partition_is_refused(folders: Folders) -> N
 def test_the_built_in_overlays_are_where_they_are_looked_for() -> None:
     overlays = trees_folder() / "overlays"
     assert (overlays / "base/overlay.toml").is_file()
-    assert set(roles_in(overlays)) == {"salt-master", "salt-minion"}
+    assert set(roles_in(overlays)) == {"docker", "salt-master", "salt-minion"}
 
 
 def test_content_is_not_shown_when_a_file_is_printed() -> None:
