@@ -2,7 +2,7 @@
 
 Most tests wait: for an emulated computer, a slow card, Salt's pauses, udev. So there are more
 processes than cores. Each file is a part of its own, in its order, and so is each test of some
-files; those that wait longest are first. As many processes as there are cores begin at the other
+files; those that wait longest are first. The processes beyond the first four begin at the other
 end, with those that compute: so there is always something to do while the others wait. What tests
 share they keep apart themselves: udevd and the loop devices' numbers (``tests.support.loop``), the
 folders in build/ (a lock in each).
@@ -59,7 +59,7 @@ class _ByPart(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
 
 
 def _computes(node: WorkerController) -> bool:
-    return int(node.gateway.id.removeprefix("gw")) < (os.cpu_count() or 1)
+    return int(node.gateway.id.removeprefix("gw")) >= _WAITING
 
 
 @pytest.hookimpl(optionalhook=True)

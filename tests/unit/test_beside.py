@@ -75,6 +75,18 @@ def test_what_is_queued_behind_an_emulated_computer_is_needed_least(tmp_path: Pa
     assert int(told[DEVICE]) < int(told[UNIT])
 
 
+def test_the_fifth_process_begins_with_what_waits_least(tmp_path: Path) -> None:
+    waits = TELLS_WHEN + "    time.sleep(2)\n"
+    told = told_by(
+        tmp_path,
+        *("-n", "5"),
+        **dict.fromkeys(("boot", "salt", "fault", "firstboot"), waits),
+        device=TELLS_WHEN,
+        unit=TELLS_WHEN,
+    )
+    assert int(told[UNIT]) < int(told[DEVICE])
+
+
 @pytest.mark.parametrize("processes", ["0", "1"])
 def test_a_failed_test_still_tells_what_it_measured(processes: str, tmp_path: Path) -> None:
     (tmp_path / "tests").mkdir()
