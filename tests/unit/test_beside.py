@@ -76,7 +76,7 @@ def test_what_is_queued_behind_an_emulated_computer_is_needed_least(tmp_path: Pa
 
 
 def test_the_fifth_process_begins_with_what_waits_least(tmp_path: Path) -> None:
-    waits = TELLS_WHEN + "    time.sleep(2)\n"
+    waits = "import time\ndef test_when(tell): tell(0); time.sleep(2)\n"
     told = told_by(
         tmp_path,
         *("-n", "5"),
