@@ -185,7 +185,8 @@ def main() -> int:
         run = Run(copies, chosen)
         try:
             if given.tests:
-                run.ring(given.tests)
+                for path in given.tests:
+                    run.ring([path])
             else:
                 for room in rooms:
                     run.ring([nearest(room)], {room})

@@ -17,6 +17,7 @@ from imager.base.units import MiB
 from imager.card.diagnosis.damage import DamageKind, differing_sectors
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.stages import UnprovenCard, WriteOptions, WrittenCard
+from imager.card.write.compare import compare
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
@@ -147,6 +148,20 @@ def test_an_unreadable_byte_is_an_io_error_at_its_block(image: NodeImage) -> Non
 
 def test_short_reads_are_normal(image: NodeImage) -> None:
     read_back(written(image, FaultyCard(SIZE, short_bytes=1536)), Quiet())
+
+
+@pytest.mark.parametrize(("refusals", "complete"), [(8, True), (9, False)])
+def test_a_card_that_refuses_too_often_is_not_read_to_its_end(
+    tmp_path: Path, refusals: int, complete: bool
+) -> None:
+    image = make_image(tmp_path, SIZE, ExtentMap([Extent(0, SIZE)]))
+    card = FaultyCard(SIZE)
+    done = written(image, card, MiB)
+    card.read_errors = {number * MiB + 5: errno.EIO for number in range(1, refusals + 1)}
+    reading = compare(done, done.extents, Quiet())
+    assert reading.complete is complete
+    assert not reading.is_right
+    assert len(reading.diagnosis.damages) == (8 if complete else 9)
 
 
 def test_a_dead_card_is_bad_all_over(image: NodeImage) -> None:

@@ -11,12 +11,13 @@ import pytest
 from imager.base.errors import CardIOError, FakeCapacity, Interrupted
 from imager.base.progress import Quiet
 from imager.base.trusted_folder import TrustedFolder
-from imager.base.units import MiB
+from imager.base.units import KiB, MiB
 from imager.card.host.disks import Disk
 from imager.card.host.refusals import accept
 from imager.card.make.begin import lay_down, names_golden, seen_before
 from imager.card.make.order import CardOrder
 from imager.card.receipt.store import save_receipt
+from imager.card.write import update
 from imager.card.write.read_back import read_back
 from imager.card.write.update import update_card
 from imager.card.write.write import write_card
@@ -266,3 +267,31 @@ def test_a_card_known_by_its_own_number_needs_no_table(image: NodeImage, tmp_pat
     for cid, known in (("1b534d30", True), ("1b534d31", False), ("", False)):
         numbered = replace(held, target=replace(held.target, cid=cid))
         assert seen_before(numbered, blank, TrustedFolder(tmp_path)) == known
+
+
+KEPT = 4096
+
+
+@pytest.mark.parametrize(("low", "high"), [(8, 16), (16, 32), (32, 64), (64, 70)])
+@pytest.mark.parametrize("short", [512, 0])
+def test_gaps_are_filled_from_the_largest_that_costs_little_enough(
+    low: int, high: int, short: int
+) -> None:
+    """One gap a little below ``low`` KiB, or of just as much, and one that would cost too much."""
+    first, second = low * KiB - short, high * KiB - 512
+    extents = ExtentMap([Extent(0, KEPT), Extent(KEPT + first, KEPT)])
+    extents |= ExtentMap([Extent(extents.end + second, KEPT)])
+    filled = ExtentMap([Extent(0, 2 * KEPT + first)]) | extents
+    assert update._joined(extents, first) == (filled if short else extents)
+    assert update._joined(extents, first - 1) == extents
+
+
+def test_a_block_of_the_first_mib_with_one_byte_in_it_is_written_again(tmp_path: Path) -> None:
+    body = ExtentMap([Extent(2 * MiB, MiB)])
+    image = make_image(tmp_path, SIZE, body, pieces=((8192, b"x"),))
+    card = FaultyCard(SIZE)
+    write_card(image, claimed(card), Quiet())
+    card.data[2 * MiB] ^= 1
+    update_card(image, claimed(card), Quiet())
+    assert is_whole(card, image)
+    assert card.holds(Extent(8192, 1)) == b"x"

@@ -73,6 +73,10 @@ def test_a_tenth_may_look_like_flipped_bits(silent: int, found: int | None) -> N
     assert holds(64, ZEROS, FLIPPED, sectors=(silent, 1)) == found
 
 
+def test_what_left_another_trace_is_not_lost() -> None:
+    assert holds(64, ZEROS, DamageKind.OTHER_BLOCK, sectors=(99, 1)) is None
+
+
 def test_one_lost_range_proves_no_fake() -> None:
     assert holds(64, ZEROS) is None
 
@@ -108,6 +112,7 @@ def unproven(tmp_path: Path) -> UnprovenCard:
     ("damages", "lost"),
     [
         ((damage(9 * MiB, sectors=24),), True),
+        ((damage(9 * MiB + 4096, sectors=16),), True),
         ((damage(9 * MiB, DamageKind.SHIFTED, sectors=24),), False),
         ((damage(3 * MiB),), False),
         ((), False),

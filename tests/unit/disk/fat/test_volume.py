@@ -165,11 +165,13 @@ def test_a_boot_sector_and_its_backup(disk: Surgeon) -> None:
 
 def test_lost_clusters_are_told_and_stay_in_use(fat: HostileFat, tmp_path: Path) -> None:
     fat.claim(bytes(1024))
+    fat.put("behind", b"x")
+    fat.claim(b"")
     disk = made(tmp_path, fat)
     found = disk.volume()
     (fault,) = found.faults
     assert fault.kind is FaultKind.LOST_CLUSTERS
-    assert fault.what.startswith("2 clusters (1024 bytes) are marked")
+    assert fault.what.startswith("3 clusters (1536 bytes) are marked")
     assert fault.offset == at(disk, 5005).offset
     assert found.used & ExtentMap([at(disk, 5005, 2)]) == ExtentMap([at(disk, 5005, 2)])
 
@@ -188,6 +190,14 @@ def test_a_damaged_folder_keeps_what_can_be_read(fat: HostileFat, tmp_path: Path
     assert found.hurt == {"/", "nowhere"}
     assert found.entries["nowhere"].extents == ()
     assert "empty" in found.entries
+
+
+def test_one_damaged_record_is_told_without_a_number(tmp_path: Path) -> None:
+    fat = HostileFat()
+    fat.root += record("bad|name", 0, 0)
+    ((kind, what),) = made(tmp_path, fat).faults()
+    assert kind is FaultKind.DIRECTORY_DAMAGED
+    assert what == "directory /: a name FAT does not allow: 'bad|name'"
 
 
 def test_a_label_is_that_of_the_root(fat: HostileFat, tmp_path: Path) -> None:

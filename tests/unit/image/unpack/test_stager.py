@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import tarfile
 import time
@@ -25,6 +26,8 @@ def staged(folder: Path, tree: ReleaseTree, look: Look) -> None:
     """Unpack ``tree`` below ``folder`` and let ``look`` see what came of it."""
     release = build_release(folder, tree)
     (folder / "staging").mkdir()
+    (folder / "staging").chmod(0o700)
+    release.tarball.chmod(0o600)
     with (
         Stager.opened(folder / "staging") as stager,
         Quiet().phase("unpack") as phase,
@@ -105,12 +108,40 @@ def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> 
     staged(tmp_path, tree, look)
 
 
-def test_a_device_has_one_name(tmp_path: Path) -> None:
+def test_a_device_and_a_folder_have_one_name(tmp_path: Path) -> None:
+    device, folder = ReleaseTree(), ReleaseTree()
+    device.add("tty", tarfile.CHRTYPE, devmajor=5, devminor=1)
+    device.hardlink("tty2", "tty")
+    folder.folder("etc")
+    folder.hardlink("etc2", "etc")
+    for number, (tree, says) in enumerate(
+        ((device, "'tty', a character device"), (folder, "to the directory 'etc'"))
+    ):
+        (tmp_path / str(number)).mkdir()
+        with pytest.raises(MalformedRelease, match=says):
+            staged(tmp_path / str(number), tree, lambda _: None)
+
+
+def test_nobody_else_can_look_into_it_whatever_the_umask(tmp_path: Path) -> None:
     tree = ReleaseTree()
-    tree.add("tty", tarfile.CHRTYPE, devmajor=5, devminor=1)
-    tree.hardlink("tty2", "tty")
-    with pytest.raises(MalformedRelease, match="'tty', a character device"):
-        staged(tmp_path, tree, lambda _: None)
+    tree.file("etc/shadow", "secret")
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def look(stager: Stager) -> None:
+        folder = tmp_path / "staging"
+        paths = [folder / "root", folder / "boot", *(folder / "root").rglob("*")]
+        modes = {str(path.relative_to(folder)): path.stat().st_mode & 0o7777 for path in paths}
+        assert modes == {
+            **dict.fromkeys(("root", "boot", "root/etc"), 0o700),
+            "root/etc/shadow": 0o600,
+        }
+
+    before = os.umask(0o577)
+    try:
+        staged(tmp_path, tree, look)
+    finally:
+        os.umask(before)
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
 
 
 def test_the_newest_member_is_not_one_of_this_moment_or_later(

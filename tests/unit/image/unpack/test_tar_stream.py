@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.image.unpack import tar_stream
+from imager.image.unpack.members import refuse
 from imager.image.unpack.tar_stream import TarStream, read_members, unpacked
 from imager.release.verified import VerifiedRelease
 from tests.support.release import ReleaseTree, build_release, release_of
@@ -95,6 +98,39 @@ def test_a_damaged_archive_is_malformed_when_it_was_so_from_the_beginning(tmp_pa
     tarball.write_bytes(build_release(tmp_path, tree_with("alarmpi")).tarball.read_bytes()[:-9])
     with pytest.raises(MalformedRelease, match="it ends in the middle"):
         names_in(release_of(tarball))
+
+
+@pytest.mark.parametrize(
+    ("packed", "says"),
+    [
+        (lzma.compress(b"x"), "compressed with xz"),
+        (b"BZh9", "compressed with bzip2"),
+        (b"\x28\xb5\x2f\xfd", "compressed with zstd"),
+        (b"\x1f", "not a gzip file"),
+        (b"", "not a gzip file"),
+    ],
+)
+def test_what_is_packed_otherwise_is_named(packed: bytes, says: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(packed)
+    with pytest.raises(MalformedRelease, match=says):
+        names_in(release_of(tmp_path / "x.tar.gz"))
+
+
+def test_what_is_refused_early_is_still_hashed_to_its_end(tmp_path: Path) -> None:
+    """The rest is more than is decompressed ahead of whoever reads."""
+    tree = tree_with("alarmpi")
+    tree.file("large", bytes(20 * MiB))
+    release = build_release(tmp_path, tree)
+
+    def take(info: tarfile.TarInfo, _: TarStream) -> None:
+        raise refuse(info.name, "is not wanted")
+
+    with (
+        pytest.raises(MalformedRelease, match="'etc' is not wanted"),
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase) as stream,
+    ):
+        read_members(stream, release.tarball, take)
 
 
 def test_a_header_of_no_possible_length_is_refused_before_it_is_read() -> None:
