@@ -21,6 +21,7 @@ WINGS = (
     "base",
     "disk",
     "release",
+    "packages",
     "config",
     "bootcheck",
     "image",
@@ -65,7 +66,7 @@ MOST_MODULES = 14
 """More doors than that in one corridor, and nobody finds the right one."""
 SELF_CONTAINED = {
     "disk": {"base"},
-    "config": {"base", "release"},
+    "config": {"base", "release", "packages"},
     "bootcheck": {"base", "disk"},
 }
 """Wings that stand nearly alone, and all that each may import."""
