@@ -8,55 +8,33 @@ PKGINFO and the local database as makepkg(8) and libalpm write them; pacman(8), 
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import lzma
 import re
 import tarfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease
 from imager.base.progress import Progress
-from imager.base.units import GiB, MiB, format_size
+from imager.base.units import MiB
 from imager.image.unpack.members import EntryKind, TreeEntry, clean_path, entry_of
 from imager.image.unpack.stager import Stager
+from imager.packages.metadata import (
+    LARGEST_TEXT,
+    UNREADABLE,
+    PacmanPackage,
+    Unpacked,
+    parse_description,
+    parse_pkginfo,
+)
 from imager.release.verified import PackageFile
 
 FOLDER = "usr/lib/picloud/packages"
 _PACMAN = "usr/bin/pacman"
 _DESCRIPTION = re.compile(r"var/lib/pacman/local/[^/]+/desc\Z")
-_BOUND = re.compile(r"[<>=].*")
 _METADATA = (".BUILDINFO", ".CHANGELOG", ".INSTALL", ".MTREE")
-_LARGEST_TEXT = MiB
-_LARGEST_HEADER = 16 * MiB
-_LARGEST_ARCHIVE = GiB
-_OPENERS: Mapping[bytes, Callable[[BytesIO], BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"\xfd7zXZ": lzma.LZMAFile,
-    b"BZh": bz2.BZ2File,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class PacmanPackage:
-    """A package's own description. ``version`` includes the release number; ``depends`` and
-    ``provides`` are names without versions."""
-
-    name: str
-    version: str
-    arch: str
-    depends: tuple[str, ...] = ()
-    provides: tuple[str, ...] = ()
-
-    @property
-    def called(self) -> str:
-        return f"{self.name} {self.version}"
 
 
 def add_bundle(
@@ -148,90 +126,27 @@ def read_package(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, Tree
     """
     package, entries = None, {}
     try:
-        unpacked = _Unpacked(data)
+        unpacked = Unpacked(BytesIO(data))
         with tarfile.open(fileobj=unpacked, mode="r:") as archive:  # type: ignore[call-overload]
             for info in archive:
                 if info.name == ".PKGINFO" and info.isreg():
                     file = archive.extractfile(info)
-                    text = file.read(_LARGEST_TEXT) if file else b""
+                    text = file.read(LARGEST_TEXT) if file else b""
                     package = parse_pkginfo(text.decode(errors="replace"))
                 elif info.name not in _METADATA and not info.islnk():
                     entries[clean_path(info.name)] = entry_of(info)
             # The checksum comes after the archive's own end.
             while unpacked.read(MiB):
                 pass
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError) as error:
-        raise _no_package(path, str(error) or "it ends early") from error
     except RecursionError as error:
         raise _no_package(path, "it has too many headers for one file") from error
+    except UNREADABLE as error:
+        raise _no_package(path, str(error) or "it ends early") from error
     except (MalformedRelease, ValueError, IndexError) as error:
         raise _no_package(path, str(error)) from error
     if package is None:
         raise _no_package(path, "it has no .PKGINFO")
     return package, entries
-
-
-class _Unpacked:
-    """A package's archive, unpacked as ``tarfile`` reads it, but not without end: a few kilobytes
-    can become gigabytes, and a header is read into memory. Raises tarfile.ReadError for those."""
-
-    def __init__(self, data: bytes) -> None:
-        file = BytesIO(data)
-        opener = next((way for magic, way in _OPENERS.items() if data.startswith(magic)), None)
-        self._file: BufferedIOBase = opener(file) if opener else file
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, position: int) -> int:
-        self._bound(position)
-        return self._file.seek(position)
-
-    def read(self, length: int) -> bytes:
-        if length > _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header claims {length} bytes")
-        self._bound(self.tell() + length)
-        return self._file.read(length)
-
-    def _bound(self, position: int) -> None:
-        if position > _LARGEST_ARCHIVE:
-            raise tarfile.ReadError(f"it unpacks to more than {format_size(_LARGEST_ARCHIVE)}")
-
-
-def parse_pkginfo(text: str) -> PacmanPackage:
-    """.PKGINFO, lines of ``key = value``; raises ValueError when one is missing."""
-    facts: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        key, sign, value = line.partition("=")
-        if sign and not line.startswith("#"):
-            facts.setdefault(key.strip(), []).append(value.strip())
-    return _package(facts, ("pkgname", "pkgver", "arch", "depend", "provides"))
-
-
-def parse_description(text: str) -> PacmanPackage:
-    """``desc`` of an installed package: ``%KEY%``, its values line by line, an empty line; raises
-    ValueError when a key is missing."""
-    facts: dict[str, list[str]] = {}
-    values: list[str] = []
-    for line in text.splitlines():
-        if line.startswith("%"):
-            values = facts.setdefault(line, [])
-        elif line:
-            values.append(line)
-    return _package(facts, ("%NAME%", "%VERSION%", "%ARCH%", "%DEPENDS%", "%PROVIDES%"))
-
-
-def _package(
-    facts: Mapping[str, Sequence[str]], keys: tuple[str, str, str, str, str]
-) -> PacmanPackage:
-    for key in keys[:3]:
-        if not facts.get(key) or not facts[key][0]:
-            raise ValueError(f"it does not tell its {key}")
-    name, version, arch = (facts[key][0] for key in keys[:3])
-    depends, provides = (
-        tuple(_BOUND.sub("", word).strip() for word in facts.get(key, ())) for key in keys[3:]
-    )
-    return PacmanPackage(name, version, arch, depends, provides)
 
 
 def _names(package: PacmanPackage) -> tuple[str, ...]:

@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.image.salt.packages import (
-    PacmanPackage,
-    faults_of,
-    parse_description,
-    parse_pkginfo,
-    read_package,
-)
+from imager.image.salt.packages import faults_of, read_package
 from imager.image.unpack.members import EntryKind
+from imager.packages.metadata import PacmanPackage, parse_description, parse_pkginfo
 from tests.support.pacman import description, package
 
 GLIBC = PacmanPackage("glibc", "2.40-1", "armv7h", provides=("ld-linux-armhf.so",))
