@@ -49,6 +49,7 @@ PACKAGES: Mapping[str, DistroPackage] = {
     "udevadm": DistroPackage("udev", "systemd"),
     "ssh": DistroPackage("openssh-client", "openssh"),
     "sudo": DistroPackage("sudo", "sudo"),
+    "zstd": DistroPackage("zstd", "zstd"),
 }
 
 _LOG = logging.getLogger(__name__)

@@ -48,6 +48,11 @@ class PacmanPackage:
     def called(self) -> str:
         return f"{self.name} {self.version}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What other packages may depend on."""
+        return (self.name, *self.provides)
+
 
 class Unpacked:
     """An archive, unpacked as ``tarfile`` reads it, but not without end: a few kilobytes can become
@@ -96,7 +101,7 @@ def read_pkginfo(file: BinaryIO) -> dict[str, list[str]]:
 def pkginfo_fields(text: str) -> dict[str, list[str]]:
     """.PKGINFO, lines of ``key = value``: each key's values in their order."""
     facts: dict[str, list[str]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         key, sign, value = line.partition("=")
         if sign and not line.startswith("#"):
             facts.setdefault(key.strip(), []).append(value.strip())
@@ -107,7 +112,7 @@ def description_fields(text: str) -> dict[str, list[str]]:
     """``desc`` of a database: ``%KEY%``, its values line by line, an empty line."""
     facts: dict[str, list[str]] = {}
     values: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("%"):
             values = facts.setdefault(line.strip("%"), [])
         elif line:

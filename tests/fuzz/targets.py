@@ -39,7 +39,7 @@ from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatError, FatVolume
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, parse
-from imager.image.salt.packages import read_package
+from imager.image.salt.packages import described
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import read_members, unpacked
 from imager.node.stamp.facts import StampError
@@ -182,7 +182,7 @@ def _tarball(data: bytes) -> None:
 
 
 def _package(data: bytes) -> None:
-    read_package(data, Path("a.pkg.tar.xz"))
+    described(data, Path("a.pkg.tar.xz"))
 
 
 def _initramfs(data: bytes) -> None:

@@ -43,12 +43,18 @@ def description(name: str, version: str, arch: str = "any", provides: tuple[str,
 
 def arch_tree(**installed: str) -> ReleaseTree:
     """The small release as Arch's is: with pacman, its database, and no Python."""
-    tree = everyday_tree()
+    return with_pacman(everyday_tree(), **installed)
+
+
+def with_pacman(tree: ReleaseTree, **installed: str) -> ReleaseTree:
+    """``tree`` with pacman and its database."""
     tree.file("./usr/bin/pacman", b"\x7fELF", 0o755)
     tree.file("./usr/lib/libcrypto.so.3", b"\x7fELF")
+    tree.file("./var/lib/pacman/local/ALPM_DB_VERSION", "9\n")
     for name, version in ({"glibc": "2.40-1"} | installed).items():
         text = description(name, version, "armv7h")
         tree.file(f"./var/lib/pacman/local/{name}-{version}/desc", text)
+        tree.file(f"./var/lib/pacman/local/{name}-{version}/files", "%FILES%\nusr/\n\n")
     return tree
 
 

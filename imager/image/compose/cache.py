@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from imager.disk.manifest import Manifest
 from imager.image.compose.file_digests import FileDigests
 from imager.image.compose.golden import GoldenImage
 from imager.image.salt.bytecode import versions
+from imager.packages.verified import PackageSet
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3
@@ -41,9 +42,13 @@ class UnusableEntry(ValueError):
     """A cache entry that is there and must not be used; the text says why."""
 
 
-def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> str:
+def golden_key(
+    release: VerifiedRelease,
+    salt: VerifiedSalt | None = None,
+    packages: PackageSet | None = None,
+) -> str:
     """The name in the cache of the golden image that this computer's programs would make of
-    ``release`` and ``salt``."""
+    ``release``, ``salt`` and ``packages``."""
     parts = [
         f"composer {COMPOSER_VERSION} format {_FORMAT}",
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
@@ -52,8 +57,18 @@ def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> st
         *(f"{package.name} {package.sha256}" for package in (salt.bundle if salt else ())),
         *(_version(*question) for question in _VERSION_QUESTIONS),
         *(versions() if salt else ()),
+        *(_lines_of(packages) if packages else ()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _lines_of(packages: PackageSet) -> Iterator[str]:
+    """All that decides what the set makes of a release."""
+    for package in packages.install:
+        asked_for = package.name in packages.explicit
+        yield f"install {package.name} {package.version} {package.sha256} {asked_for}"
+    yield from (f"remove {name}" for name in packages.remove)
+    yield from (f"enable {unit}" for unit in packages.enable)
 
 
 def _version(tool: str, question: str) -> str:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from imager.image.unpack.members import EntryKind, TreeEntry
 
-_EXTENSION = re.compile(r"\.(?:cpython-3(\d+)[^./]*|abi3)\.so\Z")
+_EXTENSION = re.compile(r"\.(?:cpython-3(\d+)[^./]*|abi3t?(?:-[^./]+)?)\.so\Z")
+"""One for every later Python is called abi3; Debian's Python 3.14 names the platform as well."""
 _STDLIB = re.compile(r"usr/lib/python3\.(\d+)/os\.py\Z")
 _LINKED = re.compile(r"(?:/usr/bin/)?python3\.(\d+)\Z")
 _BOUND = re.compile(r"(>=|<=|!=|~=|==|>|<)\s*3\.(\d{1,3})")

@@ -2,39 +2,30 @@
 
 In: the rack's package files and a release being staged. Out: the packages in the image, and the
 files the release will have once they are installed. Whether pacman will be able to install them is
-checked here, as far as names tell, and not first on a node where nobody sees the error. Sources:
-PKGINFO and the local database as makepkg(8) and libalpm write them; pacman(8), PKGBUILD(5).
+checked here, as far as names tell, and not first on a node where nobody sees the error. Source:
+pacman(8).
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 
 from imager.base.durable import host_storage
-from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease
+from imager.base.errors import ConfigurationError, HostStorage
 from imager.base.progress import Progress
-from imager.base.units import MiB
-from imager.image.unpack.members import EntryKind, TreeEntry, clean_path, entry_of
+from imager.image.packages.archive import Metadata, read_packed
+from imager.image.packages.database import installed_packages
+from imager.image.unpack.members import EntryKind, TreeEntry, entry_of
 from imager.image.unpack.stager import Stager
-from imager.packages.metadata import (
-    LARGEST_TEXT,
-    UNREADABLE,
-    PacmanPackage,
-    Unpacked,
-    parse_description,
-    parse_pkginfo,
-)
+from imager.image.unpack.tar_stream import TarStream
+from imager.packages.metadata import PacmanPackage
 from imager.release.verified import PackageFile
 
 FOLDER = "usr/lib/picloud/packages"
 _PACMAN = "usr/bin/pacman"
-_DESCRIPTION = re.compile(r"var/lib/pacman/local/[^/]+/desc\Z")
-_METADATA = (".BUILDINFO", ".CHANGELOG", ".INSTALL", ".MTREE")
 
 
 def add_bundle(
@@ -57,13 +48,13 @@ def add_bundle(
                     hint="run the same command again",
                 )
             if not file.name.endswith(".sig"):
-                found.append(read_package(data, file.path))
+                found.append(described(data, file.path))
             stager.put(f"{FOLDER}/{file.name}", data, mode=0o644, mtime_ns=0)
             phase.advance(len(data))
     if _PACMAN not in stager.root.entries:
         faults = [f"{release} has no pacman that could install them"]
     else:
-        installed = tuple(_installed(stager))
+        installed = tuple(installed_packages(stager))
         faults = [
             *faults_of([package for package, _ in found], installed, release),
             *_overlaps(found, installed, stager.root.entries, release),
@@ -85,7 +76,7 @@ def faults_of(
     that ``release`` has ``installed``: a single newer library can break a node."""
     there = {package.name: package for package in installed}
     arches = {package.arch for package in there.values()} - {"any"}
-    known = {name for package in (*there.values(), *packages) for name in _names(package)}
+    known = {name for package in (*there.values(), *packages) for name in package.names}
     seen: dict[str, PacmanPackage] = {}
     for package in packages:
         twin, old = seen.get(package.name), there.get(package.name)
@@ -118,56 +109,19 @@ def _overlaps(
         taken.update(dict.fromkeys(files, package.called))
 
 
-def read_package(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, TreeEntry]]:
+def described(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, TreeEntry]]:
     """The description of the package ``data``, and the files it installs, by path below the root.
     ``path`` is the package's own file, for messages.
 
     Raises ConfigurationError when it is not a whole package.
     """
-    package, entries = None, {}
-    try:
-        unpacked = Unpacked(BytesIO(data))
-        with tarfile.open(fileobj=unpacked, mode="r:") as archive:  # type: ignore[call-overload]
-            for info in archive:
-                if info.name == ".PKGINFO" and info.isreg():
-                    file = archive.extractfile(info)
-                    text = file.read(LARGEST_TEXT) if file else b""
-                    package = parse_pkginfo(text.decode(errors="replace"))
-                elif info.name not in _METADATA and not info.islnk():
-                    entries[clean_path(info.name)] = entry_of(info)
-            # The checksum comes after the archive's own end.
-            while unpacked.read(MiB):
-                pass
-    except RecursionError as error:
-        raise _no_package(path, "it has too many headers for one file") from error
-    except UNREADABLE as error:
-        raise _no_package(path, str(error) or "it ends early") from error
-    except (MalformedRelease, ValueError, IndexError) as error:
-        raise _no_package(path, str(error)) from error
-    if package is None:
-        raise _no_package(path, "it has no .PKGINFO")
-    return package, entries
+    entries: dict[str, TreeEntry] = {}
 
+    def take(_: Metadata, name: str, info: tarfile.TarInfo, __: TarStream) -> None:
+        if not info.islnk():
+            entries[name] = entry_of(info)
 
-def _names(package: PacmanPackage) -> tuple[str, ...]:
-    return (package.name, *package.provides)
-
-
-def _installed(stager: Stager) -> Iterator[PacmanPackage]:
-    """The packages in the release, from pacman's database there. An entry that cannot be read is
-    left out: pacman itself reports it better."""
-    for path in list(stager.root.entries):
-        if _DESCRIPTION.match(path):
-            try:
-                yield parse_description(stager.text_of_root(path))
-            except ValueError:
-                continue
-
-
-def _no_package(path: Path, why: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{path} is not a whole pacman package: {why}", hint="fetch or build it again"
-    )
+    return read_packed(data, path, take).package, entries
 
 
 def _list(words: Iterable[str]) -> str:
