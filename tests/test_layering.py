@@ -33,6 +33,7 @@ WINGS = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
     "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
+    "packages": ("metadata", "verified", "wish", "resolve", "fetch"),
     "bootcheck": ("formats",),
     "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),

@@ -83,13 +83,17 @@ class Unpacked:
             raise tarfile.ReadError(f"it unpacks to more than {format_size(self._most)}")
 
 
+def archive_of(unpacked: Unpacked) -> tarfile.TarFile:
+    """The tar archive that is unpacked so."""
+    return tarfile.open(fileobj=unpacked, mode="r:")  # type: ignore[call-overload, no-any-return]
+
+
 def read_pkginfo(file: BinaryIO) -> dict[str, list[str]]:
     """The fields of the .PKGINFO in the package ``file``, read no further than that.
 
     Raises ValueError when there is none, and one of UNREADABLE.
     """
-    unpacked = Unpacked(file)
-    with tarfile.open(fileobj=unpacked, mode="r:") as archive:  # type: ignore[call-overload]
+    with archive_of(Unpacked(file)) as archive:
         for info in archive:
             if info.name == ".PKGINFO" and info.isreg():
                 found = archive.extractfile(info)
