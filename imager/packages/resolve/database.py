@@ -1,7 +1,7 @@
 """A repository's database: what it offers, as one mirror tells it.
 
-In: the file ``NAME.db`` as repo-add(8) makes it, from a stranger. Out: an PackageOffer for each name in
-it. It is a hint only: what is used is what the pinned key signed. What it may cost has an end.
+In: the file ``NAME.db`` as repo-add(8) makes it, from a stranger. Out: a PackageOffer for each name
+in it. It is a hint only: what is used is what the pinned key signed. What it may cost has an end.
 """
 
 from __future__ import annotations
