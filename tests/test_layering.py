@@ -55,6 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "settings",
         "lazy",
         "session",
+        "packages",
         "choice",
         "consent",
         "views",

@@ -30,6 +30,10 @@ _COMMANDS = {
     "inspect": LazyCommand(
         "card.inspect:inspect", "Say what a card or image is, and whether and where it would boot."
     ),
+    "lock": LazyCommand(
+        "release.lock:lock",
+        "Show the packages the nodes have beyond the release; pin those that are not pinned yet.",
+    ),
     "probe": LazyCommand(
         "card.probe:probe",
         "Find out whether a card stores what it claims, and how fast it is.",

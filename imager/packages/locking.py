@@ -56,7 +56,7 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
     here = packages_at_hand(order)
     if here is not None:
         return here
-    with _alone(order.terms):
+    with alone(order.terms):
         # Another run, for which this one waited, may have locked them meanwhile.
         order = replace(order, lock=RackLock.load(order.lock.path))
         base = base_of(order.release, order.terms.cache, order.terms.progress)
@@ -91,6 +91,15 @@ def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
                 return None
             found.append(_set_of(wish, pin, packages))
     return tuple(found)
+
+
+def require_archived(order: PackageOrder) -> None:
+    """Raise NetworkError when a package that rack.lock pins for a wish is not in the archive.
+    Changes nothing."""
+    archive = PackageArchive(order.terms.cache)
+    missing = [name for name in _named(order) if archive.find(name, _pin(order, name)) is None]
+    if missing:
+        raise _not_here(order, missing)
 
 
 def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) -> LockPlan:
@@ -135,8 +144,15 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
 def carry_out(order: PackageOrder, plan: LockPlan) -> RackLock:
     """Fetch and prove what ``plan`` needs, then write it into rack.lock. Returns the new lock.
 
-    Raises as ``packages_of``; rack.lock is then as before, and what was proven is archived.
+    Raises as ``packages_of``, and ConfigurationError where rack.lock is another one by now; it is
+    then as before, and what was proven is archived.
     """
+    now = RackLock.load(order.lock.path)
+    if (now.sets, now.pacman) != (order.lock.sets, order.lock.pacman):
+        raise ConfigurationError(
+            f"{order.lock.path} was changed by another run meanwhile",
+            hint="run the same command again; it goes by what is there now",
+        )
     new = {name: offer for name, offer in plan.offers.items() if offer.url}
     pins = {name: order.lock.pacman[name] for name in plan.offers if name not in new}
     if new:
@@ -287,8 +303,8 @@ def _network(order: PackageOrder) -> Iterator[PackageSource]:
 
 
 @contextmanager
-def _alone(terms: FetchTerms) -> Iterator[None]:
-    """One run at a time locks and fetches packages; others wait for what it makes."""
+def alone(terms: FetchTerms) -> Iterator[None]:
+    """Let one run at a time lock and fetch packages; others wait for what it makes."""
     folder = terms.cache.made("packages")
     try:
         with ExitStack() as held:

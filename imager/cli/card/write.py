@@ -178,7 +178,7 @@ def _planned_image(session: Session, request: WriteRequest) -> PlannedImage:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
     found = golden_images_at_hand(session, request.rack, [request.node])
-    golden = found.get(request.node.model)
+    golden = found.get(request.node.name)
     if golden is None:
         return PlannedImage()
     needs = golden.layout.size_bytes
@@ -199,7 +199,7 @@ def _is_archived(session: Session, sha256: str) -> bool:
 
 def _node_image(session: Session, request: WriteRequest) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
-    golden = golden_of(session, request.rack, request.node.model)
+    golden = golden_of(session, request.rack, request.node)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
         raise TargetRefused(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from imager.base.units import format_size
-from imager.cli.choice import golden_of, models_of, open_rack
+from imager.cli.choice import golden_of, open_rack
 from imager.cli.session import CommandResult, Session, command
 
 
@@ -11,7 +11,7 @@ from imager.cli.session import CommandResult, Session, command
 def compose(session: Session) -> CommandResult:
     """Compose the golden image that every node of the rack shares."""
     rack = open_rack(session)
-    golden = golden_of(session, rack, models_of(rack)[0])
+    golden = golden_of(session, rack, rack.nodes[0])
     written = golden.manifest.extents.total_bytes
     session.console.lines(
         f"golden image of {golden.release_name} for {', '.join(golden.models)}: "

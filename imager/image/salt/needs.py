@@ -63,6 +63,8 @@ NEEDS = (
 )
 _PYTHON = Need("python3", "", "python3", "python")
 _LIBCRYPTO = Need("libcrypto", "", "libssl3", "openssl")
+ARCH_PACKAGES = tuple(need.arch for need in (_PYTHON, *NEEDS, _LIBCRYPTO))
+"""What a release of Arch Linux ARM must have for Salt, by the names of packages."""
 
 
 @dataclass(frozen=True, slots=True)
