@@ -126,7 +126,8 @@ def _shown(session: Session, rack: Rack, sets: tuple[PackageSet, ...]) -> Comman
         count, size = len(packages.install), sum(each.size_bytes for each in packages.install)
         removed = f", without {', '.join(packages.remove)}" if packages.remove else ""
         session.console.lines(
-            f"{fold(nodes)}: {count} packages beyond the release, {format_size(size)}{removed}"
+            f"{fold(nodes)}: {count} package{'' if count == 1 else 's'} beyond the release, "
+            f"{format_size(size)}{removed}"
         )
         if packages.install:
             needed_by = asked_for_by(offer_of(package) for package in packages.install)
