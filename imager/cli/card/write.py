@@ -39,8 +39,14 @@ from imager.cli.consent import (
     refuse_early,
     whole_sectors,
 )
+from imager.cli.packages import wish_of_node
 from imager.cli.session import CommandResult, Session, command
-from imager.cli.views.write_plan import PlannedImage, PlannedSource, WritePlan
+from imager.cli.views.write_plan import (
+    PlannedImage,
+    PlannedPackages,
+    PlannedSource,
+    WritePlan,
+)
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
@@ -165,7 +171,20 @@ def _plan(session: Session, request: WriteRequest) -> WritePlan:
         ),
         salt=_planned_salt(session, rack.salt_version, lock) if rack.salt_version else None,
         salt_packages=package_names(rack.salt_packages) if rack.salt_packages else (),
+        packages=_planned_packages(request, lock, pin.sha256 if pin else None),
     )
+
+
+def _planned_packages(
+    request: WriteRequest, lock: RackLock, release_sha256: str | None
+) -> PlannedPackages | None:
+    """What is known without reading the release: whether it lacks what Salt needs is not."""
+    wish = wish_of_node(request.rack, request.node)
+    locked = lock.sets.get(wish.key)
+    if locked is not None and locked.release == release_sha256:
+        return PlannedPackages(locked.packages, locked.remove, is_locked=True)
+    own = request.node.packages
+    return None if own.is_plain else PlannedPackages(own.install, own.remove, is_locked=False)
 
 
 def _planned_salt(session: Session, version: str, lock: RackLock) -> PlannedSource:
