@@ -168,7 +168,9 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
         for node in its:
             same = (model, packages[node.name])
             if same not in made:
-                made[same] = compose(release, session.cache, session.console, salt)
+                made[same] = compose(
+                    release, session.cache, session.console, salt, packages[node.name]
+                )
             found[node.name] = made[same]
     return found
 
@@ -192,7 +194,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
         if packages is None:
             continue
         cached = {
-            wanted: cached_golden(release, session.cache, salt)
+            wanted: cached_golden(release, session.cache, salt, wanted)
             for wanted in {packages[node.name] for node in its}
         }
         for node in its:

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from imager.image.salt.needs import ARCH_PACKAGES
 from tests.support.mirror import Mirror, serving
-from tests.support.pacman import package
+from tests.support.pacman import package, python_package
+from tests.support.pypi import index
+from tests.support.release import everyday_tree
 from tests.support.repository import (
     FOLDER,
+    add_pacman,
     database_of,
     files_of,
     packages_in,
@@ -124,3 +128,37 @@ def test_an_ordinary_user_locks_as_root_does(place: Workplace) -> None:
         cwd=place.folder, env=place.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_fresh_rack_brings_what_salt_needs_by_itself(
+    tmp_path: Path, key: SigningKey, repository: Mirror
+) -> None:
+    """The rack.toml of rack init, a release with pacman and no Python, one command."""
+    kept = dict(repository.files)
+    folder = tmp_path / "needs"
+    paths = [
+        python_package(folder),
+        *(package(folder, name, "1.0-1", {f"usr/share/{name}": name}, depend="python")
+          for name in ARCH_PACKAGES if name not in ("python", "openssl")),
+    ]  # fmt: skip
+    repository.files |= files_of(paths, database_of(paths, folder), key)
+    tree = everyday_tree()
+    tree.file("./usr/bin/pacman", b"\x7fELF", 0o755)
+    tree.file("./usr/lib/libcrypto.so.3", b"\x7fELF")
+    add_pacman(tree, repository.address)
+    with index() as pypi, workplace(tmp_path, tree=tree, pypi=pypi, key=key) as place:
+        said = place.json("write", tmp_path / "pi7.img", "--node", "pi7", "--size", "2GiB")
+        assert said.code == 0, said.err
+        assert said.result["verified"] is True
+        asked = len(repository.log)
+        composed = place.json("compose", "--offline")
+        assert composed.code == 0, composed.err
+        assert len(repository.log) == asked
+        fetched = place.json("fetch")
+        assert {each["name"] for each in fetched.result["sets"][0]["install"]} == {
+            name for name in ARCH_PACKAGES if name != "openssl"
+        }
+        planned = place.run("write", tmp_path / "x.img", "--node", "pi7", "--dry-run")
+        assert "packages  12 beyond the release, pinned: python, python-cryptography" in planned.err
+        assert "image     composed" in planned.err
+    repository.files = kept

@@ -73,6 +73,12 @@ def release_tree(*servers: str) -> ReleaseTree:
     """A release of INSTALLED packages whose mirrors are ``servers``, the later ones commented out,
     as in the distribution's own list."""
     tree = ReleaseTree()
+    add_pacman(tree, *servers)
+    return tree
+
+
+def add_pacman(tree: ReleaseTree, *servers: str) -> None:
+    """Add what ``release_tree`` says to pacman."""
     tree.file(
         "./etc/pacman.conf",
         "[options]\nArchitecture = armv7h\nDownloadUser = alpm\nCheckSpace\n"
@@ -86,7 +92,6 @@ def release_tree(*servers: str) -> ReleaseTree:
         if name == "nano":
             text += "%DEPENDS%\nglibc\n\n"
         tree.file(f"./var/lib/pacman/local/{name}-{version}/desc", text)
-    return tree
 
 
 @dataclass
