@@ -24,7 +24,7 @@ from imager.release.lock import RackLock, SetPin
 
 
 @dataclass(frozen=True, slots=True)
-class PackageChange:
+class LockChange:
     """A package of rack.lock that would change: ``old`` or ``new`` is None for one that comes or
     goes. ``size_bytes`` is what would be fetched, ``asked_by`` names the packages that need it,
     none for one that was asked for; ``base`` is the version that the release itself has."""
@@ -44,7 +44,7 @@ class LockPlan:
 
     sets: Mapping[str, SetPin]
     offers: Mapping[str, PackageOffer]
-    changes: tuple[PackageChange, ...]
+    changes: tuple[LockChange, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -153,7 +153,7 @@ def _changes(
     sets: Mapping[str, SetPin],
     offers: Mapping[str, PackageOffer],
     found: Sequence[Resolution],
-) -> Iterator[PackageChange]:
+) -> Iterator[LockChange]:
     wanted = {name_in(word) for each in sets.values() for word in each.wanted}
     needed_by = asked_for_by(offers.values())
     installed = installed_of(given.base)
@@ -161,9 +161,9 @@ def _changes(
     for name in sorted({*offers, *old}):
         new, before = offers.get(name), old.get(name)
         if new is None:
-            yield PackageChange(name, old[name].version, None)
+            yield LockChange(name, old[name].version, None)
         elif before is None or before.version != new.version or before.sha256 != new.sha256:
-            yield PackageChange(
+            yield LockChange(
                 name,
                 before.version if before else None,
                 new.version,

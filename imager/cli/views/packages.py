@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from imager.base.units import format_size
-from imager.packages.plan import LockPlan, PackageChange
+from imager.packages.plan import LockChange, LockPlan
 from imager.packages.verified import PackageSet
 
 HEAD = ("package", "version", "size", "because of")
@@ -86,7 +86,7 @@ def reason(explicit: bool, needed_by: Sequence[str]) -> str:
     return f"{few} and {len(needed_by) - 3} more" if len(needed_by) > 3 else few or "-"
 
 
-def _change_line(change: PackageChange) -> str:
+def _change_line(change: LockChange) -> str:
     if change.new is None:
         return f"- {change.name} {change.old}: nobody needs it any more"
     if change.old is None:

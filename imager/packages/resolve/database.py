@@ -17,7 +17,8 @@ from types import MappingProxyType
 from imager.base.units import MiB
 from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, description_fields
 
-LARGEST_UNPACKED = 256 * MiB
+LARGEST_UNPACKED = 96 * MiB
+"""Twice what the distribution's largest repository has; it is held in memory."""
 _NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}")
 _FILE = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\.pkg\.tar(\.[a-z0-9]{1,5})?")
@@ -127,22 +128,22 @@ def _descriptions(packed: bytes) -> Iterator[tuple[str, bytes]]:
     data = _unpack(packed)
     at = 0
     while at + _BLOCK <= len(data):
-        header = data[at : at + _BLOCK]
+        header = bytes(data[at : at + _BLOCK])
         at += _BLOCK
         if not header[0]:
-            continue
+            return
         digits = header[124:136].strip(b" \0")
         size = int(digits or b"0", 8)
         if not digits.isalnum() or size > LARGEST_TEXT or at + size > len(data):
             raise ValueError(f"an entry before its byte {at} cannot be read")
         if header[156:157] in (b"0", b"\0") and header[:100].rstrip(b"\0").endswith(b"/desc"):
-            text = data[at : at + size]
+            text = bytes(data[at : at + size])
             name = text.partition(b"%NAME%\n")[2].partition(b"\n")[0]
             yield name.decode(errors="replace"), text
         at += -(-size // _BLOCK) * _BLOCK
 
 
-def _unpack(packed: bytes) -> bytes:
+def _unpack(packed: bytes) -> bytearray:
     unpacked = Unpacked(BytesIO(packed), LARGEST_UNPACKED)
     pieces = bytearray()
     try:
@@ -150,7 +151,7 @@ def _unpack(packed: bytes) -> bytes:
             pieces += piece
     except UNREADABLE as error:
         raise ValueError(str(error) or "it ends early") from error
-    return bytes(pieces)
+    return pieces
 
 
 def _offer(text: bytes, server: str) -> PackageOffer:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 
 from imager.base.errors import ConfigurationError, MalformedRelease
+from imager.packages.metadata import description_fields
 from imager.packages.resolve.base_system import BaseSystem
 
 _SECTION = re.compile(r"\[([A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,60})\]")
@@ -59,20 +60,29 @@ def repositories_of(base: BaseSystem) -> Repositories:
             hint="leave [packages] out of rack.toml, or choose a release of Arch Linux ARM",
         )
     sections = _sections(base)
-    arch = next((value for key, value in sections.get("options", ()) if key == "Architecture"), "")
-    arch = arch.split()[0] if arch.split() else ""
+    arch = _arch(sections, base)
     found = tuple(
         Repository(name, servers)
         for name, lines in sections.items()
         if name != "options" and (servers := _servers(lines, name, arch))
     )
-    if not _ARCH.fullmatch(arch) or arch == "auto" or not found:
+    if not _ARCH.fullmatch(arch) or not found:
         missing = "no repository with a server" if found == () else "no architecture"
         raise MalformedRelease(
             f"/etc/pacman.conf of {base.release} names {missing}",
             hint="leave [packages] out of rack.toml, or choose another release",
         )
     return Repositories(arch, found)
+
+
+def _arch(sections: dict[str, list[tuple[str, str]]], base: BaseSystem) -> str:
+    """The first architecture it names; for ``auto``, that of the packages it has."""
+    named = [value for key, value in sections.get("options", ()) if key == "Architecture"]
+    first = next(iter(" ".join(named).split()), "auto")
+    if first != "auto":
+        return first
+    own = (description_fields(text).get("ARCH", ["any"])[0] for text in base.local.values())
+    return next((arch for arch in own if arch != "any"), "")
 
 
 def _sections(base: BaseSystem) -> dict[str, list[tuple[str, str]]]:
