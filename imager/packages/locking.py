@@ -165,13 +165,13 @@ def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
     """Prove every package that rack.lock pins anew: its bytes, its signature, and what it says of
     itself. Yields each after its proof; raises NotAuthentic for the first that fails, NetworkError
     for one that is not here."""
-    from imager.packages.fetch.network import archived_key
+    from imager.packages.fetch.network import signing_key
     from imager.packages.fetch.package import prove
 
     terms = order.terms
     if not order.lock.pacman:
         return
-    key = archived_key(order.release.fingerprint, terms.cache, terms.progress, order.sources)
+    key = signing_key(order.release.fingerprint, terms, order.sources)
     for name in sorted(order.lock.pacman):
         package = PackageArchive(terms.cache).find(name, _pin(order, name))
         if package is None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import os
 import re
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
 from typing import BinaryIO, cast
 
+from imager.base.run import running
 from imager.base.units import GiB, MiB, format_size
 
 UNREADABLE = (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, RecursionError)
@@ -31,6 +33,7 @@ _OPENERS: Mapping[bytes, Callable[[BinaryIO], BufferedIOBase]] = {
     b"BZh": bz2.BZ2File,
 }
 _MAGIC_BYTES = 6
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,25 @@ def read_pkginfo(file: BinaryIO) -> dict[str, list[str]]:
 
     Raises ValueError when there is none, and one of UNREADABLE.
     """
-    with archive_of(Unpacked(file)) as archive:
+    with archive_of(Unpacked(_without_zstd(file))) as archive:
         for info in archive:
             if info.name == ".PKGINFO" and info.isreg():
                 found = archive.extractfile(info)
                 text = found.read(LARGEST_TEXT) if found else b""
                 return pkginfo_fields(text.decode(errors="replace"))
     raise ValueError("it has no .PKGINFO")
+
+
+def _without_zstd(file: BinaryIO) -> BinaryIO:
+    """``file``, or where it is packed by zstd(1), which Python cannot unpack before 3.14, the
+    beginning of its content: .PKGINFO is among the first members."""
+    magic = file.read(len(_ZSTD))
+    file.seek(0)
+    if magic != _ZSTD:
+        return file
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # zstd does not see what was read ahead
+    with running(["zstd", "-dcq"], stdin=file.fileno()) as child:
+        return BytesIO(child.stdout.read(_LARGEST_HEADER) if child.stdout else b"")
 
 
 def pkginfo_fields(text: str) -> dict[str, list[str]]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pysequoia import Cert
 
-from imager.base.cache import Cache
 from imager.base.progress import FindingData, Phase, Progress
 from imager.packages.fetch.mirrors import synced
 from imager.packages.fetch.package import Expected, fetch_package, package_limits
@@ -92,10 +91,11 @@ def package_source(
         yield PackageSource(web, fingerprint, repositories, terms, sources)
 
 
-def archived_key(fingerprint: str, cache: Cache, progress: Progress, sources: KeySources) -> Cert:
-    """The pinned key without asking a mirror: it needs the network only if no file here has it."""
+def signing_key(fingerprint: str, terms: FetchTerms, sources: KeySources) -> Cert:
+    """The pinned key; a keyserver is asked only if no file here has it, and never offline."""
+    asked = replace(sources, keyservers=()) if terms.offline else sources
     with closing(Web(TransferLimits())) as web:
-        return find_key(fingerprint, cache, web, progress, sources)
+        return find_key(fingerprint, terms.cache, web, terms.progress, asked)
 
 
 class _Within:

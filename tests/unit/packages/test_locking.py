@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lzma
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -218,13 +220,31 @@ def test_a_new_wish_does_not_move_what_is_pinned(
     assert len(scene.lock.sets) == 2
 
 
-def test_what_would_have_to_move_is_named(scene: PackageScene) -> None:
-    packages_of(scene.order(PackageWish(("htop", "openssl>=3.6"))))
-    pinned = scene.lock.pacman["openssl"]
-    older = replace(pinned, version="3.5.9-1")
-    scene.lock.with_packages({**scene.lock.pacman, "openssl": older}, scene.lock.sets)
-    error = refused(scene, PackageWish(("modern",)))
-    assert isinstance(error, NotAuthentic), "no mirror has it under that hash"
+def test_what_would_have_to_move_is_named(
+    scene: PackageScene, mirror: Mirror, tmp_path: Path
+) -> None:
+    wish = PackageWish(("openssl>=3.6",))
+    packages_of(scene.order(wish))
+    newer(mirror, tmp_path / "new", scene.key, ("openssl", "4.0-1"))
+    both = (wish, PackageWish(("tomorrow",)))
+    error = refused(scene, *both)
+    assert isinstance(error, ConfigurationError)
+    assert "tomorrow would have openssl 4.0-1 for armv7h, and rack.lock pins 3.6.0-1" in error.what
+    assert "lock --update" in error.hint
+    carry_out(scene.order(*both), plan_packages(scene.order(*both), ["openssl"]))
+    assert scene.lock.pacman["openssl"].version == "4.0-1"
+
+
+def test_a_package_packed_by_zstd_is_proven_like_any_other(
+    scene: PackageScene, mirror: Mirror, tmp_path: Path
+) -> None:
+    packed = package(tmp_path / "z", "zed", "1.0-1", {"usr/x": "y"}, arch="armv7h")
+    plain = lzma.decompress(packed.read_bytes())
+    path = packed.with_suffix(".zst")
+    path.write_bytes(subprocess.run(["zstd", "-cq"], input=plain, capture_output=True).stdout)
+    mirror.files |= files_of([path], database_of([path], tmp_path / "z"), scene.key)
+    (found,) = packages_of(scene.order(PackageWish(("zed",))))
+    assert found.install[0].file_name == "zed-1.0-1-armv7h.pkg.tar.zst"
 
 
 def test_a_set_that_nobody_wishes_any_more_is_forgotten(scene: PackageScene) -> None:
