@@ -147,6 +147,8 @@ def test_a_fresh_rack_brings_what_salt_needs_by_itself(
     tree.file("./usr/lib/libcrypto.so.3", b"\x7fELF")
     add_pacman(tree, repository.address)
     with index() as pypi, workplace(tmp_path, tree=tree, pypi=pypi, key=key) as place:
+        toml = place.rack / "rack.toml"
+        toml.write_text(toml.read_text() + '[nodes.pi3.packages]\nremove = ["nano"]\n')
         said = place.json("write", tmp_path / "pi7.img", "--node", "pi7", "--size", "2GiB")
         assert said.code == 0, said.err
         assert said.result["verified"] is True
@@ -154,6 +156,9 @@ def test_a_fresh_rack_brings_what_salt_needs_by_itself(
         composed = place.json("compose", "--offline")
         assert composed.code == 0, composed.err
         assert len(repository.log) == asked
+        (other,) = composed.result["others"]
+        assert other["nodes"] == ["pi3"]
+        assert other["key"] != composed.result["key"]
         fetched = place.json("fetch")
         assert {each["name"] for each in fetched.result["sets"][0]["install"]} == {
             name for name in ARCH_PACKAGES if name != "openssl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from imager.packages.locking import (
     require_archived,
     verify_archive,
 )
+from imager.packages.resolve.database import Database, own_database
 from imager.packages.wish import PackageWish
 from tests.support.mirror import Mirror, serving
 from tests.support.pacman import package
@@ -311,8 +313,31 @@ def another_of_the_key(files: dict[str, bytes]) -> None:
     files[RUNC], files[f"{RUNC}.sig"] = files[other], files[f"{other}.sig"]
 
 
+def another_and_a_database_that_fits(files: dict[str, bytes]) -> None:
+    """The same from a mirror that lies about size and hash, too."""
+    another_of_the_key(files)
+    told = Database("core", "", files[f"{FOLDER}/core.db"])
+    offers = [offer for name in told.names if (offer := told.offer(name)) is not None]
+    data = files[RUNC]
+    digest = hashlib.sha256(data).hexdigest()
+    files[f"{FOLDER}/core.db"] = own_database(
+        "core",
+        [
+            replace(each, size_bytes=len(data), sha256=digest) if each.name == "runc" else each
+            for each in offers
+        ],
+    ).packed
+
+
 @pytest.mark.parametrize(
-    "harm", [altered, signed_by_another, without_signature, another_of_the_key]
+    "harm",
+    [
+        altered,
+        signed_by_another,
+        without_signature,
+        another_of_the_key,
+        another_and_a_database_that_fits,
+    ],
 )
 def test_what_is_not_authentic_is_never_used(
     scene: PackageScene, mirror: Mirror, harm: Callable[[dict[str, bytes]], None]
