@@ -33,6 +33,8 @@ def add_packages(stager: Stager, packages: PackageSet, release: str, progress: P
     have, a package that is taken out and needed, a unit that is not there), MalformedRelease for a
     package that cannot go on a card, NotAuthentic for one that was damaged in the archive.
     """
+    if not (packages.install or packages.remove or packages.enable):
+        return
     adding = _PackagesAdding(stager, packages, release)
     adding.take_out()
     total = sum(package.size_bytes for package in packages.install)

@@ -7,6 +7,7 @@ import gzip
 import lzma
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -202,6 +203,18 @@ def test_every_packing_is_read_and_a_cut_is_noticed(
     shorter.write_bytes(whole.read_bytes()[:-30] if pack is not bytes else b"")
     with pytest.raises(MalformedRelease, match=r"package one-1-1-any\.pkg\.tar\.xz cannot go on a"):
         staged(cut, set_of(shorter))
+
+
+@pytest.mark.parametrize("pack", [zstd, lzma.compress])
+def test_one_that_is_refused_at_its_beginning_is_not_waited_for(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    """It was proven, so all of it is hashed: a file that was damaged is told from one made so."""
+    files = {"../out": "x", "usr/large": "0123456789" * 9_000_000}
+    bad = repacked(package(tmp_path, "one", "1-1", files), pack)
+    with pytest.raises(MalformedRelease, match=r"climbs out with \.\."):
+        staged(tmp_path, set_of(bad))
+    assert not [thread for thread in threading.enumerate() if thread.name != "MainThread"]
 
 
 def test_one_that_was_altered_in_the_archive_is_not_authentic(tmp_path: Path) -> None:
