@@ -43,4 +43,5 @@ def _fields(golden: GoldenImage) -> dict[str, object]:
         "size_bytes": golden.layout.size_bytes,
         "mapped_bytes": golden.manifest.extents.total_bytes,
         "models": list(golden.models),
+        **({"first_boot": list(golden.first_boot)} if golden.first_boot else {}),
     }

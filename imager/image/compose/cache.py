@@ -114,6 +114,7 @@ class Composed:
     manifest: Manifest
     boot_files: Mapping[str, str]
     files: FileDigests
+    first_boot: tuple[str, ...]
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
@@ -132,6 +133,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         manifest=composed.manifest,
         boot_files=composed.boot_files,
         files=composed.files,
+        first_boot=composed.first_boot,
         mtime_ns=composed.image.stat().st_mtime_ns,
     )
     work = composed.image.parent
@@ -151,7 +153,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
 
 
 def _encode(golden: GoldenImage) -> bytes:
-    document = {
+    document: dict[str, object] = {
         "format": _FORMAT,
         "key": golden.key,
         "release_name": golden.release_name,
@@ -166,6 +168,7 @@ def _encode(golden: GoldenImage) -> bytes:
         "boot_files": dict(sorted(golden.boot_files.items())),
         "files": base64.b64encode(golden.files.pack()).decode(),
         "manifest": golden.manifest.to_json(),
+        **({"first_boot": list(golden.first_boot)} if golden.first_boot else {}),
     }
     return json.dumps(document | {"sha256": _digest(document)}, indent=1).encode() + b"\n"
 
@@ -191,6 +194,7 @@ def _decode(data: bytes, path: Path) -> GoldenImage:
         manifest=Manifest.from_json(read.child("manifest")),
         boot_files={name: boot_files.text(name) for name in boot_files.values},
         files=FileDigests.unpack(base64.b64decode(read.text("files"), validate=True)),
+        first_boot=read.texts("first_boot") if "first_boot" in read.values else (),
         mtime_ns=read.integer("image_mtime_ns"),
     )
 

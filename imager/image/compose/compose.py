@@ -112,6 +112,8 @@ def compose(
 
     with _composing_alone(cache.made("golden", 0o700), key, progress):
         golden = _loaded_or_composed(made_of, cache, key, progress)
+    if golden.first_boot:
+        progress.note(f"left by packages for first boot: {', '.join(golden.first_boot)}")
     return replace(golden, again=again)
 
 
@@ -164,7 +166,8 @@ def _compose(made_of: _Ingredients, cache: Cache, key: str, progress: Progress) 
         with progress.phase("make filesystems"):
             _make(image, layout, staged, release)
         manifest, boot_files, files = _check(image, layout, staged, release, progress)
-        composed = Composed(image, release, key, layout, manifest, boot_files, files)
+        left = staged.first_boot
+        composed = Composed(image, release, key, layout, manifest, boot_files, files, left)
         return golden_cache.publish(composed, cache)
 
 

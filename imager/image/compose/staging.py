@@ -34,6 +34,8 @@ class Staged:
     made_at: int
     """The time at which the image counts as made, in seconds since 1970: that of the newest file of
     the release, without those dated in the future (e2fsck reports a filesystem made tomorrow)."""
+    first_boot: tuple[str, ...] = ()
+    """What its packages left for the node's first boot, the lines of its queue."""
 
 
 def stage(
@@ -56,8 +58,7 @@ def stage(
             unpacked(release.tarball, release.sha256, phase) as stream,
         ):
             read_members(stream, release.tarball, stager.add)
-        if packages is not None:
-            add_packages(stager, packages, release.name, progress)
+        left = add_packages(stager, packages, release.name, progress) if packages else ()
         if salt is not None:
             add_salt(stager, salt, release.name, progress)
-    return Staged(folder / "root", folder / "boot", stager.root, stager.boot, stager.newest)
+    return Staged(folder / "root", folder / "boot", stager.root, stager.boot, stager.newest, left)

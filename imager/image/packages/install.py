@@ -26,15 +26,18 @@ _PLAIN = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]* [A-Za-z0-9:.+_~^]+-[A-Za-z
 """Name and version as makepkg lets them through: names of files, and words of a shell, too."""
 
 
-def add_packages(stager: Stager, packages: PackageSet, release: str, progress: Progress) -> None:
-    """Add ``packages`` to the release called ``release`` that is in ``stager``.
+def add_packages(
+    stager: Stager, packages: PackageSet, release: str, progress: Progress
+) -> tuple[str, ...]:
+    """Add ``packages`` to the release called ``release`` that is in ``stager``. Returns what is
+    left for first boot, the lines of its queue.
 
     Raises ConfigurationError with everything that stands against it (files that two packages
     have, a package that is taken out and needed, a unit that is not there), MalformedRelease for a
     package that cannot go on a card, NotAuthentic for one that was damaged in the archive.
     """
     if not (packages.install or packages.remove or packages.enable):
-        return
+        return ()
     adding = _PackagesAdding(stager, packages, release)
     adding.take_out()
     total = sum(package.size_bytes for package in packages.install)
@@ -45,9 +48,7 @@ def add_packages(stager: Stager, packages: PackageSet, release: str, progress: P
     adding.enter()
     changes = tuple(adding.changes)
     enable_units(stager, packages.enable, release)
-    lines = queued(stager, changes, hooks_to_run(stager, changes, adding.provided()))
-    if lines:
-        progress.note(f"left for first boot: {', '.join(lines)}")
+    return queued(stager, changes, hooks_to_run(stager, changes, adding.provided()))
 
 
 class _PackagesAdding:

@@ -24,7 +24,9 @@ _OURS = ("systemd-sysusers", "systemd-tmpfiles", "ldconfig", "depmod", "mkinitcp
 _INITRAMFS = "usr/bin/mkinitcpio"
 
 
-def queued(stager: Stager, changes: tuple[PackageChange, ...], hooks: Iterable[Hook]) -> list[str]:
+def queued(
+    stager: Stager, changes: tuple[PackageChange, ...], hooks: Iterable[Hook]
+) -> tuple[str, ...]:
     """Write the queue into the release, unless there is nothing to do. Returns its lines."""
     files = [path for path, how in changed_files(changes).items() if how != "Remove"]
     kernels = sorted({found[1] for path in files if (found := _MODULES.match(path))})
@@ -46,7 +48,7 @@ def queued(stager: Stager, changes: tuple[PackageChange, ...], hooks: Iterable[H
         lines.append("initramfs")
     if lines:
         _put(stager, "queue", "".join(f"{line}\n" for line in lines))
-    return lines
+    return tuple(lines)
 
 
 def _scriptlets(stager: Stager, change: PackageChange) -> Iterator[str]:

@@ -107,9 +107,10 @@ def test_pacman_finds_nothing_wrong_with_the_image(ours: LaidOut) -> None:
     assert "etc/svc/left (Modification" in checked, "as it should of a file somebody changed"
 
 
-def test_nothing_of_the_packages_was_run_here(ours: LaidOut) -> None:
+def test_nothing_of_the_packages_was_run_here(golden: GoldenImage, ours: LaidOut) -> None:
     assert not Path(MARK).exists()
     queue = (ours.root / "var/lib/picloud/packages/queue").read_text()
+    assert tuple(queue.splitlines()) == golden.first_boot
     assert queue.splitlines() == [
         "users",
         "scriptlet pre_upgrade svc 2.0-1 1.0-1",

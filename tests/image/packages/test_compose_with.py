@@ -19,6 +19,7 @@ from imager.image.compose.compose import cached_golden, compose
 from imager.packages.verified import PackageSet
 from tests.support.makepkg import set_of
 from tests.support.pacman import package, python_package, with_pacman
+from tests.support.proving import Heard
 from tests.support.pypi import verified_salt
 from tests.support.release import build_release, plain_tree
 from tests.support.workplace import ROOT
@@ -48,11 +49,15 @@ def test_the_key_is_of_what_makes_the_image(tmp_path: Path) -> None:
     assert golden_key(release, None, unrelated) == golden_key(release, None, packages)
 
 
-def test_packages_bring_what_salt_needs(tmp_path: Path) -> None:
+def test_packages_bring_what_salt_needs_and_what_they_leave_is_told(tmp_path: Path) -> None:
     release = build_release(tmp_path, with_pacman(plain_tree()))
-    packages = set_of(python_package(tmp_path / "packages"))
+    library = package(tmp_path / "packages", "lib", "1-1", {"usr/lib/lib.so.1": ""})
+    packages = set_of(python_package(tmp_path / "packages"), library)
     cache, salt = Cache(tmp_path / "cache"), verified_salt(tmp_path)
-    golden = compose(release, cache, Quiet(), salt, packages)
+    for _ in ("composed", "from the cache"):
+        told = Heard()
+        golden = compose(release, cache, told, salt, packages)
+        assert "left by packages for first boot: libraries" in told.notes
     assert cached_golden(release, cache, salt, packages) == replace(golden, again=None)
     assert cached_golden(release, cache, salt) is None
 

@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
-from imager.base.progress import Progress, Quiet
+from imager.base.progress import Quiet
 from imager.image.compose.staging import Staged, stage
 from imager.packages.verified import PackageSet
 from tests.support.makepkg import set_of, verified
 from tests.support.pacman import package, with_pacman
-from tests.support.proving import Heard
 from tests.support.release import CAPABILITY, ReleaseTree, build_release, plain_tree
 
 LOCAL = "var/lib/pacman/local"
@@ -32,11 +31,10 @@ def staged(
     folder: Path,
     packages: PackageSet,
     tree: ReleaseTree | None = None,
-    told: Progress | None = None,
 ) -> Staged:
     release = build_release(folder, tree or with_pacman(plain_tree()))
     (folder / "staged").mkdir()
-    return stage(release, folder / "staged", told or Quiet(), None, packages)
+    return stage(release, folder / "staged", Quiet(), None, packages)
 
 
 def owning(tree: ReleaseTree, name: str, version: str, **files: str) -> ReleaseTree:
@@ -135,8 +133,7 @@ def test_a_kernel_is_replaced_by_another(tmp_path: Path) -> None:
     owning(tree, "linux-rpi", "6.18.1-1", **{"boot__old.dtb": "o", f"usr__{name}": "k"})
     files = {"boot/new.dtb": "n", "usr/lib/modules/6.18.2-16k/kernel.ko": "k"}
     kernel = package(tmp_path, "linux-rpi-16k", "6.18.2-1", files)
-    told = Heard()
-    found = staged(tmp_path, set_of(kernel, remove=("linux-rpi",)), tree, told)
+    found = staged(tmp_path, set_of(kernel, remove=("linux-rpi",)), tree)
     assert "old.dtb" not in found.boot.entries
     assert not (found.boot_folder / "old.dtb").exists()
     assert (found.boot_folder / "new.dtb").read_text() == "n"
@@ -144,7 +141,7 @@ def test_a_kernel_is_replaced_by_another(tmp_path: Path) -> None:
         "usr/lib/modules/6.18.2-16k",
         "usr/lib/modules/6.18.2-16k/kernel.ko",
     ]
-    assert "left for first boot: modules 6.18.2-16k, initramfs" in told.notes
+    assert found.first_boot == ("modules 6.18.2-16k", "initramfs")
 
 
 # --- units

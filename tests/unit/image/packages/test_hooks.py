@@ -114,7 +114,7 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
         Hook("90-linux-rpi.hook", ("/usr/bin/mkinitcpio", "-p", "linux-rpi"), ()),
         Hook("fonts.hook", ("/bin/fc", "it's"), ("a", "b")),
     )
-    assert queued(stager, changes, hooks) == [
+    assert queued(stager, changes, hooks) == (
         "modules 6.18-rpi",
         "users",
         "libraries",
@@ -124,7 +124,7 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
         "folders",
         "hook fonts.hook",
         "initramfs",
-    ]
+    )
     place = "var/lib/picloud/packages"
     assert stager.text_of_root(f"{place}/removed/gone-1-1") == script
     assert stager.text_of_root(f"{place}/hooks/fonts.hook") == "exec /bin/fc 'it'\"'\"'s'\n"
@@ -132,5 +132,5 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
 
 
 def test_nothing_to_do_leaves_nothing(stager: Stager) -> None:
-    assert queued(stager, (PackageChange(None, installed("a", "1-1", "usr/a")),), ()) == []
+    assert queued(stager, (PackageChange(None, installed("a", "1-1", "usr/a")),), ()) == ()
     assert stager.entry("var") is None
