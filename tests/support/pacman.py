@@ -15,7 +15,8 @@ def package(
     folder: Path, name: str, version: str, files: Mapping[str, str], **info: str | list[str]
 ) -> Path:
     """The package NAME-VERSION-ARCH.pkg.tar.xz in ``folder``; a file whose text begins with ``->``
-    is a symbolic link, ``info`` are more lines of .PKGINFO."""
+    is a symbolic link, a name with a slash at its end a folder, ``info`` are more lines of
+    .PKGINFO."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"pkgname": name, "pkgver": version, "arch": "any", "size": "1"} | info
     path = folder / f"{name}-{version}-{facts['arch']}.pkg.tar.xz"
@@ -28,6 +29,8 @@ def package(
         for member, text in {".PKGINFO": "".join(lines), **files}.items():
             about = tarfile.TarInfo(member)
             about.mode = 0o644
+            if member.endswith("/"):
+                about.type, about.mode = tarfile.DIRTYPE, 0o755
             if text.startswith("->"):
                 about.type, about.linkname = tarfile.SYMTYPE, text.removeprefix("->")
             about.size = 0 if about.issym() else len(text.encode())

@@ -6,37 +6,38 @@ In: nothing. Out: the type that the steps after installing look at. Pure.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from imager.image.packages.database import Installed
 
 
+class PackageOperation(StrEnum):
+    """What became of a package or a file, in the words of alpm-hooks(5)."""
+
+    INSTALL = "Install"
+    UPGRADE = "Upgrade"
+    REMOVE = "Remove"
+
+
 @dataclass(frozen=True, slots=True)
 class PackageChange:
-    """A package that was added (``old`` is None), taken out (``new`` is None) or replaced by
-    another version of it."""
+    """``package`` was added, or taken out, or came in the place of ``before``, which is None for
+    the other two."""
 
-    old: Installed | None
-    new: Installed | None
-
-    @property
-    def name(self) -> str:
-        package = self.new or self.old
-        return package.name if package else ""
-
-    @property
-    def operation(self) -> str:
-        """Its name in a hook of pacman."""
-        if self.old and self.new:
-            return "Upgrade"
-        return "Install" if self.new else "Remove"
+    operation: PackageOperation
+    package: Installed
+    before: Installed | None = None
 
 
-def changed_files(changes: tuple[PackageChange, ...]) -> dict[str, str]:
-    """Every file of the packages, and its operation."""
-    old = {path for change in changes if change.old for path in change.old.files}
-    new = {path for change in changes if change.new for path in change.new.files}
+def changed_files(changes: tuple[PackageChange, ...]) -> dict[str, PackageOperation]:
+    """Every file of the packages, and what became of it."""
+    old, new = set[str](), set[str]()
+    for change in changes:
+        gone = change.operation is PackageOperation.REMOVE
+        (old if gone else new).update(change.package.files)
+        old.update(change.before.files if change.before else ())
     return {
-        **dict.fromkeys(new - old, "Install"),
-        **dict.fromkeys(new & old, "Upgrade"),
-        **dict.fromkeys(old - new, "Remove"),
+        **dict.fromkeys(new - old, PackageOperation.INSTALL),
+        **dict.fromkeys(new & old, PackageOperation.UPGRADE),
+        **dict.fromkeys(old - new, PackageOperation.REMOVE),
     }

@@ -57,7 +57,7 @@ def hooks_to_run(
     """The hooks in the release that ``changes`` trigger, sorted by name; ``provided`` are the
     names of all packages there are, which a hook may need. A hook that is malformed is left out,
     as by pacman."""
-    packages = {change.name: change.operation for change in changes}
+    packages = {change.package.name: change.operation for change in changes}
     files = changed_files(changes)
     found = (
         _hook(name, stager.text_of_root(path), packages, files, provided)

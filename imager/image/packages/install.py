@@ -14,7 +14,7 @@ from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Phase, Progress
 from imager.image.packages import database
 from imager.image.packages.archive import Metadata, package_stream, read_package
-from imager.image.packages.changes import PackageChange
+from imager.image.packages.changes import PackageChange, PackageOperation
 from imager.image.packages.hooks import hooks_to_run
 from imager.image.packages.queue import queued
 from imager.image.packages.transaction import Arrival, FileOwners, depart
@@ -83,7 +83,7 @@ class _PackagesAdding:
             else:
                 depart(self._stager, self._owners, old)
                 database.forget(self._stager, old)
-                self.changes.append(PackageChange(old, None))
+                self.changes.append(PackageChange(PackageOperation.REMOVE, old))
 
     def add(self, package: VerifiedPacman, phase: Phase) -> None:
         """Unpack one package, in the place of its older version if there is one."""
@@ -113,7 +113,8 @@ class _PackagesAdding:
         )
         self._installed[new.name] = new
         self._metadata[new.name] = metadata
-        self.changes.append(PackageChange(old, new))
+        how = PackageOperation.UPGRADE if old else PackageOperation.INSTALL
+        self.changes.append(PackageChange(how, new, old))
 
     def _called(self, owner: str | None) -> str:
         return self._installed[owner].package.called if owner else self._release

@@ -14,11 +14,12 @@ import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
-from imager.image.packages.changes import PackageChange, changed_files
+from imager.image.packages.changes import PackageChange, PackageOperation, changed_files
 from imager.image.packages.hooks import Hook
 from imager.image.unpack.stager import Stager
 
 FOLDER = "var/lib/picloud/packages"
+_REMOVE = PackageOperation.REMOVE
 _MODULES = re.compile(r"usr/lib/modules/([A-Za-z0-9._+-]+)/")
 _OURS = ("systemd-sysusers", "systemd-tmpfiles", "ldconfig", "depmod", "mkinitcpio")
 _INITRAMFS = "usr/bin/mkinitcpio"
@@ -28,7 +29,7 @@ def queued(
     stager: Stager, changes: tuple[PackageChange, ...], hooks: Iterable[Hook]
 ) -> tuple[str, ...]:
     """Write the queue into the release, unless there is nothing to do. Returns its lines."""
-    files = [path for path, how in changed_files(changes).items() if how != "Remove"]
+    files = [path for path, how in changed_files(changes).items() if how is not _REMOVE]
     kernels = sorted({found[1] for path in files if (found := _MODULES.match(path))})
     lines = [f"modules {kernel}" for kernel in kernels]
     if any(path.startswith("usr/lib/sysusers.d/") for path in files):
@@ -54,17 +55,13 @@ def queued(
 def _scriptlets(stager: Stager, change: PackageChange) -> Iterator[str]:
     """``scriptlet FUNCTION PACKAGE VERSION…`` for each function that pacman would have called; it
     too looks for the name anywhere in the script."""
-    old, new = change.old, change.new
-    source = new or old
-    if source is None:
-        return
-    versions = [each.package.version for each in (new, old) if each]
-    what = change.operation.lower()
-    called = [f"{when}_{what}" for when in ("pre", "post") if f"{when}_{what}" in source.script]
-    if called and new is None:
-        _put(stager, f"removed/{source.name}-{versions[0]}", source.script)
+    package, what = change.package, change.operation.lower()
+    versions = [each.package.version for each in (package, change.before) if each]
+    called = [f"{when}_{what}" for when in ("pre", "post") if f"{when}_{what}" in package.script]
+    if called and change.operation is _REMOVE:
+        _put(stager, f"removed/{package.name}-{versions[0]}", package.script)
     for function in called:
-        yield " ".join(["scriptlet", function, source.name, *versions])
+        yield " ".join(["scriptlet", function, package.name, *versions])
 
 
 def _is_library(path: str) -> bool:

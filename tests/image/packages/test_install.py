@@ -98,6 +98,29 @@ def test_a_file_that_moves_to_another_package_goes_with_it(tmp_path: Path) -> No
         assert f"{LOCAL}/gcc-libs-1-1/desc" not in found.root.entries
 
 
+def test_a_folder_takes_the_place_of_the_packages_own_file(tmp_path: Path) -> None:
+    tree = owning(with_pacman(plain_tree()), "app", "1-1", usr__app="file")
+    new = package(tmp_path, "app", "2-1", {"usr/app/": "", "usr/app/file": "f"})
+    found = staged(tmp_path, set_of(new), tree)
+    assert (found.root_folder / "usr/app/file").read_text() == "f"
+
+
+@pytest.mark.parametrize(
+    ("reason", "asked_for", "is_dependency"),
+    [("1", False, True), ("1", True, False), ("0", False, False), ("0", True, False)],
+)
+def test_an_upgrade_leaves_why_a_package_is_there_unless_it_is_asked_for(
+    tmp_path: Path, reason: str, asked_for: bool, is_dependency: bool
+) -> None:
+    tree = owning(with_pacman(plain_tree()), "app", "1-1", usr__app="file")
+    desc = next(data for info, data in tree.members if info.name == f"./{LOCAL}/app-1-1/desc")
+    tree.file(f"./{LOCAL}/app-1-1/desc", desc + f"%REASON%\n{reason}\n\n".encode())
+    new = package(tmp_path, "app", "2-1", {"usr/app": "f"})
+    found = staged(tmp_path, set_of(new, explicit=("app",) if asked_for else ()), tree)
+    text = (found.root_folder / LOCAL / "app-2-1/desc").read_text()
+    assert ("%REASON%\n1\n" in text) == is_dependency
+
+
 # --- taking out
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from imager.image.packages.changes import PackageChange
+from imager.image.packages.changes import PackageChange, PackageOperation
 from imager.image.packages.database import Installed
 from imager.image.packages.hooks import Hook, hooks_to_run
 from imager.image.packages.queue import queued
 from imager.image.unpack.stager import Stager
 from imager.packages.metadata import PacmanPackage
 
+INSTALL, UPGRADE, REMOVE = PackageOperation
 SHIPPED, OWN = "usr/share/libalpm/hooks", "etc/pacman.d/hooks"
 
 
@@ -22,12 +23,13 @@ def installed(name: str, version: str, *files: str, script: str = "") -> Install
     return Installed(package, frozenset(files), script=script)
 
 
-ADDED = PackageChange(None, installed("new", "1-1", "usr/", "usr/new", "usr/old"))
+ADDED = PackageChange(INSTALL, installed("new", "1-1", "usr/", "usr/new", "usr/old"))
 UPGRADED = PackageChange(
-    installed("lib", "1-1", "usr/", "usr/lib.so.1", "usr/lib.so"),
+    UPGRADE,
     installed("lib", "2-1", "usr/", "usr/lib.so.2", "usr/lib.so"),
+    installed("lib", "1-1", "usr/", "usr/lib.so.1", "usr/lib.so"),
 )
-GONE = PackageChange(installed("gone", "1-1", "usr/", "usr/gone"), None)
+GONE = PackageChange(REMOVE, installed("gone", "1-1", "usr/", "usr/gone"))
 CHANGES = (ADDED, UPGRADED, GONE)
 
 
@@ -104,10 +106,12 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
     script = "post_install() { :; }\npre_upgrade() { :; }\npost_remove() { :; }\n"
     brought = ("usr/lib/modules/6.18-rpi/a.ko", "usr/lib/a.so.1", "usr/lib/sysusers.d/a.conf")
     changes = (
-        PackageChange(installed("gone", "1-1", script=script), None),
-        PackageChange(None, installed("a", "1-1", *brought, "usr/lib/tmpfiles.d/a", script=script)),
-        PackageChange(installed("b", "1-1"), installed("b", "2-1", script=script)),
-        PackageChange(None, installed("c", "2-1", script="post_upgrade() { :; }\n")),
+        PackageChange(REMOVE, installed("gone", "1-1", script=script)),
+        PackageChange(
+            INSTALL, installed("a", "1-1", *brought, "usr/lib/tmpfiles.d/a", script=script)
+        ),
+        PackageChange(UPGRADE, installed("b", "2-1", script=script), installed("b", "1-1")),
+        PackageChange(INSTALL, installed("c", "2-1", script="post_upgrade() { :; }\n")),
     )
     hooks = (
         Hook("20-systemd-sysusers.hook", ("/usr/share/libalpm/scripts/systemd-hook", "x"), ()),
@@ -126,11 +130,12 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
         "initramfs",
     )
     place = "var/lib/picloud/packages"
+    assert stager.text_of_root(f"{place}/queue").startswith("modules 6.18-rpi\nusers\n")
     assert stager.text_of_root(f"{place}/removed/gone-1-1") == script
     assert stager.text_of_root(f"{place}/hooks/fonts.hook") == "exec /bin/fc 'it'\"'\"'s'\n"
     assert stager.text_of_root(f"{place}/hooks/fonts.hook.targets") == "a\nb\n"
 
 
 def test_nothing_to_do_leaves_nothing(stager: Stager) -> None:
-    assert queued(stager, (PackageChange(None, installed("a", "1-1", "usr/a")),), ()) == ()
+    assert queued(stager, (PackageChange(INSTALL, installed("a", "1-1", "usr/a")),), ()) == ()
     assert stager.entry("var") is None
