@@ -21,6 +21,7 @@ WINGS = (
     "base",
     "disk",
     "release",
+    "packages",
     "config",
     "bootcheck",
     "image",
@@ -32,8 +33,9 @@ WINGS = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
     "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
+    "packages": ("metadata", "verified", "wish", "resolve", "fetch"),
     "bootcheck": ("formats",),
-    "image": ("unpack", "salt", "compose"),
+    "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (
         "medium",
@@ -53,6 +55,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "settings",
         "lazy",
         "session",
+        "packages",
         "choice",
         "consent",
         "views",
@@ -65,7 +68,7 @@ MOST_MODULES = 14
 """More doors than that in one corridor, and nobody finds the right one."""
 SELF_CONTAINED = {
     "disk": {"base"},
-    "config": {"base", "release"},
+    "config": {"base", "release", "packages"},
     "bootcheck": {"base", "disk"},
 }
 """Wings that stand nearly alone, and all that each may import."""

@@ -3,7 +3,9 @@
 ::
 
     <cache>/releases/<sha256>/   the archive: never deleted by this program
-    <cache>/packages/<sha256>/   Salt and what comes with it, as PyPI published it; never deleted
+    <cache>/packages/<sha256>/   Salt and what comes with it, as PyPI published it, and pacman
+                                 packages with their signatures; never deleted
+    <cache>/databases/           what releases say to pacman; read from their tarballs at will
     <cache>/partial/             downloads cut short, to be resumed
     <cache>/golden/<key>/        composed images, rebuilt at will
     <cache>/work/                private folders of running commands
@@ -38,6 +40,7 @@ _OURS = b"picloud-image"
 _SHAPES: Mapping[str, re.Pattern[str]] = {
     "releases": re.compile(r"[0-9a-f]{64}\Z"),
     "packages": re.compile(r"[0-9a-f]{64}\Z"),
+    "databases": re.compile(r"[0-9a-f]{64}\.json\Z"),
     "golden": re.compile(r"[0-9a-f]{32}\Z"),
     "partial": re.compile(r".+-[0-9a-f]{8}\Z"),
     "keys": re.compile(r"[0-9A-F]{40,64}\.asc\Z"),

@@ -46,9 +46,13 @@ PACKAGES: Mapping[str, DistroPackage] = {
     "debugfs": DistroPackage("e2fsprogs", "e2fsprogs"),
     "tune2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
     "resize2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
+    "pacman": DistroPackage("pacman-package-manager", "pacman"),
+    "vercmp": DistroPackage("pacman-package-manager", "pacman"),
+    "prlimit": DistroPackage("util-linux", "util-linux"),
     "udevadm": DistroPackage("udev", "systemd"),
     "ssh": DistroPackage("openssh-client", "openssh"),
     "sudo": DistroPackage("sudo", "sudo"),
+    "zstd": DistroPackage("zstd", "zstd"),
 }
 
 _LOG = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ module of its own because every command begins with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from imager.base.errors import (
     UsageError,
 )
 from imager.base.progress import Quiet
+from imager.cli.packages import package_order, packages_at_hand_for, packages_for
 from imager.cli.session import Session
 from imager.config.folder import default_rack_to_be, find_rack
 from imager.config.folder import rack_at_hand as folder_at_hand
@@ -26,6 +27,8 @@ from imager.config.nodeset import expand
 from imager.config.rack import Node, Rack
 from imager.image.compose.compose import cached_golden, compose
 from imager.image.compose.golden import GoldenImage
+from imager.packages.locking import require_archived as require_packages_archived
+from imager.packages.verified import PackageSet
 from imager.rack.history.ledger import read_ledger
 from imager.rack.plan.survey import GoldenImages, wants_of
 from imager.release.catalogue import ReleaseSpec, spec_for
@@ -139,7 +142,8 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
     if not session.settings.offline:
         return
     for model in dict.fromkeys(node.model for node in nodes):
-        proven_release(session, rack, model)
+        release = proven_release(session, rack, model)
+        require_packages_archived(package_order(session, rack, release))
     if rack.salt_version is not None:
         require_salt_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
 
@@ -148,38 +152,63 @@ def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
     return replace(salt, bundle=bundle_in(rack.salt_packages)) if rack.salt_packages else salt
 
 
-def golden_of(session: Session, rack: Rack, model: str) -> GoldenImage:
-    """The golden image for a board of the rack; what it is made of is fetched if need be."""
-    release = proven_release(session, rack, model)
-    return compose(release, session.cache, session.console, proven_salt(session, rack))
+def golden_of(session: Session, rack: Rack, node: Node) -> GoldenImage:
+    """The golden image for a node of the rack; what it is made of is fetched if need be."""
+    return golden_images(session, rack, [node])[node.name]
 
 
 def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """The golden image for each of ``nodes``, fetched and composed where need be."""
-    return {
-        model: golden_of(session, rack, model)
-        for model in dict.fromkeys(node.model for node in nodes)
-    }
+    found: dict[str, GoldenImage] = {}
+    made: dict[tuple[str, PackageSet], GoldenImage] = {}
+    for model, its in _by_model(nodes):
+        release = proven_release(session, rack, model)
+        salt = proven_salt(session, rack)
+        packages = packages_for(session, rack, release)
+        for node in its:
+            same = (model, packages[node.name])
+            if same not in made:
+                made[same] = compose(
+                    release, session.cache, session.console, salt, packages[node.name]
+                )
+            found[node.name] = made[same]
+    return found
 
 
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """As ``golden_images``, but only those composed already. Fetches, makes and shows nothing."""
-    found = {}
-    for model in dict.fromkeys(node.model for node in nodes):
+    found: dict[str, GoldenImage] = {}
+    for model, its in _by_model(nodes):
         spec = chosen_release(session, rack, model)
         lock = RackLock.load(rack.lock_file)
+        terms = FetchTerms(session.cache, Quiet(), offline=True)
         if lock.pin(spec.name) is None:
             continue
         try:
-            release = fetch_release(spec, lock, FetchTerms(session.cache, Quiet(), offline=True))
+            release = fetch_release(spec, lock, terms)
             salt = salt_at_hand(rack.salt_version, session.cache, lock)
             salt = _with_packages(salt, rack) if salt else None
+            packages = packages_at_hand_for(session, rack, release, terms)
         except (NetworkError, NotAuthentic):
             continue  # whoever needs it will be told then
-        golden = cached_golden(release, session.cache, salt)
-        if golden is not None:
-            found[model] = golden
+        if packages is None:
+            continue
+        cached = {
+            wanted: cached_golden(release, session.cache, salt, wanted)
+            for wanted in {packages[node.name] for node in its}
+        }
+        for node in its:
+            golden = cached[packages[node.name]]
+            if golden is not None:
+                found[node.name] = golden
     return found
+
+
+def _by_model(nodes: Iterable[Node]) -> Iterator[tuple[str, list[Node]]]:
+    """The nodes of each board."""
+    listed = list(nodes)
+    for model in dict.fromkeys(node.model for node in listed):
+        yield model, [node for node in listed if node.model == model]
 
 
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:

@@ -26,10 +26,15 @@ _COMMANDS = {
         "card.devices:devices", "List every disk, what is on it, and whether it may be written."
     ),
     "fetch": LazyCommand(
-        "release.fetch:fetch", "Fetch the release and Salt, prove them, archive and pin them."
+        "release.fetch:fetch",
+        "Fetch the release, packages and Salt, prove them, archive and pin them.",
     ),
     "inspect": LazyCommand(
         "card.inspect:inspect", "Say what a card or image is, and whether and where it would boot."
+    ),
+    "lock": LazyCommand(
+        "release.lock:lock",
+        "Show the packages the nodes have beyond the release; pin those that are not pinned yet.",
     ),
     "probe": LazyCommand(
         "card.probe:probe",

@@ -114,6 +114,24 @@ version = {salt}
 # runs salt-call state.apply until it has succeeded a single time; "never" leaves it to you.
 # highstate = "never"
 
+[packages]
+# What every node has beyond the release, from the release's own mirrors: resolved once by this
+# computer's pacman, pinned in rack.lock and archived, so that each card gets the same bytes until
+# picloud-image lock --update (docs/locking.md). What Salt needs is added by itself. A bound is
+# written "openssl>=3.6".
+# install = ["htop"]
+# Packages of the release that the nodes do not have.
+# remove = ["nano"]
+# The release's own package = the one to have in its place.
+# replace = {{ linux-rpi = "linux-rpi-16k" }}
+# Units that start at boot.
+# enable = ["docker.service"]
+# Packages that picloud-image lock --update never moves.
+# hold = ["linux-rpi"]
+# The same keys but hold, for the nodes that have a role, and for one node (the last in this file).
+# [roles.docker.packages]
+# install = ["docker"]
+
 # One table for each node that differs from the rest.
 # [nodes.pi7]
 # address = "10.0.0.77"
@@ -121,6 +139,8 @@ version = {salt}
 # slot = "C1"
 # roles = ["salt-minion"]
 # authorized_keys = ["ssh-ed25519 AAAA… somebody@else"]
+# [nodes.pi7.packages]
+# install = ["i2c-tools"]
 
 # Files of your own for the cards go into overlays/ beside this file, in folders shaped like the
 # card: overlays/base/root/etc/motd, overlays/model/pi2/boot/config.txt,

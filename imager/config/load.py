@@ -15,6 +15,7 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.config import sections
 from imager.config.addresses import address_in, deal_addresses, read_network
 from imager.config.fields import Table, nearest, parse_document
+from imager.config.packages import read_hold, read_packages, read_roles_packages, wish_of
 from imager.config.rack import RACK_FILE, Node, Rack
 from imager.config.shipped_trees import roles_in, trees_folder
 from imager.config.slot_labels import deal_slots
@@ -68,6 +69,7 @@ def _read_text(folder: Path) -> str:
 def _read(folder: Path, top: Table) -> Rack:
     rack, salt, login = top.table("rack"), top.table("salt"), top.table("login")
     release, swap, network = top.table("release"), top.table("swap"), top.table("network")
+    packages = top.table("packages")
     name, names = sections.read_rack_name(rack), sections.read_names(rack)
     own = _own_tables(top, names)
     plan = read_network(network)
@@ -77,14 +79,17 @@ def _read(folder: Path, top: Table) -> Rack:
     keys = (*sections.read_keys(login), *sections.read_key_files(login, folder))
     slots = deal_slots(rack, names, own)
     roles = roles_in(trees_folder() / "overlays", folder / "overlays")
+    for_all, for_roles = read_packages(packages), read_roles_packages(top, roles)
+    own_packages = {node: own[node].table("packages") for node in names}
     nodes = tuple(
         Node(
             name=node,
             model=sections.read_model(own[node], model),
-            roles=sections.read_roles(own[node], roles, is_master=node == master.name),
+            roles=(its := sections.read_roles(own[node], roles, is_master=node == master.name)),
             address=addresses.get(node),
             authorized_keys=(*keys, *sections.read_keys(own[node])),
             slot=slots[node],
+            packages=wish_of(for_all, for_roles, its, read_packages(own_packages[node])),
         )
         for node in names
     )
@@ -100,8 +105,20 @@ def _read(folder: Path, top: Table) -> Rack:
         salt_version=(version := sections.read_salt_version(salt, master)),
         salt_packages=sections.read_salt_packages(salt, folder, version),
         highstate_once=sections.read_highstate_once(salt),
+        held_packages=read_hold(packages),
     )
-    for table in (rack, salt, login, release, swap, *own.values(), top):
+    tables = (
+        rack,
+        salt,
+        login,
+        release,
+        swap,
+        packages,
+        *own_packages.values(),
+        *own.values(),
+        top,
+    )
+    for table in tables:
         table.close()
     return found
 

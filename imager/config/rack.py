@@ -6,7 +6,7 @@ modules must know of a rack.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from imager.base.errors import ConfigurationError
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.fields import nearest
 from imager.config.hostname import name_fault
+from imager.packages.wish import PackageWish
 
 RACK_FILE = "rack.toml"
 STATE = ".picloud"
@@ -34,7 +35,7 @@ def receipts_folder(rack: Path) -> TrustedFolder:
 @dataclass(frozen=True, slots=True)
 class Node:
     """One Raspberry Pi. ``address`` is None where DHCP gives it one; ``slot`` is the label of its
-    place in the rack, None where it has none."""
+    place in the rack, None where it has none; ``packages`` is what it has beyond its release."""
 
     name: str
     model: str
@@ -42,6 +43,7 @@ class Node:
     address: IPv4Interface | None
     authorized_keys: tuple[str, ...]
     slot: str | None = None
+    packages: PackageWish = field(default_factory=PackageWish)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ class Master:
 
 @dataclass(frozen=True, slots=True)
 class Rack:
-    """A checked rack.toml. ``folder`` holds the file, the overlays and ``.picloud/``."""
+    """A checked rack.toml. ``folder`` holds the file, the overlays and ``.picloud/``;
+    ``held_packages`` are names of packages that no update moves."""
 
     folder: Path
     name: str
@@ -93,6 +96,7 @@ class Rack:
     salt_version: str | None
     salt_packages: Path | None
     highstate_once: bool
+    held_packages: frozenset[str] = frozenset()
 
     @property
     def state(self) -> TrustedFolder:

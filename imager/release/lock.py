@@ -1,18 +1,20 @@
 """rack.lock: which bytes the cards of a rack are made from; a small TOML file to be kept in git.
 
-In: the file beside rack.toml. Out: a pin (the SHA-256 of the bytes to use) for each release and
-each Python package, and the file written anew with another pin. Only ``fetch --update`` changes a
-pin, so that a node made next year is like one made today.
+In: the file beside rack.toml. Out: a pin (the SHA-256 of the bytes to use) for each release, each
+Python package and each pacman package, what each group of nodes has of the latter, and the file
+written anew with other pins. Only ``fetch --update`` and ``lock --update`` change a pin, so that a
+node made next year is like one made today.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeVar
 
 from imager.base.errors import ConfigurationError
 from imager.base.text import toml_text
@@ -23,14 +25,25 @@ _HEAD = """\
 # Written by picloud-image; keep it in git beside rack.toml. Only "picloud-image fetch --update"
 # moves a pin to what is published now.
 """
+_HEAD_OF_SETS = """\
+# What lies beyond the release: [set] says which packages a group of nodes has, [pacman] which bytes
+# they are. Only "picloud-image lock --update" moves them.
+"""
 _LIMIT_BYTES = 4 << 20
+_NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
+_WANTED = re.compile(_NAME.pattern + r"((<|<=|=|>=|>)[A-Za-z0-9:._+~-]{1,120})?")
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "sha256": (re.compile(r"[0-9a-f]{64}\Z"), "64 lower-case hex digits"),
     "fingerprint": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})\Z"), "40 upper-case hex digits"),
     "url": (re.compile(r"https?://[!-~]+\Z"), "an http or https URL"),
     "fetched_at": (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)\Z"), "a time"),
     "version": (re.compile(r"\d[0-9A-Za-z.!+]{0,63}\Z"), "a version"),
+    "arch": (re.compile(r"[a-z0-9_]{1,20}\Z"), "an architecture"),
+    "file": (re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\Z"), "a file's name"),
+    "signer": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})\Z"), "40 upper-case hex digits"),
+    "release": (re.compile(r"[0-9a-f]{64}\Z"), "64 lower-case hex digits"),
 }
+_PACMAN_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +67,54 @@ class PackagePin:
     fetched_at: str
 
 
-AnyPin = Pin | PackagePin
-_SECTIONS: Mapping[str, type[AnyPin]] = {"release": Pin, "package": PackagePin}
+@dataclass(frozen=True, slots=True)
+class PacmanPin:
+    """Which bytes the name of a pacman package means in this rack. ``version`` includes epoch and
+    release number; ``signer`` is the fingerprint of the primary key that signed it."""
+
+    version: str
+    arch: str
+    file: str
+    sha256: str
+    size_bytes: int
+    signer: str
+    url: str
+    fetched_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetPin:
+    """What a group of nodes has beyond the release with the SHA-256 ``release``: ``packages``, in
+    the order in which they are installed, because ``wanted`` was asked for; ``remove`` are names of
+    the release's own that go."""
+
+    release: str
+    wanted: tuple[str, ...]
+    packages: tuple[str, ...]
+    remove: tuple[str, ...]
+
+
+_Kind = TypeVar("_Kind", Pin, PackagePin, PacmanPin, SetPin)
+AnyPin = Pin | PackagePin | PacmanPin | SetPin
+_SECTIONS: Mapping[str, type[AnyPin]] = {
+    "release": Pin,
+    "package": PackagePin,
+    "pacman": PacmanPin,
+    "set": SetPin,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RackLock:
     """A rack.lock as it was read; a file that does not exist yet has no pins. ``pins`` are those
-    of releases, ``packages`` those of Python packages, by name."""
+    of releases, ``packages`` those of Python packages, ``pacman`` those of pacman packages, by
+    name; ``sets`` are by the key of the wish they fulfil."""
 
     path: Path
     pins: Mapping[str, Pin]
     packages: Mapping[str, PackagePin]
+    pacman: Mapping[str, PacmanPin]
+    sets: Mapping[str, SetPin]
 
     @classmethod
     def load(cls, path: Path) -> RackLock:
@@ -85,9 +134,12 @@ class RackLock:
 
     @classmethod
     def _of(cls, path: Path, pins: Mapping[tuple[str, str], AnyPin]) -> RackLock:
-        releases = {key[1]: pin for key, pin in pins.items() if isinstance(pin, Pin)}
-        packages = {key[1]: pin for key, pin in pins.items() if isinstance(pin, PackagePin)}
-        return cls(path, MappingProxyType(releases), MappingProxyType(packages))
+        def of(kind: type[_Kind]) -> Mapping[str, _Kind]:
+            return MappingProxyType(
+                {name: pin for (_, name), pin in pins.items() if isinstance(pin, kind)}
+            )
+
+        return cls(path, of(Pin), of(PackagePin), of(PacmanPin), of(SetPin))
 
     def pin(self, name: str) -> Pin | None:
         """The pin of the release called ``name``."""
@@ -101,28 +153,55 @@ class RackLock:
         """Write the file with ``name`` pinned to ``pin``; other pins stay as they are in the file
         now. Returns the new lock."""
         section = next(key for key, kind in _SECTIONS.items() if isinstance(pin, kind))
+        return self._changed(lambda now: now | {(section, name): pin})
+
+    def with_packages(
+        self, pacman: Mapping[str, PacmanPin], sets: Mapping[str, SetPin]
+    ) -> RackLock:
+        """Write the file with these sets of pacman packages in place of all that it has; other
+        pins stay. Returns the new lock."""
+        new: dict[tuple[str, str], AnyPin] = {("set", key): pin for key, pin in sets.items()}
+        new |= {("pacman", name): pin for name, pin in pacman.items()}
+
+        def change(now: dict[tuple[str, str], AnyPin]) -> dict[tuple[str, str], AnyPin]:
+            return {key: pin for key, pin in now.items() if key[0] not in ("set", "pacman")} | new
+
+        return self._changed(change)
+
+    def _changed(
+        self, change: Callable[[dict[tuple[str, str], AnyPin]], dict[tuple[str, str], AnyPin]]
+    ) -> RackLock:
         beside = TrustedFolder(self.path.parent)
         with beside.held():
             now = RackLock.load(self.path)._all()
-            pins = now | {(section, name): pin}
+            pins = change(now)
             if pins != now:
                 beside.write(self.path.name, encode_lock(pins).encode())
         return self._of(self.path, pins)
 
     def _all(self) -> dict[tuple[str, str], AnyPin]:
-        return {("release", name): pin for name, pin in self.pins.items()} | {
-            ("package", name): pin for name, pin in self.packages.items()
+        sections: Mapping[str, Mapping[str, AnyPin]] = {
+            "release": self.pins,
+            "package": self.packages,
+            "pacman": self.pacman,
+            "set": self.sets,
+        }
+        return {
+            (section, name): pin for section, of in sections.items() for name, pin in of.items()
         }
 
 
 def encode_lock(pins: Mapping[tuple[str, str], AnyPin]) -> str:
     """The text of a rack.lock with ``pins``, each under its section and name."""
     blocks = [_HEAD]
+    if any(isinstance(pin, SetPin) for pin in pins.values()):
+        blocks.append(_HEAD_OF_SETS)
     for (section, name), pin in sorted(pins.items(), key=lambda item: item[0]):
         lines = [f"[{section}.{toml_text(name)}]"]
         for field in fields(pin):
             value = getattr(pin, field.name)
-            lines.append(f"{field.name} = {value if type(value) is int else toml_text(value)}")
+            text = toml_text(list(value) if isinstance(value, tuple) else value)
+            lines.append(f"{field.name} = {value if type(value) is int else text}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -143,9 +222,15 @@ def parse_lock(data: bytes) -> tuple[dict[tuple[str, str], AnyPin], list[str]]:
             continue
         for name, table in tables.items():
             found = _pin_faults(f"{section}.{name}", table, kind)
+            if kind is PacmanPin and not _NAME.fullmatch(name):
+                found.append(f"pacman.{name}: is not the name of a package")
             if not found:
-                pins[section, name] = kind(**table)
+                lists = {key: tuple(value) for key, value in table.items() if type(value) is list}
+                pins[section, name] = kind(**(table | lists))
             faults += found
+    for (_, key), pin in pins.items():
+        gone = [name for name in getattr(pin, "packages", ()) if ("pacman", name) not in pins]
+        faults += [f"set.{key}.packages: there is no [pacman.{name}]" for name in gone]
     return pins, faults
 
 
@@ -155,10 +240,18 @@ def _pin_faults(where: str, table: object, kind: type[AnyPin]) -> list[str]:
     known = {field.name for field in fields(kind)}
     faults = [f"{where}.{key}: not a key of a pin" for key in table if key not in known]
     size = table.get("size_bytes")
-    if type(size) is not int or size < 0:
+    if "size_bytes" in known and (type(size) is not int or size < 0):
         faults.append(f"{where}.size_bytes: {size!r} is not a number of bytes")
-    for key, (pattern, allowed) in _PATTERNS.items():
+    own = {"version": (_PACMAN_VERSION, "a version")} if kind is PacmanPin else {}
+    for key, (pattern, allowed) in {**_PATTERNS, **own}.items():
         value = table.get(key)
         if key in known and (not isinstance(value, str) or not pattern.match(value)):
             faults.append(f"{where}.{key}: {value!r} is not {allowed}")
+    for key in known & {"wanted", "packages", "remove"}:
+        value = table.get(key)
+        allowed_words = _WANTED if key == "wanted" else _NAME
+        if not isinstance(value, list) or not all(
+            isinstance(word, str) and allowed_words.fullmatch(word) for word in value
+        ):
+            faults.append(f"{where}.{key}: is not a list of names of packages")
     return faults

@@ -100,7 +100,7 @@ def test_a_release_without_salt_is_said_plainly_and_is_no_failure(tmp_path: Path
     node = FakeNode(tmp_path, salt=False)
     assert node.boot().status == 0
     assert node.note("50-salt").startswith("no-salt: Salt is not in this release")
-    for step in STEPS[5:8]:
+    for step in STEPS[6:9]:
         assert node.note(step).startswith("no-salt: ")
     assert not (node.root / "enabled").exists()
 

@@ -36,6 +36,7 @@ from tests.support.bootfiles import (
 )
 from tests.support.fatdisk import make_fat, reader, tool
 from tests.support.pacman import package
+from tests.support.repository import database_of
 from tests.support.stamps import by_hand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +177,20 @@ def packages(folder: Path) -> Iterator[bytes]:
     made = package(folder, "python", "3.13.1-1", files, depend=["glibc>=2.40"]).read_bytes()
     plain = lzma.decompress(made)
     yield from (plain, made, gzip.compress(plain, mtime=0), bz2.compress(plain))
+
+
+def databases(folder: Path) -> Iterator[bytes]:
+    """A repository's database by repo-add, plain and packed."""
+    made = package(folder, "python", "3.13.1-1", {}, depend=["glibc>=2.40"], provides="python3")
+    packed = database_of([made], folder)
+    yield from (packed, gzip.decompress(packed))
+
+
+def settings(_: Path) -> Iterator[bytes]:
+    """pacman.conf and a list of mirrors."""
+    servers = "#Server = http://a/$repo\nServer = http://b/$arch/$repo\n"
+    conf = "[options]\nArchitecture = armv7h\n[core]\nInclude = /etc/pacman.d/*\n"
+    yield conf.encode() + NEXT_FILE + servers.encode()
 
 
 def initramfs(folder: Path) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
@@ -39,11 +40,15 @@ from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatError, FatVolume
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, parse
-from imager.image.salt.packages import read_package
+from imager.image.salt.packages import described
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import read_members, unpacked
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import parse_stamp
+from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.resolve.base_system import BaseSystem
+from imager.packages.resolve.database import Database
+from imager.packages.resolve.repositories import repositories_of
 from imager.rack.history.ledger import encode_event, parse_ledger
 from imager.rack.master.answers import NoAnswer, card_said, who
 from imager.rack.master.presence import parse_presence
@@ -182,7 +187,24 @@ def _tarball(data: bytes) -> None:
 
 
 def _package(data: bytes) -> None:
-    read_package(data, Path("a.pkg.tar.xz"))
+    described(data, Path("a.pkg.tar.xz"))
+
+
+def _pkginfo(data: bytes) -> None:
+    read_pkginfo(BytesIO(data))
+
+
+def _database(data: bytes) -> None:
+    database = Database("core", "http://m/core", data)
+    for name in islice(database.names, _LOOKED_AT):
+        database.offer(name)
+    assert database.providers is not None
+
+
+def _settings(data: bytes) -> None:
+    conf, _, mirrors = data.decode(errors="replace").partition(seeds.NEXT_FILE.decode())
+    files = {"etc/pacman.conf": conf, "etc/pacman.d/mirrorlist": mirrors}
+    repositories_of(BaseSystem("alarm", files, {"glibc-2-1": ""})).mirrors()
 
 
 def _initramfs(data: bytes) -> None:
@@ -278,6 +300,9 @@ TARGETS = {
     "tar": Target(_tar, seeds.tars, (MalformedRelease,)),
     "gzip": Target(_tarball, seeds.tarballs, (MalformedRelease,)),
     "package": Target(_package, seeds.packages, (ConfigurationError,)),
+    "pkginfo": Target(_pkginfo, seeds.packages, (*UNREADABLE, ValueError)),
+    "database": Target(_database, seeds.databases, (ValueError,)),
+    "settings": Target(_settings, seeds.settings, (MalformedRelease,)),
     "initramfs": Target(_initramfs, seeds.initramfs, (OverBudget,)),
     "device-tree": Target(_device_tree, seeds.device_trees, (FdtError, OverBudget)),
     "config": Target(_config, seeds.configs),

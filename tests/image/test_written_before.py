@@ -44,7 +44,7 @@ from imager.rack.history.ledger import (
 from imager.rack.master.presence import Presence, load_presence, save_presence
 from imager.rack.plan.slots import load_slots, name_slot
 from imager.release.archive import Archive, parse_record
-from imager.release.lock import encode_lock, parse_lock
+from imager.release.lock import Pin, encode_lock, parse_lock
 from tests.support.mirror import serving
 from tests.support.usedcard import UsedCard
 from tests.support.workplace import ROOT, Workplace
@@ -356,7 +356,9 @@ def test_lock(place: Workplace) -> None:
     assert faults == []
     assert [key for key in pins if key[0] == "release"] == [("release", "StandIn-rpi-armv7-latest")]
     assert {name for section, name in pins if section == "package"} == {"salt", "looseversion"}
-    assert pins["release", "StandIn-rpi-armv7-latest"].sha256 == RELEASE
+    pinned = pins["release", "StandIn-rpi-armv7-latest"]
+    assert isinstance(pinned, Pin)
+    assert pinned.sha256 == RELEASE
     assert encode_lock(pins) == text
 
 

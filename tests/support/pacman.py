@@ -15,7 +15,8 @@ def package(
     folder: Path, name: str, version: str, files: Mapping[str, str], **info: str | list[str]
 ) -> Path:
     """The package NAME-VERSION-ARCH.pkg.tar.xz in ``folder``; a file whose text begins with ``->``
-    is a symbolic link, ``info`` are more lines of .PKGINFO."""
+    is a symbolic link, a name with a slash at its end a folder, ``info`` are more lines of
+    .PKGINFO."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"pkgname": name, "pkgver": version, "arch": "any", "size": "1"} | info
     path = folder / f"{name}-{version}-{facts['arch']}.pkg.tar.xz"
@@ -28,6 +29,8 @@ def package(
         for member, text in {".PKGINFO": "".join(lines), **files}.items():
             about = tarfile.TarInfo(member)
             about.mode = 0o644
+            if member.endswith("/"):
+                about.type, about.mode = tarfile.DIRTYPE, 0o755
             if text.startswith("->"):
                 about.type, about.linkname = tarfile.SYMTYPE, text.removeprefix("->")
             about.size = 0 if about.issym() else len(text.encode())
@@ -43,12 +46,18 @@ def description(name: str, version: str, arch: str = "any", provides: tuple[str,
 
 def arch_tree(**installed: str) -> ReleaseTree:
     """The small release as Arch's is: with pacman, its database, and no Python."""
-    tree = everyday_tree()
+    return with_pacman(everyday_tree(), **installed)
+
+
+def with_pacman(tree: ReleaseTree, **installed: str) -> ReleaseTree:
+    """``tree`` with pacman and its database."""
     tree.file("./usr/bin/pacman", b"\x7fELF", 0o755)
     tree.file("./usr/lib/libcrypto.so.3", b"\x7fELF")
+    tree.file("./var/lib/pacman/local/ALPM_DB_VERSION", "9\n")
     for name, version in ({"glibc": "2.40-1"} | installed).items():
         text = description(name, version, "armv7h")
         tree.file(f"./var/lib/pacman/local/{name}-{version}/desc", text)
+        tree.file(f"./var/lib/pacman/local/{name}-{version}/files", "%FILES%\nusr/\n\n")
     return tree
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from tests.support.mirror import Mirror, serving
 from tests.support.pypi import Index
 from tests.support.release import ReleaseTree, build_release
-from tests.support.signing import make_key, sign_detached
+from tests.support.signing import SigningKey, make_key, sign_detached
 from tests.support.starter import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,12 +97,17 @@ class Workplace:
 
 @contextmanager
 def workplace(
-    folder: Path, *, tree: ReleaseTree | None = None, pypi: Index | None = None
+    folder: Path,
+    *,
+    tree: ReleaseTree | None = None,
+    pypi: Index | None = None,
+    key: SigningKey | None = None,
 ) -> Iterator[Workplace]:
     """A workplace with a rack of pi[0-13] whose release is a small one served from loopback, of
-    ``tree`` if one is given. With ``pypi``, the cards get the small Salt that it offers."""
+    ``tree`` if one is given, signed by ``key`` or a new one. With ``pypi``, the cards get the small
+    Salt that it offers."""
     tarball = build_release(folder, tree).tarball.read_bytes()
-    key = make_key()
+    key = key or make_key()
     (folder / "signing-key.asc").write_bytes(key.certificate)
     files = {
         TARBALL: tarball,

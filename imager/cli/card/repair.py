@@ -158,7 +158,7 @@ def image_again(session: Session, rack: Rack, card: DamagedCard) -> NodeImage:
             hint=card.write_hint,
         )
     node = rack.node(card.node)
-    golden = golden_of(session, rack, node.model)
+    golden = golden_of(session, rack, node)
     if golden.key == card.golden_key:
         image = personalise(golden, rack, node, card.size_bytes, session.console, card.occasion)
         if image.image_id == card.image_id:

@@ -39,8 +39,14 @@ from imager.cli.consent import (
     refuse_early,
     whole_sectors,
 )
+from imager.cli.packages import wish_of_node
 from imager.cli.session import CommandResult, Session, command
-from imager.cli.views.write_plan import PlannedImage, PlannedSource, WritePlan
+from imager.cli.views.write_plan import (
+    PlannedImage,
+    PlannedPackages,
+    PlannedSource,
+    WritePlan,
+)
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
@@ -165,7 +171,20 @@ def _plan(session: Session, request: WriteRequest) -> WritePlan:
         ),
         salt=_planned_salt(session, rack.salt_version, lock) if rack.salt_version else None,
         salt_packages=package_names(rack.salt_packages) if rack.salt_packages else (),
+        packages=_planned_packages(request, lock, pin.sha256 if pin else None),
     )
+
+
+def _planned_packages(
+    request: WriteRequest, lock: RackLock, release_sha256: str | None
+) -> PlannedPackages | None:
+    """What is known without reading the release: whether it lacks what Salt needs is not."""
+    wish = wish_of_node(request.rack, request.node)
+    locked = lock.sets.get(wish.key)
+    if locked is not None and locked.release == release_sha256:
+        return PlannedPackages(locked.packages, locked.remove, is_locked=True)
+    own = request.node.packages
+    return None if own.is_plain else PlannedPackages(own.install, own.remove, is_locked=False)
 
 
 def _planned_salt(session: Session, version: str, lock: RackLock) -> PlannedSource:
@@ -178,7 +197,7 @@ def _planned_image(session: Session, request: WriteRequest) -> PlannedImage:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
     found = golden_images_at_hand(session, request.rack, [request.node])
-    golden = found.get(request.node.model)
+    golden = found.get(request.node.name)
     if golden is None:
         return PlannedImage()
     needs = golden.layout.size_bytes
@@ -199,7 +218,7 @@ def _is_archived(session: Session, sha256: str) -> bool:
 
 def _node_image(session: Session, request: WriteRequest) -> NodeImage:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
-    golden = golden_of(session, request.rack, request.node.model)
+    golden = golden_of(session, request.rack, request.node)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
         raise TargetRefused(

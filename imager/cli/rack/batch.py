@@ -21,7 +21,7 @@ from imager.rack.batch.batch import exit_code_of, flash
 from imager.rack.batch.crew import CardJob, CardResult, Orders
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.plan import PlannedCard, RackPlan
-from imager.rack.plan.survey import GoldenImages
+from imager.rack.plan.survey import GoldenImages, different
 
 
 def columns() -> int:
@@ -81,7 +81,7 @@ def work(
     are as small as the release allows."""
     jobs = []
     for step in steps:
-        smallest = images[step.node.model].layout.size_bytes
+        smallest = images[step.node.name].layout.size_bytes
         jobs.append(_card_job(step, step.candidate.size_bytes or size_bytes or smallest))
     with Screen(session.console) as screen:
         for job in jobs:
@@ -102,10 +102,10 @@ def orders_for(
     """How the crew is to work: ``jobs`` cards at a time, or if None as many as the bus can serve.
     The golden images stay open until the block ends."""
     with ExitStack() as held:
-        views = {model: held.enter_context(opened(images[model])) for model in images}
+        views = {each.key: held.enter_context(opened(each)) for each in different(images)}
         yield Orders(
             rack=rack,
-            golden_of=lambda node: views[node.model],
+            golden_of=lambda node: views[images[node.name].key],
             limits=limits,
             at_once=jobs,
             update=update,

@@ -6,7 +6,11 @@ import click
 
 from imager.base.units import format_size
 from imager.cli.choice import models_of, open_rack, proven_release, proven_salt
+from imager.cli.packages import package_order
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.views.packages import package_fields
+from imager.packages.locking import packages_of, verify_archive
+from imager.packages.verified import PackageSet
 from imager.release.archive import prove
 from imager.release.verified import VerifiedSalt
 
@@ -14,19 +18,28 @@ from imager.release.verified import VerifiedSalt
 @command("fetch")
 @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
 def fetch(session: Session, update: bool) -> CommandResult:
-    """Fetch the release and Salt, prove them, archive and pin them.
+    """Fetch the release, packages and Salt, prove them, archive and pin them.
 
-    What is archived already is read again and compared with its hash.
+    What is archived already is read again and compared with its hash. --update leaves packages as
+    they are: picloud-image lock --update moves those.
     """
     rack = open_rack(session)
     release = proven_release(session, rack, models_of(rack)[0], update=update)
     prove(release, session.cache, session.console)
+    order = package_order(session, rack, release)
+    sets = tuple(dict.fromkeys(packages_of(order)))
+    order = package_order(session, rack, release)
+    if order.lock.pacman:
+        with session.console.phase("prove packages") as phase:
+            for package in verify_archive(order):
+                phase.advance(package.size_bytes)
     salt = proven_salt(session, rack, update=update)
     session.console.lines(
         f"{release.name}: {format_size(release.size_bytes)}, signed by {release.fingerprint}",
         f"sha256 {release.sha256}",
         f"archived in {release.tarball.parent}, pinned in {rack.lock_file}",
         *_salt_lines(salt),
+        *_packages_lines(sets),
     )
     return {
         "release": release.name,
@@ -46,6 +59,7 @@ def fetch(session: Session, update: bool) -> CommandResult:
             }
             for package in (salt.packages if salt else ())
         ],
+        "sets": [package_fields(each) for each in sets],
     }
 
 
@@ -57,3 +71,12 @@ def _salt_lines(salt: VerifiedSalt | None) -> list[str]:
         f"sha256 {package.sha256[:16]}…"
         for package in salt.packages
     ]
+
+
+def _packages_lines(sets: tuple[PackageSet, ...]) -> list[str]:
+    """A line where the nodes have anything beyond the release; picloud-image lock shows what."""
+    packages = {package.name: package for each in sets for package in each.install}
+    if not packages:
+        return []
+    size = format_size(sum(package.size_bytes for package in packages.values()))
+    return [f"{len(packages)} packages beyond the release: {size}, each signed by the same key"]

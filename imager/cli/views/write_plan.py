@@ -29,6 +29,27 @@ class PlannedSource:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedPackages:
+    """What the node has beyond the release: the names that rack.lock pins, those that go, and
+    whether rack.lock says so already; else they are what was asked for."""
+
+    names: tuple[str, ...]
+    remove: tuple[str, ...]
+    is_locked: bool
+
+    def line(self) -> str:
+        """In one line."""
+        if not self.is_locked:
+            return f"{self._few()}: to be resolved, fetched, proven and pinned"
+        without = f", without {', '.join(self.remove)}" if self.remove else ""
+        return f"{len(self.names)} beyond the release, pinned: {self._few()}{without}"
+
+    def _few(self) -> str:
+        few = ", ".join(self.names[:4])
+        return f"{few} and {len(self.names) - 4} more" if len(self.names) > 4 else few or "none"
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedImage:
     """How much of the golden image would be written, and the smallest card it fits on, in bytes.
     Both are None while the image is not composed."""
@@ -57,7 +78,8 @@ class WritePlan:
     """What ``write`` would do.
 
     ``size_bytes`` is None for an image file as small as the release allows, ``salt`` None where
-    rack.toml names no version. ``image`` is None where nobody looked for it: only a dry run does.
+    rack.toml names no version, ``packages`` None where it is not known whether there are any beyond
+    the release. ``image`` is None where nobody looked for it: only a dry run does.
     """
 
     rack: str
@@ -68,6 +90,7 @@ class WritePlan:
     release: PlannedSource
     salt: PlannedSource | None
     salt_packages: tuple[str, ...]
+    packages: PlannedPackages | None = None
     image: PlannedImage | None = None
 
     def lines(self) -> list[str]:
@@ -79,6 +102,7 @@ class WritePlan:
             f"target    {self.target.title}",
             f"release   {self.release.line('to be fetched and proven')}",
             f"salt      {self._salt_line()}",
+            *([f"packages  {self.packages.line()}"] if self.packages else []),
             f"size      {size or 'as small as the release allows'}",
             f"transfers {format_size(options.block_bytes)} each, {options.depth} in flight "
             f"({options.why}); every byte is read back",
@@ -102,10 +126,20 @@ class WritePlan:
             "salt_sha256": salt.sha256 if salt else None,
             "salt_archived": salt is not None and salt.is_archived,
             "salt_packages": self.salt_packages,
+            **self._packages_fields(),
             "block_bytes": self.options.block_bytes,
             "depth": self.options.depth,
             "transfers_chosen": self.options.why,
             **(self.image.to_json() if self.image else {}),
+        }
+
+    def _packages_fields(self) -> dict[str, object]:
+        if self.packages is None:
+            return {}
+        return {
+            "packages": self.packages.names,
+            "packages_removed": self.packages.remove,
+            "packages_locked": self.packages.is_locked,
         }
 
     def _salt_line(self) -> str:

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from imager.disk.manifest import Manifest
 from imager.image.compose.file_digests import FileDigests
 from imager.image.compose.golden import GoldenImage
 from imager.image.salt.bytecode import versions
+from imager.packages.verified import PackageSet
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 COMPOSER_VERSION = 3
@@ -41,9 +42,13 @@ class UnusableEntry(ValueError):
     """A cache entry that is there and must not be used; the text says why."""
 
 
-def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> str:
+def golden_key(
+    release: VerifiedRelease,
+    salt: VerifiedSalt | None = None,
+    packages: PackageSet | None = None,
+) -> str:
     """The name in the cache of the golden image that this computer's programs would make of
-    ``release`` and ``salt``."""
+    ``release``, ``salt`` and ``packages``."""
     parts = [
         f"composer {COMPOSER_VERSION} format {_FORMAT}",
         f"release {release.sha256} models {' '.join(sorted(release.models))}",
@@ -52,8 +57,18 @@ def golden_key(release: VerifiedRelease, salt: VerifiedSalt | None = None) -> st
         *(f"{package.name} {package.sha256}" for package in (salt.bundle if salt else ())),
         *(_version(*question) for question in _VERSION_QUESTIONS),
         *(versions() if salt else ()),
+        *(_lines_of(packages) if packages else ()),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _lines_of(packages: PackageSet) -> Iterator[str]:
+    """All that decides what the set makes of a release."""
+    for package in packages.install:
+        asked_for = package.name in packages.explicit
+        yield f"install {package.name} {package.version} {package.sha256} {asked_for}"
+    yield from (f"remove {name}" for name in packages.remove)
+    yield from (f"enable {unit}" for unit in packages.enable)
 
 
 def _version(tool: str, question: str) -> str:
@@ -99,6 +114,7 @@ class Composed:
     manifest: Manifest
     boot_files: Mapping[str, str]
     files: FileDigests
+    first_boot: tuple[str, ...]
 
 
 def publish(composed: Composed, cache: Cache) -> GoldenImage:
@@ -117,6 +133,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         manifest=composed.manifest,
         boot_files=composed.boot_files,
         files=composed.files,
+        first_boot=composed.first_boot,
         mtime_ns=composed.image.stat().st_mtime_ns,
     )
     work = composed.image.parent
@@ -136,7 +153,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
 
 
 def _encode(golden: GoldenImage) -> bytes:
-    document = {
+    document: dict[str, object] = {
         "format": _FORMAT,
         "key": golden.key,
         "release_name": golden.release_name,
@@ -151,6 +168,7 @@ def _encode(golden: GoldenImage) -> bytes:
         "boot_files": dict(sorted(golden.boot_files.items())),
         "files": base64.b64encode(golden.files.pack()).decode(),
         "manifest": golden.manifest.to_json(),
+        **({"first_boot": list(golden.first_boot)} if golden.first_boot else {}),
     }
     return json.dumps(document | {"sha256": _digest(document)}, indent=1).encode() + b"\n"
 
@@ -176,6 +194,7 @@ def _decode(data: bytes, path: Path) -> GoldenImage:
         manifest=Manifest.from_json(read.child("manifest")),
         boot_files={name: boot_files.text(name) for name in boot_files.values},
         files=FileDigests.unpack(base64.b64decode(read.text("files"), validate=True)),
+        first_boot=read.texts("first_boot") if "first_boot" in read.values else (),
         mtime_ns=read.integer("image_mtime_ns"),
     )
 

@@ -1,8 +1,9 @@
 """A release becomes a golden image: unpacked, made into two filesystems, checked, cached.
 
-In: a VerifiedRelease, and the VerifiedSalt to put into it. Out: a GoldenImage in the cache, the
-same bytes on every computer with the same tools. Nothing is mounted and no privileges are needed. A
-run that is killed at any moment leaves nothing that a later run could take for an image.
+In: a VerifiedRelease, and the PackageSet and VerifiedSalt to put into it. Out: a GoldenImage in
+the cache, the same bytes on every computer with the same tools. Nothing is mounted and no
+privileges are needed. A run that is killed at any moment leaves nothing that a later run could take
+for an image.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -38,6 +39,7 @@ from imager.image.compose.golden import GoldenImage
 from imager.image.compose.ids import golden_identity
 from imager.image.compose.root_fs import check_root, make_root
 from imager.image.compose.staging import Staged, stage
+from imager.packages.verified import PackageSet
 from imager.release.archive import prove
 from imager.release.content_store import set_aside
 from imager.release.verified import VerifiedRelease, VerifiedSalt
@@ -49,38 +51,69 @@ disk is too full."""
 _METADATA_BYTES = 128 * MiB
 
 
+@dataclass(frozen=True, slots=True)
+class _Ingredients:
+    """What an image is made of."""
+
+    release: VerifiedRelease
+    salt: VerifiedSalt | None
+    packages: PackageSet | None
+
+    @property
+    def key(self) -> str:
+        return golden_key(self.release, self.salt, self.packages)
+
+    @property
+    def packed_bytes(self) -> int:
+        salt = self.salt.source.size_bytes if self.salt else 0
+        packages = self.packages.install if self.packages else ()
+        return self.release.size_bytes + salt + sum(each.size_bytes for each in packages)
+
+
 def cached_golden(
-    release: VerifiedRelease, cache: Cache, salt: VerifiedSalt | None = None
+    release: VerifiedRelease,
+    cache: Cache,
+    salt: VerifiedSalt | None = None,
+    packages: PackageSet | None = None,
 ) -> GoldenImage | None:
-    """The golden image of ``release`` and ``salt`` if the cache has a sound one, else None. Nothing
-    is made or changed."""
+    """The golden image of ``release``, ``salt`` and ``packages`` if the cache has a sound one, else
+    None. Nothing is made or changed."""
     require_tools(*TOOLS)
     try:
-        return golden_cache.load(release, cache, golden_key(release, salt))
+        return golden_cache.load(release, cache, golden_key(release, salt, packages))
     except UnusableEntry:
         return None
 
 
 def compose(
-    release: VerifiedRelease, cache: Cache, progress: Progress, salt: VerifiedSalt | None = None
+    release: VerifiedRelease,
+    cache: Cache,
+    progress: Progress,
+    salt: VerifiedSalt | None = None,
+    packages: PackageSet | None = None,
 ) -> GoldenImage:
-    """The golden image of ``release`` with ``salt`` in it, from the cache or made now.
+    """The golden image of ``release`` with ``salt`` and ``packages`` in it, from the cache or made
+    now.
 
-    Raises MalformedRelease for a release or a Salt that cannot be put on a card, ConfigurationError
-    when the release lacks what ``salt`` needs, NotAuthentic when an archived file was damaged
-    after it was fetched, HostStorage when the disk is too full, MissingTool.
+    Raises MalformedRelease for a release, a package or a Salt that cannot be put on a card,
+    ConfigurationError when ``packages`` do not go together with the release or what ``salt`` needs
+    is not there, NotAuthentic when an archived file was damaged after it was fetched, HostStorage
+    when the disk is too full, MissingTool.
     """
     require_tools(*TOOLS)
-    key = golden_key(release, salt)
+    made_of = _Ingredients(release, salt, packages)
+    key = made_of.key
 
     def again(why: str, inode: int) -> GoldenImage:
         """See GoldenImage. Another run, or card, may have done all of it already."""
         with _composing_alone(cache.made("golden", 0o700), key, progress):
             _set_aside(cache.golden / key, inode, why, progress)
-            return _loaded_or_composed(release, salt, cache, key, progress)
+            return _loaded_or_composed(made_of, cache, key, progress)
 
     with _composing_alone(cache.made("golden", 0o700), key, progress):
-        golden = _loaded_or_composed(release, salt, cache, key, progress)
+        golden = _loaded_or_composed(made_of, cache, key, progress)
+    if golden.first_boot:
+        progress.note(f"left by packages for first boot: {', '.join(golden.first_boot)}")
     return replace(golden, again=again)
 
 
@@ -96,15 +129,15 @@ def _set_aside(entry: Path, inode: int, why: str, progress: Progress) -> None:
 
 
 def _loaded_or_composed(
-    release: VerifiedRelease, salt: VerifiedSalt | None, cache: Cache, key: str, progress: Progress
+    made_of: _Ingredients, cache: Cache, key: str, progress: Progress
 ) -> GoldenImage:
     """The image under ``key``, whose lock the caller holds."""
     try:
-        golden = golden_cache.load(release, cache, key)
+        golden = golden_cache.load(made_of.release, cache, key)
     except UnusableEntry as reason:
         progress.note(f"the cached image is composed again: {reason}")
         golden = None
-    return golden or _compose(release, salt, cache, key, progress)
+    return golden or _compose(made_of, cache, key, progress)
 
 
 @contextmanager
@@ -121,37 +154,27 @@ def _composing_alone(golden: TrustedFolder, key: str, progress: Progress) -> Ite
         yield
 
 
-def _compose(
-    release: VerifiedRelease,
-    salt: VerifiedSalt | None,
-    cache: Cache,
-    key: str,
-    progress: Progress,
-) -> GoldenImage:
+def _compose(made_of: _Ingredients, cache: Cache, key: str, progress: Progress) -> GoldenImage:
+    release = made_of.release
     with cache.work_folder("compose") as work, host_storage(work):
-        packed = release.size_bytes + (salt.source.size_bytes if salt else 0)
-        _require_space(work, 2 * _UNPACKED_PER_PACKED * packed)
+        _require_space(work, 2 * _UNPACKED_PER_PACKED * made_of.packed_bytes)
         (work / "files").mkdir()
-        staged = _staged(release, salt, work / "files", cache, progress)
+        staged = _staged(made_of, work / "files", cache, progress)
         image = work / golden_cache.IMAGE
         layout = _plan(staged)
         _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
         with progress.phase("make filesystems"):
             _make(image, layout, staged, release)
         manifest, boot_files, files = _check(image, layout, staged, release, progress)
-        composed = Composed(image, release, key, layout, manifest, boot_files, files)
+        left = staged.first_boot
+        composed = Composed(image, release, key, layout, manifest, boot_files, files, left)
         return golden_cache.publish(composed, cache)
 
 
-def _staged(
-    release: VerifiedRelease,
-    salt: VerifiedSalt | None,
-    folder: Path,
-    cache: Cache,
-    progress: Progress,
-) -> Staged:
+def _staged(made_of: _Ingredients, folder: Path, cache: Cache, progress: Progress) -> Staged:
+    release = made_of.release
     try:
-        return stage(release, folder, progress, salt)
+        return stage(release, folder, progress, made_of.salt, made_of.packages)
     except NotAuthentic:
         if release.tarball.parent == cache.releases / release.sha256:
             # Renames the damaged entry, so that the same command run again fetches it anew.

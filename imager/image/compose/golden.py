@@ -30,8 +30,9 @@ class GoldenImage:
     ``models`` are the boards (``pi2``) whose boot files it was checked to hold;
     ``manifest`` covers every byte that must be written to a card (not the holes); ``boot_files``
     maps each path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in
-    hex; ``files`` has the digest of every file of the root partition. ``mtime_ns`` is when the
-    image file was finished; None where that was not recorded. ``again(why, inode)`` gives the image
+    hex; ``files`` has the digest of every file of the root partition. ``first_boot`` is what
+    packages left for a node's first boot, a line for each thing. ``mtime_ns`` is when the image
+    file was finished; None where that was not recorded. ``again(why, inode)`` gives the image
     as the cache has it now, composed anew where the cache has none that can be used or has the file
     with that inode number, which is set aside; None for whoever may only look.
     """
@@ -45,6 +46,7 @@ class GoldenImage:
     manifest: Manifest
     boot_files: Mapping[str, str]
     files: FileDigests = field(default_factory=FileDigests)
+    first_boot: tuple[str, ...] = ()
     mtime_ns: int | None = None
     again: Callable[[str, int], GoldenImage] | None = field(default=None, compare=False, repr=False)
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from imager.image.unpack.members import EntryKind, TreeEntry
 
-_EXTENSION = re.compile(r"\.(?:cpython-3(\d+)[^./]*|abi3)\.so\Z")
+_EXTENSION = re.compile(r"\.(?:cpython-3(\d+)[^./]*|abi3t?(?:-[^./]+)?)\.so\Z")
+"""One for every later Python is called abi3; Debian's Python 3.14 names the platform as well."""
 _STDLIB = re.compile(r"usr/lib/python3\.(\d+)/os\.py\Z")
 _LINKED = re.compile(r"(?:/usr/bin/)?python3\.(\d+)\Z")
 _BOUND = re.compile(r"(>=|<=|!=|~=|==|>|<)\s*3\.(\d{1,3})")
@@ -62,6 +63,8 @@ NEEDS = (
 )
 _PYTHON = Need("python3", "", "python3", "python")
 _LIBCRYPTO = Need("libcrypto", "", "libssl3", "openssl")
+ARCH_PACKAGES = tuple(need.arch for need in (_PYTHON, *NEEDS, _LIBCRYPTO))
+"""What a release of Arch Linux ARM must have for Salt, by the names of packages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
-"""A gzip file decompressed and hashed by another thread, while it is read once.
+"""A packed file unpacked and hashed by another thread, while it is read once.
 
-In: a path. Out: the content in chunks, and the SHA-256 of the file. zlib takes half the time of
-gzip(1), and while it works other threads can run, so no other process is needed.
+In: a path, and how the file is packed: gzip unless said otherwise. Out: the content in chunks, and
+the SHA-256 of the file. zlib takes half the time of gzip(1), and while it works other threads can
+run, so no other process is needed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from io import RawIOBase
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,23 +21,54 @@ from imager.base.progress import Phase
 from imager.base.units import KiB, MiB
 
 _READ_BYTES = 256 * KiB
-_CHUNK_BYTES = MiB
+CHUNK_BYTES = MiB
 _CHUNKS_AHEAD = 8
 _GZIP = 31  # zlib's window bits for the gzip format
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-class GzipError(ValueError):
-    """The file is no whole gzip file; the text says why and at which byte."""
+Unpack = Callable[[Iterator[bytes]], Generator[bytes, None, None]]
+"""The content of a packed file, of the blocks it is read in; raises PackingError."""
+
+
+class PackingError(ValueError):
+    """The file is not whole, or not packed as it seems; the text says why and at which byte."""
+
+
+def gunzipped(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The content of a gzip file (RFC 1952: one member or more) given as blocks of bytes."""
+    member = zlib.decompressobj(_GZIP)
+    position = 0
+    for block in blocks:
+        waiting = block
+        while waiting:
+            if member.eof:
+                # Behind a member nothing may follow but another member.
+                if not waiting.startswith(GZIP_MAGIC[: len(waiting)]):
+                    byte = position + len(block) - len(waiting)
+                    raise PackingError(f"trailing garbage at its byte {byte}")
+                member = zlib.decompressobj(_GZIP)
+            try:
+                chunk = member.decompress(waiting, CHUNK_BYTES)
+            except zlib.error as error:
+                raise PackingError(f"{error} before its byte {position + len(block)}") from error
+            if chunk:
+                yield chunk
+            waiting = member.unused_data if member.eof else member.unconsumed_tail
+        position += len(block)
+    # zlib has been given all the input, so a member that is not finished now was cut short.
+    if not member.eof:
+        raise PackingError(f"it ends in the middle, at its byte {position}")
 
 
 class Inflater(threading.Thread):
-    """Decompresses one file. The file is read to its end even when its content is damaged or not
+    """Unpacks one file. The file is read to its end even when its content is damaged or not
     wanted any more, because the hash needs every byte."""
 
-    def __init__(self, path: Path, phase: Phase) -> None:
+    def __init__(self, path: Path, phase: Phase, unpack: Unpack = gunzipped) -> None:
         super().__init__(name="inflate")
         self._path = path
+        self._unpack = unpack
         self._phase = phase
         self._chunks: SimpleQueue[bytes | Exception] = SimpleQueue()
         self._free = threading.Semaphore(_CHUNKS_AHEAD)
@@ -63,20 +96,21 @@ class Inflater(threading.Thread):
 
     def _inflate(self, blocks: Iterator[bytes]) -> None:
         try:
-            for chunk in _inflated(blocks):
-                self._free.acquire()
-                if self._abandoned.is_set():
-                    break
-                self._chunks.put(chunk)
+            with closing(self._unpack(blocks)) as content:
+                for chunk in content:
+                    self._free.acquire()
+                    if self._abandoned.is_set():
+                        break
+                    self._chunks.put(chunk)
             self._chunks.put(b"")
-        except GzipError as error:
+        except PackingError as error:
             self._chunks.put(error)
         for _ in blocks:
             pass
 
     def next_chunk(self) -> bytes:
-        """The next bytes of the content, b"" at its end; raises GzipError where it is broken, and
-        HostStorage when the file cannot be read."""
+        """The next bytes of the content, b"" at its end; raises PackingError where it is broken,
+        and HostStorage when the file cannot be read."""
         chunk = self._chunks.get()
         if isinstance(chunk, Exception):
             self._chunks.put(chunk)
@@ -107,29 +141,3 @@ class Inflater(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._sha256.hexdigest()
-
-
-def _inflated(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The content of a gzip file (RFC 1952: one member or more) given as blocks of bytes."""
-    member = zlib.decompressobj(_GZIP)
-    position = 0
-    for block in blocks:
-        waiting = block
-        while waiting:
-            if member.eof:
-                # Behind a member nothing may follow but another member.
-                if not waiting.startswith(GZIP_MAGIC[: len(waiting)]):
-                    byte = position + len(block) - len(waiting)
-                    raise GzipError(f"trailing garbage at its byte {byte}")
-                member = zlib.decompressobj(_GZIP)
-            try:
-                chunk = member.decompress(waiting, _CHUNK_BYTES)
-            except zlib.error as error:
-                raise GzipError(f"{error} before its byte {position + len(block)}") from error
-            if chunk:
-                yield chunk
-            waiting = member.unused_data if member.eof else member.unconsumed_tail
-        position += len(block)
-    # zlib has been given all the input, so a member that is not finished now was cut short.
-    if not member.eof:
-        raise GzipError(f"it ends in the middle, at its byte {position}")

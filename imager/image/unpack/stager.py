@@ -6,6 +6,7 @@ the TreeEntry of each. Nothing is ever written outside the two folders or throug
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
 import time
@@ -118,12 +119,54 @@ class Stager:
         self._clear(place, self._take_in(place, entry))
         os.symlink(target, place.path, dir_fd=self._fds[place.on_boot])
 
+    def entry(self, path: str) -> TreeEntry | None:
+        """What is at ``path``, a path as in the archive; None for nothing."""
+        place = place_of(path)
+        return self._tree(place).entries.get(place.path)
+
+    def is_empty(self, path: str) -> bool:
+        """Whether nothing is in the directory ``path``, which is there."""
+        place = place_of(path)
+        if path == BOOT and not self._boot.is_empty(""):
+            return False
+        return self._tree(place).is_empty(place.path)
+
+    def remove(self, path: str) -> None:
+        """Take out what is at ``path``; a directory must be empty."""
+        place = place_of(path)
+        entry = self._tree(place).take_out(place.path)
+        if entry.kind is EntryKind.FOLDER:
+            os.rmdir(place.path, dir_fd=self._fds[place.on_boot])
+        else:
+            self._clear(place, entry)
+
+    def rename(self, path: str, to: str) -> None:
+        """Let the file ``path`` take the place ``to`` in the same directory."""
+        old, new = place_of(path), place_of(to)
+        before = self._tree(new).entries.get(new.path)
+        entry = self._tree(old).take_out(old.path)
+        self._clear(new, before)
+        self._tree(new).put(new.path, entry)
+        directory = self._fds[new.on_boot]
+        os.rename(old.path, new.path, src_dir_fd=directory, dst_dir_fd=directory)
+
+    def md5(self, path: str) -> str | None:
+        """The MD5 of the ordinary file ``path``, which pacman tells changed files by; None where
+        there is none."""
+        place = place_of(path)
+        entry = self._tree(place).entries.get(place.path)
+        if entry is None or entry.kind is not EntryKind.FILE:
+            return None
+        descriptor = os.open(place.path, os.O_RDONLY, dir_fd=self._fds[place.on_boot])
+        with open(descriptor, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
     def text_of_root(self, path: str) -> str:
         """The text of an ordinary file of the root filesystem; "" where there is none."""
         entry = self._root.entries.get(path)
         if entry is None or entry.kind is not EntryKind.FILE:
             return ""
-        return (self.root_folder / path).read_text(errors="replace")
+        return (self.root_folder / path).read_text(errors="surrogateescape")
 
     def _tree(self, place: TreePlace) -> Tree:
         return self._boot if place.on_boot else self._root

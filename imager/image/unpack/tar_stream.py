@@ -18,7 +18,7 @@ from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
 from imager.base.units import MiB
-from imager.image.unpack.inflate import GZIP_MAGIC, GzipError, Inflater
+from imager.image.unpack.inflate import GZIP_MAGIC, Inflater, PackingError, Unpack, gunzipped
 
 _LARGEST_HEADER = 16 * MiB
 """tarfile reads a whole extended header into memory; a normal one is much shorter than this."""
@@ -111,26 +111,30 @@ class TarStream:
 
 
 @contextmanager
-def unpacked(tarball: Path, sha256: str, phase: Phase) -> Iterator[TarStream]:
-    """The archive ``tarball`` as a stream; ``phase`` counts its compressed bytes.
+def unpacked(
+    tarball: Path, sha256: str, phase: Phase, unpack: Unpack | None = None
+) -> Iterator[TarStream]:
+    """The archive ``tarball`` as a stream; ``phase`` counts its compressed bytes. It must be a
+    gzip file, unless ``unpack`` says how else it is packed.
 
     If the block ends without an error, the stream was read to its end, its checksums are right, and
     the tarball still has the hash ``sha256``. Raises MalformedRelease, or NotAuthentic when the
     archived file was changed.
     """
-    _check_compression(tarball)
-    inflater = Inflater(tarball, phase)
+    if unpack is None:
+        _check_compression(tarball)
+    inflater = Inflater(tarball, phase, unpack or gunzipped)
     try:
         inflater.start()
         stream = TarStream(inflater.next_chunk, tarball)
         yield stream
         stream.expect_only_padding()
         _check_digest(inflater.digest(), tarball, sha256)
-    except (MalformedRelease, GzipError) as error:
+    except (MalformedRelease, PackingError) as error:
         # Damage on this computer's disk looks like a malformed release; the hash shows which it is.
         inflater.abandon()
         _check_digest(inflater.digest(), tarball, sha256)
-        if isinstance(error, GzipError):
+        if isinstance(error, PackingError):
             raise MalformedRelease(f"{tarball}: {error}", hint=HINT) from error
         raise
     finally:
@@ -159,7 +163,7 @@ def read_members(
                 raise _broken_at(stream, tarball, f"it has more than {MOST_MEMBERS} members")
             with _name_fits_here(info.name):
                 take(info, stream)
-    except GzipError:
+    except PackingError:
         raise
     except RecursionError as error:
         # tarfile calls itself for each further header that speaks of the same file.

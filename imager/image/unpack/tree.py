@@ -7,6 +7,7 @@ one of the same path, as with tar; but nothing replaces a directory.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -44,6 +45,7 @@ class Tree:
     is_boot: bool
     entries: dict[str, TreeEntry] = field(default_factory=dict)
     _fat_names: dict[str, str] = field(default_factory=dict)
+    _children: Counter[str | None] = field(default_factory=Counter)
 
     def missing_parents(self, path: str) -> list[str]:
         """The directories above ``path`` that no member named yet, outermost first; refuses a
@@ -76,7 +78,20 @@ class Tree:
         elif path in ("", BOOT) and entry.kind is not EntryKind.FOLDER:
             raise refuse(path or "/", f"is a {entry.kind} and must be a directory")
         self.entries[path] = entry
+        if before is None:
+            self._children[_above(path)] += 1
         return before
+
+    def take_out(self, path: str) -> TreeEntry:
+        """Remove the entry at ``path``, which is there; a directory must be empty."""
+        self._children[_above(path)] -= 1
+        if self.is_boot:
+            del self._fat_names[same_on_fat(path)]
+        return self.entries.pop(path)
+
+    def is_empty(self, path: str) -> bool:
+        """Whether nothing is in the directory ``path``."""
+        return not self._children[path]
 
     def _check_fat(self, path: str, entry: TreeEntry) -> None:
         if not path:
@@ -106,6 +121,11 @@ class Tree:
         once."""
         distinct = {id(entry): entry for entry in self.entries.values()}
         return sum(_stored_bytes(entry) for entry in distinct.values())
+
+
+def _above(path: str) -> str | None:
+    """The directory that ``path`` is in; None for the root."""
+    return path.rpartition("/")[0] if path else None
 
 
 def _stored_bytes(entry: TreeEntry) -> int:

@@ -7,65 +7,10 @@ ask for. Releases differ in what they enable, so the overlays name the units tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from imager.disk.ext4.filesystem import Ext4
+from imager.image.packages.units import ADMIN_UNITS, UNIT_FOLDERS, parse_install
 from imager.node.files.tree import CardLink, CardTree
-
-ADMIN_UNITS = "/etc/systemd/system"
-UNIT_FOLDERS = (ADMIN_UNITS, "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-"""The folders in which systemd looks for unit files, without those in /run; the first that has a
-unit wins (systemd.unit(5))."""
-
-_DEPENDENCIES = {"WantedBy": "wants", "RequiredBy": "requires", "UpheldBy": "upholds"}
-
-
-@dataclass(frozen=True, slots=True)
-class Install:
-    """The [Install] section: the links to make, as names below /etc/systemd/system, and the
-    units to enable along with this one."""
-
-    links: tuple[str, ...]
-    also: tuple[str, ...]
-
-
-def parse_install(unit: str, text: str) -> Install:
-    """What enabling ``unit``, whose file holds ``text``, makes (systemd.unit(5), [INSTALL])."""
-    links: list[str] = []
-    also: list[str] = []
-    section = ""
-    for line in _logical_lines(text):
-        if line.startswith("["):
-            section = line
-        if section != "[Install]" or "=" not in line:
-            continue
-        key, _, value = line.partition("=")
-        key, words = key.strip(), value.split()
-        if key in _DEPENDENCIES:
-            links += [f"{target}.{_DEPENDENCIES[key]}/{unit}" for target in words]
-        elif key == "Alias":
-            links += words
-        elif key == "Also":
-            also += words
-    # Templates and specifiers need an instance; nothing here enables one.
-    plain = [link for link in links if "%" not in link and "@." not in link]
-    return Install(tuple(plain), tuple(also))
-
-
-def _logical_lines(text: str) -> list[str]:
-    """Lines without comments, with ``\\`` at an end joined to the next."""
-    lines: list[str] = []
-    joined = ""
-    for line in text.splitlines():
-        stripped = line.strip()
-        if not stripped or stripped[0] in "#;":
-            continue
-        if stripped.endswith("\\"):
-            joined += stripped[:-1] + " "
-            continue
-        lines.append(joined + stripped)
-        joined = ""
-    return [*lines, joined] if joined else lines
 
 
 def enabling_links(units: Sequence[str], image: Ext4, tree: CardTree) -> tuple[CardLink, ...]:

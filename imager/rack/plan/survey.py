@@ -26,7 +26,8 @@ from imager.rack.plan.plan import Want
 from imager.rack.plan.slots import Slots
 
 GoldenImages = Mapping[str, GoldenImage]
-"""By model: boards of one model share one. A model whose image is not composed is absent."""
+"""By node: nodes of one model that have the same packages share one. A node whose image is not
+composed is absent."""
 KEYS_TO_BE_MADE = "keys to be made"
 """The recipe of a card that needs a key which nobody has made yet, as the master's does once a node
 was added. No card has it, and whoever only looks makes no key to learn the real one."""
@@ -46,7 +47,7 @@ def wants_of(
             node,
             ledger.state_of(node.name),
             recipes.get(node.name),
-            images[node.model].key if node.model in images else None,
+            images[node.name].key if node.name in images else None,
         )
         for node in nodes
     )
@@ -55,13 +56,19 @@ def wants_of(
 def _recipes(
     rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
 ) -> Iterator[tuple[str, str]]:
-    for model, golden in images.items():
+    for golden in different(images):
         with opened(golden) as view:
             for node in nodes:
                 last = ledger.state_of(node.name).last
-                if node.model == model and last is not None and last.is_verified:
+                its = node.name in images and images[node.name].key == golden.key
+                if its and last is not None and last.is_verified:
                     known = has_identity(rack, node)
                     yield node.name, recipe_of(view, rack, node) if known else KEYS_TO_BE_MADE
+
+
+def different(images: GoldenImages) -> tuple[GoldenImage, ...]:
+    """Each golden image once."""
+    return tuple({golden.key: golden for golden in images.values()}.values())
 
 
 def cards_here(
@@ -69,7 +76,7 @@ def cards_here(
 ) -> tuple[list[Candidate], list[Unfit]]:
     """Every card in this computer's readers that a batch may use, and those it may not use."""
     found = list_disks(limits.ours, kernel)
-    disks, unfit = sort_disks(found, slots, images.values(), rack, limits)
+    disks, unfit = sort_disks(found, slots, different(images), rack, limits)
     return [look_at(disk, slots, rack.folder) for disk in disks], unfit
 
 
@@ -91,7 +98,7 @@ def cards_named(
             raise UsageError(
                 f"{path} is no disk", hint="for image files say --images DIR, one for each node"
             )
-        reasons += reasons_against(target, images.values(), rack, limits)
+        reasons += reasons_against(target, different(images), rack, limits)
         if (
             target.capacity_bytes is not None
             and disks.setdefault(target.node, target) is not target

@@ -45,6 +45,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
 CHANGING = (
     "compose",
     "fetch",
+    "lock",
     "probe",
     "rack init",
     "rack slots forget",

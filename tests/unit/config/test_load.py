@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from imager.config.example import Choices, initial_rack_toml
 from imager.config.fields import Table
 from imager.config.load import load_rack
 from imager.config.rack import Rack, ReleaseChoice
+from imager.packages.wish import PackageWish
 from imager.release.catalogue import RELEASES
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
@@ -67,7 +69,9 @@ def test_choices_become_keys_of_the_file(tmp_path: Path) -> None:
 
 def every_key() -> str:
     """The file rack init writes, with every key that is commented out in use."""
-    return re.sub(r"^# (?=[a-z_]+ = |\[nodes)", "", initial_rack_toml(), flags=re.MULTILINE)
+    return re.sub(
+        r"^# (?=[a-z_]+ = |\[(?:nodes|roles))", "", initial_rack_toml(), flags=re.MULTILINE
+    )
 
 
 def test_every_key_that_is_read_stands_in_that_file(
@@ -78,17 +82,27 @@ def test_every_key_that_is_read_stands_in_that_file(
     close = Table.close
 
     def closing(table: Table) -> None:
-        read.update(re.sub(r"^nodes\.pi\d+", "nodes", table.key(name)) for name in table.known)
+        read.update(re.sub(r"^nodes\.pi\d+", "nodes.pi7", table.key(name)) for name in table.known)
         close(table)
 
     monkeypatch.setattr(Table, "close", closing)
-    rack_of(tmp_path, RACK)
-    written = {
-        f"{section}.{key}"
-        for section, table in tomllib.loads(every_key()).items()
-        for key in (table if section != "nodes" else table["pi7"])
-    }
-    assert {key for key in read if "." in key} == written
+    rack_of(tmp_path, RACK + "[roles.salt-minion]\n")
+
+    def shared(keys: Iterable[str]) -> set[str]:
+        # A role and a node have the same keys for packages as the rack.
+        return {re.sub(r"^(nodes|roles)\.[a-z0-9-]+\.packages", "packages", key) for key in keys}
+
+    found = shared(key for key in read if "." in key)
+    assert found - {"packages"} == shared(keys_of(tomllib.loads(every_key())))
+
+
+def keys_of(table: dict[str, object], place: str = "") -> Iterator[str]:
+    """The dotted path of every value; names of packages, which anybody chooses, are none."""
+    for name, value in table.items():
+        if isinstance(value, dict) and name != "replace":
+            yield from keys_of(value, f"{place}{name}.")
+        else:
+            yield f"{place}{name}"
 
 
 def test_the_file_names_every_release_there_is() -> None:
@@ -114,6 +128,8 @@ def test_every_commented_key_of_that_file_exists(tmp_path: Path) -> None:
         "login",
         "salt",
         "swap",
+        "packages",
+        "roles",
         "nodes",
     }
     excluding = [line for line in lines if "exclude" in line]
@@ -626,3 +642,69 @@ def test_any_document_is_a_rack_or_a_list_of_faults(
         assert all("\n" not in line for line in error.details)
         return
     assert rack.nodes
+
+
+PACKAGES = """[packages]
+install = ["htop", "openssl>=3.6"]
+remove = ["nano"]
+enable = ["a.service"]
+hold = ["linux-rpi"]
+[roles.salt-minion.packages]
+install = ["nano"]
+replace = { linux-rpi = "linux-rpi-16k" }
+[nodes.pi2.packages]
+install = ["vim"]
+remove = ["htop"]
+enable = ["b.timer", "a.service"]
+"""
+
+
+def test_a_node_has_the_packages_of_the_rack_of_its_roles_and_its_own(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, RACK + PACKAGES)
+    common = PackageWish(
+        ("htop", "openssl>=3.6", "nano", "linux-rpi-16k"), ("linux-rpi",), ("a.service",)
+    )
+    assert rack.node("pi0").packages == common
+    assert rack.node("pi2").packages == PackageWish(
+        ("openssl>=3.6", "nano", "linux-rpi-16k", "vim"),
+        ("linux-rpi", "htop"),
+        ("a.service", "b.timer"),
+    )
+    assert rack.held_packages == {"linux-rpi"}
+    assert rack_of(tmp_path, RACK).node("pi0").packages.is_plain
+
+
+PACKAGES_FAULTS = [
+    ('install = ["-rf"]\n', 'packages.install: "-rf" is not the name of a package; write the list '
+     'like ["docker"]'),
+    ('install = "docker"\n', 'packages.install: "docker" is not a list of texts; write it like '
+     '["docker"]'),
+    ('install = ["a", "a"]\n', "packages.install: names one twice"),
+    ('install = ["a>=1"]\nremove = ["a"]\n', 'packages.install: "a" is to be removed, too; leave '
+     "it out of one of them"),
+    ('remove = ["a>1"]\n', 'packages.remove: "a>1" has a bound, which has no meaning here; write '
+     'the list like ["nano"]'),
+    ('replace = { a = "b c" }\n', 'packages.replace.a: "b c" is not the name of a package'),
+    ('replace = { a = 7 }\n', 'packages.replace.a: 7 is not text; write it like linux-rpi = '
+     '"linux-rpi-16k"'),
+    ('enable = ["docker"]\n', 'packages.enable: "docker" is not the name of a unit; write the list '
+     'like ["docker.service"]'),
+    ('hold = ["/"]\n', 'packages.hold: "/" is not the name of a package; write the list like '
+     '["linux-rpi"]'),
+    ('instal = ["a"]\n', "packages.instal: no such key; did you mean install?"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "fault"), PACKAGES_FAULTS, ids=[f for _, f in PACKAGES_FAULTS])
+def test_packages_that_cannot_be_meant_are_refused(tmp_path: Path, text: str, fault: str) -> None:
+    lines = faults_of(tmp_path, RACK + "[packages]\n" + text)
+    assert [re.sub(r"rack.toml(:\d+)?: ", "", line) for line in lines] == [fault]
+
+
+def test_only_the_rack_holds_packages_and_only_roles_there_are_have_some(tmp_path: Path) -> None:
+    text = RACK + '[roles.salt-minon.packages]\n[nodes.pi2.packages]\nhold = ["a"]\n'
+    assert faults_of(tmp_path, text) == [
+        "rack.toml: roles.salt-minon: is not a role; did you mean salt-minion?",
+        "rack.toml:5: nodes.pi2.packages.hold: no such key; known here: enable, install, "
+        "remove, replace",
+    ]

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.release.lock import AnyPin, PackagePin, Pin, RackLock, encode_lock, parse_lock
+from imager.release.lock import (
+    AnyPin,
+    PackagePin,
+    PacmanPin,
+    Pin,
+    RackLock,
+    SetPin,
+    encode_lock,
+    parse_lock,
+)
 
 PIN = Pin("ab" * 32, 612, "http://m/os/x.tar.gz", "AB" * 20, "2026-11-02T10:00:00+00:00")
 
@@ -32,12 +41,38 @@ packages = st.builds(
     size_bytes=st.integers(0, 2**60),
     fetched_at=st.just("2026-11-02T10:00:00+00:00"),
 )
+package_names = st.from_regex(r"\A[a-z0-9@_+][a-z0-9@._+-]{0,10}\Z")
+pacman_pins = st.builds(
+    PacmanPin,
+    version=st.from_regex(r"\A([0-9]:)?[0-9a-z][0-9a-z._+~]{0,9}-[0-9]{1,2}\Z"),
+    arch=st.sampled_from(["armv7h", "aarch64", "any"]),
+    file=package_names.map(lambda name: f"{name}-1:1-1-any.pkg.tar.xz"),
+    sha256=hexes,
+    size_bytes=st.integers(0, 2**60),
+    signer=hexes.map(lambda text: text[:40].upper()),
+    url=st.just("https://h/armv7h/core/x-1:1-1-any.pkg.tar.xz"),
+    fetched_at=st.just("2026-11-02T10:00:00+00:00"),
+)
+set_pins = st.builds(
+    SetPin,
+    release=hexes,
+    wanted=st.lists(package_names.map(lambda name: f"{name}>=1"), max_size=3).map(tuple),
+    packages=st.just(()),
+    remove=st.lists(package_names, max_size=3).map(tuple),
+)
 names = st.text(st.characters(exclude_categories=["Cs"]))
 section_pins = st.dictionaries(st.tuples(st.just("release"), names), pins, max_size=3)
 section_packages = st.dictionaries(st.tuples(st.just("package"), names), packages, max_size=3)
 
 
-@given(st.builds(lambda one, other: one | other, section_pins, section_packages))
+section_pacman = st.dictionaries(
+    st.tuples(st.just("pacman"), package_names), pacman_pins, max_size=3
+)
+section_sets = st.dictionaries(st.tuples(st.just("set"), hexes), set_pins, max_size=3)
+sections = st.tuples(section_pins, section_packages, section_pacman, section_sets)
+
+
+@given(sections.map(lambda each: {key: pin for section in each for key, pin in section.items()}))
 def test_what_is_written_is_what_is_read(pinned: dict[tuple[str, str], AnyPin]) -> None:
     assert parse_lock(encode_lock(pinned).encode()) == (pinned, [])
 
@@ -114,3 +149,36 @@ def test_a_file_that_is_not_toml_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not TOML") as caught:
         RackLock.load(path)
     assert "git" in caught.value.hint
+
+
+RUNC = PacmanPin(
+    "1:1.2-1", "armv7h", "runc-1:1.2-1-armv7h.pkg.tar.xz", "ab" * 32, 7, "AB" * 20,
+    "http://m/armv7h/core/runc-1:1.2-1-armv7h.pkg.tar.xz", "2026-11-02T10:00:00+00:00",
+)  # fmt: skip
+
+
+def test_packages_take_the_place_of_all_that_were_there(tmp_path: Path) -> None:
+    path = tmp_path / "rack.lock"
+    lock = RackLock.load(path).with_pin("a", PIN)
+    of_runc = SetPin("cd" * 32, ("runc>=1",), ("runc",), ("nano",))
+    lock.with_packages({"runc": RUNC, "x": RUNC}, {"k1": of_runc, "k2": of_runc})
+    assert "lock --update" in path.read_text()
+    written = lock.with_packages({"runc": RUNC}, {"k3": of_runc})
+    assert RackLock.load(path) == written
+    assert (dict(written.pacman), dict(written.sets)) == ({"runc": RUNC}, {"k3": of_runc})
+    assert written.pin("a") == PIN
+
+
+PACKAGE_FAULTS = {
+    '[pacman."../x"]\n': "pacman.../x: is not the name of a package",
+    '[set.k]\nrelease = "x"\n': "set.k.release: 'x' is not 64 lower-case hex digits",
+    f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = ["a b"]\npackages = []\nremove = []\n':
+        "set.k.wanted: is not a list of names of packages",
+    f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = []\npackages = ["runc"]\nremove = []\n':
+        "set.k.packages: there is no [pacman.runc]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", PACKAGE_FAULTS)
+def test_a_fault_of_packages_is_named_by_its_key(text: str) -> None:
+    assert PACKAGE_FAULTS[text] in parse_lock(text.encode())[1]

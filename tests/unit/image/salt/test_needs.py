@@ -67,6 +67,13 @@ def test_a_module_compiled_for_another_python() -> None:
     assert absent(entries) == {"zmq": "it is compiled for Python 3.13, not for 3.11"}
 
 
+@pytest.mark.parametrize("tag", ["abi3", "abi3-arm-linux-gnueabihf", "abi3t-arm-linux-gnueabihf"])
+def test_a_module_compiled_for_every_later_python(tag: str) -> None:
+    entries = release(without="_zmq.")
+    entries[f"usr/lib/python3/dist-packages/zmq/_zmq.{tag}.so"] = FILE
+    assert absent(entries) == {}
+
+
 def test_a_module_of_another_python_is_not_found() -> None:
     entries = {
         name.replace("python3.11/site-packages/yaml", "python3.10/site-packages/yaml"): entry

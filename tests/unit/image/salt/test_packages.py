@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
-from imager.image.salt.packages import (
-    PacmanPackage,
-    faults_of,
-    parse_description,
-    parse_pkginfo,
-    read_package,
-)
+from imager.image.salt.packages import described, faults_of
 from imager.image.unpack.members import EntryKind
+from imager.packages.metadata import PacmanPackage, parse_description, parse_pkginfo
 from tests.support.pacman import description, package
 
 GLIBC = PacmanPackage("glibc", "2.40-1", "armv7h", provides=("ld-linux-armhf.so",))
@@ -35,7 +30,7 @@ def test_what_a_package_says_and_brings(tmp_path: Path) -> None:
         depend=["glibc>=2.40", "libcrypto.so=3-32", "expat"],
         provides=["python3", "libpython3.13.so=1.0-32"],
     )
-    said, files = read_package(path.read_bytes(), path)
+    said, files = described(path.read_bytes(), path)
     assert said == PacmanPackage(
         "python",
         "3.13.1-1",
@@ -92,7 +87,7 @@ def test_a_package_of_any_architecture_goes_everywhere() -> None:
 def test_what_is_no_whole_package(tmp_path: Path, keep: int) -> None:
     path = package(tmp_path, "python", "3.13.1-1", {"usr/lib/x": "text\n" * 999})
     with pytest.raises(ConfigurationError, match="is not a whole pacman package"):
-        read_package(path.read_bytes()[:keep], path)
+        described(path.read_bytes()[:keep], path)
 
 
 @pytest.mark.parametrize(
@@ -102,13 +97,13 @@ def test_what_is_no_whole_package(tmp_path: Path, keep: int) -> None:
 def test_one_that_does_not_say_what_it_is(tmp_path: Path, info: dict[str, str], why: str) -> None:
     path = package(tmp_path, "python", "1-1", {}, **info)
     with pytest.raises(ConfigurationError, match=why):
-        read_package(path.read_bytes(), path)
+        described(path.read_bytes(), path)
 
 
 def test_one_that_climbs_out(tmp_path: Path) -> None:
     path = package(tmp_path, "python", "1-1", {"../etc/passwd": "x"})
     with pytest.raises(ConfigurationError, match=r"climbs out with \.\."):
-        read_package(path.read_bytes(), path)
+        described(path.read_bytes(), path)
 
 
 @given(st.text())
@@ -121,4 +116,4 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with suppress(ConfigurationError):
-        read_package(data, Path("a.pkg.tar.xz"))
+        described(data, Path("a.pkg.tar.xz"))

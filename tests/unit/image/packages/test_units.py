@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.node.files.systemd_units import parse_install
+from imager.image.packages.units import parse_install
 
 
 def test_wanted_required_upheld_and_aliases_become_links() -> None:

@@ -1,0 +1,82 @@
+"""The [packages] tables of rack.toml: of the rack, of a role, of one node.
+
+In: Tables. Out: a PackageWish for each node, and the names that never move. Whether the packages
+exist is seen when they are resolved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from imager.base.json_fields import shown
+from imager.config.fields import Table, nearest
+from imager.packages.wish import UNIT_EXAMPLE, PackageWish, name_fault, name_in, unit_fault
+
+
+def read_packages(table: Table) -> PackageWish:
+    """``install``, ``remove``, ``replace`` and ``enable`` of one [packages] table."""
+    install = _words(table, "install", '["docker"]', lambda word: name_fault(word, bounded=True))
+    remove = _words(table, "remove", '["nano"]', name_fault)
+    enable = _words(table, "enable", f'["{UNIT_EXAMPLE}"]', unit_fault)
+    replaced = _read_replace(table.table("replace"))
+    both = {name_in(word) for word in install} & {*remove, *replaced}
+    for name in sorted(both):
+        table.fault("install", f"{shown(name)} is to be removed, too; leave it out of one of them")
+    return PackageWish((*install, *replaced.values()), (*remove, *replaced), enable)
+
+
+def read_hold(table: Table) -> frozenset[str]:
+    """[packages] hold: names that ``lock --update`` leaves as they are."""
+    return frozenset(_words(table, "hold", '["linux-rpi"]', name_fault))
+
+
+def read_roles_packages(top: Table, roles: Sequence[str]) -> dict[str, PackageWish]:
+    """The wish of each role that has a table ``[roles.NAME.packages]``."""
+    table = top.table("roles")
+    found = {}
+    for name, own in table.tables():
+        if name not in roles:
+            table.fault(name, f"is not a role; {nearest(name, roles)}")
+        packages = own.table("packages")
+        found[name] = read_packages(packages)
+        packages.close()
+        own.close()
+    return found
+
+
+def wish_of(
+    rack: PackageWish, roles: Mapping[str, PackageWish], names: Sequence[str], own: PackageWish
+) -> PackageWish:
+    """What a node with the roles ``names`` wants: the rack's, then each role's, then its ``own``;
+    what comes later wins."""
+    wish = rack
+    for name in names:
+        wish = wish.then(roles.get(name, PackageWish()))
+    return wish.then(own)
+
+
+def _read_replace(table: Table) -> dict[str, str]:
+    """``replace``: the new package by the name of the release's own that goes."""
+    found = {}
+    for old in table.names():
+        new = table.string(old, example='linux-rpi = "linux-rpi-16k"')
+        for word in (old, new):
+            fault = name_fault(word) if word is not None else None
+            if fault:
+                table.fault(old, f"{shown(word)} {fault}")
+        if new is not None:
+            found[old] = new
+    return found
+
+
+def _words(
+    table: Table, name: str, example: str, fault_of: Callable[[str], str | None]
+) -> tuple[str, ...]:
+    words = table.strings(name, example=example) or ()
+    for word in words:
+        fault = fault_of(word)
+        if fault:
+            table.fault(name, f"{shown(word)} {fault}; write the list like {example}")
+    if len(set(words)) != len(words):
+        table.fault(name, "names one twice")
+    return words

@@ -1,0 +1,1 @@
+"""in: names of packages and a VerifiedRelease. out: PackageSet, proven and archived."""

@@ -1,0 +1,1 @@
+"""in: which packages, and where they lie. out: packages proven and archived."""

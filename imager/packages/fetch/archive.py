@@ -1,0 +1,124 @@
+"""Every package that was ever used, kept for good under the hash of its bytes.
+
+In: a package whose signature was proven. Out: a folder ``<cache>/packages/<sha256>/`` with the
+package, its signature and where it came from; the folder is whole or absent. The distribution keeps
+no old packages, so nothing here is ever deleted. A damaged folder is renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from imager.base.cache import Cache
+from imager.base.durable import write_atomically
+from imager.base.errors import NotAuthentic
+from imager.base.json_fields import JsonFault, read_object
+from imager.base.trusted_folder import TrustedFolder
+from imager.base.units import MiB
+from imager.packages.verified import VerifiedPacman
+from imager.release.content_store import placed, set_aside
+from imager.release.lock import PacmanPin
+
+_RECORD = "package.json"
+_LIMIT_BYTES = MiB
+
+
+class DamagedPackage(NotAuthentic):
+    """A folder of the archive does not hold what its name and record say."""
+
+
+class PackageArchive:
+    """The folder of all packages this computer ever used."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def find(self, name: str, pin: PacmanPin) -> VerifiedPacman | None:
+        """The package ``name`` that ``pin`` means; None when it is not here.
+
+        Checks only what a full disk or a power cut damages, as ``Archive.find`` does. Raises
+        DamagedPackage that names the file.
+        """
+        folder = self._cache.looked_at("packages") / pin.sha256
+        if not folder.exists():
+            return None
+        record = _read_record(folder)
+        said = (record["name"], record["version"], record["file"], record["sha256"])
+        if said != (name, pin.version, pin.file, pin.sha256):
+            raise _damaged(folder.path / _RECORD, f"it speaks of {said[0]} {said[1]}")
+        size, _ = (_size(folder, each) for each in (pin.file, f"{pin.file}.sig"))
+        if size != pin.size_bytes:
+            raise _damaged(folder.path / pin.file, f"{size} bytes instead of {pin.size_bytes}")
+        return verified(name, pin, folder.path)
+
+    def publish(self, name: str, pin: PacmanPin, file: Path, signature: bytes) -> VerifiedPacman:
+        """Move the proven ``file`` into the archive, unless it is there already."""
+        try:
+            present = self.find(name, pin)
+        except DamagedPackage:
+            self.set_aside(pin.sha256)
+            present = None
+        if present is not None:
+            return present
+        folder = self._cache.packages / pin.sha256
+        with placed(self._cache, folder) as staged:
+            write_atomically(staged / f"{pin.file}.sig", signature)
+            record = {"name": name, **asdict(pin)}
+            write_atomically(staged / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+            file.chmod(0o444)
+            file.rename(staged / pin.file)
+        return verified(name, pin, folder)
+
+    def set_aside(self, sha256: str) -> Path:
+        """Rename a damaged entry so that its hash is free again; returns its new name."""
+        return set_aside(self._cache.packages / sha256)
+
+
+def verified(name: str, pin: PacmanPin, folder: Path) -> VerifiedPacman:
+    """The package that ``pin`` means and that lies in ``folder`` of the archive."""
+    return VerifiedPacman(
+        name=name,
+        version=pin.version,
+        arch=pin.arch,
+        file_name=pin.file,
+        sha256=pin.sha256,
+        size_bytes=pin.size_bytes,
+        signer=pin.signer,
+        path=folder / pin.file,
+        signature=folder / f"{pin.file}.sig",
+    )
+
+
+def parse_record(data: bytes) -> dict[str, str]:
+    """The texts of what ``publish`` writes. Raises JsonFault that names the field."""
+    read = read_object(data)
+    texts = ("name", *(each.name for each in fields(PacmanPin) if each.name != "size_bytes"))
+    return {key: read.text(key) for key in texts}
+
+
+def _read_record(folder: TrustedFolder) -> dict[str, str]:
+    path = folder.path / _RECORD
+    try:
+        return parse_record(folder.read(_RECORD, _LIMIT_BYTES))
+    except FileNotFoundError:
+        raise _damaged(path, "the file is gone") from None
+    except JsonFault as error:
+        raise _damaged(path, str(error)) from None
+
+
+def _size(folder: TrustedFolder, name: str) -> int:
+    try:
+        with folder.open(name) as descriptor:
+            return os.fstat(descriptor).st_size
+    except FileNotFoundError:
+        raise _damaged(folder.path / name, "the file is gone") from None
+
+
+def _damaged(path: Path, why: str) -> DamagedPackage:
+    return DamagedPackage(
+        f"{path} is damaged: {why}",
+        hint="run picloud-image lock without --offline: it sets this aside and fetches it anew",
+    )

@@ -1,0 +1,227 @@
+"""One package, fetched from the first mirror that has it and proven.
+
+In: what it must be, and where it may lie. Out: a VerifiedPacman in the archive. It is proven when
+the pinned key signed its bytes, when it says itself that it is the package and version that was
+asked for (a mirror could give another one of the same key), and when it has the hash that rack.lock
+pins. What a database says of it is no proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pysequoia import Cert
+
+from imager.base.cache import Cache
+from imager.base.durable import host_storage
+from imager.base.errors import NetworkError, NotAuthentic, PicloudError
+from imager.base.progress import Progress, Quiet
+from imager.base.timestamps import timestamp
+from imager.base.units import GiB, KiB
+from imager.packages.fetch.archive import PackageArchive
+from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.verified import VerifiedPacman
+from imager.release.archive import sha256_of
+from imager.release.lock import PacmanPin
+from imager.release.openpgp import parse_signatures, verify_detached
+from imager.release.transfer.download import Partial, TarballLocation, download, locate
+from imager.release.transfer.web import NotThere, TransferLimits, Web
+
+LARGEST_PACKAGE = 2 * GiB
+_SIGNATURE_BYTES = 64 * KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Which package is meant. ``sha256`` is what rack.lock pins, or, where not ``pinned``, what a
+    database says."""
+
+    name: str
+    version: str
+    arch: str
+    file: str
+    sha256: str
+    size_bytes: int
+    pinned: bool
+
+    @property
+    def called(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+class MirrorMoved(NetworkError):
+    """A mirror's database speaks of files that the mirror does not have, or has otherwise."""
+
+
+def package_limits(limits: TransferLimits | None) -> TransferLimits:
+    """``limits`` for files that are packages."""
+    given = limits or TransferLimits()
+    return replace(given, tarball_bytes=min(given.tarball_bytes, LARGEST_PACKAGE))
+
+
+def fetch_package(
+    expected: Expected,
+    urls: Sequence[str],
+    web: Web,
+    key: Cert,
+    cache: Cache,
+    progress: Progress,
+) -> tuple[PacmanPin, VerifiedPacman]:
+    """The package ``expected`` from the first of ``urls`` that has it.
+
+    Raises NotAuthentic where one of them has something else and none has the right one, MirrorMoved
+    for a package that is not pinned and is not there, NetworkError, HostStorage.
+    """
+    failures: list[PicloudError] = []
+    for url in dict.fromkeys(urls):
+        try:
+            return _from(url, expected, web, key, cache, progress)
+        except (NetworkError, NotAuthentic) as error:
+            failures.append(error)
+            if url != urls[-1]:
+                progress.note(f"{error.what}; asking the next mirror")
+    raise _worst(expected, failures)
+
+
+def prove(package: VerifiedPacman, key: Cert) -> None:
+    """Read an archived package anew: its hash, its signature, and what it says of itself.
+
+    Raises NotAuthentic that names the file.
+    """
+    signatures = parse_signatures(
+        package.signature.read_bytes()[:_SIGNATURE_BYTES], key, str(package.signature)
+    )
+    with Quiet().phase("") as phase:
+        digest = sha256_of(package.path, phase)
+    if digest != package.sha256:
+        raise NotAuthentic(
+            f"{package.path} was altered since it was archived: its sha256 is {digest[:12]}…",
+            hint="run picloud-image lock to get it anew",
+        )
+    verify_detached(package.path, signatures, key)
+    _require_itself(package.path, package.name, package.version, package.arch, str(package.path))
+
+
+def _from(
+    url: str, expected: Expected, web: Web, key: Cert, cache: Cache, progress: Progress
+) -> tuple[PacmanPin, VerifiedPacman]:
+    try:
+        place = web.patiently(lambda: locate(web, url))
+        signature = _signature(web, place)
+    except NotThere as error:
+        if expected.pinned:
+            raise
+        raise MirrorMoved(error.what, hint=_LATER) from error
+    candidates = parse_signatures(signature, key, f"{place.url}.sig")
+    size = place.version.size_bytes
+    if size not in (None, expected.size_bytes):
+        raise _otherwise(place.url, expected, f"{size} bytes instead of {expected.size_bytes}")
+    tag = hashlib.sha256(url.encode()).hexdigest()[:8]
+    partial = Partial(cache.looked_at("partial") / f"{expected.name}-{tag}")
+    download(web, place, partial, f"fetch {expected.called}", progress)
+    with Quiet().phase("") as phase:
+        digest = sha256_of(partial.path, phase)
+    try:
+        verify_detached(partial.path, candidates, key)
+    except NotAuthentic as error:
+        rejected = _reject(partial, expected.file)
+        raise NotAuthentic(
+            f"{place.url} is not what the key {key.fingerprint.upper()} signed",
+            hint=f"{error.hint}; the file is kept as {rejected}",
+        ) from error
+    if expected.pinned and digest != expected.sha256:
+        partial.discard()
+        raise _otherwise(place.url, expected, f"sha256 {digest[:12]}…")
+    try:
+        _require_itself(partial.path, expected.name, expected.version, expected.arch, place.url)
+    except NotAuthentic:
+        partial.discard()
+        raise
+    pin = PacmanPin(
+        version=expected.version,
+        arch=expected.arch,
+        file=expected.file,
+        sha256=digest,
+        size_bytes=partial.size_bytes(),
+        signer=key.fingerprint.upper(),
+        url=place.url,
+        fetched_at=timestamp(),
+    )
+    package = PackageArchive(cache).publish(expected.name, pin, partial.path, signature)
+    partial.discard()
+    return pin, package
+
+
+_LATER = "the mirror is being updated; run the same command again later"
+
+
+def _signature(web: Web, place: TarballLocation) -> bytes:
+    url = place.url + ".sig"
+    try:
+        return web.patiently(lambda: web.small_file(url, _SIGNATURE_BYTES, follow=place.follow))
+    except NotThere as error:
+        raise NotAuthentic(
+            f"{place.url} comes without a signature: {error.what}",
+            hint="a package is used only with its .sig beside it; try again later",
+        ) from error
+
+
+def _otherwise(url: str, expected: Expected, found: str) -> PicloudError:
+    if not expected.pinned:
+        return MirrorMoved(f"{url} is not what its database says: {found}", hint=_LATER)
+    return NotAuthentic(
+        f"{url} is not the {expected.called} that rack.lock pins "
+        f"({expected.sha256[:12]}…): {found}",
+        hint=f"to use what is published now, run picloud-image lock --update {expected.name}",
+    )
+
+
+def _require_itself(file: Path, name: str, version: str, arch: str, place: str) -> None:
+    """Raise NotAuthentic unless the package ``file`` says that it is the one that is meant."""
+    try:
+        with file.open("rb") as opened:
+            said = read_pkginfo(opened)
+        found = tuple(said.get(key, [""])[0] for key in ("pkgname", "pkgver", "arch"))
+    except (*UNREADABLE, ValueError) as error:
+        raise NotAuthentic(
+            f"{place} is signed and is no package: {error or 'it ends early'}",
+            hint="tell whoever publishes it; try again later",
+        ) from error
+    if found != (name, version, arch):
+        raise NotAuthentic(
+            f"{place} is {' '.join(found)}, and should be {name} {version} {arch}",
+            hint="this mirror gives packages under wrong names; choose another one",
+        )
+
+
+def _reject(partial: Partial, file_name: str) -> Path:
+    rejected = partial.folder.parent.path / f"{file_name}.rejected"
+    with host_storage(rejected):
+        partial.path.rename(rejected)
+    partial.discard()
+    return rejected
+
+
+def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError:
+    """The error to end with: one about authenticity counts more than a mirror that is down."""
+    if len(failures) == 1:
+        return failures[0]
+    forged = next((error for error in failures if isinstance(error, NotAuthentic)), None)
+    details = [error.what for error in failures]
+    if forged is not None:
+        return NotAuthentic(forged.what, hint=forged.hint, details=details)
+    if all(isinstance(error, MirrorMoved) for error in failures):
+        return MirrorMoved(failures[0].what, hint=failures[0].hint, details=details)
+    hint = "check the network, then run it again"
+    if expected.pinned and all(isinstance(error, NotThere) for error in failures):
+        hint = f"take it from a computer that has it, or run lock --update {expected.name}"
+    return NetworkError(
+        f"none of {len(failures)} mirrors has {expected.called} any more"
+        if expected.pinned
+        else f"none of {len(failures)} mirrors gave {expected.called}",
+        hint=hint,
+        details=details,
+    )

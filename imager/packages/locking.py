@@ -1,0 +1,321 @@
+"""The packages of a rack's nodes: by rack.lock, and rack.lock made where it does not say.
+
+In: a VerifiedRelease, what the nodes of a rack want, and rack.lock. Out: a PackageSet for each
+wish, proven and archived. What is locked and archived needs no network. What is not locked yet is
+resolved, fetched, proven and then locked, for all nodes of the rack together, so that each name
+means the same bytes on all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from imager.base.errors import ConfigurationError, Interrupted, NetworkError, NotAuthentic
+from imager.packages.fetch.archive import DamagedPackage, PackageArchive
+from imager.packages.plan import LockPlan, PlanInput, plan_lock
+from imager.packages.resolve.base_system import base_at_hand, base_of
+from imager.packages.resolve.repositories import repositories_of
+from imager.packages.verified import PackageSet, VerifiedPacman
+from imager.packages.wish import PackageWish, name_in
+from imager.release.lock import PacmanPin, RackLock, SetPin
+from imager.release.terms import FetchTerms, KeySources
+from imager.release.verified import VerifiedRelease
+
+if TYPE_CHECKING:
+    from imager.packages.fetch.network import PackageSource
+    from imager.release.transfer.web import TransferLimits
+
+_UPDATE = "picloud-image lock --update"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageOrder:
+    """What one run asks for: the packages of ``wishes``, all that the nodes of a rack want beyond
+    ``release``, as ``lock`` pins them. ``salt`` are names that Salt needs: a wish for nothing else
+    is no wish where the release has no pacman. ``hold`` are names that never move."""
+
+    release: VerifiedRelease
+    wishes: Sequence[PackageWish]
+    lock: RackLock
+    terms: FetchTerms
+    sources: KeySources = field(default_factory=KeySources)
+    salt: frozenset[str] = frozenset()
+    hold: frozenset[str] = frozenset()
+    limits: TransferLimits | None = None
+
+
+def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
+    """What the nodes of each of the wishes have, in their order.
+
+    Raises ConfigurationError for a wish that cannot be fulfilled, NetworkError, NotAuthentic,
+    MissingTool without pacman where something is to be resolved, HostStorage, Interrupted.
+    """
+    here = packages_at_hand(order)
+    if here is not None:
+        return here
+    with alone(order.terms):
+        # Another run, for which this one waited, may have locked them meanwhile.
+        order = replace(order, lock=RackLock.load(order.lock.path))
+        base = base_of(order.release, order.terms.cache, order.terms.progress)
+        if (base.has_pacman or not _only_salt(order)) and _unlocked(order):
+            order = replace(order, lock=_locked(order))
+        _pinned(order, _named(order))
+        here = packages_at_hand(order)
+    if here is None:
+        raise AssertionError("what was locked and archived just now is at hand")
+    return here
+
+
+def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
+    """As ``packages_of`` where that needs neither the network nor a change; else None. Nothing is
+    made or changed. Raises NotAuthentic for a pin of another key."""
+    archive = PackageArchive(order.terms.cache)
+    found: list[PackageSet] = []
+    base = None if order.wishes == () else base_at_hand(order.release, order.terms.cache)
+    for wish in order.wishes:
+        pin = order.lock.sets.get(wish.key)
+        if wish.is_plain or (_is_salts(order, wish) and base is not None and not base.has_pacman):
+            found.append(PackageSet((), enable=wish.enable))
+        elif pin is None or pin.release != order.release.sha256:
+            return None
+        else:
+            try:
+                here = [archive.find(name, _pin(order, name)) for name in pin.packages]
+            except DamagedPackage:
+                return None
+            packages = tuple(package for package in here if package is not None)
+            if len(packages) < len(here):
+                return None
+            found.append(_set_of(wish, pin, packages))
+    return tuple(found)
+
+
+def require_archived(order: PackageOrder) -> None:
+    """Raise NetworkError when a package that rack.lock pins for a wish is not in the archive.
+    Changes nothing."""
+    archive = PackageArchive(order.terms.cache)
+    missing = [name for name in _named(order) if archive.find(name, _pin(order, name)) is None]
+    if missing:
+        raise _not_here(order, missing)
+
+
+def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) -> LockPlan:
+    """What rack.lock is to say. Without ``moving`` only what it does not say yet is resolved; with
+    it everything is, and only the packages in it may change, or all when it is empty.
+
+    Raises as ``packages_of``, and ConfigurationError for a name in ``moving`` that is not locked.
+    """
+    base = base_of(order.release, order.terms.cache, order.terms.progress)
+    repositories = repositories_of(base)
+    names = set(order.lock.pacman)
+    if moving is not None:
+        _require_movable(order, moving)
+        names = names - set(moving) if moving else names & order.hold
+    given = PlanInput(
+        release_sha256=order.release.sha256,
+        base=base,
+        arch=repositories.arch,
+        lock=order.lock,
+        kept=_pinned(order, sorted(names)),
+        repositories=(),
+        cache=order.terms.cache,
+    )
+    wishes = {wish.key: wish for wish in order.wishes if not wish.is_plain}
+    if not order.terms.offline:
+        with _network(order) as source:
+            given = replace(given, repositories=source.databases())
+    try:
+        with order.terms.progress.phase("resolve packages"):
+            return plan_lock(given, wishes, fresh=moving is not None)
+    except ConfigurationError as error:
+        if not order.terms.offline:
+            raise
+        raise NetworkError(
+            f"the packages of this rack are not locked, and the archive alone is not enough: "
+            f"{error.what}",
+            hint="run picloud-image lock once without --offline",
+            details=error.details,
+        ) from error
+
+
+def carry_out(order: PackageOrder, plan: LockPlan) -> RackLock:
+    """Fetch and prove what ``plan`` needs, then write it into rack.lock. Returns the new lock.
+
+    Raises as ``packages_of``, and ConfigurationError where rack.lock is another one by now; it is
+    then as before, and what was proven is archived.
+    """
+    now = RackLock.load(order.lock.path)
+    if (now.sets, now.pacman) != (order.lock.sets, order.lock.pacman):
+        raise ConfigurationError(
+            f"{order.lock.path} was changed by another run meanwhile",
+            hint="run the same command again; it goes by what is there now",
+        )
+    new = {name: offer for name, offer in plan.offers.items() if offer.url}
+    pins = {name: order.lock.pacman[name] for name in plan.offers if name not in new}
+    if new:
+        with _network(order) as source:
+            pins |= source.offered(new)
+    return order.lock.with_packages(pins, plan.sets)
+
+
+def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
+    """Prove every package that rack.lock pins anew: its bytes, its signature, and what it says of
+    itself. Yields each after its proof; raises NotAuthentic for the first that fails, NetworkError
+    for one that is not here."""
+    from imager.packages.fetch.network import signing_key
+    from imager.packages.fetch.package import prove
+
+    terms = order.terms
+    if not order.lock.pacman:
+        return
+    key = signing_key(order.release.fingerprint, terms, order.sources)
+    for name in sorted(order.lock.pacman):
+        package = PackageArchive(terms.cache).find(name, _pin(order, name))
+        if package is None:
+            raise _not_here(order, [name])
+        prove(package, key)
+        yield package
+
+
+def _locked(order: PackageOrder) -> RackLock:
+    """rack.lock with what it did not say yet."""
+    from imager.packages.fetch.package import MirrorMoved
+
+    _require_same_release(order)
+    order.terms.progress.note("rack.lock does not say yet which packages the nodes have")
+    try:
+        return carry_out(order, plan_packages(order))
+    except MirrorMoved as error:
+        order.terms.progress.note(f"{error.what}; asking again what there is")
+    return carry_out(order, plan_packages(order))
+
+
+def _require_same_release(order: PackageOrder) -> None:
+    """One rack has one release: two would move the same names to and fro."""
+    names = {pin.sha256: name for name, pin in order.lock.pins.items()}
+    for locked in order.lock.sets.values():
+        other = names.get(locked.release)
+        if other not in (None, order.release.name):
+            raise ConfigurationError(
+                f"{order.lock.path} has the packages of {other}, not of {order.release.name}",
+                hint=f"use a rack of its own for it, or say {_UPDATE}",
+            )
+
+
+def _require_movable(order: PackageOrder, moving: Collection[str]) -> None:
+    for name in moving:
+        if name not in order.lock.pacman:
+            raise ConfigurationError(
+                f"{name} is not among the {len(order.lock.pacman)} packages of {order.lock.path}",
+                hint="picloud-image lock shows them; what is new goes into [packages] in rack.toml",
+            )
+        if name in order.hold:
+            raise ConfigurationError(
+                f"{name} is held by [packages] hold",
+                hint="take it out of hold in rack.toml if it is to move",
+            )
+
+
+def _pinned(order: PackageOrder, names: Sequence[str]) -> tuple[VerifiedPacman, ...]:
+    """The pinned packages ``names``, fetched where they are not archived."""
+    archive = PackageArchive(order.terms.cache)
+    missing = {name: pin for name in names if not _sound(order, name, pin := _pin(order, name))}
+    if missing and order.terms.offline:
+        raise _not_here(order, list(missing))
+    if missing:
+        with _network(order) as source:
+            source.pinned(missing)
+    found = (archive.find(name, order.lock.pacman[name]) for name in names)
+    return tuple(package for package in found if package is not None)
+
+
+def _sound(order: PackageOrder, name: str, pin: PacmanPin) -> bool:
+    """Whether the archive has it. A damaged one is set aside, but not by who cannot fetch it."""
+    archive = PackageArchive(order.terms.cache)
+    try:
+        return archive.find(name, pin) is not None
+    except DamagedPackage as error:
+        if order.terms.offline:
+            raise
+        aside = archive.set_aside(pin.sha256)
+        order.terms.progress.warn(f"{error.what}; it is kept as {aside.name}")
+        return False
+
+
+def _pin(order: PackageOrder, name: str) -> PacmanPin:
+    pin = order.lock.pacman[name]
+    if pin.signer != order.release.fingerprint:
+        raise NotAuthentic(
+            f"rack.lock pins a {name} that the key {pin.signer} signed",
+            hint=f"for one by {order.release.fingerprint}, run {_UPDATE} {name}",
+        )
+    return pin
+
+
+def _set_of(wish: PackageWish, pin: SetPin, packages: tuple[VerifiedPacman, ...]) -> PackageSet:
+    explicit = {name_in(word) for word in pin.wanted} & set(pin.packages)
+    return PackageSet(packages, pin.remove, frozenset(explicit), wish.enable)
+
+
+def _is_salts(order: PackageOrder, wish: PackageWish) -> bool:
+    return wish.names <= order.salt and not wish.remove
+
+
+def _only_salt(order: PackageOrder) -> bool:
+    return all(wish.is_plain or _is_salts(order, wish) for wish in order.wishes)
+
+
+def _unlocked(order: PackageOrder) -> bool:
+    """Whether rack.lock does not say yet what one of the wishes means."""
+    sets = (order.lock.sets.get(wish.key) for wish in order.wishes if not wish.is_plain)
+    return any(pin is None or pin.release != order.release.sha256 for pin in sets)
+
+
+def _named(order: PackageOrder) -> list[str]:
+    """Every package of the wishes, as rack.lock has them."""
+    sets: Mapping[str, SetPin] = order.lock.sets
+    keys = (wish.key for wish in order.wishes if wish.key in sets)
+    return sorted({name for key in keys for name in sets[key].packages})
+
+
+def _not_here(order: PackageOrder, names: Sequence[str]) -> NetworkError:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return NetworkError(
+        f"{names[0]} {order.lock.pacman[names[0]].version}{more}, which rack.lock pins, is not in "
+        f"{order.terms.cache.packages}",
+        hint="run picloud-image fetch once without --offline",
+    )
+
+
+@contextmanager
+def _network(order: PackageOrder) -> Iterator[PackageSource]:
+    # Not imported above: the modules for the network take 0.1 s to import.
+    from imager.packages.fetch.network import package_source
+
+    base = base_of(order.release, order.terms.cache, order.terms.progress)
+    repositories = repositories_of(base)
+    given = (order.release.fingerprint, repositories, order.terms, order.sources, order.limits)
+    with package_source(*given) as source:
+        yield source
+
+
+@contextmanager
+def alone(terms: FetchTerms) -> Iterator[None]:
+    """Let one run at a time lock and fetch packages; others wait for what it makes."""
+    folder = terms.cache.made("packages")
+    try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(folder.locked("pacman.lock", wait=False))
+            except BlockingIOError:
+                terms.progress.note("another run is fetching packages; waiting for it")
+                held.enter_context(folder.locked("pacman.lock"))
+            yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted while fetching packages; those that came in are kept",
+            hint="run the same command again; it goes on from there",
+        ) from None

@@ -1,0 +1,1 @@
+"""in: names of packages. out: what this computer's pacman would install, explained."""

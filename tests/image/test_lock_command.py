@@ -1,0 +1,169 @@
+"""``lock`` as a person meets it: what is pinned, what would move, what the archive is worth."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imager.image.salt.needs import ARCH_PACKAGES
+from tests.support.mirror import Mirror, serving
+from tests.support.pacman import package, python_package
+from tests.support.pypi import index
+from tests.support.release import everyday_tree
+from tests.support.repository import (
+    FOLDER,
+    add_pacman,
+    database_of,
+    files_of,
+    packages_in,
+    release_tree,
+)
+from tests.support.signing import SigningKey, make_key
+from tests.support.workplace import Workplace, workplace
+
+pytestmark = pytest.mark.image
+PACKAGES = """
+[packages]
+install = ["htop"]
+[nodes.pi7.packages]
+install = ["docker"]
+replace = { linux-rpi = "linux-rpi-16k" }
+"""
+
+
+@pytest.fixture(scope="module")
+def key() -> SigningKey:
+    return make_key()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Iterator[Mirror]:
+    folder = tmp_path_factory.mktemp("repository")
+    paths = packages_in(folder)
+    with serving(files_of(paths, database_of(paths, folder), key)) as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def place(tmp_path: Path, key: SigningKey, repository: Mirror) -> Iterator[Workplace]:
+    kept = dict(repository.files)
+    with workplace(tmp_path, tree=release_tree(repository.address), key=key) as found:
+        toml = found.rack / "rack.toml"
+        toml.write_text(toml.read_text().replace("\n[packages]\n", PACKAGES))
+        yield found
+    repository.files = kept
+
+
+def test_a_rack_is_locked_shown_moved_and_brought_back(
+    place: Workplace, repository: Mirror, tmp_path: Path, key: SigningKey
+) -> None:
+    planned = place.json("lock", "--dry-run")
+    assert planned.code == 0, planned.err
+    assert {change["name"] for change in planned.result["changes"]} == {
+        "htop", "docker", "containerd", "runc", "linux-rpi-16k",
+    }  # fmt: skip
+    assert "[set" not in (place.rack / "rack.lock").read_text()
+
+    said = place.run("lock")
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[0].startswith("pi[0-6,8-13]: 1 package beyond the release")
+    runc = next(line.split() for line in lines if line.startswith("runc "))
+    assert (runc[1], runc[-1]) == ("1.1.0-1", "containerd")
+    assert any("without linux-rpi" in line for line in lines)
+    old = (place.rack / "rack.lock").read_text()
+    asked = len(repository.log)
+    again = place.json("lock", "--offline")
+    assert again.code == 0, again.err
+    assert [each["nodes"] for each in again.result["sets"]][1] == ["pi7"]
+    assert len(repository.log) == asked
+
+    paths = packages_in(tmp_path / "new")
+    newer = package(tmp_path / "new", "runc", "1.2-1", {"x": "y"}, arch="armv7h")
+    paths = [path for path in paths if not path.name.startswith("runc")] + [newer]
+    del repository.files[f"{FOLDER}/runc-1.1.0-1-armv7h.pkg.tar.xz"]
+    repository.files |= files_of(paths, database_of(paths, tmp_path / "new"), key)
+    nobody = place.run("lock", "--update")
+    assert nobody.code == 2
+    assert "say --yes" in nobody.err
+    looked = place.run("lock", "--update", "--dry-run")
+    assert "~ runc 1.1.0-1 -> 1.2-1" in looked.out
+    assert "containerd" in looked.out
+    assert (place.rack / "rack.lock").read_text() == old
+    moved = place.json("lock", "--update", "runc", "--yes")
+    assert moved.code == 0, moved.err
+    assert [(each["old"], each["new"]) for each in moved.result["changes"]] == [
+        ("1.1.0-1", "1.2-1")
+    ]
+    assert place.json("lock", "--verify").result["proven"] == 5
+
+    (place.rack / "rack.lock").write_text(old)
+    back = place.json("lock", "--offline")
+    assert back.code == 0, back.err
+    assert "1.1.0-1" in json.dumps(back.result)
+
+
+def test_what_does_not_go_together_is_a_usage_error(place: Workplace) -> None:
+    for words in (["docker"], ["--update", "--verify"], ["--update", "--offline"]):
+        assert place.run("lock", *words).code == 2
+
+
+def test_an_ordinary_user_locks_as_root_does(place: Workplace) -> None:
+    if os.geteuid():
+        assert place.run("lock").code == 0
+        return
+    for folder in (place.folder, *place.folder.rglob("*")):
+        os.chown(folder, 65534, 65534)
+    for parent in place.folder.parents:
+        if parent.stat().st_mode & 0o001 == 0:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    done = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+         *place.command("lock", "--json")],
+        cwd=place.folder, env=place.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_fresh_rack_brings_what_salt_needs_by_itself(
+    tmp_path: Path, key: SigningKey, repository: Mirror
+) -> None:
+    """The rack.toml of rack init, a release with pacman and no Python, one command."""
+    kept = dict(repository.files)
+    folder = tmp_path / "needs"
+    paths = [
+        python_package(folder),
+        *(package(folder, name, "1.0-1", {f"usr/share/{name}": name}, depend="python")
+          for name in ARCH_PACKAGES if name not in ("python", "openssl")),
+    ]  # fmt: skip
+    repository.files |= files_of(paths, database_of(paths, folder), key)
+    tree = everyday_tree()
+    tree.file("./usr/bin/pacman", b"\x7fELF", 0o755)
+    tree.file("./usr/lib/libcrypto.so.3", b"\x7fELF")
+    add_pacman(tree, repository.address)
+    with index() as pypi, workplace(tmp_path, tree=tree, pypi=pypi, key=key) as place:
+        toml = place.rack / "rack.toml"
+        toml.write_text(toml.read_text() + '[nodes.pi3.packages]\nremove = ["nano"]\n')
+        said = place.json("write", tmp_path / "pi7.img", "--node", "pi7", "--size", "2GiB")
+        assert said.code == 0, said.err
+        assert said.result["verified"] is True
+        asked = len(repository.log)
+        composed = place.json("compose", "--offline")
+        assert composed.code == 0, composed.err
+        assert len(repository.log) == asked
+        (other,) = composed.result["others"]
+        assert other["nodes"] == ["pi3"]
+        assert other["key"] != composed.result["key"]
+        fetched = place.json("fetch")
+        assert {each["name"] for each in fetched.result["sets"][0]["install"]} == {
+            name for name in ARCH_PACKAGES if name != "openssl"
+        }
+        planned = place.run("write", tmp_path / "x.img", "--node", "pi7", "--dry-run")
+        assert "packages  12 beyond the release, pinned: python, python-cryptography" in planned.err
+        assert "image     composed" in planned.err
+    repository.files = kept
