@@ -72,9 +72,9 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
 def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
     """As ``packages_of`` where that needs neither the network nor a change; else None. Nothing is
     made or changed. Raises NotAuthentic for a pin of another key."""
-    archive = PackageArchive(order.terms.cache)
+    base = base_at_hand(order.release, order.terms.cache) if order.wishes else None
+    archived: dict[str, tuple[VerifiedPacman, ...]] = {}  # by wish: many nodes have the same
     found: list[PackageSet] = []
-    base = None if order.wishes == () else base_at_hand(order.release, order.terms.cache)
     for wish in order.wishes:
         pin = order.lock.sets.get(wish.key)
         if wish.is_plain or (_is_salts(order, wish) and base is not None and not base.has_pacman):
@@ -82,14 +82,27 @@ def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
         elif pin is None or pin.release != order.release.sha256:
             return None
         else:
-            try:
-                here = [archive.find(name, _pin(order, name)) for name in pin.packages]
-            except DamagedPackage:
-                return None
-            packages = tuple(package for package in here if package is not None)
-            if len(packages) < len(here):
-                return None
-            found.append(_set_of(wish, pin, packages))
+            if wish.key not in archived:
+                here = _archived(order, pin.packages)
+                if here is None:
+                    return None
+                archived[wish.key] = here
+            found.append(_set_of(wish, pin, archived[wish.key]))
+    return tuple(found)
+
+
+def _archived(order: PackageOrder, names: Sequence[str]) -> tuple[VerifiedPacman, ...] | None:
+    """The pinned packages ``names``, if the archive has all of them, undamaged."""
+    archive = PackageArchive(order.terms.cache)
+    found = []
+    for name in names:
+        try:
+            package = archive.find(name, _pin(order, name))
+        except DamagedPackage:
+            return None
+        if package is None:
+            return None
+        found.append(package)
     return tuple(found)
 
 

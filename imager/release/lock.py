@@ -234,6 +234,13 @@ def parse_lock(data: bytes) -> tuple[dict[tuple[str, str], AnyPin], list[str]]:
     return pins, faults
 
 
+def pin_faults(pin: AnyPin) -> list[str]:
+    """What could not stand in a rack.lock of ``pin``, which came from elsewhere."""
+    return _pin_faults(
+        "pin", {each.name: getattr(pin, each.name) for each in fields(pin)}, type(pin)
+    )
+
+
 def _pin_faults(where: str, table: object, kind: type[AnyPin]) -> list[str]:
     if not isinstance(table, dict):
         return [f"{where}: must be a table"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,27 @@ def test_a_rack_is_locked_shown_moved_and_brought_back(
     back = place.json("lock", "--offline")
     assert back.code == 0, back.err
     assert "1.1.0-1" in json.dumps(back.result)
+
+
+def test_a_lock_that_is_killed_goes_on_where_it_was(place: Workplace, repository: Mirror) -> None:
+    """kill -9 while a package comes in: nothing is pinned, what is archived is whole."""
+    slow = f"{FOLDER}/docker-1:1.6.2-1-armv7h.pkg.tar.xz"
+    repository.manners(slow).seconds_per_kib = 30
+    running = subprocess.Popen(place.command("lock"), cwd=place.folder, env=place.environment)
+    try:
+        while not repository.asked(slow):
+            assert running.poll() is None
+            time.sleep(0.05)
+    finally:
+        running.kill()
+        running.wait()
+    repository.manners(slow).seconds_per_kib = 0
+    assert "[set" not in (place.rack / "rack.lock").read_text()
+    asked = len(repository.asked(f"{FOLDER}/runc-1.1.0-1-armv7h.pkg.tar.xz"))
+    said = place.json("lock")
+    assert said.code == 0, said.err
+    assert place.json("lock", "--verify").result["proven"] == 5
+    assert len(repository.asked(f"{FOLDER}/runc-1.1.0-1-armv7h.pkg.tar.xz")) == asked
 
 
 def test_what_does_not_go_together_is_a_usage_error(place: Workplace) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -20,7 +20,7 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.packages.verified import VerifiedPacman
 from imager.release.content_store import placed, set_aside
-from imager.release.lock import PacmanPin
+from imager.release.lock import PacmanPin, pin_faults
 
 _RECORD = "package.json"
 _LIMIT_BYTES = MiB
@@ -45,14 +45,26 @@ class PackageArchive:
         folder = self._cache.looked_at("packages") / pin.sha256
         if not folder.exists():
             return None
-        record = _read_record(folder)
-        said = (record["name"], record["version"], record["file"], record["sha256"])
-        if said != (name, pin.version, pin.file, pin.sha256):
-            raise _damaged(folder.path / _RECORD, f"it speaks of {said[0]} {said[1]}")
+        said, record = _read_record(folder)
+        if (said, record.version, record.file) != (name, pin.version, pin.file):
+            raise _damaged(folder.path / _RECORD, f"it speaks of {said} {record.version}")
+        if record.sha256 != pin.sha256:
+            raise _damaged(folder.path / _RECORD, f"it speaks of {record.sha256[:12]}…")
         size, _ = (_size(folder, each) for each in (pin.file, f"{pin.file}.sig"))
         if size != pin.size_bytes:
             raise _damaged(folder.path / pin.file, f"{size} bytes instead of {pin.size_bytes}")
         return verified(name, pin, folder.path)
+
+    def pin_of(self, name: str, version: str, sha256: str, signer: str) -> PacmanPin | None:
+        """The pin of that package, if it was proven by that key and archived before, by another
+        rack or by a run that was cut short."""
+        try:
+            said, record = _read_record(self._cache.looked_at("packages") / sha256)
+            if (said, record.version, record.signer) != (name, version, signer):
+                return None
+            return record if self.find(name, record) else None
+        except DamagedPackage:
+            return None  # it is fetched anew, and set aside then
 
     def publish(self, name: str, pin: PacmanPin, file: Path, signature: bytes) -> VerifiedPacman:
         """Move the proven ``file`` into the archive, unless it is there already."""
@@ -92,14 +104,26 @@ def verified(name: str, pin: PacmanPin, folder: Path) -> VerifiedPacman:
     )
 
 
-def parse_record(data: bytes) -> dict[str, str]:
-    """The texts of what ``publish`` writes. Raises JsonFault that names the field."""
+def parse_record(data: bytes) -> tuple[str, PacmanPin]:
+    """The inverse of what ``publish`` writes: a name and its pin. Raises JsonFault that names the
+    field."""
     read = read_object(data)
-    texts = ("name", *(each.name for each in fields(PacmanPin) if each.name != "size_bytes"))
-    return {key: read.text(key) for key in texts}
+    pin = PacmanPin(
+        version=read.text("version"),
+        arch=read.text("arch"),
+        file=read.text("file"),
+        sha256=read.text("sha256"),
+        size_bytes=read.integer("size_bytes"),
+        signer=read.text("signer"),
+        url=read.text("url"),
+        fetched_at=read.text("fetched_at"),
+    )
+    if faults := pin_faults(pin):
+        raise JsonFault(faults[0])
+    return read.text("name"), pin
 
 
-def _read_record(folder: TrustedFolder) -> dict[str, str]:
+def _read_record(folder: TrustedFolder) -> tuple[str, PacmanPin]:
     path = folder.path / _RECORD
     try:
         return parse_record(folder.read(_RECORD, _LIMIT_BYTES))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pysequoia import Cert
 
 from imager.base.progress import FindingData, Phase, Progress
+from imager.packages.fetch.archive import PackageArchive
 from imager.packages.fetch.mirrors import synced
 from imager.packages.fetch.package import Expected, fetch_package, package_limits
 from imager.packages.resolve.database import Database, PackageOffer
@@ -38,10 +39,18 @@ class PackageSource:
         return synced(self.repositories, self.web, self.terms.progress)
 
     def offered(self, offers: Mapping[str, PackageOffer]) -> dict[str, PacmanPin]:
-        """Fetch, prove and archive ``offers``; what to pin, by name. Raises as fetch_package."""
-        return self._all(
-            {name: _expected_offer(offer) for name, offer in offers.items()},
-            {name: (offer.url,) for name, offer in offers.items()},
+        """Fetch, prove and archive those of ``offers`` that are not archived; what to pin, by name.
+        Raises as fetch_package."""
+        archive = PackageArchive(self.terms.cache)
+        here = {
+            name: pin
+            for name, offer in offers.items()
+            if (pin := archive.pin_of(name, offer.version, offer.sha256, self.fingerprint))
+        }
+        new = {name: offer for name, offer in offers.items() if name not in here}
+        return here | self._all(
+            {name: _expected_offer(offer) for name, offer in new.items()},
+            {name: (offer.url,) for name, offer in new.items()},
         )
 
     def pinned(self, pins: Mapping[str, PacmanPin]) -> None:
@@ -60,6 +69,8 @@ class PackageSource:
     def _all(
         self, expected: Mapping[str, Expected], urls: Mapping[str, tuple[str, ...]]
     ) -> dict[str, PacmanPin]:
+        if not expected:
+            return {}
         key, cache, found = self.key(), self.terms.cache, {}
         total = sum(each.size_bytes for each in expected.values())
         with self.terms.progress.phase("fetch packages", total) as phase:

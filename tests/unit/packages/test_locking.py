@@ -350,6 +350,16 @@ def test_what_is_not_authentic_is_never_used(
     assert not list(scene.cache.packages.glob("*/runc*"))
 
 
+def test_another_build_of_the_pinned_version_is_not_the_pinned_one(scene: PackageScene) -> None:
+    packages_of(scene.order(DOCKER))
+    runc = replace(scene.lock.pacman["runc"], sha256="ab" * 32)
+    scene.lock.with_packages({**scene.lock.pacman, "runc": runc}, scene.lock.sets)
+    error = refused(scene, DOCKER)
+    assert isinstance(error, NotAuthentic)
+    assert "is not the runc 1.1.0-1 that rack.lock pins" in error.what
+    assert "lock --update runc" in error.hint
+
+
 def test_a_pin_of_another_key_is_refused(scene: PackageScene) -> None:
     packages_of(scene.order(DOCKER))
     runc = replace(scene.lock.pacman["runc"], signer="AB" * 20)
