@@ -6,10 +6,11 @@ module of its own because every command begins with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from imager.base.boards import kernel_among
 from imager.base.errors import (
     ConfigurationError,
     HostStorage,
@@ -86,12 +87,14 @@ def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
     return (session.cache.root.resolve(), rack.folder.resolve())
 
 
-def chosen_release(session: Session, rack: Rack, model: str) -> ReleaseSpec:
-    """The release to use for a board: ``--release`` if given, else the one rack.toml names."""
+def chosen_release(session: Session, rack: Rack, node: Node) -> ReleaseSpec:
+    """The release to use for a node: ``--release`` if given, else the one rack.toml names. It boots
+    the node's board with the kernel that the node gets."""
     asked = session.settings.release
-    if asked is None or asked == rack.release.source:
-        return spec_for(rack.release.source, rack.release.signing_key, model)
-    return spec_for(asked, _key_for(session, asked), model)
+    source, key = rack.release.source, rack.release.signing_key
+    if asked is not None and asked != source:
+        source, key = asked, _key_for(session, asked)
+    return spec_for(source, key, node.model, node.packages.names)
 
 
 def _key_for(session: Session, release: str) -> str | None:
@@ -110,11 +113,11 @@ def _key_for(session: Session, release: str) -> str | None:
 
 
 def proven_release(
-    session: Session, rack: Rack, model: str, *, update: bool = False
+    session: Session, rack: Rack, node: Node, *, update: bool = False
 ) -> VerifiedRelease:
-    """The chosen release, fetched if need be, proven and archived."""
+    """The release chosen for ``node``, fetched if need be, proven and archived."""
     return fetch_release(
-        chosen_release(session, rack, model),
+        chosen_release(session, rack, node),
         RackLock.load(rack.lock_file),
         _terms(session, update=update),
         KeySources(file=session.settings.signing_key),
@@ -141,8 +144,8 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
     in a dry run, too. Changes nothing."""
     if not session.settings.offline:
         return
-    for model in dict.fromkeys(node.model for node in nodes):
-        release = proven_release(session, rack, model)
+    for its in _by_boot(nodes):
+        release = proven_release(session, rack, its[0])
         require_packages_archived(package_order(session, rack, release))
     if rack.salt_version is not None:
         require_salt_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
@@ -161,8 +164,8 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
     """The golden image for each of ``nodes``, fetched and composed where need be."""
     found: dict[str, GoldenImage] = {}
     made: dict[tuple[str, PackageSet], GoldenImage] = {}
-    for model, its in _by_model(nodes):
-        release = proven_release(session, rack, model)
+    for its in _by_boot(nodes):
+        release, model = proven_release(session, rack, its[0]), its[0].model
         salt = proven_salt(session, rack)
         packages = packages_for(session, rack, release)
         for node in its:
@@ -178,8 +181,8 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """As ``golden_images``, but only those composed already. Fetches, makes and shows nothing."""
     found: dict[str, GoldenImage] = {}
-    for model, its in _by_model(nodes):
-        spec = chosen_release(session, rack, model)
+    for its in _by_boot(nodes):
+        spec = chosen_release(session, rack, its[0])
         lock = RackLock.load(rack.lock_file)
         terms = FetchTerms(session.cache, Quiet(), offline=True)
         if lock.pin(spec.name) is None:
@@ -204,11 +207,12 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     return found
 
 
-def _by_model(nodes: Iterable[Node]) -> Iterator[tuple[str, list[Node]]]:
-    """The nodes of each board."""
-    listed = list(nodes)
-    for model in dict.fromkeys(node.model for node in listed):
-        yield model, [node for node in listed if node.model == model]
+def _by_boot(nodes: Iterable[Node]) -> Iterable[list[Node]]:
+    """The nodes by board and kernel: what boots one of such nodes boots each."""
+    found: dict[tuple[str, str], list[Node]] = {}
+    for node in nodes:
+        found.setdefault((node.model, kernel_among(node.packages.names)), []).append(node)
+    return found.values()
 
 
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
@@ -234,11 +238,6 @@ def chosen_nodes(rack: Rack, asked: str | None) -> tuple[Node, ...]:
         raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
     wanted = {rack.node(name) for name in names}
     return tuple(node for node in rack.nodes if node in wanted)
-
-
-def models_of(rack: Rack) -> tuple[str, ...]:
-    """The boards of a rack, each once, in the order of its nodes."""
-    return tuple(dict.fromkeys(node.model for node in rack.nodes))
 
 
 def address_of(node: Node) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from imager.base.boards import ALARM_ARMV7, BOARDS
+from imager.base.boards import ALARM_ARMV7, BOARDS, OWN_KERNEL
 from imager.base.text import toml_text
 from imager.release.catalogue import RELEASES
 
@@ -121,9 +121,9 @@ version = {salt}
 # written "openssl>=3.6".
 # install = ["htop"]
 # Packages of the release that the nodes do not have.
-# remove = ["nano"]
+{remove}
 # The release's own package = the one to have in its place.
-# replace = {{ linux-rpi = "linux-rpi-16k" }}
+{replace}
 # Units that start at boot.
 # enable = ["docker.service"]
 # Packages that picloud-image lock --update never moves.
@@ -160,6 +160,7 @@ def initial_rack_toml(choices: Choices | None = None) -> str:
         dhcp="# dhcp = true" if chosen.addresses else "dhcp = true",
         addresses=_line("addresses", chosen.addresses),
         salt=toml_text(SALT_VERSION),
+        **_kernel_lines(chosen.model),
         key_files=_line("authorized_keys_files", [chosen.key_file] if chosen.key_file else None),
     )
 
@@ -175,3 +176,19 @@ def _release_for(model: str) -> str:
 
 def _line(key: str, value: str | list[str] | None) -> str:
     return f"{key} = {toml_text(value)}" if value else f"# {key} = {toml_text(_EXAMPLES[key])}"
+
+
+def _kernel_lines(model: str) -> Mapping[str, str]:
+    """The lines of [packages] that put a kernel on the board where its release has none for it."""
+    board = next((board for board in BOARDS if board.name == model), None)
+    release = _release_for(model)
+    if board is None or board.boots(release):
+        return {
+            "remove": '# remove = ["nano"]',
+            "replace": '# replace = { vi = "vim" }',
+        }
+    kernel, loader = OWN_KERNEL[release]
+    return {
+        "remove": f"remove = {toml_text([loader])}",
+        "replace": f"replace = {{ {kernel} = {toml_text(board.kernels[release][0])} }}",
+    }

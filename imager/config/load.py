@@ -98,7 +98,7 @@ def _read(folder: Path, top: Table) -> Rack:
         name=name,
         nodes=nodes,
         master=master,
-        release=sections.read_release(release, [node.model for node in nodes]),
+        release=sections.read_release(release, nodes),
         network=plan.network,
         swap_bytes=sections.read_swap(swap),
         timezone=sections.read_timezone(rack),

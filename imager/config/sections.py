@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from imager.base.below import read_named
-from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6
+from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6, kernel_among
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
 from imager.base.units import GiB, MiB, format_size, parse_size
@@ -26,7 +26,7 @@ from imager.config.example import DEFAULT_MASTER
 from imager.config.fields import Table, nearest
 from imager.config.hostname import domain_fault, name_fault
 from imager.config.nodeset import expand
-from imager.config.rack import MASTER, MINION, Master, ReleaseChoice
+from imager.config.rack import MASTER, MINION, Master, Node, ReleaseChoice
 from imager.release.catalogue import spec_for
 from imager.release.salt.version import cannot_talk, master_version_fault, version_fault
 
@@ -181,9 +181,9 @@ def _read_public_key(table: Table, folder: Path) -> str | None:
     return "\n".join(text.strip().splitlines()) + "\n"
 
 
-def read_release(table: Table, models: Sequence[str]) -> ReleaseChoice:
+def read_release(table: Table, nodes: Sequence[Node]) -> ReleaseChoice:
     """[release]: a built-in name, or url and signing_key. It is a fault when the release cannot
-    boot each of ``models``."""
+    boot each of ``nodes`` with the packages it gets."""
     name = table.string("name", example=shown(DEFAULT_RELEASE))
     url = table.string("url", example='"https://example.org/os/MyOS-rpi.tar.gz"')
     key = table.string("signing_key", example='"68B3 537F …", 40 hex digits')
@@ -194,9 +194,9 @@ def read_release(table: Table, models: Sequence[str]) -> ReleaseChoice:
         return ReleaseChoice(DEFAULT_RELEASE)
     source = url or name or DEFAULT_RELEASE
     told: set[str] = set()
-    for model in sorted(set(models)):
+    for model, kernel in sorted({(n.model, kernel_among(n.packages.names)) for n in nodes}):
         try:
-            spec_for(source, key, model)
+            spec_for(source, key, model, [kernel])
         except ConfigurationError as error:
             if error.what not in told:
                 table.fault("url" if url else "name", f"{error.what}; {error.hint}")

@@ -109,7 +109,7 @@ def write(
     """
     rack = open_rack(session, looking=dry_run)
     node = rack.node(node_name)
-    chosen_release(session, rack, node.model)
+    chosen_release(session, rack, node)
     ours = own_folders(session, rack)
     found = target_at(target, ours)
     options = options_for(found, block_bytes=block_size, depth=depth)
@@ -155,7 +155,7 @@ def _size_for(target: Target, size: int | None) -> int | None:
 
 def _plan(session: Session, request: WriteRequest) -> WritePlan:
     rack = request.rack
-    spec = chosen_release(session, rack, request.node.model)
+    spec = chosen_release(session, rack, request.node)
     lock = RackLock.load(rack.lock_file)
     pin = lock.pin(spec.name)
     return WritePlan(

@@ -129,7 +129,7 @@ def flash_request(
     """What the options ask for, checked as far as that is possible before anything is fetched."""
     chosen = chosen_nodes(rack, nodes)
     for node in chosen:
-        chosen_release(session, rack, node.model)
+        chosen_release(session, rack, node)
     if images is not None and targets:
         raise UsageError(
             "--images and --target exclude each other", hint="give image files or disks, not both"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from imager.base.units import format_size
-from imager.cli.choice import models_of, open_rack, proven_release, proven_salt
+from imager.cli.choice import open_rack, proven_release, proven_salt
 from imager.cli.packages import package_order
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.packages import package_fields
@@ -24,7 +24,7 @@ def fetch(session: Session, update: bool) -> CommandResult:
     they are: picloud-image lock --update moves those.
     """
     rack = open_rack(session)
-    release = proven_release(session, rack, models_of(rack)[0], update=update)
+    release = proven_release(session, rack, rack.nodes[0], update=update)
     prove(release, session.cache, session.console)
     order = package_order(session, rack, release)
     sets = tuple(dict.fromkeys(packages_of(order)))

@@ -6,7 +6,7 @@ import click
 
 from imager.base.errors import UsageError
 from imager.base.units import format_size
-from imager.cli.choice import models_of, open_rack, proven_release
+from imager.cli.choice import open_rack, proven_release
 from imager.cli.consent import ask
 from imager.cli.packages import package_order
 from imager.cli.session import CommandResult, Session, command
@@ -48,7 +48,7 @@ def lock(
     """
     _require_sense(session, names, update=update, verify=verify)
     rack = open_rack(session)
-    order = package_order(session, rack, proven_release(session, rack, models_of(rack)[0]))
+    order = package_order(session, rack, proven_release(session, rack, rack.nodes[0]))
     if verify:
         return _verified(session, order)
     if update:

@@ -83,7 +83,8 @@ def overview(rack: Rack, recipes: Mapping[str, str] | None = None) -> tuple[Node
 def pinned(rack: Rack, node: Node, lock: RackLock) -> str | None:
     """The SHA-256 of the release that a card of ``node`` would be made from now; None when no
     release is pinned yet."""
-    pin = lock.pin(spec_for(rack.release.source, rack.release.signing_key, node.model).name)
+    source, packages = rack.release, node.packages.names
+    pin = lock.pin(spec_for(source.source, source.signing_key, node.model, packages).name)
     return pin.sha256 if pin else None
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imager.base.boards import BOARDS, Board
 from imager.base.errors import ConfigurationError
 from imager.base.units import GiB, MiB
 from imager.config.example import Choices, initial_rack_toml
@@ -23,7 +24,7 @@ from imager.config.fields import Table
 from imager.config.load import load_rack
 from imager.config.rack import Rack, ReleaseChoice
 from imager.packages.wish import PackageWish
-from imager.release.catalogue import RELEASES
+from imager.release.catalogue import RELEASES, spec_for
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIP7c5qie2nDinzOSUpVHmT6JpLdJVa/zmPka0wD+/wO7 you@laptop"
 RACK = '[rack]\nnodes = "pi[0-3]"\n'
@@ -51,6 +52,28 @@ def test_the_file_rack_init_writes_is_a_good_rack(tmp_path: Path) -> None:
     assert {node.model for node in rack.nodes} == {"pi2"}
     assert {node.roles for node in rack.nodes} == {("salt-minion",)}
     assert all(node.address is None for node in rack.nodes)
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)
+def test_that_file_is_a_good_rack_for_every_board(tmp_path: Path, board: Board) -> None:
+    rack = rack_of(tmp_path, initial_rack_toml(Choices(model=board.name)))
+    packages = rack.nodes[0].packages
+    spec = spec_for(rack.release.source, None, board.name, packages.names)
+    assert board.name in spec.models
+    assert packages.is_plain is board.boots(spec.name), "no packages where none are needed"
+
+
+def test_a_board_without_the_kernel_it_needs_is_a_fault(tmp_path: Path) -> None:
+    text = '[rack]\nnodes = "pi[0-1]"\nmodel = "pi4"\n[release]\nname = "alarm-rpi-aarch64"\n'
+    text += '[nodes.pi0]\nmodel = "pi5"\n'
+    (fault,) = faults_of(tmp_path, text)
+    assert fault.startswith("rack.toml:5: release.name: alarm-rpi-aarch64 cannot boot pi5; its own")
+    lines = re.search(r"(replace = .*) and (remove = .*)", fault)
+    assert lines, "what to do can be copied from it"
+    rack = rack_of(tmp_path, f"{text}[nodes.pi0.packages]\n{lines[1]}\n{lines[2]}\n")
+    assert rack.nodes[0].packages.names == {"linux-rpi-16k"}
+    (fault,) = faults_of(tmp_path, f"{text}[packages]\n{lines[1]}\n{lines[2]}\n")
+    assert "alarm-rpi-aarch64 with linux-rpi-16k cannot boot pi4" in fault
 
 
 def test_choices_become_keys_of_the_file(tmp_path: Path) -> None:
@@ -651,7 +674,7 @@ enable = ["a.service"]
 hold = ["linux-rpi"]
 [roles.salt-minion.packages]
 install = ["nano"]
-replace = { linux-rpi = "linux-rpi-16k" }
+replace = { linux-rpi = "linux-own" }
 [nodes.pi2.packages]
 install = ["vim"]
 remove = ["htop"]
@@ -662,11 +685,11 @@ enable = ["b.timer", "a.service"]
 def test_a_node_has_the_packages_of_the_rack_of_its_roles_and_its_own(tmp_path: Path) -> None:
     rack = rack_of(tmp_path, RACK + PACKAGES)
     common = PackageWish(
-        ("htop", "openssl>=3.6", "nano", "linux-rpi-16k"), ("linux-rpi",), ("a.service",)
+        ("htop", "openssl>=3.6", "nano", "linux-own"), ("linux-rpi",), ("a.service",)
     )
     assert rack.node("pi0").packages == common
     assert rack.node("pi2").packages == PackageWish(
-        ("openssl>=3.6", "nano", "linux-rpi-16k", "vim"),
+        ("openssl>=3.6", "nano", "linux-own", "vim"),
         ("linux-rpi", "htop"),
         ("a.service", "b.timer"),
     )
