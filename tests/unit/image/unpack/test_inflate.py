@@ -15,7 +15,7 @@ import pytest
 
 from imager.base.errors import HostStorage
 from imager.base.units import KiB, MiB
-from imager.image.unpack.inflate import GzipError, Inflater
+from imager.image.unpack.inflate import Inflater, PackingError
 
 LONG = bytes(20 * MiB)
 """More than is decompressed ahead of whoever reads."""
@@ -132,7 +132,7 @@ def test_what_is_no_whole_gzip_file_is_named_with_its_byte(
     path.write_bytes(data)
     inflater = started(path)
     for _ in range(2):
-        with pytest.raises(GzipError, match=says):
+        with pytest.raises(PackingError, match=says):
             content(inflater)
     assert inflater.digest() == hashlib.sha256(data).hexdigest()
 
