@@ -96,16 +96,18 @@ def test_a_removed_package_is_told_goodbye(tmp_path: Path) -> None:
 
 def test_a_kernel_of_a_package_gets_its_modules(tmp_path: Path) -> None:
     node = with_queue(tmp_path, "modules 6.18-rpi", "modules 6.19-rpi", "initramfs")
-    for tool in ("depmod", "udevadm", "mkinitcpio"):
-        node.fake_tool(tool, "")
+    node.fake_tool("depmod", "[ $3 = 6.19-rpi ]\n")
+    node.fake_tool("udevadm", "")
+    node.fake_tool("mkinitcpio", "")
     node.fake_tool("uname", "echo 6.19-rpi\n")
-    calls = [call for call in node.boot().calls if call.split()[0] in ("depmod", "udevadm")]
-    assert calls == [
+    tools = ("depmod", "udevadm", "mkinitcpio")
+    assert [call for call in node.boot().calls if call.split()[0] in tools] == [
         f"depmod -b {node.root} 6.18-rpi",
         f"depmod -b {node.root} 6.19-rpi",
         "udevadm trigger --action=add",
+        "mkinitcpio -P",
     ]
-    assert node.note(STEP) == "3 things done"
+    assert node.note(STEP) == "3 things done, of which failed: modules 6.18-rpi: status 1"
 
 
 def test_a_cut_repeats_one_at_most(tmp_path: Path) -> None:
