@@ -29,6 +29,8 @@ from debs import Deb, archive, in_usr, members_of, names_in, read, version_of
 EPOCH = int(os.environ["SOURCE_DATE_EPOCH"])
 ARCHITECTURE = "armv7h"
 PACKAGER = "picloud stand-in <stand-in@example.invalid>"
+IN_PART = "makepkg"
+"""Of this one only some files are there, which need nothing."""
 LEFT_OUT = re.compile(r"usr/share/(doc|info|lintian|locale|man)(/|\Z)")
 """What the release does without as well."""
 _SONAME = re.compile(r"usr/lib/(?:arm-linux-gnueabihf/)?(lib[^/]+\.so)\.(\d+)")
@@ -115,7 +117,7 @@ def _depends(
     own: str, group: Sequence[Deb], owners: Mapping[str, str], virtual: Mapping[str, str]
 ) -> tuple[str, ...]:
     found: dict[str, set[str]] = {}
-    for deb in group:
+    for deb in (deb for deb in group if deb.name != IN_PART):
         for alternatives in deb.relations("Pre-Depends", "Depends"):
             for name, sign, version in alternatives:
                 if name in owners:
