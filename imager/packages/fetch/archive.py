@@ -22,7 +22,7 @@ from imager.packages.verified import VerifiedPacman
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PacmanPin
 
-_RECORD = "package.json"
+RECORD = "package.json"
 _LIMIT_BYTES = MiB
 
 
@@ -48,7 +48,7 @@ class PackageArchive:
         record = _read_record(folder)
         said = (record["name"], record["version"], record["file"], record["sha256"])
         if said != (name, pin.version, pin.file, pin.sha256):
-            raise _damaged(folder.path / _RECORD, f"it speaks of {said[0]} {said[1]}")
+            raise _damaged(folder.path / RECORD, f"it speaks of {said[0]} {said[1]}")
         size, _ = (_size(folder, each) for each in (pin.file, f"{pin.file}.sig"))
         if size != pin.size_bytes:
             raise _damaged(folder.path / pin.file, f"{size} bytes instead of {pin.size_bytes}")
@@ -66,8 +66,7 @@ class PackageArchive:
         folder = self._cache.packages / pin.sha256
         with placed(self._cache, folder) as staged:
             write_atomically(staged / f"{pin.file}.sig", signature)
-            record = {"name": name, **asdict(pin)}
-            write_atomically(staged / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+            write_atomically(staged / RECORD, record_of(name, pin))
             file.chmod(0o444)
             file.rename(staged / pin.file)
         return verified(name, pin, folder)
@@ -92,6 +91,11 @@ def verified(name: str, pin: PacmanPin, folder: Path) -> VerifiedPacman:
     )
 
 
+def record_of(name: str, pin: PacmanPin) -> bytes:
+    """The content of ``package.json``."""
+    return (json.dumps({"name": name, **asdict(pin)}, indent=2) + "\n").encode()
+
+
 def parse_record(data: bytes) -> dict[str, str]:
     """The texts of what ``publish`` writes. Raises JsonFault that names the field."""
     read = read_object(data)
@@ -100,9 +104,9 @@ def parse_record(data: bytes) -> dict[str, str]:
 
 
 def _read_record(folder: TrustedFolder) -> dict[str, str]:
-    path = folder.path / _RECORD
+    path = folder.path / RECORD
     try:
-        return parse_record(folder.read(_RECORD, _LIMIT_BYTES))
+        return parse_record(folder.read(RECORD, _LIMIT_BYTES))
     except FileNotFoundError:
         raise _damaged(path, "the file is gone") from None
     except JsonFault as error:
