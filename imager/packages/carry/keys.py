@@ -8,12 +8,11 @@ own because importing what speaks to the network takes 0.1 s.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from pysequoia import Cert
 
 from imager.base.errors import NetworkError
-from imager.packages.fetch.network import archived_key
+from imager.packages.fetch.network import signing_key
 from imager.release.openpgp import parse_certificate
 from imager.release.terms import FetchTerms, KeySources
 
@@ -29,8 +28,6 @@ def keys_of(
 
     Raises as ``find_key``.
     """
-    if terms.offline:
-        sources = replace(sources, keyservers=())
     brought = carried or {}
     return {
         fingerprint: _key(fingerprint, terms, sources, brought.get(fingerprint, b""))
@@ -40,7 +37,7 @@ def keys_of(
 
 def _key(fingerprint: str, terms: FetchTerms, sources: KeySources, carried: bytes) -> Cert:
     try:
-        return archived_key(fingerprint, terms.cache, terms.progress, sources)
+        return signing_key(fingerprint, terms, sources)
     except NetworkError:
         certificate = parse_certificate(carried, fingerprint)
         if certificate is None:
