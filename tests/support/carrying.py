@@ -27,7 +27,6 @@ from tests.support.pacman import package
 from tests.support.signing import SigningKey, sign_detached
 
 NOW = "2026-11-02T10:00:00Z"
-RELEASE = b"a release\n" * 300
 Members = dict[str, bytes]
 
 
@@ -39,6 +38,8 @@ class Carrying:
     key: SigningKey
     others: Mapping[str, bytes] = field(default_factory=dict)
     """Signatures to use instead of the right ones, by the name of what they sign."""
+
+    release: bytes = b"a release\n" * 300
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
@@ -72,11 +73,11 @@ class Carrying:
 
     def _add_release(self, lock: RackLock) -> None:
         tarball, url = self.folder / "x.tar.gz", "http://m/x.tar.gz"
-        tarball.write_bytes(RELEASE)
-        sha256, by = _sha256(RELEASE), self.key.fingerprint
-        record = TarballRecord("x", sha256, len(RELEASE), by, url, url, NOW, None, '"e"')
-        Archive(self.cache).publish(tarball, self._signed("x", RELEASE), record)
-        lock.with_pin("x", Pin(sha256, len(RELEASE), url, by, NOW))
+        tarball.write_bytes(self.release)
+        sha256, by = _sha256(self.release), self.key.fingerprint
+        record = TarballRecord("x", sha256, len(self.release), by, url, url, NOW, None, '"e"')
+        Archive(self.cache).publish(tarball, self._signed("x", self.release), record)
+        lock.with_pin("x", Pin(sha256, len(self.release), url, by, NOW))
 
     def add_package(self, path: Path, name: str) -> None:
         data = path.read_bytes()

@@ -7,6 +7,7 @@ rack.locks differ. Looks only.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from imager.release.lock import AnyPin, RackLock, SetPin
 from imager.release.salt.salt import SALT, WHEELS, version_in
 
 _RECORD_BYTES = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def _python(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]
 
 
 def _hashes(folder: TrustedFolder) -> list[str]:
-    return [name for name in folder.names() if len(name) == 64 and "." not in name]
+    return [name for name in folder.names() if _SHA256.fullmatch(name)]
 
 
 def _size(folder: TrustedFolder, name: str) -> int:

@@ -171,3 +171,18 @@ def test_a_rack_with_another_lock_keeps_it_and_is_told(
     assert lock.read_bytes() == before
     assert not list(elsewhere.cache.glob("packages/*/salt-*"))
     assert json.loads(said.out.splitlines()[-1])["lock"] is None
+
+
+def test_a_key_that_the_rack_does_not_name_is_no_key(
+    exported: Exported, elsewhere: Workplace
+) -> None:
+    """A stranger's file, right in itself, on a computer that never heard of its key."""
+    toml = elsewhere.rack / "rack.toml"
+    toml.write_text(toml.read_text().replace(exported.key.fingerprint, "A" * 40))
+    said = elsewhere.run("archive", "import", exported.file, "--offline", "--yes")
+    assert said.code == 12
+    assert (
+        f"signed by the key {exported.key.fingerprint}, which this rack does not name" in said.err
+    )
+    assert not elsewhere.cache.exists()
+    assert not (elsewhere.rack / "rack.lock").exists()

@@ -217,6 +217,16 @@ def test_a_record_that_says_something_else_is_refused(
     assert f"{record}: it is not what its rack.lock says" in error.what
 
 
+def test_a_long_name_is_carried(tmp_path: Path, cache: Cache, key: SigningKey) -> None:
+    """Names of more than 100 bytes have a header of their own kind (pax)."""
+    carrying = Carrying(tmp_path / "long", key)
+    name = "python-" + "long-" * 20 + "name"
+    carrying.add_package(package(tmp_path, name, "1:1.6-1", {"usr/x": "y"}), name)
+    carrying.export()
+    assert take(carrying.file, cache, key) == 5
+    assert archived(cache) == archived(carrying.cache)
+
+
 def test_what_is_no_file_is_not_opened_for_long(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
