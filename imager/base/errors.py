@@ -65,7 +65,7 @@ class NotAuthentic(PicloudError):
 
 class MalformedRelease(PicloudError):
     """The release is signed but no card can be made of it: a dangerous or damaged file, a missing
-    kernel."""
+    kernel. Or a file that carries an archive is not as it was exported."""
 
     exit_code = 13
 

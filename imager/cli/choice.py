@@ -144,7 +144,7 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
     in a dry run, too. Changes nothing."""
     if not session.settings.offline:
         return
-    for its in _by_boot(nodes):
+    for its in by_boot(nodes):
         release = proven_release(session, rack, its[0])
         require_packages_archived(package_order(session, rack, release))
     if rack.salt_version is not None:
@@ -164,7 +164,7 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
     """The golden image for each of ``nodes``, fetched and composed where need be."""
     found: dict[str, GoldenImage] = {}
     made: dict[tuple[str, PackageSet], GoldenImage] = {}
-    for its in _by_boot(nodes):
+    for its in by_boot(nodes):
         release, model = proven_release(session, rack, its[0]), its[0].model
         salt = proven_salt(session, rack)
         packages = packages_for(session, rack, release)
@@ -181,7 +181,7 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """As ``golden_images``, but only those composed already. Fetches, makes and shows nothing."""
     found: dict[str, GoldenImage] = {}
-    for its in _by_boot(nodes):
+    for its in by_boot(nodes):
         spec = chosen_release(session, rack, its[0])
         lock = RackLock.load(rack.lock_file)
         terms = FetchTerms(session.cache, Quiet(), offline=True)
@@ -207,7 +207,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     return found
 
 
-def _by_boot(nodes: Iterable[Node]) -> Iterable[list[Node]]:
+def by_boot(nodes: Iterable[Node]) -> Iterable[list[Node]]:
     """The nodes by board and kernel: what boots one of such nodes boots each."""
     found: dict[tuple[str, str], list[Node]] = {}
     for node in nodes:

@@ -19,6 +19,10 @@ from imager.cli.lazy import LazyCommand, LazyGroup
 from imager.cli.settings import asks_for_json, common_options, take
 
 _COMMANDS = {
+    "archive": LazyCommand(
+        "release.archive:archive",
+        "Carry all that cards are made from in one file; say what is archived.",
+    ),
     "compose": LazyCommand(
         "release.compose:compose", "Compose the golden image that every node of the rack shares."
     ),

@@ -26,7 +26,7 @@ from imager.base.units import MiB
 from imager.release.content_store import placed, set_aside
 from imager.release.verified import VerifiedRelease
 
-_TARBALL, _SIGNATURE, _RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
+TARBALL, SIGNATURE, RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
 _LIMIT_BYTES = MiB
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -59,11 +59,11 @@ class ArchivedTarball:
 
     @property
     def tarball(self) -> Path:
-        return self.folder / _TARBALL
+        return self.folder / TARBALL
 
     @property
     def signature(self) -> Path:
-        return self.folder / _SIGNATURE
+        return self.folder / SIGNATURE
 
 
 class DamagedEntry(NotAuthentic):
@@ -84,6 +84,11 @@ def parse_record(data: bytes) -> TarballRecord:
         last_modified=read.optional("last_modified", read.text),
         etag=read.optional("etag", read.text),
     )
+
+
+def encode_record(record: TarballRecord) -> bytes:
+    """The content of ``release.json``."""
+    return (json.dumps(asdict(record), indent=2) + "\n").encode()
 
 
 def sha256_of(path: Path, phase: Phase) -> str:
@@ -115,8 +120,8 @@ class Archive:
         entry = ArchivedTarball(folder.path, _read_record(folder))
         record = entry.record
         if record.sha256 != sha256:
-            raise _damaged(folder.path / _RECORD, f"it speaks of {record.sha256[:12]}…")
-        size, _ = (_size(folder, name) for name in (_TARBALL, _SIGNATURE))
+            raise _damaged(folder.path / RECORD, f"it speaks of {record.sha256[:12]}…")
+        size, _ = (_size(folder, name) for name in (TARBALL, SIGNATURE))
         if size != record.size_bytes:
             raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
         return entry
@@ -151,19 +156,19 @@ class Archive:
             self.set_aside(record.sha256)
             present = None
         folder = self._cache.releases / record.sha256
-        text = (json.dumps(asdict(record), indent=2) + "\n").encode()
+        text = encode_record(record)
         if present is not None:
             if present.record.fingerprint == record.fingerprint:
                 return present
             kept = self._cache.looked_at("releases") / record.sha256
-            kept.write(_SIGNATURE, signature)
-            kept.write(_RECORD, text)
+            kept.write(SIGNATURE, signature)
+            kept.write(RECORD, text)
             return ArchivedTarball(folder, record)
         with placed(self._cache, folder) as staged:
-            write_atomically(staged / _SIGNATURE, signature)
-            write_atomically(staged / _RECORD, text)
+            write_atomically(staged / SIGNATURE, signature)
+            write_atomically(staged / RECORD, text)
             tarball.chmod(0o444)
-            tarball.rename(staged / _TARBALL)
+            tarball.rename(staged / TARBALL)
         return ArchivedTarball(folder, record)
 
     def set_aside(self, sha256: str) -> Path:
@@ -212,9 +217,9 @@ def _size(folder: TrustedFolder, name: str) -> int:
 
 
 def _read_record(folder: TrustedFolder) -> TarballRecord:
-    path = folder.path / _RECORD
+    path = folder.path / RECORD
     try:
-        return parse_record(folder.read(_RECORD, _LIMIT_BYTES))
+        return parse_record(folder.read(RECORD, _LIMIT_BYTES))
     except FileNotFoundError:
         raise _damaged(path, "the file is gone") from None
     except JsonFault as error:

@@ -130,10 +130,12 @@ class RackLock:
                 hint="take the file's last good state from git, or remove it and fetch again",
                 details=faults,
             )
-        return cls._of(path, found)
+        return cls.of(path, found)
 
     @classmethod
-    def _of(cls, path: Path, pins: Mapping[tuple[str, str], AnyPin]) -> RackLock:
+    def of(cls, path: Path, pins: Mapping[tuple[str, str], AnyPin]) -> RackLock:
+        """The lock with ``pins``, by section and name, as if ``path`` held them."""
+
         def of(kind: type[_Kind]) -> Mapping[str, _Kind]:
             return MappingProxyType(
                 {name: pin for (_, name), pin in pins.items() if isinstance(pin, kind)}
@@ -168,18 +170,23 @@ class RackLock:
 
         return self._changed(change)
 
+    def filled(self, other: RackLock) -> RackLock:
+        """Write the file with the pins of ``other`` if it has none now. Returns the new lock."""
+        return self._changed(lambda now: now or other.all_pins())
+
     def _changed(
         self, change: Callable[[dict[tuple[str, str], AnyPin]], dict[tuple[str, str], AnyPin]]
     ) -> RackLock:
         beside = TrustedFolder(self.path.parent)
         with beside.held():
-            now = RackLock.load(self.path)._all()
+            now = RackLock.load(self.path).all_pins()
             pins = change(now)
             if pins != now:
                 beside.write(self.path.name, encode_lock(pins).encode())
-        return self._of(self.path, pins)
+        return self.of(self.path, pins)
 
-    def _all(self) -> dict[tuple[str, str], AnyPin]:
+    def all_pins(self) -> dict[tuple[str, str], AnyPin]:
+        """Every pin by section and name."""
         sections: Mapping[str, Mapping[str, AnyPin]] = {
             "release": self.pins,
             "package": self.packages,

@@ -34,9 +34,11 @@ from tests.support.bootfiles import (
     uboot,
     zimage,
 )
+from tests.support.carrying import Carrying
 from tests.support.fatdisk import make_fat, reader, tool
 from tests.support.pacman import package
 from tests.support.repository import database_of
+from tests.support.signing import make_key
 from tests.support.stamps import by_hand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,6 +171,13 @@ def tarballs(folder: Path) -> Iterator[bytes]:
     for archive in tars(folder):
         yield gzip.compress(archive, mtime=0)
         yield gzip.compress(archive[:512], mtime=0) + gzip.compress(archive[512:], mtime=0)
+
+
+def carried(folder: Path) -> Iterator[bytes]:
+    """A release, two packages and Salt in one file."""
+    carrying = Carrying(folder, make_key())
+    carrying.export()
+    yield carrying.file.read_bytes()
 
 
 def packages(folder: Path) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 from imager.base.boards import BOARDS
-from imager.base.errors import ConfigurationError, MalformedRelease
+from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.bootcheck.check import check_boot
@@ -45,6 +45,7 @@ from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import read_members, unpacked
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import parse_stamp
+from imager.packages.carry.carried import opened
 from imager.packages.metadata import UNREADABLE, read_pkginfo
 from imager.packages.resolve.base_system import BaseSystem
 from imager.packages.resolve.database import Database
@@ -186,6 +187,16 @@ def _tarball(data: bytes) -> None:
         list(stager.boot.files())
 
 
+def _carried(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder, Quiet().phase("") as phase:
+        path = Path(folder) / "rack.tar"
+        path.write_bytes(data)
+        with opened(path) as file:
+            for entry in file.entries:
+                file.read(entry, lambda _: None, phase)
+            file.end()
+
+
 def _package(data: bytes) -> None:
     described(data, Path("a.pkg.tar.xz"))
 
@@ -299,6 +310,7 @@ TARGETS = {
     "journal": Target(_journal, seeds.journals, (Ext4Error, OverBudget)),
     "tar": Target(_tar, seeds.tars, (MalformedRelease,)),
     "gzip": Target(_tarball, seeds.tarballs, (MalformedRelease,)),
+    "carried": Target(_carried, seeds.carried, (MalformedRelease, NotAuthentic)),
     "package": Target(_package, seeds.packages, (ConfigurationError,)),
     "pkginfo": Target(_pkginfo, seeds.packages, (*UNREADABLE, ValueError)),
     "database": Target(_database, seeds.databases, (ValueError,)),

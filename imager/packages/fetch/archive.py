@@ -22,7 +22,7 @@ from imager.packages.verified import VerifiedPacman
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PacmanPin, pin_faults
 
-_RECORD = "package.json"
+RECORD = "package.json"
 _LIMIT_BYTES = MiB
 
 
@@ -47,9 +47,9 @@ class PackageArchive:
             return None
         said, record = _read_record(folder)
         if (said, record.version, record.file) != (name, pin.version, pin.file):
-            raise _damaged(folder.path / _RECORD, f"it speaks of {said} {record.version}")
+            raise _damaged(folder.path / RECORD, f"it speaks of {said} {record.version}")
         if record.sha256 != pin.sha256:
-            raise _damaged(folder.path / _RECORD, f"it speaks of {record.sha256[:12]}…")
+            raise _damaged(folder.path / RECORD, f"it speaks of {record.sha256[:12]}…")
         size, _ = (_size(folder, each) for each in (pin.file, f"{pin.file}.sig"))
         if size != pin.size_bytes:
             raise _damaged(folder.path / pin.file, f"{size} bytes instead of {pin.size_bytes}")
@@ -78,8 +78,7 @@ class PackageArchive:
         folder = self._cache.packages / pin.sha256
         with placed(self._cache, folder) as staged:
             write_atomically(staged / f"{pin.file}.sig", signature)
-            record = {"name": name, **asdict(pin)}
-            write_atomically(staged / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
+            write_atomically(staged / RECORD, record_of(name, pin))
             file.chmod(0o444)
             file.rename(staged / pin.file)
         return verified(name, pin, folder)
@@ -104,9 +103,13 @@ def verified(name: str, pin: PacmanPin, folder: Path) -> VerifiedPacman:
     )
 
 
+def record_of(name: str, pin: PacmanPin) -> bytes:
+    """The content of ``package.json``."""
+    return (json.dumps({"name": name, **asdict(pin)}, indent=2) + "\n").encode()
+
+
 def parse_record(data: bytes) -> tuple[str, PacmanPin]:
-    """The inverse of what ``publish`` writes: a name and its pin. Raises JsonFault that names the
-    field."""
+    """The inverse of ``record_of``: a name and its pin. Raises JsonFault that names the field."""
     read = read_object(data)
     pin = PacmanPin(
         version=read.text("version"),
@@ -124,9 +127,9 @@ def parse_record(data: bytes) -> tuple[str, PacmanPin]:
 
 
 def _read_record(folder: TrustedFolder) -> tuple[str, PacmanPin]:
-    path = folder.path / _RECORD
+    path = folder.path / RECORD
     try:
-        return parse_record(folder.read(_RECORD, _LIMIT_BYTES))
+        return parse_record(folder.read(RECORD, _LIMIT_BYTES))
     except FileNotFoundError:
         raise _damaged(path, "the file is gone") from None
     except JsonFault as error:

@@ -31,7 +31,7 @@ from imager.release.transfer.download import Partial, TarballLocation, download,
 from imager.release.transfer.web import NotThere, TransferLimits, Web
 
 LARGEST_PACKAGE = 2 * GiB
-_SIGNATURE_BYTES = 64 * KiB
+SIGNATURE_BYTES = 64 * KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def prove(package: VerifiedPacman, key: Cert) -> None:
     Raises NotAuthentic that names the file.
     """
     signatures = parse_signatures(
-        package.signature.read_bytes()[:_SIGNATURE_BYTES], key, str(package.signature)
+        package.signature.read_bytes()[:SIGNATURE_BYTES], key, str(package.signature)
     )
     with Quiet().phase("") as phase:
         digest = sha256_of(package.path, phase)
@@ -102,7 +102,7 @@ def prove(package: VerifiedPacman, key: Cert) -> None:
             hint="run picloud-image lock to get it anew",
         )
     verify_detached(package.path, signatures, key)
-    _require_itself(package.path, package.name, package.version, package.arch, str(package.path))
+    require_itself(package.path, package.name, package.version, package.arch, str(package.path))
 
 
 def _from(
@@ -136,7 +136,7 @@ def _from(
         partial.discard()
         raise _otherwise(place.url, expected, f"sha256 {digest[:12]}…")
     try:
-        _require_itself(partial.path, expected.name, expected.version, expected.arch, place.url)
+        require_itself(partial.path, expected.name, expected.version, expected.arch, place.url)
     except NotAuthentic:
         partial.discard()
         raise
@@ -161,7 +161,7 @@ _LATER = "the mirror is being updated; run the same command again later"
 def _signature(web: Web, place: TarballLocation) -> bytes:
     url = place.url + ".sig"
     try:
-        return web.patiently(lambda: web.small_file(url, _SIGNATURE_BYTES, follow=place.follow))
+        return web.patiently(lambda: web.small_file(url, SIGNATURE_BYTES, follow=place.follow))
     except NotThere as error:
         raise NotAuthentic(
             f"{place.url} comes without a signature: {error.what}",
@@ -179,7 +179,7 @@ def _otherwise(url: str, expected: Expected, found: str) -> PicloudError:
     )
 
 
-def _require_itself(file: Path, name: str, version: str, arch: str, place: str) -> None:
+def require_itself(file: Path, name: str, version: str, arch: str, place: str) -> None:
     """Raise NotAuthentic unless the package ``file`` says that it is the one that is meant."""
     try:
         with file.open("rb") as opened:

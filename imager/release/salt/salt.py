@@ -55,9 +55,15 @@ def salt_at_hand(version: str | None, cache: Cache, lock: RackLock) -> VerifiedS
     """
     if version is None:
         return None
-    if not all(_pin_of(lock, name, None) for name in WHEELS) or pinned_salt(version, lock) is None:
-        raise NetworkError(f"{SALT} {version} is not pinned", hint="run picloud-image fetch")
+    require_pinned(version, lock)
     return fetch_salt(version, lock, FetchTerms(cache, Quiet(), offline=True))
+
+
+def require_pinned(version: str, lock: RackLock) -> None:
+    """Raise NetworkError unless ``lock`` pins Salt ``version`` and what goes with it."""
+    for name, wanted in _packages(version):
+        if _pin_of(lock, name, wanted) is None:
+            raise NetworkError(f"{SALT} {version} is not pinned", hint="run picloud-image fetch")
 
 
 def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage | None:
@@ -65,6 +71,11 @@ def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage
     and size are checked. None when it would have to be fetched."""
     pin = _pin_of(lock, SALT, version)
     return next(_archived(cache, SALT, version, pin), None)
+
+
+def archived_package(name: str, cache: Cache, pin: PackagePin) -> VerifiedPackage | None:
+    """The package ``name`` that ``pin`` means, if it is archived; its bytes are not read."""
+    return next(_archived(cache, name, pin.version, pin), None)
 
 
 def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
@@ -129,7 +140,7 @@ class _SaltFetch:
                 else:
                     file = fetch_source(name, what.partition(" ")[2], work)
                 phase.advance(file.stat().st_size)
-            package = _publish(file, name, self.terms.cache)
+            package = publish(file, name, self.terms.cache)
         if pin and package.sha256 != pin.sha256:
             # It stays in the archive, so that --update need not fetch it again.
             raise NotAuthentic(
@@ -196,14 +207,14 @@ def _archived(
     for digest in newest_first:
         folder = packages / digest
         for file in folder.names():
-            found = _version_in(file, name)
+            found = version_in(file, name)
             if found and version in (None, found):
                 with folder.open(file) as descriptor:
                     size = os.fstat(descriptor).st_size
                 yield VerifiedPackage(name, found, digest, folder.path / file, size)
 
 
-def _version_in(file_name: str, name: str) -> str | None:
+def version_in(file_name: str, name: str) -> str | None:
     """The version in a file's name, such as ``salt-3008.3.tar.gz`` or
     ``looseversion-1.3.0-py3-none-any.whl``; None when it is no file of package ``name``."""
     head, _, rest = file_name.partition("-")
@@ -214,9 +225,10 @@ def _version_in(file_name: str, name: str) -> str | None:
     return rest.partition("-")[0] if rest.endswith(".whl") else None
 
 
-def _publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
-    """Move what pip fetched into the archive, unless it is there already."""
-    version = _version_in(file.name, name)
+def publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
+    """Move a file as PyPI has it into the archive, unless it is there already. Raises NotAuthentic
+    for one whose name is not that of the package."""
+    version = version_in(file.name, name)
     if version is None:
         raise NotAuthentic(
             f"pip gave {file.name} for {name}",

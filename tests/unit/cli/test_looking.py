@@ -21,6 +21,9 @@ from tests.support.rackhistory import rack_with_history
 Snapshot = dict[str, tuple[int, int, bytes]]
 
 LOOKING: dict[str, tuple[int, ...]] = {
+    "archive export rack.tar --dry-run": (10, 11),
+    "archive import card.img --dry-run": (10, 13),
+    "archive list": (0,),
     "devices": (0,),
     "inspect card.img": (25,),
     "verify card.img": (23,),
