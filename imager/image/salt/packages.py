@@ -36,6 +36,7 @@ _METADATA = (".BUILDINFO", ".CHANGELOG", ".INSTALL", ".MTREE")
 _LARGEST_TEXT = MiB
 _LARGEST_HEADER = 16 * MiB
 _LARGEST_ARCHIVE = GiB
+_MOST_MEMBERS = 100_000
 _OPENERS: Mapping[bytes, Callable[[BytesIO], BufferedIOBase]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"\xfd7zXZ": lzma.LZMAFile,
@@ -150,7 +151,9 @@ def read_package(data: bytes, path: Path) -> tuple[PacmanPackage, dict[str, Tree
     try:
         unpacked = _Unpacked(data)
         with tarfile.open(fileobj=unpacked, mode="r:") as archive:  # type: ignore[call-overload]
-            for info in archive:
+            for number, info in enumerate(archive):
+                if number > _MOST_MEMBERS:
+                    raise tarfile.ReadError(f"it has more than {_MOST_MEMBERS:,} members")
                 if info.name == ".PKGINFO" and info.isreg():
                     file = archive.extractfile(info)
                     text = file.read(_LARGEST_TEXT) if file else b""

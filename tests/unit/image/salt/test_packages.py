@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tarfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -122,3 +124,12 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with suppress(ConfigurationError):
         read_package(data, Path("a.pkg.tar.xz"))
+
+
+def test_a_package_of_more_members_than_any_is_refused() -> None:
+    """Two million empty ones pack to 10 MB, and took minutes and gigabytes."""
+    member = tarfile.TarInfo("x").tobuf()
+    began = time.process_time()
+    with pytest.raises(ConfigurationError, match="more than 100,000 members"):
+        read_package(member * 400_000, Path("a.pkg.tar"))
+    assert time.process_time() - began < 15
