@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
 from imager.image.salt.packages import described, faults_of
+from imager.image.unpack import tar_stream
 from imager.image.unpack.members import EntryKind
 from imager.packages.metadata import PacmanPackage, parse_description, parse_pkginfo
 from tests.support.pacman import description, package
@@ -117,3 +119,14 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with suppress(ConfigurationError):
         described(data, Path("a.pkg.tar.xz"))
+
+
+def test_a_package_of_more_members_than_any_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two million empty ones pack to 10 MB, and took minutes and gigabytes."""
+    monkeypatch.setattr(tar_stream, "MOST_MEMBERS", 1000)
+    about = tarfile.TarInfo(".PKGINFO")
+    about.size = 512
+    text = b"pkgname = x\npkgver = 1-1\narch = any\n".ljust(512, b"\n")
+    member = tarfile.TarInfo("x").tobuf()
+    with pytest.raises(ConfigurationError, match="it has more than 1000 members"):
+        described(about.tobuf() + text + member * 1001, Path("a.pkg.tar"))
