@@ -56,6 +56,11 @@ def packages_at_hand_for(
     return None if found is None else _by_node(rack, found)
 
 
+def salts_alone(rack: Rack) -> frozenset[str]:
+    """What Salt needs and nobody else asked for."""
+    return frozenset(_salt_needs(rack)).difference(*(node.packages.names for node in rack.nodes))
+
+
 def _salt_needs(rack: Rack) -> tuple[str, ...]:
     return ARCH_PACKAGES if rack.salt_version and not rack.salt_packages else ()
 

@@ -112,10 +112,11 @@ def test_a_rack_is_locked_shown_moved_and_brought_back(
 def test_a_lock_that_is_killed_goes_on_where_it_was(place: Workplace, repository: Mirror) -> None:
     """kill -9 while a package comes in: nothing is pinned, what is archived is whole."""
     slow = f"{FOLDER}/docker-1:1.6.2-1-armv7h.pkg.tar.xz"
+    before = len(repository.asked(slow))
     repository.manners(slow).seconds_per_kib = 30
     running = subprocess.Popen(place.command("lock"), cwd=place.folder, env=place.environment)
     try:
-        while not repository.asked(slow):
+        while len(repository.asked(slow)) == before:
             assert running.poll() is None
             time.sleep(0.05)
     finally:

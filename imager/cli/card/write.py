@@ -182,7 +182,9 @@ def _planned_packages(
     wish = wish_of_node(request.rack, request.node)
     locked = lock.sets.get(wish.key)
     if locked is not None and locked.release == release_sha256:
-        return PlannedPackages(locked.packages, locked.remove, is_locked=True)
+        first = [name for name in locked.packages if name in wish.names]
+        names = tuple(dict.fromkeys((*first, *locked.packages)))
+        return PlannedPackages(names, locked.remove, is_locked=True)
     own = request.node.packages
     return None if own.is_plain else PlannedPackages(own.install, own.remove, is_locked=False)
 

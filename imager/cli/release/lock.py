@@ -8,7 +8,7 @@ from imager.base.errors import UsageError
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release
 from imager.cli.consent import ask
-from imager.cli.packages import package_order
+from imager.cli.packages import package_order, salts_alone
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.packages import (
     HEAD,
@@ -131,7 +131,7 @@ def _shown(session: Session, rack: Rack, sets: tuple[PackageSet, ...]) -> Comman
         )
         if packages.install:
             needed_by = asked_for_by(offer_of(package) for package in packages.install)
-            session.console.table(HEAD, package_rows(packages, needed_by))
+            session.console.table(HEAD, package_rows(packages, needed_by, salts_alone(rack)))
     session.console.lines(f"pinned in {rack.lock_file}")
     return {
         "lock": str(rack.lock_file),

@@ -5,7 +5,7 @@ In: what rack.lock pins or is to pin. Out: lines, rows and fields. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from imager.base.units import format_size
 from imager.packages.plan import LockChange, LockPlan
@@ -15,15 +15,18 @@ HEAD = ("package", "version", "size", "because of")
 
 
 def package_rows(
-    packages: PackageSet, needed_by: Mapping[str, Sequence[str]]
+    packages: PackageSet, needed_by: Mapping[str, Sequence[str]], salt: Collection[str]
 ) -> list[tuple[str, str, str, str]]:
-    """A row under HEAD for each package of a set, in the order in which they are installed."""
+    """A row under HEAD for each package of a set, in the order in which they are installed.
+    ``salt`` are the names that nobody but Salt asked for."""
     return [
         (
             package.name,
             package.version,
             format_size(package.size_bytes),
-            reason(package.name in packages.explicit, needed_by.get(package.name, ())),
+            "Salt"
+            if package.name in packages.explicit and package.name in salt
+            else _reason(package.name in packages.explicit, needed_by.get(package.name, ())),
         )
         for package in packages.install
     ]
@@ -78,10 +81,10 @@ def plan_fields(plan: LockPlan) -> dict[str, object]:
     }
 
 
-def reason(explicit: bool, needed_by: Sequence[str]) -> str:
+def _reason(explicit: bool, needed_by: Sequence[str]) -> str:
     """Why a package is there."""
     if explicit:
-        return "asked for"
+        return "[packages]"
     few = ", ".join(needed_by[:3])
     return f"{few} and {len(needed_by) - 3} more" if len(needed_by) > 3 else few or "-"
 
@@ -97,5 +100,5 @@ def _change_line(change: LockChange) -> str:
         kind, versions = "~", f"{change.old} -> {change.new}"
     release = f"; the release has {change.base}" if change.base else ""
     size = format_size(change.size_bytes) if change.size_bytes else "archived"
-    why = reason(not change.asked_by, change.asked_by)
+    why = _reason(False, change.asked_by) if change.asked_by else "asked for"
     return f"{kind} {change.name} {versions} ({size}; {why}{release})"

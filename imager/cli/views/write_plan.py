@@ -30,8 +30,9 @@ class PlannedSource:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPackages:
-    """What the node has beyond the release: the names that rack.lock pins, those that go, and
-    whether rack.lock says so already; else they are what was asked for."""
+    """What the node has beyond the release: the names that rack.lock pins, those that were
+    asked for first, those that go, and whether rack.lock says so already; else they are what was
+    asked for."""
 
     names: tuple[str, ...]
     remove: tuple[str, ...]

@@ -6,7 +6,7 @@ ConfigurationError that says in a person's words what does not fit. Nothing is f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from imager.base.cache import Cache
@@ -22,12 +22,10 @@ from imager.packages.wish import PackageWish
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """What fulfils a wish: ``packages`` to install, what is needed first, and ``remove``, names of
-    the release's own. ``replaced`` are versions of the release that a newer one replaces."""
+    the release's own."""
 
-    wish: PackageWish
     packages: tuple[PackageOffer, ...]
     remove: tuple[str, ...]
-    replaced: Mapping[str, str]
 
 
 def installed_of(base: BaseSystem) -> dict[str, tuple[str, PacmanPackage]]:
@@ -75,12 +73,7 @@ def resolve(
         if faults:
             raise _refused(base, faults)
         _require_sound(pacman, base, packages, [installed[name][0] for name in gone], known)
-        replaced = {
-            package.name: versions[package.name]
-            for package in packages
-            if package.name in installed and package.name not in gone
-        }
-    return Resolution(wish, packages, gone, replaced)
+    return Resolution(packages, gone)
 
 
 def asked_for_by(packages: Iterable[PackageOffer]) -> dict[str, tuple[str, ...]]:
