@@ -38,7 +38,8 @@ def staged(
 
 
 def owning(tree: ReleaseTree, name: str, version: str, **files: str) -> ReleaseTree:
-    """``tree`` with an installed package that owns these files; ``__`` is a slash."""
+    """``tree`` with an installed package that owns these files; ``__`` is a slash, one at the end
+    means a folder."""
     paths = {path.replace("__", "/"): text for path, text in files.items()}
     folders = {
         f"{'/'.join(parts[:depth])}/"
@@ -46,7 +47,8 @@ def owning(tree: ReleaseTree, name: str, version: str, **files: str) -> ReleaseT
         for depth in range(1, len(parts))
     }
     for path, text in paths.items():
-        tree.file(f"./{path}", text)
+        if not path.endswith("/"):
+            tree.file(f"./{path}", text)
     listed = "".join(f"{path}\n" for path in sorted(folders | set(paths)))
     place = f"./{LOCAL}/{name}-{version}"
     tree.file(f"{place}/desc", f"%NAME%\n{name}\n\n%VERSION%\n{version}\n\n%ARCH%\narmv7h\n\n")
@@ -126,14 +128,17 @@ def test_an_upgrade_leaves_why_a_package_is_there_unless_it_is_asked_for(
 
 def test_a_package_taken_out_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     tree = with_pacman(plain_tree())
-    owning(tree, "nano", "1-1", usr__bin__nano="n", usr__share__nano__a="n", usr__share__vi__b="n")
-    owning(tree, "vi", "1-1", usr__share__vi__c="v")
+    nano = {"usr__share__both__a": "n"}
+    nano |= {"usr__bin__nano": "n", "usr__share__nano__a": "n", "usr__share__vi__b": "n"}
+    owning(tree, "nano", "1-1", **nano)
+    owning(tree, "vi", "1-1", usr__share__vi__c="v", usr__share__both__="")
     tree.file("./usr/share/vi/unowned", "u")
     found = staged(tmp_path, set_of(remove=("nano",)), tree)
     gone = ("usr/bin/nano", "usr/share/nano", "usr/share/nano/a", "usr/share/vi/b")
     assert not [path for path in gone if path in found.root.entries]
     assert not (found.root_folder / "usr/share/nano").exists()
-    assert {"usr/bin", "usr/share/vi/c", "usr/share/vi/unowned"} <= found.root.entries.keys()
+    kept = {"usr/bin", "usr/share/vi/c", "usr/share/vi/unowned", "usr/share/both"}
+    assert kept <= found.root.entries.keys()
     assert not [path for path in found.root.entries if path.startswith(f"{LOCAL}/nano")]
 
 

@@ -60,6 +60,7 @@ def found(stager: Stager, text: bytes) -> tuple[Hook, ...]:
         ("Type = Path|Operation = Install|Target = !usr/lib*|Target = usr/*.2", "usr/lib.so.2"),
         ("Type = Package|Operation = Install|Operation = Remove|Target = *", "gone new"),
         ("Type = Package|Operation = Upgrade|Target = lib", "lib"),
+        ("Type = Path|Operation = Install|Target = usr/ne[vw]", "usr/new"),
         ("Type = Package|Operation = Upgrade|Target = usr/*", ""),
         ("Type = Path|Operation = Remove|Target = usr", ""),
     ],
