@@ -56,8 +56,6 @@ def unused_tables(volume: Volume) -> Iterator[Run]:
     superblock = volume.superblock
     size, block_size = superblock.inode_size, superblock.block_size
     total = -(-superblock.inodes_per_group * size // block_size)
-    if not superblock.has_group_checksums:
-        return
     for number, group in enumerate(volume.groups):
         if not group.flags & INODE_ZEROED:
             in_use = -(-volume.inodes_set_up(number) * size // block_size)

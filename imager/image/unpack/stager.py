@@ -226,7 +226,7 @@ def _write_file(path: str, directory: int, info: tarfile.TarInfo, stream: TarStr
                 os.lseek(descriptor, offset, os.SEEK_SET)
             stream.copy_to(descriptor, length)
             position = offset + length
-        if position != info.size or info.sparse is not None:
+        if position != info.size:
             os.ftruncate(descriptor, info.size)
     finally:
         os.close(descriptor)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from imager.base.units import GiB, MiB
 from imager.disk.extents import Extent
-from imager.disk.layout import ALIGNMENT, Layout, plan_layout, root_bytes_for
+from imager.disk.layout import ALIGNMENT, FIRST_MIB, Layout, plan_layout, root_bytes_for
 
 
 @given(st.integers(0, 8 * GiB), st.integers(0, 64 * GiB), st.integers(0, 10**6))
@@ -64,3 +64,7 @@ def test_room_for_content_or_for_inodes_whichever_is_more(
     content: int, files: int, root_bytes: int
 ) -> None:
     assert root_bytes_for(content, files) == root_bytes
+
+
+def test_the_first_mib_begins_with_the_table_and_ends_before_any_partition() -> None:
+    assert Extent(0, MiB) == FIRST_MIB

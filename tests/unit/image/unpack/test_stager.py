@@ -108,14 +108,32 @@ def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> 
     staged(tmp_path, tree, look)
 
 
-def test_a_device_and_a_folder_have_one_name(tmp_path: Path) -> None:
-    device, folder = ReleaseTree(), ReleaseTree()
+def test_a_later_file_leaves_the_other_names_of_an_earlier_one(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.file("a", "first")
+    tree.hardlink("b", "a")
+    tree.file("a", "second")
+
+    def look(stager: Stager) -> None:
+        texts = [(stager.root_folder / name).read_text() for name in "ab"]
+        assert texts == ["second", "first"]
+
+    staged(tmp_path, tree, look)
+
+
+def test_only_a_file_that_is_there_has_a_second_name(tmp_path: Path) -> None:
+    device, folder, nothing = ReleaseTree(), ReleaseTree(), ReleaseTree()
+    nothing.hardlink("x", "y")
     device.add("tty", tarfile.CHRTYPE, devmajor=5, devminor=1)
     device.hardlink("tty2", "tty")
     folder.folder("etc")
     folder.hardlink("etc2", "etc")
     for number, (tree, says) in enumerate(
-        ((device, "'tty', a character device"), (folder, "to the directory 'etc'"))
+        (
+            (device, "'tty', a character device"),
+            (folder, "to the directory 'etc'"),
+            (nothing, "to 'y', which is not before it"),
+        )
     ):
         (tmp_path / str(number)).mkdir()
         with pytest.raises(MalformedRelease, match=says):

@@ -98,6 +98,9 @@ def test_a_damaged_archive_is_malformed_when_it_was_so_from_the_beginning(tmp_pa
     tarball.write_bytes(build_release(tmp_path, tree_with("alarmpi")).tarball.read_bytes()[:-9])
     with pytest.raises(MalformedRelease, match="it ends in the middle"):
         names_in(release_of(tarball))
+    tarball.write_bytes(tarball.read_bytes()[:60])
+    with pytest.raises(MalformedRelease, match="it ends in the middle, at its byte 60"):
+        names_in(release_of(tarball))
 
 
 @pytest.mark.parametrize(

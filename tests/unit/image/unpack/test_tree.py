@@ -96,6 +96,19 @@ def test_a_linked_file_is_counted_once() -> None:
     assert tree.size_bytes() == 3 * 4096
 
 
+def test_folders_and_links_take_a_block_and_devices_none() -> None:
+    kinds = {kind: Tree(is_boot=False, entries={"x": entry(kind, 5)}) for kind in EntryKind}
+    assert {kind: tree.size_bytes() for kind, tree in kinds.items()} == {
+        **dict.fromkeys((EntryKind.FILE, EntryKind.FOLDER, EntryKind.SYMLINK), 4096),
+        **dict.fromkeys((EntryKind.CHARACTER, EntryKind.BLOCK, EntryKind.FIFO), 0),
+    }
+
+
+def test_every_path_but_the_root_comes_in_order() -> None:
+    tree = Tree(is_boot=False, entries={"b": FILE, "": FOLDER, "a": LINK})
+    assert list(tree.files()) == [("a", LINK), ("b", FILE)]
+
+
 def test_the_largest_file_that_fat_can_hold() -> None:
     tree = Tree(is_boot=True, entries={"": FOLDER})
     tree.put("large", entry(EntryKind.FILE, 2**32 - 1))

@@ -40,6 +40,9 @@ def test_a_stamp_built_by_hand_from_the_document_is_read() -> None:
     found = parse_stamp(by_hand().ljust(STAMP_AREA.length, b"\0"))
     assert found == Stamp(FACTS, MANIFEST, FILES, PUBLIC, len(by_hand()))
     assert (found.kind, found.golden_key, found.image_id) == ("stamp", "cd" * 16, "ef" * 32)
+    assert (found.node, found.layout, found.tool_version) == ("pi7", LAYOUT, "0.1.0")
+    assert found.imaged_at == 1_790_000_000
+    assert found.stamp is found
 
 
 def test_what_is_written_is_what_the_document_says() -> None:
