@@ -11,11 +11,13 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imager.base.errors import HostStorage
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
@@ -26,8 +28,11 @@ def host_storage(path: Path) -> Iterator[None]:
     except BlockingIOError:
         raise  # somebody else holds a lock: nothing is wrong with the disk
     except OSError as error:
+        named = str(error.filename2 or error.filename or "")
+        # A name without a folder was reached by descriptor, and would tell nobody where.
+        where = named if "/" in named else path
         raise HostStorage(
-            f"{error.filename2 or error.filename or path}: {os.strerror(error.errno or 0)}",
+            f"{where}: {os.strerror(error.errno or 0)}",
             hint=(
                 "free some space, or put the cache elsewhere with --cache DIR"
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -61,9 +66,7 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     with host_storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode & 0o700
-        )
+        descriptor = os.open(temporary, _NEW, mode & 0o700)
         try:
             try:
                 write_all(descriptor, data)
@@ -76,6 +79,28 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
+
+
+def replace_in(folder: int, name: str, data: bytes, mode: int, give: Callable[[int], None]) -> None:
+    """As ``write_atomically``, for the file ``name`` of the open folder ``folder``: whatever
+    becomes of the path that led there, nothing is followed. ``give`` is called with the new file's
+    descriptor, before it has its name, to say whose it is."""
+    temporary = f".{name}.{secrets.token_hex(4)}"
+    descriptor = os.open(temporary, _NEW, mode & 0o700, dir_fd=folder)
+    try:
+        try:
+            write_all(descriptor, data)
+            os.fchmod(descriptor, mode)
+            give(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=folder)
+        raise
+    os.fsync(folder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import shlex
 import shutil
 import stat
@@ -23,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.durable import host_storage, write_all
+from imager.base.durable import host_storage, replace_in
 from imager.base.errors import ConfigurationError, HostStorage
 from imager.base.ownership import (
     chown_words,
@@ -36,7 +35,6 @@ from imager.base.ownership import (
 )
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NOT_PLAIN = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
 
 
@@ -204,24 +202,10 @@ class TrustedFolder:
         """Replace the file ``name`` by ``data`` so that a reader sees the old file or the new one,
         whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is
         never readable by others, not even for a moment."""
-        temporary = f".{_plain(name)}.{secrets.token_hex(4)}"
         with self.reached(make=0o755) as folder, self._trouble(name):
-            _require_plain(folder, name, self.path / name)
-            descriptor = os.open(temporary, _NEW, mode & 0o700, dir_fd=folder)
-            try:
-                try:
-                    write_all(descriptor, data)
-                    os.fchmod(descriptor, mode)
-                    give_to(descriptor, os.fstat(folder))
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-                os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(temporary, dir_fd=folder)
-                raise
-            os.fsync(folder)
+            _require_plain(folder, _plain(name), self.path / name)
+            owner = os.fstat(folder)
+            replace_in(folder, name, data, mode, lambda descriptor: give_to(descriptor, owner))
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[int]:

@@ -8,12 +8,15 @@ not overwritten unless the person says so: it may belong to a machine that works
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from imager.base.durable import host_storage, write_atomically
+from imager.base.below import Below
+from imager.base.durable import host_storage, replace_in
 from imager.base.errors import ConfigurationError, TargetRefused, UsageError
 from imager.config.rack import Rack
 from imager.node.keys.identity import SaltKeys
@@ -84,20 +87,19 @@ def export(pki: Path, places: Sequence[MasterFile]) -> None:
     """Write ``places`` as planned, also over other keys. If root runs this, the files get the owner
     of ``pki``. Raises HostStorage when ``pki`` cannot be written, ValueError for a key not made
     yet."""
-    with host_storage(pki):
+    with host_storage(pki), ExitStack() as held:
         if not pki.exists():
             pki.mkdir(parents=True, mode=0o700)
             pki.chmod(0o700)
-        owner = pki.stat()
+        folder = _enter(held, pki, None)
+        owner = os.fstat(folder)
         for place in places:
             if place.content is None:
                 raise ValueError(f"{place.path}: this key is not made yet")
-            _require_folder(place.path.parent, owner)
             for path in place.stale:
-                path.unlink(missing_ok=True)
+                _remove(pki, folder, path)
             if place.found is not MasterFileState.SAME:
-                write_atomically(place.path, place.content, mode=place.mode)
-                _give(place.path, owner)
+                _put(pki, folder, owner, place)
 
 
 def _require_pki(pki: Path) -> None:
@@ -112,21 +114,28 @@ def _require_pki(pki: Path) -> None:
             f"--pki {pki}: holds other things than a Salt master's keys{below}",
             hint="name the master's /etc/salt/pki/master, or a new folder to copy there",
         )
+    for name in (ACCEPTED, PENDING, DENIED, REJECTED):
+        about = Below(pki, (name,)).status()
+        if about is not None and not stat.S_ISDIR(about.st_mode):
+            raise UsageError(
+                f"--pki {pki}: {name} in it is a link or no folder, and no link is followed there",
+                hint="put the folder itself in its place, or name a new folder to copy there",
+            )
 
 
 def _minion(pki: Path, name: str, public: bytes | None) -> MasterFile:
     path = pki / ACCEPTED / name
-    found = _found(path, public)
+    found = _found(pki, path, public)
     conflict = None
     if found is MasterFileState.OTHER:
         own = f"; {name}'s is {fingerprint(public)}" if public else ""
-        conflict = f"{path}: another key, {fingerprint(_read(path))}{own}"
+        conflict = f"{path}: another key, {fingerprint(_read(pki, path))}{own}"
     rejected = pki / REJECTED / name
-    if _present(rejected):
+    if _present(pki, rejected):
         conflict = f"{rejected}: somebody told the master to reject {name}"
     stale = [pki / PENDING / name, rejected, pki / DENIED / name]
     return MasterFile(
-        path, public, _PUBLIC, found, conflict, tuple(path for path in stale if _present(path))
+        path, public, _PUBLIC, found, conflict, tuple(path for path in stale if _present(pki, path))
     )
 
 
@@ -141,7 +150,10 @@ def _master(rack: Rack, keys: SaltKeys, pki: Path) -> Iterator[MasterFile]:
     name = _own_name(pki)
     private, public = pki / f"{name}.pem", pki / f"{name}.pub"
     contents = (keys.master.private, keys.master.public) if keys.master else (None, None)
-    found = _found(private, contents[0]), _found(public, contents[1])
+    found = (
+        _found(pki, private, contents[0]),
+        _found(pki, public, contents[1]),
+    )
     conflicts = [
         f"{path}: another master's key" if one is MasterFileState.OTHER else None
         for path, one in zip((private, public), found, strict=True)
@@ -161,37 +173,69 @@ def _own_name(pki: Path) -> str:
     return "master"
 
 
-def _found(path: Path, content: bytes | None) -> MasterFileState:
-    if not _present(path):
+def _found(pki: Path, path: Path, content: bytes | None) -> MasterFileState:
+    if not _present(pki, path):
         return MasterFileState.NOTHING
     return (
         MasterFileState.SAME
-        if content and clean(_read(path)) == clean(content)
+        if content and clean(_read(pki, path)) == clean(content)
         else MasterFileState.OTHER
     )
 
 
-def _present(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
+def _below(pki: Path, path: Path) -> Below:
+    """``path`` in the folder ``pki``: it may be another user's (Salt's packages run the master as
+    one of its own), who must not choose what root reads, writes or removes. So no link is
+    followed."""
+    return Below(pki, path.relative_to(pki).parts, judged=False)
 
 
-def _read(path: Path) -> bytes:
+def _present(pki: Path, path: Path) -> bool:
+    return _below(pki, path).status() is not None
+
+
+def _read(pki: Path, path: Path) -> bytes:
     """The content of a key's file; empty if it is not a file of a key's size. Symbolic links are
     not followed, as Salt does not follow them here either."""
-    if path.is_symlink() or not path.is_file() or path.stat().st_size > _LIMIT_BYTES:
+    try:
+        return _below(pki, path).read(_LIMIT_BYTES)[0]
+    except PermissionError:
+        raise
+    except OSError:
         return b""
-    return path.read_bytes()
 
 
-def _require_folder(folder: Path, owner: os.stat_result) -> None:
-    if not folder.exists():
-        folder.mkdir(mode=0o700)
-        folder.chmod(0o700)
-        _give(folder, owner)
+def _remove(pki: Path, folder: int, path: Path) -> None:
+    with ExitStack() as held, suppress(FileNotFoundError):
+        os.unlink(path.name, dir_fd=_state(held, pki, folder, path))
 
 
-def _give(path: Path, owner: os.stat_result) -> None:
-    """Give a file to the owner of ``pki``: Salt's packages run the master as a user of its own, who
-    must be able to read it."""
-    if os.geteuid() == 0:
-        os.chown(path, owner.st_uid, owner.st_gid)
+def _put(pki: Path, folder: int, owner: os.stat_result, place: MasterFile) -> None:
+    """Write one key. It belongs to the owner of ``pki``, who must be able to read it."""
+
+    def give(descriptor: int) -> None:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+    with ExitStack() as held:
+        if place.path.parent != pki:
+            with suppress(FileExistsError):
+                os.mkdir(place.path.parent.name, 0o700, dir_fd=folder)
+                give(_state(held, pki, folder, place.path))
+        into = _state(held, pki, folder, place.path)
+        replace_in(into, place.path.name, place.content or b"", place.mode, give)
+
+
+def _state(held: ExitStack, pki: Path, folder: int, path: Path) -> int:
+    """The descriptor of the folder that ``path`` is in: ``pki``, open as ``folder``, or in it."""
+    return folder if path.parent == pki else _enter(held, path.parent, folder)
+
+
+def _enter(held: ExitStack, path: Path, above: int | None) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if above is None:
+        descriptor = os.open(path, flags)
+    else:
+        descriptor = os.open(path.name, flags | os.O_NOFOLLOW, dir_fd=above)
+    held.callback(os.close, descriptor)
+    return descriptor

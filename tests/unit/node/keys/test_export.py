@@ -134,6 +134,33 @@ def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
     assert not (pki / "minions/pi1").is_symlink()
 
 
+@pytest.mark.parametrize("state", ["minions", "minions_pre", "minions_denied", "minions_rejected"])
+@pytest.mark.parametrize("when", ["before", "after it was looked at"])
+def test_a_link_in_the_place_of_a_folder_leads_nowhere(
+    rack: Rack, keys: SaltKeys, pki: Path, tmp_path: Path, state: str, when: str
+) -> None:
+    """The folder may be another user's: root must not remove or write files where it leads."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "pi1").write_text("not a key")
+    if when == "before":
+        pki.mkdir()
+        (pki / "master.pub").touch()
+        (pki / state).symlink_to(victim)
+        with pytest.raises(UsageError, match=f"{state} in it is a link"):
+            plan_export(rack, keys, pki)
+    else:
+        (pki / state).mkdir(parents=True)
+        (pki / "master.pub").touch()
+        (pki / state / "pi1").write_text("waits")
+        places = plan_export(rack, keys, pki)
+        (pki / state).rename(pki / "away")
+        (pki / state).symlink_to(victim)
+        with pytest.raises(HostStorage):
+            export(pki, places)
+    assert tree(victim) == {"pi1": (0o644, b"not a key")}
+
+
 def test_a_key_that_waits_or_was_denied_goes_because_a_master_looks_there_first(
     rack: Rack, keys: SaltKeys, pki: Path
 ) -> None:
