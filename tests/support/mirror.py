@@ -37,7 +37,7 @@ class Manners:
     status: int = 200
     redirect: str | None = None
     cut_after: list[int] = field(default_factory=list)
-    announced: int | None = None
+    announced: int | str | None = None
     endless: bool = False
     chunked: bool = False
     ignores_range: bool = False

@@ -7,6 +7,7 @@ happen again.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ import urllib3
 
 from imager.base.errors import NetworkError
 from imager.base.units import GiB, KiB, MiB, format_size
+from imager.release.transfer.deadline import Deadline, obey
 
+_LENGTH = re.compile(r"[0-9]{1,18}\Z")
 _CHUNK_BYTES = 256 * KiB
 _MAX_REDIRECTS = 5
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -60,6 +63,8 @@ class Web:
         self.limits = limits
         self._session = requests.Session()
         self._session.max_redirects = _MAX_REDIRECTS
+        self._deadline = Deadline()
+        obey(self._session, self._deadline, limits.read_seconds)
         self._session.headers.update(
             {
                 "User-Agent": "picloud-image",
@@ -117,20 +122,23 @@ class Web:
 
     def chunks(self, response: requests.Response) -> Iterator[bytes]:
         """The body of ``response`` as it arrives. Raises TryAgain when it is too slow or stops."""
-        window_end = time.monotonic() + self.limits.window_seconds
-        gained = 0
-        # read1 gives what has arrived; read would wait for a full chunk, however long it takes.
-        while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
-            yield chunk
-            gained += len(chunk)
-            if time.monotonic() > window_end:
-                if gained < self.limits.least_bytes:
-                    raise TryAgain(
-                        f"{response.url}: only {format_size(gained)} came in "
-                        f"{self.limits.window_seconds:g} s",
-                        hint="the mirror or the network is too slow just now; run it again later",
-                    )
-                window_end, gained = time.monotonic() + self.limits.window_seconds, 0
+        gained, seconds = 0, self.limits.window_seconds
+        self._deadline.put_off(seconds)
+        try:
+            # read1 gives what has arrived; read would wait for a full chunk, however long it takes.
+            while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+                yield chunk
+                gained += len(chunk)
+                if gained >= self.limits.least_bytes:
+                    self._deadline.put_off(seconds)
+                    gained = 0
+        except urllib3.exceptions.TimeoutError as error:
+            if not self._deadline.is_over():
+                raise
+            raise TryAgain(
+                f"{response.url}: only {format_size(gained)} came in in {seconds:g} s",
+                hint="the mirror or the network is too slow just now; run it again later",
+            ) from error
 
     def patiently(self, action: Callable[[], _Answer]) -> _Answer:
         """What ``action`` returns. While it raises TryAgain it is called again, after pauses that
@@ -150,7 +158,7 @@ class Web:
 def content_length(response: requests.Response) -> int | None:
     """The number of bytes that the answer's headers announce; None when they do not."""
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if _LENGTH.match(text) else None
 
 
 def _check_length(url: str, response: requests.Response) -> None:

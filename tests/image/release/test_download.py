@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import HostStorage, NetworkError, NotAuthentic
 from imager.release.transfer.download import Version, parse_version
+from imager.release.transfer.web import Web
 from tests.support.fetching import LIMITS, PATH, Scene, md5_line, release_files, some_bytes
 from tests.support.mirror import LAST_MODIFIED, Manners, Mirror, serving
 from tests.support.syncing import fsyncs
@@ -272,6 +274,47 @@ def test_a_server_that_drips_is_given_up(scene: Scene, mirror: Mirror) -> None:
     with pytest.raises(NetworkError, match="came in"):
         scene.fetch(mirror, limits=limits)
     assert time.monotonic() - began < 5
+
+
+_ENDLESS = {
+    "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the length of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", b"a"),
+    "trailers": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+    "the body of a redirection": (b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\n", b"a"),
+}
+"""What is sent, and what follows it without end: nothing of it is a byte of the file."""
+
+
+@pytest.mark.parametrize("part", _ENDLESS)
+def test_a_server_that_never_comes_to_the_file_is_given_up(part: str) -> None:
+    first, rest = _ENDLESS[part]
+    limits = replace(LIMITS, attempts=1, read_seconds=0.3, window_seconds=0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listening, closing(Web(limits)) as web:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection, suppress(OSError):
+                        connection.recv(1 << 16)
+                        connection.sendall(first)
+                        while True:
+                            connection.sendall(rest)
+                            time.sleep(0.02)
+
+        threading.Thread(target=answer, daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(NetworkError):
+            web.small_file(f"http://127.0.0.1:{listening.getsockname()[1]}/", 100)
+        listening.shutdown(socket.SHUT_RDWR)
+    assert time.monotonic() - began < 3
+
+
+def test_a_length_of_thousands_of_digits_is_none(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(announced="9" * 5000))
+    with pytest.raises(NetworkError, match="announces a body"):
+        scene.fetch(mirror)
 
 
 @pytest.mark.parametrize("status", [404, 403, 410])
