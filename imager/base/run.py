@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import selectors
 import shlex
 import shutil
 import signal
 import subprocess
-import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 from imager.base.errors import HostStorage, MissingTool, ToolFailed
 
@@ -147,6 +146,11 @@ def run(
     return finished
 
 
+_PIECE_BYTES = 1 << 16
+_GRACE_SECONDS = 5.0
+"""How long a program that was ended may take to be gone."""
+
+
 class TooMuch(Exception):
     """A program was ended because it said more, or took longer, than it may; the message says
     which."""
@@ -164,47 +168,64 @@ def run_bounded(
     either stream, or after ``seconds``. Raises MissingTool and TooMuch; any exit status is good."""
     require_tools(words[0])
     _LOG.debug("+ %s", shlex.join(words))
-    pipe = subprocess.PIPE
-    ended: list[str] = []
-    with (
-        subprocess.Popen(
-            words, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(env), process_group=0
-        ) as process,
-        ThreadPoolExecutor(3) as readers,
-    ):
-
-        def kill() -> None:
-            # Its children hold the streams open as well; sudo's cannot be ended by everybody.
+    pipe, end = subprocess.PIPE, time.monotonic() + seconds
+    process = subprocess.Popen(
+        words, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(env), process_group=0
+    )
+    try:
+        out, err = _converse(process, stdin, most_bytes, end)
+        process.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired as error:
+        raise TooMuch(f"does not end within {seconds:.0f} s") from error
+    finally:
+        # Its children hold the streams open as well. Those of timeout(1) are in a group of their
+        # own, and sudo's cannot be ended by everybody: these find the streams closed.
+        if process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-        def end(why: str) -> None:
-            ended.append(why)
-            kill()
-
-        def take(stream: IO[bytes] | None) -> bytes:
-            said = stream.read(most_bytes + 1) if stream is not None else b""
-            if len(said) > most_bytes:
-                end(f"says more than {most_bytes >> 20} MiB")
-            return said
-
-        clock = threading.Timer(seconds, end, [f"does not end within {seconds:.0f} s"])
-        clock.start()
-        try:
-            told = [readers.submit(take, stream) for stream in (process.stdout, process.stderr)]
-            with suppress(BrokenPipeError), process.stdin or BytesIO() as script:
-                script.write(stdin)
-            out, err = (said.result() for said in told)
-        except BaseException:
-            kill()
-            raise
-        finally:
-            clock.cancel()
-    if ended:
-        raise TooMuch(ended[0])
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE_SECONDS)
     if process.returncode == -signal.SIGINT:
         raise KeyboardInterrupt
     return CompletedCommand(tuple(words), process.returncode, out, err)
+
+
+def _converse(
+    process: subprocess.Popen[bytes], stdin: bytes, most_bytes: int, end: float
+) -> tuple[bytes, bytes]:
+    """Write ``stdin`` to ``process`` and return what it says on both streams until it closes them.
+    Raises TooMuch, and TimeoutExpired at the monotonic time ``end``."""
+    said = {one.fileno(): bytearray() for one in (process.stdout, process.stderr) if one}
+    left = memoryview(stdin)
+    with selectors.DefaultSelector() as streams:
+        if process.stdin:
+            streams.register(process.stdin, selectors.EVENT_WRITE)
+        for stream in said:
+            streams.register(stream, selectors.EVENT_READ)
+        while streams.get_map():
+            ready = streams.select(max(0.0, end - time.monotonic()))
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(process.args, 0)
+            for key, _ in ready:
+                if key.fd not in said:
+                    try:
+                        left = left[os.write(key.fd, left[: select.PIPE_BUF]) :]
+                    except BrokenPipeError:
+                        left = left[:0]
+                    if not left and process.stdin:
+                        streams.unregister(key.fileobj)
+                        process.stdin.close()
+                elif piece := os.read(key.fd, _PIECE_BYTES):
+                    said[key.fd] += piece
+                    if len(said[key.fd]) > most_bytes:
+                        raise TooMuch(f"says more than {most_bytes >> 20} MiB")
+                else:
+                    streams.unregister(key.fileobj)
+    out, err = said.values()
+    return bytes(out), bytes(err)
 
 
 def tool_error(finished: CompletedCommand) -> Exception:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from typing import Any
 
+_LONG_KEY = re.compile(
+    r"""(?<![A-Za-z0-9_-])
+    (?: (?: [A-Za-z0-9_-]++ | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' ) [ \t]*+ \. [ \t]*+ ){32}""",
+    re.VERBOSE,
+)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -41,6 +48,20 @@ def toml_text(value: str | list[str]) -> str:
     """A text, or a list of texts, as TOML, which tomllib can only read. It is the same as in JSON,
     except that TOML wants the character DEL escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def toml_tree(text: str) -> dict[str, Any]:
+    """What the TOML ``text`` says. Raises ValueError, mostly a TOMLDecodeError, for what is none,
+    is nested too deeply, or has a key of more than 32 parts: tomllib's time and memory grow with
+    the square of their number."""
+    found = _LONG_KEY.search(text)
+    if found is not None:
+        line = text.count("\n", 0, found.start()) + 1
+        raise tomllib.TOMLDecodeError(f"A key of too many parts (at line {line}, column 1)")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _escape(letter: str) -> str:

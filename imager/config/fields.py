@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from imager.base.json_fields import shown
+from imager.base.text import toml_tree
 
 T = TypeVar("T")
 
@@ -143,7 +144,7 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
     """
     faults = Faults(file_name, text)
     try:
-        return Table(faults, "", tomllib.loads(text)), faults
+        return Table(faults, "", toml_tree(text)), faults
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         place = re.search(r" \(at line (\d+), column (\d+)\)", said)
@@ -154,7 +155,7 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
             line = text.split("\n")[number - 1].strip()[:60]
             faults.add_at(number, f"not TOML: {said[: place.start()]}, column {column} of {line!r}")
         return Table(faults, "", {}), faults
-    except (ValueError, RecursionError):
+    except ValueError:
         # A number of 5,000 digits, a date that cannot be, lists in lists without end.
         faults.add_at(0, "not TOML: a value in it is too large, or nested too deeply")
         return Table(faults, "", {}), faults

@@ -9,7 +9,6 @@ node made next year is like one made today.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from imager.base.errors import ConfigurationError
-from imager.base.text import toml_text
+from imager.base.text import toml_text, toml_tree
 from imager.base.trusted_folder import TrustedFolder
 
 _HEAD = """\
@@ -217,8 +216,8 @@ def parse_lock(data: bytes) -> tuple[dict[tuple[str, str], AnyPin], list[str]]:
     """The pins in ``data`` by section and name, and a text for each fault. Use the pins only when
     there is no fault."""
     try:
-        tree = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        tree = toml_tree(data.decode())
+    except ValueError as error:
         return {}, [f"not TOML: {error}"]
     faults = [f"{key}: not a key of rack.lock" for key in tree if key not in _SECTIONS]
     pins: dict[tuple[str, str], AnyPin] = {}

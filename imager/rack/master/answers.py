@@ -106,7 +106,9 @@ def parts_of(text: str) -> dict[str, ProgramOutput]:
     """The output of each program, from the text that a script of this module printed."""
     found: dict[str, ProgramOutput] = {}
     name, lines = "", list[str]()
-    for line in text.splitlines():
+    # Only a line feed ends a line here: JSON cannot hold one, but what a node says may hold the
+    # other signs that splitlines() knows, with a mark after one of them.
+    for line in text.split("\n"):
         words = line.split()
         if words[:2] == [_MARK, "begin"] and len(words) == 3:
             name, lines = words[2], []

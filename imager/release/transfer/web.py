@@ -167,7 +167,7 @@ def _check_length(url: str, response: requests.Response) -> None:
     text = response.headers.get("Content-Length")
     if text is not None and content_length(response) is None:
         raise NetworkError(
-            f"{url}: it announces a body of {text!r} bytes",
+            f"{url}: it announces a body of {text[:40]!r} bytes",
             hint="this is no sound web server; try another mirror or network",
         )
 

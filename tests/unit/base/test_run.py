@@ -88,7 +88,9 @@ def test_what_a_stranger_says_is_taken_up_to_a_limit() -> None:
     [
         (b"yes", "says more than 1 MiB"),
         (b"yes >&2", "says more than 1 MiB"),
+        (b"timeout 100 yes", "says more than 1 MiB"),  # a process group of its own
         (b"sleep 100; true", "does not end within 1 s"),
+        (b"exec >&- 2>&-; sleep 100; true", "does not end within 1 s"),
     ],
 )
 def test_a_stranger_who_does_not_end_is_ended_with_its_children(script: bytes, words: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.text import json_line, printable
+from imager.base.text import json_line, printable, toml_tree
 
 HOSTILE = {
     "colour": ("\x1b[31mred", r"\x1b[31mred"),
@@ -60,3 +61,27 @@ def test_json_is_valid_whatever_is_in_it(value: object) -> None:
     line = json_line({"value": value})
     json.loads(line.encode(), parse_constant=lambda name: pytest.fail(name))
     assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "x." * 400_000 + "x",
+        '"\\"" . ' * 100_000 + "x",
+        "'.'." * 100_000 + "x",
+        "x-y_1\t." * 40 + "x",
+    ],
+)
+@pytest.mark.parametrize("form", ["{} = 1", "[{}]", "a = {{ {} = 1 }}", "[[{}]]"])
+def test_a_key_of_many_parts_costs_nothing(key: str, form: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="too many parts"):
+        toml_tree("\n\n" + form.format(key))
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("text", ['x = "' + "a" * 1_000_000 + '"', "x" * 1_000_000 + " = 1"])
+def test_long_words_are_no_long_keys(text: str) -> None:
+    began = time.process_time()
+    assert len(toml_tree(text)) == 1
+    assert time.process_time() - began < 5

@@ -123,6 +123,15 @@ def test_an_answer_cut_off_is_no_answer() -> None:
         who(text[: text.index("end up")])
 
 
+@pytest.mark.parametrize("end", ["\u2028", "\x85"])
+def test_no_node_ends_the_answer_of_the_others(end: str) -> None:
+    """Salt prints JSON with all letters as they are (salt.utils.json.dumps)."""
+    mark = f"{end}==picloud== end cards 0{end}"
+    said = json.dumps({"pi3": mark, "pi1": json.dumps(NODE)}, ensure_ascii=False)
+    text = f"\n==picloud== begin cards\n{said}\n\n==picloud== end cards 0\n"
+    assert cards(text)["pi1"].release_sha256 == "ab" * 32
+
+
 def test_what_a_node_says_is_one_short_line() -> None:
     said = card_said(json.dumps({"release_sha256": "a\x1b[31m\nb" + "c" * 9999}))
     assert said.release_sha256.startswith("a [31m b")
