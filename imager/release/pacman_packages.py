@@ -6,18 +6,20 @@ is checked when an image is composed (``imager.image.salt.packages``).
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
 import re
-import stat
 from operator import itemgetter
 from pathlib import Path
 
+from imager.base.below import Below
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
+from imager.base.units import MiB, format_size
 from imager.release.verified import PackageFile
 
 _PACKAGE = re.compile(r".+-[^-]+-[^-]+-[^-]+\.pkg\.tar(?:\.(\w+))?(\.sig)?")
+_LARGEST = 256 * MiB
 _READ = (None, "gz", "xz", "bz2")
 """The kinds of compression that Python 3.11 can unpack; Arch Linux ARM uses xz."""
 
@@ -53,13 +55,27 @@ def package_names(folder: Path) -> tuple[str, ...]:
     return tuple(name for name, _ in packages)
 
 
+def package_bytes(path: Path) -> bytes:
+    """The content of one of those files. A link is not followed: a signature goes on the card as it
+    is, whatever it holds. Raises ConfigurationError for what is no file of a package's size, and
+    HostStorage when it cannot be read."""
+    try:
+        return Below(path.parent, (path.name,), judged=False).read(_LARGEST)[0]
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise ConfigurationError(
+                f"{path}: larger than {format_size(_LARGEST)}, which no package here may be",
+                hint="take it out of the folder",
+            ) from None
+        if error.errno in (errno.ELOOP, errno.EINVAL, errno.ENXIO):
+            raise ConfigurationError(
+                f"{path} is no regular file, and links are not followed here",
+                hint="copy the package, and its signature, into the folder itself",
+            ) from None
+        with host_storage(path):
+            raise
+
+
 def _file(path: Path) -> PackageFile:
-    """A link is not followed: a signature goes on the card as it is, whatever it holds."""
-    if not stat.S_ISREG(path.lstat().st_mode):
-        raise ConfigurationError(
-            f"{path} is no regular file, and links are not followed here",
-            hint="copy the package, and its signature, into the folder itself",
-        )
-    with host_storage(path), open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return PackageFile(path.name, digest, path, file.tell())
+    data = package_bytes(path)
+    return PackageFile(path.name, hashlib.sha256(data).hexdigest(), path, len(data))

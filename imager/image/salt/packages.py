@@ -13,7 +13,6 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, HostStorage
 from imager.base.progress import Progress
 from imager.image.packages.archive import Metadata, read_packed
@@ -22,6 +21,7 @@ from imager.image.unpack.members import EntryKind, TreeEntry, entry_of
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import TarStream
 from imager.packages.metadata import PacmanPackage
+from imager.release.pacman_packages import package_bytes
 from imager.release.verified import PackageFile
 
 FOLDER = "usr/lib/picloud/packages"
@@ -40,8 +40,7 @@ def add_bundle(
     found: list[tuple[PacmanPackage, dict[str, TreeEntry]]] = []
     with progress.phase("add packages", sum(file.size_bytes for file in bundle)) as phase:
         for file in bundle:
-            with host_storage(file.path):
-                data = file.path.read_bytes()
+            data = package_bytes(file.path)
             if hashlib.sha256(data).hexdigest() != file.sha256:
                 raise HostStorage(
                     f"{file.path} was altered while the image was composed",

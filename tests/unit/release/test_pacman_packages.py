@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
-from imager.release.pacman_packages import bundle_in
+from imager.release.pacman_packages import bundle_in, package_bytes
 
 NAMES = (
     "python-3.13.1-1-armv7h.pkg.tar.xz",
@@ -61,3 +61,18 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, kind: str
     with pytest.raises(ConfigurationError, match=f"{name} is no regular file") as told:
         bundle_in(folder)
     assert "copy" in told.value.hint
+
+
+def test_one_of_terabytes_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / NAMES[0]).open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(ConfigurationError, match="larger than 256 MiB"):
+        bundle_in(tmp_path)
+
+
+def test_a_file_that_became_a_link_is_refused(tmp_path: Path) -> None:
+    """What is put on the card is read a second time, when the image is composed."""
+    path = tmp_path / NAMES[0]
+    path.symlink_to("/etc/shadow")
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        package_bytes(path)
