@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.units import MiB
+from imager.bootcheck.sums import SUMS_PATH
 from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Chunk, Manifest
 from imager.image.compose.file_digests import FileDigests
 from imager.node.stamp.facts import StampError
@@ -22,6 +26,7 @@ from imager.node.stamp.stamp import (
     encode_stamp,
     parse_stamp,
 )
+from tests.support.hostile import HostileFat, record
 from tests.support.stamps import DOCUMENT, FACTS, KEY, LAYOUT, PUBLIC, by_hand
 
 MANIFEST = Manifest(
@@ -266,6 +271,22 @@ def test_the_last_byte_of_the_room_is_used() -> None:
     longer = replace(full, release_name=full.release_name + "x")
     with pytest.raises(StampTooLarge):
         encode_stamp(longer, manifest, FileDigests(), PUBLIC, KEY.sign)
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_the_list_of_boot_files_is_believed_when_the_stamp_vouches_for_it(
+    tmp_path: Path, believed: bool
+) -> None:
+    listed = f"{'12' * 32}  kernel7.img\n".encode()
+    fat = HostileFat()
+    fat.folder("picloud", record("SHA256SUMS", fat.claim(listed), len(listed)))
+    sums = hashlib.sha256(listed if believed else b"").hexdigest()
+    stamp = parse_stamp(by_hand({**DOCUMENT, "boot_sums": sums}))
+    boot = fat.write(tmp_path / "card").boot
+    data = (tmp_path / "card").read_bytes()
+    volume = FatVolume.parse(lambda at, n: data[at : at + n], boot.offset, boot.length)
+    own = {SUMS_PATH: sums}
+    assert stamp.boot_digests(volume) == (own | {"kernel7.img": "12" * 32} if believed else own)
 
 
 def test_the_first_chunk_is_compared_with_zeros_in_the_stamps_place() -> None:
