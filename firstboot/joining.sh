@@ -8,8 +8,12 @@ seconds_on() { # since this node was switched on; unlike the clock nothing sets 
 }
 
 rest_s=3
-rest() { # between two looks; each is work for a Pi that is starting Salt, so ever longer, to 15 s
-    sleep "$rest_s"
+rest() { # [UNTIL] between two looks; each is work for a Pi that is starting Salt, so ever longer, to 15 s
+    left_s=$rest_s
+    until [ "$left_s" -eq 0 ] || "${1-false}"; do
+        sleep 1
+        left_s=$((left_s - 1))
+    done
     [ "$rest_s" -ge 15 ] || rest_s=$((rest_s + 3))
 }
 

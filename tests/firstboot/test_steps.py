@@ -111,6 +111,14 @@ def test_the_minion_is_enabled_and_not_waited_for(tmp_path: Path) -> None:
     assert "systemctl start --no-block salt-minion.service" in calls
 
 
+def test_a_minion_that_is_enabled_is_not_enabled_again(tmp_path: Path) -> None:
+    node = FakeNode(tmp_path)
+    node.write("enabled/salt-minion.service", "")
+    calls = node.boot().calls
+    assert "systemctl enable salt-minion.service" not in calls
+    assert "systemctl start --no-block salt-minion.service" in calls
+
+
 # --- grow root, on a disk that is a file
 
 
