@@ -99,7 +99,7 @@ def test_the_master_uses_the_key_where_the_card_has_it(joined: RunningRack) -> N
 
 def test_salt_takes_the_settings_as_they_are_meant(joined: RunningRack) -> None:
     assert settings(joined, "pi7", "random_startup_delay", "auth_timeout", "recon_max", "id") == {
-        "random_startup_delay": 20,
+        "random_startup_delay": 0,
         "auth_timeout": 30,
         "recon_max": 30000,
         "id": "pi7",
