@@ -229,8 +229,12 @@ def _require_members(
         entry = carried.entry
         content = f"{entry.folder}/{carried.file}"
         expected += [*(f"{entry.folder}/{name}" for name in entry.beside), content]
-        if stream.sums.get(content) != entry.sha256:
+        if content not in stream.sums:
             raise stream.broken(f"{entry.called}, which its {form.LOCK} pins, is not in it")
+        if stream.sums[content] != entry.sha256:
+            raise NotAuthentic(
+                f"{stream.path}: {content} is not what its {form.LOCK} pins", hint=_AGAIN
+            )
     known = set(expected)
     for name in stream.sums:
         if name not in known:

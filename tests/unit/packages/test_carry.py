@@ -123,11 +123,8 @@ def one_missing(members: Members) -> None:
 
 
 def another_order(members: Members) -> None:
-    last = list(members)[-1]
-    kept = members.pop(last)
-    rest = dict(members)
-    members.clear()
-    members |= {last: kept, **rest}
+    key = next(name for name in members if name.startswith("keys/"))
+    members[key] = members.pop(key)
 
 
 def huge_claim(members: Members) -> None:
@@ -140,13 +137,49 @@ def no_limit(members: Members) -> None:
     members[form.LOCK] = text.replace("size_bytes = 500", f"size_bytes = {2**62}").encode()
 
 
+def small_claim(members: Members) -> None:
+    text = members[form.LOCK].decode()
+    members[form.LOCK] = text.replace("size_bytes = 500", "size_bytes = 501").encode()
+
+
 @pytest.mark.parametrize(
-    "change", [climbing, absolute, surplus, one_missing, another_order, huge_claim, no_limit]
+    ("change", "words"),
+    [
+        (climbing, "does not speak of packages/../../../etc/cron.d/x"),
+        (absolute, "does not speak of /etc/cron.d/x"),
+        (surplus, "does not speak of packages/"),
+        (one_missing, "salt 3008.3, which its rack.lock pins, is not in it"),
+        (another_order, "in that order"),
+        (huge_claim, "its rack.lock speaks of"),
+        (no_limit, f"salt 3008.3 claims {2**62} bytes"),
+        (small_claim, "salt-3008.3.tar.gz has not the 501 bytes"),
+    ],
 )
 def test_what_was_not_exported_so_is_refused(
-    change: Callable[[Members], None], carrying: Carrying, cache: Cache, key: SigningKey
+    change: Callable[[Members], None],
+    words: str,
+    carrying: Carrying,
+    cache: Cache,
+    key: SigningKey,
 ) -> None:
-    assert refused(altered(carrying.file, change), cache, key).exit_code == 13
+    error = refused(altered(carrying.file, change), cache, key)
+    assert error.exit_code == 13
+    assert words in error.what
+
+
+@pytest.mark.parametrize("ending", ["salt-3008.3.tar.gz", ".pkg.tar.xz", "release.tar.gz"])
+def test_what_the_lock_does_not_pin_is_refused(
+    ending: str, carrying: Carrying, cache: Cache, key: SigningKey
+) -> None:
+    """Also where SHA256SUMS was made right for it."""
+
+    def change(members: Members) -> None:
+        name = next(name for name in members if name.endswith(ending))
+        members[name] = flipped(members[name], 9)
+
+    error = refused(altered(carrying.file, change), cache, key)
+    assert error.exit_code == 12
+    assert f"{ending} is not what its rack.lock pins" in error.what
 
 
 def test_no_other_kind_of_member_is_read(carrying: Carrying, cache: Cache, key: SigningKey) -> None:
