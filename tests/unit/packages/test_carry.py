@@ -78,7 +78,7 @@ def test_what_is_taken_in_is_what_was_exported(
 
 def test_one_bit_anywhere_is_found(carrying: Carrying, cache: Cache, key: SigningKey) -> None:
     data = carrying.file.read_bytes()
-    for at in range(0, len(data), 211):
+    for at in range(0, len(data), 401):
         error = refused(flipped(data, at), cache, key)
         assert error.exit_code in (12, 13), at
 
