@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,8 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.cache import Cache
 from imager.base.run import find_tool
+from imager.image.compose.cache import load
 from imager.image.salt.needs import NEEDS
+from imager.release.verified import VerifiedRelease
+from tests.support.alpm import laid_out
+from tests.support.bootrack import boot_rack
 from tests.support.standin import StandIn
 
 pytestmark = [
@@ -20,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to unpack what is root's"),
     pytest.mark.skipif(find_tool("pacman") is None, reason="pacman is not installed"),
 ]
+RACK = '[rack]\nnodes = "pi7"\nmodel = "pi2"\n[salt]\nversion = "3008.3"\n'
 SALTS_NEEDS = ["python", *(need.arch for need in NEEDS)]
 
 
@@ -107,3 +114,22 @@ def test_each_package_is_signed_by_the_releases_key(today: StandIn, tmp_path: Pa
         ).stdout
         valid = next(line for line in said.splitlines() if b" VALIDSIG " in line)
         assert valid.split()[-1].decode() == today.fingerprint, package.name
+
+
+def test_an_image_of_it_has_what_salt_needs_and_its_own_pacman_agrees(
+    today: StandIn, tmp_path: Path
+) -> None:
+    rack = boot_rack(tmp_path, tmp_path / "cache", today, RACK)
+    said = json.loads(rack.command("compose", "--offline", "--json").splitlines()[-1])
+    about = (said["release"], ("pi2",), said["release_sha256"], today.tarball)
+    release = VerifiedRelease(*about, 0, today.fingerprint, source_url="", fetched_at="")
+    golden = load(release, Cache(tmp_path / "cache"), said["key"])
+    assert golden is not None
+    laid = laid_out(tmp_path / "root", golden)
+    assert "No database errors" in laid.pacman("-Dk")
+    assert set(SALTS_NEEDS) <= set(laid.pacman("-Qq").split())
+    said_of_files = laid.pacman("-Qkk", ok=(0, 1)).splitlines()
+    assert len(said_of_files) > 130
+    boot = f"{laid.root}/boot"  # the other partition, which is not laid out
+    altered = [line for line in said_of_files if line.startswith("warning: ") and boot not in line]
+    assert altered == []
