@@ -58,6 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "packages",
         "choice",
         "consent",
+        "master",
         "views",
         "release",
         "card",

@@ -19,7 +19,7 @@ from imager.base.errors import (
     UsageError,
 )
 from imager.base.progress import Quiet
-from imager.cli.packages import package_order, packages_at_hand_for, packages_for
+from imager.cli.packages import package_orders, packages_at_hand_for, packages_for
 from imager.cli.session import Session
 from imager.config.folder import default_rack_to_be, find_rack
 from imager.config.folder import rack_at_hand as folder_at_hand
@@ -146,7 +146,8 @@ def require_archived(session: Session, rack: Rack, nodes: Iterable[Node]) -> Non
         return
     for its in by_boot(nodes):
         release = proven_release(session, rack, its[0])
-        require_packages_archived(package_order(session, rack, release))
+        for order in package_orders(session, rack, release):
+            require_packages_archived(order)
     if rack.salt_version is not None:
         require_salt_archived(rack.salt_version, session.cache, RackLock.load(rack.lock_file))
 

@@ -128,7 +128,12 @@ version = {salt}
 # enable = ["docker.service"]
 # Packages that picloud-image lock --update never moves.
 # hold = ["linux-rpi"]
-# The same keys but hold, for the nodes that have a role, and for one node (the last in this file).
+# Nodes that get what picloud-image lock --update moved before all others do. The others keep what
+# they have until picloud-image lock promote, which asks the Salt master whether these nodes answer,
+# and runs this command on each.
+# canary = ["pi3"]
+# check = "docker run --rm hello-world"
+# All keys above hold, for the nodes that have a role, and for one node (the last in this file).
 # [roles.docker.packages]
 # install = ["docker"]
 

@@ -15,7 +15,14 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.config import sections
 from imager.config.addresses import address_in, deal_addresses, read_network
 from imager.config.fields import Table, nearest, parse_document
-from imager.config.packages import read_hold, read_packages, read_roles_packages, wish_of
+from imager.config.packages import (
+    read_canary,
+    read_check,
+    read_hold,
+    read_packages,
+    read_roles_packages,
+    wish_of,
+)
 from imager.config.rack import RACK_FILE, Node, Rack
 from imager.config.shipped_trees import roles_in, trees_folder
 from imager.config.slot_labels import deal_slots
@@ -106,6 +113,8 @@ def _read(folder: Path, top: Table) -> Rack:
         salt_packages=sections.read_salt_packages(salt, folder, version),
         highstate_once=sections.read_highstate_once(salt),
         held_packages=read_hold(packages),
+        canary=(canary := read_canary(packages, nodes)),
+        canary_check=read_check(packages, canary),
     )
     tables = (
         rack,

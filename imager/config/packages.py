@@ -1,7 +1,7 @@
 """The [packages] tables of rack.toml: of the rack, of a role, of one node.
 
-In: Tables. Out: a PackageWish for each node, and the names that never move. Whether the packages
-exist is seen when they are resolved.
+In: Tables. Out: a PackageWish for each node, the names that never move, and the nodes that try
+what moved. Whether the packages exist is seen when they are resolved.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from imager.base.json_fields import shown
 from imager.config.fields import Table, nearest
+from imager.config.rack import MINION, Node
 from imager.packages.wish import UNIT_EXAMPLE, PackageWish, name_fault, name_in, unit_fault
+
+_LONGEST_CHECK = 1000
 
 
 def read_packages(table: Table) -> PackageWish:
@@ -28,6 +31,32 @@ def read_packages(table: Table) -> PackageWish:
 def read_hold(table: Table) -> frozenset[str]:
     """[packages] hold: names that ``lock --update`` leaves as they are."""
     return frozenset(_words(table, "hold", '["linux-rpi"]', name_fault))
+
+
+def read_canary(table: Table, nodes: Sequence[Node]) -> tuple[str, ...]:
+    """[packages] canary: the nodes that get what ``lock --update`` moved before the others do."""
+    known = {node.name: node for node in nodes}
+    names = table.strings("canary", example='["pi3"]') or ()
+    for name in names:
+        if name not in known:
+            table.fault("canary", f"{shown(name)} is not a node; {nearest(name, list(known))}")
+        elif MINION not in known[name].roles:
+            table.fault("canary", f"{shown(name)} has not the role {MINION}, so Salt cannot ask it")
+    if len(set(names)) != len(names):
+        table.fault("canary", "names one twice")
+    return names
+
+
+def read_check(table: Table, canary: Sequence[str]) -> str | None:
+    """[packages] check: the shell command that must succeed on each canary node."""
+    check = table.string("check", example='"docker run --rm hello-world"')
+    if check is None:
+        return None
+    if not canary:
+        table.fault("check", 'is run on canary nodes, and there is none; add canary = ["pi3"]')
+    if not check.strip() or not check.isprintable() or len(check) > _LONGEST_CHECK:
+        table.fault("check", f"is not one line of 1 to {_LONGEST_CHECK} printable characters")
+    return check
 
 
 def read_roles_packages(top: Table, roles: Sequence[str]) -> dict[str, PackageWish]:

@@ -83,7 +83,8 @@ class Master:
 @dataclass(frozen=True, slots=True)
 class Rack:
     """A checked rack.toml. ``folder`` holds the file, the overlays and ``.picloud/``;
-    ``held_packages`` are names of packages that no update moves."""
+    ``held_packages`` are names of packages that no update moves. Those that did move are tried on
+    the nodes ``canary`` first, where ``canary_check``, a command, must succeed."""
 
     folder: Path
     name: str
@@ -97,6 +98,8 @@ class Rack:
     salt_packages: Path | None
     highstate_once: bool
     held_packages: frozenset[str] = frozenset()
+    canary: tuple[str, ...] = ()
+    canary_check: str | None = None
 
     @property
     def state(self) -> TrustedFolder:
@@ -122,6 +125,11 @@ class Rack:
     def lock_file(self) -> Path:
         """Where the release's SHA-256 is pinned."""
         return self.folder / "rack.lock"
+
+    @property
+    def candidate_file(self) -> Path:
+        """Where packages are pinned that only the canary nodes have so far."""
+        return self.folder / "canary.lock"
 
     def node(self, name: str) -> Node:
         """The node called ``name``; ConfigurationError that names the nodes there are."""

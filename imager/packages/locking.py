@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, Interrupted, NetworkError, NotAuthentic
@@ -58,7 +59,10 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
         return here
     with alone(order.terms):
         # Another run, for which this one waited, may have locked them meanwhile.
-        order = replace(order, lock=RackLock.load(order.lock.path))
+        now = RackLock.load(order.lock.path)
+        if order.lock.sets and not now.sets:
+            raise _changed(order)
+        order = replace(order, lock=now)
         base = base_of(order.release, order.terms.cache, order.terms.progress)
         if (base.has_pacman or not _only_salt(order)) and _unlocked(order):
             order = replace(order, lock=_locked(order))
@@ -154,24 +158,25 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
         ) from error
 
 
-def carry_out(order: PackageOrder, plan: LockPlan) -> RackLock:
-    """Fetch and prove what ``plan`` needs, then write it into rack.lock. Returns the new lock.
+def carry_out(order: PackageOrder, plan: LockPlan, into: Path | None = None) -> RackLock:
+    """Fetch and prove what ``plan`` needs, then write it into rack.lock, or into the new lock
+    ``into``. Returns the lock that was written.
 
     Raises as ``packages_of``, and ConfigurationError where rack.lock is another one by now; it is
     then as before, and what was proven is archived.
     """
     now = RackLock.load(order.lock.path)
     if (now.sets, now.pacman) != (order.lock.sets, order.lock.pacman):
-        raise ConfigurationError(
-            f"{order.lock.path} was changed by another run meanwhile",
-            hint="run the same command again; it goes by what is there now",
-        )
+        raise _changed(order)
+    target = now if into is None else RackLock.load(into)
+    if target.path != now.path and target.sets:
+        raise _changed(order, target.path)
     new = {name: offer for name, offer in plan.offers.items() if offer.url}
     pins = {name: order.lock.pacman[name] for name in plan.offers if name not in new}
     if new:
         with _network(order) as source:
             pins |= source.offered(new)
-    return order.lock.with_packages(pins, plan.sets)
+    return target.with_packages(pins, plan.sets)
 
 
 def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
@@ -292,6 +297,13 @@ def _named(order: PackageOrder) -> list[str]:
     sets: Mapping[str, SetPin] = order.lock.sets
     keys = (wish.key for wish in order.wishes if wish.key in sets)
     return sorted({name for key in keys for name in sets[key].packages})
+
+
+def _changed(order: PackageOrder, path: Path | None = None) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path or order.lock.path} was changed by another run meanwhile",
+        hint="run the same command again; it goes by what is there now",
+    )
 
 
 def _not_here(order: PackageOrder, names: Sequence[str]) -> NetworkError:

@@ -28,6 +28,11 @@ _HEAD_OF_SETS = """\
 # What lies beyond the release: [set] says which packages a group of nodes has, [pacman] which bytes
 # they are. Only "picloud-image lock --update" moves them.
 """
+_HEAD_OF_CANDIDATE = """\
+# canary.lock: packages that the canary nodes of this rack have before all others do. Written by
+# picloud-image lock --update; "lock promote" puts them into rack.lock, "lock undo" drops them.
+"""
+_HEADS = {"canary.lock": _HEAD_OF_CANDIDATE}
 _LIMIT_BYTES = 4 << 20
 _NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
 _WANTED = re.compile(_NAME.pattern + r"((<|<=|=|>=|>)[A-Za-z0-9:._+~-]{1,120})?")
@@ -181,7 +186,8 @@ class RackLock:
             now = RackLock.load(self.path).all_pins()
             pins = change(now)
             if pins != now:
-                beside.write(self.path.name, encode_lock(pins).encode())
+                text = encode_lock(pins, _HEADS.get(self.path.name, _HEAD))
+                beside.write(self.path.name, text.encode())
         return self.of(self.path, pins)
 
     def all_pins(self) -> dict[tuple[str, str], AnyPin]:
@@ -197,10 +203,10 @@ class RackLock:
         }
 
 
-def encode_lock(pins: Mapping[tuple[str, str], AnyPin]) -> str:
+def encode_lock(pins: Mapping[tuple[str, str], AnyPin], head: str = _HEAD) -> str:
     """The text of a rack.lock with ``pins``, each under its section and name."""
-    blocks = [_HEAD]
-    if any(isinstance(pin, SetPin) for pin in pins.values()):
+    blocks = [head]
+    if head == _HEAD and any(isinstance(pin, SetPin) for pin in pins.values()):
         blocks.append(_HEAD_OF_SETS)
     for (section, name), pin in sorted(pins.items(), key=lambda item: item[0]):
         lines = [f"[{section}.{toml_text(name)}]"]

@@ -39,7 +39,7 @@ from imager.cli.consent import (
     refuse_early,
     whole_sectors,
 )
-from imager.cli.packages import wish_of_node
+from imager.cli.packages import lock_of_node, require_promoted, wish_of_node
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.write_plan import (
     PlannedImage,
@@ -110,6 +110,7 @@ def write(
     rack = open_rack(session, looking=dry_run)
     node = rack.node(node_name)
     chosen_release(session, rack, node)
+    require_promoted(rack, [node])
     ours = own_folders(session, rack)
     found = target_at(target, ours)
     options = options_for(found, block_bytes=block_size, depth=depth)
@@ -171,16 +172,14 @@ def _plan(session: Session, request: WriteRequest) -> WritePlan:
         ),
         salt=_planned_salt(session, rack.salt_version, lock) if rack.salt_version else None,
         salt_packages=package_names(rack.salt_packages) if rack.salt_packages else (),
-        packages=_planned_packages(request, lock, pin.sha256 if pin else None),
+        packages=_planned_packages(request, pin.sha256 if pin else None),
     )
 
 
-def _planned_packages(
-    request: WriteRequest, lock: RackLock, release_sha256: str | None
-) -> PlannedPackages | None:
+def _planned_packages(request: WriteRequest, release_sha256: str | None) -> PlannedPackages | None:
     """What is known without reading the release: whether it lacks what Salt needs is not."""
     wish = wish_of_node(request.rack, request.node)
-    locked = lock.sets.get(wish.key)
+    locked = lock_of_node(request.rack, request.node).sets.get(wish.key)
     if locked is not None and locked.release == release_sha256:
         first = [name for name in locked.packages if name in wish.names]
         names = tuple(dict.fromkeys((*first, *locked.packages)))

@@ -13,6 +13,7 @@ import click
 
 from imager.base.errors import TargetRefused
 from imager.cli.choice import golden_images, golden_images_at_hand, open_rack
+from imager.cli.packages import require_promoted
 from imager.cli.rack.batch import consented_steps, orders_for, show_results, work
 from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
 from imager.cli.session import CommandResult, Session, command
@@ -48,6 +49,7 @@ def flash(
     """
     rack = open_rack(session, looking=dry_run)
     request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
+    require_promoted(rack, request.nodes)
     if dry_run:
         at_hand = golden_images_at_hand(session, rack, request.nodes)
         planned = planned_cards(session, request, at_hand)

@@ -24,6 +24,7 @@ from imager.cli.choice import (
     require_archived,
 )
 from imager.cli.consent import SIZE, limits_of, whole_sectors
+from imager.cli.packages import nodes_on_trial, trial_line
 from imager.cli.rack.batch import columns
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.plan import made_from, plan_fields, plan_lines
@@ -51,20 +52,30 @@ class FlashRequest:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A plan, the ``release`` and the Salt that its cards are made from, and the disks that may not
-    be written."""
+    be written. ``trial`` is a line about packages on trial, ``on_trial`` the nodes that get them.
+    """
 
     release: str
     salt: str | None
     plan: RackPlan
     unfit: tuple[Unfit, ...]
+    trial: str | None
+    on_trial: tuple[str, ...]
 
     def lines(self, columns: int) -> list[str]:
         """For a person whose terminal is ``columns`` wide."""
-        return [made_from(self.release, self.salt), *plan_lines(self.plan, self.unfit, columns)]
+        trial = [self.trial] if self.trial else []
+        lines = plan_lines(self.plan, self.unfit, columns)
+        return [made_from(self.release, self.salt), *trial, *lines]
 
     def to_json(self) -> dict[str, object]:
         """For a program."""
-        return {"release": self.release, "salt": self.salt, **plan_fields(self.plan, self.unfit)}
+        return {
+            "release": self.release,
+            "salt": self.salt,
+            "on_trial": list(self.on_trial),
+            **plan_fields(self.plan, self.unfit),
+        }
 
 
 def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,7 +176,8 @@ def planned_cards(session: Session, request: FlashRequest, images: GoldenImages)
     wants = wants_of(rack, request.nodes, read_ledger(rack.folder), images)
     plan = make_plan(wants, candidates, rack.nodes, again=request.again)
     release = session.settings.release or rack.release.source
-    return Planned(release, rack.salt_version, plan, tuple(unfit))
+    on_trial = tuple(nodes_on_trial(rack))
+    return Planned(release, rack.salt_version, plan, tuple(unfit), trial_line(rack), on_trial)
 
 
 def show_plan(session: Session, planned: Planned) -> None:

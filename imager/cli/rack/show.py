@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from imager.cli.choice import address_of, open_rack, recipes_at_hand
+from imager.cli.packages import nodes_on_trial, trial_line
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.plan import made_from
 from imager.cli.views.rack_drawing import drawing
@@ -23,7 +24,8 @@ def show(session: Session) -> CommandResult:
     signs = fingerprint(public) if public else None
     console = session.console
     views = overview(rack, recipes_at_hand(session, rack))
-    console.lines(*_head(rack, signs), "")
+    trial = trial_line(rack)
+    console.lines(*_head(rack, signs), *([trial] if trial else []), "")
     if any(view.node.slot for view in views):
         console.lines(*drawing(towers(views), console.width), "")
     _table(session, views)
@@ -35,6 +37,7 @@ def show(session: Session) -> CommandResult:
         "salt": rack.salt_version,
         "master": rack.master.name,
         "key": signs,
+        "on_trial": nodes_on_trial(rack),
         "nodes": [_fields(view) for view in views],
     }
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 from math import inf
-from pathlib import Path
 
 import click
 
 from imager.base.errors import BatchFailed, UsageError
 from imager.cli.choice import chosen_nodes, existing_rack
+from imager.cli.master import master_options
 from imager.cli.session import CommandResult, Session, command
 from imager.config.rack import MINION, Node, Rack
 from imager.disk.budget import MAX_FINDINGS
-from imager.rack.master.connection import ROOT, Way, door_to_master
+from imager.rack.master.connection import Way, door_to_master
 from imager.rack.master.presence import Seen
 from imager.rack.master.status import Status, ask_status, wait_for_all
 from imager.rack.report.overview import pinned
@@ -37,29 +37,12 @@ _NAMES_SHOWN = 8
     metavar="[SECONDS]",
     help=f"Until all have joined, at most so long. [{_WAIT_SECONDS}]",
 )
-@click.option(
-    "--user", metavar="NAME", default=ROOT, help="Whom to log in as on the master. [root]"
-)
-@click.option("--host", metavar="HOST", help="Where it is, if not where rack.toml says.")
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd.")
-@click.option(
-    "--identity",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Private key for ssh.",
-)
-@click.option(
-    "--local/--ssh", default=None, help="This computer is the master, or it is not. [found out]"
-)
+@master_options
 def status(
     session: Session,
     nodes: str | None,
     wait: str | None,
-    user: str,
-    host: str | None,
-    port: int | None,
-    identity: Path | None,
-    local: bool | None,
+    way: Way,
 ) -> CommandResult:
     """Ask the Salt master who has joined, and each node about its card and first boot.
 
@@ -68,7 +51,7 @@ def status(
     seconds = None if wait is None else _seconds_to_wait(wait)
     rack = existing_rack(session)
     chosen = _minions(rack, nodes)
-    door = door_to_master(rack, Way(user, host, port, identity, local))
+    door = door_to_master(rack, way)
     session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
     if seconds is None:
         found = ask_status(rack, chosen, door)

@@ -11,6 +11,7 @@ import click
 from imager.card.host.arrivals import arrivals
 from imager.cli.choice import chosen_nodes, golden_images, open_rack, own_folders
 from imager.cli.consent import SIZE, limits_of
+from imager.cli.packages import require_promoted
 from imager.cli.rack.batch import orders_for
 from imager.cli.rack.station import at_the_station
 from imager.cli.session import CommandResult, Session, command
@@ -49,6 +50,7 @@ def watch(
     """
     rack = open_rack(session)
     chosen = chosen_nodes(rack, nodes)
+    require_promoted(rack, chosen)
     with batch_lock(rack.folder), arrivals() as cards:
         images = golden_images(session, rack, chosen)
         plans = Plans(chosen, images, load_slots(rack.folder), countdown, again=again)

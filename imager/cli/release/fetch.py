@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import click
 
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release, proven_salt
-from imager.cli.packages import package_order
+from imager.cli.packages import package_orders
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.packages import package_fields
 from imager.packages.locking import packages_of, verify_archive
@@ -26,12 +28,12 @@ def fetch(session: Session, update: bool) -> CommandResult:
     rack = open_rack(session)
     release = proven_release(session, rack, rack.nodes[0], update=update)
     prove(release, session.cache, session.console)
-    order = package_order(session, rack, release)
-    sets = tuple(dict.fromkeys(packages_of(order)))
-    order = package_order(session, rack, release)
-    if order.lock.pacman:
+    orders = package_orders(session, rack, release)
+    sets = tuple(dict.fromkeys(found for order in orders for found in packages_of(order)))
+    orders = package_orders(session, rack, release)
+    if any(order.lock.pacman for order in orders):
         with session.console.phase("prove packages") as phase:
-            for package in verify_archive(order):
+            for package in chain.from_iterable(verify_archive(order) for order in orders):
                 phase.advance(package.size_bytes)
     salt = proven_salt(session, rack, update=update)
     session.console.lines(

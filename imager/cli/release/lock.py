@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from imager.base.errors import UsageError
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release
 from imager.cli.consent import ask
-from imager.cli.packages import package_order, salts_alone
+from imager.cli.master import master_options
+from imager.cli.packages import candidate_of, package_orders, packages_for, salts_alone
+from imager.cli.release.canary import promoted, undone, warn_of_untried
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.packages import (
     HEAD,
+    change_fields,
+    change_lines,
     package_fields,
     package_rows,
     plan_fields,
@@ -19,46 +25,64 @@ from imager.cli.views.packages import (
 )
 from imager.config.nodeset import fold
 from imager.config.rack import Rack
+from imager.packages.candidate import changes_between
 from imager.packages.locking import (
     PackageOrder,
     alone,
     carry_out,
     packages_at_hand,
-    packages_of,
     plan_packages,
     verify_archive,
 )
 from imager.packages.plan import offer_of
 from imager.packages.resolve.resolve import asked_for_by
 from imager.packages.verified import PackageSet
+from imager.rack.master.connection import Way
+from imager.release.lock import RackLock
+from imager.release.verified import VerifiedRelease
 
 
 @command("lock")
-@click.argument("names", nargs=-1, metavar="[PKG]...")
+@click.argument("names", nargs=-1, metavar="[PKG]... | promote | undo")
 @click.option("--update", is_flag=True, help="Move PKG, or all, to what the mirrors have now.")
 @click.option("--verify", is_flag=True, help="Prove every archived package anew.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and touch nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@master_options
 def lock(
-    session: Session, names: tuple[str, ...], update: bool, verify: bool, dry_run: bool, yes: bool
+    session: Session,
+    names: tuple[str, ...],
+    update: bool,
+    verify: bool,
+    dry_run: bool,
+    yes: bool,
+    way: Way,
 ) -> CommandResult:
     """Show the packages the nodes have beyond the release; pin those that are not pinned yet.
 
-    What is pinned stays as it is until --update, which shows what would change and asks.
+    What is pinned stays as it is until --update, which shows what would change and asks. Where
+    rack.toml names a canary, that goes to its nodes alone, until promote, which asks the Salt
+    master whether they are well, or undo.
     """
+    if not update and not verify and names in (("promote",), ("undo",)):
+        rack = open_rack(session)
+        if names == ("undo",):
+            return undone(session, rack, dry_run=dry_run)
+        return promoted(session, rack, way, dry_run=dry_run)
     _require_sense(session, names, update=update, verify=verify)
     rack = open_rack(session)
-    order = package_order(session, rack, proven_release(session, rack, rack.nodes[0]))
+    orders = package_orders(session, rack, proven_release(session, rack, rack.nodes[0]))
     if verify:
-        return _verified(session, order)
+        return _verified(session, orders)
     if update:
-        return _updated(session, rack, order, names, dry_run=dry_run, yes=yes)
-    if dry_run and packages_at_hand(order) is None:
-        plan = plan_packages(order)
-        session.console.event("plan", **plan_fields(plan))
-        session.console.lines(*plan_lines(plan), "Nothing was touched (--dry-run).")
-        return {"dry_run": True, **plan_fields(plan)}
-    return _shown(session, rack, packages_of(order))
+        return _updated(session, rack, orders, names, dry_run=dry_run, yes=yes)
+    for order in orders if dry_run else ():
+        if packages_at_hand(order) is None:
+            plan = plan_packages(order)
+            session.console.event("plan", **plan_fields(plan))
+            session.console.lines(*plan_lines(plan), "Nothing was touched (--dry-run).")
+            return {"dry_run": True, **plan_fields(plan)}
+    return _shown(session, rack, orders[0].release)
 
 
 def _require_sense(session: Session, names: tuple[str, ...], *, update: bool, verify: bool) -> None:
@@ -73,32 +97,39 @@ def _require_sense(session: Session, names: tuple[str, ...], *, update: bool, ve
         raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
 
 
-def _verified(session: Session, order: PackageOrder) -> CommandResult:
-    total = sum(pin.size_bytes for pin in order.lock.pacman.values())
-    proven = 0
+def _verified(session: Session, orders: Sequence[PackageOrder]) -> CommandResult:
+    sizes = {pin.sha256: pin.size_bytes for order in orders for pin in order.lock.pacman.values()}
+    total, proven = sum(sizes.values()), set[str]()
     with session.console.phase("prove packages", total) as phase:
-        for package in verify_archive(order):
-            phase.advance(package.size_bytes)
-            proven += 1
+        for order in orders:
+            for package in verify_archive(order):
+                if package.sha256 not in proven:
+                    phase.advance(package.size_bytes)
+                proven.add(package.sha256)
     session.console.lines(
-        f"{proven} packages, {format_size(total)}: each is what rack.lock pins and what "
-        f"{order.release.fingerprint} signed"
+        f"{len(proven)} packages, {format_size(total)}: each is what rack.lock pins and what "
+        f"{orders[0].release.fingerprint} signed"
     )
-    return {"proven": proven, "size_bytes": total}
+    return {"proven": len(proven), "size_bytes": total}
 
 
 def _updated(
     session: Session,
     rack: Rack,
-    order: PackageOrder,
+    orders: Sequence[PackageOrder],
     names: tuple[str, ...],
     *,
     dry_run: bool,
     yes: bool,
 ) -> CommandResult:
+    order = orders[-1]
     plan = plan_packages(order, frozenset(names))
+    # Nothing is on trial in a rack whose packages are locked for the first time.
+    on_trial = bool(plan.changes and rack.canary and order.lock.sets)
     session.console.event("plan", **plan_fields(plan))
     lines = plan_lines(plan)
+    if on_trial:
+        lines.append(f"on {fold(rack.canary)} alone, until picloud-image lock promote")
     if dry_run:
         session.console.lines(*lines, "Nothing was touched (--dry-run).")
         return {"dry_run": True, **plan_fields(plan)}
@@ -112,16 +143,15 @@ def _updated(
     else:
         session.console.lines(*lines)
     with alone(order.terms):
-        carry_out(order, plan)
-    moved = package_order(session, rack, order.release)
-    return {**plan_fields(plan), **_shown(session, rack, packages_of(moved))}
+        carry_out(order, plan, rack.candidate_file if on_trial else None)
+    return {**plan_fields(plan), **_shown(session, rack, order.release)}
 
 
-def _shown(session: Session, rack: Rack, sets: tuple[PackageSet, ...]) -> CommandResult:
-    """Show each set once, under the names of the nodes that have it."""
+def _shown(session: Session, rack: Rack, release: VerifiedRelease) -> CommandResult:
+    """Show each set once, under the names of the nodes that have it, and what is on trial."""
     groups: dict[PackageSet, list[str]] = {}
-    for node, packages in zip(rack.nodes, sets, strict=True):
-        groups.setdefault(packages, []).append(node.name)
+    for name, packages in packages_for(session, rack, release).items():
+        groups.setdefault(packages, []).append(name)
     for packages, nodes in groups.items():
         count, size = len(packages.install), sum(each.size_bytes for each in packages.install)
         removed = f", without {', '.join(packages.remove)}" if packages.remove else ""
@@ -135,5 +165,25 @@ def _shown(session: Session, rack: Rack, sets: tuple[PackageSet, ...]) -> Comman
     session.console.lines(f"pinned in {rack.lock_file}")
     return {
         "lock": str(rack.lock_file),
+        "candidate": _on_trial(session, rack),
         "sets": [{"nodes": nodes, **package_fields(each)} for each, nodes in groups.items()],
+    }
+
+
+def _on_trial(session: Session, rack: Rack) -> dict[str, object] | None:
+    """Show what the canary nodes have that differs from rack.lock; None where nothing does."""
+    candidate = candidate_of(rack)
+    if candidate is None:
+        return None
+    changes = changes_between(RackLock.load(rack.lock_file), candidate)
+    session.console.lines(
+        f"on trial on {fold(rack.canary)}, pinned in {rack.candidate_file}:",
+        *change_lines(changes),
+        "picloud-image lock promote gives it to all nodes, lock undo drops it",
+    )
+    warn_of_untried(session, rack, candidate, changes)
+    return {
+        "lock": str(candidate.path),
+        "nodes": list(rack.canary),
+        "changes": change_fields(changes),
     }

@@ -63,6 +63,16 @@ def plan_lines(plan: LockPlan) -> list[str]:
     return [*lines, f"{count} package{'s' if count > 1 else ''} would change{fetched}"]
 
 
+def change_lines(changes: Sequence[LockChange]) -> list[str]:
+    """What differs between two locks, a line for each package."""
+    return [_moved(change) for change in changes]
+
+
+def change_fields(changes: Sequence[LockChange]) -> list[dict[str, object]]:
+    """The same for a program."""
+    return [{"name": each.name, "old": each.old, "new": each.new} for each in changes]
+
+
 def plan_fields(plan: LockPlan) -> dict[str, object]:
     """The same for a program."""
     return {
@@ -89,16 +99,20 @@ def _reason(explicit: bool, needed_by: Sequence[str]) -> str:
     return f"{few} and {len(needed_by) - 3} more" if len(needed_by) > 3 else few or "-"
 
 
-def _change_line(change: LockChange) -> str:
+def _moved(change: LockChange) -> str:
     if change.new is None:
         return f"- {change.name} {change.old}: nobody needs it any more"
     if change.old is None:
-        kind, versions = "+", change.new
-    elif change.old == change.new:
-        kind, versions = "~", f"{change.new}, built anew"
-    else:
-        kind, versions = "~", f"{change.old} -> {change.new}"
+        return f"+ {change.name} {change.new}"
+    if change.old == change.new:
+        return f"~ {change.name} {change.new}, built anew"
+    return f"~ {change.name} {change.old} -> {change.new}"
+
+
+def _change_line(change: LockChange) -> str:
+    if change.new is None:
+        return _moved(change)
     release = f"; the release has {change.base}" if change.base else ""
     size = format_size(change.size_bytes) if change.size_bytes else "archived"
     why = _reason(False, change.asked_by) if change.asked_by else "asked for"
-    return f"{kind} {change.name} {versions} ({size}; {why}{release})"
+    return f"{_moved(change)} ({size}; {why}{release})"

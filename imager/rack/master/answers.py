@@ -22,7 +22,7 @@ _MARK = "==picloud=="
 _LIMIT_SECONDS = 180
 """salt-run alone takes ten seconds to start on a Raspberry Pi 2, and waits for silent nodes."""
 
-_PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 10
 """How many seconds a node may take to answer: both it and the master may be slow Pis."""
 
 _KEY_LISTS = {
@@ -34,40 +34,43 @@ _KEY_LISTS = {
 """The lists of salt-key. A node can be in several, accepted and denied for example; then the later
 list here counts."""
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
+NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}\Z")
 _BOOT = "/boot/"
 _TEXT_LIMIT = 300
 _MOST_FAILURES = 20
 
-_PRELUDE = f"""\
+PRELUDE = f"""\
 PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+limit={_LIMIT_SECONDS}
 ask() {{
     name=$1; shift
     echo; echo "{_MARK} begin $name"
-    timeout {_LIMIT_SECONDS} "$@" </dev/null
+    timeout $limit "$@" </dev/null
     status=$?
     echo; echo "{_MARK} end $name $status"
 }}
 """
+"""How a script begins: ``ask NAME PROGRAM …`` prints what the program says, so that ``parts_of``
+finds it. ``limit=SECONDS`` before it gives the programs more time."""
 
 
 def question_who() -> str:
     """A script that prints which nodes' keys the master has and which nodes answer."""
     return (
-        _PRELUDE
+        PRELUDE
         + "ask keys salt-key --list-all --out=json --log-level=quiet\n"
-        + f"ask up salt-run manage.status timeout={_PATIENCE_SECONDS} "
-        + f"gather_job_timeout={_PATIENCE_SECONDS} --out=json --log-level=quiet\n"
+        + f"ask up salt-run manage.status timeout={PATIENCE_SECONDS} "
+        + f"gather_job_timeout={PATIENCE_SECONDS} --out=json --log-level=quiet\n"
     )
 
 
 def question_cards(nodes: Iterable[str]) -> str:
     """A script that prints what ``nodes`` say about their cards; ask only nodes that answer."""
-    names = ",".join(name for name in nodes if _ID.match(name))
+    names = ",".join(name for name in nodes if NODE_ID.match(name))
     files = f"{_BOOT}{NODE_PATH} {_BOOT}{FIRSTBOOT_PATH}"
     return (
-        _PRELUDE
-        + f"ask cards salt --out=json --static --log-level=quiet --timeout={_PATIENCE_SECONDS} "
+        PRELUDE
+        + f"ask cards salt --out=json --static --log-level=quiet --timeout={PATIENCE_SECONDS} "
         + f"-L {names} cmd.run 'cat {files}' ignore_retcode=True\n"
     )
 
@@ -124,7 +127,10 @@ def parts_of(text: str) -> dict[str, ProgramOutput]:
 def who(text: str) -> Who:
     """The answer to ``question_who``; raises NoAnswer."""
     parts = parts_of(text)
-    keys, up = _object(parts, "keys", "salt-key"), _object(parts, "up", "salt-run manage.status")
+    keys, up = (
+        object_in(parts, "keys", "salt-key"),
+        object_in(parts, "up", "salt-run manage.status"),
+    )
     standing: dict[str, Presence] = {}
     for key_list, presence in _KEY_LISTS.items():
         standing |= dict.fromkeys(_names(keys, key_list), presence)
@@ -134,7 +140,7 @@ def who(text: str) -> Who:
 
 def cards(text: str) -> dict[str, CardSaid]:
     """The answer to ``question_cards`` by node; raises NoAnswer."""
-    found = _object(parts_of(text), "cards", "salt")
+    found = object_in(parts_of(text), "cards", "salt")
     return {name: card_said(said) for name, said in found.values.items() if isinstance(said, str)}
 
 
@@ -150,24 +156,28 @@ def card_said(text: str) -> CardSaid:
                 firstboot = firstboot_in(found)
     release, imaged_at = "", 0
     with suppress(JsonFault):
-        release = _text(about.text("release_sha256"))
+        release = one_line(about.text("release_sha256"))
     with suppress(JsonFault):
         imaged_at = about.integer("imaged_at", high=(1 << 33) - 1)
     return CardSaid(release, imaged_at, firstboot)
 
 
-def _object(parts: Mapping[str, ProgramOutput], name: str, program: str) -> JsonObject:
+def object_in(
+    parts: Mapping[str, ProgramOutput], name: str, program: str, seconds: int = _LIMIT_SECONDS
+) -> JsonObject:
+    """The JSON that ``program`` printed as the part ``name``; raises NoAnswer. ``seconds`` is how
+    long it was let run."""
     part = parts.get(name)
     if part is None:
         raise NoAnswer(f"{program} did not come to its end")
     if part.status == 127:
         raise NoAnswer(f"{program.split()[0]} is not installed there")
     if part.status == 124:
-        raise NoAnswer(f"{program} did not end within {_LIMIT_SECONDS} s")
+        raise NoAnswer(f"{program} did not end within {seconds} s")
     found = next(iter(_objects_in(part.text)), None)
     if found is not None:
         return found
-    last = _text(part.text.strip().rpartition("\n")[2]) or "nothing"
+    last = one_line(part.text.strip().rpartition("\n")[2]) or "nothing"
     raise NoAnswer(f"{program} ended with status {part.status} and said: {last}")
 
 
@@ -193,9 +203,9 @@ def _names(found: JsonObject, key: str) -> list[str]:
         listed = found.items(key)
     except JsonFault:
         return []
-    return [name for name in listed if isinstance(name, str) and _ID.match(name)]
+    return [name for name in listed if isinstance(name, str) and NODE_ID.match(name)]
 
 
-def _text(value: str) -> str:
+def one_line(value: str) -> str:
     """Text of a stranger in one line, short and without control characters."""
     return "".join(letter if letter.isprintable() else " " for letter in value)[:_TEXT_LIMIT]

@@ -88,7 +88,7 @@ def _who(door: Door) -> Who:
     try:
         return who(door.run(question_who()))
     except NoAnswer as error:
-        raise _no_salt(door, error) from error
+        raise no_salt(door, error) from error
 
 
 def _status(rack: Rack, nodes: Iterable[Node], door: Door, heard: Who) -> Status:
@@ -99,7 +99,7 @@ def _status(rack: Rack, nodes: Iterable[Node], door: Door, heard: Who) -> Status
         try:
             said = cards(door.run(question_cards(up)))
         except NoAnswer as error:
-            raise _no_salt(door, error) from error
+            raise no_salt(door, error) from error
     known, at = load_presence(rack.folder), now()
     seen = {
         name: _seen(heard.standing.get(name, Presence.UNKNOWN), at, said.get(name), known.get(name))
@@ -131,7 +131,8 @@ def _utc(seconds: int) -> str:
     return timestamp(seconds)
 
 
-def _no_salt(door: Door, error: NoAnswer) -> MissingTool | NetworkError:
+def no_salt(door: Door, error: NoAnswer) -> MissingTool | NetworkError:
+    """What to say of a master where a program of Salt did not answer."""
     if "not installed" in str(error):
         return MissingTool(
             f"{door.name}: {error}", hint="see [salt] in rack.toml: the master needs Salt"

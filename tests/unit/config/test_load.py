@@ -714,6 +714,12 @@ PACKAGES_FAULTS = [
      'like ["docker.service"]'),
     ('hold = ["/"]\n', 'packages.hold: "/" is not the name of a package; write the list like '
      '["linux-rpi"]'),
+    ('canary = ["pi01"]\n', 'packages.canary: "pi01" is not a node; did you mean pi1?'),
+    ('canary = ["pi2", "pi2"]\n', "packages.canary: names one twice"),
+    ('check = "true"\n', 'packages.check: is run on canary nodes, and there is none; add canary = '
+     '["pi3"]'),
+    ('canary = ["pi2"]\ncheck = "a\\nb"\n', "packages.check: is not one line of 1 to 1000 "
+     "printable characters"),
     ('instal = ["a"]\n', "packages.instal: no such key; did you mean install?"),
 ]  # fmt: skip
 
@@ -722,6 +728,14 @@ PACKAGES_FAULTS = [
 def test_packages_that_cannot_be_meant_are_refused(tmp_path: Path, text: str, fault: str) -> None:
     lines = faults_of(tmp_path, RACK + "[packages]\n" + text)
     assert [re.sub(r"rack.toml(:\d+)?: ", "", line) for line in lines] == [fault]
+
+
+def test_a_canary_is_a_node_that_salt_can_ask(tmp_path: Path) -> None:
+    text = RACK + '[packages]\ncanary = ["pi2"]\ncheck = "docker info"\n'
+    rack = rack_of(tmp_path, text)
+    assert (rack.canary, rack.canary_check) == (("pi2",), "docker info")
+    (fault,) = faults_of(tmp_path, text + "[nodes.pi2]\nroles = []\n")
+    assert "has not the role salt-minion" in fault
 
 
 def test_only_the_rack_holds_packages_and_only_roles_there_are_have_some(tmp_path: Path) -> None:

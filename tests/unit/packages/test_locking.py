@@ -105,6 +105,17 @@ def test_what_is_locked_and_archived_asks_nobody(scene: PackageScene, mirror: Mi
     assert len(mirror.log) == asked
 
 
+def test_a_lock_that_is_dropped_meanwhile_is_not_made_anew(
+    scene: PackageScene, mirror: Mirror
+) -> None:
+    packages_of(scene.order(DOCKER))
+    order = scene.order(DOCKER, PackageWish(("htop",)))
+    scene.lock_path.unlink()
+    with pytest.raises(ConfigurationError, match="changed by another run"):
+        packages_of(order)
+    assert not scene.lock_path.exists()
+
+
 def test_what_the_release_has_is_left_as_it_is(scene: PackageScene) -> None:
     wish = PackageWish(("openssl", "nano", "glibc"))
     (found,) = packages_of(scene.order(wish))
