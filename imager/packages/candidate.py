@@ -7,6 +7,7 @@ has the packages of all nodes, so promoting it resolves and fetches nothing.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
@@ -58,7 +59,7 @@ def promote(candidate: RackLock, lock_file: Path) -> None:
 
 
 def drop(path: Path) -> None:
-    """Remove the canary.lock at ``path``; its packages stay in the archive."""
+    """Remove the canary.lock at ``path``, if it is still there; its packages stay archived."""
     beside = TrustedFolder(path.parent)
-    with beside.held():
+    with beside.held(), suppress(FileNotFoundError):
         beside.remove(path.name)

@@ -14,7 +14,8 @@ import pytest
 
 from tests.support.mirror import Mirror, serving
 from tests.support.pacman import package
-from tests.support.repository import database_of, files_of, packages_in, release_tree
+from tests.support.release import everyday_tree
+from tests.support.repository import add_pacman, database_of, files_of, packages_in
 from tests.support.signing import SigningKey, make_key
 from tests.support.workplace import Workplace, workplace
 
@@ -47,7 +48,9 @@ def mirror(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Iterato
 def place(tmp_path: Path, key: SigningKey, mirror: Mirror) -> Iterator[Workplace]:
     """A rack that is locked, on whose mirror there is a newer docker, and the older no more."""
     kept = dict(mirror.files)
-    with workplace(tmp_path, tree=release_tree(mirror.address), key=key) as found:
+    tree = everyday_tree()
+    add_pacman(tree, mirror.address)
+    with workplace(tmp_path, tree=tree, key=key) as found:
         toml = found.rack / "rack.toml"
         toml.write_text(toml.read_text().replace("\n[packages]\n", PACKAGES))
         locked = found.json("lock")
@@ -99,6 +102,9 @@ esac""",
 
 def test_a_docker_that_is_broken_never_leaves_the_canary(place: Workplace, mirror: Mirror) -> None:
     pinned = (place.rack / "rack.lock").read_text()
+    composed = place.json("compose")
+    assert composed.code == 0, composed.err
+    image = composed.result["key"]
     moved = place.json("lock", "--update", "--yes")
     assert moved.code == 0, moved.err
     assert moved.result["candidate"]["nodes"] == ["pi3"]
@@ -108,6 +114,9 @@ def test_a_docker_that_is_broken_never_leaves_the_canary(place: Workplace, mirro
     assert NEW not in str(others)
     assert (place.rack / "rack.lock").read_text() == pinned
     assert place.json("lock", "--verify").result["proven"] == 4
+    composed = place.json("compose")
+    assert composed.result["key"] == image, "the others keep their bytes"
+    assert [each["nodes"] for each in composed.result["others"]] == [["pi3"]]
 
     (place.folder / "cards").mkdir()
     for words in (["flash"], ["flash", "pi[3-4]", "--dry-run"]):
@@ -144,6 +153,8 @@ def test_a_docker_that_is_broken_never_leaves_the_canary(place: Workplace, mirro
     shown = place.json("lock", "--offline")
     assert shown.code == 0, shown.err
     assert [OLD in str(each) for each in shown.result["sets"]] == [True]
+    again = place.json("compose", "--offline").result
+    assert (again["key"], "others" in again) == (image, False)
     assert not mirror.log
     assert place.json("lock", "undo").result["undone"] is False
 
