@@ -22,7 +22,7 @@ from tests.support.standin import StandIn
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=2),
+    pytest.mark.long(minutes=8),  # not really: it boots as test_join does, and is for --all
     pytest.mark.timeout(1800),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]

@@ -22,7 +22,7 @@ from tests.support.standin import StandIn
 
 pytestmark = [
     pytest.mark.image,
-    pytest.mark.long(minutes=2),
+    pytest.mark.long(minutes=8),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to unpack what is root's"),
     pytest.mark.skipif(find_tool("pacman") is None, reason="pacman is not installed"),
 ]

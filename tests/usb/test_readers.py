@@ -147,6 +147,7 @@ def test_a_reader_that_is_pulled_out_costs_its_own_card_and_no_other(
         assert not any(card.read(1 << 20)), "nobody takes it for a card of the rack"
 
 
+@pytest.mark.long(minutes=8)  # not really: one emulated PC is enough below --all
 def test_a_reader_is_asked_to_let_go_of_a_finished_card(rack: BootRack, tmp_path: Path) -> None:
     late = reader("3", tmp_path)
     watch = picloud_image(
