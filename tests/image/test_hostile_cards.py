@@ -41,7 +41,9 @@ from tests.support.stamps import DOCUMENT, by_hand
 
 pytestmark = pytest.mark.image
 
-SECONDS, PEAK_BYTES = 10, 300 * MiB
+SECONDS, PEAK_BYTES = 20, 300 * MiB
+"""10 s on a quiet computer. On one whose processors are all busy the same work was seen to take
+twice the processor time."""
 BASE = minimal_boot_files("pi2")
 INITRAMFS = "initramfs-linux.img"
 LARGE = 5_000_000
