@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.faultcard import why_not
 from tests.support.innerpytest import pytest_in, started_pytest
+from tests.support.loop import loop_over, shown_by, sized_file
 from tests.support.record import MARK
 from tests.support.salt import SaltPrograms
 
@@ -160,3 +161,12 @@ def test_a_run_of_the_same_checkout_that_goes_on_is_left_alone(
     assert processes_of(folder) == loops_of(checkout) == mounts_of(folder) == []
     assert not folder.exists()
     assert list((checkout / "build/runs").iterdir()) == []
+
+
+def test_a_device_is_let_go_of_when_its_file_has_another_name_by_then(tmp_path: Path) -> None:
+    """As a file in FUSE has when that is unmounted a moment earlier."""
+    backing = sized_file(tmp_path / "card.raw", 1 << 20)
+    with loop_over(backing) as loop:
+        backing.rename(tmp_path / "other.raw")
+        assert shown_by(loop) == str(tmp_path / "other.raw")
+    assert not shown_by(loop)

@@ -79,11 +79,13 @@ def _loops() -> Iterator[Loop]:
     """This computer's that are over a file."""
     for shown in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
-            yield Loop(Path("/dev") / shown.parts[3], Path(shown.read_text().rstrip("\n")))
+            name = shown.parts[3]
+            backing = Path(shown.read_text().rstrip("\n"))
+            yield Loop(Path("/dev") / name, backing, times_attached(name))
 
 
 def _is_of(record: Record, loop: Loop) -> bool:
-    noted = record.loops.get(loop.name) == times_attached(loop.name)
+    noted = record.loops.get(loop.name) == loop.attached
     return noted or loop.backing.is_relative_to(record.folder)
 
 

@@ -44,10 +44,11 @@ def missing_abilities() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A loop device over a file of ours."""
+    """A loop device over a file of ours; ``attached`` is the number it got then (``record``)."""
 
     node: Path
     backing: Path
+    attached: str
 
     @property
     def name(self) -> str:
@@ -79,7 +80,8 @@ def call(*words: str) -> str:
 def loop_over(backing: Path, *, sector_bytes: int = 512, read_only: bool = False) -> Iterator[Loop]:
     """Attach ``backing`` and detach it again, whatever happens in between."""
     words = ["--sector-size", str(sector_bytes), *(["--read-only"] if read_only else [])]
-    loop = Loop(attach(*words, str(backing)), backing.resolve())
+    node = attach(*words, str(backing))
+    loop = Loop(node, backing.resolve(), times_attached(node.name))
     try:
         loop.require_ours()
         yield loop
@@ -139,14 +141,17 @@ def attach(*words: str) -> Path:
 
 def detach(loop: Loop) -> None:
     """Detach our device if it is still ours, and wait until the kernel let go."""
-    if shown_by(loop) != str(loop.backing):
+
+    def is_ours() -> bool:
+        # By its number: the name of the file is another one when what it lay on is unmounted.
+        return bool(shown_by(loop)) and times_attached(loop.name) == loop.attached
+
+    if not is_ours():
         return
-    # By its number: the name of the file is another one when what it lay on is unmounted.
-    number = times_attached(loop.name)
     subprocess.run(["partx", "-d", str(loop.node)], capture_output=True, check=False)
     subprocess.run(["losetup", "--detach", str(loop.node)], capture_output=True, check=False)
     deadline = time.monotonic() + 10
-    while shown_by(loop) and times_attached(loop.name) == number:
+    while is_ours():
         assert time.monotonic() < deadline, f"{loop.node} is still attached"
         time.sleep(0.02)
 
@@ -162,7 +167,6 @@ def shown_by(loop: Loop) -> str:
 @contextmanager
 def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
     """The same device node over another file, as when somebody swaps the card in a reader."""
-    swapped = Loop(loop.node, other.resolve())
     deadline = time.monotonic() + 10
     with _numbers(fcntl.LOCK_EX):
         detach(loop)
@@ -173,6 +177,7 @@ def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
             assert time.monotonic() < deadline, f"{loop.node} stays busy"
             time.sleep(0.05)
     note_loop(loop.name)
+    swapped = Loop(loop.node, other.resolve(), times_attached(loop.name))
     try:
         swapped.require_ours()
         yield swapped
