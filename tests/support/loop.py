@@ -30,6 +30,7 @@ _UDEVD_CONTROL = Path("/run/udev/control")
 # What all tests on this computer share, whichever checkout they are of. Each has a lock.
 _UDEVD_USERS = Path("/run/picloud-test-udevd")
 _NUMBERS = Path("/run/picloud-test-loops")
+_SOCKETS = Path("/run/picloud-test-sockets")
 
 
 def missing_abilities() -> str:
@@ -284,14 +285,18 @@ def _reload_rules() -> None:
 def socket_links(sockets: Mapping[Path, str]) -> Iterator[None]:
     """Have udevd give a loop device over one of these files a link of that name in
     /dev/disk/by-path, as a reader's slot has one; only devices over these files, of all there are.
+
+    One test at a time: whoever learns slots takes any card that appears in one for the next.
     """
     rules = (
         f'SUBSYSTEM=="block", KERNEL=="loop*", ATTR{{loop/backing_file}}=="{backing.resolve()}", '
         f'SYMLINK+="disk/by-path/{name}"'
         for backing, name in sockets.items()
     )
-    with udev_rules(*rules):
-        yield
+    with open(_SOCKETS, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with udev_rules(*rules):
+            yield
 
 
 @contextmanager
