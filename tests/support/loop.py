@@ -149,9 +149,12 @@ def detach(loop: Loop) -> None:
 
     if not is_ours():
         return
-    subprocess.run(["partx", "-d", str(loop.node)], capture_output=True, check=False)
-    subprocess.run(["losetup", "--detach", str(loop.node)], capture_output=True, check=False)
     deadline = time.monotonic() + 10
+    # udevd looks at new ones for a moment. One that is left is there when the number is next used.
+    while list(Path("/sys/block", loop.name).glob(f"{loop.name}p*")):
+        assert time.monotonic() < deadline, f"{loop.node} keeps its partitions"
+        subprocess.run(["partx", "-d", str(loop.node)], capture_output=True, check=False)
+    subprocess.run(["losetup", "--detach", str(loop.node)], capture_output=True, check=False)
     while is_ours():
         assert time.monotonic() < deadline, f"{loop.node} is still attached"
         time.sleep(0.02)
