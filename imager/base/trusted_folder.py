@@ -198,6 +198,11 @@ class TrustedFolder:
             )
         return data
 
+    def size(self, name: str) -> int:
+        """The bytes of the file ``name``, which is opened for it: a link is refused."""
+        with self.open(name) as descriptor:
+            return os.fstat(descriptor).st_size
+
     def write(self, name: str, data: bytes, *, mode: int = 0o644) -> None:
         """Replace the file ``name`` by ``data`` so that a reader sees the old file or the new one,
         whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is

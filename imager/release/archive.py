@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,15 +18,13 @@ from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
-from imager.base.json_fields import JsonFault, read_object
+from imager.base.json_fields import read_object
 from imager.base.progress import Phase, Progress
-from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
-from imager.release.content_store import placed, set_aside
+from imager.release.content_store import placed, record_in, set_aside, size_in
 from imager.release.verified import VerifiedRelease
 
 TARBALL, SIGNATURE, RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
-_LIMIT_BYTES = MiB
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -117,11 +114,11 @@ class Archive:
         folder = self._cache.looked_at("releases") / sha256
         if not folder.exists():
             return None
-        entry = ArchivedTarball(folder.path, _read_record(folder))
+        entry = ArchivedTarball(folder.path, record_in(folder, RECORD, parse_record, _damaged))
         record = entry.record
         if record.sha256 != sha256:
             raise _damaged(folder.path / RECORD, f"it speaks of {record.sha256[:12]}…")
-        size, _ = (_size(folder, name) for name in (TARBALL, SIGNATURE))
+        size, _ = (size_in(folder, name, _damaged) for name in (TARBALL, SIGNATURE))
         if size != record.size_bytes:
             raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
         return entry
@@ -205,25 +202,6 @@ def prove(release: VerifiedRelease, cache: Cache, progress: Progress) -> None:
             f"{release.tarball} was altered since it was archived: its sha256 is {found[:12]}…",
             hint=f"run picloud-image fetch to get it anew; the altered one is kept as {aside.name}",
         )
-
-
-def _size(folder: TrustedFolder, name: str) -> int:
-    """The bytes of a file, which is opened for it: a link is refused here."""
-    try:
-        with folder.open(name) as descriptor:
-            return os.fstat(descriptor).st_size
-    except FileNotFoundError:
-        raise _damaged(folder.path / name, "the file is gone") from None
-
-
-def _read_record(folder: TrustedFolder) -> TarballRecord:
-    path = folder.path / RECORD
-    try:
-        return parse_record(folder.read(RECORD, _LIMIT_BYTES))
-    except FileNotFoundError:
-        raise _damaged(path, "the file is gone") from None
-    except JsonFault as error:
-        raise _damaged(path, str(error)) from None
 
 
 def _damaged(path: Path, why: str) -> DamagedEntry:

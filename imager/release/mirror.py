@@ -24,7 +24,7 @@ from imager.release.openpgp import parse_signatures, verify_detached
 from imager.release.transfer.download import Partial, TarballLocation, Version, download
 from imager.release.transfer.web import NotThere, Web
 
-_SIGNATURE_BYTES = 64 * KiB
+SIGNATURE_BYTES = 64 * KiB
 _MD5_BYTES = 4 * KiB
 _MD5 = re.compile(rb"\s*([0-9a-fA-F]{32})(\s|\Z)")
 
@@ -70,7 +70,9 @@ def parse_md5(data: bytes) -> str | None:
 def _fetch_once(
     web: Web, place: TarballLocation, key: Cert, partial: Partial, name: str, progress: Progress
 ) -> ProvenSet:
-    signature = _signature(web, place)
+    signature = signature_beside(
+        web, place, "a release is used only with its .sig beside it; try another mirror"
+    )
     candidates = parse_signatures(signature, key, f"{place.url}.sig")
     md5 = _md5(web, place)
     download(web, place, partial, f"fetch {name}", progress)
@@ -91,14 +93,15 @@ def _fetch_once(
     return ProvenSet(place.url, version, partial.path, sha256, size, signature)
 
 
-def _signature(web: Web, place: TarballLocation) -> bytes:
+def signature_beside(web: Web, place: TarballLocation, hint: str) -> bytes:
+    """The detached signature beside the file at ``place``; NotAuthentic with ``hint`` when there
+    is none, NetworkError."""
     url = place.url + ".sig"
     try:
-        return web.patiently(lambda: web.small_file(url, _SIGNATURE_BYTES, follow=place.follow))
+        return web.patiently(lambda: web.small_file(url, SIGNATURE_BYTES, follow=place.follow))
     except NotThere as error:
         raise NotAuthentic(
-            f"{place.url} comes without a signature: {error.what}",
-            hint="a release is used only with its .sig beside it; try another mirror",
+            f"{place.url} comes without a signature: {error.what}", hint=hint
         ) from error
 
 
@@ -117,10 +120,6 @@ def _md5_of(path: Path) -> str:
 def _set_aside(partial: Partial, place: TarballLocation, signature: bytes) -> Path:
     """Rename the bad tarball and its signature; the last rejected one of a name is kept."""
     file_name = place.url.rpartition("/")[2]
-    beside = partial.folder.parent
-    rejected = beside.path / f"{file_name}.rejected"
-    with host_storage(rejected):
-        partial.path.rename(rejected)
-    beside.write(f"{file_name}.sig.rejected", signature)
-    partial.discard()
+    rejected = partial.reject(file_name)
+    partial.folder.parent.write(f"{file_name}.sig.rejected", signature)
     return rejected

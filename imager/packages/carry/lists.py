@@ -6,7 +6,6 @@ rack.locks differ. Looks only.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ def _pacman(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]
     if pin.sha256 != sha256 or not {pin.file, f"{pin.file}.sig"} <= {*names}:
         fault = f"{folder.path}: does not hold what its record says"
         return ArchiveRow(kind, *said, 0, pin.fetched_at, racks, fault)
-    return ArchiveRow(kind, *said, _size(folder, pin.file), pin.fetched_at, racks)
+    return ArchiveRow(kind, *said, folder.size(pin.file), pin.fetched_at, racks)
 
 
 def _python(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]) -> ArchiveRow:
@@ -142,7 +141,7 @@ def _python(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]
         for name in (SALT, *WHEELS):
             version = version_in(file, name)
             if version:
-                size = _size(folder, file)
+                size = folder.size(file)
                 return ArchiveRow(kind, name, version, folder.name, size, since, racks)
     fault = f"{folder.path}: holds no package"
     return ArchiveRow(kind, "?", None, folder.name, 0, since, racks, fault)
@@ -150,11 +149,6 @@ def _python(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]
 
 def _hashes(folder: TrustedFolder) -> list[str]:
     return [name for name in folder.names() if _SHA256.fullmatch(name)]
-
-
-def _size(folder: TrustedFolder, name: str) -> int:
-    with folder.open(name) as descriptor:
-        return os.fstat(descriptor).st_size
 
 
 def _is_here(entry: Entry, cache: Cache) -> bool:

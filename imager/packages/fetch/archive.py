@@ -8,7 +8,6 @@ no old packages, so nothing here is ever deleted. A damaged folder is renamed.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,14 +15,11 @@ from imager.base.cache import Cache
 from imager.base.durable import write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.json_fields import JsonFault, read_object
-from imager.base.trusted_folder import TrustedFolder
-from imager.base.units import MiB
 from imager.packages.verified import VerifiedPacman
-from imager.release.content_store import placed, set_aside
+from imager.release.content_store import placed, record_in, set_aside, size_in
 from imager.release.lock import PacmanPin, pin_faults
 
 RECORD = "package.json"
-_LIMIT_BYTES = MiB
 
 
 class DamagedPackage(NotAuthentic):
@@ -45,12 +41,12 @@ class PackageArchive:
         folder = self._cache.looked_at("packages") / pin.sha256
         if not folder.exists():
             return None
-        said, record = _read_record(folder)
+        said, record = record_in(folder, RECORD, parse_record, _damaged)
         if (said, record.version, record.file) != (name, pin.version, pin.file):
             raise _damaged(folder.path / RECORD, f"it speaks of {said} {record.version}")
         if record.sha256 != pin.sha256:
             raise _damaged(folder.path / RECORD, f"it speaks of {record.sha256[:12]}…")
-        size, _ = (_size(folder, each) for each in (pin.file, f"{pin.file}.sig"))
+        size, _ = (size_in(folder, each, _damaged) for each in (pin.file, f"{pin.file}.sig"))
         if size != pin.size_bytes:
             raise _damaged(folder.path / pin.file, f"{size} bytes instead of {pin.size_bytes}")
         return verified(name, pin, folder.path)
@@ -59,7 +55,9 @@ class PackageArchive:
         """The pin of that package, if it was proven by that key and archived before, by another
         rack or by a run that was cut short."""
         try:
-            said, record = _read_record(self._cache.looked_at("packages") / sha256)
+            said, record = record_in(
+                self._cache.looked_at("packages") / sha256, RECORD, parse_record, _damaged
+            )
             if (said, record.version, record.signer) != (name, version, signer):
                 return None
             return record if self.find(name, record) else None
@@ -124,24 +122,6 @@ def parse_record(data: bytes) -> tuple[str, PacmanPin]:
     if faults := pin_faults(pin):
         raise JsonFault(faults[0])
     return read.text("name"), pin
-
-
-def _read_record(folder: TrustedFolder) -> tuple[str, PacmanPin]:
-    path = folder.path / RECORD
-    try:
-        return parse_record(folder.read(RECORD, _LIMIT_BYTES))
-    except FileNotFoundError:
-        raise _damaged(path, "the file is gone") from None
-    except JsonFault as error:
-        raise _damaged(path, str(error)) from None
-
-
-def _size(folder: TrustedFolder, name: str) -> int:
-    try:
-        with folder.open(name) as descriptor:
-            return os.fstat(descriptor).st_size
-    except FileNotFoundError:
-        raise _damaged(folder.path / name, "the file is gone") from None
 
 
 def _damaged(path: Path, why: str) -> DamagedPackage:

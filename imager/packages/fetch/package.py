@@ -16,22 +16,21 @@ from pathlib import Path
 from pysequoia import Cert
 
 from imager.base.cache import Cache
-from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic, PicloudError
 from imager.base.progress import Progress, Quiet
 from imager.base.timestamps import timestamp
-from imager.base.units import GiB, KiB
+from imager.base.units import GiB
 from imager.packages.fetch.archive import PackageArchive
 from imager.packages.metadata import UNREADABLE, read_pkginfo
 from imager.packages.verified import VerifiedPacman
 from imager.release.archive import sha256_of
 from imager.release.lock import PacmanPin
+from imager.release.mirror import SIGNATURE_BYTES, signature_beside
 from imager.release.openpgp import parse_signatures, verify_detached
-from imager.release.transfer.download import Partial, TarballLocation, download, locate
+from imager.release.transfer.download import Partial, download, locate
 from imager.release.transfer.web import NotThere, TransferLimits, Web
 
 LARGEST_PACKAGE = 2 * GiB
-SIGNATURE_BYTES = 64 * KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,9 @@ def _from(
 ) -> tuple[PacmanPin, VerifiedPacman]:
     try:
         place = web.patiently(lambda: locate(web, url))
-        signature = _signature(web, place)
+        signature = signature_beside(
+            web, place, "a package is used only with its .sig beside it; try again later"
+        )
     except NotThere as error:
         if expected.pinned:
             raise
@@ -127,7 +128,7 @@ def _from(
     try:
         verify_detached(partial.path, candidates, key)
     except NotAuthentic as error:
-        rejected = _reject(partial, expected.file)
+        rejected = partial.reject(expected.file)
         raise NotAuthentic(
             f"{place.url} is not what the key {key.fingerprint.upper()} signed",
             hint=f"{error.hint}; the file is kept as {rejected}",
@@ -158,17 +159,6 @@ def _from(
 _LATER = "the mirror is being updated; run the same command again later"
 
 
-def _signature(web: Web, place: TarballLocation) -> bytes:
-    url = place.url + ".sig"
-    try:
-        return web.patiently(lambda: web.small_file(url, SIGNATURE_BYTES, follow=place.follow))
-    except NotThere as error:
-        raise NotAuthentic(
-            f"{place.url} comes without a signature: {error.what}",
-            hint="a package is used only with its .sig beside it; try again later",
-        ) from error
-
-
 def _otherwise(url: str, expected: Expected, found: str) -> PicloudError:
     if not expected.pinned:
         return MirrorMoved(f"{url} is not what its database says: {found}", hint=_LATER)
@@ -195,14 +185,6 @@ def require_itself(file: Path, name: str, version: str, arch: str, place: str) -
             f"{place} is {' '.join(found)}, and should be {name} {version} {arch}",
             hint="this mirror gives packages under wrong names; choose another one",
         )
-
-
-def _reject(partial: Partial, file_name: str) -> Path:
-    rejected = partial.folder.parent.path / f"{file_name}.rejected"
-    with host_storage(rejected):
-        partial.path.rename(rejected)
-    partial.discard()
-    return rejected
 
 
 def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError:

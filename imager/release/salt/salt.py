@@ -8,7 +8,6 @@ says which bytes are right. For what is in the archive the network is not used.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,9 +208,7 @@ def _archived(
         for file in folder.names():
             found = version_in(file, name)
             if found and version in (None, found):
-                with folder.open(file) as descriptor:
-                    size = os.fstat(descriptor).st_size
-                yield VerifiedPackage(name, found, digest, folder.path / file, size)
+                yield VerifiedPackage(name, found, digest, folder.path / file, folder.size(file))
 
 
 def version_in(file_name: str, name: str) -> str | None:

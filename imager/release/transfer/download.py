@@ -137,6 +137,15 @@ class Partial:
         self.folder.remove(_TARBALL)
         self.folder.remove(_VERSION)
 
+    def reject(self, file_name: str) -> Path:
+        """Keep the bytes beside the folder as ``file_name``.rejected, to be looked at, and discard
+        the rest; the last rejected one of a name is kept. Returns where they are."""
+        rejected = self.folder.parent.path / f"{file_name}.rejected"
+        with host_storage(rejected):
+            self.path.rename(rejected)
+        self.discard()
+        return rejected
+
 
 def parse_version(data: bytes) -> Version:
     """The inverse of what Partial writes. Raises JsonFault that names the field."""
