@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from imager.base.boards import AS_IT_IS, BOARDS, Board
+from tests.support.madedoc import made_anew
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/boards.md"
 BEGIN = "<!-- boards: made by python -m tests.support.boarddoc -->"
@@ -51,9 +52,7 @@ def _code(names: Iterable[str]) -> str:
 
 def with_table(text: str) -> str:
     """The document with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return made_anew(text, BEGIN, table(), END)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from imager.bootcheck.meanings import MEANINGS
+from tests.support.madedoc import made_anew
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs/boot-check.md"
 BEGIN = "<!-- findings: made by python -m tests.support.bootdoc -->"
@@ -23,9 +24,7 @@ def table() -> str:
 
 def with_table(text: str) -> str:
     """The document with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    return made_anew(text, BEGIN, table(), END)
 
 
 if __name__ == "__main__":
