@@ -251,7 +251,7 @@ def end_unused_udevd() -> None:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         pid = users.read()
         users.truncate(0)
-        if not pid or not Path(f"/proc/{pid}/comm").read_text().startswith("systemd-udevd"):
+        if not pid or not _is_udevd(pid):
             return
         os.kill(int(pid), signal.SIGTERM)
         deadline = time.monotonic() + 20
@@ -259,6 +259,15 @@ def end_unused_udevd() -> None:
             time.sleep(0.02)
         assert not _listens(_UDEVD_CONTROL), "udevd does not end"
         _UDEVD_CONTROL.unlink(missing_ok=True)
+
+
+def _is_udevd(pid: str) -> bool:
+    """Whether that number is still udevd's: after a restart of the computer it is nobody's, or
+    another process's."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().startswith("systemd-udevd")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @contextmanager
