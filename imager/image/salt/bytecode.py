@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 from imager.base.run import find_tool, run
@@ -58,11 +59,15 @@ def _found(minor: int) -> tuple[str, str] | None:
     """The path of that Python, and what it says of its version."""
     if sys.version_info[:2] == (3, minor) and sys.executable:
         return sys.executable, f"Python {platform.python_version()}"
-    if path := find_tool(f"python3.{minor}"):
-        said = run([path, "-V"], ok=range(256)).output()
-        if said.startswith(f"Python 3.{minor}."):
-            return path, said
+    if (path := find_tool(f"python3.{minor}")) and _version(path).startswith(f"Python 3.{minor}."):
+        return path, _version(path)
     return None
+
+
+@cache
+def _version(python: str) -> str:
+    """What it says of its version. Asked once: a shim may look through all it knows to answer."""
+    return run([python, "-V"], ok=range(256)).output()
 
 
 def compiled(folder: Path, place: str, python: str) -> dict[str, bytes]:
