@@ -305,15 +305,22 @@ def socket_links(sockets: Mapping[Path, str]) -> Iterator[None]:
 
     One test at a time: whoever learns slots takes any card that appears in one for the next.
     """
+    with open(_SOCKETS, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with named_by_udevd(sockets):
+            yield
+
+
+@contextmanager
+def named_by_udevd(sockets: Mapping[Path, str]) -> Iterator[None]:
+    """The same for more of them, in a test that has ``socket_links`` already."""
     rules = (
         f'SUBSYSTEM=="block", KERNEL=="loop*", ATTR{{loop/backing_file}}=="{backing.resolve()}", '
         f'SYMLINK+="disk/by-path/{name}"'
         for backing, name in sockets.items()
     )
-    with open(_SOCKETS, "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with udev_rules(*rules):
-            yield
+    with udev_rules(*rules):
+        yield
 
 
 @contextmanager

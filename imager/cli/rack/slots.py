@@ -128,10 +128,13 @@ def _ending_early(
 
 
 def _cards_put_in(watch: Arrivals) -> Iterator[Disk]:
+    """The cards that come; one that was in before is told again when udev names it late."""
+    before = {(disk.node, disk.diskseq) for disk in watch.present if disk.diskseq is not None}
     while True:
         change = watch.wait(_POLL_SECONDS)
-        if change is not None and change.disk is not None:
-            yield change.disk
+        disk = change.disk if change is not None else None
+        if disk is not None and (disk.node, disk.diskseq) not in before:
+            yield disk
 
 
 def _name_cards_in_already(session: Session, watch: Arrivals) -> None:
