@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from io import BufferedReader
 from pathlib import Path
 
 from imager.base.below import (
@@ -241,6 +242,24 @@ class TrustedFolder:
         """Remove the folder ``name`` with all that is in it, following no link; none is fine."""
         with suppress(FileNotFoundError), self.reached() as folder, self._trouble(name):
             shutil.rmtree(_plain(name), dir_fd=folder)
+
+
+@contextmanager
+def kept_file(path: Path) -> Iterator[BufferedReader]:
+    """The file ``path`` of a folder in a cache, open for reading and judged anew: something else
+    may have got its name since it was found there. Raises as ``TrustedFolder.open``."""
+    with (
+        TrustedFolder(path.parent).open(path.name) as descriptor,
+        os.fdopen(descriptor, "rb", closefd=False) as file,
+    ):
+        yield file
+
+
+def kept_bytes(path: Path, limit: int) -> bytes:
+    """All of such a file, of ``limit`` bytes at most. Raises as ``TrustedFolder.read``, and
+    HostStorage when it is gone."""
+    with host_storage(path):
+        return TrustedFolder(path.parent).read(path.name, limit)
 
 
 def _plain(name: str) -> str:

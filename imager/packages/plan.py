@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError
+from imager.base.trusted_folder import kept_file
 from imager.packages.metadata import read_pkginfo
 from imager.packages.resolve.base_system import BaseSystem
 from imager.packages.resolve.complaints import PINNED
@@ -105,7 +106,7 @@ def plan_lock(given: PlanInput, wishes: Mapping[str, PackageWish], fresh: bool) 
 
 def offer_of(package: VerifiedPacman) -> PackageOffer:
     """An archived package as something that can be had."""
-    with package.path.open("rb") as file:
+    with kept_file(package.path) as file:
         said = read_pkginfo(file)
     return PackageOffer(
         name=package.name,

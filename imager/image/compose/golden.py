@@ -17,6 +17,7 @@ from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.errors import HostStorage
+from imager.base.trusted_folder import kept_file
 from imager.base.units import align_down
 from imager.disk.layout import Layout
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest
@@ -159,7 +160,8 @@ class GoldenFile:
 
     def _use(self, image: GoldenImage) -> None:
         try:
-            descriptor = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with kept_file(image.path) as file:
+                descriptor = os.dup(file.fileno())
         except FileNotFoundError:
             # Another run may have set it aside a moment ago.
             self._descriptor = -1

@@ -17,6 +17,7 @@ from pathlib import Path
 from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
+from imager.base.trusted_folder import kept_file
 from imager.base.units import MiB
 from imager.image.unpack.inflate import GZIP_MAGIC, Inflater, PackingError, Unpack, gunzipped
 
@@ -199,7 +200,7 @@ def _broken_at(stream: TarStream, tarball: Path, reason: str) -> MalformedReleas
 
 
 def _check_compression(tarball: Path) -> None:
-    with host_storage(tarball), tarball.open("rb") as file:
+    with host_storage(tarball), kept_file(tarball) as file:
         magic = file.read(8)
     if magic.startswith(GZIP_MAGIC):
         return

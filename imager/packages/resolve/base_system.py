@@ -16,6 +16,7 @@ from imager.base.cache import Cache
 from imager.base.errors import MalformedRelease
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Progress
+from imager.base.trusted_folder import kept_file
 from imager.base.units import GiB, MiB
 from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, archive_of
 from imager.release.archive import prove
@@ -86,7 +87,7 @@ def _from_tarball(release: VerifiedRelease) -> BaseSystem:
     members = 0
     try:
         with (
-            release.tarball.open("rb") as file,
+            kept_file(release.tarball) as file,
             archive_of(Unpacked(file, _LARGEST_RELEASE)) as archive,
         ):
             while (info := archive.next()) is not None:
