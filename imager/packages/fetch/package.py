@@ -76,6 +76,7 @@ def fetch_package(
     for a package that is not pinned and is not there, NetworkError, HostStorage.
     """
     failures: list[PicloudError] = []
+    web.forget_failures()
     for url in dict.fromkeys(urls):
         try:
             return _from(url, expected, web, key, cache, progress)

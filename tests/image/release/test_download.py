@@ -276,6 +276,30 @@ def test_a_server_that_drips_is_given_up(scene: Scene, mirror: Mirror) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_servers_that_drip_cost_one_bound_together(scene: Scene, mirror: Mirror) -> None:
+    limits = replace(
+        LIMITS, attempts=4, window_seconds=0.2, least_bytes=100_000, wasted_seconds=0.3
+    )
+    with serving(mirror.files) as other:
+        for each in (mirror, other):
+            each.misbehave(PATH, Manners(seconds_per_kib=0.05))
+        with pytest.raises(NetworkError, match="none of 2 mirrors") as caught:
+            scene.fetch(mirror, other, limits=limits)
+        tries = [len([ask for ask in each.asked(PATH) if ask.range != "bytes=0-0"])
+                 for each in (mirror, other)]  # fmt: skip
+    assert tries == [2, 1], "the second one is asked, and no longer asked again"
+    first, second = caught.value.details
+    assert "came in in 0.2 s; 2 tries in 0 s brought next to nothing" in first
+    assert "3 tries in" in second
+
+
+def test_an_hour_of_tries_with_headway_is_no_waste(scene: Scene, mirror: Mirror) -> None:
+    """A slow link that breaks again and again still gets there."""
+    mirror.misbehave(PATH, Manners(cut_after=[20_000] * 8))
+    limits = replace(LIMITS, attempts=2, headway_bytes=10_000, wasted_seconds=0.05)
+    assert scene.fetch(mirror, limits=limits).tarball.read_bytes() == scene.data
+
+
 _ENDLESS = {
     "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"a"),
     "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
