@@ -28,6 +28,7 @@ from pathlib import Path
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Progress
+from imager.base.trusted_folder import kept_file
 from imager.base.units import MiB, format_size
 from imager.image.salt.bytecode import compiled, interpreter
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
@@ -193,6 +194,9 @@ class _Adding:
 
     def unzip(self, wheel: VerifiedPackage) -> None:
         """Put the files of a wheel (pure Python) beside Salt's."""
+        if wheel.size_bytes > _LARGEST_WHEEL:
+            most = format_size(_LARGEST_WHEEL)
+            raise MalformedRelease(f"{wheel.path.name} is larger than {most}", hint=_HINT)
         with host_storage(wheel.path):
             for name, data in _members_of(wheel.path):
                 self._put(f"{FOLDER}/{name}", data)
@@ -255,12 +259,17 @@ def _functions(entry_points: str) -> dict[str, str]:
 def _members_of(wheel: Path) -> Iterator[tuple[str, bytes]]:
     """Every file of a wheel, sorted, by its checked name."""
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with kept_file(wheel) as file, zipfile.ZipFile(file) as archive:
+            room = _LARGEST_WHEEL
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 if info.is_dir():
                     continue
-                if info.file_size > _LARGEST_WHEEL:
-                    raise refuse(info.filename, f"is larger than {format_size(_LARGEST_WHEEL)}")
+                room -= info.file_size
+                if room < 0:
+                    most = format_size(_LARGEST_WHEEL)
+                    raise refuse(info.filename, f"makes the wheel larger than {most}")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise refuse(info.filename, "is packed otherwise than wheels are")
                 yield clean_path(info.filename), archive.read(info)
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise MalformedRelease(f"{wheel.name} is not a sound wheel: {error}", hint=_HINT) from error

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.durable import write_all
+from imager.base.units import MiB, format_size
 from imager.image.unpack.members import (
     DEVICES,
     EntryKind,
@@ -27,6 +28,7 @@ from imager.image.unpack.members import (
 from imager.image.unpack.tar_stream import TarStream
 from imager.image.unpack.tree import BOOT, Tree, TreePlace, copy_of, implied_folder, place_of
 
+_LARGEST_TEXT = 16 * MiB
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -162,10 +164,13 @@ class Stager:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
     def text_of_root(self, path: str) -> str:
-        """The text of an ordinary file of the root filesystem; "" where there is none."""
+        """The text of an ordinary file of the root filesystem; "" where there is none. Raises
+        MalformedRelease for one that is too large to be one of text."""
         entry = self._root.entries.get(path)
         if entry is None or entry.kind is not EntryKind.FILE:
             return ""
+        if entry.size_bytes > _LARGEST_TEXT:
+            raise refuse(path, f"is larger than {format_size(_LARGEST_TEXT)}")
         return (self.root_folder / path).read_text(errors="surrogateescape")
 
     def _tree(self, place: TreePlace) -> Tree:
