@@ -29,7 +29,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Progress
 from imager.base.trusted_folder import kept_file
-from imager.base.units import MiB, format_size
+from imager.base.units import GiB, MiB, format_size
 from imager.image.salt.bytecode import compiled, interpreter
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
 from imager.image.salt.packages import add_bundle
@@ -50,6 +50,7 @@ _ABOUT, _REQUIRES, _ENTRIES = (
 _LICENCES = ("AUTHORS", "LICENSE", "NOTICE")
 _LARGEST_TEXT = MiB
 _LARGEST_WHEEL = 4 * MiB
+_LARGEST_SOURCE = GiB
 _SCRIPT_ENTRY = re.compile(r"(salt(?:-[a-z]+)?)\s*=\s*salt\.scripts:([a-z_]+)\s*\Z")
 _PYTHON = re.compile(r"^Requires-Python:[ \t]*(.+)$", re.MULTILINE)
 _HINT = "this Salt cannot go on a card: choose another version under [salt] in rack.toml"
@@ -141,7 +142,7 @@ class _Adding:
         source = self._salt.source
         with (
             progress.phase("unpack Salt", source.size_bytes) as phase,
-            unpacked(source.path, source.sha256, phase) as stream,
+            unpacked(source.path, source.sha256, phase, most_bytes=_LARGEST_SOURCE) as stream,
         ):
             read_members(stream, source.path, self._take)
         for name in (_ABOUT, _REQUIRES, _ENTRIES):

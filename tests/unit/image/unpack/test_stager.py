@@ -92,6 +92,8 @@ def test_what_is_too_large_for_a_text_is_not_read(tmp_path: Path) -> None:
     def look(stager: Stager) -> None:
         with pytest.raises(MalformedRelease, match="etc/os-release' is larger than 16 MiB"):
             stager.text_of_root("etc/os-release")
+        with pytest.raises(MalformedRelease, match="is larger than 16 MiB"):
+            stager.md5("etc/os-release")
 
     staged(tmp_path, tree, look)
 
