@@ -318,6 +318,15 @@ def test_an_archived_salt_that_was_altered_is_found_out(
         compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
 
 
+def test_an_archived_wheel_that_was_altered_is_found_out(
+    tmp_path: Path, release: VerifiedRelease
+) -> None:
+    salt = verified_salt(tmp_path)
+    salt.wheels[0].path.write_bytes(wheel({"looseversion/__init__.py": "evil\n"}))
+    with pytest.raises(NotAuthentic, match="was altered since it was archived"):
+        compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
+
+
 def with_bundle(salt: VerifiedSalt, folder: Path) -> VerifiedSalt:
     return replace(salt, bundle=bundle_in(folder))
 

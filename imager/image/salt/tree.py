@@ -17,18 +17,19 @@ own Salt package over files it did not install itself.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
-from imager.base.durable import host_storage
-from imager.base.errors import ConfigurationError, MalformedRelease
+from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
 from imager.base.progress import Progress
-from imager.base.trusted_folder import kept_file
+from imager.base.trusted_folder import kept_bytes
 from imager.base.units import GiB, MiB, format_size
 from imager.image.salt.bytecode import compiled, interpreter
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
@@ -51,6 +52,11 @@ _LICENCES = ("AUTHORS", "LICENSE", "NOTICE")
 _LARGEST_TEXT = MiB
 _LARGEST_WHEEL = 4 * MiB
 _LARGEST_SOURCE = GiB
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+    *(ValueError, IndexError, EOFError, OverflowError),
+)
+"""What ``zipfile`` raises for a damaged file, as seen with Python 3.11."""
 _SCRIPT_ENTRY = re.compile(r"(salt(?:-[a-z]+)?)\s*=\s*salt\.scripts:([a-z_]+)\s*\Z")
 _PYTHON = re.compile(r"^Requires-Python:[ \t]*(.+)$", re.MULTILINE)
 _HINT = "this Salt cannot go on a card: choose another version under [salt] in rack.toml"
@@ -198,9 +204,14 @@ class _Adding:
         if wheel.size_bytes > _LARGEST_WHEEL:
             most = format_size(_LARGEST_WHEEL)
             raise MalformedRelease(f"{wheel.path.name} is larger than {most}", hint=_HINT)
-        with host_storage(wheel.path):
-            for name, data in _members_of(wheel.path):
-                self._put(f"{FOLDER}/{name}", data)
+        data = kept_bytes(wheel.path, _LARGEST_WHEEL)
+        if hashlib.sha256(data).hexdigest() != wheel.sha256:
+            raise NotAuthentic(
+                f"{wheel.path} was altered since it was archived",
+                hint="run the same command again: what is altered is set aside and fetched anew",
+            )
+        for name, content in wheel_members(data, wheel.path.name):
+            self._put(f"{FOLDER}/{name}", content)
 
     def compile(self, minor: int | None, progress: Progress) -> None:
         """Add the bytecode of Salt's files, for the node's Python 3.``minor``."""
@@ -257,10 +268,11 @@ def _functions(entry_points: str) -> dict[str, str]:
     return functions
 
 
-def _members_of(wheel: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file of a wheel, sorted, by its checked name."""
+def wheel_members(wheel: bytes, wheel_name: str) -> Iterator[tuple[str, bytes]]:
+    """Every file of a wheel, sorted, by its checked name. Raises MalformedRelease and nothing else:
+    the bytes may be a stranger's."""
     try:
-        with kept_file(wheel) as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
             room = _LARGEST_WHEEL
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 if info.is_dir():
@@ -272,5 +284,5 @@ def _members_of(wheel: Path) -> Iterator[tuple[str, bytes]]:
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise refuse(info.filename, "is packed otherwise than wheels are")
                 yield clean_path(info.filename), archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise MalformedRelease(f"{wheel.name} is not a sound wheel: {error}", hint=_HINT) from error
+    except _UNREADABLE as error:
+        raise MalformedRelease(f"{wheel_name} is not a sound wheel: {error}", hint=_HINT) from error
