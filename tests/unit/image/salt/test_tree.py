@@ -43,10 +43,10 @@ def test_damage_is_refused(data: bytes, changes: list[tuple[int, bytes]], cut: i
         list(wheel_members(bytes(damaged[: len(damaged) - cut]), "it"))
 
 
-def test_a_directory_that_lies_before_the_file_is_refused() -> None:
-    """As its end tells it, the table of contents is longer than the file."""
+def test_a_table_of_contents_that_lies_elsewhere_is_refused() -> None:
+    """Its members then lie before the file begins, as zipfile reckons."""
     damaged = bytearray(SOUND[1])
     end = damaged.rindex(b"PK\5\6")
-    damaged[end + 12 : end + 16] = (len(damaged) * 2).to_bytes(4, "little")
+    damaged[end + 16 : end + 20] = (len(damaged) * 2).to_bytes(4, "little")
     with pytest.raises(MalformedRelease, match="not a sound wheel"):
         list(wheel_members(bytes(damaged), "it"))
