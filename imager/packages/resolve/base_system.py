@@ -28,6 +28,8 @@ _MOST_MEMBERS = 400_000
 _MOST_ENTRIES = 20_000
 _LARGEST_RELEASE = 64 * GiB
 _LARGEST_FILE = 64 * MiB
+_MOST_TEXT = 32 * MiB
+"""All of it is in memory; a desktop of 2,000 packages has 6 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _texts(read: JsonObject, name: str) -> Mapping[str, str]:
 def _from_tarball(release: VerifiedRelease) -> BaseSystem:
     settings: dict[str, str] = {}
     local: dict[str, str] = {}
-    members = 0
+    members, room = 0, _MOST_TEXT
     try:
         with (
             kept_file(release.tarball) as file,
@@ -101,6 +103,9 @@ def _from_tarball(release: VerifiedRelease) -> BaseSystem:
                 if info.isreg() and (entry or place is settings):
                     if info.size > LARGEST_TEXT:
                         raise ValueError(f"{name} is larger than such a file is")
+                    room -= info.size
+                    if room < 0:
+                        raise ValueError(f"{name} makes its database of packages too large")
                     found = archive.extractfile(info)
                     text = (found.read() if found else b"").decode(errors="replace")
                     place[entry[1] if entry else name] = text

@@ -5,11 +5,23 @@ from __future__ import annotations
 import lzma
 import tarfile
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
+from imager.base.errors import NotAuthentic
 from imager.base.units import MiB
 from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.plan import offer_of
+from imager.packages.verified import VerifiedPacman
+
+
+def test_an_archived_package_that_is_none_any_more_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x-1-1-any.pkg.tar.xz"
+    path.write_bytes(b"\xfd7zXZ\0 and then nothing that is xz")
+    package = VerifiedPacman("x", "1-1", "any", path.name, "0" * 64, 1, "F" * 40, path, path)
+    with pytest.raises(NotAuthentic, match="was altered since it was archived: "):
+        offer_of(package)
 
 
 def test_a_description_behind_much_else_is_not_looked_for() -> None:
