@@ -39,6 +39,7 @@ from imager.release.openpgp import fingerprints_in
 from imager.release.pacman_packages import bundle_in
 from imager.release.salt.salt import fetch_salt, salt_at_hand
 from imager.release.salt.salt import require_archived as require_salt_archived
+from imager.release.signing_keys import key_file
 from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
@@ -103,7 +104,7 @@ def _key_for(session: Session, release: str) -> str | None:
     file = session.settings.signing_key
     if file is None or "://" not in release:
         return None
-    found = fingerprints_in(file.read_bytes())
+    found = fingerprints_in(key_file(file))
     if len(found) != 1:
         raise ConfigurationError(
             f"--signing-key {file}: holds {len(found)} OpenPGP keys, not one",

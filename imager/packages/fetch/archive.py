@@ -83,7 +83,7 @@ class PackageArchive:
 
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
-        return set_aside(self._cache.packages / sha256)
+        return set_aside(self._cache.looked_at("packages") / sha256)
 
 
 def verified(name: str, pin: PacmanPin, folder: Path) -> VerifiedPacman:

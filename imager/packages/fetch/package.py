@@ -19,6 +19,7 @@ from imager.base.cache import Cache
 from imager.base.errors import NetworkError, NotAuthentic, PicloudError
 from imager.base.progress import Progress, Quiet
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import kept_bytes, kept_file
 from imager.base.units import GiB
 from imager.packages.fetch.archive import PackageArchive
 from imager.packages.metadata import UNREADABLE, read_pkginfo
@@ -75,6 +76,7 @@ def fetch_package(
     for a package that is not pinned and is not there, NetworkError, HostStorage.
     """
     failures: list[PicloudError] = []
+    web.forget_failures()
     for url in dict.fromkeys(urls):
         try:
             return _from(url, expected, web, key, cache, progress)
@@ -91,7 +93,7 @@ def prove(package: VerifiedPacman, key: Cert) -> None:
     Raises NotAuthentic that names the file.
     """
     signatures = parse_signatures(
-        package.signature.read_bytes()[:SIGNATURE_BYTES], key, str(package.signature)
+        kept_bytes(package.signature, SIGNATURE_BYTES), key, str(package.signature)
     )
     with Quiet().phase("") as phase:
         digest = sha256_of(package.path, phase)
@@ -172,7 +174,7 @@ def _otherwise(url: str, expected: Expected, found: str) -> PicloudError:
 def require_itself(file: Path, name: str, version: str, arch: str, place: str) -> None:
     """Raise NotAuthentic unless the package ``file`` says that it is the one that is meant."""
     try:
-        with file.open("rb") as opened:
+        with kept_file(file) as opened:
             said = read_pkginfo(opened)
         found = tuple(said.get(key, [""])[0] for key in ("pkgname", "pkgver", "arch"))
     except (*UNREADABLE, ValueError) as error:

@@ -523,5 +523,5 @@ def test_a_disk_that_fills_up_is_host_storage_and_the_next_run_goes_on(
 
 def test_a_file_where_the_cache_should_be_is_refused_by_name(scene: Scene, mirror: Mirror) -> None:
     scene.cache.root.write_text("a file where the folder should be")
-    with pytest.raises(ConfigurationError, match=f"{scene.cache.root}: is a link or no folder"):
+    with pytest.raises(ConfigurationError, match=f"{scene.cache.root}: is no folder"):
         scene.fetch(mirror)

@@ -103,3 +103,14 @@ def test_a_python_that_does_not_run_is_none(
 
 def test_this_one_is_named_with_its_version() -> None:
     assert f"Python {sys.version.split()[0]}" in versions()
+
+
+def test_what_is_a_link_or_costs_too_much_has_none(folder: Path, tmp_path: Path) -> None:
+    """A release may have files of its own there. A link in it leads into this computer, and ten
+    megabytes of source took four gigabytes of memory."""
+    before = laid_down(folder)
+    (tmp_path / "secrets.py").write_text('PASSWORD = "of this computer"\n')
+    (folder / "secret.py").symlink_to(tmp_path / "secrets.py")
+    (folder / "zero.py").symlink_to("/dev/zero")
+    (folder / "large.py").write_text("a=1\n" * 300_000)
+    assert laid_down(folder) == before

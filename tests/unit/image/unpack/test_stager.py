@@ -85,6 +85,19 @@ def test_every_kind_of_member_is_staged(tmp_path: Path) -> None:
     staged(tmp_path, tree, look)
 
 
+def test_what_is_too_large_for_a_text_is_not_read(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.file("etc/os-release", "\n" * (17 << 20))
+
+    def look(stager: Stager) -> None:
+        with pytest.raises(MalformedRelease, match="etc/os-release' is larger than 16 MiB"):
+            stager.text_of_root("etc/os-release")
+        with pytest.raises(MalformedRelease, match="is larger than 16 MiB"):
+            stager.md5("etc/os-release")
+
+    staged(tmp_path, tree, look)
+
+
 def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> None:
     tree = ReleaseTree()
     tree.file("etc/motd", "old")

@@ -54,6 +54,16 @@ def test_another_sound_tarball_in_its_place_is_not_authentic(tmp_path: Path) -> 
     assert release.sha256 in caught.value.what
 
 
+def test_what_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    release = build_release(tmp_path, tree_with("\n" * 4 * MiB))
+    with (
+        pytest.raises(MalformedRelease, match=r"it unpacks to more than 2 MiB"),
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase, most_bytes=2 * MiB) as stream,
+    ):
+        read_members(stream, release.tarball, lambda info, stream: None)
+
+
 def test_an_archive_of_members_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

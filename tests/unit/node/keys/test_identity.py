@@ -294,7 +294,7 @@ def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
     path = rack.keys.path / "pi1/salt/minion.pem"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="is a link"):
+    with pytest.raises(ConfigurationError, match="is a symbolic link"):
         identity(rack)
 
 
