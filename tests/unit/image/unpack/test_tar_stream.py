@@ -80,6 +80,19 @@ def test_an_archive_with_less_than_an_end_mark(tmp_path: Path, zeros: int) -> No
         names_in(release)
 
 
+def test_an_archive_that_ends_within_a_file(tmp_path: Path) -> None:
+    release = build_release(tmp_path, raw=tree_with("x" * 2000).pack()[: 3 * BLOCK_BYTES])
+    with (
+        open(os.devnull, "wb") as sink,
+        pytest.raises(MalformedRelease, match="ends at its byte 1536, 1488 bytes before the end"),
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase) as stream,
+    ):
+        read_members(
+            stream, release.tarball, lambda info, content: content.copy_to(sink.fileno(), info.size)
+        )
+
+
 def test_a_header_that_cannot_be_read_is_no_end(tmp_path: Path) -> None:
     packed = bytearray(tree_with("alarmpi").pack())
     packed[BLOCK_BYTES] ^= 1

@@ -54,6 +54,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes | None]]:
 
 
 def test_a_fresh_folder_is_what_a_master_keeps(rack: Rack, keys: SaltKeys, pki: Path) -> None:
+    pki = pki / "in/folders/that/are/not/there"
     mask = os.umask(0)
     try:
         export(pki, plan_export(rack, keys, pki))
@@ -111,6 +112,14 @@ def test_another_key_is_refused_and_replaced_only_on_request(
     assert tree(pki) == before
     export(pki, places)
     assert (pki / "minions/pi1").read_bytes() == keys.minions["pi1"]
+
+
+def test_a_file_larger_than_a_key_is_not_read(rack: Rack, keys: SaltKeys, pki: Path) -> None:
+    export(pki, plan_export(rack, keys, pki))
+    path = pki / "minions/pi1"
+    for size, found in ((1 << 16, MasterFileState.SAME), (65_537, MasterFileState.OTHER)):
+        path.write_bytes(path.read_bytes().ljust(size))
+        assert plan_export(rack, keys, pki)[1].found is found
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * (1 << 17)])
