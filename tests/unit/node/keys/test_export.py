@@ -15,7 +15,7 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.config.rack import Rack
 from imager.node.keys.export import MasterFileState, export, plan_export, require_no_conflict
 from imager.node.keys.identity import SaltKeys, salt_keys, salt_keys_at_hand
-from imager.node.keys.salt import SaltPair, salt_pair
+from imager.node.keys.salt import SaltPair, fingerprint, salt_pair
 from imager.node.keys.store import KeyFolder
 from tests.support.racks import rack_in
 
@@ -108,7 +108,9 @@ def test_another_key_is_refused_and_replaced_only_on_request(
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
     assert caught.value.exit_code == 20
-    assert str(pki / "minions/pi1") in caught.value.details[0]
+    own = f"; pi1's is {fingerprint(keys.minions['pi1'] or b'')}"
+    other_one = f"another key, {fingerprint(other.public)}{own}"
+    assert caught.value.details == (f"{pki}/minions/pi1: {other_one}",)
     assert tree(pki) == before
     export(pki, places)
     assert (pki / "minions/pi1").read_bytes() == keys.minions["pi1"]
@@ -212,11 +214,19 @@ def test_another_master_s_pair_is_replaced_as_a_whole(
     places = plan_export(rack, keys, pki, own_key=True)
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
-    assert len(caught.value.details) == 2
+    assert [line.partition(":")[0] for line in caught.value.details] == [
+        f"{pki}/master.pem",
+        f"{pki}/master.pub",
+    ]
     export(pki, places)
     assert {place.found for place in plan_export(rack, keys, pki, own_key=True)} == {
         MasterFileState.SAME
     }
+    (pki / "master.pub").unlink()
+    assert [p.conflict for p in plan_export(rack, keys, pki, own_key=True)] == [None] * 4
+    (pki / "master.pem").write_bytes(other.private)
+    *_, private, public = plan_export(rack, keys, pki, own_key=True)
+    assert (private.stale, private.conflict is None, public.conflict) == ((), False, None)
 
 
 def test_a_link_that_salt_did_not_make_is_another_key(
