@@ -9,13 +9,15 @@ import lzma
 import random
 import shutil
 import subprocess
-import threading
+import time
 import zlib
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 
-from imager.base.units import MiB
+from imager.base.errors import MissingTool
+from imager.base.units import KiB, MiB
 from imager.image.unpack import packings
 from imager.image.unpack.inflate import CHUNK_BYTES, PackingError
 from imager.image.unpack.packings import packing_of
@@ -116,8 +118,26 @@ def test_a_file_that_cannot_be_read_to_its_end_is_told_of() -> None:
 
 
 @needs_zstd
-def test_nothing_is_left_of_what_is_ended_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    unpacking = chunks(zstd(random.Random(2).randbytes(8 * MiB)))
+def test_nothing_is_left_of_what_is_ended_early() -> None:
+    read: list[str] = []
+    first = CHUNK_BYTES + 150 * KiB  # one chunk comes of it, and all of it fits into the pipe
+
+    def blocks() -> Iterator[bytes]:
+        yield packed[:first]
+        time.sleep(0.1)  # as a slow disk
+        read.append("once more")
+        yield packed[first:]
+
+    packed = zstd(random.Random(2).randbytes(2 * MiB))
+    unpacking = packing_of(packed[:8])(blocks())
     assert next(unpacking)
     unpacking.close()
-    assert not [thread for thread in threading.enumerate() if thread.name == "feed zstd"]
+    assert read, "it waits for whoever reads the file, which is closed afterwards"
+
+
+def test_without_zstd_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(MissingTool, match="zstd"):
+        list(packing_of(b"\x28\xb5\x2f\xfd")(iter([b""])))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -116,6 +116,14 @@ def test_a_damaged_archive_is_malformed_when_it_was_so_from_the_beginning(tmp_pa
         names_in(release_of(tarball))
 
 
+def test_an_archive_that_was_damaged_since_is_not_called_malformed(tmp_path: Path) -> None:
+    release = build_release(tmp_path, tree_with("alarmpi"))
+    release.tarball.chmod(0o600)
+    release.tarball.write_bytes(release.tarball.read_bytes()[:-9])
+    with pytest.raises(NotAuthentic, match="as when fetched"):
+        names_in(release)
+
+
 @pytest.mark.parametrize(
     ("packed", "says"),
     [
