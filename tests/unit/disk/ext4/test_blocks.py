@@ -15,7 +15,7 @@ from tests.unit.disk.ext4.test_format import raw_superblock
 GROUPS = 65
 
 
-def made(**changes: int) -> Volume:
+def disk(**changes: int) -> bytearray:
     """65 groups of 256 blocks of 1 KiB; the bitmaps of group n are blocks 8n + 200 and the next,
     and its descriptor says so wherever it may lie."""
     usual = {"per_group": 256, "inodes": GROUPS * 64} | changes
@@ -28,6 +28,11 @@ def made(**changes: int) -> Volume:
             block = 1 + group // 32 * 32 * 256
         at = block * 1024 + group % 32 * 32
         data[at : at + len(descriptor)] = descriptor
+    return data
+
+
+def made(**changes: int) -> Volume:
+    data = disk(**changes)
     return Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
 
 
