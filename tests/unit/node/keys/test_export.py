@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.below import Below
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
 from imager.base.trusted_folder import TrustedFolder
@@ -131,6 +133,20 @@ def test_what_is_no_key_is_another_key(
     (pki / "minions").mkdir(parents=True)
     (pki / "minions/pi1").write_bytes(content)
     assert plan_export(rack, keys, pki)[1].found is MasterFileState.OTHER
+
+
+def test_a_key_that_may_not_be_read_is_not_taken_for_another(
+    rack: Rack, keys: SaltKeys, pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an ordinary user; root may read everything."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    export(pki, plan_export(rack, keys, pki))
+    monkeypatch.setattr(Below, "read", refused)
+    with pytest.raises(HostStorage, match="Permission denied"):
+        plan_export(rack, keys, pki)
 
 
 def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
