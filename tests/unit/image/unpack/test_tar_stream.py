@@ -100,6 +100,14 @@ def test_a_header_that_cannot_be_read_is_no_end(tmp_path: Path) -> None:
         names_in(build_release(tmp_path, raw=bytes(packed)))
 
 
+def test_headers_without_end_for_one_file_are_refused(tmp_path: Path) -> None:
+    longer = tarfile.TarInfo("././@LongLink")
+    longer.type, longer.size = tarfile.GNUTYPE_LONGNAME, 2
+    header = longer.tobuf(tarfile.GNU_FORMAT) + b"x\0".ljust(BLOCK_BYTES, b"\0")
+    with pytest.raises(MalformedRelease, match="too many headers for one file"):
+        names_in(build_release(tmp_path, raw=header * 1000 + bytes(2 * BLOCK_BYTES)))
+
+
 def test_what_follows_the_end_mark_is_refused(tmp_path: Path) -> None:
     release = build_release(tmp_path, raw=tree_with("alarmpi").pack() + b"more" * 128)
     with pytest.raises(MalformedRelease, match="data follows the end of the archive"):
