@@ -156,7 +156,9 @@ def tried_in(out: Path) -> tuple[Found, list[int]]:
     """What ``InPlace`` wrote: the tests, and the numbers of the Mutants that were noticed."""
     tried = json.loads(out.read_text())
     tests = tried["tests"].items()
-    found = {name: (took, {tuple(at) for at in called}) for name, (took, called) in tests}
+    found = {
+        name: ((work, took), {tuple(at) for at in called}) for name, ((work, took), called) in tests
+    }
     return found, tried["noticed"]
 
 

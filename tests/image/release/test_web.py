@@ -57,17 +57,17 @@ def test_a_small_file_is_whole_and_small(server: Mirror, web: Web) -> None:
         web.small_file(url, 8)
 
 
-def test_what_may_pass_is_tried_so_often_and_nothing_else(web: Web) -> None:
-    for error, times in ((TryAgain, 3), (NotThere, 1), (NetworkError, 1)):
-        tried: list[type[NetworkError]] = []
+@pytest.mark.parametrize(("error", "times"), [(TryAgain, 3), (NotThere, 1), (NetworkError, 1)])
+def test_what_may_pass_is_tried_so_often(web: Web, error: type[NetworkError], times: int) -> None:
+    tried: list[int] = []
 
-        def action(error: type[NetworkError] = error, tried: list[object] = tried) -> None:
-            tried.append(error)
-            raise error("no", hint="no")
+    def action() -> None:
+        tried.append(1)
+        raise error("no", hint="no")
 
-        with pytest.raises(error):
-            web.patiently(action)
-        assert len(tried) == times
+    with pytest.raises(error):
+        web.patiently(action)
+    assert len(tried) == times
 
 
 def test_the_cause_of_a_failure_is_said_in_one_line(web: Web) -> None:

@@ -161,6 +161,16 @@ def test_a_revoke_block_longer_than_a_block_ends_with_it() -> None:
     assert made.first_bytes(500, 0) == [bytes(4)] * 2
 
 
+def test_a_filesystem_that_was_unmounted_is_read_as_it_is() -> None:
+    made = Journal()
+    made.describe((500, LAST, content(b"copy")))
+    made.commit()
+    made.data[1024 + 96] &= ~4
+    read = made.raw
+    assert replayed(read, 0) == read
+    assert replayed(read, 0)(500 * BLOCK, 4) == bytes(4)
+
+
 def test_reads_are_pieced_together_from_the_disk_and_the_journal() -> None:
     made = Journal()
     made.write(0, made.raw(3000 * BLOCK, BLOCK))

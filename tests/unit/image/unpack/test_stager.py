@@ -101,6 +101,7 @@ def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> 
         assert root["opt"] == root["opt/x"] == implied_folder(6)
         zone = TreeEntry(EntryKind.SYMLINK, 0o777, 0, 0, 7, target="/usr/share")
         assert root["etc/zone"] == zone
+        assert zone.size_bytes == 0
         assert (place / "etc/motd").read_text() == "new"
         assert (place / "etc/kept").read_text() == "old"
         assert (place / "etc/zone").readlink() == Path("/usr/share")

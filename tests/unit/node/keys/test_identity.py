@@ -348,6 +348,24 @@ def test_disk_ids_do_not_repeat_within_a_rack(rack: Rack, monkeypatch: pytest.Mo
     assert identity(rack).numbers.disk_id == 7
 
 
+def test_what_a_killed_run_left_is_mended_before_anything_else(rack: Rack) -> None:
+    before, home = identity(rack).minion, rack.keys.path / "pi1"
+    (home / "salt").rename(home / "salt.old")
+    (home / ".new-salt-12345678").mkdir()
+    shutil.copytree(home / "ssh", home / "ssh.old")
+    with store_locked(rack.keys):
+        assert sorted(path.name for path in home.iterdir()) == ["card", "salt", "ssh", "ssh.old"]
+    assert identity(rack).minion == before
+
+
+def test_a_folder_that_cannot_be_filled_is_not_there(tmp_path: Path) -> None:
+    keys = TrustedFolder(tmp_path / "keys")
+    files = {"good": KeyFile(b"1", private=True), "no/name": KeyFile(b"2", private=True)}
+    with store_locked(keys), pytest.raises(ValueError, match="no/name"):
+        KeyFolder(keys / "pi7" / "salt").kept(("good",), lambda: files)
+    assert [*(tmp_path / "keys/pi7").iterdir()] == []
+
+
 def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:
     calls: list[str] = []
     found: list[dict[str, bytes]] = []
