@@ -135,6 +135,14 @@ def test_cuts_with_headway_do_not_count(scene: Scene, mirror: Mirror) -> None:
     assert release.tarball.read_bytes() == scene.data
 
 
+def test_after_headway_failures_are_counted_from_one(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[20_000, 0, 20_000, 0, 0, 0]))
+    limits = replace(LIMITS, headway_bytes=20_000, attempts=3)
+    with pytest.raises(NetworkError, match="the connection was cut"):
+        scene.fetch(mirror, limits=limits)
+    assert len(mirror.asked(PATH)) == 5
+
+
 def test_the_next_run_goes_on_where_the_last_gave_up(scene: Scene, mirror: Mirror) -> None:
     mirror.misbehave(PATH, Manners(cut_after=[50_000, 0, 0, 0]))
     with pytest.raises(NetworkError):
