@@ -84,6 +84,7 @@ def package_order(
         sources=KeySources(file=session.settings.signing_key),
         salt=frozenset(_salt_needs(rack)),
         hold=rack.held_packages,
+        salt_version=rack.salt_version,
     )
 
 

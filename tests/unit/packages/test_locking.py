@@ -105,6 +105,24 @@ def test_what_is_locked_and_archived_asks_nobody(scene: PackageScene, mirror: Mi
     assert len(mirror.log) == asked
 
 
+def test_a_salt_that_never_talks_on_the_nodes_python_is_refused_when_it_is_planned(
+    scene: PackageScene, mirror: Mirror, key: SigningKey
+) -> None:
+    folder = scene.folder / "python"
+    paths = [package(folder, "python", "3.14.10-1", {"usr/bin/python3.14": ""}, arch="armv7h")]
+    mirror.files |= files_of(paths, database_of(paths, folder), key)
+    wish = PackageWish(("python",))
+    old = replace(scene.order(wish), salt_version="3006.30")
+    with pytest.raises(ConfigurationError, match="never talks to its master") as no:
+        packages_of(old)
+    assert "the nodes get python 3.14.10-1" in no.value.what
+    assert {each.path for each in mirror.log} == {f"{FOLDER}/core.db"}, "and nothing more"
+    (found,) = packages_of(replace(old, salt_version="3008.3"))
+    assert [each.version for each in found.install] == ["3.14.10-1"]
+    with pytest.raises(ConfigurationError, match="never talks to its master"):
+        packages_at_hand(replace(scene.order(wish), salt_version="3006.30"))
+
+
 def test_a_lock_that_is_dropped_meanwhile_is_not_made_anew(
     scene: PackageScene, mirror: Mirror
 ) -> None:
