@@ -175,10 +175,18 @@ def test_a_fresh_rack_brings_what_salt_needs_by_itself(
         said = place.json("write", tmp_path / "pi7.img", "--node", "pi7", "--size", "2GiB")
         assert said.code == 0, said.err
         assert said.result["verified"] is True
-        asked = len(repository.log)
-        composed = place.json("compose", "--offline")
+        for log in (logs := (repository.log, place.mirror.log, pypi.mirror.log)):
+            log.clear()
+        composed = place.json("compose")
         assert composed.code == 0, composed.err
-        assert len(repository.log) == asked
+        again = place.json("compose")
+        assert again.result == composed.result
+        made = [
+            any(event.get("phase") == "make filesystems" for event in said.events)
+            for said in (composed, again)
+        ]
+        assert made == [True, False], "then both images are from the cache"
+        assert [*map(len, logs)] == [0, 0, 0], "nobody is asked for what is pinned"
         (other,) = composed.result["others"]
         assert other["nodes"] == ["pi3"]
         assert other["key"] != composed.result["key"]
