@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, Interrupted, NetworkError, NotAuthentic
-from imager.packages.fetch.archive import DamagedPackage, PackageArchive
+from imager.packages.fetch.archive import GET_ANEW, DamagedPackage, PackageArchive
 from imager.packages.plan import LockPlan, PlanInput, plan_lock
 from imager.packages.python import require_python
 from imager.packages.resolve.base_system import BaseSystem, base_at_hand, base_of
@@ -191,8 +191,8 @@ def carry_out(order: PackageOrder, plan: LockPlan, into: Path | None = None) -> 
 
 def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
     """Prove every package that rack.lock pins anew: its bytes, its signature, and what it says of
-    itself. Yields each after its proof; raises NotAuthentic for the first that fails, NetworkError
-    for one that is not here."""
+    itself. Yields each after its proof; raises NotAuthentic for the first that fails, which is
+    renamed, NetworkError for one that is not here."""
     from imager.packages.fetch.network import signing_key
     from imager.packages.fetch.package import prove
 
@@ -200,11 +200,16 @@ def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
     if not order.lock.pacman:
         return
     key = signing_key(order.release.fingerprint, terms, order.sources)
+    archive = PackageArchive(terms.cache)
     for name in sorted(order.lock.pacman):
-        package = PackageArchive(terms.cache).find(name, _pin(order, name))
+        package = archive.find(name, _pin(order, name))
         if package is None:
             raise _not_here(order, [name])
-        prove(package, key)
+        try:
+            prove(package, key)
+        except NotAuthentic as error:
+            aside = archive.set_aside(package.sha256)
+            raise NotAuthentic(error.what, hint=f"{GET_ANEW} {aside.name}") from error
         yield package
 
 
@@ -323,10 +328,10 @@ def _changed(order: PackageOrder, path: Path | None = None) -> ConfigurationErro
 
 
 def _not_here(order: PackageOrder, names: Sequence[str]) -> NetworkError:
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    more, are = (f" and {len(names) - 1} more", "are") if len(names) > 1 else ("", "is")
     return NetworkError(
-        f"{names[0]} {order.lock.pacman[names[0]].version}{more}, which rack.lock pins, is not in "
-        f"{order.terms.cache.packages}",
+        f"{names[0]} {order.lock.pacman[names[0]].version}{more}, which rack.lock pins, {are} not "
+        f"in {order.terms.cache.packages}",
         hint="run picloud-image fetch once without --offline",
     )
 

@@ -295,7 +295,9 @@ def test_a_mirror_that_has_dropped_a_version(
         require_archived(scene.order(DOCKER))
     error = refused(scene, DOCKER)
     assert isinstance(error, NetworkError)
-    assert "404" in error.what
+    assert error.what == "no mirror has docker 1:1.6.2-1 any more, which rack.lock pins"
+    assert "archive export" in error.hint
+    assert "404" in error.details[0]
     (tmp_path / "elsewhere").rename(scene.cache.packages / lost.sha256)
     assert packages_of(scene.order(DOCKER))
 
@@ -403,14 +405,18 @@ def test_a_damaged_archive_is_seen_and_mended(scene: PackageScene) -> None:
     file.chmod(0o600)
     data = file.read_bytes()
     file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
-    with pytest.raises(NotAuthentic, match=r"runc.*altered"):
+    with pytest.raises(NotAuthentic, match=r"runc.*altered") as no:
         list(verify_archive(scene.order(DOCKER)))
+    assert no.value.hint.endswith(f"kept as {pin.sha256}.damaged-1")
+    packages_of(scene.order(DOCKER))
+    assert file.read_bytes() == data, "its words work"
+    file.chmod(0o600)
     file.write_bytes(data[:-1])
     with pytest.raises(NotAuthentic, match="instead of"):
         packages_of(scene.order(DOCKER, offline=True))
     packages_of(scene.order(DOCKER))
     assert file.read_bytes() == data
-    assert any("damaged-1" in warning for warning in scene.heard.warnings)
+    assert any("damaged-2" in warning for warning in scene.heard.warnings)
 
 
 def test_the_next_mirror_is_asked(tmp_path: Path, key: SigningKey, mirror: Mirror) -> None:
