@@ -13,6 +13,7 @@ from imager.base.units import format_size
 from imager.card.host.arrivals import Arrivals, arrivals
 from imager.card.host.disks import Disk, list_disks
 from imager.cli.choice import open_rack
+from imager.cli.lazy import CommandGroup
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.config.rack import Rack
@@ -89,7 +90,7 @@ def forget(session: Session, labels: str) -> CommandResult:
     return {"forgot": list(gone), "left": list(left.names)}
 
 
-@click.group("slots", commands=[learn, show, forget])
+@click.group("slots", cls=CommandGroup, commands=[learn, show, forget])
 @common_options
 @click.pass_context
 def slots(context: click.Context, /, **options: Any) -> None:

@@ -39,6 +39,7 @@ from imager.image.compose.golden import GoldenImage
 from imager.image.compose.ids import golden_identity
 from imager.image.compose.root_fs import check_root, make_root
 from imager.image.compose.staging import Staged, stage
+from imager.packages.fetch.archive import PackageArchive
 from imager.packages.verified import PackageSet
 from imager.release.archive import prove
 from imager.release.content_store import set_aside
@@ -179,6 +180,9 @@ def _staged(made_of: _Ingredients, folder: Path, cache: Cache, progress: Progres
         if release.tarball.parent == cache.releases / release.sha256:
             # Renames the damaged entry, so that the same command run again fetches it anew.
             prove(release, cache, progress)
+        for package in made_of.packages.install if made_of.packages else ():
+            if package.path.parent == cache.packages / package.sha256:
+                PackageArchive(cache).require_unaltered(package)
         raise
 
 

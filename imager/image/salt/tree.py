@@ -37,7 +37,7 @@ from imager.image.salt.packages import add_bundle
 from imager.image.unpack.members import TreeEntry, clean_path, refuse
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import TarStream, read_members, unpacked
-from imager.release.salt.version import python_too_new
+from imager.packages.python import refuse_python
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 FOLDER = "opt/picloud/salt"
@@ -180,12 +180,8 @@ class _Adding:
         """Raise ConfigurationError unless ``files`` has all that Salt imports. ``files`` are those
         of the release and of the packages that first boot installs."""
         minor = python_minor(files)
-        if minor and (fault := python_too_new(self._salt.version, minor)):
-            raise ConfigurationError(
-                f"{fault}; {release} has that Python",
-                hint="choose a newer series as version under [salt] in rack.toml, such as 3008.3,"
-                " which was seen to work there (docs/salt.md)",
-            )
+        if minor:
+            refuse_python(self._salt.version, minor, f"{release} has that Python")
         python = _PYTHON.search(self._texts[_ABOUT])
         absent = absent_needs(files, self._texts[_REQUIRES], python[1] if python else None)
         if absent:

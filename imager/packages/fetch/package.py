@@ -191,7 +191,8 @@ def require_itself(file: Path, name: str, version: str, arch: str, place: str) -
 
 def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError:
     """The error to end with: one about authenticity counts more than a mirror that is down."""
-    if len(failures) == 1:
+    gone = expected.pinned and all(isinstance(error, NotThere) for error in failures)
+    if len(failures) == 1 and not gone:
         return failures[0]
     forged = next((error for error in failures if isinstance(error, NotAuthentic)), None)
     details = [error.what for error in failures]
@@ -199,13 +200,15 @@ def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError
         return NotAuthentic(forged.what, hint=forged.hint, details=details)
     if all(isinstance(error, MirrorMoved) for error in failures):
         return MirrorMoved(failures[0].what, hint=failures[0].hint, details=details)
-    hint = "check the network, then run it again"
-    if expected.pinned and all(isinstance(error, NotThere) for error in failures):
-        hint = f"take it from a computer that has it, or run lock --update {expected.name}"
+    if gone:
+        return NetworkError(
+            f"no mirror has {expected.called} any more, which rack.lock pins",
+            hint="take it from a computer whose archive has it (picloud-image archive export), or "
+            f"run picloud-image lock --update {expected.name}",
+            details=details,
+        )
     return NetworkError(
-        f"none of {len(failures)} mirrors has {expected.called} any more"
-        if expected.pinned
-        else f"none of {len(failures)} mirrors gave {expected.called}",
-        hint=hint,
+        f"none of {len(failures)} mirrors gave {expected.called}",
+        hint="check the network, then run it again",
         details=details,
     )
