@@ -28,13 +28,8 @@ from imager.rack.master.status import no_salt
 _CHECK_SECONDS = 300
 """How long the command may take on a node: it may have to fetch an image of a container."""
 _SALT_SECONDS = _CHECK_SECONDS + 60
-# Only its end leaves the node: the master would have to bear all of it, and this computer would
-# refuse it.
-_ON_NODE = (
-    "exec 3>&1; status=$({ { "
-    'sh -c "$(echo WORD | base64 -d)" </dev/null 2>&1 3>&- 4>&-; echo $? >&4; '
-    "} | tail -c 4000 >&3; } 4>&1); exit $status"
-)
+_TOOK_TOO_LONG = 124
+"""What timeout(1) ends with."""
 _MOST_PACKAGES = 5000
 _LINES_SHOWN = 3
 
@@ -57,14 +52,24 @@ def question_trial(nodes: Iterable[str], check: str | None) -> str:
     script = PRELUDE + f"ask packages {salt} cmd.run_all 'pacman -Q' ignore_retcode=True\n"
     if check is None:
         return script
+    return script + (
+        f"limit={_SALT_SECONDS}\n"
+        f"ask check {salt} cmd.run_all '{run_on_node(check, _CHECK_SECONDS)}' "
+        f"python_shell=True timeout={_CHECK_SECONDS + 30} ignore_retcode=True\n"
+    )
+
+
+def run_on_node(check: str, seconds: int) -> str:
+    """Words for a shell that end as ``check`` ends, or with 124 after ``seconds``, when all that it
+    started is ended, too: Salt would end the outermost shell alone. Only the last 4,000 bytes of
+    what it says leave the node, or the master would have to bear the rest."""
     # Salt takes words for YAML and for name=value. No letter of base64 means anything to it, nor
     # to the two shells on the way.
     word = base64.b64encode(check.encode()).decode()
-    on_node = _ON_NODE.replace("WORD", word)
-    return script + (
-        f"limit={_SALT_SECONDS}\n"
-        f"ask check {salt} cmd.run_all '{on_node}' "
-        f"python_shell=True timeout={_CHECK_SECONDS} ignore_retcode=True\n"
+    return (
+        "exec 3>&1; status=$({ { "
+        f'timeout -k 5 {seconds} sh -c "$(echo {word} | base64 -d)" </dev/null 2>&1 3>&- 4>&-; '
+        "echo $? >&4; } | tail -c 4000 >&3; } 4>&1); exit $status"
     )
 
 
@@ -112,4 +117,5 @@ def _end_of(checked: JsonObject, node: str) -> tuple[int | None, tuple[str, ...]
         said = checked.values.get(node)
         return None, (one_line(said) if isinstance(said, str) else "it did not answer",)
     lines = [line for line in text.split("\n") if line.strip()]
-    return status, tuple(one_line(line) for line in lines[-_LINES_SHOWN:])
+    said = tuple(one_line(line) for line in lines[-_LINES_SHOWN:])
+    return (None if status == _TOOK_TOO_LONG else status), said

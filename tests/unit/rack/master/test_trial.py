@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imager.rack.master.answers import NoAnswer
-from imager.rack.master.trial import Trial, question_trial, trials
+from imager.rack.master.trial import Trial, question_trial, run_on_node, trials
 
 CHECK = "docker run --rm x"
 
@@ -49,6 +51,29 @@ def test_no_word_of_the_check_meets_a_shell_of_the_master() -> None:
     script = question_trial(["pi3", "a;reboot"], "'; reboot #\n$(reboot) `reboot`")
     assert "reboot" not in script
     assert "check" not in question_trial(["pi3"], None).replace("==picloud==", "")
+
+
+def run_here(check: str, seconds: int = 60) -> tuple[int, str]:
+    """How a check ends, and what of its words is left, as a node's shell runs it."""
+    words = ["sh", "-c", run_on_node(check, seconds)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_only_the_end_of_what_a_check_says_leaves_the_node() -> None:
+    status, said = run_here('seq 100000; echo "it\'s broken" >&2; exit 7')
+    assert status == 7
+    assert said.endswith("\n100000\nit's broken\n")
+    assert len(said) == 4000
+    assert run_here("exit 0") == (0, "")
+
+
+def test_a_check_that_does_not_end_is_ended_with_all_that_it_started() -> None:
+    began = time.monotonic()
+    assert run_here("echo begun; sleep 61 & sleep 62", 1) == (124, "begun\n")
+    assert time.monotonic() - began < 30, "and nobody waits for what it left behind"
+    text = printed(packages={"pi3": answer(0, "")}, check={"pi3": answer(124, "begun\n")})
+    assert trials(text, ["pi3"], CHECK)["pi3"] == Trial({}, None, ("begun",))
 
 
 json_values = st.recursive(
