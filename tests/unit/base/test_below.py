@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,8 @@ def test_a_second_name_is_refused_where_one_is_asked_for(below: Below) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder away")
 def test_a_folder_of_a_stranger_s_on_the_way_is_not_gone_through(below: Below) -> None:
     os.chown(below.root / "a", 65534, 65534)
-    for look in (lambda: (below / "a/b/file").read(7), (below / "a/b/file").status):
+    file = below / "a/b/file"
+    for look in (lambda: file.read(7), file.status, (below / "a").names):
         with pytest.raises(OSError, match="belongs to nobody; if you trust it: chown") as caught:
             look()
         assert caught.value.filename == str(below.root / "a")
@@ -85,6 +87,32 @@ def test_what_is_no_file_is_not_read(below: Below) -> None:
             (below / name).read(100)
         with pytest.raises(OSError, match="is no regular file"):
             read_named(below.root / name, 100)
+
+
+def test_what_takes_its_place_after_it_was_looked_at_is_refused_too(
+    below: Below, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.base.below.require_plain", lambda *_, **__: None)
+    (below.root / "late").symlink_to("a/b/file")
+    os.mkfifo(below.root / "fifo")
+    os.link(below.root / "a/b/file", below.root / "twin")
+    before = sorted(os.listdir("/proc/self/fd"))
+    for name, why in (("late", "symbolic link"), ("fifo", "no regular"), ("twin", "2 names")):
+        with pytest.raises(OSError, match=why):
+            (below / name).read(7)
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_refusal_leaves_no_descriptor_open(below: Below) -> None:
+    os.link(below.root / "a/b/file", below.root / "twin")
+    os.mkfifo(below.root / "fifo")
+    (below.root / "open").mkdir()
+    (below.root / "open").chmod(0o777)
+    before = sorted(os.listdir("/proc/self/fd"))
+    for name in ("twin", "fifo", "link", "link/b", "open/x", "a/b/file/x", "no", "a/b/file"):
+        with suppress(OSError):
+            (below / name).read(3)
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_named_file_may_be_a_link(below: Below) -> None:
