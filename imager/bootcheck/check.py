@@ -8,11 +8,12 @@ Nothing is mounted or written. The rules are in ``requirements`` and ``partition
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from imager.base.boards import BOARDS, board_named
+from imager.base.boards import BOARDS, Board, board_named
 from imager.base.json_fields import JsonFault, read_object
+from imager.bootcheck.boots import BootPartitions
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats.cmdline import RootNames
@@ -20,9 +21,10 @@ from imager.bootcheck.meanings import finding
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
+from imager.bootcheck.route.chain import Route
 from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
 from imager.disk.budget import MAX_FINDINGS
-from imager.disk.fat.volume import FatEntry
+from imager.disk.fat.volume import FatEntry, FatVolume
 from imager.disk.manifest import Reader
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
@@ -37,7 +39,7 @@ class BootReport:
     ``models`` are the boards that would boot; ``judged_as`` is the board the findings are about
     (None when the card has no boot partition). ``node`` is the host name on the root partition,
     ``partuuid`` the one that root= should name. ``left_out`` counts findings past the first
-    MAX_FINDINGS; errors are left out last.
+    MAX_FINDINGS; errors are left out last. ``route`` is the chain that ``judged_as`` starts.
     """
 
     findings: tuple[Finding, ...]
@@ -46,6 +48,7 @@ class BootReport:
     node: str | None
     partuuid: str | None
     left_out: int = 0
+    route: Route | None = None
 
     @property
     def bootable(self) -> bool:
@@ -65,6 +68,7 @@ class BootReport:
             "judged_as": self.judged_as,
             "node": self.node,
             "partuuid": self.partuuid,
+            "route": self.route.to_json() if self.route else None,
             "findings": [found.to_json() for found in self.findings],
             **({"findings_left_out": self.left_out} if self.left_out else {}),
         }
@@ -78,6 +82,14 @@ class _Verdict:
     findings: tuple[Finding, ...]
     count: int
     errors: int
+    route: Route | None = None
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """The lower, the likelier is the card for this board: few errors, and it runs on every
+        board of the name."""
+        some = any(found.code is Code.KERNEL_BOARD for found in self.findings)
+        return self.errors, some
 
     @classmethod
     def of(cls, model: str, findings: Iterable[Finding]) -> _Verdict:
@@ -122,25 +134,44 @@ def judge_card(
         seen = _Verdict.of("", card.findings)
         left_out = seen.count - len(seen.findings)
         return BootReport(seen.findings, (), None, node, partuuid, left_out)
-    contents, found = _contents(card, expected)
-    names = _root_names(card)
-    verdicts = []
-    for candidate in candidates:
-        requirements = Requirements(contents, candidate, names)
-        every = chain(
-            card.findings,
-            found,
-            requirements.findings(),
-            _compare(contents, requirements.needed, strict=expected is not None),
-            _unseen(contents),
-        )
-        verdicts.append(_Verdict.of(candidate.name, every))
+    contents, found = _contents(card.fat, card, expected)
+    found = [*card.findings, *found]
+    boots = BootPartitions(card, contents)
+    verdicts = [_judged(boots, found, candidate, expected, card) for candidate in candidates]
     made_for = _made_for(contents)
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
-    best = own or min(_likely(verdicts, contents), key=lambda verdict: verdict.errors)
+    best = own or min(_likely(verdicts, contents), key=lambda verdict: verdict.rank)
     bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
     left_out = best.count - len(best.findings)
-    return BootReport(best.findings, bootable, best.model, node, partuuid, left_out)
+    return BootReport(best.findings, bootable, best.model, node, partuuid, left_out, best.route)
+
+
+def _judged(
+    boots: BootPartitions,
+    found: Iterable[Finding],
+    candidate: Board,
+    expected: Mapping[str, str] | None,
+    card: Card,
+) -> _Verdict:
+    """The verdict for one board, on the partition that it starts from."""
+    boot, strict = boots.of(candidate), expected is not None
+    first_needed = set(boot.used)
+    if boot.contents is None:
+        every = chain(found, boot.findings, _compare(boots.first, first_needed, strict=strict))
+        return _Verdict.of(candidate.name, every)
+    requirements = Requirements(
+        boot.contents, candidate, _root_names(card), boots.first, boot.arrived
+    )
+    seen = list(boot.placed(requirements.findings()))
+    first_needed |= requirements.first_needed
+    every = chain(
+        found,
+        boot.findings,
+        seen,
+        _compare(boots.first, first_needed, strict=strict),
+        _unseen(boot.contents),
+    )
+    return replace(_Verdict.of(candidate.name, every), route=requirements.route)
 
 
 def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_Verdict]:
@@ -177,20 +208,21 @@ def _root_names(card: Card) -> RootNames | None:
     return RootNames(card.mbr.partuuid(2), uuid, label)
 
 
-def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents, list[Finding]]:
+def _contents(
+    fat: FatVolume, card: Card, expected: Mapping[str, str] | None
+) -> tuple[Contents, list[Finding]]:
     """The boot files with the digests they should have, and what is wrong with the list."""
-    assert card.fat is not None  # noqa: S101 -- the caller has looked
-    listed = card.fat.find(SUMS_PATH)
+    listed = fat.find(SUMS_PATH)
     if expected is not None or listed is None or listed.is_dir:
-        return Contents(card.fat, expected or {}, card.budget), []
+        return Contents(fat, expected or {}, card.budget), []
     try:
         if not 0 < listed.size_bytes <= MAX_SUMS_BYTES:
             raise SumsError(f"it is {listed.size_bytes} bytes long")
-        sums = parse_sums(card.fat.read_file(SUMS_PATH))
-        return Contents(card.fat, sums, card.budget), []
+        sums = parse_sums(fat.read_file(SUMS_PATH))
+        return Contents(fat, sums, card.budget), []
     except SumsError as error:
         found = finding(Code.SUMS_DAMAGED, f"{SUMS_PATH}: {error}", path=SUMS_PATH)
-        return Contents(card.fat, {}, card.budget), [found]
+        return Contents(fat, {}, card.budget), [found]
 
 
 def _compare(contents: Contents, needed: Collection[str], *, strict: bool) -> Iterator[Finding]:

@@ -176,6 +176,11 @@ MEANINGS: Mapping[Code, Meaning] = {
         _START_FAILS + " Or it boots with 256 MB of memory only.",
         "Take bootcode.bin, start*.elf and fixup*.dat from one release.",
     ),
+    Code.FIRMWARE_CUT_DOWN: _error(
+        "The cut-down firmware starts only where the GPU has 16 MB of memory.",
+        _START_FAILS,
+        "Say gpu_mem=16 instead of start_file= and fixup_file=, or take those two lines out.",
+    ),
     Code.FIRMWARE_MIXED: _warning(
         "Firmware files of several releases are on the card; mixed sets have stopped Pis before.",
         "Nothing while the files in use fit together.",
@@ -191,8 +196,14 @@ MEANINGS: Mapping[Code, Meaning] = {
         _NO_KERNEL + " With a damaged kernel: " + _SILENT[0].lower() + _SILENT[1:],
         _COPY,
     ),
+    Code.KERNEL_BOARD: _warning(
+        "Boards of two kinds are sold under this model's name, and only one of them runs this.",
+        "On the other boards: " + _SILENT[0].lower() + _SILENT[1:],
+        "Look at the board: on a Pi 2 the revision is printed on it. For all of them take a 32-bit "
+        "kernel, and arm_64bit=1 out of config.txt.",
+    ),
     Code.KERNEL_WIDTH: _error(
-        "The kernel is for another kind of processor than the one that will run it.",
+        "The kernel is for another kind of processor, or mode of it, than the one that runs it.",
         _SILENT,
         "Use the release for this model; a Pi 2 runs 32-bit kernels (kernel7.img) only.",
     ),
@@ -250,6 +261,18 @@ MEANINGS: Mapping[Code, Meaning] = {
         "A setting without effect.",
         "Mend the line; one setting a line, at most 98 characters.",
     ),
+    Code.CONFIG_INCLUDED: _warning(
+        "The program that loads start*.elf (bootcode.bin, or one in a chip) reads config.txt only, "
+        "no file that it includes.",
+        "A setting without effect.",
+        "Write the line into config.txt itself.",
+    ),
+    Code.CONFIG_FILTER: _warning(
+        "Firmware takes a filter that it does not know for none, so that the line counts on every "
+        "board.",
+        "The board loads what was meant for another one.",
+        "Take bootcode.bin, start*.elf and fixup*.dat from a newer release, or take the line out.",
+    ),
     Code.CONFIG_UNDECIDED: _warning(
         "A line of config.txt that holds on some boards or displays only names a missing file.",
         "Where the line holds: no boot.",
@@ -260,10 +283,33 @@ MEANINGS: Mapping[Code, Meaning] = {
         "The Pi boots another system than the one meant, or none.",
         "Copy the files under that prefix, or take os_prefix out of config.txt.",
     ),
-    Code.AUTOBOOT: _warning(
-        "autoboot.txt sends the firmware to another partition, which is not checked here.",
-        "The Pi boots from that partition, or not at all.",
-        "Remove autoboot.txt to boot from the first partition.",
+    Code.AUTOBOOT: _error(
+        "autoboot.txt sends the board to a partition from which it cannot start.",
+        _NO_START,
+        "Name a FAT partition with the boot files in boot_partition=, or remove autoboot.txt to "
+        "boot from the first partition.",
+    ),
+    Code.BOOT_IMAGE: _error(
+        "With boot_ramdisk=1 every boot file comes from inside boot.img.",
+        _NO_START,
+        "Copy boot.img again from where it was made, or take boot_ramdisk out of config.txt.",
+    ),
+    Code.PROGRAM_MISSING: _warning(
+        "config.txt asks for a program that is not there; the firmware goes on without it.",
+        "Nothing, or another system than the one meant, or none.",
+        "Copy the file, or take the line out of config.txt.",
+    ),
+    Code.ROUTE_NOT_FOLLOWED: _warning(
+        "Another program than Linux is started here, and that one finds its system itself.",
+        "Nothing if that system is whole.",
+        "None needed. If the Pi does not boot, look at what that program shows on the screen or "
+        "the serial console.",
+    ),
+    Code.TEXT_FORM: _warning(
+        "The firmware and the kernel compare bytes, and this file has some that an editor or a "
+        "shell added to the text.",
+        "A setting without effect; with root= lost, a kernel panic: 'Unable to mount root fs'.",
+        "Save the file as plain text: UTF-8 without a byte order mark, with Unix line ends.",
     ),
     Code.CMDLINE_MISSING: _error(
         "Without cmdline.txt the kernel is not told where its root filesystem is.",

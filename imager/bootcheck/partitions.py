@@ -17,6 +17,7 @@ from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.meanings import finding
 from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatError, FatFault, FatVolume, FaultKind
 from imager.disk.manifest import Reader
 from imager.disk.mbr import Mbr, MbrError, Partition, parse
@@ -62,6 +63,7 @@ class Card:
     findings: tuple[Finding, ...]
     read: Reader
     budget: Budget
+    size_bytes: int
 
 
 def read_card(read: Reader, size_bytes: int) -> Card:
@@ -71,18 +73,18 @@ def read_card(read: Reader, size_bytes: int) -> Card:
         mbr = parse(read(0, SECTOR_BYTES))
     except MbrError as error:
         missing = finding(Code.MBR_MISSING, str(error))
-        return Card(None, None, None, (missing,), read, budget)
+        return Card(None, None, None, (missing,), read, budget, size_bytes)
     findings = list(_table_findings(mbr, size_bytes))
     fat, root = None, None
     boot = mbr.partition(1)
     if boot is not None and boot.type_id != PROTECTIVE_GPT and boot.extent.offset < size_bytes:
-        fat, found = _read_fat(read, boot, size_bytes, budget)
+        fat, found = _read_fat(read, boot.extent, 1, size_bytes, budget)
         findings.extend(found)
     second = mbr.partition(2)
     if second is not None and second.extent.offset < size_bytes:
         root, found = _read_root(read, second, budget)
         findings.extend(found)
-    return Card(mbr, fat, root, tuple(findings), read, budget)
+    return Card(mbr, fat, root, tuple(findings), read, budget, size_bytes)
 
 
 def _padded(read: Reader, size_bytes: int) -> Reader:
@@ -124,39 +126,50 @@ def _table_findings(mbr: Mbr, size_bytes: int) -> Iterator[Finding]:
             yield finding(Code.PARTITIONS_OVERLAP, what)
 
 
+def read_boot(card: Card, index: int) -> tuple[FatVolume | None, list[Finding]]:
+    """The FAT on another partition than the first, and what is wrong with it; None and no finding
+    where the card has no such partition."""
+    boot = card.mbr.partition(index) if card.mbr else None
+    if boot is None or boot.extent.offset >= card.size_bytes:
+        return None, []
+    return _read_fat(card.read, boot.extent, index, card.size_bytes, card.budget)
+
+
 def _read_fat(
-    read: Reader, boot: Partition, size_bytes: int, budget: Budget
+    read: Reader, place: Extent, index: int, size_bytes: int, budget: Budget
 ) -> tuple[FatVolume | None, list[Finding]]:
-    offset = boot.extent.offset
+    where = f"partition {index}"
     try:
-        fat = FatVolume.parse(read, offset, min(boot.extent.length, size_bytes - offset), budget)
+        fat = FatVolume.parse(
+            read, place.offset, min(place.length, size_bytes - place.offset), budget
+        )
     except FatError as error:
-        return None, [finding(Code.FAT_MISSING, f"partition 1: {error}")]
-    found = [*_shape_findings(fat), *map(_fault_finding, fat.faults)]
+        return None, [finding(Code.FAT_MISSING, f"{where}: {error}")]
+    found = [*_shape_findings(fat, where), *(_fault_finding(fault, where) for fault in fat.faults)]
     if fat.faults_left_out:
-        what = f"partition 1: there are {fat.faults_left_out} more faults like these"
+        what = f"{where}: there are {fat.faults_left_out} more faults like these"
         found.append(finding(_FAULT_CODES[fat.faults[-1].kind], what))
     return fat, found
 
 
-def _shape_findings(fat: FatVolume) -> Iterator[Finding]:
+def _shape_findings(fat: FatVolume, where: str) -> Iterator[Finding]:
     if fat.sector_bytes != 512:
-        what = f"partition 1 has sectors of {fat.sector_bytes} bytes"
+        what = f"{where} has sectors of {fat.sector_bytes} bytes"
         yield finding(Code.FAT_SECTOR_SIZE, what)
     if fat.kind != 32:
-        yield finding(Code.FAT_KIND, f"partition 1 is FAT{fat.kind}")
+        yield finding(Code.FAT_KIND, f"{where} is FAT{fat.kind}")
     if fat.sectors_per_cluster not in (1, 4):
-        what = f"partition 1 has {fat.sectors_per_cluster} sectors per cluster"
+        what = f"{where} has {fat.sectors_per_cluster} sectors per cluster"
         yield finding(Code.FAT_CLUSTER_SIZE, what)
 
 
-def _fault_finding(fault: FatFault) -> Finding:
+def _fault_finding(fault: FatFault, where: str) -> Finding:
     code = _FAULT_CODES[fault.kind]
     # Where the tables differ only for clusters of no file, nothing goes wrong today.
     harmless = fault.kind is FaultKind.COPIES_DIFFER and not fault.paths
     return finding(
         code,
-        f"partition 1: {fault.what}",
+        f"{where}: {fault.what}",
         path=fault.paths[0] if fault.paths else None,
         severity=Severity.WARNING if harmless else None,
     )

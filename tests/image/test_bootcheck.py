@@ -606,9 +606,20 @@ def test_a_file_that_only_some_boards_need_is_a_warning(disk: Disk) -> None:
     assert report.bootable
 
 
-def test_autoboot_txt_is_a_warning(disk: Disk) -> None:
-    disk.write("autoboot.txt", b"[all]\nboot_partition=3\n")
-    assert only(disk.check("pi2"), "autoboot")
+@pytest.mark.parametrize("number", [2, 3])
+def test_autoboot_txt_that_leads_nowhere_stops_the_boot(disk: Disk, number: int) -> None:
+    disk.write("autoboot.txt", f"[all]\nboot_partition={number}\n".encode())
+    report = disk.check("pi2")
+    assert f"boot_partition={number}: " in only(report, "autoboot")
+    assert not report.bootable
+
+
+@pytest.mark.parametrize("text", [b"[tryboot]\nboot_partition=3\n", b"boot_partition=1\n", b"\n"])
+def test_autoboot_txt_for_the_first_partition_changes_nothing(disk: Disk, text: bytes) -> None:
+    disk.write("autoboot.txt", text)
+    report = disk.check("pi2")
+    assert report.findings == ()
+    assert str(report.route) == "bootcode.bin → start.elf → kernel7.img"
 
 
 # -- cmdline.txt ---------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ def parse_cmdline(data: bytes) -> Cmdline:
     """The command line in ``data``."""
     lines = data.decode("utf-8", errors="replace").split("\n")
     extra = next(((n, text) for n, text in enumerate(lines[1:], 2) if text.strip()), None)
-    first = lines[0]
+    first = lines[0]  # and of that what stands before a zero byte, the end of a text
     return Cmdline(
-        words=tuple(_WORD.findall(first.replace("\0", " "))),
+        words=tuple(_WORD.findall(first.partition("\0")[0])),
         length=len(first.encode()),
         extra=extra,
         has_control=bool(re.search(r"[\x00-\x08\x0b-\x1f]", first)),
