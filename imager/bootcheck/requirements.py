@@ -17,7 +17,7 @@ from imager.bootcheck.formats import cmdline, config, text
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.route.chain import BOOT_IMAGE, Chain, route_of
 from imager.bootcheck.route.linux import Linux
-from imager.bootcheck.route.loader import loader_findings
+from imager.bootcheck.route.loader import bootcode_findings, loader_findings
 from imager.bootcheck.route.needs import Needs, cheap
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.settings import BOOTCODE, BootSettings
@@ -87,6 +87,10 @@ class Requirements:
             yield from self._needs.whole(Code.BOOT_IMAGE, BOOT_IMAGE, _IMAGE)
             yield from self._not_followed()
             return
+        if self.route.chain is Chain.RECOVERY:
+            yield from bootcode_findings(self._first, self.model)
+            yield from self._not_followed()
+            return
         yield from loader_findings(self._needs, self._first, self.model, self.settings)
         yield from self._missing_programs()
         if self.route.chain is Chain.UBOOT:
@@ -149,9 +153,9 @@ class Requirements:
             return
         yield from self._cmdline_text(path, data or b"")
         line = cmdline.parse_cmdline(text.meant(data or b""))
-        if "rootwait" not in line.words:
-            yield finding(Code.ROOTWAIT, f"{path} has no rootwait", path=path)
         root = line.value("root")
+        if root and "rootwait" not in line.words:
+            yield finding(Code.ROOTWAIT, f"{path} has no rootwait", path=path)
         if not root:
             yield finding(Code.ROOT_MISSING, f"{path} has no root=", path=path)
         elif self.root is not None:

@@ -22,6 +22,8 @@ from imager.bootcheck.route.settings import BootSettings
 
 BOOT_IMAGE = "boot.img"
 BOOT_SCRIPT = "boot.scr"
+_RECOVERY = {"": "recovery.elf", "4": "recover4.elf"}
+"""What the loader prefers to start*.elf, by the board's firmware: installers come with it."""
 _UBOOT_NAME = re.compile(r"u-?boot", re.IGNORECASE)
 _UEFI_NAME = re.compile(r"\.fd\Z|efi", re.IGNORECASE)
 _LINUX_NAME = re.compile(r"kernel|linu[xz]|zimage|image", re.IGNORECASE)
@@ -38,6 +40,7 @@ class Chain(StrEnum):
     STUB = "a program in place of a kernel"
     OTHER = "a program that is not known here"
     RAMDISK = "the system inside boot.img"
+    RECOVERY = "an installer (NOOBS, PINN)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ def route_of(
     if ramdisk and contents.entry(BOOT_IMAGE):
         told = (*arrived, BOOT_IMAGE)
         return Route(Chain.RAMDISK, BOOT_IMAGE, told, followed=False)
+    recovery = _RECOVERY.get(model.firmware or "") if settings.pair else None
+    if recovery and contents.entry(recovery):
+        return Route(Chain.RECOVERY, recovery, (*arrived, recovery), followed=False)
     stub = settings.firmware.value("armstub")
     if stub and contents.entry(stub):
         chain = _stub_chain(contents, stub, paths)

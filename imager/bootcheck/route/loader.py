@@ -22,12 +22,17 @@ _CUT_DOWN = cheap(firmware.is_cut_down)
 _CUT_DOWN_NAME = re.compile(r"start(4|_)cd\.elf", re.IGNORECASE)
 
 
+def bootcode_findings(first: Needs, model: Board) -> Iterator[Finding]:
+    """What is wrong with bootcode.bin, which stands on the first partition."""
+    if model.needs_bootcode:
+        yield from first.whole(Code.BOOTCODE, BOOTCODE, _BOOTCODE)
+
+
 def loader_findings(
     needs: Needs, first: Needs, model: Board, settings: BootSettings
 ) -> Iterator[Finding]:
     """What is wrong with bootcode.bin, which ``first`` has, and with the start and fixup files."""
-    if model.needs_bootcode:
-        yield from first.whole(Code.BOOTCODE, BOOTCODE, _BOOTCODE)
+    yield from bootcode_findings(first, model)
     if settings.pair is None:
         return
     start, fixup = settings.pair
