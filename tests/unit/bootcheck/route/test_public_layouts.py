@@ -291,10 +291,10 @@ def test_a_public_system_is_not_called_broken(name: str, model: str) -> None:
     assert errors_of(files, model) == [], said
 
 
-def test_the_same_systems_without_their_kernel_or_loader_are_called_broken() -> None:
+def test_the_same_systems_without_their_firmware_are_called_broken() -> None:
     for name, layout in LAYOUTS.items():
         files = layout.content()
-        route = judged(files, layout.models[0]).route
-        if route.followed:
-            del files[next(path for path in files if path.casefold() == route.path.casefold())]
-            assert "kernel" in errors_of(files, layout.models[0]), name
+        seen = judged(files, layout.models[0])
+        if seen.settings.pair is not None and seen.settings.pair[0] in files:
+            del files[seen.settings.pair[0]]
+            assert "start" in errors_of(files, layout.models[0]), name
