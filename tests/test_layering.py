@@ -34,7 +34,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
     "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
     "packages": ("metadata", "verified", "wish", "resolve", "fetch", "plan", "locking", "carry"),
-    "bootcheck": ("formats",),
+    "bootcheck": ("findings", "meanings", "formats", "root"),
     "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (

@@ -30,6 +30,8 @@ class Code(StrEnum):
     ROOT_FILESYSTEM = "root-filesystem"
     ROOT_UNPROVEN = "root-unproven"
     ROOT_JOURNAL = "root-journal"
+    ROOT_INIT = "root-init"
+    FSTAB = "fstab"
     FAT_MISSING = "fat-missing"
     FAT_COPIES_DIFFER = "fat-copies-differ"
     FAT_CROSS_LINKED = "fat-cross-linked"

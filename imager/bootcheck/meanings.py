@@ -78,12 +78,14 @@ MEANINGS: Mapping[Code, Meaning] = {
         _REWRITE,
     ),
     Code.ROOT_FILESYSTEM: _error(
-        "The second partition holds nothing the kernel could mount as its root.",
+        "The partition that is to be the root holds nothing the kernel could mount.",
         _NO_ROOT,
-        _REWRITE,
+        "If there is something to save, try 'e2fsck -f' on that partition; else write the card "
+        "again.",
     ),
     Code.ROOT_UNPROVEN: _warning(
-        "This check reads ext4 only and cannot tell whether the root filesystem is whole.",
+        "Only the initramfs, or another filesystem's own tool, can tell whether the root is there "
+        "and whole: it is not checked from here.",
         "Nothing if it is whole; else " + _NO_ROOT[0].lower() + _NO_ROOT[1:],
         "If the Pi does not boot, check that filesystem with its own tool.",
     ),
@@ -91,6 +93,19 @@ MEANINGS: Mapping[Code, Meaning] = {
         "The root filesystem was not unmounted; the kernel replays its journal at the next boot.",
         _NOTHING,
         "None needed. Shut a Pi down before its card is pulled.",
+    ),
+    Code.ROOT_INIT: _error(
+        "The kernel has its root filesystem and finds no program to start on it.",
+        "A kernel panic ('No working init found') or an emergency shell of the initramfs.",
+        "Write the card again, or install the system on that partition.",
+    ),
+    Code.FSTAB: _error(
+        "The boot waits for everything in /etc/fstab and gives up where something does not come, "
+        "unless its line says nofail.",
+        "The boot stands still for 90 seconds ('A start job is running for …') and ends in "
+        "emergency mode, without a network.",
+        "Name a partition of this card in that line of /etc/fstab ('blkid' prints the names), or "
+        "add nofail to its options.",
     ),
     Code.FAT_MISSING: _error(
         "The first partition holds no FAT filesystem, so nothing on it can be read.",
@@ -288,7 +303,7 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.ROOT_ELSEWHERE: _error(
         "root= names no partition of this card.",
         _NO_ROOT,
-        "Set root= in cmdline.txt to the second partition of this card.",
+        "Set root= in cmdline.txt to the partition of this card that holds the system.",
     ),
     Code.ROOTWAIT: _warning(
         "A card answers later than the kernel looks for it; rootwait makes the kernel wait.",

@@ -18,6 +18,8 @@ from imager.bootcheck.formats.device_tree import FdtError, root_compatible
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.meanings import finding
+from imager.bootcheck.root.names import NamedPartition
+from imager.bootcheck.root.roots import Roots
 from imager.disk.budget import Budget
 
 _NOTE_CODES = {
@@ -59,10 +61,11 @@ _SCRIPT = _cheap(boot_script_fault)
 class Requirements:
     """What one board needs of one boot partition; ``needed`` collects the files it uses."""
 
-    def __init__(self, contents: Contents, model: Board, root: cmdline.RootNames | None) -> None:
+    def __init__(self, contents: Contents, model: Board, roots: Roots) -> None:
         self.contents = contents
         self.model = model
-        self.root = root
+        self.roots = roots
+        self.root: NamedPartition | None = roots.presumed
         self.config = config.read_config(contents.text, model)
         self.needed: set[str] = set()
         self.prefix = self.config.value("os_prefix")
@@ -283,6 +286,7 @@ class Requirements:
         if not (data or b"").strip():
             what = f"{path} is {'missing' if data is None else 'empty'}"
             yield finding(Code.CMDLINE_MISSING, what, path=path)
+            yield from self.roots.presumed_findings()
             return
         line = cmdline.parse_cmdline(data or b"")
         if line.extra is not None:
@@ -294,13 +298,8 @@ class Requirements:
             yield finding(Code.CMDLINE_TEXT, f"{path} {what}", path=path)
         if "rootwait" not in line.words:
             yield finding(Code.ROOTWAIT, f"{path} has no rootwait", path=path)
-        root = line.value("root")
-        if not root:
-            yield finding(Code.ROOT_MISSING, f"{path} has no root=", path=path)
-        elif self.root is not None:
-            fault = cmdline.root_fault(root, self.root, initramfs=initramfs)
-            if fault is not None:
-                yield finding(Code.ROOT_ELSEWHERE, f"{path}: {fault}", path=path)
+        self.root = self.roots.named(line, initramfs=initramfs) or self.root
+        yield from self.roots.findings(line, path, initramfs=initramfs)
 
     # -- U-Boot --------------------------------------------------------------------------------
 
@@ -328,3 +327,4 @@ class Requirements:
             yield finding(Code.UBOOT_BOARD, what, path=path)
         if self.contents.entry("initramfs-linux.img") is not None:
             yield from self._whole(Code.INITRAMFS, "initramfs-linux.img", initramfs_fault)
+        yield from self.roots.presumed_findings()

@@ -32,7 +32,8 @@ def test_a_meaning_is_said_in_whole_sentences(code: Code) -> None:
 def test_every_code_is_made_by_the_check_and_tried_on_an_image(code: Code) -> None:
     sources = "".join(path.read_text() for path in (ROOT / "imager/bootcheck").rglob("*.py"))
     assert len(re.findall(rf"\bCode\.{code.name}\b", sources)) >= 2, "only its meaning names it"
-    tests = (ROOT / "tests/image/test_bootcheck.py").read_text()
+    files = ("test_bootcheck.py", "test_root.py")
+    tests = "".join((ROOT / "tests/image" / name).read_text() for name in files)
     assert f'"{code}"' in tests, "no test makes this finding"
 
 
