@@ -34,7 +34,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
     "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
     "packages": ("metadata", "verified", "wish", "resolve", "fetch", "plan", "locking", "carry"),
-    "bootcheck": ("findings", "meanings", "formats", "contents", "route"),
+    "bootcheck": (
+        "findings",
+        "symptoms",
+        "route_meanings",
+        "meanings",
+        "formats",
+        "root",
+        "contents",
+        "route",
+    ),
     "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (

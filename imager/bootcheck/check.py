@@ -16,11 +16,12 @@ from imager.base.json_fields import JsonFault, read_object
 from imager.bootcheck.boots import BootPartitions
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
-from imager.bootcheck.formats.cmdline import RootNames
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
+from imager.bootcheck.root.filesystem import RootFilesystem
+from imager.bootcheck.root.names import NamedPartition
 from imager.bootcheck.route.chain import Route
 from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
 from imager.disk.budget import MAX_FINDINGS
@@ -38,8 +39,9 @@ class BootReport:
 
     ``models`` are the boards that would boot; ``judged_as`` is the board the findings are about
     (None when the card has no boot partition). ``node`` is the host name on the root partition,
-    ``partuuid`` the one that root= should name. ``left_out`` counts findings past the first
-    MAX_FINDINGS; errors are left out last. ``route`` is the chain that ``judged_as`` starts.
+    ``partuuid`` the one that root= should name, ``root`` that filesystem where it could be read.
+    ``left_out`` counts findings past the first MAX_FINDINGS; errors are left out last. ``route`` is
+    the chain that ``judged_as`` starts.
     """
 
     findings: tuple[Finding, ...]
@@ -48,6 +50,7 @@ class BootReport:
     node: str | None
     partuuid: str | None
     left_out: int = 0
+    root: RootFilesystem | None = None
     route: Route | None = None
 
     @property
@@ -68,6 +71,7 @@ class BootReport:
             "judged_as": self.judged_as,
             "node": self.node,
             "partuuid": self.partuuid,
+            "system": self.root.system if self.root else None,
             "route": self.route.to_json() if self.route else None,
             "findings": [found.to_json() for found in self.findings],
             **({"findings_left_out": self.left_out} if self.left_out else {}),
@@ -82,6 +86,7 @@ class _Verdict:
     findings: tuple[Finding, ...]
     count: int
     errors: int
+    root: NamedPartition | None = None
     route: Route | None = None
 
     @property
@@ -128,12 +133,9 @@ def judge_card(
 ) -> BootReport:
     """``check_boot`` of a card that was read."""
     candidates = BOARDS if model is None else (board_named(model),)
-    node = card.root.node if card.root else None
-    partuuid = card.mbr.partuuid(2) if card.mbr and card.mbr.partition(2) else None
     if card.fat is None:
-        seen = _Verdict.of("", card.findings)
-        left_out = seen.count - len(seen.findings)
-        return BootReport(seen.findings, (), None, node, partuuid, left_out)
+        seen = _Verdict.of("", chain(card.findings, _root_alone(card)))
+        return _report(replace(seen, root=card.roots.presumed), (), None, card)
     contents, found = _contents(card.fat, card, expected)
     found = [*card.findings, *found]
     boots = BootPartitions(card, contents)
@@ -142,8 +144,7 @@ def judge_card(
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
     best = own or min(_likely(verdicts, contents), key=lambda verdict: verdict.rank)
     bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
-    left_out = best.count - len(best.findings)
-    return BootReport(best.findings, bootable, best.model, node, partuuid, left_out, best.route)
+    return _report(best, bootable, best.model, card)
 
 
 def _judged(
@@ -159,9 +160,7 @@ def _judged(
     if boot.contents is None:
         every = chain(found, boot.findings, _compare(boots.first, first_needed, strict=strict))
         return _Verdict.of(candidate.name, every)
-    requirements = Requirements(
-        boot.contents, candidate, _root_names(card), boots.first, boot.arrived
-    )
+    requirements = Requirements(boot.contents, candidate, card.roots, boots.first, boot.arrived)
     seen = list(boot.placed(requirements.findings()))
     first_needed |= requirements.first_needed
     every = chain(
@@ -171,7 +170,30 @@ def _judged(
         _compare(boots.first, first_needed, strict=strict),
         _unseen(boot.contents),
     )
-    return replace(_Verdict.of(candidate.name, every), route=requirements.route)
+    verdict = _Verdict.of(candidate.name, every)
+    return replace(verdict, root=requirements.root, route=requirements.route)
+
+
+def _report(
+    verdict: _Verdict, models: tuple[str, ...], judged_as: str | None, card: Card
+) -> BootReport:
+    root = card.roots.filesystem(verdict.root)
+    return BootReport(
+        verdict.findings,
+        models,
+        judged_as,
+        root.node if root else None,
+        verdict.root.part.partuuid if verdict.root else None,
+        verdict.count - len(verdict.findings),
+        root,
+        verdict.route,
+    )
+
+
+def _root_alone(card: Card) -> Iterator[Finding]:
+    """What is wrong with the root where no boot partition says which one it is."""
+    if card.roots.presumed is not None:
+        yield from card.roots.presumed_findings()
 
 
 def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_Verdict]:
@@ -199,13 +221,6 @@ def _made_for(contents: Contents) -> str | None:
         return read_object(contents.text(NODE_PATH) or b"").text("model")
     except JsonFault:
         return None
-
-
-def _root_names(card: Card) -> RootNames | None:
-    if card.mbr is None or card.mbr.partition(2) is None:
-        return None
-    uuid, label = (card.root.uuid, card.root.label) if card.root else (None, None)
-    return RootNames(card.mbr.partuuid(2), uuid, label)
 
 
 def _contents(

@@ -14,14 +14,17 @@ from imager.base.boards import Board
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats import cmdline, config, text
+from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.bootcheck.meanings import finding
+from imager.bootcheck.root.names import NamedPartition
+from imager.bootcheck.root.roots import Roots
 from imager.bootcheck.route.chain import BOOT_IMAGE, Chain, route_of
 from imager.bootcheck.route.linux import Linux
 from imager.bootcheck.route.loader import bootcode_findings, loader_findings
 from imager.bootcheck.route.needs import Needs, cheap
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.settings import BOOTCODE, BootSettings
-from imager.bootcheck.route.uboot import uboot_findings
+from imager.bootcheck.route.uboot import IMAGE, uboot_findings
 
 _NOTE_CODES = {
     config.NoteKind.LINE_TOO_LONG: Code.CONFIG_LINE,
@@ -49,6 +52,7 @@ class Requirements:
     """What one board needs of one boot partition; ``needed`` collects the files it uses, and
     ``first_needed`` those of the card's first partition, where that is another.
 
+    ``root`` is the partition that the kernel has for its root, as far as that can be told.
     ``arrived`` are the steps by which the board came to this partition.
     """
 
@@ -56,12 +60,13 @@ class Requirements:
         self,
         contents: Contents,
         model: Board,
-        root: cmdline.RootNames | None,
+        roots: Roots,
         first: Contents | None = None,
         arrived: tuple[str, ...] = (),
     ) -> None:
         self.model = model
-        self.root = root
+        self.roots = roots
+        self.root: NamedPartition | None = roots.presumed
         self.contents = contents
         self._needs = Needs(contents)
         self._first = self._needs if first in (None, contents) else Needs(first)
@@ -95,6 +100,9 @@ class Requirements:
         yield from self._missing_programs()
         if self.route.chain is Chain.UBOOT:
             yield from uboot_findings(self._needs, self.model, self.route, self.paths)
+            if self.route.followed:
+                yield from self.roots.presumed_findings()
+                yield from self._modules(IMAGE)
         elif self.route.chain is Chain.LINUX:
             linux = Linux(self._needs, self.model, self.settings.firmware, self.paths)
             yield from linux.findings()
@@ -150,18 +158,31 @@ class Requirements:
         if not (data or b"").strip():
             what = f"{path} is {'missing' if data is None else 'empty'}"
             yield finding(Code.CMDLINE_MISSING, what, path=path)
+            yield from self.roots.presumed_findings()
             return
         yield from self._cmdline_text(path, data or b"")
         line = cmdline.parse_cmdline(text.meant(data or b""))
-        root = line.value("root")
-        if root and "rootwait" not in line.words:
+        if line.value("root") and "rootwait" not in line.words:
             yield finding(Code.ROOTWAIT, f"{path} has no rootwait", path=path)
-        if not root:
-            yield finding(Code.ROOT_MISSING, f"{path} has no root=", path=path)
-        elif self.root is not None:
-            fault = cmdline.root_fault(root, self.root, initramfs=initramfs)
-            if fault is not None:
-                yield finding(Code.ROOT_ELSEWHERE, f"{path}: {fault}", path=path)
+        named = self.roots.named(line, initramfs=initramfs)
+        self.root = named or self.root
+        yield from self.roots.findings(line, path, initramfs=initramfs)
+        if named is not None:
+            yield from self._modules(self.paths.kernel)
+
+    def _modules(self, kernel: str) -> Iterator[Finding]:
+        """Whether the root filesystem has the modules of the kernel in the file ``kernel``. One
+        with no modules at all is not asked: its kernel may need none."""
+        root = self.roots.filesystem(self.root)
+        seen = self.contents.about(kernel, inspect_kernel)
+        if root is None or seen is None or not seen.release or not root.modules:
+            return
+        if seen.release not in root.modules:
+            what = (
+                f"{kernel} is Linux {seen.release}; partition {root.partition} has modules for "
+                f"{', '.join(root.modules[:4])}"
+            )
+            yield finding(Code.KERNEL_MODULES, what, path=kernel)
 
     def _cmdline_text(self, path: str, data: bytes) -> Iterator[Finding]:
         """What of the line does not reach the kernel as a person reads it."""

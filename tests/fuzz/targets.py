@@ -23,12 +23,13 @@ from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthenti
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.bootcheck.check import check_boot
-from imager.bootcheck.formats.cmdline import RootNames, parse_cmdline, root_fault
+from imager.bootcheck.formats.cmdline import parse_cmdline
 from imager.bootcheck.formats.config import read_config
 from imager.bootcheck.formats.device_tree import FdtError, root_compatible
 from imager.bootcheck.formats.firmware import bootcode_fault, fixup_fault, pair_fault, start_fault
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.root.names import RootFault, RootUnproven, named_root
 from imager.bootcheck.sums import SumsError, encode_sums, parse_sums
 from imager.card.inspect.firstboot import parse_firstboot
 from imager.card.receipt.receipt import ReceiptError, decode_receipt
@@ -238,7 +239,8 @@ def _cmdline(data: bytes) -> None:
     line = parse_cmdline(data)
     root = line.value("root")
     if root is not None:
-        root_fault(root, RootNames("1a2b3c4d-02", None, None), initramfs=True)
+        with suppress(RootFault, RootUnproven):
+            named_root(root, (), initramfs=True)
 
 
 def _firmware(data: bytes) -> None:

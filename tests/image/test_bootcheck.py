@@ -119,6 +119,8 @@ def test_an_image_made_by_genimage_boots(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (root / "etc/hostname").write_text("made-by-genimage\n")
+    (root / "etc/init").write_text("#!/etc/init\n")
+    (root / "etc/init").chmod(0o755)
     top = ", ".join(f'"{path.name}"' for path in sorted(inputs.iterdir()))
     (tmp_path / "genimage.cfg").write_text(
         f"""
@@ -189,7 +191,9 @@ def test_a_card_that_ends_too_early_is_named(disk: Disk) -> None:
         file.truncate(SIZE - MiB)
     report = disk.check("pi2")
     assert "partition-outside" in errors(report)
-    assert f"the card at byte {SIZE - MiB}" in report.errors[0].what
+    assert report.findings[0].what == (
+        f"cut short at byte {SIZE - MiB} of {SIZE}: partition 2 ends at byte {SIZE}"
+    )
 
 
 def test_partitions_that_overlap_are_named(disk: Disk) -> None:

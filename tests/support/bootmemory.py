@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from imager.base.boards import board_named
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Finding, Severity
+from imager.bootcheck.formats.cmdline import Cmdline
 from imager.bootcheck.requirements import Requirements
+from imager.bootcheck.root.roots import Roots
 from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatEntry, FatVolume
 
 _NOTHING = ExtentMap()
+
+
+class _AnyRoot(Roots):
+    """A card on which every root= is right: what is wrong with one is tried elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _, length: bytes(length), None, 0, Budget())
+
+    def findings(self, line: Cmdline, path: str, *, initramfs: bool) -> Iterator[Finding]:
+        if not line.value("root"):
+            yield from super().findings(line, path, initramfs=initramfs)
+
+    def presumed_findings(self) -> Iterator[Finding]:
+        return iter(())
 
 
 def volume_of(files: Mapping[str, bytes]) -> FatVolume:
@@ -39,7 +55,7 @@ def volume_of(files: Mapping[str, bytes]) -> FatVolume:
 def judged(files: Mapping[str, bytes], model: str) -> Requirements:
     """The requirements of ``model`` for a partition with ``files``; ask it for ``findings``."""
     contents = Contents(volume_of(files), {}, Budget())
-    return Requirements(contents, board_named(model), None)
+    return Requirements(contents, board_named(model), _AnyRoot())
 
 
 def found(files: Mapping[str, bytes], model: str) -> list[Finding]:

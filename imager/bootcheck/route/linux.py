@@ -42,12 +42,6 @@ class Linux:
         return bool(self.paths.initramfs) or self._kernel_has_init
 
     @property
-    def release(self) -> str:
-        """What the kernel calls itself, empty where that cannot be seen."""
-        kernel = self.needs.contents.about(self.paths.kernel, inspect_kernel)
-        return kernel.release if kernel else ""
-
-    @property
     def _kernel_has_init(self) -> bool:
         kernel = self.needs.contents.about(self.paths.kernel, inspect_kernel)
         return kernel is not None and kernel.own_init

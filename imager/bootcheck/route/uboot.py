@@ -20,6 +20,8 @@ from imager.bootcheck.route.needs import Needs, cheap, kernel_fault
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.trees import tree_findings
 
+IMAGE = "Image"
+"""The kernel of the distribution's 64-bit release."""
 _TREES = "dtbs/broadcom/"
 _INITRAMFS = "initramfs-linux.img"
 _SCRIPT = cheap(boot_script_fault)
@@ -48,7 +50,7 @@ def uboot_findings(
         return
     yield from tree_findings(needs, paths.trees)
     yield from needs.whole(Code.BOOT_SCRIPT, BOOT_SCRIPT, _SCRIPT)
-    yield from needs.whole(Code.KERNEL, "Image", kernel_fault)
+    yield from needs.whole(Code.KERNEL, IMAGE, kernel_fault)
     yield from tree_findings(needs, tuple((_TREES + t.file, t) for t in model.uboot_trees))
     if not model.uboot_trees:
         what = f"{route.path} is a U-Boot that starts no {model.title}"
