@@ -6,7 +6,7 @@ import pytest
 
 from imager.base.units import MiB
 from imager.bootcheck.check import BootReport, check_boot
-from imager.disk.layout import Layout, plan_layout
+from imager.disk.layout import plan_layout
 from imager.disk.mbr import encode
 from imager.disk.padded import padded
 from imager.disk.signature import Form
@@ -47,18 +47,17 @@ def test_a_filesystem_alone_may_have_the_marks_of_a_first_sector() -> None:
 
 
 @pytest.mark.parametrize(
-    "stale", [(0, b"\xeb\x3c\x90mkfs.fat"), (32769, b"CD001"), (4086, b"SWAPSPACE2")]
+    ("at", "mark"), [(0, b"\xeb\x3c\x90mkfs.fat"), (32769, b"CD001"), (4086, b"SWAPSPACE2")]
 )
 def test_what_an_earlier_use_left_before_the_first_partition_is_not_believed(
-    stale: tuple[int, bytes],
+    at: int, mark: bytes
 ) -> None:
-    layout: Layout = plan_layout(0, MiB)
-    data = bytearray(layout.size_bytes)
-    data[:512] = encode(layout, 1)
-    at, mark = stale
-    data[at : at + len(mark)] = mark
-    codes = {found.code.value for found in judged(bytes(data)).findings}
-    assert "fat-missing" in codes
+    layout = plan_layout(0, MiB)
+    head = bytearray(64 * 1024)
+    head[:512] = encode(layout, 1)
+    head[at : at + len(mark)] = mark
+    report = check_boot(lambda at, n: bytes(head[at : at + n]).ljust(n, b"\0"), layout.size_bytes)
+    assert "fat-missing" in {found.code.value for found in report.findings}
 
 
 @pytest.mark.parametrize(
