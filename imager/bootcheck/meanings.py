@@ -329,13 +329,24 @@ _LONGEST_WHAT = 1000
 
 
 def finding(
-    code: Code, what: str, *, path: str | None = None, severity: Severity | None = None
+    code: Code,
+    what: str,
+    *,
+    path: str | None = None,
+    severity: Severity | None = None,
+    mend: str | None = None,
 ) -> Finding:
     """A finding of ``code``, with its meaning; ``severity`` where this case is less serious than
-    the code usually is."""
+    the code usually is, ``mend`` where it needs another cure."""
     meaning = MEANINGS[code]
     if len(what) > _LONGEST_WHAT:
         what = f"{what[:_LONGEST_WHAT]}…"
     return Finding(
-        code, severity or meaning.severity, what, meaning.why, meaning.symptom, meaning.mend, path
+        code,
+        severity or meaning.severity,
+        what,
+        meaning.why,
+        meaning.symptom,
+        mend or meaning.mend,
+        path,
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from imager.bootcheck.findings import Code, Finding, Severity
+from imager.bootcheck.instead import Instead, no_card
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.root.roots import Roots
 from imager.disk.budget import Budget
@@ -61,9 +62,13 @@ def read_card(read: Reader, size_bytes: int) -> Card:
     read, budget = padded(read, size_bytes), Budget.of_disk(size_bytes)
     try:
         table = read_table(read, size_bytes)
+        instead = _instead(table, read, size_bytes)
     except MbrError as error:
-        missing = finding(Code.MBR_MISSING, str(error))
-        roots = Roots(read, None, size_bytes, budget)
+        table, instead = None, no_card(read, size_bytes) or Instead(str(error))
+    roots = Roots(read, table if instead is None else None, size_bytes, budget)
+    if table is None or instead is not None:
+        told = instead or Instead("")
+        missing = finding(Code.MBR_MISSING, told.what, mend=told.mend)
         return Card(None, None, roots, (missing,), read, budget, size_bytes)
     findings = list(_table_findings(table, size_bytes))
     fat = None
@@ -71,8 +76,19 @@ def read_card(read: Reader, size_bytes: int) -> Card:
     if boot is not None and boot.type_id != TYPE_PROTECTIVE and boot.extent.offset < size_bytes:
         fat, found = _read_fat(read, boot.extent, 1, size_bytes, budget)
         findings.extend(found)
-    roots = Roots(read, table, size_bytes, budget)
     return Card(table, fat, roots, tuple(findings), read, budget, size_bytes)
+
+
+def _instead(table: PartitionTable, read: Reader, size_bytes: int) -> Instead | None:
+    """What it is that has a first sector like that of a card: a FAT without a table has it, and a
+    disc for PCs."""
+    if not table.partitions:
+        return no_card(read, size_bytes)
+    first = table.mbr.partition(1)
+    if first is not None and first.type_id in TYPES_PROVEN | TYPES_REPORTED | {TYPE_PROTECTIVE}:
+        return None
+    found = no_card(read, size_bytes)
+    return found if found is not None and found.is_disc else None
 
 
 def _table_findings(table: PartitionTable, size_bytes: int) -> Iterator[Finding]:

@@ -14,9 +14,8 @@ from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
+from imager.disk.mbr import MAX_DISK_BYTES
 
-MAX_CARD_BYTES = 1 << 41
-"""The largest card that a master boot record can describe: 2 TiB."""
 _MAX_TEXT = 1000
 _LAST_SECOND = 253_402_300_799  # of the year 9999, after which no calendar here goes on
 _HEX = re.compile(r"[0-9a-f]*\Z")
@@ -81,7 +80,7 @@ class StampFacts:
 
 
 def _facts(read: JsonObject) -> StampFacts:
-    size = read.integer("size_bytes", high=MAX_CARD_BYTES)
+    size = read.integer("size_bytes", high=MAX_DISK_BYTES)
     return StampFacts(
         rack=_name(read, "rack"),
         node=_name(read, "node"),
