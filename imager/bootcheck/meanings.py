@@ -34,9 +34,10 @@ MEANINGS: Mapping[Code, Meaning] = {
         "Partition the card with an MBR ('label: dos' in sfdisk), or write it with this tool.",
     ),
     Code.BOOT_PARTITION_MISSING: error(
-        "The boot ROM looks for bootcode.bin in the first entry of the table only.",
+        "The boot ROM looks for bootcode.bin in the first entry of the table only; the EEPROM of a "
+        "Pi 4 or 5 takes the first FAT partition.",
         _DARK,
-        "Make the FAT partition the first entry of the table.",
+        "Make the FAT partition the first entry of the table, of type 0c, or in a GPT EFI system.",
     ),
     Code.PARTITION_TYPE_REFUSED: error(
         "The boot ROM checks the type of the first entry and skips what is not FAT to it.",

@@ -19,12 +19,17 @@ from imager.disk.budget import Budget
 from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatError, FatFault, FatVolume, FaultKind
 from imager.disk.manifest import Reader
-from imager.disk.mbr import MbrError
+from imager.disk.mbr import MbrError, Partition
 from imager.disk.padded import padded
-from imager.disk.table import TYPE_PROTECTIVE, PartitionTable, read_table
+from imager.disk.table import TYPE_PROTECTIVE, PartitionTable, TablePartition, read_table
 
 TYPES_PROVEN = frozenset({0x0B, 0x0C})
 TYPES_REPORTED = frozenset({0x01, 0x04, 0x06, 0x0E})
+GPT_TYPES = frozenset(
+    {"ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}
+)
+"""Basic data and EFI system: what the EEPROM of a Pi 4 or 5 (since mid 2020) takes for a FAT in a
+GPT; sources: raspberrypi/rpi-eeprom issues 126, 359 and 818, pftf/RPi4 issue 259."""
 
 _FAULT_CODES = {
     FaultKind.COPIES_DIFFER: Code.FAT_COPIES_DIFFER,
@@ -56,6 +61,12 @@ class Card:
     budget: Budget
     size_bytes: int
 
+    @property
+    def has_gpt(self) -> bool:
+        """Whether the boot partition is found through a GPT, because the first entry of the MBR
+        only protects one."""
+        return self.table is not None and _protects(self.table)
+
 
 def read_card(read: Reader, size_bytes: int) -> Card:
     """Read table and boot partition of a card of ``size_bytes``."""
@@ -72,11 +83,23 @@ def read_card(read: Reader, size_bytes: int) -> Card:
         return Card(None, None, roots, (missing,), read, budget, size_bytes)
     findings = list(_table_findings(table, size_bytes))
     fat = None
-    boot = table.mbr.partition(1)
-    if boot is not None and boot.type_id != TYPE_PROTECTIVE and boot.extent.offset < size_bytes:
-        fat, found = _read_fat(read, boot.extent, 1, size_bytes, budget)
+    boot = _boot_partition(table)
+    if boot is not None and boot.extent.offset < size_bytes:
+        fat, found = _read_fat(read, boot.extent, boot.index, size_bytes, budget)
         findings.extend(found)
     return Card(table, fat, roots, tuple(findings), read, budget, size_bytes)
+
+
+def _protects(table: PartitionTable) -> bool:
+    first = table.mbr.partition(1)
+    return first is not None and first.type_id == TYPE_PROTECTIVE
+
+
+def _boot_partition(table: PartitionTable) -> TablePartition | Partition | None:
+    """The first partition in an MBR, the first one for a FAT in a GPT."""
+    if not _protects(table):
+        return table.mbr.partition(1)
+    return next((part for part in table.partitions if part.type_id in GPT_TYPES), None)
 
 
 def _instead(table: PartitionTable, read: Reader, size_bytes: int) -> Instead | None:
@@ -93,12 +116,15 @@ def _instead(table: PartitionTable, read: Reader, size_bytes: int) -> Instead | 
 
 def _table_findings(table: PartitionTable, size_bytes: int) -> Iterator[Finding]:
     yield from _cut_short(table, size_bytes)
-    mbr = table.mbr
-    if {partition.type_id for partition in mbr.partitions} == {TYPE_PROTECTIVE}:
-        yield finding(Code.GPT_ONLY, "the card has a GPT and only a protective MBR")
-        return
-    boot = mbr.partition(1)
-    if boot is None:
+    boot = table.mbr.partition(1)
+    if _protects(table):
+        if table.gpt is None:
+            what = f"the table says that there is a GPT, and {table.gpt_fault}"
+            yield finding(Code.BOOT_PARTITION_MISSING, what)
+        elif _boot_partition(table) is None:
+            what = "no partition of the GPT is of a type for FAT (basic data, EFI system)"
+            yield finding(Code.BOOT_PARTITION_MISSING, what)
+    elif boot is None:
         yield finding(Code.BOOT_PARTITION_MISSING, "the first entry of the table is empty")
     elif boot.type_id not in TYPES_PROVEN:
         what = f"partition 1 has type {boot.type_id:02x}"

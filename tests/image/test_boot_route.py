@@ -90,3 +90,51 @@ def test_a_board_with_bootcode_bin_finds_it_on_the_first_partition_only(tmp_path
     assert errors(disk.check("pi2")) == {"bootcode"}
     disk.write("bootcode.bin", files["bootcode.bin"])
     assert errors(disk.check("pi2")) == set()
+
+
+# -- GPT -----------------------------------------------------------------------------------------
+
+BASIC, EFI = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
+LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+ROOT_GUID = "12345678-9abc-4def-8123-456789abcdef"
+
+
+def make_gpt_disk(image: Path, model: str, kind: str) -> Disk:
+    with image.open("wb") as file:
+        file.truncate(SIZE3 + MiB)
+    table = (
+        f"label: gpt\nstart={MiB // 512}, size={BOOT_KIB * 2}, type={kind}\n"
+        f"start={ROOT3_OFFSET // 512}, size={(SIZE3 - ROOT3_OFFSET) // 512}, "
+        f"type={LINUX}, uuid={ROOT_GUID.upper()}\n"
+    )
+    run(["sfdisk", "--quiet", image], stdin=table.encode())
+    line = {"cmdline.txt": f"root=PARTUUID={ROOT_GUID} rw rootwait\n".encode()}
+    files = minimal_boot_files(model) | line
+    make_fat(image, files, size_kib=BOOT_KIB, kind=32, sectors_per_cluster=1, offset_bytes=MiB)
+    make_root(image, "pi7", offset=ROOT3_OFFSET)
+    return Disk(image)
+
+
+@pytest.mark.parametrize("kind", [BASIC, EFI])
+def test_an_eeprom_boots_from_a_gpt(tmp_path: Path, kind: str) -> None:
+    disk = make_gpt_disk(tmp_path / "card.img", "cm4", kind)
+    report = disk.check()
+    assert report.findings == ()
+    assert (report.judged_as, report.models, report.node) == ("cm4", ("cm4",), "pi7")
+    assert report.partuuid == ROOT_GUID
+
+
+def test_a_boot_rom_reads_no_gpt(tmp_path: Path) -> None:
+    disk = make_gpt_disk(tmp_path / "card.img", "pi2", BASIC)
+    report = disk.check("pi2")
+    assert errors(report) == {"gpt-only"}
+    assert (report.models, report.node) == ((), "pi7")
+
+
+def test_an_eeprom_takes_no_partition_for_linux_for_a_fat(tmp_path: Path) -> None:
+    disk = make_gpt_disk(tmp_path / "card.img", "cm4", LINUX)
+    assert errors(disk.check("cm4")) == {"boot-partition-missing"}
+    assert errors(disk.check("pi2")) == {"gpt-only"}
+    disk.poke(512, bytes(512))
+    disk.poke(SIZE3 + MiB - 512, bytes(512))
+    assert "boot-partition-missing" in errors(disk.check("cm4"))

@@ -141,8 +141,9 @@ def _pieces(data: bytes, at: int, name: str, budget: Budget) -> Iterator[bytes]:
 def _with_content(kernel: KernelFile, pieces: Iterator[bytes], budget: Budget) -> KernelFile:
     tail = b""
     for piece in pieces:
-        budget.step(len(piece) * 4 // MiB)
-        seen, tail = tail + piece, (tail + piece)[-_TAIL:]
+        budget.step(len(piece) * 4000 // MiB)
+        seen = tail + piece if tail else piece  # a whole kernel is not copied
+        tail = seen[-_TAIL:]
         kernel = _with_marks(kernel, seen)
     return kernel
 
