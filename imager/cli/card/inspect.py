@@ -78,7 +78,11 @@ def _show_report(
     if notes.salt:
         lines.append(f"    Salt {notes.salt}")
     if report.models:
-        lines.append(f"    would boot: {', '.join(report.models)}")
+        followed = report.route is None or report.route.followed
+        said = "would boot" if followed else "starts, as far as it is checked from here"
+        lines.append(f"    {said}: {', '.join(report.models)}")
+    if report.route is not None:
+        lines.append(f"    the way of a {report.judged_as}: {report.route}")
     if notes.firstboot is not None or report.bootable:
         lines += firstboot_lines(notes.firstboot)
     console.lines(*lines)
