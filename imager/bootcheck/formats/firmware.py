@@ -22,7 +22,7 @@ _FLOOR = 0xFFFFF  # the firmware also points to the start of the MiB it is loade
 _BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
 _BOOTCODE_MIN = 4096
 _FIXUP_MAX = 256 * 1024  # the largest of those releases has 10 KiB
-_BOARD_WORD = re.compile(rb"(?s)([pc](?<![!-~].)[im][0-5][0-9w+s]{0,3})(?![!-~])")
+_BOARD_WORD = re.compile(rb"(?s)([pc](?<![!-Z\\^-~].)[im][0-5][0-9w+s]{0,3})(?![!-Z\\^-~])")
 _MOST_LOOKS = 2000
 _ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
 
@@ -78,7 +78,7 @@ def known_filters(data: bytes, names: Collection[str]) -> frozenset[str] | None:
     """Which of ``names``, sections of config.txt, a start*.elf or bootcode.bin knows: those that
     stand in it as words of their own. None where there is no list of them in it."""
     boards = {match[1].decode() for match in islice(_BOARD_WORD.finditer(data), _MOST_LOOKS)}
-    if len(boards & set(names)) < 2:
+    if not boards & set(names):
         return None
     others = (name for name in names if not name.startswith(("pi", "cm")))
     return frozenset(boards & set(names)).union(

@@ -92,6 +92,20 @@ def test_a_filter_newer_than_the_firmware_filters_nothing(section: str) -> None:
     assert errors_of(files | {"start4.elf": CM4["start4.elf"]}, "cm4") == [], "it lists none"
 
 
+@pytest.mark.parametrize("words", [b"\0pi4\0", b"[pi4]\0[cm4]\0", b" pi3 pi4 pi400 \n"])
+def test_a_list_of_filters_is_seen_in_each_form(words: bytes) -> None:
+    files = with_config(CM4 | {"start4.elf": bootfiles.start_elf(filler=words)}, b"[pi5]\n")
+    files["config.txt"] += b"kernel=kernel_2712.img\n"
+    assert errors_of(files, "cm4") == ["kernel"]
+
+
+def test_a_word_in_another_one_is_no_filter() -> None:
+    words = b"\0copi4\0pi4x-overlay\0/pi4\0"
+    files = with_config(CM4 | {"start4.elf": bootfiles.start_elf(filler=words)}, b"[pi5]\n")
+    files["config.txt"] += b"kernel=kernel_2712.img\n"
+    assert errors_of(files, "cm4") == []
+
+
 def test_bootcode_bin_has_a_list_of_filters_of_its_own() -> None:
     bootcode = PI3["bootcode.bin"] + b"\0pi1\0pi2\0pi3\0"
     files = with_config(PI3, b"[pi4]\nstart_file=nope.elf\n")
