@@ -29,7 +29,7 @@ class StampError(ValueError):
 class StampFacts:
     """``imaged_at`` is in seconds since 1970, UTC. ``image_id`` names the bytes of the whole
     card without the stamp; ``boot_sums`` is the SHA-256 (hex) of picloud/SHA256SUMS, which has
-    those of all other boot files."""
+    those of all other boot files. ``root_uuid`` is None in a stamp of before it was noted."""
 
     rack: str
     node: str
@@ -43,6 +43,7 @@ class StampFacts:
     imaged_at: int
     disk_id: int
     layout: Layout
+    root_uuid: str | None = None
 
     def encode(self) -> bytes:
         """The JSON of the stamp."""
@@ -68,6 +69,7 @@ class StampFacts:
             "size_bytes": layout.size_bytes,
             "boot": [layout.boot.offset, layout.boot.length],
             "root": [layout.root.offset, layout.root.length],
+            **({} if self.root_uuid is None else {"root_uuid": self.root_uuid}),
         }
 
     @classmethod
@@ -94,6 +96,7 @@ def _facts(read: JsonObject) -> StampFacts:
         imaged_at=read.integer("imaged_at", high=_LAST_SECOND),
         disk_id=int(_digits(read, "disk_id", 8), 16),
         layout=Layout(size, _extent(read, "boot", size), _extent(read, "root", size)),
+        root_uuid=_text(read, "root_uuid") if "root_uuid" in read.values else None,
     )
 
 
