@@ -146,8 +146,9 @@ def judge_card(
     verdicts = [_judged(boots, found, candidate, expected, card) for candidate in candidates]
     made_for = _made_for(contents)
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
-    best = own or min(_likely(verdicts, contents), key=lambda verdict: verdict.rank)
-    bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
+    likely = _likely(verdicts, boots)
+    best = own or min(likely, key=lambda verdict: verdict.rank)
+    bootable = tuple(verdict.model for verdict in likely if not verdict.errors)
     return _report(best, bootable, best.model, card)
 
 
@@ -203,8 +204,8 @@ def _root_alone(card: Card) -> Iterator[Finding]:
         yield from card.roots.presumed_findings()
 
 
-def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_Verdict]:
-    """The verdicts of which the one with the fewest errors is told.
+def _likely(verdicts: Collection[_Verdict], boots: BootPartitions) -> Collection[_Verdict]:
+    """The verdicts that count, and of which the one with the fewest errors is told.
 
     A board that has its firmware in a chip needs so few files that it would be nearest to any
     damaged card, so it counts only where the card has a device tree for it.
@@ -212,6 +213,7 @@ def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_V
     found = []
     for verdict in verdicts:
         board = board_named(verdict.model)
+        contents = boots.of(board).contents or boots.first
         if board.firmware is not None or any(contents.entry(t.file) for t in board.device_trees):
             found.append(verdict)
     return found or verdicts

@@ -21,7 +21,7 @@ from imager.bootcheck.root.roots import Roots
 from imager.bootcheck.route.chain import BOOT_IMAGE, Chain, route_of
 from imager.bootcheck.route.linux import Linux
 from imager.bootcheck.route.loader import bootcode_findings, loader_findings
-from imager.bootcheck.route.needs import Needs, cheap
+from imager.bootcheck.route.needs import LOST, Needs
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.settings import BOOTCODE, BootSettings
 from imager.bootcheck.route.uboot import IMAGE, uboot_findings
@@ -38,14 +38,6 @@ _NOTE_CODES = {
 _FILE_KEYS = frozenset({"kernel", "initramfs", "ramfsfile", "device_tree"})
 _FIRMWARE_KEYS = frozenset({"start_file", "fixup_file"})
 _EEPROM = "EEPROM"
-
-
-def _image_fault(data: bytes) -> str | None:
-    """What is wrong with a boot.img, a FAT filesystem with nothing around it."""
-    return None if data[510:512] == b"\x55\xaa" else "it is no image of a FAT filesystem"
-
-
-_IMAGE = cheap(_image_fault)
 
 
 class Requirements:
@@ -89,7 +81,7 @@ class Requirements:
         """Everything that is wrong for this model."""
         yield from self._config()
         if self.route.chain is Chain.RAMDISK:
-            yield from self._needs.whole(Code.BOOT_IMAGE, BOOT_IMAGE, _IMAGE)
+            yield from self._needs.whole(Code.BOOT_IMAGE, BOOT_IMAGE, LOST)
             yield from self._not_followed()
             return
         if self.route.chain is Chain.RECOVERY:

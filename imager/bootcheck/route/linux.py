@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from imager.base.boards import Board
-from imager.bootcheck.findings import Code, Finding
+from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats.config import Config
 from imager.bootcheck.formats.initramfs import inspect_initramfs
 from imager.bootcheck.formats.kernel import inspect_kernel
@@ -57,7 +57,9 @@ class Linux:
             what = f"{named.path}, line {named.line}: device_tree= is empty and so turns it off"
             yield finding(Code.DEVICE_TREE, what, path=named.path)
         else:
-            yield from tree_findings(self.needs, self.paths.trees)
+            # Linux itself has no tree for each kind of board; the firmware takes the next best.
+            others = Severity.WARNING if self.paths.is_upstream else None
+            yield from tree_findings(self.needs, self.paths.trees, others)
         yield from self._initramfs()
         yield from self._overlays()
 

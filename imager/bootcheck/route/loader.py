@@ -19,6 +19,8 @@ from imager.bootcheck.route.settings import BOOTCODE, BootSettings, has_little_m
 _BOOTCODE, _START = cheap(firmware.bootcode_fault), cheap(firmware.start_fault)
 _FIXUP, _BUILD = cheap(firmware.fixup_fault), cheap(firmware.build_id)
 _CUT_DOWN = cheap(firmware.is_cut_down)
+_VARIANT = re.compile(r"(?:start|fixup)(4|_)?(x|cd|db)?\.(?:elf|dat)")
+"""How the maker names the files of one pair: start4cd.elf goes with fixup4cd.dat."""
 _CUT_DOWN_NAME = re.compile(r"start(4|_)cd\.elf", re.IGNORECASE)
 
 
@@ -60,6 +62,11 @@ def _cut_down(needs: Needs, model: Board, settings: BootSettings) -> Iterator[Fi
 
 def _pair(needs: Needs, model: Board, start: str, fixup: str) -> Iterator[Finding]:
     contents = needs.contents
+    names = [_VARIANT.fullmatch(path.casefold().rpartition("/")[2]) for path in (start, fixup)]
+    if names[0] and names[1] and names[0].groups() != names[1].groups():
+        what = f"{start} and {fixup}: by their names they belong to two pairs"
+        yield finding(Code.FIRMWARE_PAIR, what, path=start)
+        return
     # Files that are as the release has them are a pair: its makers know better than we do.
     if contents.proven(start) and contents.proven(fixup):
         return

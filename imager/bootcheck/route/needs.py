@@ -35,6 +35,16 @@ def cheap(judge: Callable[[bytes], Judged]) -> Judge[Judged]:
     return lambda data, _: judge(data)
 
 
+def _lost(data: bytes) -> str | None:
+    """What is wrong with a program of which no mark is known."""
+    values = set(data[:65536])
+    return f"it holds only bytes {data[0]:02x}" if len(values) == 1 else None
+
+
+LOST = cheap(_lost)
+"""Judges a file of which no more is known than that it is not of one value all over."""
+
+
 class Needs:
     """The files of one partition as one board uses them; ``used`` has the path of each."""
 

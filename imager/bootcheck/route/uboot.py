@@ -16,7 +16,7 @@ from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.route.chain import BOOT_SCRIPT, Route
-from imager.bootcheck.route.needs import Needs, cheap, kernel_fault
+from imager.bootcheck.route.needs import LOST, Needs, cheap, kernel_fault
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.trees import tree_findings
 
@@ -27,21 +27,12 @@ _INITRAMFS = "initramfs-linux.img"
 _SCRIPT = cheap(boot_script_fault)
 
 
-def _lost(data: bytes) -> str | None:
-    """What is wrong with a program of which no mark is known."""
-    values = set(data[:65536])
-    return f"it holds only bytes {data[0]:02x}" if len(values) == 1 else None
-
-
-_LOST = cheap(_lost)
-
-
 def uboot_findings(
     needs: Needs, model: Board, route: Route, paths: SystemPaths
 ) -> Iterator[Finding]:
     """What is wrong with U-Boot and, where it is followed, with what it loads."""
     # Of a foreign one no more need be known than that it is not lost.
-    judge = kernel_fault if route.followed else _LOST
+    judge = kernel_fault if route.followed else LOST
     yield from needs.whole(Code.KERNEL, route.path, judge)
     if not route.followed:
         # What stands in extlinux is asked for before a script is.

@@ -67,6 +67,14 @@ def test_the_cut_down_firmware_under_another_name_is_found_by_what_it_says() -> 
     assert errors_of(files, "pi3") == ["firmware-cut-down"]
 
 
+@pytest.mark.parametrize(
+    "line", [b"fixup_file=fixup_cd.dat", b"start_file=start_x.elf", b"fixup_file=fixup4.dat"]
+)
+def test_files_of_two_pairs_are_none_by_their_names(line: bytes) -> None:
+    others = {"start_x.elf": bootfiles.start_elf(), "fixup4.dat": bootfiles.fixup_dat()}
+    assert errors_of(with_config(PI3 | CUT_DOWN | others, line + b"\n"), "pi3") == ["firmware-pair"]
+
+
 @pytest.mark.parametrize("line", [b"gpu_mem=16", b"gpu_mem_1024=16", b"gpu_mem=8"])
 def test_little_memory_chooses_the_cut_down_firmware(line: bytes) -> None:
     files = with_config(PI3, line + b"\n")
