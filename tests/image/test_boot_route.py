@@ -138,3 +138,33 @@ def test_an_eeprom_takes_no_partition_for_linux_for_a_fat(tmp_path: Path) -> Non
     disk.poke(512, bytes(512))
     disk.poke(SIZE3 + MiB - 512, bytes(512))
     assert "boot-partition-missing" in errors(disk.check("cm4"))
+
+
+# -- what is not followed ------------------------------------------------------------------------
+
+PAIR4 = {"start4.elf": bootfiles.start_elf(), "fixup4.dat": bootfiles.fixup_dat()}
+ELSEWHERE = {
+    "UEFI": PAIR4 | {"config.txt": b"armstub=RPI_EFI.fd\n", "RPI_EFI.fd": b"_FVH" * 2000},
+    "U-Boot": PAIR4 | {"config.txt": b"kernel=uboot.bin\n", "uboot.bin": bootfiles.uboot()},
+    "boot.img": {"config.txt": b"boot_ramdisk=1\n", "boot.img": b"image" * 2000, "boot.sig": b"x"},
+}
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+@pytest.mark.parametrize("second", [True, False])
+def test_a_route_that_is_not_followed_is_asked_for_no_root(
+    tmp_path: Path, what: str, second: bool
+) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, ELSEWHERE[what])
+    disk = Disk(image)
+    if not second:
+        disk.poke(446 + 16, bytes(16))
+    for model in ("pi4", None):
+        report = disk.check(model)
+        assert codes(report) == {"route-not-followed"}
+        assert report.bootable
+        assert report.route is not None
+        assert not report.route.followed
+    assert report.models == ("pi4", "pi400", "cm4", "cm4s"), "no file on it is for a Pi 5"
+    assert report.to_json()["route"]
