@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from imager.base.run import run
 from imager.base.units import MiB
 from imager.bootcheck.check import BootReport
+from imager.card.inspect.identity import identity_on, system_on, written_for
 from imager.disk.ext4.crc32c import crc32c
 from tests.support.bootdisk import (
     BOOT_KIB,
@@ -22,9 +24,11 @@ from tests.support.bootdisk import (
     RootFile,
     make_disk,
     make_root,
+    reading,
 )
 from tests.support.bootfiles import minimal_boot_files
 from tests.support.fatdisk import tool
+from tests.support.stamps import FACTS
 
 pytestmark = pytest.mark.image
 SUPERBLOCK = ROOT_OFFSET + 1024
@@ -48,9 +52,9 @@ def said(report: BootReport) -> dict[str, str]:
     return {found.code.value: found.what for found in report.findings}
 
 
-def root(disk: Disk, files: dict[str, RootFile], **options: object) -> BootReport:
+def root(disk: Disk, files: Mapping[str, RootFile], options: tuple[str, ...] = ()) -> BootReport:
     """The card with another root filesystem."""
-    make_root(disk.image, "pi7", files, **options)  # type: ignore[arg-type]
+    make_root(disk.image, "pi7", files, options=options)
     return disk.check("pi2")
 
 
@@ -303,3 +307,15 @@ def test_the_system_is_told_by_its_own_name(disk: Disk, path: str) -> None:
     text = b'NAME="Raspbian"\nPRETTY_NAME="Raspbian GNU/Linux 12 (bookworm)"\n'
     report = root(disk, {**INIT, path: (text, 0o644)})
     assert report.to_json()["system"] == "Raspbian GNU/Linux 12 (bookworm)"
+
+
+def test_a_card_is_called_by_the_name_of_the_system_on_it(disk: Disk) -> None:
+    text = b'PRETTY_NAME="Raspberry Pi OS"\n'
+    root(disk, {**INIT, "etc/os-release": (text, 0o644)})
+    with reading(disk.image) as read:
+        assert system_on(read, SIZE) == "Raspberry Pi OS, host pi7"
+        assert identity_on(read, SIZE) == "Raspberry Pi OS, host pi7"
+    disk.poke(SUPERBLOCK, bytes(1024))
+    with reading(disk.image) as read:
+        assert system_on(read, SIZE) == ""
+    assert written_for(FACTS) == "pi7 of rack attic, written on 2026-09-21"

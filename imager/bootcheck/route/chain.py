@@ -39,7 +39,7 @@ class Chain(StrEnum):
     UEFI = "UEFI"
     STUB = "a program in place of a kernel"
     OTHER = "a program that is not known here"
-    RAMDISK = "the system inside boot.img"
+    RAMDISK = "a system of its own"
     RECOVERY = "an installer (NOOBS, PINN)"
 
 
