@@ -27,8 +27,12 @@ from imager.card.host.sysfs import HostTrees, Medium
 
 _COMPARE_SECONDS = 2.0
 _SILENCE_SECONDS = 10.0
-"""If udev sends no event for a card for so long, though it was asked to, the card is reported
-without one."""
+"""If udev sends no event for a card for so long, though it was asked to and has nothing else to do,
+the card is reported without one."""
+_BUSY_SECONDS = 200.0
+"""The same for a udevd that says it is busy. It gives a rule up after 180 s (udevadm(8)), so one
+that is busy for longer was killed. Before that, the links may be those of the medium before: the
+card would be told as one in another slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class Arrivals:
         """Find the changes for which no event came."""
         self._compare_at = time.monotonic() + _COMPARE_SECONDS
         media, untold = self._now(), self._untold
+        patience = _BUSY_SECONDS if self._kernel.udev_is_busy else _SILENCE_SECONDS
         self._untold = {}
         for name in media.keys() | self._media.keys():
             now = media.get(name)
@@ -134,7 +139,7 @@ class Arrivals:
                 first, since = untold.get(name, (None, 0.0))
                 if first != now:
                     since = time.monotonic()
-                elif time.monotonic() - since < _SILENCE_SECONDS:
+                elif time.monotonic() - since < patience:
                     self._ask(name)
                 else:
                     self._heard[name] = now[0]

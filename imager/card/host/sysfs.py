@@ -28,6 +28,8 @@ Medium = tuple[int | None, int]
 and the size in bytes."""
 
 _UDEVD = Path("/run/udev/control")
+_UDEVD_QUEUE = Path("/run/udev/queue")
+"""Is there while udevd has events whose rules have not run; udevadm(8) settle waits for its end."""
 _udev_lock = threading.Lock()  # a libudev context must not be used by two threads at a time
 
 
@@ -87,6 +89,11 @@ class HostTrees:
     def udev_runs(self) -> bool:
         """Whether udevd listens on its control socket."""
         return _UDEVD.exists()
+
+    @property
+    def udev_is_busy(self) -> bool:
+        """Whether udevd has events left, so that what it says of a device may be out of date."""
+        return _UDEVD_QUEUE.exists()
 
     def block_names(self) -> tuple[str, ...]:
         """Every block device and partition the kernel has, by its kernel name."""

@@ -172,7 +172,15 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Is there while udevd is busy; this computer's own may be."""
+    path = tmp_path / "udevd's queue"
+    monkeypatch.setattr("imager.card.host.sysfs._UDEVD_QUEUE", path)
+    return path
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, queue: Path) -> Clock:
     clock = Clock()
     monkeypatch.setattr("imager.card.host.arrivals.time", clock)
     return clock
@@ -193,6 +201,26 @@ def test_a_card_no_event_told_of_is_asked_about_and_told_in_the_end(
     assert asked[0] == 104  # udev gets the time to speak by itself
     assert uevent.read_text() == "change"
     assert told == [(112, "sdb")]
+
+
+def test_a_udevd_that_is_busy_is_waited_for_as_its_links_may_be_of_the_card_before(
+    host: FakeHost, clock: Clock, queue: Path
+) -> None:
+    queue.touch()
+    watch = Arrivals(Events(), host.kernel)
+    put_in(host, "sdb", 3)()
+    clock.now += 2
+    for _ in range(30):  # of those in which it gives no event up
+        assert watch.wait(0) is None
+        clock.now += 6
+    queue.unlink()
+    assert watch.wait(0) == Change("sdb", disk_named("sdb", kernel=host.kernel))
+    queue.touch()
+    put_in(host, "sdb", 4)()
+    for _ in range(101):  # killed in the middle of its work, it says for ever that it is busy
+        clock.now += 2
+        change = watch.wait(0)
+    assert change is not None
 
 
 def test_a_card_that_udev_speaks_of_when_asked_is_told_once(host: FakeHost, clock: Clock) -> None:
