@@ -42,8 +42,9 @@ def loader_findings(
         *needs.whole(Code.START, start, _START),
         *needs.whole(Code.FIXUP, fixup, _FIXUP),
     ]
-    yield from faults
+    # First of all, for to put the missing files there would not help.
     yield from _cut_down(needs, model, settings)
+    yield from faults
     contents = needs.contents
     if not faults and contents.is_readable(start) and contents.is_readable(fixup):
         yield from _pair(needs, model, start, fixup)
