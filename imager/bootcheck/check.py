@@ -31,7 +31,6 @@ from imager.disk.manifest import Reader
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
 
 _NAMED = 5
-_GPT_ONLY = finding(Code.GPT_ONLY, "the card has a GPT and only a protective MBR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def judge_card(
     """``check_boot`` of a card that was read."""
     candidates = BOARDS if model is None else (board_named(model),)
     if card.fat is None and card.has_gpt and all(board.needs_bootcode for board in candidates):
-        seen = _Verdict.of("", [_GPT_ONLY])
+        seen = _Verdict.of("", card.findings_for(candidates[0]))
         return _report(replace(seen, root=card.roots.presumed), (), None, card)
     if card.fat is None:
         seen = _Verdict.of("", chain(card.findings, _root_alone(card)))
@@ -160,8 +159,9 @@ def _judged(
     card: Card,
 ) -> _Verdict:
     """The verdict for one board, on the partition that it starts from."""
+    found = [*found, *card.findings_for(candidate)]
     if card.has_gpt and candidate.needs_bootcode:
-        verdict = _Verdict.of(candidate.name, [*found, _GPT_ONLY])
+        verdict = _Verdict.of(candidate.name, found)
         return replace(verdict, root=card.roots.presumed)
     boot, strict = boots.of(candidate), expected is not None
     first_needed = set(boot.used)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from imager.base.boards import Board
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.instead import Instead, no_card
 from imager.bootcheck.meanings import finding
@@ -25,6 +26,9 @@ from imager.disk.table import TYPE_PROTECTIVE, PartitionTable, TablePartition, r
 
 TYPES_PROVEN = frozenset({0x0B, 0x0C})
 TYPES_REPORTED = frozenset({0x01, 0x04, 0x06, 0x0E})
+TYPE_EFI = 0xEF
+"""EFI system: a Pi 3 refuses it (raspberrypi/firmware issue 1711), the EEPROM of a Pi 4 or 5 takes
+it since mid 2020 (raspberrypi/rpi-eeprom issue 126)."""
 GPT_TYPES = frozenset(
     {"ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"}
 )
@@ -66,6 +70,18 @@ class Card:
         """Whether the boot partition is found through a GPT, because the first entry of the MBR
         only protects one."""
         return self.table is not None and _protects(self.table)
+
+    def findings_for(self, board: Board) -> Iterator[Finding]:
+        """What is wrong with the way to the boot partition for some boards only."""
+        boot = self.table.mbr.partition(1) if self.table else None
+        if boot is None or boot.type_id not in (TYPE_PROTECTIVE, TYPE_EFI):
+            return
+        if boot.type_id == TYPE_EFI:
+            refused = board.needs_bootcode
+            code = Code.PARTITION_TYPE_REFUSED if refused else Code.PARTITION_TYPE_UNPROVEN
+            yield finding(code, f"partition 1 has type {TYPE_EFI:02x}")
+        elif board.needs_bootcode:
+            yield finding(Code.GPT_ONLY, "the card has a GPT and only a protective MBR")
 
 
 def read_card(read: Reader, size_bytes: int) -> Card:
@@ -126,7 +142,7 @@ def _table_findings(table: PartitionTable, size_bytes: int) -> Iterator[Finding]
             yield finding(Code.BOOT_PARTITION_MISSING, what)
     elif boot is None:
         yield finding(Code.BOOT_PARTITION_MISSING, "the first entry of the table is empty")
-    elif boot.type_id not in TYPES_PROVEN:
+    elif boot.type_id not in TYPES_PROVEN | {TYPE_EFI}:
         what = f"partition 1 has type {boot.type_id:02x}"
         known = boot.type_id in TYPES_REPORTED
         yield finding(Code.PARTITION_TYPE_UNPROVEN if known else Code.PARTITION_TYPE_REFUSED, what)

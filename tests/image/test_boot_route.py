@@ -168,3 +168,12 @@ def test_a_route_that_is_not_followed_is_asked_for_no_root(
         assert not report.route.followed
     assert report.models == ("pi4", "pi400", "cm4", "cm4s"), "no file on it is for a Pi 5"
     assert report.to_json()["route"]
+
+
+def test_the_type_of_an_efi_system_is_judged_by_the_board(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("cm4"), type_id="ef")
+    report = Disk(image).check()
+    assert (report.judged_as, report.bootable) == ("cm4", True)
+    assert codes(report) == {"partition-type-unproven"}
+    assert "partition-type-refused" in errors(Disk(image).check("pi3"))
