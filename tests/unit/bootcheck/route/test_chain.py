@@ -125,6 +125,15 @@ def test_a_program_that_is_no_linux_is_not_judged() -> None:
         assert "kernel" in errors_of(broken, "pi2"), "a kernel that is damaged is no other program"
 
 
+def test_an_installer_is_started_before_any_firmware() -> None:
+    for files, model, name in ((PI2, "pi2", "recovery.elf"), (CM4, "cm4", "recover4.elf")):
+        other = {"recovery.elf": "recover4.elf", "recover4.elf": "recovery.elf"}[name]
+        not_followed(files | {name: bootfiles.start_elf()}, model, Chain.RECOVERY)
+        assert found(files | {other: bootfiles.start_elf()}, model) == []
+    lost = {"recovery.elf": bootfiles.start_elf(), "config.txt": b""}
+    assert errors_of(lost, "pi2") == ["bootcode"]
+
+
 def test_the_distributions_u_boot_is_followed() -> None:
     seen = judged(minimal_boot_files("pi4"), "pi4")
     assert list(seen.findings()) == []

@@ -50,7 +50,7 @@ def test_any_file_of_an_initramfs_may_have_the_init(line: str, files: dict[str, 
 def test_one_init_is_asked_of_all_files_together(packed: bytes) -> None:
     files = with_initramfs("initramfs a.img,b.img followkernel", a_img=EXTRA, b_img=packed)
     (finding,) = found(files, "pi2")
-    assert finding.code == "initramfs"
+    assert (finding.code, finding.path) == ("initramfs", "a.img")
     assert "a.img and b.img" in finding.what
     for part in (b"", OWN):
         kernel = bootfiles.zimage(size=len(OWN) * 2 + 4096, filler=b"\0")

@@ -113,6 +113,7 @@ MAP = overlay_map(
     {
         "pi3-disable-bt": {"renamed": "disable-bt"},
         "older-bt": {"renamed": "pi3-disable-bt"},
+        "with-words": {"renamed": "disable-bt,krnbt"},
         "vc4-kms": {"bcm2835": "", "bcm2711": "vc4-kms-pi4"},
         "uart5": {"bcm2711": ""},
         "gone": {"deprecated": "no longer necessary"},
@@ -139,7 +140,8 @@ def overlay_findings(line: str, model: str, files: dict[str, bytes] = OVERLAYS) 
     "line",
     ["dtoverlay=disable-bt", "dtoverlay=pi3-disable-bt", "dtoverlay=older-bt,x=1",
      "dtoverlay=vc4-kms:x=1", "device_tree_overlay=overlays/disable-bt.dtbo",
-     "dtoverlay=/overlays/disable-bt", "dtoverlay=\ndtoverlay=disable-bt"],
+     "dtoverlay=/overlays/disable-bt", "dtoverlay=overlays/disable-bt.dtbo",
+     "dtoverlay=with-words", "dtoverlay=\ndtoverlay=disable-bt"],
 )  # fmt: skip
 def test_an_overlay_is_found_by_each_of_its_names(line: str, model: str) -> None:
     assert overlay_findings(line, model) == []
@@ -209,3 +211,18 @@ def test_each_older_way_to_ask_for_64_bits_counts() -> None:
     }
     assert judged(files, "pi3").paths.kernel == "kernel8.img"
     assert found(files, "pi3") == []
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "kernel", "said"),
+    [("pi2", b"kernel=a.img\n", bootfiles.arm64_image(), "a Raspberry Pi 2 cannot run it"),
+     ("pi3", b"kernel=a.img\narm_64bit=1\n", bootfiles.zimage(), "asks for 64-bit mode"),
+     ("pi5", b"kernel=a.img\n", bootfiles.zimage(), "a Raspberry Pi 5 cannot run it")],
+)  # fmt: skip
+def test_a_kernel_for_another_processor_is_told(
+    model: str, config: bytes, kernel: bytes, said: str
+) -> None:
+    files = minimal_boot_files(model) | {"config.txt": CONFIG_TXT + config, "a.img": kernel}
+    (finding,) = found(files, model)
+    assert (finding.code, finding.path) == ("kernel-width", "a.img")
+    assert said in finding.what
