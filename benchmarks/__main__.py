@@ -21,6 +21,7 @@ from benchmarks.engine import engine_rows
 from benchmarks.machine import footer, load
 from benchmarks.memory import memory_rows
 from benchmarks.node import node_rows
+from benchmarks.packages import packages_rows
 from benchmarks.process import Failed
 from benchmarks.rack import rack_rows
 from benchmarks.startup import help_rows
@@ -48,6 +49,7 @@ MEASUREMENTS = {
     "engine": Measurement(engine_rows, 2, 1),
     "rack": Measurement(rack_rows, 2, 1, quick_by_itself=True),
     "memory": Measurement(memory_rows, 3, 1),
+    "packages": Measurement(packages_rows, 3, 1),
     "help": Measurement(help_rows, 1, 1),
 }
 

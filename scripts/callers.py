@@ -7,6 +7,7 @@ What a test calls in another process is not seen.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import threading
 import time
@@ -18,11 +19,13 @@ import pytest
 from mutants import Mutant
 
 MOST_SECONDS = 20
-"""Of tests for one change; the slowest are left out."""
+"""Of work by the tests for one change; those with the most are left out."""
 Place = tuple[str, int]
 """A file and the line where a function begins."""
-Found = dict[str, tuple[float, set[Place]]]
-"""For each test the seconds that it takes, and the functions that it calls."""
+Took = tuple[float, float]
+"""Seconds of a processor, which are the same on a busy computer, and seconds by the clock."""
+Found = dict[str, tuple[Took, set[Place]]]
+"""For each test what it takes, and the functions that it calls."""
 
 
 class Calls:
@@ -32,7 +35,7 @@ class Calls:
         self.files = {os.fspath(tree / path): os.fspath(path) for path in files}
         self.calls: set[Place] = set()
         self.shared: dict[str, set[Place]] = {}
-        self.tests: dict[str, tuple[float, list[Place]]] = {}
+        self.tests: dict[str, tuple[Took, list[Place]]] = {}
         self.failed: set[str] = set()
 
     def _profile(self, frame: FrameType, event: str, _arg: object) -> None:
@@ -53,14 +56,15 @@ class Calls:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Function) -> Iterator[None]:
-        self.calls, began = set(), time.monotonic()
+        self.calls, began, worked = set(), time.monotonic(), _work()
         sys.setprofile(self._profile)
         threading.setprofile(self._profile)
         yield
         sys.setprofile(None)
         for name in item.fixturenames:
             self.calls |= self.shared.get(name, set())
-        self.tests[item.nodeid] = time.monotonic() - began, sorted(self.calls)
+        took = _work() - worked, time.monotonic() - began
+        self.tests[item.nodeid] = took, sorted(self.calls)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -76,15 +80,22 @@ class Calls:
         }
 
 
+def _work() -> float:
+    """The seconds of a processor that this process had, and those it started that have ended."""
+    both = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
 def meeting(mutant: Mutant, found: Found) -> tuple[list[str], float]:
     """The tests that call the mutant's function (what stands outside of functions: its module),
-    quickest first, and the seconds they take."""
+    those with the least work first, and the seconds by the clock that they take."""
     module, first = os.fspath(mutant.path), mutant.span[0]
     names: list[str] = []
-    total = 0.0
-    for name, (took, called) in sorted(found.items(), key=lambda item: item[1][0]):
+    total = seconds = 0.0
+    for name, ((work, took), called) in sorted(found.items(), key=lambda item: item[1][0]):
         meets = (module, first) in called or (not first and any(at[0] == module for at in called))
-        if meets and (not names or total + took < MOST_SECONDS):
+        if meets and (not names or total + work < MOST_SECONDS):
             names.append(name)
-            total += took
-    return names, total
+            total += work
+            seconds += took
+    return names, seconds

@@ -3,7 +3,8 @@
 In: Mutants, and a session of pytest. Out: a file, which tests call what (``callers``), and which of
 the Mutants a test noticed. Each is tried in a forked process, in which the code of the changed
 function is exchanged. What is not noticed is to be tried in a copy of the tree as well: what stands
-outside of functions cannot be exchanged, and what is called while modules are imported is over.
+outside of functions cannot be exchanged, what is called while modules are imported is over, and
+what takes too long does so on a busy computer without any change.
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ class InPlace(Calls):
         super().__init__(tree, {mutant.path for mutant in mutants})
         self.tree, self.mutants, self.jobs, self.out = tree, mutants, jobs, out
         self.trying = self.failing = False
-        self.slow = 0
         self.running: dict[int, tuple[int, float]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -91,7 +91,7 @@ class InPlace(Calls):
         while self.running:
             noticed += self._ended()
         tests = {name: (took, sorted(called)) for name, (took, called) in found.items()}
-        tried = {"tests": tests, "noticed": noticed, "slow": self.slow}
+        tried = {"tests": tests, "noticed": noticed}
         self.out.write_text(json.dumps(tried))
         return True
 
@@ -136,7 +136,7 @@ class InPlace(Calls):
             os._exit(code)
 
     def _ended(self) -> Iterator[int]:
-        """The numbers of those that are over and were noticed, also by taking too long."""
+        """The numbers of those that are over and were noticed."""
         for child, (number, deadline) in list(self.running.items()):
             pid, status = os.waitpid(child, os.WNOHANG)
             late = time.monotonic() > deadline
@@ -147,19 +147,19 @@ class InPlace(Calls):
             if not pid:
                 os.waitpid(child, 0)
             del self.running[child]
-            self.slow += late
-            if late or os.waitstatus_to_exitcode(status) not in (0, _NOT_PUT_IN):
+            if not late and os.waitstatus_to_exitcode(status) not in (0, _NOT_PUT_IN):
                 yield number
         time.sleep(0.005)
 
 
-def tried_in(out: Path) -> tuple[Found, list[int], int]:
-    """What ``InPlace`` wrote: the tests, the numbers of the Mutants that were noticed, and of how
-    many of these because they took too long."""
+def tried_in(out: Path) -> tuple[Found, list[int]]:
+    """What ``InPlace`` wrote: the tests, and the numbers of the Mutants that were noticed."""
     tried = json.loads(out.read_text())
     tests = tried["tests"].items()
-    found = {name: (took, {tuple(at) for at in called}) for name, (took, called) in tests}
-    return found, tried["noticed"], tried["slow"]
+    found = {
+        name: ((work, took), {tuple(at) for at in called}) for name, ((work, took), called) in tests
+    }
+    return found, tried["noticed"]
 
 
 def _run(items: Sequence[pytest.Item], until: Callable[[], bool] = lambda: False) -> None:

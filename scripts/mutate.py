@@ -110,7 +110,7 @@ class Run:
     def __init__(self, copies: Copies, chosen: dict[Path, list[Mutant]]) -> None:
         self.copies, self.chosen = copies, chosen
         self.alive = [mutant for each in chosen.values() for mutant in each]
-        self.slow = 0
+        self.slow: list[Mutant] = []
 
     def ring(self, tests: list[str], rooms: set[Path] | None = None) -> None:
         """Run the tests at the paths ``tests`` against what still lives, in ``rooms`` if given."""
@@ -124,9 +124,9 @@ class Run:
                 mutant, names, seconds = waiting.pop()
                 self.copies.start(mutant, ["-x", *names], patience(seconds), [])
             for over, code in self.copies.ended():
-                self.slow += code is None
                 if code != 0 and over is not None:
                     self.alive.remove(over)
+                    self.slow += [over] if code is None else []
         print(f"mutate: {len(self.alive)} are left", file=sys.stderr)
 
     def _in_place(self, tests: list[str], here: list[Mutant]) -> Found:
@@ -136,8 +136,7 @@ class Run:
             for _, code in self.copies.ended():
                 if code not in (0, 1):
                     raise SystemExit(f"mutate: pytest ended with {code} without any change")
-        found, noticed, slow = tried_in(self.copies.folder / "tried")
-        self.slow += slow
+        found, noticed = tried_in(self.copies.folder / "tried")
         for number in noticed:
             self.alive.remove(here[number])
         return found
@@ -206,7 +205,9 @@ def main() -> int:
         print(
             f"{room}: {len(all_here)} changes, {len(new)} survived, {len(alive) - len(new)} equal"
         )
-    print(f"seed {given.seed}; {run.slow} were stopped for taking too long")
+    for mutant in run.slow:
+        print(f"stopped for taking too long, twice: {mutant.path}:{mutant.line}: {mutant.text}")
+    print(f"seed {given.seed}")
     return 1 if bad else 0
 
 

@@ -33,7 +33,17 @@ WINGS = (
 ROOMS: dict[str, tuple[str, ...]] = {
     "disk": ("budget", "extents", "layout", "manifest", "fat", "ext4"),
     "release": ("transfer", "content_store", "lock", "verified", "terms", "salt"),
-    "packages": ("metadata", "verified", "wish", "resolve", "fetch", "plan", "locking", "carry"),
+    "packages": (
+        "metadata",
+        "verified",
+        "wish",
+        "resolve",
+        "python",
+        "fetch",
+        "plan",
+        "locking",
+        "carry",
+    ),
     "bootcheck": (
         "findings",
         "symptoms",

@@ -2,14 +2,71 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+BY_PATH = {
+    "the one way itself, and what it stands on": (
+        "base/below.py",
+        "base/durable.py",
+        "base/ownership.py",
+        "base/trusted_folder.py",
+    ),
+    "disks, image files, and what the kernel says of them": (
+        "card/host/arrivals.py",
+        "card/host/eject.py",
+        "card/host/exclusive.py",
+        "card/host/image_file.py",
+        "card/host/sysfs.py",
+        "card/host/targets.py",
+        "card/inspect/verify.py",
+        "card/medium/reopen.py",
+    ),
+    "a private folder that this run made in work/": (
+        "image/compose/boot_fs.py",
+        "image/compose/cache.py",
+        "image/compose/compose.py",
+        "image/compose/root_fs.py",
+        "image/packages/database.py",
+        "image/packages/hooks.py",
+        "image/salt/tree.py",
+        "image/unpack/stager.py",
+        "packages/carry/take_in.py",
+        "packages/resolve/pacman.py",
+        "release/salt/pip.py",
+        "release/salt/salt.py",
+    ),
+    "a file or folder that a person named, or a keyring of this computer": (
+        "cli/rack/init.py",
+        "cli/rack/report.py",
+        "config/folder.py",
+        "config/sections.py",
+        "node/keys/export.py",
+        "packages/carry/carried.py",
+        "packages/carry/export.py",
+        "release/pacman_packages.py",
+        "release/signing_keys.py",
+    ),
+    "what comes with this program, or /dev/null": (
+        "cli/session.py",
+        "config/shipped_trees.py",
+        "rack/report/report.py",
+    ),
+}
+"""Modules that open or look at something by its path, and what it is. Nothing of it lies below a
+rack or a cache: that is opened with ``TrustedFolder``, ``Below`` or ``kept_file``, and so is what
+a new module opens, unless it belongs in this table."""
+_LOOKS = {
+    *("read_bytes", "read_text", "write_bytes", "write_text", "stat", "lstat", "readlink"),
+    *("iterdir", "rglob", "listdir", "scandir", "is_file", "is_dir", "is_symlink", "touch"),
+}
 
 
 def passes(*words: str) -> None:
@@ -61,3 +118,32 @@ def test_modules_can_be_read_in_one_sitting() -> None:
     for path in (ROOT / "imager").rglob("*.py"):
         lines = len(path.read_text().splitlines())
         assert lines <= 400, f"{path.relative_to(ROOT)} has {lines} lines; split it"
+
+
+def looks_by_path(tree: ast.AST) -> Iterator[int]:
+    """The lines on which a module opens, reads, lists or asks for something by its path."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or any(word.arg == "dir_fd" for word in node.keywords):
+            continue
+        match node.func:
+            case ast.Attribute(attr=name) if name in _LOOKS:
+                yield node.lineno
+            case ast.Name(id="open") | ast.Attribute(value=ast.Name(id="os"), attr="open"):
+                yield node.lineno
+            case ast.Attribute(attr="open") if [
+                mode for mode in node.args[:1] if isinstance(mode, ast.Constant)
+            ]:
+                yield node.lineno  # a path's: what else has the name takes no mode
+            case _:
+                pass
+
+
+def test_what_lies_below_a_rack_or_a_cache_is_opened_in_one_way() -> None:
+    known = {name for names in BY_PATH.values() for name in names}
+    found = {
+        str(path.relative_to(ROOT / "imager")): lines
+        for path in sorted((ROOT / "imager").rglob("*.py"))
+        if (lines := list(looks_by_path(ast.parse(path.read_text()))))
+    }
+    assert {name: lines for name, lines in found.items() if name not in known} == {}
+    assert known <= set(found), "BY_PATH names modules that need not be there any more"

@@ -1,9 +1,10 @@
 """A folder that a stranger may have filled: a rack that was cloned, a cache on a borrowed disk.
 
 In: the path of a folder, as the person named it. Out: its files and folders, each reached step by
-step from the folder's own descriptor. Below it no link is followed, a file must be a regular one
-with a single name, and everything must belong to somebody who may decide what this program does
-(``ownership``). So a rack that holds a link to /etc/shadow neither shows that file nor changes it.
+step from the folder's own descriptor (``below``). Below it no link is followed, a file must be a
+regular one with a single name, and everything must belong to somebody who may decide what this
+program does (``ownership``). So a rack that holds a link to /etc/shadow neither shows that file nor
+changes it.
 
 What is made belongs to the owner of the folder: after one ``sudo`` a person can still use their
 own rack.
@@ -11,7 +12,6 @@ own rack.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shlex
@@ -20,22 +20,22 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 
+from imager.base.below import (
+    FOLDER,
+    PLAIN,
+    NotUsed,
+    opened,
+    reached,
+    read_at_most,
+    require_plain,
+)
 from imager.base.durable import host_storage, replace_in
 from imager.base.errors import ConfigurationError, HostStorage
-from imager.base.ownership import (
-    chown_words,
-    distrust,
-    give_to,
-    give_tree_to,
-    mend,
-    person,
-    user_name,
-)
-
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NOT_PLAIN = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR)
+from imager.base.ownership import chown_words, give_to, give_tree_to, person, user_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +141,8 @@ class TrustedFolder:
             with self._trouble():
                 if make is not None:
                     _make_root(self.root, make)
-                folder = _enter(held, os.fspath(self.root), None, self.root)
-                for count, name in enumerate(self.below, 1):
-                    path = self.root.joinpath(*self.below[:count])
-                    if make is not None:
-                        _make_in(folder, name, make)
-                    folder = _enter(held, name, folder, path)
+                making = None if make is None else partial(_make_in, mode=make)
+                folder = held.enter_context(reached(self.root, self.below, make=making))
             yield folder
 
     @contextmanager
@@ -158,6 +154,8 @@ class TrustedFolder:
             yield
         except (FileNotFoundError, BlockingIOError):
             raise
+        except NotUsed as error:
+            raise _refusal(error) from None
         except PermissionError as error:
             raise HostStorage(
                 f"{path}: {os.strerror(error.errno or 0)} for {user_name(person())}",
@@ -176,21 +174,19 @@ class TrustedFolder:
         what is missing is made: the file with ``mode``, whatever the umask."""
         make = 0o700 if flags & os.O_CREAT else None
         with self.reached(make) as folder, self._trouble(name):
-            descriptor = _open_in(folder, _plain(name), flags, mode, self.path / name)
+            made = _made_in(folder, _plain(name), flags, mode) if flags & os.O_CREAT else None
+            if made is None:
+                made = opened(folder, _plain(name), flags & ~os.O_CREAT, self.path / name)
         try:
-            yield descriptor
+            yield made
         finally:
-            os.close(descriptor)
+            os.close(made)
 
     def read(self, name: str, limit: int) -> bytes:
         """All of the file ``name``; ConfigurationError when it has more than ``limit`` bytes."""
         path = self.path / name
-        with (
-            self.open(name) as descriptor,
-            host_storage(path),
-            os.fdopen(descriptor, "rb", closefd=False) as file,
-        ):
-            data = file.read(limit + 1)
+        with self.open(name) as descriptor, host_storage(path):
+            data = read_at_most(descriptor, limit + 1)
         if len(data) > limit:
             raise ConfigurationError(
                 f"{path}: larger than {limit} bytes, which no such file is",
@@ -208,7 +204,7 @@ class TrustedFolder:
         whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is
         never readable by others, not even for a moment."""
         with self.reached(make=0o755) as folder, self._trouble(name):
-            _require_plain(folder, _plain(name), self.path / name)
+            require_plain(folder, _plain(name), self.path / name)
             owner = os.fstat(folder)
             replace_in(folder, name, data, mode, lambda descriptor: give_to(descriptor, owner))
 
@@ -248,6 +244,24 @@ class TrustedFolder:
             shutil.rmtree(_plain(name), dir_fd=folder)
 
 
+@contextmanager
+def kept_file(path: Path) -> Iterator[BufferedReader]:
+    """The file ``path`` of a folder in a cache, open for reading and judged anew: something else
+    may have got its name since it was found there. Raises as ``TrustedFolder.open``."""
+    with (
+        TrustedFolder(path.parent).open(path.name) as descriptor,
+        os.fdopen(descriptor, "rb", closefd=False) as file,
+    ):
+        yield file
+
+
+def kept_bytes(path: Path, limit: int) -> bytes:
+    """All of such a file, of ``limit`` bytes at most. Raises as ``TrustedFolder.read``, and
+    HostStorage when it is gone."""
+    with host_storage(path):
+        return TrustedFolder(path.parent).read(path.name, limit)
+
+
 def _plain(name: str) -> str:
     """``name``, which must be one name and no path; anything else is a mistake of ours."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
@@ -263,7 +277,7 @@ def _make_root(root: Path, mode: int) -> None:
     _make_root(root.parent, 0o755)
     with suppress(FileExistsError):
         root.mkdir(mode=mode)
-        made = os.open(root, _FOLDER | os.O_NOFOLLOW)
+        made = os.open(root, FOLDER | os.O_NOFOLLOW)
         try:
             give_to(made, root.parent.stat())
         finally:
@@ -275,7 +289,7 @@ def _make_in(folder: int, name: str, mode: int) -> None:
         os.mkdir(name, mode, dir_fd=folder)
     except FileExistsError:
         return
-    made = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+    made = os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=folder)
     try:
         os.fchmod(made, mode)
         give_to(made, os.fstat(folder))
@@ -283,76 +297,24 @@ def _make_in(folder: int, name: str, mode: int) -> None:
         os.close(made)
 
 
-def _enter(held: ExitStack, name: str, above: int | None, path: Path) -> int:
-    try:
-        descriptor = os.open(
-            name, _FOLDER | (os.O_NOFOLLOW if above is not None else 0), dir_fd=above
+def _made_in(folder: int, name: str, flags: int, mode: int) -> int | None:
+    """Make and open one file; None where that name is there already."""
+    with suppress(FileExistsError):
+        made = os.open(name, flags | PLAIN | os.O_CREAT | os.O_EXCL, mode & 0o700, dir_fd=folder)
+        os.fchmod(made, mode)
+        give_to(made, os.fstat(folder))
+        return made
+    return None
+
+
+def _refusal(error: NotUsed) -> ConfigurationError:
+    if error.stranger:
+        return ConfigurationError(
+            f"{error.filename}: {error.stranger}, so it could tell this program what to do",
+            hint=f"look at what is in it; if you trust it: {error.advice}",
         )
-    except OSError as error:
-        if error.errno in _NOT_PLAIN:
-            raise _refusal(path, "is a link or no folder") from None
-        raise
-    held.callback(os.close, descriptor)
-    _judge(descriptor, path)
-    return descriptor
-
-
-def _open_in(folder: int, name: str, flags: int, mode: int, path: Path) -> int:
-    """Open, or make and open, one file. A pipe must not keep us waiting: O_NONBLOCK."""
-    plain = (flags & ~os.O_CREAT) | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-    try:
-        if flags & os.O_CREAT:
-            with suppress(FileExistsError):
-                made = os.open(name, plain | os.O_CREAT | os.O_EXCL, mode & 0o700, dir_fd=folder)
-                os.fchmod(made, mode)
-                give_to(made, os.fstat(folder))
-                return made
-        _require_plain(folder, name, path)
-        descriptor = os.open(name, plain, dir_fd=folder)
-    except OSError as error:
-        if error.errno in _NOT_PLAIN:
-            raise _refusal(path, "is a link or no regular file") from None
-        raise
-    try:
-        _require_regular(_judge(descriptor, path), path)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _require_plain(folder: int, name: str, path: Path) -> None:
-    """Refuse what is there and is not one plain file, before it is opened: a device is not even
-    touched, and a stranger's file is named as such rather than as unreadable."""
-    try:
-        about = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    _require_regular(about, path)
-
-
-def _require_regular(about: os.stat_result, path: Path) -> None:
-    if stat.S_ISLNK(about.st_mode):
-        raise _refusal(path, "is a link")
-    if not stat.S_ISREG(about.st_mode):
-        raise _refusal(path, "is no regular file")
-    if about.st_nlink > 1:
-        raise _refusal(path, f"is one file under {about.st_nlink} names (hard links)")
-
-
-def _judge(descriptor: int, path: Path) -> os.stat_result:
-    about = os.fstat(descriptor)
-    reason = distrust(about, descriptor)
-    if reason is None:
-        return about
-    raise ConfigurationError(
-        f"{path}: {reason}, so it could tell this program what to do",
-        hint=f"look at what is in it; if you trust it: {mend(about, reason, path)}",
-    )
-
-
-def _refusal(path: Path, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{path}: {why}, and below a rack or a cache nothing else is followed or used",
-        hint="look where it leads; then put the file or folder itself in its place, or remove it",
+        f"{error.filename}: {error.strerror}",
+        hint="below a rack or a cache only plain files and folders are used: look what it is, then "
+        "put the file or folder itself in its place, or remove it",
     )

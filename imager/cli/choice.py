@@ -39,6 +39,7 @@ from imager.release.openpgp import fingerprints_in
 from imager.release.pacman_packages import bundle_in
 from imager.release.salt.salt import fetch_salt, salt_at_hand
 from imager.release.salt.salt import require_archived as require_salt_archived
+from imager.release.signing_keys import key_file
 from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
@@ -103,7 +104,7 @@ def _key_for(session: Session, release: str) -> str | None:
     file = session.settings.signing_key
     if file is None or "://" not in release:
         return None
-    found = fingerprints_in(file.read_bytes())
+    found = fingerprints_in(key_file(file))
     if len(found) != 1:
         raise ConfigurationError(
             f"--signing-key {file}: holds {len(found)} OpenPGP keys, not one",
@@ -167,8 +168,9 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
     made: dict[tuple[str, PackageSet], GoldenImage] = {}
     for its in by_boot(nodes):
         release, model = proven_release(session, rack, its[0]), its[0].model
-        salt = proven_salt(session, rack)
+        # First: they may say that this Salt would not work, and then it need not be fetched.
         packages = packages_for(session, rack, release)
+        salt = proven_salt(session, rack)
         for node in its:
             same = (model, packages[node.name])
             if same not in made:
@@ -190,9 +192,9 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
             continue
         try:
             release = fetch_release(spec, lock, terms)
+            packages = packages_at_hand_for(session, rack, release, terms)
             salt = salt_at_hand(rack.salt_version, session.cache, lock)
             salt = _with_packages(salt, rack) if salt else None
-            packages = packages_at_hand_for(session, rack, release, terms)
         except (NetworkError, NotAuthentic):
             continue  # whoever needs it will be told then
         if packages is None:

@@ -1,7 +1,8 @@
-"""Groups that know the names and summaries of their commands, and import one when it is needed.
+"""Groups of commands: their help pages, and groups that import a command only when it is needed.
 
-In: names, and for each the place of its command and a summary. Out: a click group. The help page of
-a group shows these summaries and imports no command. A test compares each with its command's own.
+In: commands, or names, and for each the place of its command and a summary. Out: a click group. The
+help page of a lazy group shows these summaries and imports no command. A test compares each with
+its command's own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from importlib import import_module
 from typing import Any
 
 import click
+
+_WHOLE = 1000
+"""More letters than any summary has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,22 @@ class LazyCommand:
         return command
 
 
-class LazyGroup(click.Group):
+class CommandGroup(click.Group):
+    """A group whose help page has every summary whole, on as many lines as it takes; click itself
+    cuts it at the end of one."""
+
+    def summaries(self) -> dict[str, str]:
+        """The first sentence of each command's help, by its name."""
+        listed = self.commands.items()
+        return {name: command.get_short_help_str(limit=_WHOLE) for name, command in listed}
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(self.summaries().items()))
+
+
+class LazyGroup(CommandGroup):
     """A group of the commands ``lazy``, by their names."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **attributes: Any) -> None:
@@ -46,8 +65,6 @@ class LazyGroup(click.Group):
         known = self.lazy.get(cmd_name)
         return known.load() if known else None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands. Click takes the summaries from commands, so it is given empty
-        ones that have nothing but a summary."""
-        stand_ins = [click.Command(name, help=known.summary) for name, known in self.lazy.items()]
-        click.Group(commands=stand_ins).format_commands(ctx, formatter)
+    def summaries(self) -> dict[str, str]:
+        """As it was told, so that no command is imported."""
+        return {name: known.summary for name, known in self.lazy.items()}

@@ -34,8 +34,17 @@ def wish_of_node(rack: Rack, node: Node) -> PackageWish:
 
 
 def candidate_of(rack: Rack) -> RackLock | None:
-    """canary.lock, by which the canary nodes go; None where nothing is on trial."""
-    return candidate_in(rack.candidate_file) if rack.canary else None
+    """canary.lock, by which the canary nodes go; None where nothing is on trial. Raises
+    ConfigurationError for one that no node goes by."""
+    candidate = candidate_in(rack.candidate_file)
+    if candidate is not None and not rack.canary:
+        raise ConfigurationError(
+            f"{rack.candidate_file} has packages on trial, and rack.toml names no canary that "
+            "tries them",
+            hint='name it again, as canary = ["pi3"] under [packages]; or drop what is on trial: '
+            "picloud-image lock undo",
+        )
+    return candidate
 
 
 def lock_of_node(rack: Rack, node: Node) -> RackLock:
@@ -84,6 +93,7 @@ def package_order(
         sources=KeySources(file=session.settings.signing_key),
         salt=frozenset(_salt_needs(rack)),
         hold=rack.held_packages,
+        salt_version=rack.salt_version,
     )
 
 

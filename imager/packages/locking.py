@@ -8,16 +8,18 @@ means the same bytes on all of them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, Interrupted, NetworkError, NotAuthentic
-from imager.packages.fetch.archive import DamagedPackage, PackageArchive
+from imager.packages.fetch.archive import GET_ANEW, DamagedPackage, PackageArchive
 from imager.packages.plan import LockPlan, PlanInput, plan_lock
-from imager.packages.resolve.base_system import base_at_hand, base_of
+from imager.packages.python import require_python
+from imager.packages.resolve.base_system import BaseSystem, base_at_hand, base_of
+from imager.packages.resolve.database import PackageOffer
 from imager.packages.resolve.repositories import repositories_of
 from imager.packages.verified import PackageSet, VerifiedPacman
 from imager.packages.wish import PackageWish, name_in
@@ -36,7 +38,8 @@ _UPDATE = "picloud-image lock --update"
 class PackageOrder:
     """What one run asks for: the packages of ``wishes``, all that the nodes of a rack want beyond
     ``release``, as ``lock`` pins them. ``salt`` are names that Salt needs: a wish for nothing else
-    is no wish where the release has no pacman. ``hold`` are names that never move."""
+    is no wish where the release has no pacman. ``hold`` are names that never move. ``salt_version``
+    is the Salt that must work on the Python they bring."""
 
     release: VerifiedRelease
     wishes: Sequence[PackageWish]
@@ -45,6 +48,7 @@ class PackageOrder:
     sources: KeySources = field(default_factory=KeySources)
     salt: frozenset[str] = frozenset()
     hold: frozenset[str] = frozenset()
+    salt_version: str | None = None
     limits: TransferLimits | None = None
 
 
@@ -75,7 +79,8 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
 
 def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
     """As ``packages_of`` where that needs neither the network nor a change; else None. Nothing is
-    made or changed. Raises NotAuthentic for a pin of another key."""
+    made or changed. Raises NotAuthentic for a pin of another key, ConfigurationError where Salt
+    does not work on the nodes' Python."""
     base = base_at_hand(order.release, order.terms.cache) if order.wishes else None
     archived: dict[str, tuple[VerifiedPacman, ...]] = {}  # by wish: many nodes have the same
     found: list[PackageSet] = []
@@ -92,6 +97,8 @@ def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
                     return None
                 archived[wish.key] = here
             found.append(_set_of(wish, pin, archived[wish.key]))
+        if base is not None:
+            _require_python(order, base, found[-1].install)
     return tuple(found)
 
 
@@ -146,7 +153,7 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
             given = replace(given, repositories=source.databases())
     try:
         with order.terms.progress.phase("resolve packages"):
-            return plan_lock(given, wishes, fresh=moving is not None)
+            plan = plan_lock(given, wishes, fresh=moving is not None)
     except ConfigurationError as error:
         if not order.terms.offline:
             raise
@@ -156,6 +163,9 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
             hint="run picloud-image lock once without --offline",
             details=error.details,
         ) from error
+    for pin in plan.sets.values():
+        _require_python(order, base, [plan.offers[name] for name in pin.packages])
+    return plan
 
 
 def carry_out(order: PackageOrder, plan: LockPlan, into: Path | None = None) -> RackLock:
@@ -181,8 +191,8 @@ def carry_out(order: PackageOrder, plan: LockPlan, into: Path | None = None) -> 
 
 def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
     """Prove every package that rack.lock pins anew: its bytes, its signature, and what it says of
-    itself. Yields each after its proof; raises NotAuthentic for the first that fails, NetworkError
-    for one that is not here."""
+    itself. Yields each after its proof; raises NotAuthentic for the first that fails, which is
+    renamed, NetworkError for one that is not here."""
     from imager.packages.fetch.network import signing_key
     from imager.packages.fetch.package import prove
 
@@ -190,11 +200,16 @@ def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
     if not order.lock.pacman:
         return
     key = signing_key(order.release.fingerprint, terms, order.sources)
+    archive = PackageArchive(terms.cache)
     for name in sorted(order.lock.pacman):
-        package = PackageArchive(terms.cache).find(name, _pin(order, name))
+        package = archive.find(name, _pin(order, name))
         if package is None:
             raise _not_here(order, [name])
-        prove(package, key)
+        try:
+            prove(package, key)
+        except NotAuthentic as error:
+            aside = archive.set_aside(package.sha256)
+            raise NotAuthentic(error.what, hint=f"{GET_ANEW} {aside.name}") from error
         yield package
 
 
@@ -209,6 +224,12 @@ def _locked(order: PackageOrder) -> RackLock:
     except MirrorMoved as error:
         order.terms.progress.note(f"{error.what}; asking again what there is")
     return carry_out(order, plan_packages(order))
+
+
+def _require_python(
+    order: PackageOrder, base: BaseSystem, packages: Iterable[VerifiedPacman | PackageOffer]
+) -> None:
+    require_python(order.salt_version, base, {each.name: each.version for each in packages})
 
 
 def _require_same_release(order: PackageOrder) -> None:
@@ -307,10 +328,10 @@ def _changed(order: PackageOrder, path: Path | None = None) -> ConfigurationErro
 
 
 def _not_here(order: PackageOrder, names: Sequence[str]) -> NetworkError:
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    more, are = (f" and {len(names) - 1} more", "are") if len(names) > 1 else ("", "is")
     return NetworkError(
-        f"{names[0]} {order.lock.pacman[names[0]].version}{more}, which rack.lock pins, is not in "
-        f"{order.terms.cache.packages}",
+        f"{names[0]} {order.lock.pacman[names[0]].version}{more}, which rack.lock pins, {are} not "
+        f"in {order.terms.cache.packages}",
         hint="run picloud-image fetch once without --offline",
     )
 

@@ -27,6 +27,8 @@ UNREADABLE = (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, R
 LARGEST_TEXT = MiB
 _BOUND = re.compile(r"[<>=].*")
 _LARGEST_HEADER = 16 * MiB
+_FIRST_MEMBERS = 64 * MiB
+"""What is before .PKGINFO and it itself; a window of xz can be 4 GiB, and is memory once filled."""
 _OPENERS: Mapping[bytes, Callable[[BinaryIO], BufferedIOBase]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"\xfd7zXZ": lzma.LZMAFile,
@@ -96,7 +98,7 @@ def read_pkginfo(file: BinaryIO) -> dict[str, list[str]]:
 
     Raises ValueError when there is none, and one of UNREADABLE.
     """
-    with archive_of(Unpacked(_without_zstd(file))) as archive:
+    with archive_of(Unpacked(_without_zstd(file), _FIRST_MEMBERS)) as archive:
         for info in archive:
             if info.name == ".PKGINFO" and info.isreg():
                 found = archive.extractfile(info)

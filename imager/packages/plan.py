@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imager.base.cache import Cache
-from imager.base.errors import ConfigurationError
-from imager.packages.metadata import read_pkginfo
+from imager.base.durable import host_storage
+from imager.base.errors import ConfigurationError, NotAuthentic
+from imager.base.trusted_folder import kept_file
+from imager.packages.metadata import UNREADABLE, read_pkginfo
 from imager.packages.resolve.base_system import BaseSystem
 from imager.packages.resolve.complaints import PINNED
 from imager.packages.resolve.database import Database, PackageOffer, own_database
@@ -104,9 +106,16 @@ def plan_lock(given: PlanInput, wishes: Mapping[str, PackageWish], fresh: bool) 
 
 
 def offer_of(package: VerifiedPacman) -> PackageOffer:
-    """An archived package as something that can be had."""
-    with package.path.open("rb") as file:
-        said = read_pkginfo(file)
+    """An archived package as something that can be had. Raises NotAuthentic for one that was
+    altered so that it is none any more."""
+    with host_storage(package.path), kept_file(package.path) as file:
+        try:
+            said = read_pkginfo(file)
+        except (*UNREADABLE, ValueError) as error:
+            raise NotAuthentic(
+                f"{package.path} was altered since it was archived: {error or 'it ends early'}",
+                hint="run picloud-image lock --verify: it sets aside what is damaged",
+            ) from error
     return PackageOffer(
         name=package.name,
         version=package.version,

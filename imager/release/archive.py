@@ -20,6 +20,7 @@ from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.json_fields import read_object
 from imager.base.progress import Phase, Progress
+from imager.base.trusted_folder import kept_file
 from imager.base.units import MiB
 from imager.release.content_store import placed, record_in, set_aside, size_in
 from imager.release.verified import VerifiedRelease
@@ -91,7 +92,7 @@ def encode_record(record: TarballRecord) -> bytes:
 def sha256_of(path: Path, phase: Phase) -> str:
     """The SHA-256 of the file, in hex. Raises HostStorage when it cannot be read."""
     digest = hashlib.sha256()
-    with host_storage(path), path.open("rb") as file:
+    with host_storage(path), kept_file(path) as file:
         while block := file.read(4 * MiB):
             digest.update(block)
             phase.advance(len(block))
@@ -170,7 +171,7 @@ class Archive:
 
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
-        return set_aside(self._cache.releases / sha256)
+        return set_aside(self._cache.looked_at("releases") / sha256)
 
 
 def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:

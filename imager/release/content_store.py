@@ -39,14 +39,13 @@ def placed(cache: Cache, folder: Path) -> Iterator[Path]:
         kept.adopt(staged, folder.name)
 
 
-def set_aside(folder: Path) -> Path:
+def set_aside(folder: TrustedFolder) -> Path:
     """Rename the damaged ``folder``; returns its new name."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.damaged-{number}")).exists():
+    taken, number = folder.parent.names(), 1
+    while (aside := f"{folder.name}.damaged-{number}") in taken:
         number += 1
-    with host_storage(folder):
-        folder.rename(aside)
-    return aside
+    folder.parent.rename(folder.name, aside)
+    return folder.parent.path / aside
 
 
 def size_in(folder: TrustedFolder, name: str, damage: Damage) -> int:

@@ -18,6 +18,7 @@ from pysequoia import Cert
 from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Progress
+from imager.base.trusted_folder import kept_file
 from imager.base.units import KiB
 from imager.release.archive import sha256_of
 from imager.release.openpgp import parse_signatures, verify_detached
@@ -113,7 +114,7 @@ def _md5(web: Web, place: TarballLocation) -> str | None:
 
 
 def _md5_of(path: Path) -> str:
-    with host_storage(path), path.open("rb") as file:
+    with host_storage(path), kept_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

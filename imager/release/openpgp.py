@@ -79,7 +79,7 @@ def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ..
     if not own:
         raise NotAuthentic(
             f"{name} was made by the key {_issuer(found[0])}, not by the pinned one",
-            hint=f"the pinned key is {certificate.fingerprint.upper()}; do not use this release",
+            hint=f"the pinned key is {certificate.fingerprint.upper()}; do not use what it signed",
         )
     whole = [signature for signature in own if _is_over_bytes(signature)]
     if not whole:

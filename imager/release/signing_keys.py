@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pysequoia import Cert
 
+from imager.base.below import read_named
 from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
 from imager.base.progress import Progress
@@ -57,13 +58,18 @@ def _from_cache(cache: Cache, name: str, fingerprint: str) -> Cert | None:
         return None
 
 
-def _from_file(file: Path, fingerprint: str) -> Cert:
+def key_file(file: Path) -> bytes:
+    """What ``--signing-key`` names; ConfigurationError when it is no file of a key's size."""
     try:
-        data = file.read_bytes()
+        return read_named(file, _KEY_BYTES)
     except OSError as error:
         raise ConfigurationError(
             f"--signing-key {file}: {error.strerror}", hint="name a file with an OpenPGP public key"
         ) from error
+
+
+def _from_file(file: Path, fingerprint: str) -> Cert:
+    data = key_file(file)
     certificate = parse_certificate(data, fingerprint)
     if certificate is not None:
         return certificate

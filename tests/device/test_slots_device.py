@@ -20,9 +20,11 @@ from imager.base.units import MiB
 from imager.card.host.arrivals import arrivals
 from imager.rack.plan.slots import load_slots
 from tests.support.loop import (
+    call,
     exchanged,
     loop_over,
     missing_abilities,
+    named_by_udevd,
     sized_file,
     socket_links,
     udevd_running,
@@ -135,6 +137,20 @@ def test_each_card_put_in_names_its_slot(rack: Path, cards: list[Path]) -> None:
         assert [slot["node"] for slot in slots.values()] == ["pi0", "pi1", "pi2", "pi3"]
         assert all(slot["device"] for slot in slots.values())
     assert not any(slot["device"] for slot in shown(rack).values())
+
+
+def test_a_card_that_is_in_already_is_no_lesson_when_udev_names_it_late(
+    rack: Path, cards: list[Path], tmp_path: Path
+) -> None:
+    late = sized_file(tmp_path / "late.img", 8 * MiB)
+    with loop_over(late) as early, running(rack, "rack", "slots", "learn") as command:
+        command.says(f"{early.node} is in already")
+        with named_by_udevd({late: f"picloud-{os.getpid()}-usb-0:9"}):
+            call("udevadm", "trigger", "--settle", str(early.node))
+            with loop_over(cards[0]) as card:
+                assert command.lesson()["device"] == str(card.node)
+        command.process.send_signal(signal.SIGINT)
+        command.ends_with()
 
 
 def test_a_slot_is_learned_once_and_what_was_learned_survives_ctrl_c(

@@ -130,6 +130,23 @@ def test_a_docker_that_is_broken_never_leaves_the_canary(place: Workplace, mirro
     assert place.json("rack", "show").result["on_trial"] == ["pi3"]
     assert "on trial: pi3 by canary.lock" in place.run("rack", "plan", "--images", "cards").out
 
+    toml = place.rack / "rack.toml"
+    named = toml.read_text()
+    its = ("canary = ", "check = ")
+    toml.write_text("\n".join(line for line in named.split("\n") if not line.startswith(its)))
+    for forgotten in (
+        ["lock"], ["lock", "--update"], ["lock", "promote"], ["rack", "plan", "--images", "cards"],
+        ["rack", "flash", "pi4", "--images", "cards"], ["write", "x.img", "--node", "pi3"],
+    ):  # fmt: skip
+        refused = place.run(*forgotten)
+        assert (refused.code, refused.out) == (10, ""), forgotten
+        assert "rack.toml names no canary that tries them" in refused.err
+        assert "lock undo" in refused.err
+    looked = place.run("rack", "show")
+    assert looked.code == 0
+    assert "rack.toml names no canary that tries them: name it again" in looked.err
+    toml.write_text(named)
+
     # Its card is still the old one, then it is off, then its check fails; each is said.
     salt_says(place, OLD)
     old = place.run("lock", "promote", "--local")

@@ -175,10 +175,18 @@ def test_a_fresh_rack_brings_what_salt_needs_by_itself(
         said = place.json("write", tmp_path / "pi7.img", "--node", "pi7", "--size", "2GiB")
         assert said.code == 0, said.err
         assert said.result["verified"] is True
-        asked = len(repository.log)
-        composed = place.json("compose", "--offline")
+        for log in (logs := (repository.log, place.mirror.log, pypi.mirror.log)):
+            log.clear()
+        composed = place.json("compose")
         assert composed.code == 0, composed.err
-        assert len(repository.log) == asked
+        again = place.json("compose")
+        assert again.result == composed.result
+        made = [
+            any(event.get("phase") == "make filesystems" for event in said.events)
+            for said in (composed, again)
+        ]
+        assert made == [True, False], "then both images are from the cache"
+        assert [*map(len, logs)] == [0, 0, 0], "nobody is asked for what is pinned"
         (other,) = composed.result["others"]
         assert other["nodes"] == ["pi3"]
         assert other["key"] != composed.result["key"]
@@ -190,3 +198,31 @@ def test_a_fresh_rack_brings_what_salt_needs_by_itself(
         assert "packages  12 beyond the release, pinned: python, python-cryptography" in planned.err
         assert "image     composed" in planned.err
     repository.files = kept
+
+
+def test_a_salt_that_never_talks_is_refused_when_it_is_planned(
+    place: Workplace, repository: Mirror, key: SigningKey, tmp_path: Path
+) -> None:
+    """Its version was changed after the Python of the nodes was pinned."""
+    folder = tmp_path / "needs"
+    paths = [
+        package(folder, name, "3.14.10-1" if name == "python" else "1.0-1", {f"usr/{name}": ""})
+        for name in ARCH_PACKAGES
+        if name != "openssl"
+    ]
+    repository.files |= files_of(paths, database_of(paths, folder), key)
+    toml = place.rack / "rack.toml"
+    text = toml.read_text().replace(PACKAGES, "\n[packages]\n")
+    text = text.replace("\n[salt]\n", "\n[salt]\nversion = 3008.3\n")
+    toml.write_text(text.replace("= 3008.3", '= "3008.3"'))
+    assert place.run("lock").code == 0
+    toml.write_text(text.replace("= 3008.3", '= "3006.30"'))
+    repository.log.clear()
+    for words in (
+        ["lock"], ["compose"], ["write", "x.img", "--node", "pi7", "--dry-run"],
+        ["rack", "plan", "--images", "."],
+    ):  # fmt: skip
+        said = place.run(*words)
+        assert (said.code, said.out) == (10, ""), words
+        assert "Salt 3006.30 starts on Python 3.14 and never talks" in said.err
+    assert not repository.log

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -277,6 +279,15 @@ def test_a_source_release_without_a_minion(tmp_path: Path, release: VerifiedRele
         compose(release, Cache(tmp_path / "cache"), Quiet(), verified_salt(tmp_path, source=source))
 
 
+def zipped(sizes: Mapping[str, int], packing: int) -> bytes:
+    """A zip file whose members are zeros."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", packing) as archive:
+        for name, size in sizes.items():
+            archive.writestr(name, bytes(size))
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize(
     ("beside", "why"),
     [
@@ -285,6 +296,9 @@ def test_a_source_release_without_a_minion(tmp_path: Path, release: VerifiedRele
         (b"no zip at all", "not a sound wheel"),
         (wheel()[:-30], "not a sound wheel"),
         (wheel({"salt": "x"}), "comes after a directory"),
+        (zipped({"a": 3 << 20, "b": 3 << 20}, zipfile.ZIP_DEFLATED), "'b' makes the wheel larger"),
+        (zipped({"a": 1}, zipfile.ZIP_LZMA), "is packed otherwise than wheels are"),
+        (zipped({"a": 5 << 20}, zipfile.ZIP_STORED), "is larger than 4 MiB"),
     ],
 )
 def test_a_hostile_wheel_is_refused(
@@ -301,6 +315,15 @@ def test_an_archived_salt_that_was_altered_is_found_out(
     salt = verified_salt(tmp_path)
     salt.source.path.write_bytes(source_release(files={"salt/scripts.py": "evil\n"}))
     with pytest.raises(NotAuthentic, match="SHA-256"):
+        compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
+
+
+def test_an_archived_wheel_that_was_altered_is_found_out(
+    tmp_path: Path, release: VerifiedRelease
+) -> None:
+    salt = verified_salt(tmp_path)
+    salt.wheels[0].path.write_bytes(wheel({"looseversion/__init__.py": "evil\n"}))
+    with pytest.raises(NotAuthentic, match="was altered since it was archived"):
         compose(release, Cache(tmp_path / "cache"), Quiet(), salt)
 
 

@@ -25,6 +25,7 @@ from imager.card.inspect.verify import open_target, proof_for, verify_card
 from imager.card.medium.meter import Meter
 from imager.card.medium.raw import RawCard
 from imager.config.rack import Rack
+from imager.disk.budget import Budget, ReadLimits
 from imager.disk.extents import Extent, ExtentMap
 from imager.image.compose.compose import compose
 from imager.image.compose.file_digests import FileDigests
@@ -208,6 +209,7 @@ def test_a_used_card_is_sound_and_the_nodes_work_is_counted(used: UsedCard) -> N
     assert found.use.uncertain == []
     assert found.sound
     found.require_sound()
+    assert found.figures.name == "verify"
     # One removed, one replaced, one touched; and what the release dates into the far future.
     assert found.use.changed == 4
     assert found.use.intact == len(listed) - 4
@@ -450,6 +452,37 @@ def test_unchanged_files_are_not_read_again(used: UsedCard) -> None:
     judge_use(stamp, CardFiles(used.read, stamp.facts.layout), wrong, Meter("files", Counting()))
     everything = sum(inode.size_bytes for inode in used.root.files())
     assert 0 < sum(seen) < everything
+
+
+@pytest.mark.parametrize(
+    ("limits", "unseen"),
+    [
+        (
+            ReadLimits(names=5),
+            [
+                "there are more than 5 names: not looked at further",
+                "root partition (p2): there are more than 5 names in its folders",
+            ],
+        ),
+        (
+            ReadLimits(content_bytes=0),
+            [
+                "root partition (p2): its files are larger together than the disk",
+                "and the files after it: its files are larger together than the disk",
+            ],
+        ),
+        (ReadLimits(steps=10_000), ["root partition (p2): looking at it takes too long"]),
+    ],
+)
+def test_what_would_cost_too_much_is_said_and_is_no_damage(
+    used: UsedCard, limits: ReadLimits, unseen: list[str]
+) -> None:
+    stamp = read_stamp(used.read, SIZE)
+    files = CardFiles(used.read, stamp.facts.layout, Budget(limits))
+    with Quiet().phase("files") as phase:
+        found = judge_use(stamp, files, stamp.manifest.extents, Meter("files", phase))
+    assert [line[-len(end) :] for line, end in zip(found.unseen, unseen, strict=True)] == unseen
+    assert not [damaged for damaged in found.damaged if not damaged.path.startswith("/boot/")]
 
 
 def test_a_card_cut_short_inside_its_stamp_is_said(fresh: UsedCard) -> None:

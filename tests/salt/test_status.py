@@ -1,4 +1,5 @@
-"""``rack status`` asks a real master through a real sshd, each as its finished card made it."""
+"""``rack status`` and ``lock promote`` ask a real master through a real sshd, each as its finished
+card made it."""
 
 from __future__ import annotations
 
@@ -16,11 +17,15 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.progress import Quiet
+from imager.base.run import find_tool
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.fat.volume import FatVolume
 from imager.image.compose.compose import compose
 from imager.node.image import NodeImage
+from imager.packages.wish import PackageWish
 from imager.rack.master.presence import load_presence
+from imager.release.lock import PacmanPin, RackLock, SetPin
+from tests.support.pacman import description
 from tests.support.racks import rack_in
 from tests.support.release import build_release
 from tests.support.salt import Box, SaltPrograms
@@ -36,6 +41,7 @@ pytestmark = [
 
 ROOT = Path(__file__).resolve().parents[2]
 JOIN_SECONDS = 300
+OLD, NEW, CHECK = "1:1.6.2-1", "1:1.7.0-1", "sh /boot/check"
 
 
 @dataclass
@@ -49,10 +55,16 @@ class Place:
 
     def status(self, *words: str, rack: Path | None = None) -> Said:
         """``rack status`` run on a computer of the rack's network that is none of its nodes."""
-        command = [*self.running.entering, sys.executable, "-m", "imager", "rack", "status"]
-        ssh = ["--identity", str(self.folder / "me"), "--rack", str(rack or self.folder / "rack")]
+        return self.ask("rack", "status", *words, rack=rack)
+
+    def ask(self, *words: str, rack: Path | None = None) -> Said:
+        """A command that asks the master, run on such a computer."""
+        command = [*self.running.entering, sys.executable, "-m", "imager", *words]
+        ssh = ["--rack", str(rack or self.folder / "rack")]
+        if "--identity" not in words:
+            ssh += ["--identity", str(self.folder / "me")]
         done = subprocess.run(
-            [*command, *ssh, *words],
+            [*command, *ssh],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(self.folder)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -61,6 +73,49 @@ class Place:
             check=False,
         )
         return Said(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class OnTrial:
+    """A rack on whose canary nodes docker 1.7 is tried; all others are to have 1.6."""
+
+    place: Place
+    folder: Path
+
+    def canary(self, *nodes: str) -> None:
+        """Write rack.toml with these canary nodes, and both locks."""
+        toml = (self.place.folder / "rack/rack.toml").read_text()
+        packages = f'[packages]\ninstall = ["docker"]\ncanary = {json.dumps(nodes)}\n'
+        (self.folder / "rack.toml").write_text(f'{toml}{packages}check = "{CHECK}"\n')
+        key = PackageWish(("docker",)).key
+        for lock, version, digit in (("rack.lock", OLD, "a"), ("canary.lock", NEW, "c")):
+            pin = PacmanPin(
+                version, "any", f"docker-{version}-any.pkg.tar.xz", digit * 64, 1, "A" * 40,
+                "http://m/x", "2026-11-02T10:00:00+00:00",
+            )  # fmt: skip
+            its = SetPin("b" * 64, ("docker",), ("docker",), ())
+            RackLock.load(self.folder / lock).with_packages({"docker": pin}, {key: its})
+
+    def node(self, name: str, version: str, check: str) -> None:
+        """Give the node ``name`` this docker, as its pacman tells, and what ``check`` does."""
+        box = self.place.running[name]
+        database = box.folder / "pacman"
+        shutil.rmtree(database / "local", ignore_errors=True)
+        entry = database / f"local/docker-{version}"
+        entry.mkdir(parents=True)
+        (entry / "desc").write_text(description("docker", version))
+        (entry / "files").write_text("%FILES%\n")
+        (database / "local/ALPM_DB_VERSION").write_text("9\n")
+        (box.folder / "boot/check").write_text(check)
+        words = ("mount", "--bind", str(database), "/var/lib/pacman")
+        subprocess.run([*box.entering, *words], check=True)
+
+    def promote(self, *words: str) -> Said:
+        return self.place.ask("lock", "promote", *words, rack=self.folder)
+
+    @property
+    def pinned(self) -> str:
+        return RackLock.load(self.folder / "rack.lock").pacman["docker"].version
 
 
 def boot_folder(image: NodeImage, folder: Path) -> None:
@@ -209,6 +264,46 @@ def test_a_master_without_salt_says_so(place: Place, tmp_path: Path) -> None:
         said = place.status("--port", str(port), "--json")
     assert said.code == 40, said.out
     assert "salt-key is not installed there" in said.events[-2]["what"]
+
+
+@pytest.fixture
+def on_trial(place: Place, tmp_path: Path) -> OnTrial:
+    shutil.copytree(place.folder / "rack", tmp_path / "rack")
+    shutil.copy(place.folder / "me.pub", tmp_path)
+    return OnTrial(place, tmp_path / "rack")
+
+
+@pytest.mark.skipif(find_tool("pacman") is None, reason="pacman is not installed")
+def test_a_moved_lock_is_promoted_when_the_master_finds_the_canary_well(on_trial: OnTrial) -> None:
+    """One node has the old card, and its check fails after much was said; one is switched off."""
+    on_trial.canary("pi1", "pi3")
+    on_trial.node("pi1", OLD, "seq 3000000; echo cannot start a container >&2; exit 125\n")
+    said = on_trial.promote()
+    assert said.code == 30, said.err
+    lines = said.out.splitlines()
+    assert lines[0] == f"~ docker {OLD} -> {NEW}"
+    assert f"pi1: it does not run what is on trial: docker is {OLD}, not {NEW}" in lines
+    at = lines.index(f"pi1: {CHECK} ended with 125")
+    assert lines[at + 1 : at + 4] == ["    2999999", "    3000000", "    cannot start a container"]
+    assert any(line.startswith("pi3: it does not answer: see that it is") for line in lines)
+    assert "not promoted: pi[1,3] are not well" in said.err
+    assert on_trial.pinned == OLD
+
+    on_trial.canary("pi1")
+    for words, code in ((["--port", "9"], 11), (["--user", "a b"], 2)):
+        assert on_trial.promote(*words).code == code
+    with on_trial.place.sshd.without_salt() as port:
+        assert on_trial.promote("--port", str(port)).code == 40
+    assert on_trial.pinned == OLD
+
+    on_trial.node("pi1", NEW, "exit 0\n")
+    said = on_trial.promote("--json")
+    assert said.code == 0, said.err + said.out
+    assert said.result["nodes"] == [
+        {"node": "pi1", "answers": True, "check": 0, "said": [], "faults": []}
+    ]
+    assert on_trial.pinned == NEW
+    assert not (on_trial.folder / "canary.lock").exists()
 
 
 def test_the_login_is_the_card_s_own(place: Place) -> None:

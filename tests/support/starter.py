@@ -141,6 +141,9 @@ if __name__ == "__main__":
     for found in pkgutil.walk_packages(imager.__path__, "imager."):
         if not found.name.endswith("__main__"):
             importlib.import_module(found.name)
+    from imager.image.salt.bytecode import versions
+
+    versions()  # where Python comes from pyenv its shims take longer than most commands
     gc.freeze()
     if _serve(socket.socket(fileno=int(sys.argv[1]))) is not None:
         from imager.cli.main import main

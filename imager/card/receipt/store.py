@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from imager.base.below import read_named
 from imager.base.errors import ConfigurationError
 from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, decode_receipt
@@ -33,8 +34,7 @@ def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
 def load_receipt(path: Path) -> Receipt:
     """The receipt in the file ``path``; raises ConfigurationError that says what is wrong."""
     try:
-        with path.open("rb") as file:
-            return decode_receipt(file.read(MAX_RECEIPT_BYTES))
+        return decode_receipt(read_named(path, MAX_RECEIPT_BYTES))
     except OSError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}", hint="give a receipt file with --receipt FILE"

@@ -11,6 +11,7 @@ import click
 from imager.base.errors import UsageError
 from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.consent import ask
+from imager.cli.lazy import CommandGroup
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.config.rack import Node, Rack
@@ -138,7 +139,7 @@ def export(
     }
 
 
-@click.group("keys", commands=[list_keys, rotate, export])
+@click.group("keys", cls=CommandGroup, commands=[list_keys, rotate, export])
 @common_options
 @click.pass_context
 def keys(context: click.Context, /, **options: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from textwrap import wrap
 
+from imager.base.errors import ConfigurationError
 from imager.cli.choice import address_of, open_rack, recipes_at_hand
 from imager.cli.packages import nodes_on_trial, trial_line
 from imager.cli.session import CommandResult, Session, command
@@ -24,8 +25,8 @@ def show(session: Session) -> CommandResult:
     signs = fingerprint(public) if public else None
     console = session.console
     views = overview(rack, recipes_at_hand(session, rack))
-    trial = trial_line(rack)
-    console.lines(*_head(rack, signs), *([trial] if trial else []), "")
+    trial, on_trial = _trial(session, rack)
+    console.lines(*_head(rack, signs), *trial, "")
     if any(view.node.slot for view in views):
         console.lines(*drawing(towers(views), console.width), "")
     _table(session, views)
@@ -37,9 +38,20 @@ def show(session: Session) -> CommandResult:
         "salt": rack.salt_version,
         "master": rack.master.name,
         "key": signs,
-        "on_trial": nodes_on_trial(rack),
+        "on_trial": on_trial,
         "nodes": [_fields(view) for view in views],
     }
+
+
+def _trial(session: Session, rack: Rack) -> tuple[list[str], list[str]]:
+    """Lines about packages on trial, and the nodes that try them. A rack that forgot its canary can
+    still be looked at."""
+    try:
+        line = trial_line(rack)
+        return [line] if line else [], nodes_on_trial(rack)
+    except ConfigurationError as error:
+        session.console.warn(f"{error.what}: {error.hint}")
+        return [], []
 
 
 def _head(rack: Rack, signs: str | None) -> list[str]:

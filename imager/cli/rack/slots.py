@@ -13,6 +13,7 @@ from imager.base.units import format_size
 from imager.card.host.arrivals import Arrivals, arrivals
 from imager.card.host.disks import Disk, list_disks
 from imager.cli.choice import open_rack
+from imager.cli.lazy import CommandGroup
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.config.rack import Rack
@@ -89,7 +90,7 @@ def forget(session: Session, labels: str) -> CommandResult:
     return {"forgot": list(gone), "left": list(left.names)}
 
 
-@click.group("slots", commands=[learn, show, forget])
+@click.group("slots", cls=CommandGroup, commands=[learn, show, forget])
 @common_options
 @click.pass_context
 def slots(context: click.Context, /, **options: Any) -> None:
@@ -128,10 +129,13 @@ def _ending_early(
 
 
 def _cards_put_in(watch: Arrivals) -> Iterator[Disk]:
+    """The cards that come; one that was in before is told again when udev names it late."""
+    before = {(disk.node, disk.diskseq) for disk in watch.present if disk.diskseq is not None}
     while True:
         change = watch.wait(_POLL_SECONDS)
-        if change is not None and change.disk is not None:
-            yield change.disk
+        disk = change.disk if change is not None else None
+        if disk is not None and (disk.node, disk.diskseq) not in before:
+            yield disk
 
 
 def _name_cards_in_already(session: Session, watch: Arrivals) -> None:

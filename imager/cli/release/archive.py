@@ -12,6 +12,7 @@ from imager.base.progress import Quiet
 from imager.base.units import format_size
 from imager.cli.choice import by_boot, chosen_release, existing_rack, rack_at_hand
 from imager.cli.consent import ask
+from imager.cli.lazy import CommandGroup
 from imager.cli.packages import packages_at_hand_for
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
@@ -165,7 +166,7 @@ def list_archive(session: Session, racks: tuple[Path, ...]) -> CommandResult:
     }
 
 
-@click.group("archive", commands=[export, import_, list_archive])
+@click.group("archive", cls=CommandGroup, commands=[export, import_, list_archive])
 @common_options
 @click.pass_context
 def archive(context: click.Context, /, **options: object) -> None:

@@ -62,7 +62,7 @@ def lock(
 
     What is pinned stays as it is until --update, which shows what would change and asks. Where
     rack.toml names a canary, that goes to its nodes alone, until promote, which asks the Salt
-    master whether they are well, or undo.
+    master whether they are well, or undo. The options from --user to --local are for promote.
     """
     if not update and not verify and names in (("promote",), ("undo",)):
         rack = open_rack(session)

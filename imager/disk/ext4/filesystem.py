@@ -387,7 +387,7 @@ class Ext4:
                 for name, child in sorted(below.items(), reverse=True)
                 if name not in (".", "..")
             )
-            if len(waiting) > most:
+            if max(len(below), len(waiting)) > most:
                 raise OverBudget(f"there are more than {most} names in its folders")
 
     def _directory_numbers(self) -> set[int]:

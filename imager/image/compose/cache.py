@@ -146,9 +146,9 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
             os.fsync(file.fileno())
         composed.image.rename(folder / IMAGE)
         fsync_folder(folder)
-        if place.exists():
-            place.rename(work / "unusable")
-        cache.looked_at("golden").adopt(folder, composed.key)
+        kept = cache.looked_at("golden")
+        kept.remove_folder(composed.key)
+        kept.adopt(folder, composed.key)
     return golden
 
 

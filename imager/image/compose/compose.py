@@ -39,6 +39,7 @@ from imager.image.compose.golden import GoldenImage
 from imager.image.compose.ids import golden_identity
 from imager.image.compose.root_fs import check_root, make_root
 from imager.image.compose.staging import Staged, stage
+from imager.packages.fetch.archive import PackageArchive
 from imager.packages.verified import PackageSet
 from imager.release.archive import prove
 from imager.release.content_store import set_aside
@@ -107,7 +108,7 @@ def compose(
     def again(why: str, inode: int) -> GoldenImage:
         """See GoldenImage. Another run, or card, may have done all of it already."""
         with _composing_alone(cache.made("golden", 0o700), key, progress):
-            _set_aside(cache.golden / key, inode, why, progress)
+            _set_aside(cache.looked_at("golden") / key, inode, why, progress)
             return _loaded_or_composed(made_of, cache, key, progress)
 
     with _composing_alone(cache.made("golden", 0o700), key, progress):
@@ -117,14 +118,14 @@ def compose(
     return replace(golden, again=again)
 
 
-def _set_aside(entry: Path, inode: int, why: str, progress: Progress) -> None:
+def _set_aside(entry: TrustedFolder, inode: int, why: str, progress: Progress) -> None:
     """Rename ``entry`` of the cache if its image still is the file with that ``inode``."""
-    with suppress(FileNotFoundError):
-        if (entry / golden_cache.IMAGE).stat().st_ino == inode:
+    with suppress(FileNotFoundError), entry.open(golden_cache.IMAGE) as image:
+        if os.fstat(image).st_ino == inode:
             aside = set_aside(entry)
             progress.warn(
-                f"{entry / golden_cache.IMAGE} was altered: {why}; it is kept as {aside.name}, and "
-                "the image is composed anew"
+                f"{entry.path / golden_cache.IMAGE} was altered: {why}; it is kept as "
+                f"{aside.name}, and the image is composed anew"
             )
 
 
@@ -179,6 +180,9 @@ def _staged(made_of: _Ingredients, folder: Path, cache: Cache, progress: Progres
         if release.tarball.parent == cache.releases / release.sha256:
             # Renames the damaged entry, so that the same command run again fetches it anew.
             prove(release, cache, progress)
+        for package in made_of.packages.install if made_of.packages else ():
+            if package.path.parent == cache.packages / package.sha256:
+                PackageArchive(cache).require_unaltered(package)
         raise
 
 

@@ -17,7 +17,10 @@ from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.errors import HostStorage
+from imager.base.trusted_folder import kept_file
 from imager.base.units import align_down
+from imager.disk.ext4.format import Ext4Error
+from imager.disk.fat.geometry import FatError
 from imager.disk.layout import Layout
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest
 from imager.image.compose.file_digests import FileDigests
@@ -55,12 +58,16 @@ class GoldenImage:
         """The image's file, open until the block ends.
 
         Raises HostStorage when the file cannot be read, or was changed since it was finished, and
-        cannot be composed anew; also when it was changed during the block.
+        cannot be composed anew; also when it was changed during the block, or what was read there
+        is no filesystem any more.
         """
         file = GoldenFile(self)
         try:
             yield file
             file.require_unchanged()
+        except (Ext4Error, FatError) as error:
+            # What was composed is sound: these bytes were altered after they had been proven.
+            raise _altered(self.path) from error
         finally:
             file.close()
 
@@ -159,7 +166,8 @@ class GoldenFile:
 
     def _use(self, image: GoldenImage) -> None:
         try:
-            descriptor = os.open(image.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with kept_file(image.path) as file:
+                descriptor = os.dup(file.fileno())
         except FileNotFoundError:
             # Another run may have set it aside a moment ago.
             self._descriptor = -1

@@ -16,6 +16,7 @@ from pathlib import Path
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Phase
+from imager.base.trusted_folder import kept_file
 from imager.base.units import MiB, format_size
 from imager.image.unpack.inflate import PackingError
 from imager.image.unpack.members import clean_path, entry_of, refuse
@@ -68,7 +69,7 @@ def package_stream(path: Path, sha256: str, phase: Phase) -> Iterator[TarStream]
     If the block ends without an error the file was read to its end and has the hash ``sha256``.
     Raises MalformedRelease, or NotAuthentic when the archived file was changed.
     """
-    with host_storage(path), path.open("rb") as file:
+    with host_storage(path), kept_file(path) as file:
         head = file.read(_HEAD_BYTES)
     with unpacked(path, sha256, phase, packing_of(head)) as stream:
         yield stream

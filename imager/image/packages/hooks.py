@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imager.image.packages.changes import PackageChange, changed_files
+from imager.image.unpack.members import EntryKind
 from imager.image.unpack.stager import Stager
 
 FOLDERS = ("usr/share/libalpm/hooks", "etc/pacman.d/hooks")
@@ -76,8 +77,9 @@ def _paths(stager: Stager) -> dict[str, str]:
 
 
 def _names(stager: Stager, folder: str) -> Iterable[str]:
-    if stager.entry(folder) is None:
-        return ()
+    entry = stager.entry(folder)
+    if entry is None or entry.kind is not EntryKind.FOLDER:
+        return ()  # a link would lead into this computer
     return [path.name for path in (stager.root_folder / folder).iterdir()]
 
 

@@ -14,22 +14,35 @@ import os
 import platform
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 
 from imager.base.run import find_tool, run
+from imager.base.units import GiB, MiB
 
 _OLDEST, _NEWEST = 8, 30
 """Minor versions that are looked for."""
+_LARGEST, _ALL, _MADE = MiB, 64 * MiB, 256 * MiB
+"""Bytes of one source, of all of them, and of what becomes of them. Salt 3008 has 0.5 and 17 MiB. A
+source may be a stranger's, and a Python takes 400 times its size to compile it."""
+_MEMORY, _SECONDS = 2 * GiB, 600
 # Not compileall: it leaves files behind, and on a full disk incomplete ones without an error.
 _COMPILE = """\
-import io, marshal, pathlib, sys, zipfile
+import io, marshal, pathlib, resource, stat, sys, zipfile
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 
-folder, place = sys.argv[1:]
+folder, place = sys.argv[1:3]
+largest, room, most, memory, seconds = map(int, sys.argv[3:])
+resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 head = MAGIC_NUMBER + (3).to_bytes(4, "little")  # by hash, and the source is looked at (PEP 552)
 made = io.BytesIO()
 archive = zipfile.ZipFile(made, "w")
 for file in sorted(pathlib.Path(folder).rglob("*.py")):
+    about = file.lstat()
+    if not stat.S_ISREG(about.st_mode) or about.st_size > min(largest, room) or made.tell() > most:
+        continue  # a link would be one into this computer
+    room -= about.st_size
     source, name = file.read_bytes(), file.relative_to(folder).as_posix()
     try:
         code = compile(source, f"{place}/{name}", "exec", dont_inherit=True)
@@ -58,21 +71,27 @@ def _found(minor: int) -> tuple[str, str] | None:
     """The path of that Python, and what it says of its version."""
     if sys.version_info[:2] == (3, minor) and sys.executable:
         return sys.executable, f"Python {platform.python_version()}"
-    if path := find_tool(f"python3.{minor}"):
-        said = run([path, "-V"], ok=range(256)).output()
-        if said.startswith(f"Python 3.{minor}."):
-            return path, said
+    if (path := find_tool(f"python3.{minor}")) and _version(path).startswith(f"Python 3.{minor}."):
+        return path, _version(path)
     return None
+
+
+@cache
+def _version(python: str) -> str:
+    """What it says of its version. Asked once: a shim may look through all it knows to answer."""
+    return run([python, "-V"], ok=range(256)).output()
 
 
 def compiled(folder: Path, place: str, python: str) -> dict[str, bytes]:
     """The bytecode of all Python files below ``folder``, which on a node will be /``place``.
 
     The result is by path relative to ``folder``. A file with a syntax error has none. The files
-    are not run, and nothing is written. Raises ToolFailed when ``python`` fails.
+    are not run, and nothing is written. What is a link, or too large, has none either. Raises
+    ToolFailed when ``python`` fails.
     """
     # With a fixed hash seed the same files give the same bytes.
     words = (python, "-s", "-S", "-W", "ignore", "-c", _COMPILE, os.fspath(folder), f"/{place}")
-    done = run(words, cwd=Path("/"), env={"PYTHONHASHSEED": "0"})
+    bounds = map(str, (_LARGEST, _ALL, _MADE, _MEMORY, _SECONDS))
+    done = run((*words, *bounds), cwd=Path("/"), env={"PYTHONHASHSEED": "0"})
     with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}

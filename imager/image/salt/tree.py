@@ -17,25 +17,27 @@ own Salt package over files it did not install itself.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
-from imager.base.durable import host_storage
-from imager.base.errors import ConfigurationError, MalformedRelease
+from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
 from imager.base.progress import Progress
-from imager.base.units import MiB, format_size
+from imager.base.trusted_folder import kept_bytes
+from imager.base.units import GiB, MiB, format_size
 from imager.image.salt.bytecode import compiled, interpreter
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
 from imager.image.salt.packages import add_bundle
 from imager.image.unpack.members import TreeEntry, clean_path, refuse
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import TarStream, read_members, unpacked
-from imager.release.salt.version import python_too_new
+from imager.packages.python import refuse_python
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
 FOLDER = "opt/picloud/salt"
@@ -49,6 +51,12 @@ _ABOUT, _REQUIRES, _ENTRIES = (
 _LICENCES = ("AUTHORS", "LICENSE", "NOTICE")
 _LARGEST_TEXT = MiB
 _LARGEST_WHEEL = 4 * MiB
+_LARGEST_SOURCE = GiB
+_UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+    *(ValueError, IndexError, EOFError, OverflowError),
+)
+"""What ``zipfile`` raises for a damaged file, as seen with Python 3.11."""
 _SCRIPT_ENTRY = re.compile(r"(salt(?:-[a-z]+)?)\s*=\s*salt\.scripts:([a-z_]+)\s*\Z")
 _PYTHON = re.compile(r"^Requires-Python:[ \t]*(.+)$", re.MULTILINE)
 _HINT = "this Salt cannot go on a card: choose another version under [salt] in rack.toml"
@@ -140,7 +148,7 @@ class _Adding:
         source = self._salt.source
         with (
             progress.phase("unpack Salt", source.size_bytes) as phase,
-            unpacked(source.path, source.sha256, phase) as stream,
+            unpacked(source.path, source.sha256, phase, most_bytes=_LARGEST_SOURCE) as stream,
         ):
             read_members(stream, source.path, self._take)
         for name in (_ABOUT, _REQUIRES, _ENTRIES):
@@ -172,12 +180,8 @@ class _Adding:
         """Raise ConfigurationError unless ``files`` has all that Salt imports. ``files`` are those
         of the release and of the packages that first boot installs."""
         minor = python_minor(files)
-        if minor and (fault := python_too_new(self._salt.version, minor)):
-            raise ConfigurationError(
-                f"{fault}; {release} has that Python",
-                hint="choose a newer series as version under [salt] in rack.toml, such as 3008.3,"
-                " which was seen to work there (docs/salt.md)",
-            )
+        if minor:
+            refuse_python(self._salt.version, minor, f"{release} has that Python")
         python = _PYTHON.search(self._texts[_ABOUT])
         absent = absent_needs(files, self._texts[_REQUIRES], python[1] if python else None)
         if absent:
@@ -193,9 +197,17 @@ class _Adding:
 
     def unzip(self, wheel: VerifiedPackage) -> None:
         """Put the files of a wheel (pure Python) beside Salt's."""
-        with host_storage(wheel.path):
-            for name, data in _members_of(wheel.path):
-                self._put(f"{FOLDER}/{name}", data)
+        if wheel.size_bytes > _LARGEST_WHEEL:
+            most = format_size(_LARGEST_WHEEL)
+            raise MalformedRelease(f"{wheel.path.name} is larger than {most}", hint=_HINT)
+        data = kept_bytes(wheel.path, _LARGEST_WHEEL)
+        if hashlib.sha256(data).hexdigest() != wheel.sha256:
+            raise NotAuthentic(
+                f"{wheel.path} was altered since it was archived",
+                hint="run the same command again: what is altered is set aside and fetched anew",
+            )
+        for name, content in wheel_members(data, wheel.path.name):
+            self._put(f"{FOLDER}/{name}", content)
 
     def compile(self, minor: int | None, progress: Progress) -> None:
         """Add the bytecode of Salt's files, for the node's Python 3.``minor``."""
@@ -252,15 +264,21 @@ def _functions(entry_points: str) -> dict[str, str]:
     return functions
 
 
-def _members_of(wheel: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file of a wheel, sorted, by its checked name."""
+def wheel_members(wheel: bytes, wheel_name: str) -> Iterator[tuple[str, bytes]]:
+    """Every file of a wheel, sorted, by its checked name. Raises MalformedRelease and nothing else:
+    the bytes may be a stranger's."""
     try:
-        with zipfile.ZipFile(wheel) as archive:
+        with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+            room = _LARGEST_WHEEL
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 if info.is_dir():
                     continue
-                if info.file_size > _LARGEST_WHEEL:
-                    raise refuse(info.filename, f"is larger than {format_size(_LARGEST_WHEEL)}")
+                room -= info.file_size
+                if room < 0:
+                    most = format_size(_LARGEST_WHEEL)
+                    raise refuse(info.filename, f"makes the wheel larger than {most}")
+                if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise refuse(info.filename, "is packed otherwise than wheels are")
                 yield clean_path(info.filename), archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise MalformedRelease(f"{wheel.name} is not a sound wheel: {error}", hint=_HINT) from error
+    except _UNREADABLE as error:
+        raise MalformedRelease(f"{wheel_name} is not a sound wheel: {error}", hint=_HINT) from error

@@ -12,12 +12,13 @@ import threading
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from io import RawIOBase
+from io import BufferedReader
 from pathlib import Path
 from queue import SimpleQueue
 
 from imager.base.durable import host_storage
 from imager.base.progress import Phase
+from imager.base.trusted_folder import kept_file
 from imager.base.units import KiB, MiB
 
 _READ_BYTES = 256 * KiB
@@ -81,13 +82,13 @@ class Inflater(threading.Thread):
     def run(self) -> None:
         self._running.set()
         try:
-            with host_storage(self._path), self._path.open("rb", buffering=0) as file:
+            with host_storage(self._path), kept_file(self._path) as file:
                 self._inflate(self._blocks(file))
         except Exception as error:  # noqa: BLE001 - raised again in the thread that waits
             self._error = error
             self._chunks.put(error)
 
-    def _blocks(self, file: RawIOBase) -> Iterator[bytes]:
+    def _blocks(self, file: BufferedReader) -> Iterator[bytes]:
         """The file's bytes; each block is hashed as it is read."""
         while not self._cancelled.is_set() and (block := file.read(_READ_BYTES)):
             self._sha256.update(block)

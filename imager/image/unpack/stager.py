@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.durable import write_all
+from imager.base.units import MiB, format_size
 from imager.image.unpack.members import (
     DEVICES,
     EntryKind,
@@ -27,6 +28,7 @@ from imager.image.unpack.members import (
 from imager.image.unpack.tar_stream import TarStream
 from imager.image.unpack.tree import BOOT, Tree, TreePlace, copy_of, implied_folder, place_of
 
+_LARGEST_TEXT = 16 * MiB
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -151,20 +153,19 @@ class Stager:
         os.rename(old.path, new.path, src_dir_fd=directory, dst_dir_fd=directory)
 
     def md5(self, path: str) -> str | None:
-        """The MD5 of the ordinary file ``path``, which pacman tells changed files by; None where
-        there is none."""
+        """The MD5 of the ordinary file ``path``, which pacman tells changed settings by; None where
+        there is none. Raises MalformedRelease as ``text_of_root``."""
         place = place_of(path)
-        entry = self._tree(place).entries.get(place.path)
-        if entry is None or entry.kind is not EntryKind.FILE:
+        if not _is_text(self._tree(place).entries.get(place.path), path):
             return None
         descriptor = os.open(place.path, os.O_RDONLY, dir_fd=self._fds[place.on_boot])
         with open(descriptor, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
     def text_of_root(self, path: str) -> str:
-        """The text of an ordinary file of the root filesystem; "" where there is none."""
-        entry = self._root.entries.get(path)
-        if entry is None or entry.kind is not EntryKind.FILE:
+        """The text of an ordinary file of the root filesystem; "" where there is none. Raises
+        MalformedRelease for one that is too large to be one of text."""
+        if not _is_text(self._root.entries.get(path), path):
             return ""
         return (self.root_folder / path).read_text(errors="surrogateescape")
 
@@ -215,6 +216,16 @@ class Stager:
             dst_dir_fd=self._fds[place.on_boot],
             follow_symlinks=False,
         )
+
+
+def _is_text(entry: TreeEntry | None, path: str) -> bool:
+    """Whether there is an ordinary file; MalformedRelease for one whose content nobody wrote by
+    hand: a hole of a terabyte costs an archive nothing."""
+    if entry is None or entry.kind is not EntryKind.FILE:
+        return False
+    if entry.size_bytes > _LARGEST_TEXT:
+        raise refuse(path, f"is larger than {format_size(_LARGEST_TEXT)}")
+    return True
 
 
 def _write_file(path: str, directory: int, info: tarfile.TarInfo, stream: TarStream) -> None:

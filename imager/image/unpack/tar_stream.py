@@ -18,9 +18,12 @@ from typing import cast
 from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
-from imager.base.units import MiB, align_up
+from imager.base.trusted_folder import kept_file
+from imager.base.units import GiB, MiB, align_up, format_size
 from imager.image.unpack.inflate import GZIP_MAGIC, Inflater, PackingError, Unpack, gunzipped
 
+_LARGEST = 64 * GiB
+"""More than any release: gzip makes a thousand bytes of one."""
 _LARGEST_HEADER = 16 * MiB
 """tarfile reads a whole extended header into memory; a normal one is much shorter than this."""
 MOST_MEMBERS = 400_000
@@ -40,9 +43,12 @@ class TarStream:
     """The unpacked archive, which can only be read forward; ``last_block`` is the last block that
     ``tarfile`` read."""
 
-    def __init__(self, next_chunk: Callable[[], bytes], tarball: Path) -> None:
+    def __init__(
+        self, next_chunk: Callable[[], bytes], tarball: Path, most_bytes: int = _LARGEST
+    ) -> None:
         self._next_chunk = next_chunk
         self._tarball = tarball
+        self._most = most_bytes
         self._chunk = memoryview(b"")
         self._position = 0
         self.last_block = b""
@@ -51,6 +57,10 @@ class TarStream:
         """How many bytes can be taken at once; gets the next chunk when there are none. 0 at the
         end of the stream."""
         if not self._chunk:
+            if self._position > self._most:
+                raise MalformedRelease(
+                    f"{self._tarball}: it unpacks to more than {format_size(self._most)}", hint=HINT
+                )
             self._chunk = memoryview(self._next_chunk())
         return len(self._chunk)
 
@@ -113,10 +123,14 @@ class TarStream:
 
 @contextmanager
 def unpacked(
-    tarball: Path, sha256: str, phase: Phase, unpack: Unpack | None = None
+    tarball: Path,
+    sha256: str,
+    phase: Phase,
+    unpack: Unpack | None = None,
+    most_bytes: int = _LARGEST,
 ) -> Iterator[TarStream]:
-    """The archive ``tarball`` as a stream; ``phase`` counts its compressed bytes. It must be a
-    gzip file, unless ``unpack`` says how else it is packed.
+    """The archive ``tarball`` as a stream of ``most_bytes`` at most; ``phase`` counts its
+    compressed bytes. It must be a gzip file, unless ``unpack`` says how else it is packed.
 
     If the block ends without an error, the stream was read to its end, its checksums are right, and
     the tarball still has the hash ``sha256``. Raises MalformedRelease, or NotAuthentic when the
@@ -127,7 +141,7 @@ def unpacked(
     inflater = Inflater(tarball, phase, unpack or gunzipped)
     try:
         inflater.start()
-        stream = TarStream(inflater.next_chunk, tarball)
+        stream = TarStream(inflater.next_chunk, tarball, most_bytes)
         yield stream
         stream.expect_only_padding()
         _check_digest(inflater.digest(), tarball, sha256)
@@ -216,7 +230,7 @@ def _broken_at(stream: TarStream, tarball: Path, reason: str) -> MalformedReleas
 
 
 def _check_compression(tarball: Path) -> None:
-    with host_storage(tarball), tarball.open("rb") as file:
+    with host_storage(tarball), kept_file(tarball) as file:
         magic = file.read(8)
     if magic.startswith(GZIP_MAGIC):
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from imager.base.below import Below
+from imager.base.below import Below, entered, reached
 from imager.base.durable import host_storage, replace_in
 from imager.base.errors import ConfigurationError, TargetRefused, UsageError
 from imager.config.rack import Rack
@@ -91,7 +91,7 @@ def export(pki: Path, places: Sequence[MasterFile]) -> None:
         if not pki.exists():
             pki.mkdir(parents=True, mode=0o700)
             pki.chmod(0o700)
-        folder = _enter(held, pki, None)
+        folder = held.enter_context(reached(pki, (), judged=False))
         owner = os.fstat(folder)
         for place in places:
             if place.content is None:
@@ -107,7 +107,7 @@ def _require_pki(pki: Path) -> None:
         return
     if not pki.is_dir():
         raise UsageError(f"--pki {pki}: is no folder", hint="name the master's pki folder")
-    names = {path.name for path in pki.iterdir()}
+    names = set(Below(pki, judged=False).names())
     if names and not names & {ACCEPTED, PENDING, "master.pem", "master.pub"}:
         below = " (it is the folder master in it)" if "master" in names else ""
         raise UsageError(
@@ -115,7 +115,7 @@ def _require_pki(pki: Path) -> None:
             hint="name the master's /etc/salt/pki/master, or a new folder to copy there",
         )
     for name in (ACCEPTED, PENDING, DENIED, REJECTED):
-        about = Below(pki, (name,)).status()
+        about = Below(pki, (name,), judged=False).status()
         if about is not None and not stat.S_ISDIR(about.st_mode):
             raise UsageError(
                 f"--pki {pki}: {name} in it is a link or no folder, and no link is followed there",
@@ -228,14 +228,8 @@ def _put(pki: Path, folder: int, owner: os.stat_result, place: MasterFile) -> No
 
 def _state(held: ExitStack, pki: Path, folder: int, path: Path) -> int:
     """The descriptor of the folder that ``path`` is in: ``pki``, open as ``folder``, or in it."""
-    return folder if path.parent == pki else _enter(held, path.parent, folder)
-
-
-def _enter(held: ExitStack, path: Path, above: int | None) -> int:
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    if above is None:
-        descriptor = os.open(path, flags)
-    else:
-        descriptor = os.open(path.name, flags | os.O_NOFOLLOW, dir_fd=above)
-    held.callback(os.close, descriptor)
-    return descriptor
+    if path.parent == pki:
+        return folder
+    state = entered(folder, path.parent.name, path.parent, judged=False)
+    held.callback(os.close, state)
+    return state

@@ -23,10 +23,12 @@ from imager.base.durable import fsync_folder, host_storage, write_all
 from imager.base.errors import HostStorage, NetworkError, NotAuthentic, TargetRefused
 from imager.base.ownership import give_to
 from imager.base.progress import Progress
+from imager.base.trusted_folder import kept_bytes, kept_file
 from imager.base.units import MiB
 from imager.packages.carry.entries import FoundEntry, entries_of, found
 from imager.packages.carry.form import END, LOCK, SUMS, encode_sums, header, key_member, padding
 from imager.release.lock import RackLock, encode_lock
+from imager.release.mirror import SIGNATURE_BYTES
 from imager.release.openpgp import parse_signatures, verify_detached
 
 _BLOCK = 4 * MiB
@@ -86,8 +88,7 @@ def prove(entries: Sequence[FoundEntry], keys: Mapping[str, Cert], progress: Pro
         for each, signature in signed:
             if signature is not None:
                 key = keys[each.entry.signer or ""]
-                with host_storage(signature):
-                    made = parse_signatures(signature.read_bytes(), key, str(signature))
+                made = parse_signatures(kept_bytes(signature, SIGNATURE_BYTES), key, str(signature))
                 verify_detached(each.content, made, key)
                 phase.advance(each.entry.size_bytes)
 
@@ -142,8 +143,8 @@ def _members(
         if each.signature is not None:
             record, signature = entry.beside
             yield _small(f"{entry.folder}/{record}", each.record)
-            with host_storage(each.signature):
-                yield _small(f"{entry.folder}/{signature}", each.signature.read_bytes())
+            made = kept_bytes(each.signature, SIGNATURE_BYTES)
+            yield _small(f"{entry.folder}/{signature}", made)
         name = f"{entry.folder}/{each.content.name}"
         yield _Member(name, each.content, entry.size_bytes, entry.sha256)
 
@@ -158,7 +159,7 @@ def _blocks(member: _Member) -> Iterator[bytes]:
         yield member.content
         return
     digest, left = hashlib.sha256(), member.size_bytes
-    with host_storage(member.content), member.content.open("rb") as file:
+    with host_storage(member.content), kept_file(member.content) as file:
         while block := file.read(min(left, _BLOCK)):
             left -= len(block)
             digest.update(block)

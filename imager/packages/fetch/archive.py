@@ -15,11 +15,14 @@ from imager.base.cache import Cache
 from imager.base.durable import write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.json_fields import JsonFault, read_object
+from imager.base.progress import Quiet
 from imager.packages.verified import VerifiedPacman
+from imager.release.archive import sha256_of
 from imager.release.content_store import placed, record_in, set_aside, size_in
 from imager.release.lock import PacmanPin, pin_faults
 
 RECORD = "package.json"
+GET_ANEW = "run picloud-image lock to get it anew; what was here is kept as"
 
 
 class DamagedPackage(NotAuthentic):
@@ -81,9 +84,21 @@ class PackageArchive:
             file.rename(staged / pin.file)
         return verified(name, pin, folder)
 
+    def require_unaltered(self, package: VerifiedPacman) -> None:
+        """Read every byte of the archived ``package``. One that was altered is renamed, so that it
+        can be fetched anew, and DamagedPackage says so."""
+        with Quiet().phase("") as phase:
+            digest = sha256_of(package.path, phase)
+        if digest != package.sha256:
+            aside = self.set_aside(package.sha256)
+            raise DamagedPackage(
+                f"{package.path} was altered since it was archived: its sha256 is {digest[:12]}…",
+                hint=f"{GET_ANEW} {aside.name}",
+            )
+
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
-        return set_aside(self._cache.packages / sha256)
+        return set_aside(self._cache.looked_at("packages") / sha256)
 
 
 def verified(name: str, pin: PacmanPin, folder: Path) -> VerifiedPacman:

@@ -25,6 +25,7 @@ def synced(repositories: Repositories, web: Web, progress: Progress) -> tuple[Da
     """Raises NetworkError when no mirror gives all databases."""
     failures: list[str] = []
     mirrors = repositories.mirrors()
+    web.forget_failures()
     for mirror in mirrors:
         try:
             with progress.phase("fetch databases") as phase:

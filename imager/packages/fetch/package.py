@@ -19,6 +19,7 @@ from imager.base.cache import Cache
 from imager.base.errors import NetworkError, NotAuthentic, PicloudError
 from imager.base.progress import Progress, Quiet
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import kept_bytes, kept_file
 from imager.base.units import GiB
 from imager.packages.fetch.archive import PackageArchive
 from imager.packages.metadata import UNREADABLE, read_pkginfo
@@ -75,6 +76,7 @@ def fetch_package(
     for a package that is not pinned and is not there, NetworkError, HostStorage.
     """
     failures: list[PicloudError] = []
+    web.forget_failures()
     for url in dict.fromkeys(urls):
         try:
             return _from(url, expected, web, key, cache, progress)
@@ -91,7 +93,7 @@ def prove(package: VerifiedPacman, key: Cert) -> None:
     Raises NotAuthentic that names the file.
     """
     signatures = parse_signatures(
-        package.signature.read_bytes()[:SIGNATURE_BYTES], key, str(package.signature)
+        kept_bytes(package.signature, SIGNATURE_BYTES), key, str(package.signature)
     )
     with Quiet().phase("") as phase:
         digest = sha256_of(package.path, phase)
@@ -172,7 +174,7 @@ def _otherwise(url: str, expected: Expected, found: str) -> PicloudError:
 def require_itself(file: Path, name: str, version: str, arch: str, place: str) -> None:
     """Raise NotAuthentic unless the package ``file`` says that it is the one that is meant."""
     try:
-        with file.open("rb") as opened:
+        with kept_file(file) as opened:
             said = read_pkginfo(opened)
         found = tuple(said.get(key, [""])[0] for key in ("pkgname", "pkgver", "arch"))
     except (*UNREADABLE, ValueError) as error:
@@ -189,7 +191,8 @@ def require_itself(file: Path, name: str, version: str, arch: str, place: str) -
 
 def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError:
     """The error to end with: one about authenticity counts more than a mirror that is down."""
-    if len(failures) == 1:
+    gone = expected.pinned and all(isinstance(error, NotThere) for error in failures)
+    if len(failures) == 1 and not gone:
         return failures[0]
     forged = next((error for error in failures if isinstance(error, NotAuthentic)), None)
     details = [error.what for error in failures]
@@ -197,13 +200,15 @@ def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError
         return NotAuthentic(forged.what, hint=forged.hint, details=details)
     if all(isinstance(error, MirrorMoved) for error in failures):
         return MirrorMoved(failures[0].what, hint=failures[0].hint, details=details)
-    hint = "check the network, then run it again"
-    if expected.pinned and all(isinstance(error, NotThere) for error in failures):
-        hint = f"take it from a computer that has it, or run lock --update {expected.name}"
+    if gone:
+        return NetworkError(
+            f"no mirror has {expected.called} any more, which rack.lock pins",
+            hint="take it from a computer whose archive has it (picloud-image archive export), or "
+            f"run picloud-image lock --update {expected.name}",
+            details=details,
+        )
     return NetworkError(
-        f"none of {len(failures)} mirrors has {expected.called} any more"
-        if expected.pinned
-        else f"none of {len(failures)} mirrors gave {expected.called}",
-        hint=hint,
+        f"none of {len(failures)} mirrors gave {expected.called}",
+        hint="check the network, then run it again",
         details=details,
     )

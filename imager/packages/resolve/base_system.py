@@ -16,6 +16,7 @@ from imager.base.cache import Cache
 from imager.base.errors import MalformedRelease
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Progress
+from imager.base.trusted_folder import kept_file
 from imager.base.units import GiB, MiB
 from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, archive_of
 from imager.release.archive import prove
@@ -27,6 +28,8 @@ _MOST_MEMBERS = 400_000
 _MOST_ENTRIES = 20_000
 _LARGEST_RELEASE = 64 * GiB
 _LARGEST_FILE = 64 * MiB
+_MOST_TEXT = 32 * MiB
+"""All of it is in memory; a desktop of 2,000 packages has 6 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,10 @@ def _texts(read: JsonObject, name: str) -> Mapping[str, str]:
 def _from_tarball(release: VerifiedRelease) -> BaseSystem:
     settings: dict[str, str] = {}
     local: dict[str, str] = {}
-    members = 0
+    members, room = 0, _MOST_TEXT
     try:
         with (
-            release.tarball.open("rb") as file,
+            kept_file(release.tarball) as file,
             archive_of(Unpacked(file, _LARGEST_RELEASE)) as archive,
         ):
             while (info := archive.next()) is not None:
@@ -100,6 +103,9 @@ def _from_tarball(release: VerifiedRelease) -> BaseSystem:
                 if info.isreg() and (entry or place is settings):
                     if info.size > LARGEST_TEXT:
                         raise ValueError(f"{name} is larger than such a file is")
+                    room -= info.size
+                    if room < 0:
+                        raise ValueError(f"{name} makes its database of packages too large")
                     found = archive.extractfile(info)
                     text = (found.read() if found else b"").decode(errors="replace")
                     place[entry[1] if entry else name] = text

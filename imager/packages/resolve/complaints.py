@@ -86,7 +86,7 @@ def unknown_names(words: Iterable[str], known: Known) -> Iterator[str]:
 
 def explained(lines: Iterable[str], known: Known) -> Iterator[str]:
     """``lines`` of pacman, each with what is behind it."""
-    for line in lines:
+    for line in _causes(tuple(lines)):
         if unmet := _UNMET.match(line):
             yield _needs(unmet[2], unmet[1], known)
         elif missing := _MISSING.match(line):
@@ -100,6 +100,16 @@ def explained(lines: Iterable[str], known: Known) -> Iterator[str]:
             yield f"{absent[1]} cannot be had: {known.versions(name)}"
         elif not _NOISE.match(line):
             yield f"pacman says: {line}"
+
+
+def _causes(lines: Sequence[str]) -> Sequence[str]:
+    """``lines`` without the needs that follow from another: what would meet them has one itself."""
+    unmet = {line: found for line in lines if (found := _UNMET.match(line))}
+    stuck = {found[2] for found in unmet.values()}
+    causes = [
+        line for line in lines if line not in unmet or without_bound(unmet[line][1]) not in stuck
+    ]
+    return causes or lines
 
 
 def _needs(who: str, word: str, known: Known) -> str:

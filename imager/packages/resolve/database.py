@@ -24,6 +24,7 @@ _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}")
 _FILE = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\.pkg\.tar(\.[a-z0-9]{1,5})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[0-9]{1,12}")
+_OCTAL = re.compile(rb"[0-7]{1,11}")
 _ARCH = re.compile(r"[a-z0-9_]{1,20}")
 _BLOCK = tarfile.BLOCKSIZE
 _STEP = 8 * MiB
@@ -126,15 +127,17 @@ def _descriptions(packed: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and description of each package. ``tarfile`` would take seconds for the 14,000 of a
     large repository."""
     data = _unpack(packed)
+    if len(data) < _BLOCK:
+        raise ValueError("it is too short for an archive")  # an empty one has two blocks of zeros
     at = 0
     while at + _BLOCK <= len(data):
         header = bytes(data[at : at + _BLOCK])
         at += _BLOCK
         if not header[0]:
             return
-        digits = header[124:136].strip(b" \0")
-        size = int(digits or b"0", 8)
-        if not digits.isalnum() or size > LARGEST_TEXT or at + size > len(data):
+        digits = _OCTAL.fullmatch(header[124:136].strip(b" \0"))
+        size = int(digits[0], 8) if digits else LARGEST_UNPACKED
+        if size > LARGEST_TEXT or at + size > len(data):
             raise ValueError(f"an entry before its byte {at} cannot be read")
         if header[156:157] in (b"0", b"\0") and header[:100].rstrip(b"\0").endswith(b"/desc"):
             text = bytes(data[at : at + size])

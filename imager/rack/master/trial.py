@@ -28,6 +28,13 @@ from imager.rack.master.status import no_salt
 _CHECK_SECONDS = 300
 """How long the command may take on a node: it may have to fetch an image of a container."""
 _SALT_SECONDS = _CHECK_SECONDS + 60
+# Only its end leaves the node: the master would have to bear all of it, and this computer would
+# refuse it.
+_ON_NODE = (
+    "exec 3>&1; status=$({ { "
+    'sh -c "$(echo WORD | base64 -d)" </dev/null 2>&1 3>&- 4>&-; echo $? >&4; '
+    "} | tail -c 4000 >&3; } 4>&1); exit $status"
+)
 _MOST_PACKAGES = 5000
 _LINES_SHOWN = 3
 
@@ -53,9 +60,10 @@ def question_trial(nodes: Iterable[str], check: str | None) -> str:
     # Salt takes words for YAML and for name=value. No letter of base64 means anything to it, nor
     # to the two shells on the way.
     word = base64.b64encode(check.encode()).decode()
+    on_node = _ON_NODE.replace("WORD", word)
     return script + (
         f"limit={_SALT_SECONDS}\n"
-        f"ask check {salt} cmd.run_all 'sh -c \"$(echo {word} | base64 -d)\" </dev/null' "
+        f"ask check {salt} cmd.run_all '{on_node}' "
         f"python_shell=True timeout={_CHECK_SECONDS} ignore_retcode=True\n"
     )
 

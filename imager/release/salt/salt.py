@@ -17,6 +17,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic
 from imager.base.progress import Quiet
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import kept_file
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
 from imager.release.salt.pip import fetch_source, fetch_wheel
@@ -110,7 +111,7 @@ class _SaltFetch:
         """The first one in the archive whose every byte is right. Others are set aside, but not
         offline: whoever cannot fetch another one, or only looks, changes nothing."""
         for package in list(_archived(self.terms.cache, name, version, pin)):
-            with host_storage(package.path), package.path.open("rb") as file:
+            with host_storage(package.path), kept_file(package.path) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest == package.sha256:
                 return package
@@ -118,7 +119,7 @@ class _SaltFetch:
             if self.terms.offline:
                 self.terms.progress.warn(altered)
                 continue
-            aside = set_aside(package.path.parent)
+            aside = set_aside(self.terms.cache.looked_at("packages") / package.sha256)
             self.terms.progress.warn(f"{altered}; it is kept as {aside.name}")
         return None
 
@@ -235,7 +236,7 @@ def publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     size = file.stat().st_size
     folder = cache.packages / digest
-    if not (folder / file.name).is_file():
+    if file.name not in (cache.looked_at("packages") / digest).names():
         with placed(cache, folder) as staged:
             file.chmod(0o444)
             file.rename(staged / file.name)

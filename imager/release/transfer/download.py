@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -171,9 +172,9 @@ def download(
 ) -> None:
     """Download the file at ``place`` into ``partial``; ``what`` is the name of the phase.
 
-    Raises NetworkError when the mirror refuses, or fails ``limits.attempts`` times in a row with
-    too few new bytes, and HostStorage when this computer's disk fails. What was downloaded is
-    deleted only when it is larger than it should be.
+    Raises NetworkError when the mirror refuses, or fails too often or too long in a row with too
+    few new bytes (``Web.try_again``), and HostStorage when this computer's disk fails. What was
+    downloaded is deleted only when it is larger than it should be.
     """
     kept = partial.version()
     if kept is not None and kept.is_same_file(place.version):
@@ -193,17 +194,19 @@ def download(
         show(partial.size_bytes())
         failures, before = 0, partial.size_bytes()
         while True:
+            began = time.monotonic()
             try:
                 _transfer(web, place, partial, show)
                 return
             except TryAgain as error:
                 headway = partial.size_bytes() - before >= web.limits.headway_bytes
-                failures = 1 if headway else failures + 1
+                if headway:
+                    web.forget_failures()
+                    failures, began = 0, time.monotonic()
+                failures += 1
                 before = partial.size_bytes()
-                if failures >= web.limits.attempts:
-                    raise
+                web.try_again(error, failures, time.monotonic() - began)
                 progress.note(f"{error.what}; trying again")
-                web.pause(failures)
 
 
 def _transfer(

@@ -35,7 +35,9 @@ class TransferLimits:
     After ``attempts`` failures in a row a download from one mirror ends; a failure after
     ``headway_bytes`` of new bytes counts as the first again. The pause after the n-th is
     ``back_off_seconds`` · 2ⁿ⁻¹. A transfer of less than ``least_bytes`` in ``window_seconds``
-    counts as broken: a very slow server would otherwise keep us waiting for ever.
+    counts as broken: a very slow server would otherwise keep us waiting for ever. Once failures
+    without headway have cost ``wasted_seconds`` for one file, over all its mirrors, each mirror
+    that is left is asked once and not again.
     """
 
     connect_seconds: float = 10
@@ -45,6 +47,7 @@ class TransferLimits:
     headway_bytes: int = MiB
     window_seconds: float = 60
     least_bytes: int = 64 * KiB
+    wasted_seconds: float = 180
     tarball_bytes: int = 4 * GiB
 
 
@@ -64,6 +67,7 @@ class Web:
         self._session = requests.Session()
         self._session.max_redirects = _MAX_REDIRECTS
         self._deadline = Deadline()
+        self._tries, self._wasted_seconds = 0, 0.0
         obey(self._session, self._deadline, limits.read_seconds)
         self._session.headers.update(
             {
@@ -140,19 +144,39 @@ class Web:
                 hint="the mirror or the network is too slow just now; run it again later",
             ) from error
 
+    def forget_failures(self) -> None:
+        """Another file is fetched from now on, or this one made headway."""
+        self._tries, self._wasted_seconds = 0, 0.0
+
     def patiently(self, action: Callable[[], _Answer]) -> _Answer:
-        """What ``action`` returns. While it raises TryAgain it is called again, after pauses that
-        get longer; raises the last error after ``attempts``."""
-        for attempt in range(1, self.limits.attempts):
+        """What ``action`` returns. While it raises TryAgain it is called again, as long as
+        ``try_again`` lets it."""
+        failures = 0
+        while True:
+            began = time.monotonic()
             try:
                 return action()
-            except TryAgain:
-                self.pause(attempt)
-        return action()
+            except TryAgain as error:
+                failures += 1
+                self.try_again(error, failures, time.monotonic() - began)
 
-    def pause(self, failures: int) -> None:
-        """Wait before the next attempt, longer after each failure in a row."""
-        time.sleep(self.limits.back_off_seconds * 2 ** (failures - 1))
+    def try_again(self, error: TryAgain, failures: int, wasted_seconds: float) -> None:
+        """Wait before the next try, longer after each of ``failures`` in a row; the last one ended
+        with ``error`` and took ``wasted_seconds`` that brought nothing. Raises it when there must
+        be no other try of this mirror."""
+        self._tries += 1
+        self._wasted_seconds += wasted_seconds
+        if self._wasted_seconds >= self.limits.wasted_seconds:
+            raise TryAgain(
+                f"{error.what}; {self._tries} tries in {self._wasted_seconds:.0f} s brought next "
+                "to nothing",
+                hint=error.hint,
+            ) from error
+        if failures >= self.limits.attempts:
+            raise error
+        pause = self.limits.back_off_seconds * 2 ** (failures - 1)
+        self._wasted_seconds += pause
+        time.sleep(pause)
 
 
 def content_length(response: requests.Response) -> int | None:

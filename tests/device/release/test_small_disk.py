@@ -12,9 +12,13 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.errors import HostStorage
+from imager.base.units import KiB
+from imager.packages.locking import packages_of
+from imager.packages.wish import PackageWish
 from tests.support.carrying import Carrying, archived, take
 from tests.support.fetching import PATH, Scene
 from tests.support.mirror import Manners, serving
+from tests.support.repository import PackageScene, database_of, files_of, packages_in
 from tests.support.signing import make_key
 
 pytestmark = pytest.mark.device
@@ -71,3 +75,21 @@ def test_a_disk_too_small_for_an_archive_keeps_nothing_of_it(disk: Path, tmp_pat
         carrying.export()
     assert "name a file on another disk" in caught.value.hint
     assert not list(disk.glob("*rack.tar*"))
+
+
+def test_a_full_disk_locks_nothing(disk: Path, tmp_path: Path) -> None:
+    """Wherever it is full: in what the release has, in pacman's folder, in the archive."""
+    key, paths = make_key(), packages_in(tmp_path / "repository")
+    files = files_of(paths, database_of(paths, tmp_path / "repository"), key)
+    wish = PackageWish(("docker",))
+    with serving(files) as mirror:
+        scene = PackageScene(tmp_path, key, (mirror,))
+        scene.cache = Cache(disk / "cache")
+        before = scene.lock_path.read_bytes()
+        for free in (4, 24, 48):
+            (disk / "other").write_bytes(bytes((128 - free) * KiB))
+            with pytest.raises(HostStorage, match="No space left on device"):
+                packages_of(scene.order(wish))
+            assert scene.lock_path.read_bytes() == before
+        (disk / "other").unlink()
+        assert packages_of(scene.order(wish))

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from imager.base.cache import Cache
+from imager.base.errors import NotAuthentic
 from imager.base.progress import Quiet
 from imager.image.compose.cache import golden_key
 from imager.image.compose.compose import cached_golden, compose
@@ -60,6 +61,22 @@ def test_packages_bring_what_salt_needs_and_what_they_leave_is_told(tmp_path: Pa
         assert "left by packages for first boot: libraries" in told.notes
     assert cached_golden(release, cache, salt, packages) == replace(golden, again=None)
     assert cached_golden(release, cache, salt) is None
+
+
+def test_a_package_that_was_altered_in_the_archive_is_put_aside(tmp_path: Path) -> None:
+    """So that what the error says to run can fetch it anew."""
+    release, cache = build_release(tmp_path, with_pacman(plain_tree())), Cache(tmp_path / "cache")
+    packages = set_of(package(tmp_path, "one", "1-1", {"usr/one": "1"}))
+    (one,) = packages.install
+    place = cache.packages / one.sha256
+    place.mkdir(parents=True)
+    data = one.path.read_bytes()
+    kept = replace(one, path=place / one.file_name)
+    kept.path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    with pytest.raises(NotAuthentic, match="altered since it was archived") as no:
+        compose(release, cache, Quiet(), packages=replace(packages, install=(kept,)))
+    assert no.value.hint.startswith("run picloud-image lock to get it anew")
+    assert [each.name for each in cache.packages.iterdir()] == [f"{one.sha256}.damaged-1"]
 
 
 PROGRAM = """

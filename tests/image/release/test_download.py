@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -132,6 +133,14 @@ def test_cuts_with_headway_do_not_count(scene: Scene, mirror: Mirror) -> None:
     mirror.misbehave(PATH, Manners(cut_after=[20_000] * 9))
     release = scene.fetch(mirror, limits=replace(LIMITS, headway_bytes=10_000))
     assert release.tarball.read_bytes() == scene.data
+
+
+def test_after_headway_failures_are_counted_from_one(scene: Scene, mirror: Mirror) -> None:
+    mirror.misbehave(PATH, Manners(cut_after=[20_000, 0, 20_000, 0, 0, 0]))
+    limits = replace(LIMITS, headway_bytes=20_000, attempts=3)
+    with pytest.raises(NetworkError, match="the connection was cut"):
+        scene.fetch(mirror, limits=limits)
+    assert len(mirror.asked(PATH)) == 5
 
 
 def test_the_next_run_goes_on_where_the_last_gave_up(scene: Scene, mirror: Mirror) -> None:
@@ -274,6 +283,30 @@ def test_a_server_that_drips_is_given_up(scene: Scene, mirror: Mirror) -> None:
     with pytest.raises(NetworkError, match="came in"):
         scene.fetch(mirror, limits=limits)
     assert time.monotonic() - began < 5
+
+
+def test_servers_that_drip_cost_one_bound_together(scene: Scene, mirror: Mirror) -> None:
+    limits = replace(
+        LIMITS, attempts=4, window_seconds=0.2, least_bytes=100_000, wasted_seconds=0.3
+    )
+    with serving(mirror.files) as other:
+        for each in (mirror, other):
+            each.misbehave(PATH, Manners(seconds_per_kib=0.05))
+        with pytest.raises(NetworkError, match="none of 2 mirrors") as caught:
+            scene.fetch(mirror, other, limits=limits)
+        tries = [len([ask for ask in each.asked(PATH) if ask.range != "bytes=0-0"])
+                 for each in (mirror, other)]  # fmt: skip
+    assert tries[0] in (1, 2), "a busy computer takes longer for each"
+    assert tries[1] == 1, "the second one is asked, and not asked again"
+    for said in caught.value.details:
+        assert re.search(r"came in in 0.2 s; \d tries in \d+ s brought next to nothing", said)
+
+
+def test_an_hour_of_tries_with_headway_is_no_waste(scene: Scene, mirror: Mirror) -> None:
+    """A slow link that breaks again and again still gets there."""
+    mirror.misbehave(PATH, Manners(cut_after=[20_000] * 8))
+    limits = replace(LIMITS, attempts=2, headway_bytes=10_000, wasted_seconds=0.05)
+    assert scene.fetch(mirror, limits=limits).tarball.read_bytes() == scene.data
 
 
 _ENDLESS = {

@@ -247,6 +247,8 @@ def test_a_stale_signature_is_refused_and_the_file_set_aside(scene: Scene, mirro
     rejected = scene.cache.partial / f"{PATH.rpartition('/')[2]}.rejected"
     assert str(rejected) in caught.value.hint
     assert rejected.read_bytes() == scene.data
+    signature = rejected.with_name(f"{PATH.rpartition('/')[2]}.sig.rejected")
+    assert signature.read_bytes() == mirror.files[f"{PATH}.sig"]
     assert scene.archived() == []
     assert not scene.lock_path.exists()
     assert len(mirror.asked(PATH)) == 1, "the .md5 fits, so the transfer was sound"
@@ -346,11 +348,14 @@ def test_one_keyserver_that_knows_of_a_revocation_is_enough(tmp_path: Path) -> N
 
 
 def test_without_any_key_the_hint_names_the_option(scene: Scene, mirror: Mirror) -> None:
-    with serving() as empty:
-        sources = KeySources((), (f"{empty.address}/{{fingerprint}}",))
+    with serving({"/page": b"<html>"}) as servers:
+        sources = KeySources((), (f"{servers.address}/{{fingerprint}}", f"{servers.address}/page"))
         with pytest.raises(NetworkError, match=scene.key.fingerprint) as caught:
             scene.fetch(mirror, with_key=False, key_sources=sources)
     assert "--signing-key FILE" in caught.value.hint
+    none, page = caught.value.details
+    assert "404" in none
+    assert page.endswith("/page: gave something else than the key asked for")
     assert mirror.log == []
 
 
@@ -523,5 +528,5 @@ def test_a_disk_that_fills_up_is_host_storage_and_the_next_run_goes_on(
 
 def test_a_file_where_the_cache_should_be_is_refused_by_name(scene: Scene, mirror: Mirror) -> None:
     scene.cache.root.write_text("a file where the folder should be")
-    with pytest.raises(ConfigurationError, match=f"{scene.cache.root}: is a link or no folder"):
+    with pytest.raises(ConfigurationError, match=f"{scene.cache.root}: is no folder"):
         scene.fetch(mirror)

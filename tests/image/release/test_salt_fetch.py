@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,13 @@ from imager.base.errors import (
     UsageError,
 )
 from imager.release.lock import RackLock
-from imager.release.salt.salt import archived_salt, fetch_salt, require_archived, salt_at_hand
+from imager.release.salt.salt import (
+    archived_package,
+    archived_salt,
+    fetch_salt,
+    require_archived,
+    salt_at_hand,
+)
 from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedSalt
 from tests.support.fetching import Heard
@@ -97,6 +104,10 @@ def test_a_pinned_and_archived_salt_asks_nobody(scene: Scene, pypi: Index) -> No
     assert scene.fetch() == first
     assert scene.fetch(offline=True) == first
     assert salt_at_hand(VERSION, scene.cache, scene.lock) == first
+    pin = scene.lock.package("salt")
+    assert pin is not None
+    assert archived_package("salt", scene.cache, pin) == first.source
+    assert archived_package("salt", scene.cache, replace(pin, sha256="0" * 64)) is None
     assert pypi.mirror.log == []
 
 

@@ -68,6 +68,16 @@ def test_a_second_name_is_refused_where_one_is_asked_for(below: Below) -> None:
     assert Below(below.root, ("twin",), judged=False).read(100)[0] == b"content"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a folder away")
+def test_a_folder_of_a_stranger_s_on_the_way_is_not_gone_through(below: Below) -> None:
+    os.chown(below.root / "a", 65534, 65534)
+    for look in (lambda: (below / "a/b/file").read(7), (below / "a/b/file").status):
+        with pytest.raises(OSError, match="belongs to nobody; if you trust it: chown") as caught:
+            look()
+        assert caught.value.filename == str(below.root / "a")
+    assert Below(below.root, ("a", "b", "file"), judged=False).read(7)[0] == b"content"
+
+
 def test_what_is_no_file_is_not_read(below: Below) -> None:
     os.mkfifo(below.root / "fifo")
     for name in ("fifo", "a"):

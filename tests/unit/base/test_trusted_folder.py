@@ -81,7 +81,7 @@ def test_no_folder_on_the_way_is_a_link(folder: TrustedFolder, tmp_path: Path, a
     (tmp_path / "elsewhere").mkdir(mode=0o755)
     (tmp_path / "elsewhere" / "file").write_text("kept")
     folder.path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="is a link"):
+    with pytest.raises(ConfigurationError, match="is a symbolic link"):
         INTO[act](folder)
     assert os.listdir(tmp_path / "elsewhere") == ["file"]
     assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o755

@@ -73,10 +73,21 @@ def test_a_help_page_imports_no_command_and_nothing_heavy(words: list[str]) -> N
     assert not {f"imager.cli.{place}" for place in places} & set(imported)
 
 
-def test_a_help_page_is_the_one_click_makes_of_the_loaded_commands() -> None:
-    known = {name: lazy.load() for name, lazy in cli.lazy.items()}
-    plain = click.Group("cli", commands=known)
-    formatters = click.HelpFormatter(width=60), click.HelpFormatter(width=60)
-    for group, formatter in zip((cli, plain), formatters, strict=True):
-        group.format_commands(click.Context(group), formatter)
-    assert formatters[0].getvalue() == formatters[1].getvalue() != ""
+GROUPS: dict[str, click.Group] = {"": cli} | {
+    name: found for name, lazy in ALL.items() if isinstance(found := lazy.load(), click.Group)
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_help_page_has_every_summary_whole_on_a_narrow_terminal(name: str) -> None:
+    group, formatter = GROUPS[name], click.HelpFormatter(width=60)
+    context = click.Context(group)
+    group.format_commands(context, formatter)
+    page = formatter.getvalue()
+    assert max(len(line) for line in page.splitlines()) <= 60
+    wanted = "Commands: " + " ".join(
+        f"{command} {found.get_short_help_str(limit=1000)}"
+        for command in group.list_commands(context)
+        if (found := group.get_command(context, command))
+    )
+    assert " ".join(page.split()) == wanted

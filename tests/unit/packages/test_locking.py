@@ -105,6 +105,24 @@ def test_what_is_locked_and_archived_asks_nobody(scene: PackageScene, mirror: Mi
     assert len(mirror.log) == asked
 
 
+def test_a_salt_that_never_talks_on_the_nodes_python_is_refused_when_it_is_planned(
+    scene: PackageScene, mirror: Mirror, key: SigningKey
+) -> None:
+    folder = scene.folder / "python"
+    paths = [package(folder, "python", "3.14.10-1", {"usr/bin/python3.14": ""}, arch="armv7h")]
+    mirror.files |= files_of(paths, database_of(paths, folder), key)
+    wish = PackageWish(("python",))
+    old = replace(scene.order(wish), salt_version="3006.30")
+    with pytest.raises(ConfigurationError, match="never talks to its master") as no:
+        packages_of(old)
+    assert "the nodes get python 3.14.10-1" in no.value.what
+    assert {each.path for each in mirror.log} == {f"{FOLDER}/core.db"}, "and nothing more"
+    (found,) = packages_of(replace(old, salt_version="3008.3"))
+    assert [each.version for each in found.install] == ["3.14.10-1"]
+    with pytest.raises(ConfigurationError, match="never talks to its master"):
+        packages_at_hand(replace(scene.order(wish), salt_version="3006.30"))
+
+
 def test_a_lock_that_is_dropped_meanwhile_is_not_made_anew(
     scene: PackageScene, mirror: Mirror
 ) -> None:
@@ -277,7 +295,9 @@ def test_a_mirror_that_has_dropped_a_version(
         require_archived(scene.order(DOCKER))
     error = refused(scene, DOCKER)
     assert isinstance(error, NetworkError)
-    assert "404" in error.what
+    assert error.what == "no mirror has docker 1:1.6.2-1 any more, which rack.lock pins"
+    assert "archive export" in error.hint
+    assert "404" in error.details[0]
     (tmp_path / "elsewhere").rename(scene.cache.packages / lost.sha256)
     assert packages_of(scene.order(DOCKER))
 
@@ -385,14 +405,18 @@ def test_a_damaged_archive_is_seen_and_mended(scene: PackageScene) -> None:
     file.chmod(0o600)
     data = file.read_bytes()
     file.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
-    with pytest.raises(NotAuthentic, match=r"runc.*altered"):
+    with pytest.raises(NotAuthentic, match=r"runc.*altered") as no:
         list(verify_archive(scene.order(DOCKER)))
+    assert no.value.hint.endswith(f"kept as {pin.sha256}.damaged-1")
+    packages_of(scene.order(DOCKER))
+    assert file.read_bytes() == data, "its words work"
+    file.chmod(0o600)
     file.write_bytes(data[:-1])
     with pytest.raises(NotAuthentic, match="instead of"):
         packages_of(scene.order(DOCKER, offline=True))
     packages_of(scene.order(DOCKER))
     assert file.read_bytes() == data
-    assert any("damaged-1" in warning for warning in scene.heard.warnings)
+    assert any("damaged-2" in warning for warning in scene.heard.warnings)
 
 
 def test_the_next_mirror_is_asked(tmp_path: Path, key: SigningKey, mirror: Mirror) -> None:

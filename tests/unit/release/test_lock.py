@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.errors import ConfigurationError
+from imager.base.errors import ConfigurationError, HostStorage
 from imager.release.lock import (
     AnyPin,
     PackagePin,
@@ -90,6 +90,15 @@ def test_an_unreadable_file_is_not_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "rack.lock").mkdir()
     with pytest.raises(ConfigurationError, match=r"rack\.lock"):
         RackLock.load(tmp_path / "rack.lock")
+
+
+def test_a_file_of_4_mib_is_read_and_no_larger_one(tmp_path: Path) -> None:
+    path = tmp_path / "rack.lock"
+    path.write_bytes(b"#" * (4 << 20))
+    assert RackLock.load(path).pins == {}
+    path.write_bytes(b"#" * ((4 << 20) + 1))
+    with pytest.raises((ConfigurationError, HostStorage), match=r"rack\.lock"):
+        RackLock.load(path)
 
 
 def test_one_pin_moves_and_the_others_stay(tmp_path: Path) -> None:

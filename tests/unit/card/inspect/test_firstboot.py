@@ -103,6 +103,11 @@ def test_what_is_not_as_it_should_be_is_left_out() -> None:
     assert found.steps == (FirstBootStep("", StepState.PENDING, "", "", ""),)
 
 
+def test_counts_have_31_bits() -> None:
+    found = parsed(tries=(1 << 31) - 1, retry_s=1 << 31)
+    assert (found.tries, found.retry_s) == ((1 << 31) - 1, 0)
+
+
 def test_nothing_in_it_moves_the_cursor_or_fills_the_screen() -> None:
     found = parsed(note="\x1b[2J\r\nall is well\u202e", hint="x" * 5000)
     assert found.note == "[2Jall is well"

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from imager.base.errors import CardIOError
 from imager.base.units import MiB
+from imager.bootcheck.partitions import read_card
+from imager.card.inspect.own_notes import read_notes
 from imager.card.inspect.salt import salt_on
 from imager.disk.manifest import Reader
+from tests.support.hostile import HostileFat
 from tests.support.racks import tool
 
 OURS = "opt/picloud/salt"
@@ -54,6 +57,16 @@ def test_the_version_is_that_of_its_metadata(
     tmp_path: Path, folders: tuple[str, ...], version: str
 ) -> None:
     assert salt_on(reader_of(filesystem(tmp_path, *folders)), MiB) == version
+
+
+@pytest.mark.image
+def test_a_card_has_it_on_its_second_partition(tmp_path: Path) -> None:
+    card, image = tmp_path / "card", filesystem(tmp_path, f"{OURS}/salt-3006.9.dist-info")
+    layout = HostileFat().write(card)
+    with card.open("r+b") as file:
+        file.seek(layout.root.offset)
+        file.write(image.read_bytes()[MiB:])
+    assert read_notes(read_card(reader_of(card), layout.size_bytes)).salt == "3006.9"
 
 
 @pytest.mark.image

@@ -60,6 +60,7 @@ def test_an_untouched_image_matches(tmp_path: Path, receipt: Receipt) -> None:
 def test_the_receipt_is_found_by_the_cards_disk_id(tmp_path: Path, receipt: Receipt) -> None:
     with open_target(tmp_path / "pi7.img") as fresh:
         assert proof_for(fresh.raw, tmp_path).held == receipt
+        assert (fresh.raw.size_bytes, fresh.raw.block_bytes) == (SIZE, 4096)
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import stat
 import struct
+from dataclasses import replace
 
 import pytest
 
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4 import volume
-from imager.disk.ext4.format import Ext4Error
+from imager.disk.ext4.format import Ext4Error, parse_inode
+from imager.disk.ext4.maps import metadata
 from imager.disk.ext4.volume import BlockMap, Piece, Volume
-from tests.unit.disk.ext4.test_format import raw_superblock
+from imager.disk.extents import Extent
+from tests.unit.disk.ext4.test_format import raw_inode, raw_superblock
 
 GROUPS = 65
 
 
-def made(**changes: int) -> Volume:
+def disk(**changes: int) -> bytearray:
     """65 groups of 256 blocks of 1 KiB; the bitmaps of group n are blocks 8n + 200 and the next,
     and its descriptor says so wherever it may lie."""
     usual = {"per_group": 256, "inodes": GROUPS * 64} | changes
@@ -28,6 +32,11 @@ def made(**changes: int) -> Volume:
             block = 1 + group // 32 * 32 * 256
         at = block * 1024 + group % 32 * 32
         data[at : at + len(descriptor)] = descriptor
+    return data
+
+
+def made(**changes: int) -> Volume:
+    data = disk(**changes)
     return Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
 
 
@@ -53,6 +62,65 @@ def test_blocks_outside_are_not_read() -> None:
     for start, count in ((16485, 1), (16484, 2), (0, 1)):
         with pytest.raises(Ext4Error, match="outside the filesystem"):
             found.blocks(start, count)
+
+
+def test_inodes_are_counted_from_1() -> None:
+    found = made()
+    for number in (1, 64, 65, GROUPS * 64):
+        assert found.inode(number).mode == 0
+    for number in (-1, 0, GROUPS * 64 + 1):
+        with pytest.raises(Ext4Error, match=f"inode {number} does not exist"):
+            found.inode(number)
+
+
+def test_a_map_without_extents_has_three_levels() -> None:
+    """Blocks 0 to 11 in the inode, 256 of one block of 1 KiB, 256 of those, 256 of those."""
+    data = disk()
+
+    def point(block: int, *pointers: tuple[int, int]) -> None:
+        for index, to in pointers:
+            struct.pack_into("<I", data, block * 1024 + 4 * index, to)
+
+    point(3000, (0, 5001), (255, 5002))
+    point(3001, (1, 3002), (255, 3003))
+    point(3002, (2, 5003))
+    point(3003, (255, 5004))
+    point(3004, (1, 3005))
+    point(3005, (2, 3006))
+    point(3006, (3, 5005))
+    inode = parse_inode(raw_inode())
+    block = struct.pack("<15I", 5000, *[0] * 10, 4999, 3000, 3001, 3004)
+    found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0).map_of(
+        replace(inode, flags=0, block=block)
+    )
+    two, three = 12 + 256, 12 + 256 + 256**2
+    assert found.pieces == [
+        Piece(0, 5000, 1),
+        Piece(11, 4999, 1),
+        Piece(12, 5001, 1),
+        Piece(12 + 255, 5002, 1),
+        Piece(two + 256 + 2, 5003, 1),
+        Piece(two + 255 * 256 + 255, 5004, 1),
+        Piece(three + 256**2 + 2 * 256 + 3, 5005, 1),
+    ]
+    assert found.index_blocks == set(range(3000, 3007))
+
+
+def test_the_resize_inode_has_one_block_of_its_own() -> None:
+    """What that block points at has its fixed place, and is not followed."""
+    data = disk(journal=0)
+    inode = 1000 * 1024 + 6 * 256
+    data[201 * 1024] = 1 << 6
+    data[16484 * 1024 : 16485 * 1024] = b"\xff" * 1024
+    struct.pack_into("<H", data, inode, stat.S_IFREG | 0o600)
+    for block in (16484, 16485):
+        struct.pack_into("<I", data, inode + 40 + 4 * 13, block)
+        found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
+        if block == 16484:
+            assert metadata(found).covers(Extent(block * 1024, 1024))
+        else:
+            with pytest.raises(Ext4Error, match="outside the filesystem"):
+                metadata(found)
 
 
 def test_pieces_in_a_row_are_one() -> None:

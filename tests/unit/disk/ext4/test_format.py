@@ -428,6 +428,8 @@ def test_an_access_control_list_gets_the_ids_it_lacks(index: int, name: str) -> 
     )  # fmt: skip
     raw = in_inode(xattr(index, b"", 92 - len(stored), len(stored)), stored)
     assert parse_inline_xattrs(raw) == {f"system.posix_acl_{name}": seen}
+    empty = in_inode(xattr(index, b"", 88, 4), stored[:4])
+    assert parse_inline_xattrs(empty) == {f"system.posix_acl_{name}": seen[:4]}
     for spoilt, why in ((b"\2" + stored[1:], "malformed"), (stored[:-1], "cut short")):
         with pytest.raises(Ext4Error, match=why):
             parse_inline_xattrs(in_inode(xattr(2, b"", 92 - len(spoilt), len(spoilt)), spoilt))

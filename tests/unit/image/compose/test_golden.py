@@ -11,7 +11,9 @@ import pytest
 
 from imager.base.errors import HostStorage
 from imager.base.units import MiB
+from imager.disk.ext4.format import Ext4Error
 from imager.disk.extents import Extent, ExtentMap
+from imager.disk.fat.geometry import FatError
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenFile, GoldenImage
@@ -117,6 +119,13 @@ def test_a_file_that_is_gone_or_newer_is_composed_anew(golden: GoldenImage, gone
         assert read(file, 0, SIZE) == content
     ((_, inode),) = composer.asked
     assert inode == 0, "the file there now may be good"
+
+
+def test_a_filesystem_spoilt_after_it_was_proven_is_no_mistake_of_ours(golden: GoldenImage) -> None:
+    """A chunk that is read in parts is proven once; a file altered then ended with exit code 70."""
+    for fault in (Ext4Error("no superblock"), FatError("no boot sector")):
+        with pytest.raises(HostStorage, match="altered while it was in use"), golden.open():
+            raise fault
 
 
 def test_a_truncated_file_is_composed_anew(golden: GoldenImage) -> None:

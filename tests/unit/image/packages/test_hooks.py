@@ -140,3 +140,13 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
 def test_nothing_to_do_leaves_nothing(stager: Stager) -> None:
     assert queued(stager, (PackageChange(INSTALL, installed("a", "1-1", "usr/a")),), ()) == ()
     assert stager.entry("var") is None
+
+
+def test_a_folder_of_hooks_that_is_a_link_does_not_lead_into_this_computer(
+    stager: Stager, tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/a.hook").write_bytes(hook("Type = Path", "Operation = Install", "Target = *"))
+    stager.link(OWN, str(tmp_path / "here"), mtime_ns=0)
+    stager.put(SHIPPED, b"a file", mode=0o644, mtime_ns=0)
+    assert hooks_to_run(stager, CHANGES, frozenset({"lib", "new"})) == ()

@@ -88,15 +88,29 @@ def test_a_python_that_does_not_run_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As pyenv puts one on PATH for every version it knows, chosen or not."""
-    place = tmp_path / "python3.29"
-    place.write_text("#!/bin/sh\necho no such version >&2\nexit 127\n")
-    place.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    said = {"shim": "echo no such version >&2\nexit 127\n", "whole": "echo Python 3.29.0\n"}
+    for folder, script in said.items():
+        place = tmp_path / folder / "python3.29"
+        place.parent.mkdir()
+        place.write_text(f"#!/bin/sh\n{script}")
+        place.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "shim"), prepend=os.pathsep)
     assert interpreter(29) is None
-    place.write_text("#!/bin/sh\necho Python 3.29.0\n")
+    monkeypatch.setenv("PATH", str(tmp_path / "whole"), prepend=os.pathsep)
     assert interpreter(29) == str(place)
     assert "Python 3.29.0" in versions()
 
 
 def test_this_one_is_named_with_its_version() -> None:
     assert f"Python {sys.version.split()[0]}" in versions()
+
+
+def test_what_is_a_link_or_costs_too_much_has_none(folder: Path, tmp_path: Path) -> None:
+    """A release may have files of its own there. A link in it leads into this computer, and ten
+    megabytes of source took four gigabytes of memory."""
+    before = laid_down(folder)
+    (tmp_path / "secrets.py").write_text('PASSWORD = "of this computer"\n')
+    (folder / "secret.py").symlink_to(tmp_path / "secrets.py")
+    (folder / "zero.py").symlink_to("/dev/zero")
+    (folder / "large.py").write_text("a=1\n" * 300_000)
+    assert laid_down(folder) == before

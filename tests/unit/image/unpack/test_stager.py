@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 import tarfile
@@ -85,6 +86,19 @@ def test_every_kind_of_member_is_staged(tmp_path: Path) -> None:
     staged(tmp_path, tree, look)
 
 
+def test_what_is_too_large_for_a_text_is_not_read(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.file("etc/os-release", "\n" * (17 << 20))
+
+    def look(stager: Stager) -> None:
+        with pytest.raises(MalformedRelease, match="etc/os-release' is larger than 16 MiB"):
+            stager.text_of_root("etc/os-release")
+        with pytest.raises(MalformedRelease, match="is larger than 16 MiB"):
+            stager.md5("etc/os-release")
+
+    staged(tmp_path, tree, look)
+
+
 def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> None:
     tree = ReleaseTree()
     tree.file("etc/motd", "old")
@@ -100,12 +114,46 @@ def test_what_is_in_no_archive_is_added_and_replaces_what_is(tmp_path: Path) -> 
         assert root["opt"] == root["opt/x"] == implied_folder(6)
         zone = TreeEntry(EntryKind.SYMLINK, 0o777, 0, 0, 7, target="/usr/share")
         assert root["etc/zone"] == zone
+        assert zone.size_bytes == 0
         assert (place / "etc/motd").read_text() == "new"
         assert (place / "etc/kept").read_text() == "old"
         assert (place / "etc/zone").readlink() == Path("/usr/share")
         assert stat.S_IMODE((place / "opt/x/y").stat().st_mode) == 0o600
 
     staged(tmp_path, tree, look)
+
+
+def test_what_was_added_is_found_takes_anothers_place_and_is_taken_out(tmp_path: Path) -> None:
+    with Stager.opened(tmp_path) as stager:
+        for path, data in (("etc/a", b"old"), ("etc/a.new", b"new"), ("boot/k", b"kernel")):
+            stager.put(path, data, mode=0o644, mtime_ns=len(data))
+        stager.link("etc/link", "a", mtime_ns=0)
+        assert [stager.md5(path) for path in ("etc", "etc/link", "etc/none")] == [None] * 3
+        assert stager.md5("etc/a") == hashlib.md5(b"old").hexdigest()
+        assert stager.md5("boot/k") == hashlib.md5(b"kernel").hexdigest()
+        moved = stager.entry("etc/a.new")
+        stager.rename("etc/a.new", "etc/a")
+        stager.rename("boot/k", "boot/K")  # FAT takes both for one name
+        assert stager.entry("etc/a") is moved
+        assert stager.entry("etc/a.new") is stager.entry("boot/k") is None
+        found = {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        assert found == {"a": b"new", "link": b"new", "K": b"kernel"}
+        for path in ("boot/K", "etc/a", "etc/link"):
+            assert not stager.is_empty(path.partition("/")[0])
+            stager.remove(path)
+        assert stager.is_empty("etc")
+        assert stager.is_empty("boot")
+        stager.remove("etc")
+        assert stager.entry("etc") is None
+        assert sorted(stager.root.entries) == ["", "boot"]
+        assert [*tmp_path.glob("*/*")] == [tmp_path / "root/boot"]
+
+
+def test_the_boot_partition_takes_only_what_fat_can_hold(tmp_path: Path) -> None:
+    tree = ReleaseTree()
+    tree.file("boot/a:b")
+    with pytest.raises(MalformedRelease, match="cannot be on the FAT boot partition"):
+        staged(tmp_path, tree, lambda _: None)
 
 
 def test_a_later_file_leaves_the_other_names_of_an_earlier_one(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def test_another_sound_tarball_in_its_place_is_not_authentic(tmp_path: Path) -> 
     assert release.sha256 in caught.value.what
 
 
+def test_what_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
+    release = build_release(tmp_path, tree_with("\n" * 4 * MiB))
+    with (
+        pytest.raises(MalformedRelease, match=r"it unpacks to more than 2 MiB"),
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase, most_bytes=2 * MiB) as stream,
+    ):
+        read_members(stream, release.tarball, lambda info, stream: None)
+
+
 def test_an_archive_of_members_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,11 +90,32 @@ def test_an_archive_with_less_than_an_end_mark(tmp_path: Path, zeros: int) -> No
         names_in(release)
 
 
+def test_an_archive_that_ends_within_a_file(tmp_path: Path) -> None:
+    release = build_release(tmp_path, raw=tree_with("x" * 2000).pack()[: 3 * BLOCK_BYTES])
+    with (
+        open(os.devnull, "wb") as sink,
+        pytest.raises(MalformedRelease, match="ends at its byte 1536, 1488 bytes before the end"),
+        Quiet().phase("unpack") as phase,
+        unpacked(release.tarball, release.sha256, phase) as stream,
+    ):
+        read_members(
+            stream, release.tarball, lambda info, content: content.copy_to(sink.fileno(), info.size)
+        )
+
+
 def test_a_header_that_cannot_be_read_is_no_end(tmp_path: Path) -> None:
     packed = bytearray(tree_with("alarmpi").pack())
     packed[BLOCK_BYTES] ^= 1
     with pytest.raises(MalformedRelease, match="a header's checksum is wrong"):
         names_in(build_release(tmp_path, raw=bytes(packed)))
+
+
+def test_headers_without_end_for_one_file_are_refused(tmp_path: Path) -> None:
+    longer = tarfile.TarInfo("././@LongLink")
+    longer.type, longer.size = tarfile.GNUTYPE_LONGNAME, 2
+    header = longer.tobuf(tarfile.GNU_FORMAT) + b"x\0".ljust(BLOCK_BYTES, b"\0")
+    with pytest.raises(MalformedRelease, match="too many headers for one file"):
+        names_in(build_release(tmp_path, raw=header * 1000 + bytes(2 * BLOCK_BYTES)))
 
 
 def test_what_follows_the_end_mark_is_refused(tmp_path: Path) -> None:
@@ -101,6 +132,14 @@ def test_a_damaged_archive_is_malformed_when_it_was_so_from_the_beginning(tmp_pa
     tarball.write_bytes(tarball.read_bytes()[:60])
     with pytest.raises(MalformedRelease, match="it ends in the middle, at its byte 60"):
         names_in(release_of(tarball))
+
+
+def test_an_archive_that_was_damaged_since_is_not_called_malformed(tmp_path: Path) -> None:
+    release = build_release(tmp_path, tree_with("alarmpi"))
+    release.tarball.chmod(0o600)
+    release.tarball.write_bytes(release.tarball.read_bytes()[:-9])
+    with pytest.raises(NotAuthentic, match="as when fetched"):
+        names_in(release)
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_what_lies_where_nothing_looks_is_refused(folders: Folders) -> None:
 
 def test_a_file_in_the_place_of_an_overlay_is_not_left_out_unsaid(folders: Folders) -> None:
     file = folders.put("own/node/pi7")
-    assert folders.faults() == [f"{file}: Not a directory"]
+    assert folders.faults() == [f"{file}: is no folder"]
 
 
 def test_a_file_over_a_folder_is_refused_with_both_names(folders: Folders) -> None:

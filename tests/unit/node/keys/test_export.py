@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.below import Below
 from imager.base.errors import ConfigurationError, HostStorage, TargetRefused, UsageError
 from imager.base.progress import Quiet
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.rack import Rack
 from imager.node.keys.export import MasterFileState, export, plan_export, require_no_conflict
 from imager.node.keys.identity import SaltKeys, salt_keys, salt_keys_at_hand
-from imager.node.keys.salt import SaltPair, salt_pair
+from imager.node.keys.salt import SaltPair, fingerprint, salt_pair
 from imager.node.keys.store import KeyFolder
 from tests.support.racks import rack_in
 
@@ -54,6 +56,7 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes | None]]:
 
 
 def test_a_fresh_folder_is_what_a_master_keeps(rack: Rack, keys: SaltKeys, pki: Path) -> None:
+    pki = pki / "in/folders/that/are/not/there"
     mask = os.umask(0)
     try:
         export(pki, plan_export(rack, keys, pki))
@@ -107,10 +110,20 @@ def test_another_key_is_refused_and_replaced_only_on_request(
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
     assert caught.value.exit_code == 20
-    assert str(pki / "minions/pi1") in caught.value.details[0]
+    own = f"; pi1's is {fingerprint(keys.minions['pi1'] or b'')}"
+    other_one = f"another key, {fingerprint(other.public)}{own}"
+    assert caught.value.details == (f"{pki}/minions/pi1: {other_one}",)
     assert tree(pki) == before
     export(pki, places)
     assert (pki / "minions/pi1").read_bytes() == keys.minions["pi1"]
+
+
+def test_a_file_larger_than_a_key_is_not_read(rack: Rack, keys: SaltKeys, pki: Path) -> None:
+    export(pki, plan_export(rack, keys, pki))
+    path = pki / "minions/pi1"
+    for size, found in ((1 << 16, MasterFileState.SAME), (65_537, MasterFileState.OTHER)):
+        path.write_bytes(path.read_bytes().ljust(size))
+        assert plan_export(rack, keys, pki)[1].found is found
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\xff" * (1 << 17)])
@@ -120,6 +133,20 @@ def test_what_is_no_key_is_another_key(
     (pki / "minions").mkdir(parents=True)
     (pki / "minions/pi1").write_bytes(content)
     assert plan_export(rack, keys, pki)[1].found is MasterFileState.OTHER
+
+
+def test_a_key_that_may_not_be_read_is_not_taken_for_another(
+    rack: Rack, keys: SaltKeys, pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an ordinary user; root may read everything."""
+
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    export(pki, plan_export(rack, keys, pki))
+    monkeypatch.setattr(Below, "read", refused)
+    with pytest.raises(HostStorage, match="Permission denied"):
+        plan_export(rack, keys, pki)
 
 
 def test_a_symbolic_link_in_the_way_is_replaced_not_followed(
@@ -203,11 +230,19 @@ def test_another_master_s_pair_is_replaced_as_a_whole(
     places = plan_export(rack, keys, pki, own_key=True)
     with pytest.raises(TargetRefused) as caught:
         require_no_conflict(pki, places)
-    assert len(caught.value.details) == 2
+    assert [line.partition(":")[0] for line in caught.value.details] == [
+        f"{pki}/master.pem",
+        f"{pki}/master.pub",
+    ]
     export(pki, places)
     assert {place.found for place in plan_export(rack, keys, pki, own_key=True)} == {
         MasterFileState.SAME
     }
+    (pki / "master.pub").unlink()
+    assert [p.conflict for p in plan_export(rack, keys, pki, own_key=True)] == [None] * 4
+    (pki / "master.pem").write_bytes(other.private)
+    *_, private, public = plan_export(rack, keys, pki, own_key=True)
+    assert (private.stale, private.conflict is None, public.conflict) == ((), False, None)
 
 
 def test_a_link_that_salt_did_not_make_is_another_key(

@@ -27,7 +27,8 @@ from imager.config.folder import init_rack
 from imager.config.load import load_rack
 from imager.config.rack import Rack
 from imager.node.keys import store as keystore
-from imager.node.keys.identity import Identity, identity_of
+from imager.node.keys.fingerprints import Fingerprints, fingerprints_of
+from imager.node.keys.identity import Identity, has_identity, identity_of, ssh_keys_at_hand
 from imager.node.keys.salt import fingerprint, salt_pair
 from imager.node.keys.store import KeyFile, KeyFolder, folders_of, store_locked
 
@@ -114,6 +115,47 @@ def test_the_store_keeps_a_node_in_the_folders_it_hands_out(rack: Rack) -> None:
     assert all(folder.is_there for folder in folders)
     assert not other.master.is_there, "only the master has a master's key"
     assert own.card.path / "identity.json" == rack.keys.path / "pi0/card/identity.json"
+
+
+@pytest.mark.parametrize(
+    ("node", "gone", "still"),
+    [
+        ("pi1", "pi1/card", False),
+        ("pi1", "pi1/ssh", False),
+        ("pi1", "pi1/salt", False),
+        ("pi1", "pi0/master", False),
+        ("pi1", "pi0/salt", True),
+        ("pi0", "pi1/salt", False),  # its master's card has every node's key
+        ("pi0", "pi1/ssh", True),
+    ],
+)
+def test_whether_all_of_an_identity_is_made(rack: Rack, node: str, gone: str, still: bool) -> None:
+    assert has_identity(rack, rack.node(node))
+    shutil.rmtree(rack.keys.path / gone)
+    assert has_identity(rack, rack.node(node)) is still
+
+
+def test_a_master_that_is_no_node_is_no_part_of_an_identity(rack: Rack) -> None:
+    shutil.rmtree(rack.keys.path / "pi0")
+    (rack.folder / "rack.toml").write_text('[rack]\nnodes = "pi1"\nmaster = "salt"\n')
+    changed = load_rack(rack.folder)
+    assert has_identity(changed, changed.node("pi1"))
+
+
+def test_keys_at_hand_are_those_that_are_made_and_no_others(rack: Rack) -> None:
+    made = identity(rack)
+    shutil.rmtree(rack.keys.path / "pi0/ssh")
+    assert ssh_keys_at_hand(rack, rack.nodes) == {"pi0": (), "pi1": made.ssh}
+    assert not (rack.keys.path / "pi0/ssh").exists()
+
+
+@pytest.mark.parametrize("line", ["", "ssh-ed25519", "ssh-ed25519 AA*A root@pi1"])
+def test_fingerprints_for_people_are_of_what_is_there(rack: Rack, line: str) -> None:
+    found, made = fingerprints_of(rack, "pi1"), identity(rack)
+    assert found == Fingerprints(made.ssh[0].fingerprint, fingerprint(made.minion.public))
+    (rack.keys.path / "pi1/ssh/ssh_host_ed25519_key.pub").write_text(line)
+    (rack.keys.path / "pi1/salt/minion.pub").unlink()
+    assert fingerprints_of(rack, "pi1") == Fingerprints("", "")
 
 
 def test_two_nodes_differ_in_everything(rack: Rack) -> None:
@@ -294,7 +336,7 @@ def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
     path = rack.keys.path / "pi1/salt/minion.pem"
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="is a link"):
+    with pytest.raises(ConfigurationError, match="is a symbolic link"):
         identity(rack)
 
 
@@ -304,6 +346,24 @@ def test_disk_ids_do_not_repeat_within_a_rack(rack: Rack, monkeypatch: pytest.Mo
     offered = iter([0, taken, 7, 8])
     monkeypatch.setattr("secrets.randbits", lambda bits: next(offered))
     assert identity(rack).numbers.disk_id == 7
+
+
+def test_what_a_killed_run_left_is_mended_before_anything_else(rack: Rack) -> None:
+    before, home = identity(rack).minion, rack.keys.path / "pi1"
+    (home / "salt").rename(home / "salt.old")
+    (home / ".new-salt-12345678").mkdir()
+    shutil.copytree(home / "ssh", home / "ssh.old")
+    with store_locked(rack.keys):
+        assert sorted(path.name for path in home.iterdir()) == ["card", "salt", "ssh", "ssh.old"]
+    assert identity(rack).minion == before
+
+
+def test_a_folder_that_cannot_be_filled_is_not_there(tmp_path: Path) -> None:
+    keys = TrustedFolder(tmp_path / "keys")
+    files = {"good": KeyFile(b"1", private=True), "no/name": KeyFile(b"2", private=True)}
+    with store_locked(keys), pytest.raises(ValueError, match="no/name"):
+        KeyFolder(keys / "pi7" / "salt").kept(("good",), lambda: files)
+    assert [*(tmp_path / "keys/pi7").iterdir()] == []
 
 
 def test_two_runs_at_once_get_the_same_identity(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def test_only_what_was_asked_for_changes_and_the_old_is_kept(
     assert files_of(rack) == before
 
 
+def test_each_kind_has_a_name_for_people() -> None:
+    assert [kind.noun for kind in KeyKind] == ["Salt key", "ssh host key", "Salt master's key"]
+
+
 def test_the_master_s_card_gets_the_new_key(rack: Rack) -> None:
     done = rotate(rack, rack.node("pi1"), KeyKind.SALT)
     accepted = dict(identity(rack, "pi0").master.accepted)

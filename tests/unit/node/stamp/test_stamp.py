@@ -189,6 +189,7 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
         ("size_bytes", 2**42),
         ("boot", [0]),
         ("root", [0, 2**41]),
+        ("root", [264 * MiB, 760 * MiB + 1]),  # a byte past the card
         ("release_sha256", "zz" * 32),
         ("image_id", None),
     ],

@@ -57,3 +57,8 @@ def test_a_database_without_end_is_refused_early() -> None:
         Database("core", "http://m", gzip.compress(bytes(LARGEST_UNPACKED + MiB), 1))
     with pytest.raises(ValueError, match="cannot be read"):
         Database("core", "http://m", b"<html>sign in</html>".ljust(2048))
+    with pytest.raises(ValueError, match="cannot be read"):
+        Database("core", "http://m", b"<html>".ljust(124) + b"8" * 12 + bytes(512))
+    with pytest.raises(ValueError, match="too short"):
+        Database("core", "http://m", b"<html>sign in</html>")
+    assert not own_database("empty", []).names
