@@ -44,7 +44,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "locking",
         "carry",
     ),
-    "bootcheck": ("formats",),
+    "bootcheck": (
+        "findings",
+        "symptoms",
+        "route_meanings",
+        "meanings",
+        "formats",
+        "root",
+        "contents",
+        "route",
+    ),
     "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (

@@ -60,6 +60,9 @@ class Board:
     tried in order. ``device_trees`` are the firmware's; a kernel behind U-Boot gets
     ``uboot_trees``, empty where the release's U-Boot does not start the board.
 
+    ``wide_boards`` names the boards of ``device_trees`` that have 64 bits where others sold under
+    this name have not; empty where all have or none has.
+
     ``filters`` are the sections of config.txt that apply to it, ``undecided`` those that apply to
     only some of the boards sold under this name. ``memory_key`` is the gpu_mem setting for its
     amount of memory.
@@ -79,6 +82,7 @@ class Board:
     device_trees: tuple[DeviceTree, ...]
     uboot_trees: tuple[DeviceTree, ...]
     memory_key: str
+    wide_boards: str = ""
 
     def boots(self, release: str, kernel: str = AS_IT_IS) -> bool:
         """Whether a built-in release boots it with ``kernel``, a package in place of its own."""
@@ -125,6 +129,7 @@ PI2 = Board(
     ),
     uboot_trees=(),
     memory_key="gpu_mem_1024",
+    wide_boards="Pi 2 v1.2 (BCM2837)",
 )
 PI3 = Board(
     name="pi3",

@@ -8,21 +8,24 @@ Nothing is mounted or written. The rules are in ``requirements`` and ``partition
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from imager.base.boards import BOARDS, board_named
+from imager.base.boards import BOARDS, Board, board_named
 from imager.base.json_fields import JsonFault, read_object
+from imager.bootcheck.boots import BootPartitions
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
-from imager.bootcheck.formats.cmdline import RootNames
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, NODE_PATH
 from imager.bootcheck.partitions import Card, read_card
 from imager.bootcheck.requirements import Requirements
+from imager.bootcheck.root.filesystem import RootFilesystem
+from imager.bootcheck.root.names import NamedPartition
+from imager.bootcheck.route.chain import Route
 from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, SumsError, parse_sums
 from imager.disk.budget import MAX_FINDINGS
-from imager.disk.fat.volume import FatEntry
+from imager.disk.fat.volume import FatEntry, FatVolume
 from imager.disk.manifest import Reader
 
 __all__ = ["BootReport", "Finding", "Severity", "check_boot"]
@@ -36,8 +39,9 @@ class BootReport:
 
     ``models`` are the boards that would boot; ``judged_as`` is the board the findings are about
     (None when the card has no boot partition). ``node`` is the host name on the root partition,
-    ``partuuid`` the one that root= should name. ``left_out`` counts findings past the first
-    MAX_FINDINGS; errors are left out last.
+    ``partuuid`` the one that root= should name, ``root`` that filesystem where it could be read.
+    ``left_out`` counts findings past the first MAX_FINDINGS; errors are left out last. ``route`` is
+    the chain that ``judged_as`` starts.
     """
 
     findings: tuple[Finding, ...]
@@ -46,6 +50,8 @@ class BootReport:
     node: str | None
     partuuid: str | None
     left_out: int = 0
+    root: RootFilesystem | None = None
+    route: Route | None = None
 
     @property
     def bootable(self) -> bool:
@@ -65,6 +71,8 @@ class BootReport:
             "judged_as": self.judged_as,
             "node": self.node,
             "partuuid": self.partuuid,
+            "system": self.root.system if self.root else None,
+            "route": self.route.to_json() if self.route else None,
             "findings": [found.to_json() for found in self.findings],
             **({"findings_left_out": self.left_out} if self.left_out else {}),
         }
@@ -78,6 +86,15 @@ class _Verdict:
     findings: tuple[Finding, ...]
     count: int
     errors: int
+    root: NamedPartition | None = None
+    route: Route | None = None
+
+    @property
+    def rank(self) -> tuple[int, bool]:
+        """The lower, the likelier is the card for this board: few errors, and it runs on every
+        board of the name."""
+        some = any(found.code is Code.KERNEL_BOARD for found in self.findings)
+        return self.errors, some
 
     @classmethod
     def of(cls, model: str, findings: Iterable[Finding]) -> _Verdict:
@@ -116,35 +133,79 @@ def judge_card(
 ) -> BootReport:
     """``check_boot`` of a card that was read."""
     candidates = BOARDS if model is None else (board_named(model),)
-    node = card.root.node if card.root else None
-    partuuid = card.mbr.partuuid(2) if card.mbr and card.mbr.partition(2) else None
+    if card.fat is None and card.has_gpt and all(board.needs_bootcode for board in candidates):
+        seen = _Verdict.of("", card.findings_for(candidates[0]))
+        return _report(replace(seen, root=card.roots.presumed), (), None, card)
     if card.fat is None:
-        seen = _Verdict.of("", card.findings)
-        left_out = seen.count - len(seen.findings)
-        return BootReport(seen.findings, (), None, node, partuuid, left_out)
-    contents, found = _contents(card, expected)
-    names = _root_names(card)
-    verdicts = []
-    for candidate in candidates:
-        requirements = Requirements(contents, candidate, names)
-        every = chain(
-            card.findings,
-            found,
-            requirements.findings(),
-            _compare(contents, requirements.needed, strict=expected is not None),
-            _unseen(contents),
-        )
-        verdicts.append(_Verdict.of(candidate.name, every))
+        seen = _Verdict.of("", chain(card.findings, _root_alone(card)))
+        return _report(replace(seen, root=card.roots.presumed), (), None, card)
+    contents, found = _contents(card.fat, card, expected)
+    found = [*card.findings, *found]
+    boots = BootPartitions(card, contents)
+    verdicts = [_judged(boots, found, candidate, expected, card) for candidate in candidates]
     made_for = _made_for(contents)
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
-    best = own or min(_likely(verdicts, contents), key=lambda verdict: verdict.errors)
-    bootable = tuple(verdict.model for verdict in verdicts if not verdict.errors)
-    left_out = best.count - len(best.findings)
-    return BootReport(best.findings, bootable, best.model, node, partuuid, left_out)
+    likely = _likely(verdicts, boots)
+    best = own or min(likely, key=lambda verdict: verdict.rank)
+    bootable = tuple(verdict.model for verdict in likely if not verdict.errors)
+    return _report(best, bootable, best.model, card)
 
 
-def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_Verdict]:
-    """The verdicts of which the one with the fewest errors is told.
+def _judged(
+    boots: BootPartitions,
+    found: Iterable[Finding],
+    candidate: Board,
+    expected: Mapping[str, str] | None,
+    card: Card,
+) -> _Verdict:
+    """The verdict for one board, on the partition that it starts from."""
+    found = [*found, *card.findings_for(candidate)]
+    if card.has_gpt and candidate.needs_bootcode:
+        verdict = _Verdict.of(candidate.name, found)
+        return replace(verdict, root=card.roots.presumed)
+    boot, strict = boots.of(candidate), expected is not None
+    first_needed = set(boot.used)
+    if boot.contents is None:
+        every = chain(found, boot.findings, _compare(boots.first, first_needed, strict=strict))
+        return _Verdict.of(candidate.name, every)
+    requirements = Requirements(boot.contents, candidate, card.roots, boots.first, boot.arrived)
+    seen = list(boot.placed(requirements.findings()))
+    first_needed |= requirements.first_needed
+    every = chain(
+        found,
+        boot.findings,
+        seen,
+        _compare(boots.first, first_needed, strict=strict),
+        _unseen(boot.contents),
+    )
+    verdict = _Verdict.of(candidate.name, every)
+    return replace(verdict, root=requirements.root, route=requirements.route)
+
+
+def _report(
+    verdict: _Verdict, models: tuple[str, ...], judged_as: str | None, card: Card
+) -> BootReport:
+    root = card.roots.filesystem(verdict.root)
+    return BootReport(
+        verdict.findings,
+        models,
+        judged_as,
+        root.node if root else None,
+        verdict.root.part.partuuid if verdict.root else None,
+        verdict.count - len(verdict.findings),
+        root,
+        verdict.route,
+    )
+
+
+def _root_alone(card: Card) -> Iterator[Finding]:
+    """What is wrong with the root where no boot partition says which one it is."""
+    if card.roots.presumed is not None:
+        yield from card.roots.presumed_findings()
+
+
+def _likely(verdicts: Collection[_Verdict], boots: BootPartitions) -> Collection[_Verdict]:
+    """The verdicts that count, and of which the one with the fewest errors is told.
 
     A board that has its firmware in a chip needs so few files that it would be nearest to any
     damaged card, so it counts only where the card has a device tree for it.
@@ -152,6 +213,7 @@ def _likely(verdicts: Collection[_Verdict], contents: Contents) -> Collection[_V
     found = []
     for verdict in verdicts:
         board = board_named(verdict.model)
+        contents = boots.of(board).contents or boots.first
         if board.firmware is not None or any(contents.entry(t.file) for t in board.device_trees):
             found.append(verdict)
     return found or verdicts
@@ -170,27 +232,21 @@ def _made_for(contents: Contents) -> str | None:
         return None
 
 
-def _root_names(card: Card) -> RootNames | None:
-    if card.mbr is None or card.mbr.partition(2) is None:
-        return None
-    uuid, label = (card.root.uuid, card.root.label) if card.root else (None, None)
-    return RootNames(card.mbr.partuuid(2), uuid, label)
-
-
-def _contents(card: Card, expected: Mapping[str, str] | None) -> tuple[Contents, list[Finding]]:
+def _contents(
+    fat: FatVolume, card: Card, expected: Mapping[str, str] | None
+) -> tuple[Contents, list[Finding]]:
     """The boot files with the digests they should have, and what is wrong with the list."""
-    assert card.fat is not None  # noqa: S101 -- the caller has looked
-    listed = card.fat.find(SUMS_PATH)
+    listed = fat.find(SUMS_PATH)
     if expected is not None or listed is None or listed.is_dir:
-        return Contents(card.fat, expected or {}, card.budget), []
+        return Contents(fat, expected or {}, card.budget), []
     try:
         if not 0 < listed.size_bytes <= MAX_SUMS_BYTES:
             raise SumsError(f"it is {listed.size_bytes} bytes long")
-        sums = parse_sums(card.fat.read_file(SUMS_PATH))
-        return Contents(card.fat, sums, card.budget), []
+        sums = parse_sums(fat.read_file(SUMS_PATH))
+        return Contents(fat, sums, card.budget), []
     except SumsError as error:
         found = finding(Code.SUMS_DAMAGED, f"{SUMS_PATH}: {error}", path=SUMS_PATH)
-        return Contents(card.fat, {}, card.budget), [found]
+        return Contents(fat, {}, card.budget), [found]
 
 
 def _compare(contents: Contents, needed: Collection[str], *, strict: bool) -> Iterator[Finding]:

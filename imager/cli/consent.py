@@ -17,6 +17,7 @@ from imager.base.errors import Interrupted, UsageError
 from imager.base.units import SECTOR_BYTES, align_down, parse_size
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits, Target
+from imager.card.inspect.identity import identity_of
 from imager.cli.session import Session
 
 
@@ -91,7 +92,7 @@ def consented(
     """
     if target.is_fixed:
         # --yes is not enough for a disk that belongs in the computer: its name must be typed.
-        ask(session, warning or target.losses, target.typed_name)
+        ask(session, warning or _losses(target), target.typed_name)
         return replace(limits, typed_name=target.typed_name)
     if not yes and not target.is_new:
         if not session.console.can_ask:
@@ -99,8 +100,15 @@ def consented(
                 f"{target.node} is to be overwritten and there is nobody to ask",
                 hint="say --yes if it is the right one",
             )
-        ask(session, warning or target.losses, "yes")
+        ask(session, warning or _losses(target), "yes")
     return limits
+
+
+def _losses(target: Target) -> list[str]:
+    """What is lost, with whose it is, where it says so itself."""
+    first, *rest = target.losses
+    name = identity_of(target)
+    return [first, *([f"    on it now: {name}"] if name else []), *rest]
 
 
 def ask(session: Session, lines: Sequence[str], expected: str) -> None:

@@ -29,6 +29,10 @@ _COMMANDS = {
     "devices": LazyCommand(
         "card.devices:devices", "List every disk, what is on it, and whether it may be written."
     ),
+    "explain": LazyCommand(
+        "card.explain:explain",
+        "Say what the lights or the screen of a dead board mean, and what to check.",
+    ),
     "fetch": LazyCommand(
         "release.fetch:fetch",
         "Fetch the release, packages and Salt, prove them, archive and pin them.",

@@ -16,6 +16,8 @@ from imager.disk.layout import Layout
 TYPE_FAT32_LBA = 0x0C
 TYPE_LINUX = 0x83
 
+MAX_DISK_BYTES = (1 << 32) * SECTOR_BYTES
+"""The largest disk that a master boot record can describe: 2 TiB."""
 _TABLE_OFFSET = 446
 _DISK_ID_OFFSET = 440
 _ENTRY = struct.Struct("<B3sB3sII")
@@ -75,7 +77,7 @@ def encode(layout: Layout, disk_id: int) -> bytes:
         ((TYPE_FAT32_LBA, layout.boot), (TYPE_LINUX, layout.root))
     ):
         start, count = extent.offset // SECTOR_BYTES, extent.length // SECTOR_BYTES
-        if start + count > 1 << 32:
+        if start + count > MAX_DISK_BYTES // SECTOR_BYTES:
             raise MbrError("a master boot record cannot describe a disk past 2 TiB")
         _ENTRY.pack_into(
             sector,

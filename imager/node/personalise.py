@@ -124,6 +124,7 @@ def _stamped(
         imaged_at=occasion.imaged_at,
         disk_id=numbers.disk_id,
         layout=image.layout,
+        root_uuid=numbers.root_uuid,
     )
     files = golden.files.changed(edited.present, edited.written)
     try:

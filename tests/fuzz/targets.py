@@ -23,12 +23,25 @@ from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthenti
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.bootcheck.check import check_boot
-from imager.bootcheck.formats.cmdline import RootNames, parse_cmdline, root_fault
-from imager.bootcheck.formats.config import read_config
-from imager.bootcheck.formats.device_tree import FdtError, root_compatible
-from imager.bootcheck.formats.firmware import bootcode_fault, fixup_fault, pair_fault, start_fault
+from imager.bootcheck.formats.cmdline import parse_cmdline
+from imager.bootcheck.formats.config import (
+    KIND_FILTERS,
+    MODEL_FILTERS,
+    Program,
+    read_config,
+)
+from imager.bootcheck.formats.device_tree import FdtError, overlay_map, root_compatible
+from imager.bootcheck.formats.firmware import (
+    bootcode_fault,
+    fixup_fault,
+    known_filters,
+    pair_fault,
+    start_fault,
+)
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
+from imager.bootcheck.formats.text import meant, text_faults
+from imager.bootcheck.root.names import RootFault, RootUnproven, named_root
 from imager.bootcheck.sums import SumsError, encode_sums, parse_sums
 from imager.card.inspect.firstboot import parse_firstboot
 from imager.card.receipt.receipt import ReceiptError, decode_receipt
@@ -224,21 +237,26 @@ def _initramfs(data: bytes) -> None:
 
 def _device_tree(data: bytes) -> None:
     root_compatible(data, small())
+    overlay_map(data, small())
 
 
 def _config(data: bytes) -> None:
     first, _, second = data.partition(seeds.NEXT_FILE)
     files = {"config.txt": first, "more.txt": second}
     for board in BOARDS:
-        config = read_config(files.get, board)
-        config.number("arm_64bit")
+        for program in (Program(), Program(False, frozenset({"pi4", "gpio"}))):
+            config = read_config(files.get, board, program)
+            config.number("arm_64bit")
+    meant(first)
 
 
 def _cmdline(data: bytes) -> None:
-    line = parse_cmdline(data)
+    text_faults(data)
+    line = parse_cmdline(meant(data))
     root = line.value("root")
     if root is not None:
-        root_fault(root, RootNames("1a2b3c4d-02", None, None), initramfs=True)
+        with suppress(RootFault, RootUnproven):
+            named_root(root, (), initramfs=True)
 
 
 def _firmware(data: bytes) -> None:
@@ -247,6 +265,7 @@ def _firmware(data: bytes) -> None:
     fixup_fault(fixup)
     pair_fault(start, fixup)
     bootcode_fault(start)
+    known_filters(start, MODEL_FILTERS | KIND_FILTERS)
 
 
 def _kernel(data: bytes) -> None:

@@ -119,6 +119,8 @@ def test_an_image_made_by_genimage_boots(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (root / "etc/hostname").write_text("made-by-genimage\n")
+    (root / "etc/init").write_text("#!/etc/init\n")
+    (root / "etc/init").chmod(0o755)
     top = ", ".join(f'"{path.name}"' for path in sorted(inputs.iterdir()))
     (tmp_path / "genimage.cfg").write_text(
         f"""
@@ -189,7 +191,9 @@ def test_a_card_that_ends_too_early_is_named(disk: Disk) -> None:
         file.truncate(SIZE - MiB)
     report = disk.check("pi2")
     assert "partition-outside" in errors(report)
-    assert f"the card at byte {SIZE - MiB}" in report.errors[0].what
+    assert report.findings[0].what == (
+        f"cut short at byte {SIZE - MiB} of {SIZE}: partition 2 ends at byte {SIZE}"
+    )
 
 
 def test_partitions_that_overlap_are_named(disk: Disk) -> None:
@@ -606,9 +610,20 @@ def test_a_file_that_only_some_boards_need_is_a_warning(disk: Disk) -> None:
     assert report.bootable
 
 
-def test_autoboot_txt_is_a_warning(disk: Disk) -> None:
-    disk.write("autoboot.txt", b"[all]\nboot_partition=3\n")
-    assert only(disk.check("pi2"), "autoboot")
+@pytest.mark.parametrize("number", [2, 3])
+def test_autoboot_txt_that_leads_nowhere_stops_the_boot(disk: Disk, number: int) -> None:
+    disk.write("autoboot.txt", f"[all]\nboot_partition={number}\n".encode())
+    report = disk.check("pi2")
+    assert f"boot_partition={number}: " in only(report, "autoboot")
+    assert not report.bootable
+
+
+@pytest.mark.parametrize("text", [b"[tryboot]\nboot_partition=3\n", b"boot_partition=1\n", b"\n"])
+def test_autoboot_txt_for_the_first_partition_changes_nothing(disk: Disk, text: bytes) -> None:
+    disk.write("autoboot.txt", text)
+    report = disk.check("pi2")
+    assert report.findings == ()
+    assert str(report.route) == "bootcode.bin → start.elf → kernel7.img"
 
 
 # -- cmdline.txt ---------------------------------------------------------------------------------

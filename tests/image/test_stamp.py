@@ -34,6 +34,7 @@ from imager.node.image import NodeImage
 from imager.node.keys.signing import rack_key
 from imager.node.personalise import personalise
 from imager.node.stamp.stamp import STAMP_AREA, Stamp
+from tests.support.fatdisk import tool
 from tests.support.racks import rack_in, written
 from tests.support.release import build_release
 from tests.support.usedcard import UsedCard, copied
@@ -355,6 +356,27 @@ def test_an_unreadable_root_filesystem_is_named(used: UsedCard, tmp_path: Path) 
     mtools(used, "mcopy", tmp_path / "firstboot.json", "::picloud/firstboot.json")
     used.write(used.layout.root.offset + 1024, bytes(1024))
     assert "root partition (p2)" in damage_in(used)
+
+
+def test_another_root_filesystem_is_damage_and_not_use(used: UsedCard) -> None:
+    """Made anew on p2 and mounted once: nothing of what was written is left to be wrong."""
+    where = used.layout.root
+    options, size = f"offset={where.offset},nodiscard", f"{where.length >> 10}k"
+    tool("mke2fs", "-q", "-t", "ext4", "-E", options, "-F", used.path, size)
+    tool("debugfs", "-w", "-R", "set_super_value mnt_count 1", f"{used.path}?offset={where.offset}")
+    found = verified(used)
+    assert found.used
+    assert not found.sound
+    said = " | ".join(map(str, found.use.damaged if found.use else ()))
+    assert "holds another filesystem: its UUID is" in said
+    assert "has lost" in said
+
+
+def test_the_uuid_of_the_root_filesystem_alone_tells_another_one(used: UsedCard) -> None:
+    where = used.layout.root.offset
+    value = "set_super_value uuid 01234567-89ab-4def-8123-456789abcdef"
+    tool("debugfs", "-w", "-R", value, f"{used.path}?offset={where}")
+    assert "another filesystem" in damage_in(used)["root partition (p2)"]
 
 
 def test_after_lost_power_only_static_files_are_certain(used: UsedCard) -> None:

@@ -142,6 +142,8 @@ def test_inspect_tells_the_stamp_of_a_card_alone(stranger: Workplace, card: Path
     text = stranger.run("inspect", card).out
     assert "stamp: pi7 (pi2) of rack picloud" in text
     assert "UTC, by picloud-image" in text
+    assert text.startswith(f"{card}: would boot on pi2 as pi7")
+    assert "imaged_at 20" in text, "a date, no number of seconds"
 
 
 def test_a_flipped_byte_in_the_stamp_is_said(

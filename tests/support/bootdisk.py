@@ -20,6 +20,7 @@ BOOT_OFFSET = MiB
 BOOT_KIB = 34 * 1024
 ROOT_OFFSET = 36 * MiB
 SIZE = 44 * MiB
+RootFile = tuple[bytes, int] | str
 
 
 def make_disk(
@@ -48,14 +49,34 @@ def make_disk(
     make_root(image, node)
 
 
-def make_root(image: Path, node: str) -> None:
-    """Put an ext4 at ROOT_OFFSET."""
+INIT: Mapping[str, RootFile] = {"sbin/init": (b"\x7fELF look-alike", 0o755)}
+"""A first program, as far as anybody looks at it."""
+
+
+def make_root(
+    image: Path,
+    node: str,
+    files: Mapping[str, RootFile] = INIT,
+    *,
+    offset: int = ROOT_OFFSET,
+    options: tuple[str, ...] = (),
+) -> None:
+    """Put an ext4 at ``offset``, with ``files``: content and mode, or the target of a link.
+    ``options`` are for mke2fs."""
     tree = image.with_name(image.name + ".root")
     (tree / "etc").mkdir(parents=True)
     (tree / "etc/hostname").write_text(f"{node}\n")
+    for name, what in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(what, str):
+            path.symlink_to(what)
+            continue
+        path.write_bytes(what[0])
+        path.chmod(what[1])
     tool(
-        "mke2fs", "-q", "-t", "ext4", "-d", tree, "-L", "root",
-        "-E", f"offset={ROOT_OFFSET},lazy_itable_init=1,nodiscard", "-F", image,
+        "mke2fs", "-q", "-t", "ext4", "-d", tree, "-L", "root", *options,
+        "-E", f"offset={offset},lazy_itable_init=1,nodiscard", "-F", image,
         f"{(SIZE - ROOT_OFFSET) // 1024}k",
     )  # fmt: skip
     shutil.rmtree(tree)

@@ -74,8 +74,8 @@ def fdt(*compatible: str, model: str = "look-alike") -> bytes:
         (0, b"".join(text.encode() + b"\0" for text in compatible)),
         (11, model.encode() + b"\0"),
     ):
-        blocks += struct.pack(">III", 3, len(value), name_at) + _padded(value)
-    blocks += struct.pack(">I", 1) + _padded(b"soc\0") + struct.pack(">III", 2, 2, 9)
+        blocks += struct.pack(">III", 3, len(value), name_at) + padded(value)
+    blocks += struct.pack(">I", 1) + padded(b"soc\0") + struct.pack(">III", 2, 2, 9)
     at = 40 + 16
     total = at + len(blocks) + len(strings)
     head = (0xD00DFEED, total, at, at + len(blocks), 40, 17, 16, 0, len(strings), len(blocks))
@@ -93,10 +93,11 @@ def _cpio_member(name: str, content: bytes) -> bytes:
     raw = name.encode() + b"\0"
     fields = (1, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(raw), 0)
     head = b"070701" + b"".join(f"{field:08X}".encode() for field in fields)
-    return _padded(head + raw) + _padded(content)
+    return padded(head + raw) + padded(content)
 
 
-def _padded(data: bytes) -> bytes:
+def padded(data: bytes) -> bytes:
+    """``data`` with zeros up to a multiple of four bytes."""
     return data + bytes(-len(data) % 4)
 
 

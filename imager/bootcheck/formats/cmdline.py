@@ -35,46 +35,10 @@ def parse_cmdline(data: bytes) -> Cmdline:
     """The command line in ``data``."""
     lines = data.decode("utf-8", errors="replace").split("\n")
     extra = next(((n, text) for n, text in enumerate(lines[1:], 2) if text.strip()), None)
-    first = lines[0]
+    first = lines[0]  # and of that what stands before a zero byte, the end of a text
     return Cmdline(
-        words=tuple(_WORD.findall(first.replace("\0", " "))),
+        words=tuple(_WORD.findall(first.partition("\0")[0])),
         length=len(first.encode()),
         extra=extra,
         has_control=bool(re.search(r"[\x00-\x08\x0b-\x1f]", first)),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class RootNames:
-    """Every name by which the kernel or an initramfs can find this card's root partition.
-
-    ``filesystem_uuid`` and ``label`` are None where the filesystem could not be read.
-    """
-
-    partuuid: str
-    filesystem_uuid: str | None
-    label: str | None
-
-
-def root_fault(root: str, names: RootNames, *, initramfs: bool) -> str | None:
-    """Why ``root`` (the value of root=) is not this card's p2; None when it is."""
-    scheme, equals, value = root.partition("=")
-    value = value.strip('"')
-    if root.startswith("/dev/"):
-        if re.fullmatch(r"/dev/mmcblk[01]p2", root):
-            return None
-        return f"root={root} is not this card's second partition, /dev/mmcblk0p2"
-    if not equals:
-        return f"root={root} is no name of a partition"
-    if scheme == "PARTUUID":
-        if value.casefold() == names.partuuid.casefold():
-            return None
-        return f"root=PARTUUID={value} is another partition; this card's p2 is {names.partuuid}"
-    if scheme in ("UUID", "LABEL"):
-        if not initramfs:
-            return f"root={root} needs an initramfs to find it, and none is loaded"
-        own = names.filesystem_uuid if scheme == "UUID" else names.label
-        if own is None or own.casefold() == value.casefold():
-            return None
-        return f"root={root} is another filesystem; the {scheme} on this card's p2 is {own}"
-    return f"root={root} is no name of a partition"

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 _VIDEOCORE = 137
 _ADDRESS_BITS = 0x3FFFFFFF  # the two upper bits of a VideoCore address choose how it is cached
@@ -21,6 +22,8 @@ _FLOOR = 0xFFFFF  # the firmware also points to the start of the MiB it is loade
 _BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
 _BOOTCODE_MIN = 4096
 _FIXUP_MAX = 256 * 1024  # the largest of those releases has 10 KiB
+_BOARD_WORD = re.compile(rb"(?s)([pc](?<![!-Z\\^-~].)[im][0-5][0-9w+s]{0,3})(?![!-Z\\^-~])")
+_MOST_LOOKS = 2000
 _ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
 
 
@@ -69,6 +72,33 @@ def build_id(data: bytes) -> str | None:
     """The commit a start*.elf was built from."""
     match = _BUILD.search(data)
     return match[1].decode() if match else None
+
+
+def known_filters(data: bytes, names: Collection[str]) -> frozenset[str] | None:
+    """Which of ``names``, sections of config.txt, a start*.elf or bootcode.bin knows: those that
+    stand in it as words of their own. None where there is no list of them in it."""
+    boards = {match[1].decode() for match in islice(_BOARD_WORD.finditer(data), _MOST_LOOKS)}
+    if not boards & set(names):
+        return None
+    others = (name for name in names if not name.startswith(("pi", "cm")))
+    return frozenset(boards & set(names)).union(
+        name for name in others if _has_word(data, name.encode())
+    )
+
+
+def _has_word(data: bytes, word: bytes) -> bool:
+    at = data.find(word)
+    for _ in range(_MOST_LOOKS):
+        around = data[max(at - 1, 0) : at] + data[at + len(word) : at + len(word) + 1]
+        if at < 0 or not any(0x21 <= byte <= 0x7E for byte in around):
+            break
+        at = data.find(word, at + 1)
+    return at >= 0
+
+
+def is_cut_down(data: bytes) -> bool:
+    """Whether a start*.elf is the small one without codecs, cameras and 3D."""
+    return b"VC_BUILD_ID_VARIANT: start_cd" in data
 
 
 def bootcode_fault(data: bytes) -> str | None:

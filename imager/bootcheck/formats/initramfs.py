@@ -1,9 +1,9 @@
 """An initramfs: is it whole?
 
-In: the bytes of the file. Out: what is wrong with it. Pure. It is one or more cpio archives one
-after another, each plain or compressed, with zeros between (the kernel's
-Documentation/driver-api/early-userspace/buffer-format.rst). gzip, xz, bzip2 and lzma are unpacked
-and checked to the end; of zstd and lz4 the chain of blocks is followed.
+In: the bytes of a file of it. Out: what is wrong with it, and whether it has an init. Pure. It is
+one or more cpio archives one after another, each plain or compressed, with zeros between (the
+kernel's Documentation/driver-api/early-userspace/buffer-format.rst). gzip, xz, bzip2 and lzma are
+unpacked and checked to the end; of zstd and lz4 the chain of blocks is followed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from imager.bootcheck.formats.packed import unpacked, unpacker_of
 from imager.disk.budget import Budget
@@ -19,6 +20,8 @@ from imager.disk.budget import Budget
 _TRAILER = b"TRAILER!!!"
 _LEAST_PACKED = 64
 _CPIO_MAGICS = (b"070701", b"070702")
+_INIT = re.compile(rb"07070[12][0-9a-fA-F]{104}(?:\./)?init\0")
+_CPIO_NAME_BYTES = 128  # a header with the name of an init
 _CPIO_HEADER = re.compile(rb"07070[0-9a-fA-F]{105}")
 _LZ4_MAX_BLOCK = 9 << 20
 
@@ -27,25 +30,43 @@ class InitramfsError(ValueError):
     """The archive is damaged or cut off."""
 
 
-def initramfs_fault(data: bytes, budget: Budget | None = None) -> str | None:
-    """What is wrong with an initramfs; None when every part of it is whole. Raises OverBudget
-    where telling takes more than ``budget`` has."""
+@dataclass(frozen=True, slots=True)
+class Initramfs:
+    """One file of an initramfs: its fault if it has one, and whether it has an init (None where
+    that cannot be seen)."""
+
+    fault: str | None
+    has_init: bool | None = None
+
+
+def inspect_initramfs(data: bytes, budget: Budget | None = None) -> Initramfs:
+    """Look at one file, which may be one of several that the firmware puts one behind another: any
+    of them may have the init. Raises OverBudget where telling takes more than ``budget`` has."""
     budget = budget or Budget()
     if data.count(0) == len(data):
-        return "it holds only zeros"
-    at, has_init = _skip_zeros(data, 0), False
+        return Initramfs("it holds only zeros")
+    at, seen = _skip_zeros(data, 0), set[bool | None]()
+    found: bool | None
     try:
         while at < len(data):
             if data[at : at + 6] in _CPIO_MAGICS:
                 at, found = _end_of_cpio(data, at, budget)
-                has_init = has_init or found
             else:
-                at, has_init = _end_of_packed(data, at, budget), True
+                at, found = _end_of_packed(data, at, budget)
+            seen.add(found)
             at = _skip_zeros(data, at)
     except InitramfsError as error:
-        return str(error)
+        return Initramfs(str(error))
+    return Initramfs(None, True if True in seen else None if None in seen else False)
+
+
+def initramfs_fault(data: bytes, budget: Budget | None = None) -> str | None:
+    """What is wrong with an initramfs that is one file; None when every part of it is whole."""
+    found = inspect_initramfs(data, budget)
     # Microcode, for example, comes in a plain archive before the real one.
-    return None if has_init else "it is cut off: it has no init, only what stands before it"
+    if found.fault is None and found.has_init is False:
+        return "it is cut off: it has no init, only what stands before it"
+    return found.fault
 
 
 def _skip_zeros(data: bytes, at: int) -> int:
@@ -55,14 +76,16 @@ def _skip_zeros(data: bytes, at: int) -> int:
     return min(len(data), at + len(rest) - len(rest.lstrip(b"\0")))
 
 
-def _end_of_packed(data: bytes, at: int, budget: Budget) -> int:
+def _end_of_packed(data: bytes, at: int, budget: Budget) -> tuple[int, bool | None]:
+    """Where a packed archive ends, and whether there is an init in it; None where it is packed in a
+    way that is only followed here."""
     head = data[at : at + 6]
     for magic, end_of in _FORMATS:
         if head.startswith(magic):
-            end = end_of(data, at, budget)
+            end, has_init = end_of(data, at, budget)
             if end - at < _LEAST_PACKED:
                 raise InitramfsError(f"it is cut off: an archive of {end - at} bytes holds nothing")
-            return end
+            return end, has_init
     raise InitramfsError(f"at byte {at} stands {head.hex(' ')}, which begins no archive")
 
 
@@ -84,28 +107,29 @@ def _end_of_cpio(data: bytes, at: int, budget: Budget) -> tuple[int, bool]:
     raise InitramfsError(f"it is cut off: its cpio archive does not end ({len(data)} bytes)")
 
 
-_EndOf = Callable[[bytes, int, Budget], int]
+_EndOf = Callable[[bytes, int, Budget], tuple[int, bool | None]]
 
 
 def _unpacked(name: str) -> _EndOf:
-    def end_of(data: bytes, at: int, budget: Budget) -> int:
-        unpacker, tail, ended, end = unpacker_of(name), b"", False, at
+    def end_of(data: bytes, at: int, budget: Budget) -> tuple[int, bool | None]:
+        unpacker, tail, ended, has_init, end = unpacker_of(name), b"", False, False, at
         try:
             for plain, end in unpacked(unpacker, data, at, budget):  # noqa: B007 - the last counts
-                ended = ended or _TRAILER in tail + plain
-                tail = (tail + plain)[-len(_TRAILER) :]
+                seen, tail = tail + plain, (tail + plain)[-_CPIO_NAME_BYTES:]
+                ended = ended or _TRAILER in seen
+                has_init = has_init or _INIT.search(seen) is not None
         except (zlib.error, lzma.LZMAError, OSError) as error:
             raise InitramfsError(f"its {name} data is damaged ({error})") from None
         if not unpacker.eof:
             raise InitramfsError(f"it is cut off: its {name} data does not end")
         if not ended:
             raise InitramfsError(f"its {name} data holds no complete cpio archive")
-        return end
+        return end, has_init
 
     return end_of
 
 
-def _end_of_zstd(data: bytes, at: int, budget: Budget) -> int:
+def _end_of_zstd(data: bytes, at: int, budget: Budget) -> tuple[int, None]:
     """Follow the blocks of one frame (RFC 8878, section 3.1.1)."""
     descriptor = data[at + 4] if at + 4 < len(data) else 0
     single = descriptor >> 5 & 1
@@ -121,12 +145,12 @@ def _end_of_zstd(data: bytes, at: int, budget: Budget) -> int:
         if last:
             position += 4 if descriptor & 4 else 0
             if position <= len(data):
-                return position
+                return position, None
             break
     raise InitramfsError("it is cut off: its zstd data does not end")
 
 
-def _end_of_lz4(data: bytes, at: int, budget: Budget) -> int:
+def _end_of_lz4(data: bytes, at: int, budget: Budget) -> tuple[int, None]:
     """Follow the blocks of the legacy format, which the kernel's build uses. It has no end mark: it
     ends with the file, with zeros, or with a number that cannot be the size of a block."""
     position = at + 4
@@ -134,11 +158,11 @@ def _end_of_lz4(data: bytes, at: int, budget: Budget) -> int:
         budget.step()
         size = int.from_bytes(data[position : position + 4], "little")
         if size == 0 or size > _LZ4_MAX_BLOCK:
-            return position
+            return position, None
         position += 4 + size
         if position > len(data):
             raise InitramfsError("it is cut off: its last lz4 block does not end")
-    return len(data)
+    return len(data), None
 
 
 _FORMATS: tuple[tuple[bytes, _EndOf], ...] = (

@@ -16,6 +16,7 @@ from imager.base.units import format_size
 from imager.card.host.disk_facts import Bus, DiskFacts
 from imager.card.host.target import Limits, Refusal, RefusalCode, Target
 from imager.card.host.usage import SYSTEM_FOLDERS, UseKind
+from imager.disk.mbr import MAX_DISK_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,21 @@ class AcceptedTarget:
 
 def refusals(target: Target, need_bytes: int, limits: Limits | None = None) -> tuple[Refusal, ...]:
     """Every reason ``target`` must not be given ``need_bytes`` bytes; empty means it may be."""
-    return tuple(target.against(need_bytes, limits or Limits()))
+    reasons = target.against(need_bytes, limits or Limits())
+    return (*reasons, *_against_table(target, need_bytes))
+
+
+def _against_table(target: Target, need_bytes: int) -> Iterator[Refusal]:
+    size = need_bytes if target.made_anew else max(need_bytes, target.size_bytes)
+    if size > MAX_DISK_BYTES:
+        yield Refusal(
+            RefusalCode.TOO_LARGE,
+            f"{target.node}: {format_size(size)} is more than 2 TiB, the most that the partition "
+            "table describes from which every Raspberry Pi starts",
+            "choose a size of 2 TiB or less"
+            if target.made_anew
+            else "use a card of 2 TiB or less; one sold as larger may be a fake",
+        )
 
 
 def accept(target: Target, need_bytes: int, limits: Limits | None = None) -> AcceptedTarget:
@@ -123,7 +138,7 @@ def _against_size(disk: DiskFacts, need_bytes: int, limits: Limits) -> Iterator[
             f"needs {need_bytes} ({format_size(need_bytes)}): {need_bytes - size} bytes short",
             "use a larger card",
         )
-    if size > limits.max_size_bytes:
+    if limits.max_size_bytes < size <= MAX_DISK_BYTES:
         yield Refusal(
             RefusalCode.TOO_LARGE,
             f"{disk.node} is suspiciously large for a card: {format_size(size)}, "

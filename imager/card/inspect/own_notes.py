@@ -31,10 +31,10 @@ class CardNotes:
 
 def read_notes(card: Card) -> CardNotes:
     """The notes on ``card``; raises only what its ``read`` raises."""
-    if card.fat is None or card.mbr is None:
+    if card.fat is None:
         return CardNotes()
-    second = card.mbr.partition(2)
-    salt = salt_on(card.read, second.extent.offset, card.budget) if second is not None else ""
+    root = card.roots.presumed
+    salt = salt_on(card.read, root.part.extent.offset, card.budget) if root is not None else ""
     return CardNotes(_node(card.fat), _firstboot(card.fat), salt)
 
 

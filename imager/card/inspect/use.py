@@ -26,6 +26,8 @@ from imager.node.stamp.stamp import Stamp
 
 _NANOSECONDS = 1_000_000_000
 _STATIC = "/usr/"
+_MOST_LOST = 0.5
+"""A node removes files one by one, and gives their inodes to others: never most of them."""
 DIFFERS = "is not what was written"
 UNREADABLE = "cannot be read"
 _FOLDER_UNREADABLE = "is not found: a folder or table of the boot partition cannot be read"
@@ -180,6 +182,13 @@ def _judge_root(
         return
     if not root.superblock_fits:
         use.damage("root partition (p2)", "has a superblock that does not fit its checksum")
+    written = stamp.facts.root_uuid
+    if written is not None and root.superblock_fits and str(root.uuid) != written.casefold():
+        what = f"holds another filesystem: its UUID is {root.uuid}, {written} was written"
+        use.damage("root partition (p2)", what)
+    lost = len(listed) - len(present)
+    if lost > _MOST_LOST * len(listed):
+        use.damage("root partition (p2)", f"has lost {lost} of the {len(listed)} files on it")
     look = _FileLook(stamp, root, proven, unreadable, use, meter)
     for number, digest in listed.items():
         if number not in present:

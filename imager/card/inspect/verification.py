@@ -94,19 +94,21 @@ class Verification:
 
 
 def _lines(found: Verification) -> list[str]:
-    """Every damaged file, then every range."""
+    """That the card ends too early, then every damaged file, then every range."""
+    lines = _cut_short(found)
     if found.use is not None:
-        lines = [str(damaged) for damaged in found.use.damaged[:_LISTED]]
+        lines += [str(damaged) for damaged in found.use.damaged[:_LISTED]]
     else:
-        lines = [f"boot file {path} is not what was written" for path in found.boot_files]
+        lines += [f"boot file {path} is not what was written" for path in found.boot_files]
     lines += [str(mismatch) for mismatch in found.mismatches[:_LISTED]]
     if len(found.mismatches) > _LISTED:
         lines.append(f"and {len(found.mismatches) - _LISTED} more ranges")
-    if found.size_bytes < found.receipt_size_bytes:
-        lines.append(
-            f"this card has {found.size_bytes} bytes; {found.receipt_size_bytes} were expected"
-        )
     return lines
+
+
+def _cut_short(found: Verification) -> list[str]:
+    size, written = found.size_bytes, found.receipt_size_bytes
+    return [f"cut short at byte {size} of {written}"] if size < written else []
 
 
 def _not_readable(found: Verification) -> CardIOError:
@@ -124,7 +126,7 @@ def _not_readable(found: Verification) -> CardIOError:
 
 
 def _damaged_in_use(found: Verification, use: CardUse) -> StampMismatch:
-    lines = [str(damaged) for damaged in use.damaged[:_LISTED]]
+    lines = [*_cut_short(found), *map(str, use.damaged[:_LISTED])]
     if len(use.damaged) > _LISTED:
         lines.append(f"and {len(use.damaged) - _LISTED} more")
     return StampMismatch(

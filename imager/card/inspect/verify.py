@@ -24,6 +24,7 @@ from imager.base.errors import (
 )
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, align_down, align_up
+from imager.bootcheck.instead import no_card
 from imager.card.diagnosis.places import Places
 from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.record import CardRecord
@@ -98,9 +99,11 @@ def disk_id_of(raw: RawCard) -> int:
     try:
         return parse(reader_of(raw)(0, SECTOR_BYTES)).disk_id
     except MbrError as error:
+        told = no_card(reader_of(raw), raw.size_bytes)
+        blank = "a card whose writing was cut short is blank on purpose: write it again"
         raise StampMismatch(
-            f"{raw.name} holds no image of ours: {error}",
-            hint="a card whose writing was cut short is blank on purpose: write it again",
+            f"{raw.name} holds no image of ours: {told.what if told else error}",
+            hint=(told.mend if told and any(reader_of(raw)(0, SECTOR_BYTES)) else None) or blank,
         ) from error
 
 

@@ -8,7 +8,7 @@ import click
 
 from imager.base.boards import board_named
 from imager.base.errors import UsageError, WouldNotBoot
-from imager.bootcheck.check import BootReport, Finding, judge_card
+from imager.bootcheck.check import BootReport, judge_card
 from imager.bootcheck.partitions import read_card
 from imager.card.inspect.own_notes import CardNotes, read_notes
 from imager.card.inspect.stamp import read_stamp
@@ -17,7 +17,8 @@ from imager.card.medium.reopen import reader_of, remembering
 from imager.cli.choice import rack_at_hand
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
-from imager.cli.views.stamp import stamp_fields, stamp_lines
+from imager.cli.views.inspect import finding_lines, scope_lines, verdict
+from imager.cli.views.stamp import stamp_fields, stamp_lines, when
 from imager.disk.manifest import Reader
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import NoStamp, Stamp
@@ -71,35 +72,28 @@ def _show_report(
     session: Session, target: Path, report: BootReport, notes: CardNotes, stamp: list[str]
 ) -> None:
     console = session.console
-    lines = [f"{target}: {report.node or 'no host name found'}"]
+    lines = [f"{target}: {verdict(report)}"]
     if notes.node:
         lines.append("    " + ", ".join(map(_told, notes.node.items())))
     lines += stamp
     if notes.salt:
         lines.append(f"    Salt {notes.salt}")
-    if report.models:
-        lines.append(f"    would boot: {', '.join(report.models)}")
     if notes.firstboot is not None or report.bootable:
         lines += firstboot_lines(notes.firstboot)
     console.lines(*lines)
     for finding in report.findings:
         console.event("finding", **finding.to_json())
-        console.lines(*_finding_lines(finding))
+        console.lines(*finding_lines(finding))
     if report.left_out:
         console.lines(f"and {report.left_out} more findings like these")
     if not report.findings:
-        console.lines("    no findings: every boot file is whole and in its place")
+        console.lines("    no findings in what was looked at")
+    console.lines(*scope_lines(report))
 
 
 def _told(fact: tuple[str, object]) -> str:
     """One of the card's own words, with no room to look like a line of ours."""
-    return " ".join(f"{fact[0]} {fact[1]}".split())[:200]
-
-
-def _finding_lines(finding: Finding) -> list[str]:
-    return [
-        f"{finding.severity}: {finding.what} [{finding.code}]",
-        f"    why:  {finding.why}",
-        f"    seen: {finding.symptom}",
-        f"    mend: {finding.mend}",
-    ]
+    key, value = fact
+    if key == "imaged_at" and isinstance(value, int):
+        value = when(value)
+    return " ".join(f"{key} {value}".split())[:200]

@@ -124,7 +124,7 @@ def write(
         update=not full,
         probe=not no_probe,
     )
-    refuse_early(found, request.limits)
+    refuse_early(found, request.limits, request.size_bytes or 0)
     require_archived(session, rack, [node])
     plan = _plan(session, request)
     if dry_run:

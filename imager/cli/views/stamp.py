@@ -14,7 +14,7 @@ def stamp_lines(stamp: Stamp, rack: Path | None) -> list[str]:
     facts = stamp.facts
     return [
         f"    stamp: {facts.node} ({facts.model}) of rack {facts.rack}, {facts.release_name}, "
-        f"{_when(stamp)}, by picloud-image {facts.tool_version}",
+        f"{when(facts.imaged_at)}, by picloud-image {facts.tool_version}",
         f"    {signature_of(stamp, rack)}",
     ]
 
@@ -28,7 +28,7 @@ def stamp_fields(stamp: Stamp | str, rack: Path | None) -> dict[str, object]:
     return {
         "state": "signed",
         **stamp.facts.to_json(),
-        "imaged_at_utc": _when(stamp),
+        "imaged_at_utc": when(stamp.facts.imaged_at),
         "chunks": len(stamp.manifest.digests),
         "files": len(stamp.files.by_inode),
         "key": signature.fingerprint,
@@ -36,9 +36,10 @@ def stamp_fields(stamp: Stamp | str, rack: Path | None) -> dict[str, object]:
     }
 
 
-def _when(stamp: Stamp) -> str:
+def when(seconds: int) -> str:
+    """A time of a card, in seconds since 1970, as a date."""
     try:
-        when = datetime.fromtimestamp(stamp.facts.imaged_at, UTC)
+        moment = datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        return f"second {stamp.facts.imaged_at}"
-    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"second {seconds}"
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

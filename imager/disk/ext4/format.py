@@ -19,6 +19,7 @@ from imager.disk.ext4.crc32c import crc32c
 SUPERBLOCK_OFFSET = 1024
 SUPERBLOCK_BYTES = 1024
 
+COMPAT_HAS_JOURNAL = 0x4
 COMPAT_RESIZE_INODE = 0x10
 COMPAT_SPARSE_SUPER2 = 0x200
 INCOMPAT_RECOVER = 0x4
@@ -57,6 +58,10 @@ _ACL_INDEXES = (2, 3)
 class Ext4Error(ValueError):
     """The bytes are no ext4 filesystem, a damaged one, or one with a feature that is unknown
     here; the message says which."""
+
+
+class Ext4Unknown(Ext4Error):
+    """A filesystem with a feature that is unknown here, which a kernel may well know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,7 @@ def parse_superblock(raw: bytes) -> Superblock:
     (blocks_hi,) = struct.unpack_from("<I", raw, 336)
     wide = bool(incompat & INCOMPAT_64BIT)
     if log_block_size > 2:
-        raise Ext4Error(f"a block size of 1024 << {log_block_size} is more than a page of 4096")
+        raise Ext4Unknown(f"a block size of 1024 << {log_block_size} is more than a page of 4096")
     parsed = Superblock(
         inodes_count=inodes,
         blocks_count=blocks_lo | (blocks_hi << 32 if wide else 0),
@@ -177,9 +182,9 @@ def _checksum_seed(raw: bytes, incompat: int) -> int:
 
 def _check_superblock(found: Superblock) -> None:
     if unknown := found.incompat & ~_KNOWN_INCOMPAT:
-        raise Ext4Error(f"the filesystem uses features this reader does not know: {unknown:#x}")
+        raise Ext4Unknown(f"the filesystem uses features this reader does not know: {unknown:#x}")
     if found.ro_compat & RO_COMPAT_BIGALLOC:
-        raise Ext4Error("the filesystem uses bigalloc, which this reader does not know")
+        raise Ext4Unknown("the filesystem uses bigalloc, which this reader does not know")
     bits = 8 * found.block_size
     inode_sizes = [1 << shift for shift in range(7, 13)]
     faults = (

@@ -11,13 +11,14 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from imager.base.units import align_down
 from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
-from imager.disk.ext4.format import Ext4Error
+from imager.disk.ext4.format import Ext4Error, Ext4Unknown
 from imager.disk.extents import Extent
 from imager.disk.manifest import Reader
 
@@ -73,6 +74,17 @@ def replayed(read: Reader, offset: int, budget: Budget | None = None) -> Reader:
     return reading
 
 
+def require_journal(read: Reader, filesystem: Ext4) -> None:
+    """Raise Ext4Error where ``filesystem`` keeps a journal that a kernel would refuse, and the
+    whole filesystem with it."""
+    if filesystem.has_journal:
+        extents = filesystem.journal_extents
+        if not extents:
+            raise Ext4Error("the journal has no blocks")
+        with suppress(Ext4Unknown):
+            _Journal(read, extents, filesystem.block_size, filesystem.budget)
+
+
 class _Journal:
     """The journal, read block after block; no step takes longer than the journal is long."""
 
@@ -92,7 +104,7 @@ class _Journal:
         if magic != _MAGIC or kind not in _SUPERBLOCKS or size != block_size:
             raise Ext4Error("the journal does not begin with its superblock")
         if incompat & ~_KNOWN:
-            raise Ext4Error(f"the journal uses features this reader does not know: {incompat:#x}")
+            raise Ext4Unknown(f"the journal uses features this reader does not know: {incompat:#x}")
         if not 0 < first < length <= self._starts[-1] or start >= length:
             raise Ext4Error("the journal's geometry is impossible")
         self._first, self._length = first, length

@@ -188,6 +188,10 @@ class Volume:
 
     def inode(self, number: int) -> RawInode:
         """The inode ``number``, counted from 1."""
+        return parse_inode(self.inode_bytes(number))
+
+    def inode_bytes(self, number: int) -> bytes:
+        """The inode ``number`` as it is stored."""
         superblock = self.superblock
         if not 1 <= number <= superblock.inodes_count:
             raise Ext4Error(f"inode {number} does not exist")
@@ -195,7 +199,7 @@ class Volume:
         byte = index * superblock.inode_size
         block = self.groups[group].inode_table + byte // superblock.block_size
         start = byte % superblock.block_size
-        return parse_inode(self.blocks(block)[start : start + superblock.inode_size])
+        return self.blocks(block)[start : start + superblock.inode_size]
 
     def map_of(self, inode: RawInode) -> BlockMap:
         """Where the data of ``inode`` lies; empty for an inode without data, such as a device."""

@@ -141,6 +141,8 @@ def segments_of(info: tarfile.TarInfo) -> tuple[tuple[int, int], ...]:
         return ((0, info.size),)
     end = 0
     for offset, length in stored:
+        if not length:
+            continue  # as GNU tar and bsdtar do, wherever it stands
         if offset < end or length < 0 or offset + length > info.size:
             raise refuse(info.name, "has an impossible map of its holes")
         end = offset + length

@@ -13,12 +13,13 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from imager.base.durable import host_storage, write_all
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Phase
 from imager.base.trusted_folder import kept_file
-from imager.base.units import GiB, MiB, format_size
+from imager.base.units import GiB, MiB, align_up, format_size
 from imager.image.unpack.inflate import GZIP_MAGIC, Inflater, PackingError, Unpack, gunzipped
 
 _LARGEST = 64 * GiB
@@ -175,6 +176,7 @@ def read_members(
             count += 1
             if count > MOST_MEMBERS:
                 raise _broken_at(stream, tarball, f"it has more than {MOST_MEMBERS} members")
+            _mend_sparse(archive, info)
             with _name_fits_here(info.name):
                 take(info, stream)
     except PackingError:
@@ -189,6 +191,21 @@ def read_members(
         raise _broken_at(stream, tarball, "it stops without an end mark")
     if any(stream.last_block):
         raise _broken_at(stream, tarball, "a header's checksum is wrong")
+
+
+def _mend_sparse(archive: tarfile.TarFile, info: tarfile.TarInfo) -> None:
+    """Give a sparse file its own size and the archive its next place. A ``size`` record is the
+    size of what is stored (GNU tar manual, "Storing Sparse Files"); tarfile takes it for the file's
+    where it stands behind the sparse ones, and steps too far."""
+    stored = cast("list[tuple[int, int]] | None", info.sparse)
+    if stored is None or "size" not in info.pax_headers:
+        return
+    for key in ("GNU.sparse.realsize", "GNU.sparse.size"):
+        if key in info.pax_headers:
+            info.size = int(info.pax_headers[key])
+            length = sum(length for _, length in stored)
+            archive.offset = info.offset_data + align_up(length, _BLOCK)
+            return
 
 
 @contextmanager

@@ -14,9 +14,8 @@ from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
+from imager.disk.mbr import MAX_DISK_BYTES
 
-MAX_CARD_BYTES = 1 << 41
-"""The largest card that a master boot record can describe: 2 TiB."""
 _MAX_TEXT = 1000
 _LAST_SECOND = 253_402_300_799  # of the year 9999, after which no calendar here goes on
 _HEX = re.compile(r"[0-9a-f]*\Z")
@@ -30,7 +29,7 @@ class StampError(ValueError):
 class StampFacts:
     """``imaged_at`` is in seconds since 1970, UTC. ``image_id`` names the bytes of the whole
     card without the stamp; ``boot_sums`` is the SHA-256 (hex) of picloud/SHA256SUMS, which has
-    those of all other boot files."""
+    those of all other boot files. ``root_uuid`` is None in a stamp of before it was noted."""
 
     rack: str
     node: str
@@ -44,6 +43,7 @@ class StampFacts:
     imaged_at: int
     disk_id: int
     layout: Layout
+    root_uuid: str | None = None
 
     def encode(self) -> bytes:
         """The JSON of the stamp."""
@@ -69,6 +69,7 @@ class StampFacts:
             "size_bytes": layout.size_bytes,
             "boot": [layout.boot.offset, layout.boot.length],
             "root": [layout.root.offset, layout.root.length],
+            **({} if self.root_uuid is None else {"root_uuid": self.root_uuid}),
         }
 
     @classmethod
@@ -81,7 +82,7 @@ class StampFacts:
 
 
 def _facts(read: JsonObject) -> StampFacts:
-    size = read.integer("size_bytes", high=MAX_CARD_BYTES)
+    size = read.integer("size_bytes", high=MAX_DISK_BYTES)
     return StampFacts(
         rack=_name(read, "rack"),
         node=_name(read, "node"),
@@ -95,6 +96,7 @@ def _facts(read: JsonObject) -> StampFacts:
         imaged_at=read.integer("imaged_at", high=_LAST_SECOND),
         disk_id=int(_digits(read, "disk_id", 8), 16),
         layout=Layout(size, _extent(read, "boot", size), _extent(read, "root", size)),
+        root_uuid=_text(read, "root_uuid") if "root_uuid" in read.values else None,
     )
 
 

@@ -22,8 +22,9 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
+from imager.disk.mbr import MAX_DISK_BYTES
 from imager.image.compose.file_digests import ROW_BYTES, FileDigests
-from imager.node.stamp.facts import MAX_CARD_BYTES, StampError, StampFacts
+from imager.node.stamp.facts import StampError, StampFacts
 
 STAMP_AREA = Extent(4 * KiB, MiB - 4 * KiB)
 """Room for the stamp: the first MiB of a card, behind the 4 KiB of the partition table."""
@@ -212,7 +213,7 @@ def _check_signature(key: bytes, signature: bytes, signed: bytes) -> None:
 def _manifest(facts: StampFacts, ranges: bytes, digests: bytes) -> Manifest:
     """The manifest. Signed values can still be impossible, and reading them must not take more
     time or memory than the stamp is large."""
-    size_bytes = min(facts.layout.size_bytes, MAX_CARD_BYTES)
+    size_bytes = min(facts.layout.size_bytes, MAX_DISK_BYTES)
     extents: list[Extent] = []
     pairs: Any = _EXTENT.iter_unpack(ranges)
     for offset, length in pairs:

@@ -20,8 +20,10 @@ from imager.card.host.first_mib import first_mib
 from imager.card.host.refusals import refusals
 from imager.card.host.swap_room import swap_refusals
 from imager.card.host.target import Limits, Target
+from imager.card.inspect.identity import system_on
 from imager.card.inspect.stamp import signature_of
 from imager.card.inspect.verify import open_target
+from imager.card.medium.reopen import reader_of
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
 from imager.image.compose.golden import GoldenImage
@@ -114,13 +116,16 @@ def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = No
     try:
         with open_target(Path(target.node)) as fresh:
             first = first_mib(fresh)
+            system = system_on(reader_of(fresh.raw), fresh.raw.size_bytes)
     except PicloudError as error:
         return Candidate(target, Holds.FOREIGN, error.what, slot, wanted=wanted)
-    holds, about, stamp = _judged(target, first, rack)
+    holds, about, stamp = _judged(target, first, system, rack)
     return Candidate(target.shown_with(first), holds, about, slot, stamp, wanted)
 
 
-def _judged(target: Target, first_mib: bytes, rack: Path) -> tuple[Holds, str, StampFacts | None]:
+def _judged(
+    target: Target, first_mib: bytes, system: str, rack: Path
+) -> tuple[Holds, str, StampFacts | None]:
     try:
         stamp = parse_stamp(first_mib[STAMP_AREA.offset :])
     except StampError:
@@ -130,6 +135,8 @@ def _judged(target: Target, first_mib: bytes, rack: Path) -> tuple[Holds, str, S
         if signature_of(stamp, rack).known:
             return Holds.OURS, f"{stamp.facts.node} of {when}", stamp.facts
         return Holds.FOREIGN, f"{stamp.facts.node} of another rack, {when}", None
+    if system:
+        return Holds.FOREIGN, system, None
     # What is made anew was made by somebody, whatever it holds.
     held = (target.noun,) if target.made_anew else target.holds
     if held:

@@ -25,6 +25,8 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "archive import card.img --dry-run": (10, 13),
     "archive list": (0,),
     "devices": (0,),
+    "explain --blinks 4": (0,),
+    "explain card.img --rainbow": (0,),
     "inspect card.img": (25,),
     "verify card.img": (23,),
     "receipt --node pi1": (0, 10),

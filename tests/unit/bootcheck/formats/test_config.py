@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from imager.base.boards import BOARDS, board_named
 from imager.bootcheck.formats.config import (
     LINE_LIMIT,
+    LOADER_KEYS,
     MODEL_FILTERS,
     Config,
     NoteKind,
+    Program,
     read_config,
 )
 
@@ -80,12 +82,82 @@ def test_tryboot_is_no_normal_boot() -> None:
     assert kernel("[tryboot]\nkernel=a\n") == "default"
 
 
-def test_an_unknown_filter_is_noted_and_its_lines_are_undecided() -> None:
-    read = config("[pi 2]\nkernel=a\n")
-    assert [s.value for s in read.undecided] == ["a"]
+@pytest.mark.parametrize("name", ["pi 2", "rpi1", "pi6", "gpio", "all ", "everything"])
+def test_an_unknown_filter_is_noted_and_filters_nothing(name: str) -> None:
+    read = config(f"[{name}]\nkernel=a\n")
+    assert read.value("kernel") == "a"
+    assert read.undecided == ()
+    noted = [] if name.strip() == "all" else [(NoteKind.SYNTAX, "config.txt")]
+    assert [(note.kind, note.path) for note in read.notes] == noted
+    assert all("line 1" in note.what for note in read.notes)
+
+
+def test_an_unknown_filter_leaves_the_ones_before_it_in_force() -> None:
+    assert kernel("[pi4]\n[rpi1]\nkernel=a\n") == "default"
+    assert kernel("[none]\n[rpi1]\nkernel=a\n") == "default"
+    assert kernel("[pi2]\n[rpi1]\nkernel=a\n") == "a"
+
+
+OLD = Program(known=frozenset({"pi1", "pi2", "pi3", "pi4", "gpio"}))
+
+
+@pytest.mark.parametrize("name", ["pi5", "cm5", "tryboot", "board-type=0x17", "EDID=X", "HDMI:1"])
+def test_a_filter_that_this_firmware_does_not_know_filters_nothing(name: str) -> None:
+    text = f"[{name}]\nkernel=a\n".encode()
+    read = read_config({"config.txt": text}.get, board_named("pi4"), OLD)
+    assert read.value("kernel") == "a"
     (note,) = read.notes
-    assert (note.kind, note.path) == (NoteKind.SYNTAX, "config.txt")
-    assert "line 1" in note.what
+    assert note.kind is NoteKind.FILTER_UNKNOWN
+    assert f"[{name}]" in note.what
+    harmless = text.replace(b"kernel=a", b"otg_mode=1")
+    assert read_config({"config.txt": harmless}.get, board_named("pi4"), OLD).notes == ()
+    assert kernel(text.decode(), "pi2") == "default" or name[0] in "bEH"
+
+
+def test_the_loader_reads_no_included_file() -> None:
+    files = {"config.txt": b"include more.txt\ngpu_mem=16\n", "more.txt": b"start_x=1\n"}
+    read = read_config(files.get, board_named("pi3"), Program(includes=False))
+    assert set(read.settings) == {"gpu_mem"}
+    assert read.notes == ()
+
+
+@pytest.mark.parametrize("key", sorted(LOADER_KEYS))
+def test_a_setting_of_the_loader_in_an_included_file_is_noted(key: str) -> None:
+    (note,) = config("include a.txt\n", a=f"{key}=1\n").notes
+    assert (note.kind, note.path) == (NoteKind.TOO_LATE, "a.txt")
+    assert key in note.what
+    assert config(f"{key}=1\n").notes == ()
+    assert config("include a.txt\n", a=f"[none]\n{key}=1\n").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\xef\xbb\xbfkernel=a\n", "byte order mark"),
+        ("kernel=a\n".encode("utf-16"), "UTF-16"),
+        ("kernel=a\n".encode("utf-16-be"), "UTF-16"),
+        (b"\0kernel=a\n", "zero byte"),
+        (b"ker\0nel=a\n", "zero byte"),
+    ],
+)
+def test_what_is_no_text_sets_nothing_and_is_named(data: bytes, said: str) -> None:
+    read = config(data)
+    assert read.value("kernel") == ""
+    assert [note.kind for note in read.notes][:1] == [NoteKind.NO_TEXT]
+    assert said in read.notes[0].what
+
+
+def test_what_stands_before_a_zero_byte_counts() -> None:
+    assert config(b"kernel=a\0b\n").value("kernel") == "a"
+    assert config(b"kernel=a\n" + bytes(400)).value("kernel") == "a"
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("16", 16), ("0x10", 16), ("016", 16), ("16M", 16), ("1 # one", 1), ("-1", -1), ("on", None)],
+)
+def test_a_number_is_read_as_far_as_it_is_one(value: str, number: int | None) -> None:
+    assert config(f"a={value}\n").number("a") == number
 
 
 def test_initramfs_stands_without_an_equals_sign() -> None:

@@ -41,6 +41,9 @@ CASES: list[tuple[dict[str, object], Limits, set[Code]]] = [
     ({"size_bytes": 256 * GiB}, Limits(), set()),
     ({"size_bytes": 256 * GiB + 512}, Limits(), {Code.TOO_LARGE}),
     ({"size_bytes": 2000 * GiB}, Limits(max_size_bytes=2000 * GiB), set()),
+    ({"size_bytes": 2048 * GiB}, Limits(max_size_bytes=4000 * GiB), set()),
+    ({"size_bytes": 2048 * GiB + 512}, Limits(max_size_bytes=4000 * GiB), {Code.TOO_LARGE}),
+    ({"size_bytes": 2100 * GiB}, Limits(), {Code.TOO_LARGE}),
     ({"bus": Bus.VIRTUAL}, Limits(), {Code.VIRTUAL}),
     ({"bus": Bus.LOOP, "removable": False}, Limits(), set()),
     ({"bus": Bus.LOOP, "backing_disk": "/dev/sda"}, Limits(), {Code.LOOP_OVER_DISK}),
@@ -183,3 +186,18 @@ def test_a_folder_one_may_not_write_is_refused(tmp_path: Path) -> None:
     target = replace(file_at(tmp_path), folder_writable=False)
     (reason,) = refusals(target, NEED)
     assert reason.code is Code.READ_ONLY
+
+
+@pytest.mark.parametrize("size", [2048 * GiB + 512, 2100 * GiB, 1 << 60])
+def test_what_no_partition_table_describes_is_refused_whatever_it_is(
+    tmp_path: Path, size: int
+) -> None:
+    disk = replace(GOOD, size_bytes=size)
+    image = target_at(tmp_path / "card.img")
+    for target, need in ((disk, NEED), (image, size)):
+        (reason,) = refusals(target, need, Limits(max_size_bytes=size))
+        assert reason.code == Code.TOO_LARGE
+        assert "2 TiB" in reason.message
+        assert "2 TiB or less" in reason.hint
+        assert "--max-size" not in reason.hint
+    assert refusals(image, 2048 * GiB) == ()

@@ -187,6 +187,7 @@ def test_impossible_hole_maps_are_refused(holes: list[tuple[int, int]]) -> None:
 
 def test_hole_maps_lose_their_empty_entries() -> None:
     assert segments_of(header(size=1024, sparse=[(0, 10), (1024, 0)])) == ((0, 10),)
+    assert segments_of(header(size=1024, sparse=[(9, 0), (0, 10), (2000, 0)])) == ((0, 10),)
     assert segments_of(header(size=1024)) == ((0, 1024),)
     touching = ((0, 10), (10, 1014))
     assert segments_of(header(size=1024, sparse=[*touching])) == touching

@@ -1,0 +1,215 @@
+"""The root filesystem of a card: the one that root= means, and what is wrong with it.
+
+In: a way to read the card, its table, and a command line. Out: findings. Each filesystem is looked
+at once, for all boards together. What only the initramfs or another filesystem's own tool can tell
+is said to be unproven, never wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from imager.bootcheck.findings import Code, Finding, Severity
+from imager.bootcheck.formats.cmdline import Cmdline
+from imager.bootcheck.meanings import finding
+from imager.bootcheck.root.filesystem import RootFilesystem, is_blank, mounted
+from imager.bootcheck.root.fstab import lost_mounts, mounts_in
+from imager.bootcheck.root.init import FirstProgram, first_program
+from imager.bootcheck.root.names import NamedPartition, RootFault, RootUnproven, named_root
+from imager.disk.budget import Budget, OverBudget
+from imager.disk.ext4.format import Ext4Unknown
+from imager.disk.manifest import Reader
+from imager.disk.signature import Form, signature_at
+from imager.disk.table import PartitionTable
+
+_OTHER_ROOT = frozenset({"ostree", "loop", "subroot", "overlayroot", "boot", "live-media"})
+"""Words by which an initramfs makes the root of something else than the partition itself."""
+_OWN_ROOT = frozenset({"modules", "alpine_dev", "modloop", "live", "nfsroot", "cryptdevice"})
+"""Words that tell an initramfs where its system is, without a root=; boot= and disk= are read by
+one that is inside the kernel."""
+_ROOT_TYPES = frozenset(
+    {"69dad710-2ce4-4e3c-b16c-21a1d49abed3", "b921b045-1df0-41c3-af44-4c6f280d3fae"}
+)
+"""Types of a GPT (ARM of 32 and 64 bits) by which systemd in an initramfs finds the root itself."""
+_FAT = "FAT"
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What came of looking at one partition: a filesystem, or the finding that stands for it."""
+
+    filesystem: RootFilesystem | None
+    found: tuple[Finding, ...] = ()
+
+
+class Roots:
+    """The partitions of a card, among which root= chooses. ``table`` is None where there is no
+    table; then there is no root either."""
+
+    def __init__(
+        self, read: Reader, table: PartitionTable | None, size_bytes: int, budget: Budget
+    ) -> None:
+        self._read, self._size, self._budget = read, size_bytes, budget
+        self._table = table
+        self._looked: dict[int, _Looked] = {}
+        self._programs: dict[tuple[int, str | None], FirstProgram] = {}
+
+    @cached_property
+    def partitions(self) -> tuple[NamedPartition, ...]:
+        """Every partition that begins on the card, and what begins there."""
+        found = []
+        for part in self._table.partitions if self._table else ():
+            offset, length = part.extent.offset, part.extent.length
+            holds = None
+            if offset < self._size:
+                holds = signature_at(self._read, offset, min(length, self._size - offset))
+            found.append(NamedPartition(part, holds))
+        return tuple(found)
+
+    @cached_property
+    def presumed(self) -> NamedPartition | None:
+        """The partition that is the root on nearly every card: the second, else the first that
+        holds no FAT. It is asked where no command line can be."""
+        others = [one for one in self.partitions if not _is_fat(one)]
+        second = next((one for one in others if one.part.index == 2), None)
+        return second or next(iter(others), None)
+
+    def filesystem(self, one: NamedPartition | None) -> RootFilesystem | None:
+        """The filesystem on ``one``; None where there is none that can be read."""
+        return None if one is None else self._look(one, initramfs=True).filesystem
+
+    def named(self, line: Cmdline, *, initramfs: bool) -> NamedPartition | None:
+        """The partition that ``line`` makes the root; None where that cannot be told."""
+        try:
+            return named_root(line.value("root") or "", self.partitions, initramfs=initramfs)
+        except (RootFault, RootUnproven):
+            return None
+
+    def findings(self, line: Cmdline, path: str, *, initramfs: bool) -> Iterator[Finding]:
+        """What is wrong with the root that ``line``, the content of the file ``path``, names."""
+        root = line.value("root")
+        keys = {word.partition("=")[0] for word in line.words}
+        if not root:
+            typed = any(one.part.type_id in _ROOT_TYPES for one in self.partitions)
+            if keys & {"boot", "disk"} or (initramfs and (typed or keys & _OWN_ROOT)):
+                what = f"{path} has no root=: the initramfs finds it, or is the system itself"
+                yield finding(Code.ROOT_UNPROVEN, what, path=path)
+            else:
+                yield finding(Code.ROOT_MISSING, f"{path} has no root=", path=path)
+            return
+        try:
+            one = named_root(root, self.partitions, initramfs=initramfs)
+        except RootUnproven as unproven:
+            yield finding(Code.ROOT_UNPROVEN, f"{path}: {unproven}", path=path)
+            return
+        except RootFault as fault:
+            if len(self.partitions) == 1:
+                what = "the table has no second partition"
+                yield finding(Code.ROOT_PARTITION_MISSING, what)
+                return
+            yield finding(Code.ROOT_ELSEWHERE, f"{path}: {fault}", path=path)
+            return
+        if _is_fat(one):
+            what = f"{path}: root={root} is partition {one.part.index}, which holds a FAT"
+            yield finding(Code.ROOT_ELSEWHERE, what, path=path)
+            return
+        looked = self._look(one, initramfs=initramfs)
+        yield from looked.found
+        if looked.filesystem is not None:
+            other = initramfs and bool(keys & _OTHER_ROOT)
+            yield from self._start(looked.filesystem, line, initramfs=initramfs, other=other)
+            yield from self._mounts(looked.filesystem, line)
+
+    def presumed_findings(self) -> Iterator[Finding]:
+        """What is wrong with the presumed root, where no command line names another."""
+        if self.presumed is None:
+            yield finding(Code.ROOT_PARTITION_MISSING, "the table has no second partition")
+            return
+        looked = self._look(self.presumed, initramfs=True)
+        yield from looked.found
+        if looked.filesystem is not None:
+            nothing = Cmdline(("rw",), 0, None, has_control=False)
+            yield from self._start(looked.filesystem, nothing, initramfs=False, other=False)
+            yield from self._mounts(looked.filesystem, nothing)
+
+    def _look(self, one: NamedPartition, *, initramfs: bool) -> _Looked:
+        known = self._looked.get(one.part.index)
+        if known is None:
+            known = self._looked[one.part.index] = self._seen(one)
+        if not initramfs and one.holds is not None and one.holds.form is Form.CONTAINER:
+            what = f"partition {one.part.index} holds {one.holds.kind}"
+            what = f"{what}, which only an initramfs can open, and none is loaded"
+            return _Looked(None, (finding(Code.ROOT_FILESYSTEM, what),))
+        return known
+
+    def _seen(self, one: NamedPartition) -> _Looked:
+        where, holds = f"partition {one.part.index}", one.holds
+        if one.part.extent.offset >= self._size:
+            what = f"{where} begins behind the end of the card"
+            return _Looked(None, (finding(Code.ROOT_FILESYSTEM, what),))
+        if holds is not None and holds.form is Form.SWAP:
+            what = f"{where} holds swap space, no filesystem"
+            return _Looked(None, (finding(Code.ROOT_FILESYSTEM, what),))
+        if holds is None or not holds.kind.startswith("ext"):
+            if is_blank(self._read, one.part):
+                what = f"{where}: its first MiB holds only zeros"
+                return _Looked(None, (finding(Code.ROOT_FILESYSTEM, what),))
+            kind = f"holds {holds.kind}" if holds else "holds nothing this check knows"
+            return _Looked(None, (finding(Code.ROOT_UNPROVEN, f"{where} {kind}"),))
+        try:
+            filesystem = mounted(self._read, one.part, self._budget)
+        except OverBudget as spent:
+            return _Looked(None, (finding(Code.NOT_LOOKED_AT, f"{where}: {spent}"),))
+        except Ext4Unknown as unknown:
+            return _Looked(None, (finding(Code.ROOT_UNPROVEN, f"{where}: {unknown}"),))
+        except ValueError as error:
+            return _Looked(None, (finding(Code.ROOT_FILESYSTEM, f"{where}: {error}"),))
+        if filesystem.journal:
+            what = f"{where}: its journal is not empty"
+            return _Looked(filesystem, (finding(Code.ROOT_JOURNAL, what),))
+        return _Looked(filesystem)
+
+    def program(self, filesystem: RootFilesystem, line: Cmdline) -> FirstProgram:
+        """What would be started first on ``filesystem``. Raises OverBudget."""
+        named = line.value("init")
+        key = (filesystem.partition, named)
+        if key not in self._programs:
+            self._programs[key] = first_program(filesystem.files, named)
+        return self._programs[key]
+
+    def _start(
+        self, filesystem: RootFilesystem, line: Cmdline, *, initramfs: bool, other: bool
+    ) -> Iterator[Finding]:
+        where = f"partition {filesystem.partition}"
+        try:
+            program = self.program(filesystem, line)
+            mounts = mounts_in(filesystem.text("/etc/fstab") or "")
+        except OverBudget as spent:
+            yield finding(Code.NOT_LOOKED_AT, f"{where}: {spent}")
+            return
+        if not program.fault:
+            return
+        # What lies on another filesystem is there only once the initramfs has mounted that.
+        apart = any(program.missing.startswith(f"{mount.target}/") for mount in mounts)
+        if initramfs and (other or apart):
+            what = f"{where}: {program.fault}; the initramfs may put the root together itself"
+            yield finding(Code.ROOT_UNPROVEN, what)
+        else:
+            yield finding(Code.ROOT_INIT, f"no init on {where}: {program.fault}")
+
+    def _mounts(self, filesystem: RootFilesystem, line: Cmdline) -> Iterator[Finding]:
+        text = filesystem.text("/etc/fstab")
+        for lost in lost_mounts(text or "", self.partitions):
+            what = (
+                f"/etc/fstab on partition {filesystem.partition}, line {lost.line}: "
+                f"{lost.source} for {lost.target} is no partition of this card"
+            )
+            # The root is mounted already; fstab's line is for making it writable.
+            harmless = not lost.is_system or (lost.target == "/" and "rw" in line.words)
+            yield finding(Code.FSTAB, what, severity=Severity.WARNING if harmless else None)
+
+
+def _is_fat(one: NamedPartition) -> bool:
+    return one.holds is not None and one.holds.kind.startswith(_FAT)

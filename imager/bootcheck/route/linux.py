@@ -1,0 +1,114 @@
+"""Linux, started by the firmware itself: kernel, device trees, initramfs and overlays.
+
+In: the files of the boot partition, a board, config.txt as start*.elf reads it, and where it looks
+for each file. Out: findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from imager.base.boards import Board
+from imager.bootcheck.findings import Code, Finding, Severity
+from imager.bootcheck.formats.config import Config
+from imager.bootcheck.formats.initramfs import inspect_initramfs
+from imager.bootcheck.formats.kernel import inspect_kernel
+from imager.bootcheck.meanings import finding
+from imager.bootcheck.route.needs import Needs, kernel_fault, tree_fault
+from imager.bootcheck.route.paths import SystemPaths
+from imager.bootcheck.route.trees import tree_findings
+from imager.disk.budget import Budget
+
+_WIDE_NAMES = ("kernel8.img", "kernel_2712.img")
+
+
+def _fault(data: bytes, budget: Budget) -> str | None:
+    return inspect_initramfs(data, budget).fault
+
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """One board's kernel with all that goes with it."""
+
+    needs: Needs
+    model: Board
+    config: Config
+    paths: SystemPaths
+
+    @property
+    def has_initramfs(self) -> bool:
+        """Whether an initramfs is loaded or is seen to be built into the kernel."""
+        return bool(self.paths.initramfs) or self._kernel_has_init
+
+    @property
+    def _kernel_has_init(self) -> bool:
+        kernel = self.needs.contents.about(self.paths.kernel, inspect_kernel)
+        return kernel is not None and kernel.own_init
+
+    def findings(self) -> Iterator[Finding]:
+        """What is wrong, in the order in which the firmware meets it."""
+        if self.paths.refused_prefix:
+            what = f"os_prefix={self.paths.refused_prefix}: there is no kernel with a device tree"
+            yield finding(Code.OS_PREFIX, what, path="config.txt")
+        yield from self._kernel()
+        if self.paths.has_no_tree:
+            named = self.config.settings["device_tree"]
+            what = f"{named.path}, line {named.line}: device_tree= is empty and so turns it off"
+            yield finding(Code.DEVICE_TREE, what, path=named.path)
+        else:
+            # Linux itself has no tree for each kind of board; the firmware takes the next best.
+            others = Severity.WARNING if self.paths.is_upstream else None
+            yield from tree_findings(self.needs, self.paths.trees, others)
+        yield from self._initramfs()
+        yield from self._overlays()
+
+    def _kernel(self) -> Iterator[Finding]:
+        path = self.paths.kernel
+        yield from self.needs.whole(Code.KERNEL, path, kernel_fault)
+        kernel = self.needs.contents.about(path, inspect_kernel)
+        bits = kernel.bits if kernel else None
+        if self.paths.only_some_boards:
+            what = f"{path} is started in 64-bit mode, which only this board has: "
+            what += self.paths.only_some_boards
+            yield finding(Code.KERNEL_BOARD, what, path=path)
+        elif bits == 64 and not self.model.kernels64:
+            what = f"{path} is a 64-bit kernel; a {self.model.title} cannot run it"
+            yield finding(Code.KERNEL_WIDTH, what, path=path)
+        if bits == 32 and self.model.kernels32 and self.paths.is_64bit:
+            what = f"{path} is a 32-bit kernel, and config.txt asks for 64-bit mode"
+            yield finding(Code.KERNEL_WIDTH, what, path=path)
+        elif bits == 32 and path.endswith(_WIDE_NAMES):
+            what = f"{path} is a 32-bit kernel under the name of a 64-bit one"
+            yield finding(Code.KERNEL_WIDTH, what, path=path)
+        elif bits == 32 and not self.model.kernels32:
+            what = f"{path} is a 32-bit kernel; a {self.model.title} cannot run it"
+            yield finding(Code.KERNEL_WIDTH, what, path=path)
+        names = self.paths.kernel_names
+        tried = [name for name in names if self.needs.contents.entry(self.paths.path(name))]
+        widths = (self.model.kernels32, self.model.kernels64)
+        if self.paths.is_64bit is None and all(set(tried) & set(wide) for wide in widths):
+            yield finding(Code.KERNEL_CHOICE, f"there are {' and '.join(tried)}", path=path)
+
+    def _initramfs(self) -> Iterator[Finding]:
+        """Each file must be whole; the init may be in any of them, or in the kernel."""
+        files = self.paths.initramfs
+        faults = [
+            fault for path in files for fault in self.needs.whole(Code.INITRAMFS, path, _fault)
+        ]
+        yield from faults
+        seen = [self.needs.contents.about(path, inspect_initramfs) for path in files]
+        told = [one.has_init for one in seen if one is not None]
+        if faults or not files or len(told) < len(files) or self._kernel_has_init:
+            return
+        if all(has_init is False for has_init in told):
+            what = f"{' and '.join(files)}: cut off, or no initramfs: there is no init in it"
+            yield finding(Code.INITRAMFS, what, path=files[0])
+
+    def _overlays(self) -> Iterator[Finding]:
+        for overlay in self.paths.overlays:
+            where = f"{overlay.setting.path}, line {overlay.setting.line}"
+            fault = overlay.refused or self.needs.contents.fault(overlay.path, tree_fault)
+            if fault:
+                path = overlay.path or overlay.setting.path
+                yield finding(Code.OVERLAY, f"{where}: {fault}", path=path)

@@ -1,0 +1,125 @@
+"""Every partition of every kind of table, as sfdisk made it and as it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from imager.base.run import run
+from imager.base.units import SECTOR_BYTES, MiB
+from imager.disk.mbr import MbrError
+from imager.disk.padded import padded
+from imager.disk.table import PartitionTable, read_table
+
+SIZE = 64 * MiB
+DOS = """label: dos
+label-id: 0x1a2b3c4d
+start=2048, size=2048, type=c
+start=4096, size=100000, type=5
+start=106496, size=2048, type=82
+start=6144, size=2048, type=83
+start=10240, size=4096, type=83
+start=20480, size=8192, type=c
+"""
+GPT = """label: gpt
+label-id: AAAAAAAA-0000-4000-8000-000000000001
+start=2048, size=2048, type=EBD0A0A2-B9E5-4433-87C0-68B6B72699C7, name="boot"
+5: start=4096, size=8192, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name="root fs"
+"""
+
+
+def made(folder: Path, script: str) -> Path:
+    image = folder / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(SIZE)
+    run(["sfdisk", "--quiet", image], stdin=script.encode())
+    return image
+
+
+def table_of(image: Path) -> PartitionTable:
+    data = image.read_bytes()
+    return read_table(lambda at, n: data[at : at + n], len(data))
+
+
+def listed(image: Path) -> list[tuple[int, int, int]]:
+    """What sfdisk says: number, first sector, sectors; without extended partitions."""
+    found = json.loads(run(["sfdisk", "--json", image]).stdout)["partitiontable"]["partitions"]
+    return [
+        (int(one["node"].removeprefix(str(image))), one["start"], one["size"])
+        for one in found
+        if one["type"] not in ("5", "f", "85")
+    ]
+
+
+@pytest.mark.parametrize("script", [DOS, GPT, DOS.replace("type=5", "type=f")])
+def test_partitions_are_numbered_as_sfdisk_does(tmp_path: Path, script: str) -> None:
+    image = made(tmp_path, script)
+    table = table_of(image)
+    assert [
+        (p.index, p.extent.offset // SECTOR_BYTES, p.extent.length // SECTOR_BYTES)
+        for p in table.partitions
+    ] == listed(image)
+    assert len({p.partuuid for p in table.partitions}) == len(table.partitions)
+
+
+def test_logical_partitions_have_the_kernels_partuuid(tmp_path: Path) -> None:
+    table = table_of(made(tmp_path, DOS))
+    assert [p.partuuid for p in table.partitions if p.index > 4] == [
+        "1a2b3c4d-05", "1a2b3c4d-06", "1a2b3c4d-07",
+    ]  # fmt: skip
+
+
+def test_a_gpt_names_its_partitions(tmp_path: Path) -> None:
+    image = made(tmp_path, GPT)
+    table = table_of(image)
+    assert [p.partlabel for p in table.partitions] == ["boot", "root fs"]
+    uuids = json.loads(run(["sfdisk", "--json", image]).stdout)["partitiontable"]["partitions"]
+    assert [p.partuuid for p in table.partitions] == [one["uuid"].lower() for one in uuids]
+
+
+def test_a_damaged_gpt_is_read_from_its_copy_at_the_end(tmp_path: Path) -> None:
+    image = made(tmp_path, GPT)
+    whole = table_of(image)
+    with image.open("r+b") as file:
+        file.seek(SECTOR_BYTES + 60)
+        file.write(b"\xff")
+    assert table_of(image).partitions == whole.partitions
+    with image.open("r+b") as file:
+        file.seek(SIZE - SECTOR_BYTES)
+        file.write(bytes(SECTOR_BYTES))
+    broken = table_of(image)
+    assert broken.gpt is None
+    assert "checksum" in broken.gpt_fault
+    assert [p.type_id for p in broken.partitions] == [0xEE]
+
+
+def test_a_gpt_without_a_promise_in_the_mbr_does_not_count(tmp_path: Path) -> None:
+    image = made(tmp_path, GPT)
+    with image.open("r+b") as file:
+        file.seek(446 + 4)
+        file.write(b"\x0c")
+    assert [p.index for p in table_of(image).partitions] == [1]
+
+
+def test_a_chain_of_logical_partitions_that_bites_its_tail_ends(tmp_path: Path) -> None:
+    image = made(tmp_path, DOS)
+    data = bytearray(image.read_bytes())
+    first = 4096 * SECTOR_BYTES
+    data[first + 446 + 16 + 8 : first + 446 + 16 + 12] = bytes(4)
+    table = read_table(lambda at, n: bytes(data[at : at + n]), len(data))
+    assert [p.index for p in table.partitions] == [1, 3, 5]
+
+
+@given(st.binary(max_size=64), st.binary(max_size=92), st.binary(max_size=64))
+def test_any_bytes_are_a_table_or_refused(entries: bytes, header: bytes, extended: bytes) -> None:
+    sector = bytes(446) + entries.ljust(64, b"\0") + b"\x55\xaa"
+    disk = sector + header.ljust(512, b"\0") + bytes(446) + extended.ljust(64, b"\0") + b"\x55\xaa"
+    try:
+        table = read_table(padded(lambda at, n: disk[at : at + n], len(disk)), len(disk))
+    except MbrError:
+        return
+    assert len(table.partitions) < 70
