@@ -61,7 +61,7 @@ class Roots:
     @cached_property
     def partitions(self) -> tuple[NamedPartition, ...]:
         """Every partition that begins on the card, and what begins there."""
-        found = []
+        found: list[NamedPartition] = []
         for part in self._table.partitions if self._table else ():
             offset, length = part.extent.offset, part.extent.length
             holds = None
