@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import StampMismatch
+from imager.card.host.targets import target_at
+from imager.card.inspect.identity import identity_of
 from imager.card.inspect.stamp import Signature, read_stamp, require_trusted, signature_of
 from imager.card.inspect.verify import open_target, proof_for
 from imager.node.keys.signing import fingerprint, rack_key
@@ -87,3 +89,14 @@ def test_what_is_no_card_is_called_by_its_name(tmp_path: Path, name: str) -> Non
         proof_for(fresh.raw, None)
     assert kind.partition(":")[0] in caught.value.what or not data
     assert caught.value.hint
+
+
+def test_a_target_is_called_by_its_stamp_before_it_is_erased(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    assert identity_of(target_at(image)) == "", "nothing is there yet"
+    image.write_bytes(card(1 << 20))
+    assert identity_of(target_at(image)) == "pi7 of rack attic, written on 2026-09-21"
+    image.write_bytes(bytes(1 << 20))
+    assert identity_of(target_at(image)) == ""
+    image.write_bytes(b"x" * 100)
+    assert identity_of(target_at(image)) == ""
