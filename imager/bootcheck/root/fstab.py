@@ -18,14 +18,14 @@ _WAITS_NOT = frozenset({"nofail", "noauto", "x-systemd.automount"})
 _MOST_LINES = 200
 _LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)\Z")
 _NODE = re.compile(r"/dev/mmcblk[0-9]p([0-9]+)\Z")
-_SYSTEM = re.compile(r"/(?:$|boot(?:/|$)|efi$|usr(?:/|$)|var(?:/|$)|flash$|storage$)")
+_SYSTEM = re.compile(r"/(?:$|boot(?:/|$)|efi$)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
 class LostMount:
-    """A line of fstab that names a partition this card has not. ``is_system`` says that it is of
-    the system itself, and no further disk that may well be there when the node runs."""
+    """A line of fstab that names a partition this card has not. ``is_system`` says that it belongs
+    on the card the board starts from; any other may lie on a further disk of the node."""
 
     line: int
     source: str

@@ -34,6 +34,8 @@ _ROOT_TYPES = frozenset(
 )
 """Types of a GPT (ARM of 32 and 64 bits) by which systemd in an initramfs finds the root itself."""
 _FAT = "FAT"
+_MOST_SEEN = 64
+"""Of so many partitions the content is looked at; each may take a MiB to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,11 @@ class Roots:
     @cached_property
     def partitions(self) -> tuple[NamedPartition, ...]:
         """Every partition that begins on the card, and what begins there."""
-        found = []
+        found: list[NamedPartition] = []
         for part in self._table.partitions if self._table else ():
             offset, length = part.extent.offset, part.extent.length
             holds = None
-            if offset < self._size:
+            if offset < self._size and len(found) < _MOST_SEEN:
                 holds = signature_at(self._read, offset, min(length, self._size - offset))
             found.append(NamedPartition(part, holds))
         return tuple(found)

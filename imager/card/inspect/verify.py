@@ -94,16 +94,16 @@ def _unreadable(path: Path, error: OSError) -> PicloudError:
 
 def disk_id_of(raw: RawCard) -> int:
     """The disk id in the partition table; raises StampMismatch when the card has none."""
-    if raw.size_bytes < SECTOR_BYTES:
-        raise StampMismatch(f"{raw.name} is empty", hint="write it again")
+    read = reader_of(raw)
+    first = read(0, min(SECTOR_BYTES, raw.size_bytes))
     try:
-        return parse(reader_of(raw)(0, SECTOR_BYTES)).disk_id
+        return parse(first).disk_id
     except MbrError as error:
-        told = no_card(reader_of(raw), raw.size_bytes)
+        told = no_card(read, raw.size_bytes)
         blank = "a card whose writing was cut short is blank on purpose: write it again"
         raise StampMismatch(
             f"{raw.name} holds no image of ours: {told.what if told else error}",
-            hint=(told.mend if told and any(reader_of(raw)(0, SECTOR_BYTES)) else None) or blank,
+            hint=(told.mend if told and any(first) else None) or blank,
         ) from error
 
 

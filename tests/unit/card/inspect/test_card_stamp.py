@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import StampMismatch
+from imager.card.host.targets import target_at
+from imager.card.inspect.identity import identity_of
 from imager.card.inspect.stamp import Signature, read_stamp, require_trusted, signature_of
+from imager.card.inspect.verify import open_target, proof_for
 from imager.node.keys.signing import fingerprint, rack_key
 from imager.node.stamp.stamp import STAMP_AREA, NoStamp, parse_stamp
 from tests.support.racks import rack_in
 from tests.support.stamps import PUBLIC, by_hand
+from tests.unit.disk.test_signature import BYTES
 
 STAMP = parse_stamp(by_hand())
 OURS = fingerprint(PUBLIC)
@@ -75,3 +79,24 @@ def test_only_a_key_that_is_known_is_trusted(rack: Path) -> None:
     ):
         with pytest.raises(StampMismatch, match=re.escape(says)):
             require_trusted("/dev/sdx", stamp, folder, key)
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_what_is_no_card_is_called_by_its_name(tmp_path: Path, name: str) -> None:
+    data, kind, _ = BYTES[name]
+    (tmp_path / "file").write_bytes(data)
+    with open_target(tmp_path / "file") as fresh, pytest.raises(StampMismatch) as caught:
+        proof_for(fresh.raw, None)
+    assert kind.partition(":")[0] in caught.value.what or not data
+    assert caught.value.hint
+
+
+def test_a_target_is_called_by_its_stamp_before_it_is_erased(tmp_path: Path) -> None:
+    image = tmp_path / "card.img"
+    assert identity_of(target_at(image)) == "", "nothing is there yet"
+    image.write_bytes(card(1 << 20))
+    assert identity_of(target_at(image)) == "pi7 of rack attic, written on 2026-09-21"
+    image.write_bytes(bytes(1 << 20))
+    assert identity_of(target_at(image)) == ""
+    image.write_bytes(b"x" * 100)
+    assert identity_of(target_at(image)) == ""

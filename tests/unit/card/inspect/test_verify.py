@@ -91,7 +91,7 @@ def test_a_card_cut_short_is_a_mismatch_at_its_end(tmp_path: Path, receipt: Rece
     assert [mismatch.extent for mismatch in found.mismatches] == [Extent(9 * MiB + 4096, 8192)]
     with pytest.raises(StampMismatch) as caught:
         found.require_sound()
-    assert f"this card has {9 * MiB} bytes" in caught.value.details[-1]
+    assert f"cut short at byte {9 * MiB} of" in caught.value.details[0]
 
 
 @pytest.mark.parametrize("missing", [1, 512, 4096])
