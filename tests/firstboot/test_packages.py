@@ -75,6 +75,7 @@ def test_a_keyring_is_made_once_and_one_cut_in_the_making_is_made_anew(
     assert not [words for words in command_lines() if str(node.root) in words], "an agent is left"
 
     secret = sorted((gnupg / "private-keys-v1.d").iterdir())
+    assert [b"Ed25519" in key.read_bytes() for key in secret] == [True], "RSA takes a Pi minutes"
     node.forget(KEYRING)
     assert node.boot().status == 0
     assert node.note(KEYRING) == "made already"

@@ -32,7 +32,7 @@ def whole_node(folder: Path) -> FakeNode:
         'mkdir -p "$2" && echo "$3" >>"$2/trustdb.gpg"\n'
         '[ "$3" = --init ] || echo pub:f: >"$2/pubring"\n',
     )
-    node.fake_tool("gpg", 'cat "$2/pubring"\n')
+    node.fake_tool("gpg", '[ ! -e "$2/pubring" ] || cat "$2/pubring"\n')
     node.fake_tool("gpgconf", "")
     node.fake_tool("salt-call", "echo 'Succeeded: 3 (changed=3)'\n")
     return node

@@ -29,7 +29,7 @@ from imager.image.salt.bytecode import versions
 from imager.packages.verified import PackageSet
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
-COMPOSER_VERSION = 3
+COMPOSER_VERSION = 4
 """Part of every key: raise it whenever a change here makes other bytes of the same release."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"

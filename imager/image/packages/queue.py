@@ -23,6 +23,14 @@ _REMOVE = PackageOperation.REMOVE
 _MODULES = re.compile(r"usr/lib/modules/([A-Za-z0-9._+-]+)/")
 _OURS = ("systemd-sysusers", "systemd-tmpfiles", "ldconfig", "depmod", "mkinitcpio")
 _INITRAMFS = "usr/bin/mkinitcpio"
+_USERS_EARLY = "etc/systemd/system/systemd-sysusers.service.d/picloud.conf"
+_EARLY = b"""\
+# Written by picloud-image. Sockets and services of packages that came with the image start before
+# first boot comes to these packages' users, and want them: docker.socket fails without its group.
+[Unit]
+ConditionNeedsUpdate=
+ConditionPathExists=!/var/lib/picloud/firstboot/45-packages.done
+"""
 
 
 def queued(
@@ -34,6 +42,7 @@ def queued(
     lines = [f"modules {kernel}" for kernel in kernels]
     if any(path.startswith("usr/lib/sysusers.d/") for path in files):
         lines.append("users")
+        stager.put(_USERS_EARLY, _EARLY, mode=0o644, mtime_ns=stager.newest * 1_000_000_000)
     if any(_is_library(path) for path in files):
         lines.append("libraries")
     for change in changes:

@@ -60,7 +60,7 @@ def without_dates(laid: LaidOut) -> dict[str, Any]:
     files = {
         path: facts
         for path, facts in laid.files().items()
-        if not path.startswith(("boot/", "lost+found", "dev/", "var/lib/picloud"))
+        if not path.startswith(("boot/", "lost+found", "dev/", "var/lib/picloud", "etc/systemd"))
     }
     for path, facts in files.items():
         if re.match(r"var/lib/pacman/local/[^/]+/desc\Z", path):

@@ -133,6 +133,8 @@ def test_what_is_left_for_first_boot_in_its_order(stager: Stager) -> None:
     place = "var/lib/picloud/packages"
     assert stager.text_of_root(f"{place}/queue").startswith("modules 6.18-rpi\nusers\n")
     assert stager.text_of_root(f"{place}/removed/gone-1-1") == script
+    early = stager.text_of_root("etc/systemd/system/systemd-sysusers.service.d/picloud.conf")
+    assert "\nConditionNeedsUpdate=\n" in early, "or docker.socket is started before its group is"
     assert stager.text_of_root(f"{place}/hooks/fonts.hook") == "exec /bin/fc 'it'\"'\"'s'\n"
     assert stager.text_of_root(f"{place}/hooks/fonts.hook.targets") == "a\nb\n"
 
