@@ -185,3 +185,27 @@ def test_a_name_server_that_is_slow_to_fail_does_not_stretch_the_wait(tmp_path: 
     assert node.boot().status == 1
     assert node.note("60-reach-master") == "the name pi0 is not known to this network"
     assert node.read("asked").split() == ["pi0", "pi0"], "asked at 0 and 7 s, and it is over"
+
+
+AWAIT_ADDRESS = Path("overlays/role/salt-minion/root/usr/lib/picloud/await-address").resolve()
+
+
+def test_a_minion_that_gets_no_address_starts_all_the_same() -> None:
+    with network("ip link set lo up") as entering:
+        began = time.monotonic()
+        subprocess.run([*entering, AWAIT_ADDRESS, "1"], check=True)
+        assert time.monotonic() - began > 1
+
+
+@pytest.mark.parametrize("address", ["10.0.0.17/24", "fd00::17/64"])
+def test_a_minion_waits_for_an_address_of_either_kind(address: str) -> None:
+    wire = LIVE_WIRE.replace("ip address add", ": not yet")
+    with (
+        network(wire) as entering,
+        subprocess.Popen([*entering, AWAIT_ADDRESS, "600"]) as waiting,
+    ):
+        time.sleep(0.5)
+        assert waiting.poll() is None, "eth0 has only what every interface has by itself"
+        add = ("ip", "address", "add", address, "dev", "eth0")
+        subprocess.run([*entering, *add], check=True)
+        assert waiting.wait(timeout=60) == 0
