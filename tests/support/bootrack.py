@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from imager.base.boards import ALARM_ARMV7
 from imager.base.units import GiB
 from imager.disk.fat.volume import FatVolume
 from imager.disk.mbr import parse
@@ -48,10 +49,10 @@ class BootRack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def card(self, node: str) -> Path:
-        """The card image of ``node``, made for 2 GiB and put on a card of SLOT_BYTES."""
+    def card(self, node: str, size: str = "2GiB") -> Path:
+        """The card image of ``node``, made for ``size`` and put on a card of SLOT_BYTES."""
         image = self.folder.parent / f"{node}.img"
-        self.command("write", image, "--node", node, "--size", "2GiB", "--yes", "--offline")
+        self.command("write", image, "--node", node, "--size", size, "--yes", "--offline")
         os.truncate(image, SLOT_BYTES)
         return image
 
@@ -63,6 +64,24 @@ def boot_rack(folder: Path, cache: Path, stand_in: StandIn, text: str) -> BootRa
     with stand_in.served() as url:
         release = f'[release]\nurl = "{url}"\nsigning_key = "{stand_in.fingerprint}"\n'
         (rack.folder / "rack.toml").write_text(f'{text}[swap]\nsize = "64MiB"\n{release}')
+        rack.command("fetch", "--signing-key", stand_in.signing_key, environment=as_mirror(url))
+    return rack
+
+
+def rack_as_init_writes_it(
+    folder: Path, cache: Path, stand_in: StandIn, more: str, *words: str
+) -> BootRack:
+    """A rack in ``folder``/rack as ``rack init`` with ``words`` writes it, and ``more`` lines, for
+    whose release ``stand_in`` is taken, which is fetched with its packages."""
+    rack = BootRack(folder / "rack", cache)
+    rack.command("rack", "init", "--yes", *words)
+    file = rack.folder / "rack.toml"
+    written = file.read_text()
+    named = f'name = "{ALARM_ARMV7}"'
+    assert written.count(named) == 1
+    with stand_in.served() as url:
+        release = f'url = "{url}"\nsigning_key = "{stand_in.fingerprint}"'
+        file.write_text(written.replace(named, release) + more)
         rack.command("fetch", "--signing-key", stand_in.signing_key, environment=as_mirror(url))
     return rack
 

@@ -1,12 +1,14 @@
 """Debian's packages as pacman's: the database of what a release has, and packages for the rest.
 
 In: a folder with ``root`` (a release, unpacked), ``base`` (the .deb files it is of), ``all`` (these
-and those of what Salt needs) and ``InRelease`` (of the suite); SOURCE_DATE_EPOCH. Out:
-``root/var/lib/pacman/local``; a package in ``armv7h/core`` or ``armv7h/extra`` for what is only in
-``all``; ``manifest``, which names every .deb file that was used.
+and those of packages beyond it), ``sources`` (the Python files of all, compiled) and ``InRelease``
+(of the suite); SOURCE_DATE_EPOCH. Out: ``root/var/lib/pacman/local``; a package in ``armv7h/core``
+or ``armv7h/extra`` for what is only in ``all``; ``manifest``, which names every .deb file that was
+used.
 
-Names, versions and dependencies are as Arch would have them, so pacman resolves them. No maintainer
-script is taken over. The same .deb files and the same root give the same bytes.
+Names, versions and dependencies are as Arch would have them, so pacman resolves them, and packages
+bring their bytecode. No maintainer script is taken over. The same .deb files and the same root give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -35,6 +37,15 @@ LEFT_OUT = re.compile(r"usr/share/(doc|info|lintian|locale|man)(/|\Z)")
 """What the release does without as well."""
 _SONAME = re.compile(r"usr/lib/(?:arm-linux-gnueabihf/)?(lib[^/]+\.so)\.(\d+)")
 _SIGNS = {">>": ">", "<<": "<"}
+_EXTRA = ("python-", "docker", "containerd", "runc")
+_ALTERNATIVES = {
+    "usr/sbin/xtables-nft-multi": tuple(
+        f"usr/sbin/{tool}{what}"
+        for tool in ("iptables", "ip6tables")
+        for what in ("", "-save", "-restore")
+    )
+}
+"""Links that a maintainer script makes and that Arch's package has, by what they lead to."""
 _FIRMWARE = (".bin", ".dat", ".elf")
 _WORDS = {
     "NAME": "pkgname",
@@ -171,8 +182,8 @@ def _write_entry(root: Path, folder: Path, package: Package, files: Sequence[str
     (folder / "mtree").write_bytes(gzip.compress(mtree, mtime=0))
 
 
-def write_package(package: Package, folder: Path) -> None:
-    """``package`` as a file that ``pacman -U`` takes."""
+def write_package(package: Package, sources: Path, folder: Path) -> None:
+    """``package`` as a file that ``pacman -U`` takes, with the bytecode that ``sources`` has."""
     members: dict[str, tuple[tarfile.TarInfo, bytes]] = {}
     for deb in package.debs:
         with archive("--fsys-tarfile", deb.path) as tar:
@@ -181,6 +192,13 @@ def write_package(package: Package, folder: Path) -> None:
                 if info.name not in ("", ".") and not LEFT_OUT.match(info.name):
                     file = tar.extractfile(info) if info.isreg() else None
                     members[info.name] = (info, file.read() if file else b"")
+    for name in sorted(members):
+        source = sources / name
+        for compiled in source.parent.glob(f"__pycache__/{source.stem}.*.pyc"):
+            made = compiled.relative_to(sources).as_posix()
+            members[made] = _file(made, compiled.read_bytes())
+        for link in _ALTERNATIVES.get(name, ()):
+            members[link] = (_link(link, source.name), b"")
     facts = package.facts(sum(len(data) for _, data in members.values()), sorted(members))
     facts["BACKUP"] = sorted(package.conffiles & members.keys())
     members[".PKGINFO"] = _file(".PKGINFO", _pkginfo(facts))
@@ -230,6 +248,12 @@ def _file(name: str, data: bytes) -> tuple[tarfile.TarInfo, bytes]:
     return info, data
 
 
+def _link(name: str, target: str) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mtime = tarfile.SYMTYPE, target, EPOCH
+    return info
+
+
 def _sections(facts: Mapping[str, Sequence[str]]) -> str:
     filled = ((key, values) for key, values in facts.items() if values)
     return "".join(f"%{key}%\n" + "\n".join(values) + "\n\n" for key, values in filled)
@@ -258,13 +282,13 @@ def main(work: Path) -> None:
     suite = re.findall(r"^(?:Codename|Date): .*", (work / "InRelease").read_text(), re.MULTILINE)
     manifest = [f"# {' '.join(suite)}"]
     for package in packages:
-        repository = "extra" if package.name.startswith("python-") else "core"
+        repository = "extra" if package.name.startswith(_EXTRA) else "core"
         if package.name in in_base:
             repository = "base"
             if strange := [deb.name for deb in package.debs if deb.path.name not in base]:
                 raise SystemExit(f"the base has {package.name} without {strange}: name them apart")
         else:
-            write_package(package, work / ARCHITECTURE / repository)
+            write_package(package, work / "sources", work / ARCHITECTURE / repository)
         made_of = (f"{deb.name}={deb.control['Version']}" for deb in package.debs)
         manifest.append(" ".join([repository, package.name, package.version, *made_of]))
     (work / "manifest").write_text("\n".join(manifest) + "\n")
