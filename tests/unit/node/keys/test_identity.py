@@ -28,7 +28,13 @@ from imager.config.load import load_rack
 from imager.config.rack import Rack
 from imager.node.keys import store as keystore
 from imager.node.keys.fingerprints import Fingerprints, fingerprints_of
-from imager.node.keys.identity import Identity, has_identity, identity_of, ssh_keys_at_hand
+from imager.node.keys.identity import (
+    Identity,
+    MasterTrust,
+    has_identity,
+    identity_of,
+    ssh_keys_at_hand,
+)
 from imager.node.keys.salt import fingerprint, salt_pair
 from imager.node.keys.store import KeyFile, KeyFolder, folders_of, store_locked
 
@@ -136,10 +142,16 @@ def test_whether_all_of_an_identity_is_made(rack: Rack, node: str, gone: str, st
 
 
 def test_a_master_that_is_no_node_is_no_part_of_an_identity(rack: Rack) -> None:
+    public = (rack.keys.path / "pi0/master/master.pub").read_bytes()
+    (rack.folder / "master.pub").write_bytes(public)
     shutil.rmtree(rack.keys.path / "pi0")
-    (rack.folder / "rack.toml").write_text('[rack]\nnodes = "pi1"\nmaster = "salt"\n')
-    changed = load_rack(rack.folder)
-    assert has_identity(changed, changed.node("pi1"))
+    text = '[rack]\nnodes = "pi1"\nmaster = "salt"\n'
+    known = '[salt]\nmaster_public_key = "master.pub"\n'
+    for toml, key in ((text, None), (text + known, public)):
+        (rack.folder / "rack.toml").write_text(toml)
+        changed = load_rack(rack.folder)
+        assert has_identity(changed, changed.node("pi1"))
+        assert identity(changed).master == MasterTrust(key)
 
 
 def test_keys_at_hand_are_those_that_are_made_and_no_others(rack: Rack) -> None:
@@ -149,7 +161,7 @@ def test_keys_at_hand_are_those_that_are_made_and_no_others(rack: Rack) -> None:
     assert not (rack.keys.path / "pi0/ssh").exists()
 
 
-@pytest.mark.parametrize("line", ["", "ssh-ed25519", "ssh-ed25519 AA*A root@pi1"])
+@pytest.mark.parametrize("line", ["", "ssh-ed25519", "ssh-ed25519 AA*AA root@pi1"])
 def test_fingerprints_for_people_are_of_what_is_there(rack: Rack, line: str) -> None:
     found, made = fingerprints_of(rack, "pi1"), identity(rack)
     assert found == Fingerprints(made.ssh[0].fingerprint, fingerprint(made.minion.public))
@@ -343,7 +355,7 @@ def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
 def test_disk_ids_do_not_repeat_within_a_rack(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = identity(rack, "pi0").numbers.disk_id
     shutil.rmtree(rack.keys.path / "pi1/card")
-    offered = iter([0, taken, 7, 8])
+    offered = iter([0, taken, 0xFFFFFFFF, 7, 8])
     monkeypatch.setattr("secrets.randbits", lambda bits: next(offered))
     assert identity(rack).numbers.disk_id == 7
 

@@ -218,6 +218,10 @@ STEPS_FOR_PI1 = """\
 def test_the_steps_are_commands_for_this_very_rack(rack: Rack) -> None:
     lines = steps_after(rack, rack.node("pi1"), KeyKind.SALT)
     assert "\n".join(lines) == STEPS_FOR_PI1.format(rack=rack.folder)
+    ssh = steps_after(rack, rack.node("pi1"), KeyKind.SSH)
+    assert "    ssh-keygen -R pi1" in ssh
+    assert f"    picloud-image write /dev/sdX --node pi1 --rack {rack.folder}" in ssh
+    assert not any("salt" in line for line in ssh)
     own = "\n".join(steps_after(rack, rack.node("pi0"), KeyKind.SALT))
     assert "--node pi0" in own
     assert "salt-key" not in own, "its card has both halves on it"

@@ -9,7 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from imager.base.errors import ConfigurationError
 from imager.config.rack import Rack
@@ -72,6 +79,21 @@ def test_a_damaged_file_is_named(rack: Rack, name: str, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=str(path)):
         rack_key(rack)
+
+
+def test_a_key_of_another_kind_is_damage(rack: Rack) -> None:
+    rack_key(rack)
+    key = ec.generate_private_key(ec.SECP256R1())
+    path = rack.keys.path / "_rack/stamp"
+    (path / "stamp").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    )
+    with pytest.raises(ConfigurationError, match="stamp: is not an Ed25519 key"):
+        rack_key(rack)
+    (path / "stamp.pub").write_bytes(
+        key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    )
+    assert known_public_key(rack.folder) is None
 
 
 def test_halves_of_two_pairs_are_refused(rack: Rack, tmp_path: Path) -> None:
