@@ -119,9 +119,21 @@ def test_a_larger_card_is_judged_by_what_was_written(tmp_path: Path, receipt: Re
     assert verified(tmp_path / "pi7.img", receipt).matches
 
 
-def card_like(path: Path, **faults: object) -> FaultyCard:
+class Reading(FaultyCard):
+    """Remembers what was asked of it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.reads: list[Extent] = []
+
+    def pread(self, offset: int, buffer: memoryview) -> int:
+        self.reads.append(Extent(offset, len(buffer)))
+        return super().pread(offset, buffer)
+
+
+def card_like(path: Path, **faults: object) -> Reading:
     """A card that holds what the image file holds."""
-    card = FaultyCard(SIZE, **faults)  # type: ignore[arg-type]
+    card = Reading(SIZE, **faults)  # type: ignore[arg-type]
     card.data[:] = path.read_bytes()
     return card
 
@@ -139,6 +151,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(
         (Extent(4 * MiB + 17 * 4096, 4096), True),
         (Extent(9 * MiB + 4096, 8192), False),
     ]
+    assert not [read for read in card.reads if 5 * MiB <= read.offset < 9 * MiB], "nothing is there"
     assert not found.sound
     with pytest.raises(CardIOError, match=f"2 ranges .* first at byte {3 * MiB}: root") as caught:
         found.require_sound()
@@ -166,24 +179,11 @@ def test_a_card_that_is_gone_ends_it(tmp_path: Path, receipt: Receipt) -> None:
 
 def test_a_card_that_is_pulled_is_not_read_on(tmp_path: Path, receipt: Receipt) -> None:
     """Each further read would wait for the reader's time-out, for every block of the card."""
-    card = Reading(SIZE, read_errors={3 * MiB + 70_000: errno.ENODEV})
-    card.data[:] = (tmp_path / "pi7.img").read_bytes()
+    card = card_like(tmp_path / "pi7.img", read_errors={3 * MiB + 70_000: errno.ENODEV})
     with pytest.raises(CardIOError, match="reading at byte"):
         verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet())
     in_chunk = [extent for extent in card.reads if 3 * MiB <= extent.offset < 4 * MiB]
     assert in_chunk == [Extent(3 * MiB, MiB)]
-
-
-class Reading(FaultyCard):
-    """Remembers what was asked of it."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.reads: list[Extent] = []
-
-    def pread(self, offset: int, buffer: memoryview) -> int:
-        self.reads.append(Extent(offset, len(buffer)))
-        return super().pread(offset, buffer)
 
 
 def test_a_blank_card_and_an_empty_file_hold_no_image_of_ours(tmp_path: Path) -> None:
