@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +29,10 @@ from imager.image.salt.bytecode import versions
 from imager.packages.verified import PackageSet
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
-COMPOSER_VERSION = 4
+COMPOSER_VERSION = 3
 """Part of every key: raise it whenever a change here makes other bytes of the same release."""
+_PACKAGES_VERSION = 2
+"""The same for images that have packages beyond the release's; part of the keys of these alone."""
 IMAGE = "image"
 _DESCRIPTION = "golden.json"
 _FORMAT = 2
@@ -62,13 +64,16 @@ def golden_key(
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _lines_of(packages: PackageSet) -> Iterator[str]:
-    """All that decides what the set makes of a release."""
-    for package in packages.install:
-        asked_for = package.name in packages.explicit
-        yield f"install {package.name} {package.version} {package.sha256} {asked_for}"
-    yield from (f"remove {name}" for name in packages.remove)
-    yield from (f"enable {unit}" for unit in packages.enable)
+def _lines_of(packages: PackageSet) -> list[str]:
+    """All that decides what the set makes of a release; nothing where it changes nothing."""
+    lines = [
+        f"install {package.name} {package.version} {package.sha256} "
+        f"{package.name in packages.explicit}"
+        for package in packages.install
+    ]
+    lines += [f"remove {name}" for name in packages.remove]
+    lines += [f"enable {unit}" for unit in packages.enable]
+    return [f"packages {_PACKAGES_VERSION}", *lines] if lines else []
 
 
 def _version(tool: str, question: str) -> str:
