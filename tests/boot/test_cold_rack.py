@@ -23,7 +23,7 @@ from tests.support.telling import Tell
 
 pytestmark = [
     pytest.mark.boot,
-    pytest.mark.long(minutes=6),
+    pytest.mark.long(minutes=8),  # two emulators compute all the while: for --all
     pytest.mark.timeout(2400),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
 ]
