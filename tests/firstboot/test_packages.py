@@ -57,6 +57,7 @@ def command_lines() -> Iterator[str]:
             continue
 
 
+@pytest.mark.long(minutes=1)
 def test_a_keyring_is_made_once_and_one_cut_in_the_making_is_made_anew(
     keyring_node: FakeNode,
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_node_joins_and_is_put_in_order_once(pair: Pair, tmp_path: Path) -> No
         assert master.wait_until_answering({"pi1"}, seconds=JOIN_SECONDS) >= 0
 
 
+@pytest.mark.long(minutes=1)
 def test_a_highstate_that_fails_is_said_and_tried_again(pair: Pair) -> None:
     with pair.master():
         node = pair.node(highstate="once")
@@ -125,6 +126,7 @@ def test_a_highstate_that_fails_is_said_and_tried_again(pair: Pair) -> None:
         assert node.run().status == 0
 
 
+@pytest.mark.long(minutes=1)
 def test_a_master_that_is_absent_at_first_is_joined_when_it_comes(pair: Pair) -> None:
     node = pair.node()
     node.wait_s = 3
@@ -167,6 +169,7 @@ def test_a_master_with_another_key_is_refused_and_left_in_peace(pair: Pair, tmp_
         assert node.note(STEP) == "joined pi0"
 
 
+@pytest.mark.long(minutes=1)
 def test_a_key_that_nobody_accepted_is_waited_for(pair: Pair) -> None:
     (pair.pki / "minions/pi1").unlink()
     with pair.master() as master:
@@ -180,6 +183,7 @@ def test_a_key_that_nobody_accepted_is_waited_for(pair: Pair) -> None:
         assert node.run().status == 0
 
 
+@pytest.mark.long(minutes=1)
 def test_a_key_that_the_master_denies_is_said(pair: Pair, tmp_path: Path) -> None:
     (pair.pki / "minions/pi1").write_bytes(
         salt_pair(KeyFolder(TrustedFolder(tmp_path) / "other"), "minion").public
