@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from imager.base.boards import kernel_among
+from imager.base.boards import Board, board_named, kernel_among
 from imager.base.errors import (
     ConfigurationError,
     HostStorage,
@@ -246,3 +246,11 @@ def chosen_nodes(rack: Rack, asked: str | None) -> tuple[Node, ...]:
 def address_of(node: Node) -> str:
     """A node's address for a table."""
     return str(node.address.ip) if node.address is not None else "DHCP"
+
+
+def chosen_board(model: str | None) -> Board | None:
+    """The board that ``--model`` names; None where it names none. Raises UsageError."""
+    try:
+        return None if model is None else board_named(model)
+    except ValueError as error:
+        raise UsageError(f"--model: {error}", hint="leave it out for every board") from None

@@ -21,7 +21,7 @@ _UPSTREAM = "upstream/"
 _UPSTREAM_TREES = {"bcm2708": "bcm2835", "bcm2709": "bcm2836", "bcm2710": "bcm2837"}
 _PLATFORMS = {"": "bcm2835", "4": "bcm2711", None: "bcm2712"}
 """What the overlay map calls a board, by its firmware."""
-_OTHER_PLATFORMS = frozenset(_PLATFORMS.values())
+_EVERY_PLATFORM = frozenset(_PLATFORMS.values())
 _MOST_RENAMES = 5
 _ARM_64BIT = 0x200
 
@@ -173,7 +173,7 @@ class SystemPaths:
             said = known.get(name, {})
             if "deprecated" in said:
                 return Overlay(setting, "", f"{name} is no more: {said['deprecated']}")
-            if said.keys() & _OTHER_PLATFORMS and own not in said:
+            if said.keys() & _EVERY_PLATFORM and own not in said:
                 return Overlay(setting, "", f"{name} is not for a {self._model.title}")
             other = (said.get("renamed") or said.get(own) or name).split(",")[0]
             if other == name:

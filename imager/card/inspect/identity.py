@@ -9,12 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from imager.base.errors import PicloudError
-from imager.base.timestamps import timestamp
 from imager.bootcheck.root.roots import Roots
 from imager.card.host.target import Target
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target
-from imager.card.medium.reopen import reader_of, remembering
 from imager.disk.budget import Budget, ReadLimits
 from imager.disk.manifest import Reader
 from imager.disk.padded import padded
@@ -32,8 +30,7 @@ def identity_of(target: Target) -> str:
         return ""
     try:
         with open_target(Path(target.node)) as fresh:
-            size = fresh.raw.size_bytes
-            return identity_on(remembering(reader_of(fresh.raw), size), size)
+            return identity_on(fresh.reader(), fresh.raw.size_bytes)
     except (PicloudError, OSError):
         return ""
 
@@ -48,7 +45,7 @@ def identity_on(read: Reader, size_bytes: int) -> str:
 
 def written_for(facts: StampFacts) -> str:
     """The node, the rack and the day of a stamp."""
-    return f"{facts.node} of rack {facts.rack}, written on {timestamp(facts.imaged_at)[:10]}"
+    return f"{facts.node} of rack {facts.rack}, written on {facts.day}"
 
 
 def system_on(read: Reader, size_bytes: int) -> str:

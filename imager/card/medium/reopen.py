@@ -39,6 +39,11 @@ class FreshRead:
     raw: RawCard
     cache_bypassed: bool
 
+    def reader(self) -> Reader:
+        """``read(offset, length)`` of it, for those who look about on it in small pieces; raises
+        CardIOError."""
+        return remembering(reader_of(self.raw), self.raw.size_bytes)
+
 
 @contextmanager
 def fresh_read(

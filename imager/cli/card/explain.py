@@ -6,13 +6,12 @@ from pathlib import Path
 
 import click
 
-from imager.base.boards import Board, board_named
 from imager.base.errors import UsageError
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.findings import Finding
 from imager.bootcheck.lights import BLANK, BLINKS, RAINBOW, BoardSign
 from imager.card.inspect.verify import open_target
-from imager.card.medium.reopen import reader_of, remembering
+from imager.cli.choice import chosen_board
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.inspect import finding_lines
 
@@ -36,7 +35,7 @@ def explain(
     With TARGET, its card, the card is read too, and what on it can cause this comes first.
     """
     sign = _sign(blinks, rainbow=rainbow, blank=blank)
-    board = _board(model)
+    board = chosen_board(model)
     found = _causes(target, sign, model)
     meaning = sign.meaning_on(board)
     session.console.lines(f"{sign.seen}: {meaning}")
@@ -68,17 +67,9 @@ def _sign(blinks: str | None, *, rainbow: bool, blank: bool) -> BoardSign:
     return BLINKS[blinks]
 
 
-def _board(model: str | None) -> Board | None:
-    try:
-        return None if model is None else board_named(model)
-    except ValueError as error:
-        raise UsageError(f"--model: {error}", hint="leave it out for every board") from None
-
-
 def _causes(target: Path | None, sign: BoardSign, model: str | None) -> list[Finding]:
     if target is None:
         return []
     with open_target(target) as fresh:
-        size = fresh.raw.size_bytes
-        report = check_boot(remembering(reader_of(fresh.raw), size), size, model=model)
+        report = check_boot(fresh.reader(), fresh.raw.size_bytes, model=model)
     return [finding for finding in report.findings if finding.code in sign.codes]

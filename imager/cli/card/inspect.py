@@ -6,15 +6,13 @@ from pathlib import Path
 
 import click
 
-from imager.base.boards import board_named
-from imager.base.errors import UsageError, WouldNotBoot
+from imager.base.errors import WouldNotBoot
 from imager.bootcheck.check import BootReport, judge_card
 from imager.bootcheck.partitions import read_card
 from imager.card.inspect.own_notes import CardNotes, read_notes
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target
-from imager.card.medium.reopen import reader_of, remembering
-from imager.cli.choice import rack_at_hand
+from imager.cli.choice import chosen_board, rack_at_hand
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
 from imager.cli.views.inspect import finding_lines, scope_lines, verdict
@@ -31,14 +29,10 @@ TARGET = click.argument("target", type=click.Path(path_type=Path))
 @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
 def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
     """Say what a card or image is, and whether and where it would boot."""
-    if model is not None:
-        try:
-            board_named(model)
-        except ValueError as error:
-            raise UsageError(f"--model: {error}", hint="leave it out for every board") from None
+    chosen_board(model)
     rack = rack_at_hand(session)
     with open_target(target) as fresh:
-        read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
+        read = fresh.reader()
         card = read_card(read, fresh.raw.size_bytes)
         report = judge_card(card, model=model)
         notes = read_notes(card)

@@ -23,7 +23,6 @@ from imager.card.inspect.verify import Proof, open_target
 from imager.card.make.boot_check import boot_check
 from imager.card.make.order import CardOrder
 from imager.card.make.restore import restore_boot_files, restore_card
-from imager.card.medium.reopen import reader_of, remembering
 from imager.card.write.options import options_for
 from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
@@ -66,7 +65,7 @@ def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
     """
     held = proof.held
     with open_target(path) as fresh:
-        read = remembering(reader_of(fresh.raw), fresh.raw.size_bytes)
+        read = fresh.reader()
         try:
             used = was_used(CardFiles(read, held.layout))
         except CardIOError as error:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.base.timestamps import timestamp
 from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
@@ -44,6 +45,11 @@ class StampFacts:
     disk_id: int
     layout: Layout
     root_uuid: str | None = None
+
+    @property
+    def day(self) -> str:
+        """The day on which the card was made, such as 2026-11-29, in UTC."""
+        return timestamp(self.imaged_at)[:10]
 
     def encode(self) -> bytes:
         """The JSON of the stamp."""

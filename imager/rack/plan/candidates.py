@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -23,12 +22,11 @@ from imager.card.host.target import Limits, Target
 from imager.card.inspect.identity import system_on
 from imager.card.inspect.stamp import signature_of
 from imager.card.inspect.verify import open_target
-from imager.card.medium.reopen import reader_of
 from imager.config.rack import Rack
 from imager.config.slot_labels import by_place
 from imager.image.compose.golden import GoldenImage
 from imager.node.stamp.facts import StampError, StampFacts
-from imager.node.stamp.stamp import STAMP_AREA, parse_stamp
+from imager.node.stamp.stamp import STAMP_AREA, Stamp, parse_stamp
 from imager.rack.plan.slots import Slots
 
 
@@ -116,34 +114,42 @@ def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = No
     try:
         with open_target(Path(target.node)) as fresh:
             first = first_mib(fresh)
-            system = system_on(reader_of(fresh.raw), fresh.raw.size_bytes)
+            stamp = _stamp_in(first)
+            system = "" if stamp else system_on(fresh.reader(), fresh.raw.size_bytes)
     except PicloudError as error:
         return Candidate(target, Holds.FOREIGN, error.what, slot, wanted=wanted)
-    holds, about, stamp = _judged(target, first, system, rack)
-    return Candidate(target.shown_with(first), holds, about, slot, stamp, wanted)
+    if stamp is None:
+        holds, about = _judged(target, first, system)
+        facts = None
+    else:
+        holds, about, facts = _stamped(stamp, rack)
+    return Candidate(target.shown_with(first), holds, about, slot, facts, wanted)
 
 
-def _judged(
-    target: Target, first_mib: bytes, system: str, rack: Path
-) -> tuple[Holds, str, StampFacts | None]:
+def _stamp_in(first_mib: bytes) -> Stamp | None:
     try:
-        stamp = parse_stamp(first_mib[STAMP_AREA.offset :])
+        return parse_stamp(first_mib[STAMP_AREA.offset :])
     except StampError:
-        stamp = None
-    if stamp is not None:
-        when = datetime.fromtimestamp(stamp.facts.imaged_at, UTC).strftime("%Y-%m-%d")
-        if signature_of(stamp, rack).known:
-            return Holds.OURS, f"{stamp.facts.node} of {when}", stamp.facts
-        return Holds.FOREIGN, f"{stamp.facts.node} of another rack, {when}", None
+        return None
+
+
+def _stamped(stamp: Stamp, rack: Path) -> tuple[Holds, str, StampFacts | None]:
+    facts = stamp.facts
+    if signature_of(stamp, rack).known:
+        return Holds.OURS, f"{facts.node} of {facts.day}", facts
+    return Holds.FOREIGN, f"{facts.node} of another rack, {facts.day}", None
+
+
+def _judged(target: Target, first_mib: bytes, system: str) -> tuple[Holds, str]:
     if system:
-        return Holds.FOREIGN, system, None
+        return Holds.FOREIGN, system
     # What is made anew was made by somebody, whatever it holds.
     held = (target.noun,) if target.made_anew else target.holds
     if held:
-        return Holds.FOREIGN, ", ".join(_short(line) for line in held), None
+        return Holds.FOREIGN, ", ".join(_short(line) for line in held)
     if first_mib.strip(first_mib[:1]) or first_mib[:1] not in (b"\0", b"\xff", b""):
-        return Holds.FOREIGN, "unknown data", None
-    return Holds.BLANK, "blank", None
+        return Holds.FOREIGN, "unknown data"
+    return Holds.BLANK, "blank"
 
 
 def _short(line: str) -> str:
