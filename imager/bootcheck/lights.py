@@ -21,8 +21,14 @@ _TABLE = frozenset(
      Code.PARTITION_TYPE_UNPROVEN, Code.PARTITION_OUTSIDE}
 )  # fmt: skip
 _FAT = frozenset(code for code in Code if code.startswith("fat-"))
-_FIRMWARE = frozenset({Code.START, Code.FIXUP, Code.FIRMWARE_PAIR, Code.FIRMWARE_UNPROVEN})
-_KERNEL = frozenset({Code.KERNEL, Code.KERNEL_WIDTH, Code.KERNEL_CHOICE, Code.OS_PREFIX})
+_FIRMWARE = frozenset(
+    {Code.START, Code.FIXUP, Code.FIRMWARE_PAIR, Code.FIRMWARE_UNPROVEN, Code.FIRMWARE_CUT_DOWN}
+)  # fmt: skip
+_KERNEL = frozenset(
+    {Code.KERNEL, Code.KERNEL_WIDTH, Code.KERNEL_BOARD, Code.KERNEL_CHOICE, Code.OS_PREFIX}
+)  # fmt: skip
+_AWAY = frozenset({Code.AUTOBOOT, Code.BOOT_IMAGE})
+"""What sends the board to a partition or an image that is not there or not whole."""
 _TREE = frozenset({Code.DEVICE_TREE, Code.DEVICE_TREE_MODEL, Code.DEVICE_TREE_BOARD})
 _FILES = frozenset({Code.FILE_CHANGED, Code.FILE_LOST})
 
@@ -51,7 +57,7 @@ BLINKS: Mapping[str, BoardSign] = {
         "3 short blinks",
         "the firmware could not start, for no reason of its own name",
         (_CARD, "take bootcode.bin, start*.elf and fixup*.dat from one release", _POWER),
-        _FIRMWARE | _FAT | _FILES,
+        _FIRMWARE | _AWAY | _FAT | _FILES,
         "start.elf was not found",
     ),
     "4": BoardSign(
@@ -62,7 +68,7 @@ BLINKS: Mapping[str, BoardSign] = {
             "see start_file=, start_x= and gpu_mem=16 in config.txt: they choose another file",
             _CONTACT,
         ),
-        _FIRMWARE | _FAT | _FILES,
+        _FIRMWARE | _AWAY | _FAT | _FILES,
         "start.elf was found and did not start",
     ),
     "7": BoardSign(
@@ -124,5 +130,5 @@ BLANK = BoardSign(
     ("is the red light on? if not: " + _POWER, _CONTACT, _CARD,
      "another screen or cable, at the socket beside the power; ask the network whether it answers",
      "on a Pi 4 or 5 the EEPROM may need the recovery image of the Raspberry Pi Imager"),
-    _TABLE | _FAT | _FILES | {Code.BOOTCODE, Code.KERNEL, Code.KERNEL_WIDTH} | _TREE,
+    _TABLE | _AWAY | _FAT | _FILES | {Code.BOOTCODE, Code.KERNEL, Code.KERNEL_WIDTH} | _TREE,
 )  # fmt: skip

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from imager.bootcheck.findings import Code
 from imager.bootcheck.lights import BLANK, BLINKS, RAINBOW
+from imager.bootcheck.meanings import finding
 from imager.cli.main import run
 
 
@@ -34,6 +36,20 @@ def test_what_older_firmware_meant_is_told_only_where_the_card_has_it(
 ) -> None:
     assert run(["explain", "--blinks", "4", "--model", model]) == 0
     assert ("before 2020" in capsys.readouterr().out) is old
+
+
+@pytest.mark.parametrize("code", Code)
+def test_a_finding_that_shows_in_a_light_or_on_the_screen_is_a_cause_of_it(code: Code) -> None:
+    symptom = finding(code, "").symptom
+    signs = {
+        "ACT blinks 3 times": BLINKS["3"],
+        "ACT blinks 4 times": BLINKS["4"],
+        "ACT blinks 7 times": BLINKS["7"],
+        "red power light only": BLANK,
+        "rainbow screen stays": RAINBOW,
+    }
+    for words, sign in signs.items():
+        assert words not in symptom or code in sign.codes, words
 
 
 def test_what_on_the_card_can_cause_it_comes_first(
