@@ -133,11 +133,10 @@ def judge_card(
 ) -> BootReport:
     """``check_boot`` of a card that was read."""
     candidates = BOARDS if model is None else (board_named(model),)
-    if card.fat is None and card.has_gpt and all(board.needs_bootcode for board in candidates):
-        seen = _Verdict.of("", card.findings_for(candidates[0]))
-        return _report(replace(seen, root=card.roots.presumed), (), None, card)
     if card.fat is None:
-        seen = _Verdict.of("", chain(card.findings, _root_alone(card)))
+        unseen = card.has_gpt and all(board.needs_bootcode for board in candidates)
+        alone = chain(card.findings, _root_alone(card))
+        seen = _Verdict.of("", card.findings_for(candidates[0]) if unseen else alone)
         return _report(replace(seen, root=card.roots.presumed), (), None, card)
     contents, found = _contents(card.fat, card, expected)
     found = [*card.findings, *found]

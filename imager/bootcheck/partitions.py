@@ -87,16 +87,12 @@ class Card:
 def read_card(read: Reader, size_bytes: int) -> Card:
     """Read table and boot partition of a card of ``size_bytes``."""
     read, budget = padded(read, size_bytes), Budget.of_disk(size_bytes)
-    try:
-        table = read_table(read, size_bytes)
-        instead = _instead(table, read, size_bytes)
-    except MbrError as error:
-        table, instead = None, no_card(read, size_bytes) or Instead(str(error))
-    roots = Roots(read, table if instead is None else None, size_bytes, budget)
-    if table is None or instead is not None:
-        told = instead or Instead("")
-        missing = finding(Code.MBR_MISSING, told.what, mend=told.mend)
+    table = _table_or_instead(read, size_bytes)
+    if isinstance(table, Instead):
+        roots = Roots(read, None, size_bytes, budget)
+        missing = finding(Code.MBR_MISSING, table.what, mend=table.mend)
         return Card(None, None, roots, (missing,), read, budget, size_bytes)
+    roots = Roots(read, table, size_bytes, budget)
     findings = list(_table_findings(table, size_bytes))
     fat = None
     boot = _boot_partition(table)
@@ -118,16 +114,19 @@ def _boot_partition(table: PartitionTable) -> TablePartition | Partition | None:
     return next((part for part in table.partitions if part.type_id in GPT_TYPES), None)
 
 
-def _instead(table: PartitionTable, read: Reader, size_bytes: int) -> Instead | None:
-    """What it is that has a first sector like that of a card: a FAT without a table has it, and a
-    disc for PCs."""
-    if not table.partitions:
-        return no_card(read, size_bytes)
+def _table_or_instead(read: Reader, size_bytes: int) -> PartitionTable | Instead:
+    """The table of a card, or what it is that is no card. A FAT without a table, and a disc for
+    PCs, have a first sector like that of a card."""
+    try:
+        table = read_table(read, size_bytes)
+    except MbrError as error:
+        return no_card(read, size_bytes) or Instead(str(error))
     first = table.mbr.partition(1)
-    if first is not None and first.type_id in TYPES_PROVEN | TYPES_REPORTED | {TYPE_PROTECTIVE}:
-        return None
+    types = TYPES_PROVEN | TYPES_REPORTED | {TYPE_PROTECTIVE}
+    if table.partitions and first is not None and first.type_id in types:
+        return table
     found = no_card(read, size_bytes)
-    return found if found is not None and found.is_disc else None
+    return found if found is not None and (found.is_disc or not table.partitions) else table
 
 
 def _table_findings(table: PartitionTable, size_bytes: int) -> Iterator[Finding]:

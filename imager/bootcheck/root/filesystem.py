@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from imager.base.units import MiB
+from imager.bootcheck.root.fstab import FstabLine, mounts_in
 from imager.disk.budget import MAX_TEXT_BYTES, Budget, OverBudget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.format import Ext4Error
@@ -26,8 +27,9 @@ _LONGEST_NAME = 100
 @dataclass(frozen=True, slots=True)
 class RootFilesystem:
     """An ext4 that a kernel can mount. ``node`` is the name in its /etc/hostname, ``system`` what
-    /etc/os-release calls it, ``modules`` the kernels for which it has modules. ``journal`` says
-    whether changes wait in its journal; they are seen here as if they were made."""
+    /etc/os-release calls it, ``modules`` the kernels for which it has modules, ``mounts`` its
+    /etc/fstab. ``journal`` says whether changes wait in its journal; they are seen here as if they
+    were made."""
 
     partition: int
     files: Ext4
@@ -36,11 +38,8 @@ class RootFilesystem:
     node: str | None
     system: str | None
     modules: tuple[str, ...]
+    mounts: tuple[FstabLine, ...]
     journal: bool
-
-    def text(self, path: str) -> str | None:
-        """The small text file at ``path``; None where there is none that can be read."""
-        return _text(self.files, path)
 
 
 def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesystem:
@@ -71,6 +70,7 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
         node=words[0] if words else None,
         system=_system(_text(files, "/etc/os-release") or _text(files, "/usr/lib/os-release")),
         modules=_modules(files),
+        mounts=mounts_in(_text(files, "/etc/fstab") or ""),
         journal=raw.needs_recovery,
     )
 

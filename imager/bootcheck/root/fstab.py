@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imager.bootcheck.root.names import NamedPartition
+from imager.bootcheck.root.names import BY_LINK, NamedPartition
 from imager.disk.signature import Form
 
 _WAITS_NOT = frozenset({"nofail", "noauto", "x-systemd.automount"})
 _MOST_LINES = 200
-_LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)\Z")
 _NODE = re.compile(r"/dev/mmcblk[0-9]p([0-9]+)\Z")
 _SYSTEM = re.compile(r"/(?:$|boot(?:/|$)|efi$)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -56,10 +55,12 @@ def mounts_in(text: str) -> tuple[FstabLine, ...]:
     return tuple(found[:_MOST_LINES])
 
 
-def lost_mounts(text: str, parts: tuple[NamedPartition, ...]) -> Iterator[LostMount]:
-    """Every line of the fstab ``text`` for which the boot waits in vain if no other disk has what
-    it names."""
-    for mount in mounts_in(text):
+def lost_mounts(
+    mounts: tuple[FstabLine, ...], parts: tuple[NamedPartition, ...]
+) -> Iterator[LostMount]:
+    """Every one of ``mounts`` for which the boot waits in vain if no other disk has what it
+    names."""
+    for mount in mounts:
         if mount.options & _WAITS_NOT or _is_there(mount.source, parts):
             continue
         is_system = bool(_SYSTEM.match(mount.target)) and mount.kind != "swap"
@@ -71,7 +72,7 @@ def _is_there(source: str, parts: tuple[NamedPartition, ...]) -> bool:
     node = _NODE.match(source)
     if node:
         return any(one.part.index == int(node[1]) for one in parts)
-    link = _LINK.match(source)
+    link = BY_LINK.match(source)
     scheme, equals, value = (link[1].upper(), "=", link[2]) if link else source.partition("=")
     value = value.strip("\"'")
     if not equals or scheme not in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):

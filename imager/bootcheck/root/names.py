@@ -38,7 +38,7 @@ class RootUnproven(ValueError):
 _CARD_NODE = re.compile(r"mmcblk[01](?:p([0-9]+))?\Z")
 _CARD_MAJOR = 179
 _MINORS = 8  # numbers of one card and its partitions, unless the kernel was told otherwise
-_BY_LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)\Z")
+BY_LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)\Z")
 _OFFSET = re.compile(r"(.+)/PARTNROFF=(-?[0-9]+)\Z")
 _BUILT = ("/dev/mapper/", "/dev/dm-", "/dev/md", "/dev/vg", "/dev/ram", "/dev/loop", "/dev/zvol/")
 _OTHER_DISK = re.compile(r"/dev/(?:sd|vd|hd|xvd|nvme|nbd|mtdblock|ubi|mmcblk)[a-z0-9]*\Z")
@@ -49,7 +49,7 @@ _NETWORK = ("/dev/nfs", "/dev/cifs", "nfs", "nfs:", "nfs4:")
 def named_root(root: str, parts: tuple[NamedPartition, ...], *, initramfs: bool) -> NamedPartition:
     """The partition that ``root`` (the value of root=) means. Raises RootFault, or RootUnproven
     where only an initramfs can tell."""
-    link = _BY_LINK.match(root)
+    link = BY_LINK.match(root)
     if link:
         if not initramfs:
             raise RootFault(f"root={root} needs an initramfs to find it, and none is loaded")

@@ -15,7 +15,7 @@ from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats.cmdline import Cmdline
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.root.filesystem import RootFilesystem, is_blank, mounted
-from imager.bootcheck.root.fstab import lost_mounts, mounts_in
+from imager.bootcheck.root.fstab import lost_mounts
 from imager.bootcheck.root.init import FirstProgram, first_program
 from imager.bootcheck.root.names import NamedPartition, RootFault, RootUnproven, named_root
 from imager.disk.budget import Budget, OverBudget
@@ -122,7 +122,7 @@ class Roots:
         if looked.filesystem is not None:
             other = initramfs and bool(keys & _OTHER_ROOT)
             yield from self._start(looked.filesystem, line, initramfs=initramfs, other=other)
-            yield from self._mounts(looked.filesystem, line)
+            yield from self._lost(looked.filesystem, line)
 
     def presumed_findings(self) -> Iterator[Finding]:
         """What is wrong with the presumed root, where no command line names another."""
@@ -134,7 +134,7 @@ class Roots:
         if looked.filesystem is not None:
             nothing = Cmdline(("rw",), 0, None, has_control=False)
             yield from self._start(looked.filesystem, nothing, initramfs=False, other=False)
-            yield from self._mounts(looked.filesystem, nothing)
+            yield from self._lost(looked.filesystem, nothing)
 
     def _look(self, one: NamedPartition, *, initramfs: bool) -> _Looked:
         known = self._looked.get(one.part.index)
@@ -187,23 +187,21 @@ class Roots:
         where = f"partition {filesystem.partition}"
         try:
             program = self.program(filesystem, line)
-            mounts = mounts_in(filesystem.text("/etc/fstab") or "")
         except OverBudget as spent:
             yield finding(Code.NOT_LOOKED_AT, f"{where}: {spent}")
             return
         if not program.fault:
             return
         # What lies on another filesystem is there only once the initramfs has mounted that.
-        apart = any(program.missing.startswith(f"{mount.target}/") for mount in mounts)
+        apart = any(program.missing.startswith(f"{mount.target}/") for mount in filesystem.mounts)
         if initramfs and (other or apart):
             what = f"{where}: {program.fault}; the initramfs may put the root together itself"
             yield finding(Code.ROOT_UNPROVEN, what)
         else:
             yield finding(Code.ROOT_INIT, f"no init on {where}: {program.fault}")
 
-    def _mounts(self, filesystem: RootFilesystem, line: Cmdline) -> Iterator[Finding]:
-        text = filesystem.text("/etc/fstab")
-        for lost in lost_mounts(text or "", self.partitions):
+    def _lost(self, filesystem: RootFilesystem, line: Cmdline) -> Iterator[Finding]:
+        for lost in lost_mounts(filesystem.mounts, self.partitions):
             what = (
                 f"/etc/fstab on partition {filesystem.partition}, line {lost.line}: "
                 f"{lost.source} for {lost.target} is no partition of this card"

@@ -24,13 +24,13 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("source", HERE)
 def test_what_is_on_the_card_or_no_partition_is_not_lost(source: str) -> None:
-    assert list(lost_mounts(f"{source} /boot vfat defaults 0 2\n", CARD)) == []
+    assert list(lost_mounts(mounts_in(f"{source} /boot vfat defaults 0 2\n"), CARD)) == []
 
 
 @pytest.mark.parametrize("source", ELSEWHERE)
 @pytest.mark.parametrize("target", ["/", "/boot", "/boot/firmware", "/efi"])
 def test_what_another_card_has_is_lost(source: str, target: str) -> None:
-    (lost,) = lost_mounts(f"# one\n\n{source}\t{target} auto defaults 0 2\n", CARD)
+    (lost,) = lost_mounts(mounts_in(f"# one\n\n{source}\t{target} auto defaults 0 2\n"), CARD)
     assert (lost.line, lost.source, lost.target, lost.is_system) == (3, source, target, True)
 
 
@@ -38,7 +38,7 @@ def test_what_another_card_has_is_lost(source: str, target: str) -> None:
     "options", ["nofail", "noauto", "rw,nofail,noatime", "x-systemd.automount"]
 )
 def test_a_line_that_nothing_waits_for_is_not_lost(options: str) -> None:
-    assert list(lost_mounts(f"UUID=9999-9999 /boot vfat {options} 0 2\n", CARD)) == []
+    assert list(lost_mounts(mounts_in(f"UUID=9999-9999 /boot vfat {options} 0 2\n"), CARD)) == []
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,16 @@ def test_a_line_that_nothing_waits_for_is_not_lost(options: str) -> None:
     ["UUID=9999-9999 /mnt/disk ext4", "UUID=9999-9999 none swap sw", "UUID=9999-9999 /var ext4"],
 )
 def test_a_further_disk_is_no_part_of_the_system(line: str) -> None:
-    (lost,) = lost_mounts(line, CARD)
+    (lost,) = lost_mounts(mounts_in(line), CARD)
     assert not lost.is_system
 
 
 @pytest.mark.parametrize("unseen", [None, Recognised("LUKS", Form.CONTAINER)])
 def test_a_name_that_may_lie_on_what_is_not_seen_is_not_lost(unseen: Recognised | None) -> None:
-    assert list(lost_mounts("UUID=9999-9999 /boot vfat", (part(1, BOOT), part(2, unseen)))) == []
+    assert (
+        list(lost_mounts(mounts_in("UUID=9999-9999 /boot vfat"), (part(1, BOOT), part(2, unseen))))
+        == []
+    )
 
 
 def test_spaces_in_names_are_read() -> None:
@@ -62,4 +65,4 @@ def test_spaces_in_names_are_read() -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_gets_an_answer(text: str) -> None:
-    assert all(lost.source for lost in lost_mounts(text, CARD))
+    assert all(lost.source for lost in lost_mounts(mounts_in(text), CARD))
