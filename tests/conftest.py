@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.support.standin",
     "tests.support.salt",
     "tests.support.bootrack",
+    "tests.support.bootdisk",
 ]
 
 

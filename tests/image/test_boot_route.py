@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from imager.base.run import run
-from imager.base.units import MiB
+from imager.base.units import KiB, MiB
 from imager.bootcheck.check import BootReport
 from tests.support import bootfiles
-from tests.support.bootdisk import BOOT_KIB, INIT, Disk, make_disk, make_root
+from tests.support.bootdisk import BOOT_KIB, INIT, Disk, make_disk, make_root, partition
 from tests.support.bootfiles import minimal_boot_files
 from tests.support.fatdisk import make_fat, tool
 
@@ -51,14 +51,8 @@ BOOT2_OFFSET, ROOT3_OFFSET, SIZE3 = 2 * MiB, 36 * MiB, 44 * MiB
 
 def make_ab_disk(image: Path, first: dict[str, bytes], second: dict[str, bytes]) -> Disk:
     """A small FAT with ``first``, one with ``second``, and an ext4 as partition 3."""
-    with image.open("wb") as file:
-        file.truncate(SIZE3)
-    table = (
-        f"label: dos\nstart={MiB // 512}, size={MiB // 512}, type=c\n"
-        f"start={BOOT2_OFFSET // 512}, size={BOOT_KIB * 2}, type=c\n"
-        f"start={ROOT3_OFFSET // 512}, size={(SIZE3 - ROOT3_OFFSET) // 512}, type=83\n"
-    )
-    run(["sfdisk", "--quiet", image], stdin=table.encode())
+    boots, root = ((MiB, MiB), (BOOT2_OFFSET, BOOT_KIB * KiB)), (ROOT3_OFFSET, SIZE3 - ROOT3_OFFSET)
+    partition(image, SIZE3, dict.fromkeys(boots, "c") | {root: "83"})
     make_fat(image, first, size_kib=1024, kind=12, sectors_per_cluster=1, offset_bytes=MiB)
     make_fat(image, second, size_kib=BOOT_KIB, kind=32, sectors_per_cluster=1,
              offset_bytes=BOOT2_OFFSET)  # fmt: skip

@@ -35,19 +35,9 @@ from tests.support.fatdisk import make_fat, tool
 pytestmark = pytest.mark.image
 
 
-@pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A good card for a Pi 2, made once and copied for every test that breaks it."""
-    image = tmp_path_factory.mktemp("master") / "card.img"
-    make_disk(image, minimal_boot_files("pi2"))
-    return image
-
-
 @pytest.fixture
-def disk(master: Path, tmp_path: Path) -> Disk:
-    image = tmp_path / "card.img"
-    tool("cp", "--sparse=always", master, image)
-    return Disk(image)
+def disk(good_pi2: Path, tmp_path: Path) -> Disk:
+    return Disk.copy_of(good_pi2, tmp_path)
 
 
 def codes(report: BootReport, severity: Severity | None = None) -> set[str]:

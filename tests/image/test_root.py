@@ -22,11 +22,9 @@ from tests.support.bootdisk import (
     SIZE,
     Disk,
     RootFile,
-    make_disk,
     make_root,
     reading,
 )
-from tests.support.bootfiles import minimal_boot_files
 from tests.support.fatdisk import tool
 from tests.support.stamps import FACTS
 
@@ -34,18 +32,9 @@ pytestmark = pytest.mark.image
 SUPERBLOCK = ROOT_OFFSET + 1024
 
 
-@pytest.fixture(scope="module")
-def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    image = tmp_path_factory.mktemp("master") / "card.img"
-    make_disk(image, minimal_boot_files("pi2"))
-    return image
-
-
 @pytest.fixture
-def disk(master: Path, tmp_path: Path) -> Disk:
-    image = tmp_path / "card.img"
-    tool("cp", "--sparse=always", master, image)
-    return Disk(image)
+def disk(good_pi2: Path, tmp_path: Path) -> Disk:
+    return Disk.copy_of(good_pi2, tmp_path)
 
 
 def said(report: BootReport) -> dict[str, str]:

@@ -8,10 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from imager.base.run import run
-from imager.base.units import MiB
+from imager.base.units import KiB, MiB
 from imager.bootcheck.check import BootReport, check_boot
 from imager.disk.manifest import Reader
+from tests.support.bootfiles import minimal_boot_files
 from tests.support.fatdisk import make_fat, put_files, tool
 
 DISK_ID = 0x5EED1E57
@@ -34,19 +37,31 @@ def make_disk(
     boot_kib: int = BOOT_KIB,
 ) -> None:
     """An MBR, a FAT with ``files``, and an ext4 whose /etc/hostname is ``node``."""
-    with image.open("wb") as file:
-        file.truncate(SIZE)
-    table = (
-        f"label: dos\nlabel-id: {DISK_ID:#x}\n"
-        f"start={BOOT_OFFSET // 512}, size={boot_kib * 2}, type={type_id}\n"
-        f"start={ROOT_OFFSET // 512}, size={(SIZE - ROOT_OFFSET) // 512}, type=83\n"
-    )
-    run(["sfdisk", "--quiet", image], stdin=table.encode())
+    boot, root = (BOOT_OFFSET, boot_kib * KiB), (ROOT_OFFSET, SIZE - ROOT_OFFSET)
+    partition(image, SIZE, {boot: type_id, root: "83"})
     make_fat(
         image, files, size_kib=boot_kib, kind=fat_kind,
         sectors_per_cluster=sectors_per_cluster, offset_bytes=BOOT_OFFSET,
     )  # fmt: skip
     make_root(image, node)
+
+
+def partition(image: Path, size_bytes: int, places: Mapping[tuple[int, int], str]) -> None:
+    """An empty disk with an MBR: each of ``places``, an offset and a length in bytes, is a
+    partition of that type."""
+    with image.open("wb") as file:
+        file.truncate(size_bytes)
+    lines = (f"start={at // 512}, size={n // 512}, type={kind}" for (at, n), kind in places.items())
+    table = "\n".join((f"label: dos\nlabel-id: {DISK_ID:#x}", *lines, ""))
+    run(["sfdisk", "--quiet", image], stdin=table.encode())
+
+
+@pytest.fixture(scope="session")
+def good_pi2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good card for a Pi 2, made once and copied for every test that breaks it."""
+    image = tmp_path_factory.mktemp("good") / "card.img"
+    make_disk(image, minimal_boot_files("pi2"))
+    return image
 
 
 INIT: Mapping[str, RootFile] = {"sbin/init": (b"\x7fELF look-alike", 0o755)}
@@ -88,6 +103,13 @@ class Disk:
     def __init__(self, image: Path) -> None:
         self.image = image
         self.fat = f"{image}@@{BOOT_OFFSET}"
+
+    @classmethod
+    def copy_of(cls, good: Path, folder: Path) -> Disk:
+        """A copy of ``good`` in ``folder``, to be broken."""
+        image = folder / "card.img"
+        tool("cp", "--sparse=always", good, image)
+        return cls(image)
 
     def write(self, path: str, content: bytes) -> None:
         """Put one file onto the boot partition, over an old one."""
