@@ -75,6 +75,11 @@ class Budget:
         other._spent = self._spent
         return other
 
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Steps, and unpacked bytes, so far."""
+        return self._spent.steps, self._spent.unpacked_bytes
+
     def step(self, count: int = 1) -> None:
         """Before work that takes about ``count`` microseconds."""
         self._spent.steps += count
