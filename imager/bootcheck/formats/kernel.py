@@ -8,7 +8,6 @@ header); the UEFI Platform Initialization Specification, volume 3 (the mark of a
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import re
 import struct
@@ -50,42 +49,10 @@ class KernelFile:
     own_init: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A kernel that was inspected, and what that took of a budget."""
-
-    kernel: KernelFile
-    steps: int
-    unpacked_bytes: int
-
-
-_known: dict[bytes, _Known] = {}
-"""By the SHA-256 of the file. The cards of a rack have the same kernel, a card is checked before
-and after it is written, and to unpack a kernel takes a third of a second."""
-_MAX_KNOWN = 64
-
-
 def inspect_kernel(data: bytes, budget: Budget | None = None) -> KernelFile:
     """Recognise a zImage, an arm64 Image (plain or gzip'd), U-Boot or UEFI; OverBudget where that
-    takes more than ``budget`` has. The same bytes are unpacked once, and paid for each time, so
-    that a disk gets the same answer whatever was looked at before it."""
+    takes more than ``budget`` has."""
     budget = budget or Budget()
-    digest = hashlib.sha256(data).digest()
-    known = _known.get(digest)
-    if known is not None:
-        budget.step(known.steps)
-        budget.unpack(known.unpacked_bytes)
-        return known.kernel
-    steps, unpacked_bytes = budget.spent
-    kernel = _inspected(data, budget)
-    if len(_known) == _MAX_KNOWN:
-        _known.clear()
-    after = budget.spent
-    _known[digest] = _Known(kernel, after[0] - steps, after[1] - unpacked_bytes)
-    return kernel
-
-
-def _inspected(data: bytes, budget: Budget) -> KernelFile:
     if data[:2] == b"\x1f\x8b":
         return _gzipped(data, budget)
     if is_uboot(data):

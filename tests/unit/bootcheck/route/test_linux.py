@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
 import shutil
 import struct
 import subprocess
 
 import pytest
 
-from imager.base.units import MiB
-from imager.bootcheck.formats import kernel as kernel_file
 from imager.bootcheck.formats.initramfs import inspect_initramfs
 from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.bootcheck.route.needs import tree_fault
-from imager.disk.budget import Budget, OverBudget, ReadLimits
 from tests.support import bootfiles
 from tests.support.bootfiles import CONFIG_TXT, minimal_boot_files
 from tests.support.bootmemory import errors_of, found
@@ -111,22 +107,6 @@ KERNELS = {
 def test_a_kernel_says_its_release(kind: str) -> None:
     assert inspect_kernel(KERNELS[kind]).release == "6.1.0-50-armmp"
     assert inspect_kernel(KERNELS[kind]).fault is None
-
-
-def test_a_kernel_met_again_costs_a_disk_the_same_and_is_not_unpacked_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kernel = zimage_with(lzma.compress(os.urandom(MiB) + BANNER))
-    first, second = Budget(), Budget()
-    found = inspect_kernel(kernel, first)
-    monkeypatch.setattr(kernel_file, "unpacked", None)
-    assert inspect_kernel(kernel, second) == found
-    assert second.spent == first.spent
-    assert min(first.spent) > 0
-    with pytest.raises(OverBudget):
-        inspect_kernel(kernel, Budget(ReadLimits(steps=first.spent[0] - 1)))
-    with pytest.raises(TypeError):
-        inspect_kernel(kernel[:-1] + b"?", Budget())
 
 
 def test_a_kernel_packed_in_an_unknown_way_says_none() -> None:

@@ -1,0 +1,77 @@
+"""The files of a boot partition: of the same bytes the same is said again, for the same price."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from imager.bootcheck.contents import Contents, Judge
+from imager.disk.budget import Budget, ReadLimits
+from tests.support.bootmemory import volume_of
+
+
+def judge_of(asked: list[bytes]) -> Judge[int]:
+    """A judge that notes what it is asked, and spends 1,000 steps and 50 unpacked bytes."""
+
+    def judge(data: bytes, budget: Budget) -> int:
+        asked.append(data)
+        budget.step(1000)
+        budget.unpack(50)
+        return len(data)
+
+    return judge
+
+
+def looked_at(data: bytes, judge: Judge[int], budget: Budget) -> Contents:
+    contents = Contents(volume_of({"kernel.img": data}), {}, budget)
+    contents.about("KERNEL.IMG", judge)
+    return contents
+
+
+def test_the_same_bytes_on_another_card_are_judged_once_and_paid_for_twice() -> None:
+    asked: list[bytes] = []
+    judge = judge_of(asked)
+    budgets = Budget(), Budget()
+    for budget in budgets:
+        assert looked_at(b"same", judge, budget).about("kernel.img", judge) == 4
+    assert asked == [b"same"]
+    assert budgets[0].spent == budgets[1].spent
+    assert budgets[0].spent[0] >= 1000
+    assert budgets[0].spent[1] == 50
+
+
+def test_other_bytes_and_other_questions_are_judged_anew() -> None:
+    asked: list[bytes] = []
+    first, second = judge_of(asked), judge_of(asked)
+    looked_at(b"one", first, Budget())
+    looked_at(b"two", first, Budget())
+    looked_at(b"one", second, Budget())
+    assert asked == [b"one", b"two", b"one"]
+
+
+@pytest.mark.parametrize("limit", [{"steps": 999}, {"unpacked_bytes": 49}])
+def test_a_disk_that_cannot_pay_gets_no_answer_though_it_is_known(limit: dict[str, int]) -> None:
+    asked: list[bytes] = []
+    judge = judge_of(asked)
+    looked_at(b"dear", judge, Budget())
+    contents = looked_at(b"dear", judge, Budget(replace(ReadLimits(), **limit)))
+    assert "kernel.img" in contents.unseen
+    assert contents.about("kernel.img", judge) is None
+    assert asked == [b"dear"]
+
+
+def test_what_was_too_dear_for_one_disk_is_asked_again_for_the_next() -> None:
+    asked: list[bytes] = []
+    judge = judge_of(asked)
+    assert looked_at(b"dear", judge, Budget(ReadLimits(steps=10))).unseen
+    assert not looked_at(b"dear", judge, Budget()).unseen
+    assert asked == [b"dear", b"dear"]
+
+
+def test_a_file_that_was_judged_is_not_read_again_for_its_digest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    contents = looked_at(b"once", judge_of([]), Budget())
+    monkeypatch.setattr(type(contents.volume), "sha256", lambda *_: "read again")
+    assert contents.digest("kernel.img") != "read again"
