@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from imager.base.units import MiB
 from imager.disk.budget import MAX_TEXT_BYTES, Budget, OverBudget
@@ -24,6 +24,16 @@ _MAX_JUDGED_BYTES = 96 * MiB
 Judged = TypeVar("Judged")
 Judge = Callable[[bytes, Budget], Judged]
 """Says what the content of a file is, or what is wrong with it; raises OverBudget."""
+
+
+class Inspected(Protocol):
+    """What a file is, and its fault if it has one."""
+
+    @property
+    def fault(self) -> str | None: ...
+
+
+Fault = str | Inspected | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ class Contents:
         wanted = None if entry is None else self.expected.get(entry.path)
         return wanted is not None and entry is not None and self.digest(entry.path) == wanted
 
-    def fault(self, path: str, judge: Judge[str | None]) -> str | None:
+    def fault(self, path: str, judge: Judge[Fault]) -> str | None:
         """What is wrong with the file at ``path``: absent, empty, or what ``judge`` says."""
         entry = self.entry(path)
         if entry is None:
@@ -100,7 +110,8 @@ class Contents:
         if entry.size_bytes > MAX_LOADED_BYTES:
             return f"{path} has {entry.size_bytes} bytes, more than a Pi can load"
         verdict = self.about(path, judge)
-        return None if verdict is None else f"{path}: {verdict}"
+        said = verdict if verdict is None or isinstance(verdict, str) else verdict.fault
+        return None if said is None else f"{path}: {said}"
 
     def about(self, path: str, judge: Judge[Judged]) -> Judged | None:
         """What ``judge`` says of the file at ``path``, asked once; None when it cannot be said."""

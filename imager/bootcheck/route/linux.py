@@ -15,16 +15,11 @@ from imager.bootcheck.formats.config import Config
 from imager.bootcheck.formats.initramfs import inspect_initramfs
 from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.route.needs import Needs, kernel_fault, tree_fault
+from imager.bootcheck.route.needs import Needs, tree_fault
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.trees import tree_findings
-from imager.disk.budget import Budget
 
 _WIDE_NAMES = ("kernel8.img", "kernel_2712.img")
-
-
-def _fault(data: bytes, budget: Budget) -> str | None:
-    return inspect_initramfs(data, budget).fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +60,7 @@ class Linux:
 
     def _kernel(self) -> Iterator[Finding]:
         path = self.paths.kernel
-        yield from self.needs.whole(Code.KERNEL, path, kernel_fault)
+        yield from self.needs.whole(Code.KERNEL, path, inspect_kernel)
         kernel = self.needs.contents.about(path, inspect_kernel)
         bits = kernel.bits if kernel else None
         if self.paths.only_some_boards:
@@ -94,7 +89,9 @@ class Linux:
         """Each file must be whole; the init may be in any of them, or in the kernel."""
         files = self.paths.initramfs
         faults = [
-            fault for path in files for fault in self.needs.whole(Code.INITRAMFS, path, _fault)
+            fault
+            for path in files
+            for fault in self.needs.whole(Code.INITRAMFS, path, inspect_initramfs)
         ]
         yield from faults
         seen = [self.needs.contents.about(path, inspect_initramfs) for path in files]

@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from imager.bootcheck.contents import Contents, Judge, Judged
+from imager.bootcheck.contents import Contents, Fault, Judge, Judged
 from imager.bootcheck.findings import Code, Finding
 from imager.bootcheck.formats.device_tree import FdtError, root_compatible
-from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.bootcheck.meanings import finding
 from imager.disk.budget import Budget
-
-
-def kernel_fault(data: bytes, budget: Budget | None = None) -> str | None:
-    """What is wrong with a kernel file of any kind."""
-    return inspect_kernel(data, budget).fault
 
 
 def tree_fault(data: bytes, budget: Budget | None = None) -> str | None:
@@ -57,7 +51,7 @@ class Needs:
         entry = self.contents.entry(path)
         self.used.add(path if entry is None else entry.path)
 
-    def whole(self, code: Code, path: str, judge: Judge[str | None]) -> Iterator[Finding]:
+    def whole(self, code: Code, path: str, judge: Judge[Fault]) -> Iterator[Finding]:
         """The finding ``code`` when ``path`` is missing, empty or damaged."""
         self.use(path)
         fault = self.contents.fault(path, judge)

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from imager.base.boards import Board
 from imager.bootcheck.findings import Code, Finding
 from imager.bootcheck.formats.initramfs import initramfs_fault
-from imager.bootcheck.formats.kernel import boot_script_fault
+from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.route.chain import BOOT_SCRIPT, Route
-from imager.bootcheck.route.needs import LOST, Needs, cheap, kernel_fault
+from imager.bootcheck.route.needs import LOST, Needs, cheap
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.trees import tree_findings
 
@@ -31,17 +31,17 @@ def uboot_findings(
     needs: Needs, model: Board, route: Route, paths: SystemPaths
 ) -> Iterator[Finding]:
     """What is wrong with U-Boot and, where it is followed, with what it loads."""
-    # Of a foreign one no more need be known than that it is not lost.
-    judge = kernel_fault if route.followed else LOST
-    yield from needs.whole(Code.KERNEL, route.path, judge)
     if not route.followed:
+        # Of a foreign one no more need be known than that it is not lost.
+        yield from needs.whole(Code.KERNEL, route.path, LOST)
         # What stands in extlinux is asked for before a script is.
         if needs.contents.entry(BOOT_SCRIPT) and not needs.contents.volume.find("extlinux"):
             yield from needs.whole(Code.BOOT_SCRIPT, BOOT_SCRIPT, _SCRIPT)
         return
+    yield from needs.whole(Code.KERNEL, route.path, inspect_kernel)
     yield from tree_findings(needs, paths.trees)
     yield from needs.whole(Code.BOOT_SCRIPT, BOOT_SCRIPT, _SCRIPT)
-    yield from needs.whole(Code.KERNEL, IMAGE, kernel_fault)
+    yield from needs.whole(Code.KERNEL, IMAGE, inspect_kernel)
     yield from tree_findings(needs, tuple((_TREES + t.file, t) for t in model.uboot_trees))
     if not model.uboot_trees:
         what = f"{route.path} is a U-Boot that starts no {model.title}"

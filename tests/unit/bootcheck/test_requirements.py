@@ -17,7 +17,7 @@ from imager.bootcheck.formats import firmware
 from imager.bootcheck.formats.device_tree import FdtError, root_compatible
 from imager.bootcheck.formats.initramfs import initramfs_fault
 from imager.bootcheck.formats.kernel import boot_script_fault, inspect_kernel
-from imager.bootcheck.route.needs import kernel_fault, tree_fault
+from imager.bootcheck.route.needs import tree_fault
 from tests.support import bootfiles
 
 CPIO = bootfiles.cpio({"init": b"#!/bin/sh\n", "lib/modules/x.ko": bytes(range(256)) * 40})
@@ -29,6 +29,12 @@ PACKED: dict[str, bytes] = {
     "bzip2": bz2.compress(CPIO),
     "early": bootfiles.initramfs(),
 }
+
+
+def kernel_fault(data: bytes) -> str | None:
+    return inspect_kernel(data).fault
+
+
 WHOLE: dict[str, tuple[bytes, Callable[[bytes], str | None]]] = {
     "zimage": (bootfiles.zimage(), kernel_fault),
     "arm64.gz": (gzip.compress(bootfiles.arm64_image()), kernel_fault),
