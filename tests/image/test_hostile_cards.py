@@ -380,7 +380,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if table := tables.get(metafunc.function):
         names = list(table)
         whole = metafunc.config.getoption("--all")
-        metafunc.parametrize("name", names if whole else a_part_of(names, 1 / 2))
+        metafunc.parametrize("name", names if whole else a_part_of(names, 1 / 4))
 
 
 # -- what it says ----------------------------------------------------------------------------------

@@ -43,7 +43,11 @@ read -r left <"$FAKE/left"
 echo $((left - 1)) >"$FAKE/left"
 """
 _FAKES = {
-    "sync": '/bin/rm -rf "$FAKE/kept" && /bin/cp -a "$PICLOUD_ROOT" "$FAKE/kept"\n',
+    # Only where the power is to fail is anything lost.
+    "sync": """[ "$left" -le 0 ] || {
+/bin/rm -rf "$FAKE/kept" && /bin/cp -a "$PICLOUD_ROOT" "$FAKE/kept"
+}
+""",
     "date": """case $1 in
 -s) echo "${2#@}" >"$FAKE/clock" && echo "date $*" >>"$FAKE/calls" ;;
 +%s) cat "$FAKE/clock" ;;
@@ -158,6 +162,10 @@ class FakeNode:
         shell.symlink_to(shutil.which(self.shell) or self.shell)
         (self._fake / "calls").write_text("")
         (self._fake / "left").write_text(f"{cut_at}\n")
+        kept = self._fake / "kept"
+        shutil.rmtree(kept, ignore_errors=True)
+        if cut_at:
+            subprocess.run(["/bin/cp", "-a", self.root, kept], check=True)
         process = subprocess.Popen(
             [*self._entering(), shell, self.firstboot / "picloud-firstboot"],
             env={
@@ -186,10 +194,8 @@ class FakeNode:
 
     def lose_what_was_not_synced(self) -> None:
         """After a cut: the card holds what it held at the last sync and nothing later."""
-        kept = self._fake / "kept"
-        if kept.exists():
-            shutil.rmtree(self.root)
-            shutil.copytree(kept, self.root, symlinks=True)
+        shutil.rmtree(self.root)
+        shutil.copytree(self._fake / "kept", self.root, symlinks=True)
 
     @property
     def state(self) -> dict[str, str]:

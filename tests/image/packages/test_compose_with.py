@@ -95,6 +95,7 @@ print(golden.path)
 """
 
 
+@pytest.mark.long(minutes=1)
 @pytest.mark.skipif(os.geteuid() != 0, reason="compares root with somebody else")
 def test_everybody_composes_the_same_bytes(tmp_path: Path) -> None:
     with TemporaryDirectory(dir="/var/tmp") as name:
