@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import random
+import re
 import signal
 import subprocess
 import threading
@@ -12,12 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from imager.base.units import KiB, MiB
+from imager.node.stamp.stamp import STAMP_AREA
 from imager.rack.history.ledger import Standing, read_ledger
+from tests.support.hostile import HostileFat, make_ext4
 from tests.support.loop import (
     call,
     loop_over,
@@ -28,6 +33,7 @@ from tests.support.loop import (
     udevd_running,
 )
 from tests.support.rackcards import SIZE, first_mib, forget, is_whole
+from tests.support.stamps import DOCUMENT, by_hand
 from tests.support.workplace import Workplace, workplace
 
 pytestmark = [
@@ -79,6 +85,7 @@ class Watching:
 
     process: subprocess.Popen[str]
     events: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     told: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
 
     def until(
@@ -128,6 +135,7 @@ def watching(place: Workplace, *words: str) -> Iterator[Watching]:
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
+            found.lines.append(line.removesuffix("\n"))
             found.told.put(json.loads(line))
         found.told.put(None)
 
@@ -229,6 +237,52 @@ def test_no_card_is_missed_while_strange_disks_come_and_go(
         station.end(130)
     offers = [event["slot"] for event in station.events if event["event"] == "offer"]
     assert offers == cards
+
+
+EVIL = "\x1b[2J\u202epi1 signed by this rack's key"
+
+
+def _of_a_stranger_who_means_harm(card: Path, folder: Path) -> None:
+    """Folders within each other, and a name for the system that would move the cursor."""
+    release = folder / "os-release"
+    release.write_text(f'PRETTY_NAME="{EVIL}"\n')
+    layout = HostileFat(label=b"\x1b[2J       ").write(card, root_bytes=64 * MiB)
+    deep = islice(cycle(["mkdir nnn", "cd nnn"]), 2000)
+    inside = ["mkdir etc", f"write {release} etc/os-release", "mkdir deep", "cd deep", *deep]
+    make_ext4(card, layout, inside, "-L", "\x1b[31mred")
+
+
+@pytest.mark.long(minutes=1)
+def test_cards_of_strangers_who_mean_harm_cost_the_station_nothing(
+    readers: Readers, tmp_path: Path
+) -> None:
+    """Every card is one, and two of them have a stamp: the longest that there can be, and one that
+    says it is a node's of this rack."""
+    ranges = [(at, 1) for at in range(0, 20_000 * MiB, MiB)]
+    stamps = {
+        "A2": by_hand({**DOCUMENT, "size_bytes": SIZE}, ranges, [b"w" * 32] * len(ranges), []),
+        "A3": by_hand({**DOCUMENT, "node": EVIL, "rack": EVIL}),
+    }
+    for label, card in readers.cards.items():
+        _of_a_stranger_who_means_harm(card, tmp_path)
+        with card.open("r+b") as file:
+            file.truncate(SIZE)
+            file.seek(STAMP_AREA.offset)
+            file.write(stamps.get(label, b""))
+    before = first_mib(readers.cards["X1"])
+    with watching(readers.place, "pi[1-3]") as station:
+        with readers.with_card("X1"):
+            offer = station.until("offer", lambda e: e["event"] == "offer", SOON)
+            assert (offer["asks"], offer["slot"], offer["about"]) == (True, "X1", EVIL)
+        for label, node in (("A2", "pi1"), ("A3", "pi2"), ("A4", "pi3")):
+            with readers.with_card(label):
+                assert station.card(node)["outcome"] == "verified"
+                status = Path(f"/proc/{station.process.pid}/status").read_text()
+        station.end(0)
+    assert first_mib(readers.cards["X1"]) == before
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    assert int(peak) * KiB < 300 * MiB
+    assert all(line.isprintable() for line in station.lines)
 
 
 def test_a_card_taken_out_before_its_turn_is_forgotten(readers: Readers) -> None:

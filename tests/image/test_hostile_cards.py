@@ -1,8 +1,8 @@
 """No card, whoever made it, costs ``inspect`` or ``verify`` more than 10 s or 300 MiB.
 
 Each card is made here, a few MB at most on disk, and the real command is run on it; what is counted
-is the time its processor was busy and the most memory it held. None of them ends in 70. Half of
-them, drawn by chance, are tried; ``--all`` tries all.
+is the time its processor was busy and the most memory it held. None of them ends in 70. A quarter
+of them, drawn by chance, are tried; ``--all`` tries all.
 """
 
 from __future__ import annotations
