@@ -70,7 +70,9 @@ class Joined:
 
     def __call__(self, command: str) -> str:
         """What a shell on the node prints, which must end with 0."""
-        done = self.pi7.ask("cmd.run_all", f"LC_ALL=C; export LC_ALL; {command}", "timeout=900")
+        # Salt takes what begins with a name and "=" for an argument of that name.
+        done = self.pi7.ask("cmd.run_all", f"export LC_ALL=C; {command}", "timeout=900")
+        assert isinstance(done, dict), done
         assert done["retcode"] == 0, done
         said: str = done["stdout"]
         return said
