@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -74,6 +73,9 @@ class CommandGroup(PageCommand, click.Group):
 
     def unknown(self, ctx: click.Context, name: str) -> str:
         """What to say of a word that is no command of this group."""
+        # Imported here: most lines are typed right.
+        from difflib import get_close_matches
+
         known = dict(self._paths(ctx, ""))
         near = known.get(name) or get_close_matches(name, self.list_commands(ctx), n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""

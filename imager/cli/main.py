@@ -14,7 +14,6 @@ from typing import Any
 import click
 
 from imager.base.errors import Interrupted, PicloudError, UsageError
-from imager.cli.console import Console
 from imager.cli.lazy import BareGroup, LazyCommand, LazyGroup
 from imager.cli.settings import asks_for_json, common_options, take
 
@@ -122,6 +121,9 @@ def _misread(words: Sequence[str], error: click.ClickException) -> int:
 def _show_error(words: Sequence[str], error: PicloudError) -> int:
     """Show an error that came before any command ran, as JSON if that was asked for; return its
     exit status."""
+    # Not imported above: it takes a third of the time of a help page.
+    from imager.cli.console import Console
+
     console = Console(as_json=asks_for_json(words))
     console.error(error)
     console.result(error.exit_code, {})

@@ -126,7 +126,8 @@ def _options(command: click.Command, context: click.Context) -> Iterator[Listing
         if row is not None:
             is_common = param.name in COMMON or "--help" in param.opts
             # Click adds what it knows itself, as a range, in brackets of its own.
-            (common if is_common else own).append((row[0], re.sub(r"\]\s+\[", "; ", row[1])))
+            meaning = row[1].replace("]  [", "; ").replace("  [", " [")
+            (common if is_common else own).append((row[0], meaning))
     yield Listing("Options", tuple(own))
     where = "before or after the command" if isinstance(command, click.Group) else ""
     yield Listing(f"Common options, {where}" if where else "Common options", tuple(common))

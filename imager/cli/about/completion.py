@@ -39,8 +39,6 @@ _LONGEST = 1 << 16
 def completion(session: Session, shell: str, answer: bool) -> CommandResult:
     """Print what your shell needs so that TAB completes commands, options, nodes and disks.
 
-    The Debian and Arch packages bring it along.
-
     Examples:
         source <(picloud-image completion bash)
             For this bash; in ~/.bashrc for all.
