@@ -73,7 +73,6 @@ _COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes and what to do about each: docs/exit-codes.md.",
 )
-@click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
 @common_options
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:

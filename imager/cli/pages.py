@@ -24,6 +24,9 @@ _NARROWEST = 50
 _WIDEST_TERM = 24
 """A longer term has its explanation below it."""
 
+_NO_SETTINGS = frozenset(("--version", "--help"))
+"""Common options that are no settings."""
+
 _EXAMPLES = re.compile(r"^Examples?:\n", re.MULTILINE)
 
 
@@ -124,7 +127,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[Listing
     for param in command.get_params(context):
         row = None if isinstance(param, click.Argument) else param.get_help_record(context)
         if row is not None:
-            is_common = param.name in COMMON or "--help" in param.opts
+            is_common = param.name in COMMON or not _NO_SETTINGS.isdisjoint(param.opts)
             # Click adds what it knows itself, as a range, in brackets of its own.
             meaning = row[1].replace("]  [", "; ").replace("  [", " [")
             (common if is_common else own).append((row[0], meaning))

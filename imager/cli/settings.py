@@ -83,6 +83,7 @@ _OPTIONS = (
     click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
     click.option("-v", "--verbose", is_flag=True, help="Also each command that is run."),
 )
+_VERSION = click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
 COMMON = tuple(entry.name for entry in fields(Settings))
 """The names of the common options."""
 
@@ -91,7 +92,9 @@ WHERE_USED = frozenset(("rack", "cache", "release", "signing_key", "offline"))
 
 
 def common_options(function: Function) -> Function:
-    """Give a command (or the group itself) the common options; read them with ``take``."""
+    """Give a command (or the group itself) the common options, and ``--version``; read them with
+    ``take``."""
+    function = _VERSION(function)
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

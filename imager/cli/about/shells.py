@@ -2,7 +2,8 @@
 
 In: nothing. Out: for each shell the text that it reads. The words of the line come to the program
 on standard input and never as its arguments: whatever happens on the way, a line that is only
-half typed is not carried out. The program answers in lines: a kind, and for a word also the word
+half typed is not carried out. It is the program on the PATH, wherever the line begins: TAB alone
+runs nothing of a stranger's. It answers in lines: a kind, and for a word also the word
 and what it means, with tabs between them.
 """
 

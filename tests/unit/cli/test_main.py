@@ -111,7 +111,20 @@ def test_the_version_is_the_same_however_it_is_asked_for(
 ) -> None:
     assert run(["--version"]) == 0
     said = capsys.readouterr().out
+    assert run(["rack", "show", "--version"]) == 0
+    assert capsys.readouterr().out == said
     assert run(["version"]) == 0
     assert capsys.readouterr().out == said
     assert run(["version", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["version"] in said
+
+
+@pytest.mark.parametrize("before", [[], ["rack", "flash"]], ids=str)
+def test_an_option_that_is_not_there_is_told_from_what_may_be_meant(
+    before: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*before, "--relese", "x"]) == 2
+    said = capsys.readouterr().err
+    assert "--relese" in said
+    assert "Did you mean" in said
+    assert "--release" in said
