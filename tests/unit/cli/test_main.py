@@ -124,7 +124,4 @@ def test_an_option_that_is_not_there_is_told_from_what_may_be_meant(
     before: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([*before, "--relese", "x"]) == 2
-    said = capsys.readouterr().err
-    assert "--relese" in said
-    assert "Did you mean" in said
-    assert "--release" in said
+    assert "--release" in capsys.readouterr().err.partition("--relese")[2]
