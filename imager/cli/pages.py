@@ -161,7 +161,7 @@ def as_text(page: HelpPage, width: int) -> str:
 
 def _lines(page: HelpPage, width: int) -> Iterator[str]:
     head = f"Usage: {page.path} "
-    yield from _wrapped(page.usage, width, head, " " * (len(head) if len(head) < 40 else 8))
+    yield from _wrapped(page.usage, width, head, " " * len(head))
     for paragraph in page.text:
         yield ""
         yield from _wrapped(paragraph, width, "  ", "  ")

@@ -10,7 +10,7 @@ import pytest
 from click.core import ParameterSource
 
 from imager.cli.main import cli, run
-from imager.cli.pages import HelpPage, PageCommand, as_text, page_of
+from imager.cli.pages import HelpPage, Listing, PageCommand, as_text, page_of
 from imager.cli.settings import COMMON, WHERE_USED
 
 NARROW, WIDE = 58, 78
@@ -121,6 +121,8 @@ def test_the_first_page_tells_of_the_environment() -> None:
     text = as_text(page(ROOT), WIDE)
     for name in ("RACK", "CACHE", "RELEASE", "SIGNING_KEY", "OFFLINE", "JSON"):
         assert f"  PICLOUD_{name} " in text
+    assert "  PICLOUD_RACK         DIR for --rack.\n" in text
+    assert "  PICLOUD_OFFLINE      1 for --offline.\n" in text
     assert "PICLOUD_" not in as_text(page(PAGES["picloud-image write"]), WIDE)
 
 
@@ -144,5 +146,35 @@ Options:
 Common options:
   --json         One JSON object per line on standard
                  output; the last is the result.
-"""
-    assert as_text(page(PAGES["picloud-image explain"]), NARROW).startswith(wanted)
+  -q, --quiet    Only errors and the result.
+  -v, --verbose  Also each command that is run.
+  --version      Show the version and exit.
+  -h, --help     Show this message and exit.
+
+Examples:
+  picloud-image explain --blinks 4
+      The green light blinks four times, again and again.
+  picloud-image explain /dev/sdb --rainbow --model pi2
+      Look on the card of this Pi 2 for what causes it."""
+    assert as_text(page(PAGES["picloud-image explain"]), NARROW) == wanted
+
+
+def test_a_long_term_has_its_meaning_below_it_and_a_long_usage_goes_on_below_itself() -> None:
+    rows = (
+        ("--short", "one"),
+        ("--twenty-four-letters---", "two"),
+        ("--twenty-five-letters----", "3"),
+    )
+    found = HelpPage("picloud-image x", "[A]... " * 8, (), (Listing("Options", rows),), (), "")
+    assert (
+        as_text(found, NARROW)
+        == """\
+Usage: picloud-image x [A]... [A]... [A]... [A]... [A]...
+                       [A]... [A]... [A]...
+
+Options:
+  --short                   one
+  --twenty-four-letters---  two
+  --twenty-five-letters----
+                            3"""
+    )

@@ -114,6 +114,34 @@ def test_a_value_joined_to_its_option_is_told_whole_to_a_shell_that_wants_it(hom
     assert words("--release", "alarm-rpi-a", whole=True)[1] == "alarm-rpi-aarch64"
 
 
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_the_text_for_a_shell_is_printed(
+    shell: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PICLOUD_JSON", raising=False)
+    assert run(["completion", shell]) == 0
+    assert capfd.readouterr() == (SCRIPTS[shell], "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "typed", "wanted"),
+    [
+        ("bash", "picloud-image --release=alarm-rpi-aa", "alarm-rpi-aarch64"),
+        ("zsh", "picloud-image\0--release=alarm-rpi-aa\0", "alarm-rpi-aarch64"),
+        ("fish", "picloud-image\0--release=alarm-rpi-aa\0", "--release=alarm-rpi-aarch64"),
+    ],
+)
+def test_an_answer_is_what_the_shell_wants(
+    shell: str,
+    typed: str,
+    wanted: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer(monkeypatch, shell, typed)
+    assert capfd.readouterr() == (f"word\t{wanted}\t\n", "")
+
+
 def test_a_target_is_a_disk_or_a_file(home: Path) -> None:
     found = words("write", "")
     assert found[-1] == "<file>"
