@@ -114,6 +114,17 @@ def test_a_value_joined_to_its_option_is_told_whole_to_a_shell_that_wants_it(hom
     assert words("--release", "alarm-rpi-a", whole=True)[1] == "alarm-rpi-aarch64"
 
 
+def test_the_rack_of_the_environment_counts_unless_another_is_typed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "other").mkdir()
+    (home / "other/rack.toml").write_text('[rack]\nnodes = "head,desk"\n')
+    monkeypatch.setenv("PICLOUD_RACK", str(home / "other"))
+    assert words("write", "--node", "") == ["head", "desk"]
+    assert words("--rack", "rack", "write", "--node", "") == NODES
+    assert words("--rack", "rack", "write", "--rack=other", "--node", "") == ["head", "desk"]
+
+
 @pytest.mark.parametrize("shell", SCRIPTS)
 def test_the_text_for_a_shell_is_printed(
     shell: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
