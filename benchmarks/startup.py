@@ -9,7 +9,7 @@ from benchmarks.process import measure
 from benchmarks.table import Row, Sample
 from benchmarks.workshop import ROOT, Workshop, command
 
-LIMIT_SECONDS = 0.25
+LIMIT_SECONDS = 0.12
 _RUNS = 10
 
 

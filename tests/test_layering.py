@@ -72,6 +72,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "cli": (
         "console",
         "settings",
+        "pages",
         "lazy",
         "session",
         "packages",
@@ -79,6 +80,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "consent",
         "master",
         "views",
+        "about",
         "release",
         "card",
         "rack",

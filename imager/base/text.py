@@ -44,6 +44,13 @@ def json_line(value: object) -> str:
     return "".join(letter if letter.isprintable() else _json_escape(letter) for letter in line)
 
 
+def as_counted(name: str) -> tuple[str | tuple[int, str], ...]:
+    """A sort key: names that end in numbers, or have some in them, as people count: pi2 before
+    pi10."""
+    parts = enumerate(re.split("([0-9]+)", name))
+    return tuple((len(bare := part.lstrip("0")), bare) if n % 2 else part for n, part in parts)
+
+
 def toml_text(value: str | list[str]) -> str:
     """A text, or a list of texts, as TOML, which tomllib can only read. It is the same as in JSON,
     except that TOML wants the character DEL escaped."""

@@ -14,14 +14,17 @@ from typing import Any
 import click
 
 from imager.base.errors import Interrupted, PicloudError, UsageError
-from imager.cli.console import Console
-from imager.cli.lazy import LazyCommand, LazyGroup
+from imager.cli.lazy import BareGroup, LazyCommand, LazyGroup
 from imager.cli.settings import asks_for_json, common_options, take
 
 _COMMANDS = {
     "archive": LazyCommand(
         "release.archive:archive",
         "Carry all that cards are made from in one file; say what is archived.",
+    ),
+    "completion": LazyCommand(
+        "about.completion:completion",
+        "Print what your shell needs so that TAB completes commands, options, nodes and disks.",
     ),
     "compose": LazyCommand(
         "release.compose:compose", "Compose the golden image that every node of the rack shares."
@@ -36,6 +39,9 @@ _COMMANDS = {
     "fetch": LazyCommand(
         "release.fetch:fetch",
         "Fetch the release, packages and Salt, prove them, archive and pin them.",
+    ),
+    "help": LazyCommand(
+        "about.help:show_help", "Show what a command does, its options and examples."
     ),
     "inspect": LazyCommand(
         "card.inspect:inspect", "Say what a card or image is, and whether and where it would boot."
@@ -56,6 +62,7 @@ _COMMANDS = {
     "verify": LazyCommand(
         "card.verify:verify", "Read a card again and compare it with its own stamp."
     ),
+    "version": LazyCommand("about.version:show_version", "Show the version."),
     "write": LazyCommand("card.write:write", "Write one node's card to a disk or an image file."),
 }
 
@@ -63,10 +70,9 @@ _COMMANDS = {
 @click.group(
     cls=LazyGroup,
     lazy=_COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes and what to do about each: docs/exit-codes.md.",
 )
-@click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
 @common_options
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
@@ -74,6 +80,16 @@ def cli(context: click.Context, /, **options: Any) -> None:
 
     Fetches and proves the release, composes one golden image, lays each node's identity over
     it, writes the card, reads every byte back and checks that it can boot.
+
+    Examples:
+        picloud-image rack init --rack ~/rack
+            Describe the rack; then, in ~/rack:
+        picloud-image devices
+            Which disk is the card?
+        sudo picloud-image write /dev/sdb --node pi7
+            Make the card of one node.
+        sudo picloud-image rack flash
+            Make the cards of all nodes, side by side.
     """
     context.obj = take(context, options)
 
@@ -85,18 +101,28 @@ def run(words: Sequence[str]) -> int:
     except click.Abort:
         hint = "run the command again"
         return _show_error(words, Interrupted("interrupted; no command was at work", hint=hint))
+    except BareGroup as error:
+        if error.ctx is not None and not asks_for_json(words):
+            click.echo(error.ctx.get_help(), err=True)
+            return UsageError.exit_code
+        return _misread(words, error)
     except click.ClickException as error:
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        page = context.command_path if context else "picloud-image"
-        return _show_error(
-            words, UsageError(error.format_message(), hint=f"{page} --help says more")
-        )
+        return _misread(words, error)
     return status if isinstance(status, int) else 0
+
+
+def _misread(words: Sequence[str], error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    page = context.command_path if context else "picloud-image"
+    return _show_error(words, UsageError(error.format_message(), hint=f"{page} --help says more"))
 
 
 def _show_error(words: Sequence[str], error: PicloudError) -> int:
     """Show an error that came before any command ran, as JSON if that was asked for; return its
     exit status."""
+    # Not imported above: it takes a third of the time of a help page.
+    from imager.cli.console import Console
+
     console = Console(as_json=asks_for_json(words))
     console.error(error)
     console.result(error.exit_code, {})

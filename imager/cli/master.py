@@ -42,7 +42,9 @@ def master_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="Private key for ssh.",
         ),
-        click.option("--port", type=click.IntRange(1, 65535), help="Port of its sshd."),
+        click.option(
+            "--port", metavar="N", type=click.IntRange(1, 65535), help="Port of its sshd."
+        ),
         click.option("--host", metavar="HOST", help="Where it is, if not where rack.toml says."),
         click.option(
             "--user", metavar="NAME", default=ROOT, help="Whom to log in as on the master. [root]"

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -23,6 +23,7 @@ import platformdirs
 from imager.base.cache import Cache
 from imager.base.errors import Interrupted, PicloudError
 from imager.cli.console import Console
+from imager.cli.pages import PageCommand
 from imager.cli.settings import Settings, common_options, take
 
 BUG_EXIT_CODE = 70
@@ -47,8 +48,11 @@ class Session:
         return cache
 
 
-def command(name: str) -> Callable[[Callable[..., CommandResult]], click.Command]:
-    """Make a function ``f(session, …) -> CommandResult`` the click command ``name``."""
+def command(
+    name: str, uses: Collection[str] | None = None
+) -> Callable[[Callable[..., CommandResult]], click.Command]:
+    """Make a function ``f(session, …) -> CommandResult`` the click command ``name``. ``uses`` are
+    the common options that mean something to it, of ``WHERE_USED``; None for all of them."""
 
     def decorate(function: Callable[..., CommandResult]) -> click.Command:
         @click.pass_context
@@ -65,7 +69,7 @@ def command(name: str) -> Callable[[Callable[..., CommandResult]], click.Command
         # Click lists parameters last first: a command's own options are shown before these.
         params = entry.__click_params__  # type: ignore[attr-defined]
         params[:] = [*params[len(own) :], *own]
-        return click.command(name)(entry)
+        return click.command(name, cls=PageCommand, uses=uses)(entry)
 
     return decorate
 

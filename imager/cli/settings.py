@@ -83,11 +83,18 @@ _OPTIONS = (
     click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
     click.option("-v", "--verbose", is_flag=True, help="Also each command that is run."),
 )
-_NAMES = tuple(entry.name for entry in fields(Settings))
+_VERSION = click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
+COMMON = tuple(entry.name for entry in fields(Settings))
+"""The names of the common options."""
+
+WHERE_USED = frozenset(("rack", "cache", "release", "signing_key", "offline"))
+"""Those that mean nothing to some commands, whose help then does not show them."""
 
 
 def common_options(function: Function) -> Function:
-    """Give a command (or the group itself) the common options; read them with ``take``."""
+    """Give a command (or the group itself) the common options, and ``--version``; read them with
+    ``take``."""
+    function = _VERSION(function)
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -95,7 +102,7 @@ def common_options(function: Function) -> Function:
 
 def take(context: click.Context, options: dict[str, Any]) -> Settings:
     """Remove the common options from ``options`` and merge them over the enclosing group's."""
-    own = {name: options.pop(name) for name in _NAMES if name in options}
+    own = {name: options.pop(name) for name in COMMON if name in options}
     base = context.parent.obj if context.parent and context.parent.obj else Settings()
     assert isinstance(base, Settings)  # noqa: S101 - click hands back what take() stored
     # Click reads the environment for the group and again for the command. The second reading must

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import TypeVar
 
 from imager.base.json_fields import shown
-from imager.base.text import toml_tree
+from imager.base.text import as_counted, toml_tree
 
 T = TypeVar("T")
 
@@ -161,11 +161,16 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
         return Table(faults, "", {}), faults
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that names the entry of ``known`` nearest to ``name``, or all of them."""
-    choices = sorted(known)
+def nearest(name: str, known: Iterable[str], most: int | None = None) -> str:
+    """A clause that names the entry of ``known`` nearest to ``name``, or all of them, in the order
+    in which people count. If that were more than ``most``, it only says how many they are."""
+    choices = sorted(known, key=as_counted)
     near = get_close_matches(name, choices, n=1)
-    return f"did you mean {near[0]}?" if near else f"known: {', '.join(choices) or 'none'}"
+    if near:
+        return f"did you mean {near[0]}?"
+    if most is not None and len(choices) > most:
+        return f"{len(choices)} are known"
+    return f"known: {', '.join(choices) or 'none'}"
 
 
 def _line_numbers(text: str) -> dict[str, int]:

@@ -9,9 +9,16 @@ from imager.card.inspect.identity import identity_of
 from imager.cli.session import CommandResult, Session, command
 
 
-@command("devices")
+@command("devices", uses=("cache",))
 def devices(session: Session) -> CommandResult:
-    """List every disk, what is on it, and whether it may be written."""
+    """List every disk, what is on it, and whether it may be written.
+
+    Examples:
+        picloud-image devices
+            Which disk is the card: by size, name and what is on it.
+        picloud-image devices --json
+            The same for a script; refusals have codes.
+    """
     ours = (session.cache.root.resolve(),)
     judged = [(disk, refusals(disk, 0, Limits(ours=ours))) for disk in list_disks(ours)]
     names = {disk.node: identity_of(disk) for disk, _ in judged}

@@ -16,7 +16,7 @@ from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.inspect import finding_lines
 
 
-@command("explain")
+@command("explain", uses=())
 @click.argument("target", type=click.Path(path_type=Path), required=False)
 @click.option("--blinks", metavar="N", help="Short blinks, e.g. 4; 2+1: 2 long ones and 1 short.")
 @click.option("--rainbow", is_flag=True, help="The rainbow screen stays.")
@@ -33,6 +33,12 @@ def explain(
     """Say what the lights or the screen of a dead board mean, and what to check.
 
     With TARGET, its card, the card is read too, and what on it can cause this comes first.
+
+    Examples:
+        picloud-image explain --blinks 4
+            The green light blinks four times, again and again.
+        picloud-image explain /dev/sdb --rainbow --model pi2
+            Look on the card of this Pi 2 for what causes it.
     """
     sign = _sign(blinks, rainbow=rainbow, blank=blank)
     board = chosen_board(model)

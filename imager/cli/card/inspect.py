@@ -24,11 +24,18 @@ from imager.node.stamp.stamp import NoStamp, Stamp
 TARGET = click.argument("target", type=click.Path(path_type=Path))
 
 
-@command("inspect")
+@command("inspect", uses=("rack",))
 @TARGET
 @click.option("--model", metavar="MODEL", help="Judge for this board only, e.g. pi2.")
 def inspect(session: Session, target: Path, model: str | None) -> CommandResult:
-    """Say what a card or image is, and whether and where it would boot."""
+    """Say what a card or image is, and whether and where it would boot.
+
+    Examples:
+        picloud-image inspect /dev/sdb
+            Whose card is this, and how did its first boot end?
+        picloud-image inspect pi7.img --model pi3
+            Would this image start a Pi 3?
+    """
     chosen_board(model)
     rack = rack_at_hand(session)
     with open_target(target) as fresh:

@@ -20,7 +20,7 @@ from imager.cli.consent import consent_options, consented, limits_of, refuse_ear
 from imager.cli.session import CommandResult, Session, command
 
 
-@command("probe")
+@command("probe", uses=("cache",))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
 @consent_options
@@ -36,6 +36,12 @@ def probe(
 
     Everything on TARGET is lost; afterwards it is blank. Samples take a minute or less on
     most cards; --whole takes as long as writing and reading all of the card.
+
+    Examples:
+        sudo picloud-image probe /dev/sdb
+            Is it as large as it says? What is on it is lost.
+        sudo picloud-image probe /dev/sdb --whole
+            Write and read every byte; this takes hours.
     """
     ours = (session.cache.root.resolve(),)
     disk = target_at(target, ours)

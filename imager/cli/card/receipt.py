@@ -23,11 +23,18 @@ _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 60
 
 
-@command("receipt")
+@command("receipt", uses=("rack",))
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--node", metavar="NAME", help="The newest receipt of this node.")
 def receipt(session: Session, file: Path | None, node: str | None) -> CommandResult:
-    """Show a receipt: which card, which node, how fast, with what result."""
+    """Show a receipt: which card, which node, how fast, with what result.
+
+    Examples:
+        picloud-image receipt --node pi7
+            How pi7's card was written the last time.
+        picloud-image receipt --node pi7 --json
+            The receipt itself, for a script.
+    """
     path, found = _chosen(session, file, node)
     session.console.lines(*_lines(path, found))
     shown = found.to_json()

@@ -58,6 +58,12 @@ def verify(
 
     With --repair the image is made again from the rack, and what the card has lost is put
     back: everything on a card no Pi has run from, else the boot files.
+
+    Examples:
+        sudo picloud-image verify /dev/sdb
+            Is everything on it as it was written?
+        sudo picloud-image verify /dev/sdb --repair
+            Put back what was lost, from the rack.
     """
     if key is not None and not _FINGERPRINT.match(key):
         raise UsageError(

@@ -87,7 +87,7 @@ class WriteRequest:
     type=SIZE,
     help="Bytes a transfer, whole MiB. [as the device likes]",
 )
-@click.option("--depth", type=int, help="Transfers in flight. [as the device likes]")
+@click.option("--depth", metavar="N", type=int, help="Transfers in flight. [as the device likes]")
 def write(
     session: Session,
     target: Path,
@@ -106,6 +106,14 @@ def write(
 
     TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
     back and the boot partition is checked before this says it is done.
+
+    Examples:
+        picloud-image write /dev/sdb --node pi7 --dry-run
+            Show what would be done, and touch nothing.
+        sudo picloud-image write /dev/sdb --node pi7
+            Make pi7's card, and prove it.
+        picloud-image write pi7.img --node pi7 --size 8GiB
+            Make an image file instead; no sudo is needed.
     """
     rack = open_rack(session, looking=dry_run)
     node = rack.node(node_name)

@@ -23,7 +23,9 @@ from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 @command("flash")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask, except about a stranger's card.")
-@click.option("--jobs", type=click.IntRange(1), help="Cards at a time. [what the bus bears]")
+@click.option(
+    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
+)
 @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
 @card_options
@@ -46,6 +48,14 @@ def flash(
     NODES are names such as pi[1-13]; all of the rack when left out. A card is for the node
     whose slot it is in, else for the node it was written for before, else for the next one.
     Run again, it does only what is missing.
+
+    Examples:
+        sudo picloud-image rack flash
+            Write a card for every node that has none yet.
+        sudo picloud-image rack flash 'pi[1-13]' --dry-run
+            Which card would become which node?
+        picloud-image rack flash 'pi[1-3]' --images cards
+            Make image files in the folder cards.
     """
     rack = open_rack(session, looking=dry_run)
     request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)

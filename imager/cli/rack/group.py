@@ -52,5 +52,14 @@ _COMMANDS = {
 @common_options
 @click.pass_context
 def rack(context: click.Context, /, **options: Any) -> None:
-    """Describe a rack and look at it."""
+    """Describe a rack and look at it.
+
+    Examples:
+        picloud-image rack init --rack ~/rack
+            Begin here.
+        sudo picloud-image rack flash
+            Then put cards in.
+        picloud-image rack status --wait
+            Put them into the Pis, switch on, and wait here.
+    """
     context.obj = take(context, options)

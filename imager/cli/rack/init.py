@@ -37,7 +37,7 @@ _QUESTIONS: Mapping[str, str] = {
 }
 
 
-@command("init")
+@command("init", uses=("rack",))
 @click.option("--nodes", metavar="NODES", help="Their names. [pi[0-13]]")
 @click.option("--master", metavar="NAME", help="The Salt master: a node, or a host elsewhere.")
 @click.option("--model", metavar="MODEL", help=f"The board: {', '.join(MODELS)}. [pi2]")
@@ -58,6 +58,12 @@ def init(
     """Write a commented rack.toml into the folder --rack names, or into this one.
 
     On a terminal, and without options, a few questions are asked; Enter takes the default.
+
+    Examples:
+        picloud-image rack init --rack ~/rack
+            Ask a few questions, and make ~/rack.
+        picloud-image rack init --nodes 'pi[0-55]' --model pi3
+            A rack of 56 in this folder; nothing is asked.
     """
     folder = (session.settings.rack or Path.cwd()).absolute()
     require_no_rack(folder)

@@ -25,10 +25,17 @@ from imager.node.keys.salt import fingerprint
 _NODES = click.argument("nodes", required=False, metavar="[NODES]")
 
 
-@command("list")
+@command("list", uses=("rack",))
 @_NODES
 def list_keys(session: Session, nodes: str | None) -> CommandResult:
-    """Show the fingerprints by which nodes and master know each other."""
+    """Show the fingerprints by which nodes and master know each other.
+
+    Examples:
+        picloud-image rack keys list
+            Fingerprints, to compare with salt-key -F.
+        picloud-image rack keys list 'pi[1-3]'
+            Only of three nodes.
+    """
     rack = open_rack(session, looking=True)
     chosen = chosen_nodes(rack, nodes)
     salt, ssh = salt_keys_at_hand(rack, chosen), ssh_keys_at_hand(rack, chosen)
@@ -64,7 +71,7 @@ def _fingerprint(public: str | bytes | None) -> str | None:
     return fingerprint(public.encode() if isinstance(public, str) else public)
 
 
-@command("rotate")
+@command("rotate", uses=("rack",))
 @click.argument("node")
 @click.option("--salt", is_flag=True, help="Its Salt key; this, if nothing is named.")
 @click.option("--ssh", is_flag=True, help="Its ssh host keys.")
@@ -82,7 +89,14 @@ def rotate(
     dry_run: bool,
     yes: bool,
 ) -> CommandResult:
-    """Give NODE new keys, and say what to do so that it joins with them."""
+    """Give NODE new keys, and say what to do so that it joins with them.
+
+    Examples:
+        picloud-image rack keys rotate pi7 --dry-run
+            What must be done after it?
+        picloud-image rack keys rotate pi7 --salt --ssh
+            Both anew, as after a card was stolen.
+    """
     rack = open_rack(session, looking=dry_run)
     asked = {KeyKind.SALT: salt, KeyKind.SSH: ssh, KeyKind.MASTER: master}
     kinds = [kind for kind in KeyKind if asked[kind]] or [KeyKind.SALT]
@@ -95,7 +109,7 @@ def rotate(
     return _rotate_each(session, rack, rack.node(node), before, undo=undo)
 
 
-@command("export")
+@command("export", uses=("rack",))
 @click.option(
     "--pki",
     metavar="DIR",
@@ -109,7 +123,14 @@ def rotate(
 def export(
     session: Session, pki: Path, master_key: bool, replace: bool, dry_run: bool
 ) -> CommandResult:
-    """Accept every node on a Salt master elsewhere, by its key."""
+    """Accept every node on a Salt master elsewhere, by its key.
+
+    Examples:
+        picloud-image rack keys export --pki pki
+            Write a folder to copy to the master.
+        picloud-image rack keys export --pki pki --dry-run
+            Which keys would be in it?
+    """
     rack = open_rack(session, looking=dry_run)
     pki = pki.absolute()
     there = salt_keys_at_hand(rack)
@@ -139,11 +160,16 @@ def export(
     }
 
 
-@click.group("keys", cls=CommandGroup, commands=[list_keys, rotate, export])
+@click.group("keys", cls=CommandGroup, uses=("rack",), commands=[list_keys, rotate, export])
 @common_options
 @click.pass_context
 def keys(context: click.Context, /, **options: object) -> None:
-    """Look at the keys of the nodes, replace them, give them to a Salt master."""
+    """Look at the keys of the nodes, replace them, give them to a Salt master.
+
+    Examples:
+        picloud-image rack keys list
+        picloud-image rack keys rotate pi7 --dry-run
+    """
     context.obj = take(context, options)
 
 

@@ -14,10 +14,15 @@ from imager.config.nodeset import fold
 from imager.node.keys.identity import ssh_keys_at_hand
 
 
-@command("known-hosts")
+@command("known-hosts", uses=("rack",))
 @click.argument("nodes", required=False, metavar="[NODES]")
 def known_hosts(session: Session, nodes: str | None) -> CommandResult:
-    """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts."""
+    """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts.
+
+    Examples:
+        picloud-image rack known-hosts >> ~/.ssh/known_hosts
+            Never be asked whether a node is the right one.
+    """
     rack = open_rack(session, looking=True)
     chosen = chosen_nodes(rack, nodes)
     names = {n.name: f"{n.name},{n.address.ip}" if n.address else n.name for n in chosen}

@@ -117,6 +117,12 @@ def plan(
     """Show which card would become which node, and touch nothing.
 
     NODES are names such as pi[1-13]; all of the rack when left out.
+
+    Examples:
+        picloud-image rack plan
+            With the cards that are in now.
+        picloud-image rack plan 'pi[1-13]' --images cards
+            For image files instead.
     """
     rack = open_rack(session, looking=True)
     request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)

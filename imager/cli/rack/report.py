@@ -16,7 +16,7 @@ from imager.rack.report.report import render_report, spoken_now
 _DEFAULT_NAME = "report.html"
 
 
-@command("report")
+@command("report", uses=("rack", "cache"))
 @click.option(
     "--out",
     metavar="FILE",
@@ -27,6 +27,12 @@ def report(session: Session, out: Path | None) -> CommandResult:
     """Write the rack as one HTML page: towers, every card, its speed, labels to cut out.
 
     The page needs no network and prints on A4. It holds no secret.
+
+    Examples:
+        picloud-image rack report
+            Write report.html into the folder of the rack.
+        picloud-image rack report --out - > rack.html
+            Write it where you like.
     """
     to_stdout = out == Path("-")
     if to_stdout and session.settings.as_json:

@@ -17,9 +17,16 @@ from imager.node.keys.signing import fingerprint, known_public_key
 from imager.rack.report.overview import NodeView, overview, towers
 
 
-@command("show")
+@command("show", uses=("rack", "cache"))
 def show(session: Session) -> CommandResult:
-    """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined."""
+    """Draw the rack: places, nodes, addresses, roles, the last card of each, who joined.
+
+    Examples:
+        picloud-image rack show
+            The rack in this folder or above.
+        picloud-image rack show --rack ~/rack
+            The rack in ~/rack.
+    """
     rack = open_rack(session, looking=True)
     public = known_public_key(rack.folder)
     signs = fingerprint(public) if public else None

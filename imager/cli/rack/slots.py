@@ -24,13 +24,19 @@ from imager.rack.plan.slots import SLOTS_FILE, Slots, forget_slots, load_slots
 _POLL_SECONDS = 1.0
 
 
-@command("learn")
+@command("learn", uses=("rack",))
 @click.argument("labels", required=False)
 @click.option("--replace", is_flag=True, help="Learn anew also the slots that have a label.")
 def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
     """Put in one card after the other: each slot gets the next label.
 
     LABELS are written like A[1-7],B[1-7]; without them, those of the nodes in rack.toml.
+
+    Examples:
+        picloud-image rack slots learn
+            All labels of the rack, one card after the other.
+        picloud-image rack slots learn 'A[1-7]' --replace
+            Only tower A, and those that were learned, too.
     """
     rack = open_rack(session)
     wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
@@ -50,9 +56,14 @@ def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
     return {"learned": learned, "file": str(rack.folder / SLOTS_FILE)}
 
 
-@command("show")
+@command("show", uses=("rack",))
 def show(session: Session) -> CommandResult:
-    """List the labels: whose they are, where they are, and the card that is in now."""
+    """List the labels: whose they are, where they are, and the card that is in now.
+
+    Examples:
+        picloud-image rack slots show
+            Which reader has which label?
+    """
     rack = open_rack(session, looking=True)
     slots = load_slots(rack.folder)
     nodes = {node.slot: node.name for node in rack.nodes if node.slot}
@@ -79,10 +90,15 @@ def show(session: Session) -> CommandResult:
     return {"slots": [_fields(label, nodes, slots, cards.get(label)) for label in labels]}
 
 
-@command("forget")
+@command("forget", uses=("rack",))
 @click.argument("labels")
 def forget(session: Session, labels: str) -> CommandResult:
-    """Take LABELS, like A3 or B[1-7], away from their slots."""
+    """Take LABELS, like A3 or B[1-7], away from their slots.
+
+    Examples:
+        picloud-image rack slots forget 'A3,B[1-7]'
+            A reader has gone, for example.
+    """
     rack = open_rack(session)
     gone = _labels(rack, labels)
     left = forget_slots(rack.folder, gone)
@@ -90,11 +106,16 @@ def forget(session: Session, labels: str) -> CommandResult:
     return {"forgot": list(gone), "left": list(left.names)}
 
 
-@click.group("slots", cls=CommandGroup, commands=[learn, show, forget])
+@click.group("slots", cls=CommandGroup, uses=("rack",), commands=[learn, show, forget])
 @common_options
 @click.pass_context
 def slots(context: click.Context, /, **options: Any) -> None:
-    """Name the slots of the card readers, so that each card goes to its node."""
+    """Name the slots of the card readers, so that each card goes to its node.
+
+    Examples:
+        picloud-image rack slots learn
+        picloud-image rack slots show
+    """
     context.obj = take(context, options)
 
 

@@ -28,7 +28,7 @@ _HEARTBEAT_SECONDS = 30.0
 _NAMES_SHOWN = 8
 
 
-@command("status")
+@command("status", uses=("rack",))
 @click.argument("nodes", required=False, metavar="[NODES]")
 @click.option(
     "--wait",
@@ -47,6 +47,14 @@ def status(
     """Ask the Salt master who has joined, and each node about its card and first boot.
 
     With --wait ends with code 30 when some did not join in time.
+
+    Examples:
+        picloud-image rack status
+            Who has joined?
+        picloud-image rack status 'pi[1-13]' --wait 600
+            Wait ten minutes at most until these have joined.
+        picloud-image rack status --host 10.0.0.2 --user salt
+            The master is there, and this user may ask it.
     """
     seconds = None if wait is None else _seconds_to_wait(wait)
     rack = existing_rack(session)

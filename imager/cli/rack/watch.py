@@ -23,6 +23,7 @@ from imager.rack.plan.slots import load_slots
 @command("watch")
 @click.option(
     "--countdown",
+    metavar="SECONDS",
     type=click.FloatRange(0),
     default=5.0,
     show_default=True,
@@ -30,7 +31,9 @@ from imager.rack.plan.slots import load_slots
 )
 @click.option("--again", is_flag=True, help="Also the nodes that are done.")
 @click.option("--eject", is_flag=True, help="Ask the reader to let go of a finished card.")
-@click.option("--jobs", type=click.IntRange(1), help="Cards at a time. [what the bus bears]")
+@click.option(
+    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
+)
 @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
 @click.argument("nodes", required=False, metavar="[NODES]")
 def watch(
@@ -47,6 +50,12 @@ def watch(
     NODES are names such as pi[1-13]; all of the rack when left out. A card in a slot of the
     rack, a blank one and one of this rack begin by themselves after the countdown; any other
     one only when Enter is pressed. s leaves the cards that wait alone.
+
+    Examples:
+        sudo picloud-image rack watch
+            Put cards in, one after the other, until all are made.
+        sudo picloud-image rack watch 'pi[1-13]' --eject
+            Only these, and let each card go when it is done.
     """
     rack = open_rack(session)
     chosen = chosen_nodes(rack, nodes)

@@ -50,6 +50,10 @@ def export(session: Session, file: Path, replace: bool, dry_run: bool) -> Comman
     """Write all that rack.lock pins, with signatures and keys, to FILE.
 
     With FILE, rack.toml and overlays, another computer makes the same bytes.
+
+    Examples:
+        picloud-image archive export rack.tar
+            All that is needed to make the same cards elsewhere.
     """
     # Not imported above: the modules for the network take 0.1 s to import.
     from imager.packages.carry.keys import keys_of
@@ -92,6 +96,12 @@ def import_(session: Session, file: Path, dry_run: bool, yes: bool) -> CommandRe
 
     A rack without a rack.lock gets the one in FILE. Otherwise its own stays, and it is said where
     they differ.
+
+    Examples:
+        picloud-image archive import rack.tar --dry-run
+            What is in it, and is it whole?
+        picloud-image archive import rack.tar
+            Take it in, for the rack here.
     """
     # Not imported above: the modules for the network take 0.1 s to import.
     from imager.packages.carry.keys import keys_of
@@ -138,12 +148,18 @@ def import_(session: Session, file: Path, dry_run: bool, yes: bool) -> CommandRe
     return fields
 
 
-@command("list")
+@command("list", uses=("rack", "cache"))
 @click.argument("racks", nargs=-1, metavar="[RACK]...", type=click.Path(path_type=Path))
 def list_archive(session: Session, racks: tuple[Path, ...]) -> CommandResult:
     """List everything in the archive: size, when fetched, and which racks pin it.
 
     The racks that are looked at are the one at hand and those in the folders RACK.
+
+    Examples:
+        picloud-image archive list
+            What is archived, for the rack here.
+        picloud-image archive list ~/rack ~/school
+            The same for two racks.
     """
     locks = {folder: RackLock.load(folder / LOCK) for folder in _folders(session, racks)}
     rows = rows_of(session.cache, locks)
@@ -170,7 +186,12 @@ def list_archive(session: Session, racks: tuple[Path, ...]) -> CommandResult:
 @common_options
 @click.pass_context
 def archive(context: click.Context, /, **options: object) -> None:
-    """Carry all that cards are made from in one file; say what is archived."""
+    """Carry all that cards are made from in one file; say what is archived.
+
+    Examples:
+        picloud-image archive list
+        picloud-image archive export rack.tar
+    """
     context.obj = take(context, options)
 
 

@@ -15,6 +15,12 @@ def compose(session: Session) -> CommandResult:
     """Compose the golden image that every node of the rack shares.
 
     Nodes that have other packages than the rest share another one.
+
+    Examples:
+        picloud-image compose
+            Do the long work before the cards are put in.
+        picloud-image compose --offline
+            The same, from what is archived already.
     """
     rack = open_rack(session)
     images = golden_images(session, rack, rack.nodes)

@@ -24,6 +24,12 @@ def fetch(session: Session, update: bool) -> CommandResult:
 
     What is archived already is read again and compared with its hash. --update leaves packages as
     they are: picloud-image lock --update moves those.
+
+    Examples:
+        picloud-image fetch
+            Have everything here before the cards are written.
+        picloud-image fetch --update
+            Take the release that is new now.
     """
     rack = open_rack(session)
     release = proven_release(session, rack, rack.nodes[0], update=update)

@@ -63,6 +63,14 @@ def lock(
     What is pinned stays as it is until --update, which shows what would change and asks. Where
     rack.toml names a canary, that goes to its nodes alone, until promote, which asks the Salt
     master whether they are well, or undo. The options from --user to --local are for promote.
+
+    Examples:
+        picloud-image lock
+            Which packages do the nodes have, and who asked for each?
+        picloud-image lock --update docker --dry-run
+            What would come with a new docker?
+        picloud-image lock promote
+            Give all nodes what the canary nodes tried.
     """
     if not update and not verify and names in (("promote",), ("undo",)):
         rack = open_rack(session)

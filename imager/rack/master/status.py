@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from imager.base.errors import MissingTool, NetworkError
+from imager.base.text import as_counted
 from imager.base.timestamps import timestamp
 from imager.config.rack import Node, Rack
 from imager.rack.history.ledger import now
@@ -106,9 +107,8 @@ def _status(rack: Rack, nodes: Iterable[Node], door: Door, heard: Who) -> Status
         for name in names
     }
     save_presence(rack.folder, seen)
-    ours = {node.name for node in rack.nodes}
-    strangers = {name: how for name, how in heard.standing.items() if name not in ours}
-    return Status(seen, strangers)
+    strangers = heard.standing.keys() - {node.name for node in rack.nodes}
+    return Status(seen, {name: heard.standing[name] for name in sorted(strangers, key=as_counted)})
 
 
 def _seen(presence: Presence, at: str, said: CardSaid | None, before: Seen | None) -> Seen:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.text import json_line, printable, toml_tree
+from imager.base.text import as_counted, json_line, printable, toml_tree
 
 HOSTILE = {
     "colour": ("\x1b[31mred", r"\x1b[31mred"),
@@ -85,3 +85,19 @@ def test_long_words_are_no_long_keys(text: str) -> None:
     began = time.process_time()
     assert len(toml_tree(text)) == 1
     assert time.process_time() - began < 5
+
+
+def test_names_are_sorted_as_people_count() -> None:
+    names = ["pi0", "pi1", "pi2", "pi9", "pi10", "pi100", "rack1-pi2", "rack1-pi10", "rack02", ""]
+    assert sorted(reversed(names), key=as_counted) == [
+        "",
+        *names[:6],
+        "rack1-pi2",
+        "rack1-pi10",
+        "rack02",
+    ]
+
+
+@given(st.lists(st.text(alphabet="pi-012345٣²"), max_size=8))
+def test_any_names_can_be_sorted_so(names: list[str]) -> None:
+    assert sorted(sorted(names, key=as_counted)) == sorted(names)

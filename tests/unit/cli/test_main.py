@@ -1,4 +1,5 @@
-"""A line that is not understood: who asked for JSON gets JSON, however they asked."""
+"""A line that is not understood: who asked for JSON gets JSON, however they asked. A line that
+stops too early: who asked for nothing sees what there is."""
 
 from __future__ import annotations
 
@@ -13,11 +14,9 @@ FAULTS = {
     "no such option": ["--nosuch"],
     "a target is missing": ["write"],
     "a number is no number": ["write", "x.img", "--node", "pi1", "--depth", "many"],
-    "a bare group": [],
-    "a bare group below": ["rack"],
-    "a bare group below that": ["rack", "keys"],
     "no such command in a group": ["rack", "nosuch"],
 }
+BARE = {"all": [], "a group": ["rack"], "a group below that": ["rack", "keys"]}
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +33,9 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     return last
 
 
-@pytest.mark.parametrize("words", FAULTS.values(), ids=FAULTS.keys())
+@pytest.mark.parametrize(
+    "words", [*FAULTS.values(), *BARE.values()], ids=[*FAULTS.keys(), *BARE.keys()]
+)
 @pytest.mark.parametrize("way", ["environment", "before", "after"])
 def test_a_usage_error_is_json_for_whoever_asked_for_it(
     words: list[str], way: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -65,3 +66,62 @@ def test_and_two_lines_for_everybody_else(
     assert shown.out == ""
     assert shown.err.startswith("picloud-image: ")
     assert shown.err.splitlines()[-1].startswith("  → picloud-image")
+
+
+@pytest.mark.parametrize("words", BARE.values(), ids=BARE.keys())
+def test_a_bare_group_shows_its_help_and_is_no_success(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert run(words) == 2
+    assert capsys.readouterr() == ("", page)
+
+
+@pytest.mark.parametrize("words", [*BARE.values(), ["write"], ["rack", "flash"]], ids=" ".join)
+def test_help_before_a_command_is_the_help_after_it(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert run(["help", *words]) == 0
+    assert capsys.readouterr() == (page, "")
+    assert run(["help", *words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["page"] == page.rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["wrte"], "No such command 'wrte' (did you mean write?)"),
+        (["rack", "flsh"], "No such command 'flsh' (did you mean flash?)"),
+        (["write", "x.img"], "picloud-image write has no commands below it"),
+    ],
+    ids=" ".join,
+)
+def test_help_of_what_is_no_command_is_a_usage_error(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["help", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"picloud-image: {said}\n")
+
+
+def test_the_version_is_the_same_however_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["--version"]) == 0
+    said = capsys.readouterr().out
+    assert run(["rack", "show", "--version"]) == 0
+    assert capsys.readouterr().out == said
+    assert run(["version"]) == 0
+    assert capsys.readouterr().out == said
+    assert run(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] in said
+
+
+@pytest.mark.parametrize("before", [[], ["rack", "flash"]], ids=str)
+def test_an_option_that_is_not_there_is_told_from_what_may_be_meant(
+    before: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*before, "--relese", "x"]) == 2
+    assert "--release" in capsys.readouterr().err.partition("--relese")[2]

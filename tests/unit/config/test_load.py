@@ -625,6 +625,30 @@ def test_a_node_that_is_not_in_the_rack_is_refused_with_what_to_add(tmp_path: Pa
     assert 'nodes = "pi[0-3],pi99"' in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("head", "known: pi0, pi1, pi2, pi3, pi4, pi5, pi6, pi7, pi8, pi9, pi10, pi11"),
+        ("p11", "did you mean pi11?"),
+    ],
+)
+def test_nodes_that_are_there_are_named_as_people_count(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    rack = rack_of(tmp_path, RACK.replace("pi[0-3]", "pi[0-11]"))
+    with pytest.raises(ConfigurationError) as caught:
+        rack.node(name)
+    assert f"no node is called {name!r} ({said})" in caught.value.what
+
+
+def test_of_many_nodes_only_the_one_that_may_be_meant_is_named(tmp_path: Path) -> None:
+    rack = rack_of(tmp_path, RACK.replace("pi[0-3]", "pi[0-55]"))
+    for name, said in (("pi77", "did you mean pi7?"), ("head", "56 are known")):
+        with pytest.raises(ConfigurationError) as caught:
+            rack.node(name)
+        assert f"no node is called {name!r} ({said})" in caught.value.what
+
+
 @pytest.mark.parametrize("name", ["pi[1-2]", "pi1,pi2", "", "PI1"])
 def test_what_is_no_name_of_one_node_is_not_to_be_added(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
