@@ -49,6 +49,9 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
     raw = Ext4.open(read, offset, budget)
     if not raw.superblock_fits:
         raise Ext4Error("its superblock does not fit its checksum")
+    if raw.damaged_groups:
+        what = f"the descriptor of its group {raw.damaged_groups[0]} does not fit its checksum"
+        raise Ext4Error(what)
     end = offset + raw.blocks_count * raw.block_size
     if end > part.extent.end:
         what = f"its filesystem ends at byte {end}, the partition at {part.extent.end}"
