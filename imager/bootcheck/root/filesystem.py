@@ -29,7 +29,8 @@ class RootFilesystem:
     """An ext4 that a kernel can mount. ``node`` is the name in its /etc/hostname, ``system`` what
     /etc/os-release calls it, ``modules`` the kernels for which it has modules, ``mounts`` its
     /etc/fstab. ``journal`` says whether changes wait in its journal; they are seen here as if they
-    were made."""
+    were made. With ``damaged_groups``, whose descriptors do not fit their checksums, no kernel
+    mounts it for writing before e2fsck has mended it."""
 
     partition: int
     files: Ext4
@@ -40,6 +41,7 @@ class RootFilesystem:
     modules: tuple[str, ...]
     mounts: tuple[FstabLine, ...]
     journal: bool
+    damaged_groups: tuple[int, ...]
 
 
 def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesystem:
@@ -49,9 +51,6 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
     raw = Ext4.open(read, offset, budget)
     if not raw.superblock_fits:
         raise Ext4Error("its superblock does not fit its checksum")
-    if raw.damaged_groups:
-        what = f"the descriptor of its group {raw.damaged_groups[0]} does not fit its checksum"
-        raise Ext4Error(what)
     end = offset + raw.blocks_count * raw.block_size
     if end > part.extent.end:
         what = f"its filesystem ends at byte {end}, the partition at {part.extent.end}"
@@ -75,6 +74,7 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
         modules=_modules(files),
         mounts=mounts_in(_text(files, "/etc/fstab") or ""),
         journal=raw.needs_recovery,
+        damaged_groups=raw.damaged_groups,
     )
 
 
