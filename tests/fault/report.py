@@ -1,6 +1,6 @@
 """Runs the whole fault level and writes docs/reliability.md from what came of it.
 
-``scripts/reliability [--rounds N] [--crashes N]`` as root. Nothing in the page is typed: a case
+``scripts/reliability [--rounds N] [--crashes N]`` as root. Nothing before ORACLES is typed: a case
 that came out otherwise than the table expects is marked WRONG, and the exit code is 1.
 """
 
@@ -28,6 +28,8 @@ from tests.fault.rig import Rig, faults_of, rig
 from tests.support.faultcard import why_not
 from tests.support.smallcard import small_card
 
+ORACLES = "## Held against other programs"
+"""From here on the page is written by hand: what the tests in tests/oracle told."""
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 _CELLS = {
     Outcome.GOOD: "good",
@@ -41,7 +43,7 @@ _CELLS = {
 
 INTRODUCTION = """# How reliable: every fault on a real block device
 
-*Made by `scripts/reliability` from one run; do not edit.*
+*Made by `scripts/reliability` from one run; do not edit but the last part.*
 
 Each case makes one whole card (96 MiB with a partition table, FAT32 and ext4 with a journal) on a
 loop device over a file in FUSE that misbehaves on command, bound to bytes of the card and to a
@@ -251,7 +253,9 @@ def main() -> int:
         results = matrix(folder / "matrix")
         killed = others.result()
         crash = crashed(folder / "crashed", given.crashes)
-    PAGE.write_text(page(results, killed, crash, time.monotonic() - began))
+    by_hand = PAGE.read_text().partition(ORACLES)[1:]
+    made = page(results, killed, crash, time.monotonic() - began)
+    PAGE.write_text("\n".join((made, "".join(by_hand))))
     bad = any(result.wrong for result in results) or any(kill.fault for kill in (*killed, crash))
     tell(f"{PAGE} written, {len(results)} cases" + (", some WRONG" if bad else ""))
     return 1 if bad else 0

@@ -305,6 +305,16 @@ def test_a_directory_of_garbage_is_one_fault(fat12: bytes) -> None:
     assert "more)" in damaged[0].what
 
 
+@pytest.mark.parametrize("value", [0x00, 0xE5, 0xFF])
+def test_a_directory_that_was_overwritten_is_not_an_empty_one(fat12: bytes, value: int) -> None:
+    """fsck.fat says so too: every directory but the root begins with . and .. ."""
+    extent = volume_of(fat12).entries["overlays"].extents[0]
+    data = fat12[: extent.offset] + bytes([value]) * extent.length + fat12[extent.end :]
+    damaged = [f for f in volume_of(data).faults if f.kind is FaultKind.DIRECTORY_DAMAGED]
+    assert [fault.paths for fault in damaged] == [("overlays",)]
+    assert "does not begin with its entries . and .." in damaged[0].what
+
+
 @pytest.mark.parametrize(
     ("data", "why"),
     [

@@ -30,6 +30,8 @@ from tests.support.stamps import FACTS
 
 pytestmark = pytest.mark.image
 SUPERBLOCK = ROOT_OFFSET + 1024
+BLOCK = 1024
+"""What mke2fs takes for so small a filesystem."""
 
 
 @pytest.fixture
@@ -179,6 +181,51 @@ def test_what_no_kernel_mounts_stops_the_boot(disk: Disk, command: str, reason: 
     assert set(said(report)) == {"root-filesystem"}
     assert reason in said(report)["root-filesystem"]
     assert not report.bootable
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("-O", "^metadata_csum,uninit_bg")], ids=["crc32c", "crc16"]
+)
+def test_a_group_that_does_not_fit_its_checksum_stops_the_boot(
+    disk: Disk, options: tuple[str, ...]
+) -> None:
+    """The kernel mounts no such filesystem for writing, and e2fsck calls it damaged; but that may
+    mend it first, where the kernel does not mount the root for writing at once."""
+    disk.write("config.txt", b"\n")  # no initramfs
+    assert said(root(disk, dict(INIT), options)) == {}
+    line = f"root=PARTUUID={DISK_ID:08x}-02 rootwait"
+    disk.write("cmdline.txt", f"{line} rw\n".encode())
+    disk.poke(ROOT_OFFSET + 2 * BLOCK + 12, b"\x12\x34")  # how many blocks of group 0 are free
+    assert said(disk.check("pi2")) == {
+        "root-filesystem": "partition 2: the descriptor of its group 0 does not fit its checksum"
+    }
+    assert "group descriptor 0 checksum is" in e2fsck(disk)
+    assert not disk.check("pi2").bootable
+    disk.write("cmdline.txt", f"{line}\n".encode())
+    assert set(said(disk.check("pi2"))) == {"root-filesystem"}
+    assert disk.check("pi2").bootable
+
+
+@pytest.mark.parametrize(
+    ("folder", "code"), [("/", "root-filesystem"), ("/sbin", "root-init")], ids=["root", "sbin"]
+)
+def test_a_folder_that_does_not_fit_its_checksum_stops_the_boot(
+    disk: Disk, folder: str, code: str
+) -> None:
+    """The kernel looks up nothing in such a block: it finds no init."""
+    words = ("debugfs", "-R", f"blocks {folder}", f"{disk.image}?offset={ROOT_OFFSET}")
+    block = int(run(words).stdout)
+    disk.poke(ROOT_OFFSET + (block + 1) * BLOCK - 1, b"\x12")
+    found = said(disk.check("pi2"))
+    assert set(found) == {code}
+    assert "block 0 of a directory does not fit its checksum" in found[code]
+    assert "fails checksum" in e2fsck(disk)
+
+
+def e2fsck(disk: Disk) -> str:
+    """What e2fsck says of the root, without changing it."""
+    words = ["e2fsck", "-fn", f"{disk.image}?offset={ROOT_OFFSET}"]
+    return run(words, ok=range(16)).output().casefold()
 
 
 def test_a_filesystem_without_a_journal_is_fine(disk: Disk) -> None:

@@ -64,7 +64,7 @@ class HostileFat:
 
     def folder(self, name: str, records: bytes) -> None:
         """A folder in the root directory."""
-        self.root += record(name, self.claim(records), 0, is_dir=True)
+        self.root += record(name, self.claim(OWN_ENTRIES + records), 0, is_dir=True)
 
     def write(self, path: Path, *, root_bytes: int = 8 * MiB) -> Layout:
         """The card; the second partition is left empty."""
@@ -113,6 +113,10 @@ class HostileFat:
         return bytes(sector)
 
 
+OWN_ENTRIES = b"".join(name.ljust(11) + bytes([0x10]) + bytes(20) for name in (b".", b".."))
+"""The first two records of every folder but the root."""
+
+
 def record(name: str, first: int, size: int, *, is_dir: bool = False) -> bytes:
     """The records of one name: long ones, and a short one made up from ``first``."""
     short = f"{first:08X}{(size + first) % 1000:03d}".encode()[:11]
@@ -142,7 +146,7 @@ def nested(fat: HostileFat, name: str, depth: int) -> None:
     """``depth`` folders of one name within each other."""
     inner = b""
     for _ in range(depth):
-        inner = record(name, fat.claim(inner or bytes(32)), 0, is_dir=True)
+        inner = record(name, fat.claim(OWN_ENTRIES + inner), 0, is_dir=True)
     fat.root += inner
 
 

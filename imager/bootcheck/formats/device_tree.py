@@ -88,9 +88,9 @@ def _properties(data: bytes, budget: Budget | None) -> Iterator[_Property]:
 
 
 def _check_reservations(data: bytes, at: int) -> None:
-    """The block of reserved memory is pairs of numbers and ends with a pair of zeros."""
+    """The block of reserved memory is pairs of an address and a size, which is 0 at the end."""
     while at + 16 <= len(data):
-        if data.startswith(bytes(16), at):
+        if data.startswith(bytes(8), at + 8):
             return
         at += 16
     raise FdtError("its list of reserved memory does not end")

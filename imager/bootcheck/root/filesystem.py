@@ -29,7 +29,8 @@ class RootFilesystem:
     """An ext4 that a kernel can mount. ``node`` is the name in its /etc/hostname, ``system`` what
     /etc/os-release calls it, ``modules`` the kernels for which it has modules, ``mounts`` its
     /etc/fstab. ``journal`` says whether changes wait in its journal; they are seen here as if they
-    were made."""
+    were made. With ``damaged_groups``, whose descriptors do not fit their checksums, no kernel
+    mounts it for writing before e2fsck has mended it."""
 
     partition: int
     files: Ext4
@@ -40,6 +41,7 @@ class RootFilesystem:
     modules: tuple[str, ...]
     mounts: tuple[FstabLine, ...]
     journal: bool
+    damaged_groups: tuple[int, ...]
 
 
 def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesystem:
@@ -72,6 +74,7 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
         modules=_modules(files),
         mounts=mounts_in(_text(files, "/etc/fstab") or ""),
         journal=raw.needs_recovery,
+        damaged_groups=raw.damaged_groups,
     )
 
 

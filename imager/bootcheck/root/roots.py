@@ -120,6 +120,7 @@ class Roots:
         looked = self._look(one, initramfs=initramfs)
         yield from looked.found
         if looked.filesystem is not None:
+            yield from _groups(looked.filesystem, line, initramfs=initramfs)
             other = initramfs and bool(keys & _OTHER_ROOT)
             yield from self._start(looked.filesystem, line, initramfs=initramfs, other=other)
             yield from self._lost(looked.filesystem, line)
@@ -133,6 +134,7 @@ class Roots:
         yield from looked.found
         if looked.filesystem is not None:
             nothing = Cmdline(("rw",), 0, None, has_control=False)
+            yield from _groups(looked.filesystem, nothing, initramfs=False)
             yield from self._start(looked.filesystem, nothing, initramfs=False, other=False)
             yield from self._lost(looked.filesystem, nothing)
 
@@ -209,6 +211,19 @@ class Roots:
             # The root is mounted already; fstab's line is for making it writable.
             harmless = not lost.is_system or (lost.target == "/" and "rw" in line.words)
             yield finding(Code.FSTAB, what, severity=Severity.WARNING if harmless else None)
+
+
+def _groups(filesystem: RootFilesystem, line: Cmdline, *, initramfs: bool) -> Iterator[Finding]:
+    """Group descriptors that are damaged. Where the kernel does not mount the root for writing at
+    once, or an initramfs does it, an e2fsck that mends them may come first."""
+    if filesystem.damaged_groups:
+        what = (
+            f"partition {filesystem.partition}: the descriptor of its group "
+            f"{filesystem.damaged_groups[0]} does not fit its checksum"
+        )
+        at_once = "rw" in line.words and not initramfs
+        severity = None if at_once else Severity.WARNING
+        yield finding(Code.ROOT_FILESYSTEM, what, severity=severity)
 
 
 def _is_fat(one: NamedPartition) -> bool:

@@ -18,6 +18,7 @@ from imager.base.units import MiB
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4 import maps as ext4_maps
 from imager.disk.ext4.checksum import inode_checksum_fits
+from imager.disk.ext4.directory import names_in, require_checksums
 from imager.disk.ext4.format import (
     COMPAT_HAS_JOURNAL,
     INCOMPAT_RECOVER,
@@ -25,7 +26,6 @@ from imager.disk.ext4.format import (
     Ext4Error,
     RawInode,
     device_number,
-    parse_directory_block,
     parse_inline_xattrs,
     parse_inode,
     parse_xattr_block,
@@ -39,7 +39,6 @@ __all__ = ["Ext4", "Ext4Error", "Inode"]
 ROOT_INODE = 2
 _FIRST_FILE = 11  # smaller numbers are the filesystem's own, such as the journal
 _MAX_LINKS_FOLLOWED = 40  # as many as the kernel follows (path_resolution(7))
-_MAX_DIRECTORY_BYTES = 64 * MiB
 _MAX_FILE_BYTES = 256 * MiB
 
 
@@ -187,6 +186,12 @@ class Ext4:
         """Whether the checksum of the superblock is right; true where it has none."""
         return self._volume.superblock.checksum_fits
 
+    @property
+    def damaged_groups(self) -> tuple[int, ...]:
+        """The groups whose descriptor does not fit its checksum: no kernel mounts it for writing
+        as long as there is one."""
+        return tuple(self._volume.damaged_groups)
+
     def files(self) -> Iterator[Inode]:
         """Every regular file once, by ascending number, whether or not it has a name. Whole inode
         tables are read at a time, so this is quick on a slow disk too."""
@@ -291,26 +296,13 @@ class Ext4:
         known = self._directories.get(number)
         if known is None:
             known = {}
-            for name, inode in self._names_in(number):
+            require_checksums(self._volume, number)
+            for name, inode in names_in(self._volume, number):
                 if name not in known:
                     self.budget.keep_name(name)
                 known[name] = inode
             self._directories[number] = known
         return known
-
-    def _names_in(self, number: int) -> Iterator[tuple[str, int]]:
-        """Each name in a directory with its inode number, as stored."""
-        size, inode = self.block_size, self._volume.inode(number)
-        if inode.size_bytes > _MAX_DIRECTORY_BYTES:
-            raise Ext4Error(f"a directory of {inode.size_bytes} bytes is larger than can be")
-        if inode.size_bytes % size:
-            raise Ext4Error("a directory is not a whole number of blocks")
-        for content in self._volume.data_in_pieces(inode):
-            self.budget.step(len(content) >> 9)
-            for start in range(0, len(content), size):
-                for name, child in parse_directory_block(content[start : start + size]):
-                    self.budget.step()
-                    yield name.decode("utf-8", "surrogateescape"), child
 
     def list_directory(self, path: str) -> tuple[str, ...]:
         """The names in a directory, sorted, without ``.`` and ``..``; () for anything else."""
@@ -380,7 +372,7 @@ class Ext4:
                 raise OverBudget(too_far)
             # What is kept is all names of a folder, and those beside the folders above it.
             most = self.budget.limits.names
-            below = dict(islice(self._names_in(number), most + 1))
+            below = dict(islice(names_in(self._volume, number), most + 1))
             prefix = path.rstrip("/") + "/"
             waiting.extend(
                 (prefix, name, child)

@@ -14,6 +14,7 @@ from itertools import chain, compress, islice, pairwise
 
 from imager.base.units import MiB
 from imager.disk.budget import Budget, OverBudget
+from imager.disk.ext4.checksum import descriptor_fits
 from imager.disk.ext4.format import (
     BLOCK_UNINIT,
     EXTENTS_FL,
@@ -91,6 +92,8 @@ class Volume:
         self.superblock: Superblock = parse_superblock(
             self._bytes(SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
         )
+        self.damaged_groups: list[int] = []
+        """Groups of which the descriptor does not fit its checksum."""
         self.groups: tuple[GroupDescriptor, ...] = tuple(self._read_groups())
 
     def _bytes(self, position: int, length: int) -> bytes:
@@ -128,10 +131,13 @@ class Volume:
             table += self.blocks(superblock.first_data_block + 1, plain)
         for index in range(plain, self.descriptor_blocks):
             table += self.blocks(self.meta_group_descriptor_block(index))
-        self.budget.step(5 * superblock.group_count)
+        self.budget.step((5 + (superblock.desc_size >> 3)) * superblock.group_count)
         for number in range(superblock.group_count):
             start = number * superblock.desc_size
-            yield parse_group(bytes(table[start : start + superblock.desc_size]), superblock)
+            raw = bytes(table[start : start + superblock.desc_size])
+            if not descriptor_fits(raw, number, superblock):
+                self.damaged_groups.append(number)
+            yield parse_group(raw, superblock)
 
     def meta_group_descriptor_block(self, index: int) -> int:
         """The block in which descriptor block ``index`` lies with meta_bg: at the start of the

@@ -14,6 +14,8 @@ from imager.disk.extents import Extent
 RECORD_BYTES = 32
 READ_ONLY, HIDDEN, SYSTEM, VOLUME, DIRECTORY = 0x01, 0x02, 0x04, 0x08, 0x10
 _LONG_NAME = READ_ONLY | HIDDEN | SYSTEM | VOLUME
+_OWN, _ABOVE = b".          ", b"..         "
+"""The first two records of every directory but the root: its own cluster, and the one above."""
 _FORBIDDEN = frozenset('"*/:<>?\\|') | {chr(code) for code in range(32)} | {chr(127)}
 
 
@@ -132,7 +134,7 @@ def parse_directory(data: bytes, *, wide: bool) -> tuple[list[DirectoryRecord], 
         long = long_name.take(record[:11])
         if had_long and long is None:
             damage.append(f"a long name that does not belong to {_short_name(record)!r}")
-        if record[:11] in (b".          ", b"..         "):
+        if record[:11] in (_OWN, _ABOVE):
             continue
         name = long or _short_name(record)
         if not record[11] & VOLUME and (not name or not _FORBIDDEN.isdisjoint(name)):
@@ -142,6 +144,12 @@ def parse_directory(data: bytes, *, wide: bool) -> tuple[list[DirectoryRecord], 
     if long_name.pending:
         damage.append("a long name without its file")
     return records, damage
+
+
+def has_own_entries(data: bytes) -> bool:
+    """Whether the bytes of a directory, not the root, begin with its entries ``.`` and ``..``. One
+    that was overwritten does not: with zeros, for example, it looks like an empty one."""
+    return data.startswith(_OWN) and data.startswith(_ABOVE, RECORD_BYTES)
 
 
 def _record(record: bytes, name: str, *, wide: bool) -> DirectoryRecord:

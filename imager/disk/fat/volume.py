@@ -18,7 +18,13 @@ from types import MappingProxyType
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.fat.directory import RECORD_BYTES, DirectoryRecord, FatEntry, parse_directory
+from imager.disk.fat.directory import (
+    RECORD_BYTES,
+    DirectoryRecord,
+    FatEntry,
+    has_own_entries,
+    parse_directory,
+)
 from imager.disk.fat.geometry import FAT16_BELOW, FatError, Geometry, parse_geometry
 from imager.disk.fat.table import (
     Chains,
@@ -201,6 +207,8 @@ class _FatParser:
             data = self._root() if directory is None else self._content(directory)
             self.budget.step(len(data) >> 5)
             records, damage = parse_directory(data, wide=self.geometry.kind == 32)
+            if data and directory is not None and not has_own_entries(data):
+                damage.insert(0, "it does not begin with its entries . and ..")
             if damage:
                 more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
                 self._damaged(folder, damage[0] + more)

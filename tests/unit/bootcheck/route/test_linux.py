@@ -165,8 +165,9 @@ def test_what_dtc_refuses_is_refused(kind: str) -> None:
         assert read.returncode != 0
 
 
-def test_a_reservation_before_the_end_of_its_list_is_fine() -> None:
-    reserved = struct.pack(">4Q", 0x1000, 0x1000, 0, 0)
+@pytest.mark.parametrize("end", [0, 0x2000])
+def test_a_list_of_reservations_ends_with_a_size_of_zero_as_for_libfdt(end: int) -> None:
+    reserved = struct.pack(">4Q", 0x1000, 0x1000, end, 0)
     assert tree_fault(assembled(ROOT + END, reserved=reserved)) is None
 
 
