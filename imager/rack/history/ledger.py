@@ -30,7 +30,7 @@ VERSION = 1
 _LEDGER, _LOCK = "ledger.jsonl", "batch.lock"
 _LIMIT_BYTES = 256 * MiB
 _LONGEST_HOLDER = 4096
-_ROOM_PER_CARD = 2 * MiB
+ROOM_PER_CARD = 2 * MiB
 """More bytes than any receipt, with its lines in the ledger, takes."""
 
 
@@ -250,7 +250,7 @@ def require_room(rack: Path, cards: int) -> None:
     state = ensure_state(rack).path
     with host_storage(state):
         room = os.statvfs(state)
-    free, need = room.f_bavail * room.f_frsize, cards * _ROOM_PER_CARD
+    free, need = room.f_bavail * room.f_frsize, cards * ROOM_PER_CARD
     if free < need:
         raise HostStorage(
             f"{state}: {format_size(free)} free, and the receipts of {cards} cards may take "
