@@ -86,10 +86,8 @@ def known_host_lines(folder: KeyFolder) -> tuple[str, ...]:
 
     Raises ConfigurationError when one is missing or is no public key.
     """
-    if not folder.is_there:
-        return ()
-    names = tuple(f"{base}.pub" for base in _MAKERS)
-    return tuple(_known_line(folder, *file) for file in folder.read(names).items())
+    files = folder.at_hand(tuple(f"{base}.pub" for base in _MAKERS))
+    return tuple(_known_line(folder, *file) for file in (files or {}).items())
 
 
 def _known_line(folder: KeyFolder, name: str, line: bytes) -> str:

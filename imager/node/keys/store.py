@@ -113,14 +113,16 @@ class KeyFolder:
         Raises ConfigurationError that names the file when the folder exists but one of its files is
         missing: a new half would not fit the other one.
         """
-        if not self.is_there:
-            _publish(self.folder, make())
-        return self.read(names)
+        found = self.at_hand(names)
+        if found is not None:
+            return found
+        _publish(self.folder, make())
+        return {name: _read(self.folder, name) for name in names}
 
-    def read(self, names: tuple[str, ...]) -> dict[str, bytes]:
-        """The files ``names`` of a folder that is filled; raises as ``kept``."""
-        filled = self._filled() or self.folder
-        return {name: _read(filled, name) for name in names}
+    def at_hand(self, names: tuple[str, ...]) -> dict[str, bytes] | None:
+        """The files ``names``; None if the folder was never filled. Raises as ``kept``."""
+        filled = self._filled()
+        return None if filled is None else {name: _read(filled, name) for name in names}
 
     def damaged(self, name: str, why: str) -> ConfigurationError:
         """The error for the file ``name``, which cannot be used."""

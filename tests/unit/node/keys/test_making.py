@@ -38,7 +38,7 @@ def test_every_core_makes_keys(keys: TrustedFolder) -> None:
 
     folders = salt_of(keys, 2 * cores)
     make_missing(keys, dict.fromkeys(folders, make))
-    assert all(folder.read(("key",)) == {"key": b"1"} for folder in folders)
+    assert all(folder.at_hand(("key",)) == {"key": b"1"} for folder in folders)
 
 
 def test_what_is_there_is_not_made_again(keys: TrustedFolder) -> None:
@@ -54,8 +54,8 @@ def test_what_is_there_is_not_made_again(keys: TrustedFolder) -> None:
 
     make_missing(keys, {first: lambda: PAIR})
     make_missing(keys, {first: other, second: make})
-    assert first.read(("key",)) == {"key": b"1"}
-    assert second.read(("key",)) == {"key": b"other"}
+    assert first.at_hand(("key",)) == {"key": b"1"}
+    assert second.at_hand(("key",)) == {"key": b"other"}
 
 
 def test_after_an_interruption_nothing_more_is_begun(keys: TrustedFolder) -> None:
