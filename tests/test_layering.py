@@ -28,6 +28,7 @@ WINGS = (
     "node",
     "card",
     "rack",
+    "doctor",
     "cli",
 )
 ROOMS: dict[str, tuple[str, ...]] = {
@@ -69,6 +70,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "make",
     ),
     "rack": ("history", "plan", "batch", "master", "report"),
+    "doctor": ("checkup", "storage"),
     "cli": (
         "console",
         "settings",

@@ -28,6 +28,7 @@ BY_PATH = {
         "card/host/targets.py",
         "card/inspect/verify.py",
         "card/medium/reopen.py",
+        "doctor/computer.py",
     ),
     "a private folder that this run made in work/": (
         "image/compose/boot_fs.py",
@@ -48,6 +49,7 @@ BY_PATH = {
         "cli/rack/report.py",
         "config/folder.py",
         "config/sections.py",
+        "doctor/storage.py",
         "node/keys/export.py",
         "packages/carry/carried.py",
         "packages/carry/export.py",

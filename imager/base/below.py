@@ -50,12 +50,13 @@ def reached(
     """A descriptor of the folder ``parts`` below ``root``. Links on the way to ``root`` are
     followed, links below it are not. ``make`` is called with the folder and the name before each of
     ``parts`` is entered. Raises as ``entered``."""
-    held = entered(None, os.fspath(root), root, judged=judged)
+    held, path = entered(None, os.fspath(root), root, judged=judged), root
     try:
-        for count, name in enumerate(parts, 1):
+        for name in parts:
+            path = path / name
             if make is not None:
                 make(held, name)
-            following = entered(held, name, root.joinpath(*parts[:count]), judged=judged)
+            following = entered(held, name, path, judged=judged)
             os.close(held)
             held = following
         yield held

@@ -24,35 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.errors import HostStorage, MissingTool, ToolFailed
-
-
-@dataclass(frozen=True, slots=True)
-class DistroPackage:
-    """The name of a tool's package on each distribution the documentation speaks of."""
-
-    debian: str
-    arch: str
-
-
-PACKAGES: Mapping[str, DistroPackage] = {
-    "mkfs.vfat": DistroPackage("dosfstools", "dosfstools"),
-    "fsck.vfat": DistroPackage("dosfstools", "dosfstools"),
-    "mcopy": DistroPackage("mtools", "mtools"),
-    "mmd": DistroPackage("mtools", "mtools"),
-    "mdel": DistroPackage("mtools", "mtools"),
-    "mke2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
-    "e2fsck": DistroPackage("e2fsprogs", "e2fsprogs"),
-    "debugfs": DistroPackage("e2fsprogs", "e2fsprogs"),
-    "tune2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
-    "resize2fs": DistroPackage("e2fsprogs", "e2fsprogs"),
-    "pacman": DistroPackage("pacman-package-manager", "pacman"),
-    "vercmp": DistroPackage("pacman-package-manager", "pacman"),
-    "prlimit": DistroPackage("util-linux", "util-linux"),
-    "udevadm": DistroPackage("udev", "systemd"),
-    "ssh": DistroPackage("openssh-client", "openssh"),
-    "sudo": DistroPackage("sudo", "sudo"),
-    "zstd": DistroPackage("zstd", "zstd"),
-}
+from imager.base.programs import install_words
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,13 +48,7 @@ def require_tools(*names: str) -> None:
     missing = [name for name in names if find_tool(name) is None]
     if not missing:
         return
-    known = [PACKAGES[name] for name in missing if name in PACKAGES]
-    debian = " ".join(sorted({package.debian for package in known}))
-    arch = " ".join(sorted({package.arch for package in known}))
-    raise MissingTool(
-        f"not installed: {', '.join(missing)}",
-        hint=f"Debian, Ubuntu: apt install {debian} · Arch: pacman -S {arch}",
-    )
+    raise MissingTool(f"not installed: {', '.join(missing)}", hint=install_words(*missing))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from imager.base.errors import (
     NotAuthentic,
     UsageError,
 )
+from imager.base.programs import tools_for
 from imager.base.progress import Quiet
+from imager.base.run import require_tools
 from imager.cli.packages import package_orders, packages_at_hand_for, packages_for
 from imager.cli.session import Session
 from imager.config.folder import default_rack_to_be, find_rack
@@ -26,6 +28,7 @@ from imager.config.folder import rack_at_hand as folder_at_hand
 from imager.config.load import load_rack
 from imager.config.nodeset import expand
 from imager.config.rack import Node, Rack
+from imager.doctor.programs import uses_of
 from imager.image.compose.compose import cached_golden, compose
 from imager.image.compose.golden import GoldenImage
 from imager.packages.locking import require_archived as require_packages_archived
@@ -157,6 +160,12 @@ def _with_packages(salt: VerifiedSalt, rack: Rack) -> VerifiedSalt:
     return replace(salt, bundle=bundle_in(rack.salt_packages)) if rack.salt_packages else salt
 
 
+def require_programs(rack: Rack) -> None:
+    """Raise MissingTool for a program without which no card of ``rack`` can be made. The work would
+    raise it too, but after hundreds of MB were fetched."""
+    require_tools(*tools_for(*uses_of(rack)))
+
+
 def golden_of(session: Session, rack: Rack, node: Node) -> GoldenImage:
     """The golden image for a node of the rack; what it is made of is fetched if need be."""
     return golden_images(session, rack, [node])[node.name]
@@ -164,6 +173,7 @@ def golden_of(session: Session, rack: Rack, node: Node) -> GoldenImage:
 
 def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
     """The golden image for each of ``nodes``, fetched and composed where need be."""
+    require_programs(rack)
     found: dict[str, GoldenImage] = {}
     made: dict[tuple[str, PackageSet], GoldenImage] = {}
     for its in by_boot(nodes):

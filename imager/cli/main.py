@@ -32,6 +32,10 @@ _COMMANDS = {
     "devices": LazyCommand(
         "card.devices:devices", "List every disk, what is on it, and whether it may be written."
     ),
+    "doctor": LazyCommand(
+        "about.doctor:doctor",
+        "Look whether this computer, the cache and the rack are fit to make cards.",
+    ),
     "explain": LazyCommand(
         "card.explain:explain",
         "Say what the lights or the screen of a dead board mean, and what to check.",

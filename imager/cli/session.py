@@ -40,12 +40,18 @@ class Session:
 
     @property
     def cache(self) -> Cache:
-        """The cache the person named, else the one in their cache directory."""
-        named = self.settings.cache
-        default = Path(platformdirs.user_cache_dir("picloud-image"))
-        cache = Cache(default if named is None else named.absolute())
+        """The cache the person named, else the one in their cache directory. Raises
+        ConfigurationError for a folder that must not be used as one."""
+        cache = self.cache_as_named
         cache.require_ours()
         return cache
+
+    @property
+    def cache_as_named(self) -> Cache:
+        """The same, whatever that folder is."""
+        named = self.settings.cache
+        default = Path(platformdirs.user_cache_dir("picloud-image"))
+        return Cache(default if named is None else named.absolute())
 
 
 def command(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from imager.base.errors import ConfigurationError, MalformedRelease, TargetRefused
+from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import SECTOR_BYTES, format_size
@@ -23,7 +24,7 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest, build_manifest
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import node_content
-from imager.node.edit.edit import TOOLS, Edited, OpenGolden, edit, opened
+from imager.node.edit.edit import Edited, OpenGolden, edit, opened
 from imager.node.files.boot import digests
 from imager.node.files.card_values import Occasion
 from imager.node.image import NodeImage, golden_open
@@ -60,7 +61,7 @@ def personalise_one(
     occasion: Occasion | None = None,
 ) -> NodeImage:
     """As ``personalise``, for one of many nodes made of the same golden image."""
-    require_tools(*TOOLS)
+    require_tools(*tools_for(ToolUse.NODE))
     image = golden.image
     _check_model(image, node)
     layout = layout_on(image, size_bytes)

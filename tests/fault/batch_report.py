@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from imager.base.version import tool_version
+from imager.base.programs import tool_version
 from tests.fault.batches import CARDS, KINDS, faults_of, killed, row
 from tests.support.faultcard import why_not
 from tests.support.rackcards import blank_cards, flash_words

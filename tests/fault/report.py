@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from imager.base.version import tool_version
+from imager.base.programs import tool_version
 from tests.fault.cases import POSITIONS, Case, Outcome, Phase, all_cases
 from tests.fault.crashing import card_with_a_past, crashes
 from tests.fault.killing import desk, make_both, rounds, sibling

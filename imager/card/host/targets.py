@@ -139,7 +139,10 @@ def _image_file(real: Path, *, exists: bool, size_bytes: int, kernel: HostTrees)
         size_bytes=size_bytes,
         folder_writable=os.access(real.parent, os.W_OK),
         loops=tuple(
-            str(kernel.dev / name) for name, backing in kernel.loops() if backing == str(real)
+            str(kernel.dev / name)
+            # No loop device shows a file that is not there yet.
+            for name, backing in (kernel.loops() if exists else ())
+            if backing == str(real)
         ),
         state=state_of(real),
     )

@@ -21,10 +21,10 @@ from imager.base.errors import (
     TargetRefused,
     WouldNotBoot,
 )
+from imager.base.programs import tool_version
 from imager.base.progress import Progress
 from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import TrustedFolder
-from imager.base.version import tool_version
 from imager.card.claim.blank import blank_unless_done
 from imager.card.claim.claim import claim
 from imager.card.inspect.salt import salt_on

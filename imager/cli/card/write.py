@@ -30,6 +30,7 @@ from imager.cli.choice import (
     open_rack,
     own_folders,
     require_archived,
+    require_programs,
 )
 from imager.cli.consent import (
     SIZE,
@@ -133,6 +134,7 @@ def write(
         probe=not no_probe,
     )
     refuse_early(found, request.limits, request.size_bytes or 0)
+    require_programs(rack)
     require_archived(session, rack, [node])
     plan = _plan(session, request)
     if dry_run:

@@ -12,7 +12,12 @@ from pathlib import Path
 import click
 
 from imager.base.errors import TargetRefused
-from imager.cli.choice import golden_images, golden_images_at_hand, open_rack
+from imager.cli.choice import (
+    golden_images,
+    golden_images_at_hand,
+    open_rack,
+    require_programs,
+)
 from imager.cli.packages import require_promoted
 from imager.cli.rack.batch import consented_steps, orders_for, show_results, work
 from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
@@ -58,6 +63,7 @@ def flash(
             Make image files in the folder cards.
     """
     rack = open_rack(session, looking=dry_run)
+    require_programs(rack)
     request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
     require_promoted(rack, request.nodes)
     if dry_run:

@@ -11,7 +11,7 @@ import click
 from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.session import CommandResult, Session, command
 from imager.config.nodeset import fold
-from imager.node.keys.identity import ssh_keys_at_hand
+from imager.node.keys.identity import known_hosts_at_hand
 
 
 @command("known-hosts", uses=("rack",))
@@ -26,8 +26,8 @@ def known_hosts(session: Session, nodes: str | None) -> CommandResult:
     rack = open_rack(session, looking=True)
     chosen = chosen_nodes(rack, nodes)
     names = {n.name: f"{n.name},{n.address.ip}" if n.address else n.name for n in chosen}
-    found = ssh_keys_at_hand(rack, chosen)
-    lines = [f"{names[name]} {key.line}" for name, keys in found.items() for key in keys]
+    found = known_hosts_at_hand(rack, chosen)
+    lines = [f"{names[name]} {key}" for name, keys in found.items() for key in keys]
     without = [name for name, keys in found.items() if not keys]
     session.console.lines(*lines)
     if without:

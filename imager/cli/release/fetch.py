@@ -7,7 +7,7 @@ from itertools import chain
 import click
 
 from imager.base.units import format_size
-from imager.cli.choice import open_rack, proven_release, proven_salt
+from imager.cli.choice import open_rack, proven_release, proven_salt, require_programs
 from imager.cli.packages import package_orders
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.packages import package_fields
@@ -32,6 +32,7 @@ def fetch(session: Session, update: bool) -> CommandResult:
             Take the release that is new now.
     """
     rack = open_rack(session)
+    require_programs(rack)
     release = proven_release(session, rack, rack.nodes[0], update=update)
     prove(release, session.cache, session.console)
     orders = package_orders(session, rack, release)

@@ -271,6 +271,9 @@ class Ext4:
             if number is None or not (waiting or follow_last):
                 reached.append(part)
                 continue
+            if number in self._directories:
+                reached.append(part)
+                continue
             raw = self._volume.inode(number)
             if not stat.S_ISLNK(raw.mode):
                 reached.append(part)
@@ -287,10 +290,15 @@ class Ext4:
         """The inode number at a path without symbolic links."""
         number: int | None = ROOT_INODE
         for part in parts:
-            if number is None or not stat.S_ISDIR(self._volume.inode(number).mode):
+            if number is None or not self._is_directory(number):
                 return None
             number = self._entries(number).get(part)
         return number
+
+    def _is_directory(self, number: int) -> bool:
+        """Whether the inode ``number`` is a directory; one whose names are known is not read
+        again."""
+        return number in self._directories or stat.S_ISDIR(self._volume.inode(number).mode)
 
     def _entries(self, number: int) -> dict[str, int]:
         known = self._directories.get(number)

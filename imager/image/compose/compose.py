@@ -19,6 +19,7 @@ from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, remove_tree
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
+from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.trusted_folder import TrustedFolder
@@ -45,7 +46,7 @@ from imager.release.archive import prove
 from imager.release.content_store import set_aside
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
-TOOLS = ("mke2fs", "debugfs", "e2fsck", "mkfs.vfat", "fsck.vfat", "mcopy", "mmd")
+_TOOLS = tools_for(ToolUse.COMPOSE)
 _UNPACKED_PER_PACKED = 3
 """A root filesystem is about three times as large as its gzip file. Used only to say early that a
 disk is too full."""
@@ -79,7 +80,7 @@ def cached_golden(
 ) -> GoldenImage | None:
     """The golden image of ``release``, ``salt`` and ``packages`` if the cache has a sound one, else
     None. Nothing is made or changed."""
-    require_tools(*TOOLS)
+    require_tools(*_TOOLS)
     try:
         return golden_cache.load(release, cache, golden_key(release, salt, packages))
     except UnusableEntry:
@@ -101,7 +102,7 @@ def compose(
     is not there, NotAuthentic when an archived file was damaged after it was fetched, HostStorage
     when the disk is too full, MissingTool.
     """
-    require_tools(*TOOLS)
+    require_tools(*_TOOLS)
     made_of = _Ingredients(release, salt, packages)
     key = made_of.key
 

@@ -31,8 +31,6 @@ from imager.node.files.tree import CardFile, CardTree
 from imager.node.image import Delta, ImageReader, golden_open
 from imager.node.keys.identity import CardNumbers
 
-TOOLS = ("debugfs", "resize2fs", "tune2fs", "e2fsck", "mcopy", "mmd")
-
 
 @dataclass(frozen=True, slots=True)
 class Filesystems:

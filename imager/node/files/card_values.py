@@ -10,7 +10,7 @@ import time as clock
 from dataclasses import dataclass
 
 from imager.base.errors import ConfigurationError
-from imager.base.version import tool_version
+from imager.base.programs import tool_version
 from imager.disk.mbr import Mbr
 from imager.node.keys.identity import Identity
 from imager.node.keys.salt import fingerprint

@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from imager.base.below import Below
@@ -16,6 +17,7 @@ from imager.base.units import MiB, format_size
 
 DEEPEST = 64
 LARGEST_CONFIG = MiB // 16
+_LARGEST_SHIPPED = MiB
 _KEPT_FOR_GIT = ".gitkeep"
 
 
@@ -51,11 +53,11 @@ class OverlayRoom:
 
     def read(self, source: Source) -> bytes:
         """The content of ``source``; OSError, OverlaysTooLarge."""
-        status = source.at.status()
+        status = source.at.status() if source.at.judged else None
         if status is not None and status.st_size > self.size_bytes:
             most = format_size(OverlayRoom().size_bytes)
             raise OverlaysTooLarge(f"{source.path}: with it the overlays hold more than {most}")
-        content, _ = source.at.read(self.size_bytes)
+        content = source.at.read(self.size_bytes)[0] if source.at.judged else _shipped(source.at)
         self.size_bytes -= len(content)
         return content
 
@@ -70,7 +72,22 @@ class OverlayRoom:
 
 
 def walk(folder: Below, place: str) -> Iterator[Source]:
-    """Everything below ``folder``, which goes to ``place``, sorted; raises OSError."""
+    """Everything below ``folder``, which goes to ``place``, sorted; raises OSError. What came with
+    this program is looked at once, for all nodes."""
+    return _walk(folder, place) if folder.judged else iter(_shipped_below(folder, place))
+
+
+@cache
+def _shipped_below(folder: Below, place: str) -> tuple[Source, ...]:
+    return tuple(_walk(folder, place))
+
+
+@cache
+def _shipped(file: Below) -> bytes:
+    return file.read(_LARGEST_SHIPPED)[0]
+
+
+def _walk(folder: Below, place: str) -> Iterator[Source]:
     if len(folder.parts) > DEEPEST:
         raise OSError(0, f"lies more than {DEEPEST} folders deep", str(folder.path))
     for name in folder.names():
@@ -82,7 +99,7 @@ def walk(folder: Below, place: str) -> Iterator[Source]:
             continue
         yield Source(f"{place}/{name}", at, status.st_mode)
         if stat.S_ISDIR(status.st_mode):
-            yield from walk(at, f"{place}/{name}")
+            yield from _walk(at, f"{place}/{name}")
 
 
 def said(error: OSError, path: Path) -> str:

@@ -22,6 +22,7 @@ import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 
 from imager.base.json_fields import read_object
 from imager.base.progress import Progress
@@ -29,20 +30,24 @@ from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
-from imager.node.keys.salt import SaltPair, salt_pair
-from imager.node.keys.ssh import HostKey, host_keys
+from imager.node.keys.making import make_missing
+from imager.node.keys.salt import SaltPair, new_salt_pair, salt_pair
+from imager.node.keys.ssh import HostKey, host_keys, known_host_lines, new_host_keys
 from imager.node.keys.store import (
     LARGEST_KEY,
     KeyFile,
     KeyFolder,
+    KeyMaker,
     NodeFolders,
     folders_of,
+    is_half_done,
     nodes_in,
     store_at_hand,
     store_locked,
 )
 
 _FILE = "identity.json"
+_MINION, _MASTER = "minion", "master"
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -99,20 +104,19 @@ class SaltKeys:
 
 
 def identity_of(rack: Rack, node: Node) -> Identity:
-    """The identity of ``node``, made on first use; two runs at once get the same one.
+    """The identity of ``node``, made on first use; two runs at once get the same one. Changes
+    nothing where all of it is made.
 
     On the master's card every node's minion key is needed, so those are made here too. Raises
     ConfigurationError that names the file when the store is damaged.
     """
+    with store_at_hand(rack.keys):
+        if has_identity(rack, node) and not is_half_done(rack.keys, node.name):
+            return _identity(rack, node)
     ensure_state(rack.folder)
-    with store_locked(rack.keys):
-        own = folders_of(rack.keys, node.name)
-        return Identity(
-            _numbers(rack.keys, own.card),
-            host_keys(own.ssh, node.name),
-            _minion_pair(own),
-            _master_trust(rack, node.name),
-        )
+    make_missing(rack.keys, _makers(rack, node))
+    with store_locked(rack.keys, [node.name]):
+        return _identity(rack, node)
 
 
 def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
@@ -121,11 +125,10 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     Raises ConfigurationError that names the file when one is damaged.
     """
     ensure_state(rack.folder)
-    with progress.phase("make keys"), store_locked(rack.keys):
-        for node in rack.nodes:
-            _minion_pair(folders_of(rack.keys, node.name))
-        if rack.master.is_node:
-            _master_pair(folders_of(rack.keys, rack.master.name))
+    with progress.phase("make keys"):
+        with store_locked(rack.keys):
+            pass  # what a killed run left half done is mended
+        make_missing(rack.keys, _salt_makers(rack, rack.nodes))
     return salt_keys_at_hand(rack)
 
 
@@ -142,6 +145,16 @@ def salt_keys_at_hand(rack: Rack, nodes: Sequence[Node] | None = None) -> SaltKe
         master = folders_of(rack.keys, rack.master.name) if rack.master.is_node else None
         pair = _master_pair(master) if master and master.master.is_there else None
         return SaltKeys(minions, pair)
+
+
+def known_hosts_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[str, ...]]:
+    """Kind and key of the host keys of ``nodes`` by their names, as in a known_hosts file; empty
+    for a node that has none yet. Makes none and reads no private key.
+
+    Raises ConfigurationError that names the file when a public one is damaged.
+    """
+    with store_at_hand(rack.keys):
+        return {node.name: known_host_lines(folders_of(rack.keys, node.name).ssh) for node in nodes}
 
 
 def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostKey, ...]]:
@@ -168,12 +181,40 @@ def has_identity(rack: Rack, node: Node) -> bool:
     return all(folder.is_there for folder in needs)
 
 
+def _makers(rack: Rack, node: Node) -> dict[KeyFolder, KeyMaker]:
+    """What makes the keys that ``identity_of`` returns."""
+    ssh = folders_of(rack.keys, node.name).ssh
+    known = rack.nodes if node.name == rack.master.name else (node,)
+    return {ssh: partial(new_host_keys, node.name), **_salt_makers(rack, known)}
+
+
+def _salt_makers(rack: Rack, nodes: Sequence[Node]) -> dict[KeyFolder, KeyMaker]:
+    """What makes the Salt keys of ``nodes``, and the master's, if it is a node."""
+    makers: dict[KeyFolder, KeyMaker] = {
+        folders_of(rack.keys, node.name).salt: partial(new_salt_pair, _MINION) for node in nodes
+    }
+    if rack.master.is_node:
+        makers[folders_of(rack.keys, rack.master.name).master] = partial(new_salt_pair, _MASTER)
+    return makers
+
+
+def _identity(rack: Rack, node: Node) -> Identity:
+    """As ``identity_of``, with the store held."""
+    own = folders_of(rack.keys, node.name)
+    return Identity(
+        _numbers(rack.keys, own.card),
+        host_keys(own.ssh, node.name),
+        _minion_pair(own),
+        _master_trust(rack, node.name),
+    )
+
+
 def _minion_pair(own: NodeFolders) -> SaltPair:
-    return salt_pair(own.salt, "minion")
+    return salt_pair(own.salt, _MINION)
 
 
 def _master_pair(own: NodeFolders) -> SaltPair:
-    return salt_pair(own.master, "master")
+    return salt_pair(own.master, _MASTER)
 
 
 def _master_trust(rack: Rack, node: str) -> MasterTrust:

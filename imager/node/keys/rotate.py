@@ -59,9 +59,9 @@ def rotate(rack: Rack, node: Node, kind: KeyKind) -> Rotation:
     with _store(rack, node, kind) as folder:
         before = _fingerprint(folder, node, kind) if folder.is_there else None
         if before is not None and kind is KeyKind.SSH:
-            new_host_keys(folder, node.name)
+            folder.replace(lambda: new_host_keys(node.name))
         elif before is not None:
-            new_salt_pair(folder, _pair_name(kind))
+            folder.replace(lambda: new_salt_pair(_pair_name(kind)))
         after = _fingerprint(folder, node, kind)
     steps = steps_after(rack, node, kind) if before else ()
     return Rotation(node.name, kind, before, after, steps)
@@ -158,7 +158,7 @@ def _store(rack: Rack, node: Node, kind: KeyKind) -> Iterator[KeyFolder]:
     """The folder of these keys, with the store locked."""
     require_owner(rack, node, kind)
     ensure_state(rack.folder)
-    with store_locked(rack.keys):
+    with store_locked(rack.keys, [node.name]):
         yield _folder(rack, node, kind)
 
 

@@ -39,7 +39,7 @@ def salt_pair(folder: KeyFolder, name: str) -> SaltPair:
     never gets an answer, and Salt does not say why.
     """
     private, public = f"{name}.pem", f"{name}.pub"
-    files = folder.kept((private, public), lambda: _new_pair(private, public))
+    files = folder.kept((private, public), lambda: new_salt_pair(name))
     pair = SaltPair(files[private], files[public])
     try:
         # The primality checks of a full load take 30 ms a key, and the master's card needs all.
@@ -55,12 +55,6 @@ def salt_pair(folder: KeyFolder, name: str) -> SaltPair:
     if _public_pem(key) != clean(pair.public):
         raise folder.damaged(public, f"does not belong to {private}")
     return SaltPair(clean(pair.private), clean(pair.public))
-
-
-def new_salt_pair(folder: KeyFolder, name: str) -> SaltPair:
-    """Replace the pair in ``folder`` by a new one; the old one is kept aside."""
-    folder.replace(lambda: _new_pair(f"{name}.pem", f"{name}.pub"))
-    return salt_pair(folder, name)
 
 
 def fingerprint(public_pem: bytes) -> str:
@@ -88,7 +82,8 @@ def is_whole(key: rsa.RSAPrivateKey) -> bool:
     )
 
 
-def _new_pair(private: str, public: str) -> dict[str, KeyFile]:
+def new_salt_pair(name: str) -> dict[str, KeyFile]:
+    """The files of a new pair ``name``, by their names."""
     key = rsa.generate_private_key(PUBLIC_EXPONENT, KEY_BITS)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
@@ -96,8 +91,8 @@ def _new_pair(private: str, public: str) -> dict[str, KeyFile]:
         serialization.NoEncryption(),
     )
     return {
-        private: KeyFile(pem, private=True),
-        public: KeyFile(_public_pem(key), private=False),
+        f"{name}.pem": KeyFile(pem, private=True),
+        f"{name}.pub": KeyFile(_public_pem(key), private=False),
     }
 
 

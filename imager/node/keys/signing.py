@@ -46,7 +46,7 @@ def rack_key(rack: Rack) -> RackKey:
     """
     ensure_state(rack.folder)
     folder = KeyFolder(rack.keys / _RACK / _STAMP)
-    with store_locked(rack.keys):
+    with store_locked(rack.keys, [_RACK]):
         files = folder.kept((_PRIVATE, _PUBLIC), lambda: _new_pair(rack.name))
     try:
         private = serialization.load_ssh_private_key(files[_PRIVATE], password=None)

@@ -65,7 +65,7 @@ def host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
     or a public half does not belong to its private half.
     """
     names = tuple(name for base in _MAKERS for name in (base, f"{base}.pub"))
-    files = folder.kept(names, lambda: _new_keys(node))
+    files = folder.kept(names, lambda: new_host_keys(node))
     for base in _MAKERS:
         try:
             key = serialization.load_ssh_private_key(
@@ -80,13 +80,25 @@ def host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
     return tuple(HostKey(base, files[base], files[f"{base}.pub"]) for base in _MAKERS)
 
 
-def new_host_keys(folder: KeyFolder, node: str) -> tuple[HostKey, ...]:
-    """Replace the host keys in ``folder`` by new ones; the old ones are kept aside."""
-    folder.replace(lambda: _new_keys(node))
-    return host_keys(folder, node)
+def known_host_lines(folder: KeyFolder) -> tuple[str, ...]:
+    """Kind and key of each host key in ``folder``, as they stand in a known_hosts file (sshd(8));
+    empty if there are none yet. Only the public halves are read.
+
+    Raises ConfigurationError when one is missing or is no public key.
+    """
+    files = folder.at_hand(tuple(f"{base}.pub" for base in _MAKERS))
+    return tuple(_known_line(folder, *file) for file in (files or {}).items())
 
 
-def _new_keys(node: str) -> dict[str, KeyFile]:
+def _known_line(folder: KeyFolder, name: str, line: bytes) -> str:
+    try:
+        return b" ".join(_public_line(serialization.load_ssh_public_key(line))).decode()
+    except (ValueError, UnsupportedAlgorithm):
+        raise folder.damaged(name, "is not an OpenSSH public key") from None
+
+
+def new_host_keys(node: str) -> dict[str, KeyFile]:
+    """The files of new host keys for ``node``, by their names."""
     files = {}
     for name, make in _MAKERS.items():
         key = make()

@@ -8,7 +8,7 @@ so neither a second run nor a ``kill -9`` can leave half a pair that a later run
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,20 +36,40 @@ class KeyFile:
         return f"KeyFile({len(self.content)} bytes, private={self.private})"
 
 
+KeyMaker = Callable[[], Mapping[str, KeyFile]]
+"""Makes the files of one folder, by their names."""
+
+
 @contextmanager
-def store_locked(keys: TrustedFolder) -> Iterator[None]:
-    """Keep other runs out of the key store ``keys``; what a killed run left half done is mended
-    first."""
+def store_locked(keys: TrustedFolder, nodes: Iterable[str] | None = None) -> Iterator[None]:
+    """Keep other runs out of the key store ``keys``; what a killed run left half done of ``nodes``,
+    or of all there are, is mended first."""
     with keys.make_private().locked(_LOCK):
-        for node in nodes_in(keys):
+        for node in nodes_in(keys) if nodes is None else nodes:
             home = keys / node
-            names = home.names()
-            for name in names:
+            for name in _half_done(home):
                 if name.startswith(_HALF_MADE):
                     home.remove_folder(name)
-                elif name.endswith(_ASIDE) and name.removesuffix(_ASIDE) not in names:
+                else:
                     home.rename(name, name.removesuffix(_ASIDE))
         yield
+
+
+def is_half_done(keys: TrustedFolder, node: str) -> bool:
+    """Whether a killed run left something of ``node`` that ``store_locked`` would mend."""
+    return bool(_half_done(keys / node))
+
+
+def _half_done(home: TrustedFolder) -> list[str]:
+    """The folders in ``home`` that were never finished, and those set aside whose place is
+    empty."""
+    names = home.names()
+    return [
+        name
+        for name in names
+        if name.startswith(_HALF_MADE)
+        or (name.endswith(_ASIDE) and name.removesuffix(_ASIDE) not in names)
+    ]
 
 
 @contextmanager
@@ -87,18 +107,22 @@ class KeyFolder:
         """Whether it was ever filled; needs no lock."""
         return self._filled() is not None
 
-    def kept(
-        self, names: tuple[str, ...], make: Callable[[], Mapping[str, KeyFile]]
-    ) -> dict[str, bytes]:
+    def kept(self, names: tuple[str, ...], make: KeyMaker) -> dict[str, bytes]:
         """The files ``names``. If the folder is absent, ``make`` makes them.
 
         Raises ConfigurationError that names the file when the folder exists but one of its files is
         missing: a new half would not fit the other one.
         """
+        found = self.at_hand(names)
+        if found is not None:
+            return found
+        _publish(self.folder, make())
+        return {name: _read(self.folder, name) for name in names}
+
+    def at_hand(self, names: tuple[str, ...]) -> dict[str, bytes] | None:
+        """The files ``names``; None if the folder was never filled. Raises as ``kept``."""
         filled = self._filled()
-        if filled is None:
-            _publish(self.folder, make())
-        return {name: _read(filled or self.folder, name) for name in names}
+        return None if filled is None else {name: _read(filled, name) for name in names}
 
     def damaged(self, name: str, why: str) -> ConfigurationError:
         """The error for the file ``name``, which cannot be used."""
@@ -114,7 +138,7 @@ class KeyFolder:
             )
         return KeyFolder(aside)
 
-    def replace(self, make: Callable[[], Mapping[str, KeyFile]]) -> None:
+    def replace(self, make: KeyMaker) -> None:
         """Put new files into the folder, which must exist. The old ones are kept aside until the
         next time.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imager.base.durable import host_storage
 from imager.base.errors import MalformedRelease, ToolFailed
+from imager.base.programs import ToolUse, tools_for
 from imager.base.run import CompletedCommand, TooMuch, require_tools, run_bounded, tool_error
 from imager.base.units import GiB, MiB
 from imager.packages.resolve.database import Database
@@ -46,7 +47,7 @@ class Pacman:
     """pacman with a database of its own in the empty folder ``work``."""
 
     def __init__(self, work: Path, arch: str) -> None:
-        require_tools("pacman", "prlimit")
+        require_tools(*tools_for(ToolUse.RESOLVE))
         self._work = work
         self._local = work / "db/local"
         with host_storage(work):

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,7 +30,7 @@ VERSION = 1
 _LEDGER, _LOCK = "ledger.jsonl", "batch.lock"
 _LIMIT_BYTES = 256 * MiB
 _LONGEST_HOLDER = 4096
-_ROOM_PER_CARD = 2 * MiB
+ROOM_PER_CARD = 2 * MiB
 """More bytes than any receipt, with its lines in the ledger, takes."""
 
 
@@ -154,19 +154,23 @@ class Ledger:
 
     events: tuple[Event, ...] = ()
     unread: int = 0
+    _states: Mapping[str, NodeState] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        states: dict[str, NodeState] = {}
+        for event in self.events:
+            if isinstance(event, Assigned):
+                states[event.node] = replace(states.get(event.node, NodeState()), begun=event)
+            elif isinstance(event, CardFinished):
+                before = states.get(event.node, NodeState()).verified
+                verified = event if event.is_verified else before
+                states[event.node] = NodeState(None, event, verified)
+        # Once for all: a large rack asks for each of its nodes.
+        object.__setattr__(self, "_states", states)
 
     def state_of(self, node: str) -> NodeState:
         """What is known of ``node``."""
-        begun: Assigned | None = None
-        last: CardFinished | None = None
-        verified: CardFinished | None = None
-        for event in self.events:
-            if isinstance(event, Assigned) and event.node == node:
-                begun = event
-            elif isinstance(event, CardFinished) and event.node == node:
-                begun, last = None, event
-                verified = event if event.is_verified else verified
-        return NodeState(begun, last, verified)
+        return self._states.get(node, NodeState())
 
 
 def now() -> str:
@@ -250,7 +254,7 @@ def require_room(rack: Path, cards: int) -> None:
     state = ensure_state(rack).path
     with host_storage(state):
         room = os.statvfs(state)
-    free, need = room.f_bavail * room.f_frsize, cards * _ROOM_PER_CARD
+    free, need = room.f_bavail * room.f_frsize, cards * ROOM_PER_CARD
     if free < need:
         raise HostStorage(
             f"{state}: {format_size(free)} free, and the receipts of {cards} cards may take "

@@ -118,8 +118,7 @@ def make_plan(
     for match in (matching.by_name, matching.by_slot, matching.by_stamp, matching.next_free):
         rest = [candidate for candidate in rest if not match(candidate)]
     order = {want.node.name: place for place, want in enumerate(wants)}
-    taken = {step.node.name for step in matching.steps}
-    idle = [want for want in wants if want.node.name not in taken]
+    idle = [want for want in wants if want.node.name not in matching.taken]
     return RackPlan(
         steps=tuple(sorted(matching.steps, key=lambda step: order[step.node.name])),
         left=tuple(matching.left),
@@ -143,6 +142,7 @@ class _Matching:
         self._slots = {node.slot: node.name for node in rack_nodes if node.slot is not None}
         self._free = list(self._in_need())
         self.steps: list[PlannedCard] = []
+        self.taken: set[str] = set()
         self.left: list[Left] = []
 
     def _in_need(self) -> Iterator[str]:
@@ -170,8 +170,7 @@ class _Matching:
         return name in self._names and self._for(candidate, str(name), Why.STAMP)
 
     def next_free(self, candidate: Candidate) -> bool:
-        taken = {step.node.name for step in self.steps}
-        name = next((name for name in self._free if name not in taken), None)
+        name = next((name for name in self._free if name not in self.taken), None)
         if name is None:
             return self._leave(candidate, "no node needs a card any more")
         return self._for(candidate, name, Why.NEXT)
@@ -181,7 +180,7 @@ class _Matching:
         want = self._wants.get(name)
         if want is None:
             return self._leave(candidate, f"it is for {name} ({why}), which was not asked for")
-        if name in self._busy or any(step.node.name == name for step in self.steps):
+        if name in self._busy or name in self.taken:
             return self._leave(candidate, f"it is for {name} ({why}), as is another card here")
         if want.is_done and not self._again:
             if not _is_its_card(candidate, want):
@@ -191,6 +190,7 @@ class _Matching:
         else:
             action = _action(candidate, want)
         self.steps.append(PlannedCard(want.node, candidate, why, action))
+        self.taken.add(name)
         return True
 
     def _leave(self, candidate: Candidate, because: str) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from imager.base.programs import tool_version
 from imager.base.units import format_rate, format_size
-from imager.base.version import tool_version
 from imager.card.diagnosis.damage import Diagnosis
 from imager.card.receipt.receipt import Receipt
 from imager.config.rack import MASTER, Node, Rack

@@ -13,6 +13,7 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, ToolFailed
+from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Quiet
 from imager.base.run import find_tool
 from imager.base.units import GiB
@@ -21,7 +22,7 @@ from imager.config.rack import Rack
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
-from imager.node.edit.edit import TOOLS, opened
+from imager.node.edit.edit import opened
 from imager.node.keys.identity import identity_of
 from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
@@ -283,7 +284,8 @@ def test_no_private_key_leaves_the_store_but_on_the_card(
     rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[7-8]"\nmaster = "pi7"\n')
     log, bin_folder = tmp_path / "log", tmp_path / "bin"
     bin_folder.mkdir()
-    for name in TOOLS:
+    tools = tools_for(ToolUse.NODE)
+    for name in tools:
         real = find_tool(name)
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\n{{ echo "$0 $@"; env; }} >>{log}\nexec {real} "$@"\n')
@@ -293,7 +295,7 @@ def test_no_private_key_leaves_the_store_but_on_the_card(
     (tmp_path / "tmp").mkdir()
     heard = Heard()
     image = personalise(golden, rack, rack.node("pi7"), 2 * GiB, heard)
-    assert log.read_text().count(str(bin_folder)) > len(TOOLS), "every tool went through us"
+    assert log.read_text().count(str(bin_folder)) > len(tools), "every tool went through us"
     secrets = [path for path in rack.keys.path.rglob("*") if path.is_file() and is_private(path)]
     assert len(secrets) == 1 + 1 + 1 + 3 + 1, "two minions, the master, three host keys, the rack"
     for path in tmp_path.rglob("*"):

@@ -26,6 +26,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "archive list": (0,),
     "completion bash": (0,),
     "devices": (0,),
+    "doctor --offline": (0,),
     "explain --blinks 4": (0,),
     "explain card.img --rainbow": (0,),
     "help": (0,),

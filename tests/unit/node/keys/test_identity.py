@@ -33,6 +33,7 @@ from imager.node.keys.identity import (
     MasterTrust,
     has_identity,
     identity_of,
+    known_hosts_at_hand,
     ssh_keys_at_hand,
 )
 from imager.node.keys.salt import fingerprint, salt_pair
@@ -158,7 +159,29 @@ def test_keys_at_hand_are_those_that_are_made_and_no_others(rack: Rack) -> None:
     made = identity(rack)
     shutil.rmtree(rack.keys.path / "pi0/ssh")
     assert ssh_keys_at_hand(rack, rack.nodes) == {"pi0": (), "pi1": made.ssh}
+    lines = tuple(key.line for key in made.ssh)
+    assert known_hosts_at_hand(rack, rack.nodes) == {"pi0": (), "pi1": lines}
     assert not (rack.keys.path / "pi0/ssh").exists()
+
+
+def test_a_known_hosts_file_needs_no_private_key(rack: Rack) -> None:
+    lines = known_hosts_at_hand(rack, rack.nodes)
+    for path in rack.keys.path.glob("*/ssh/*_key"):
+        path.unlink()
+    assert known_hosts_at_hand(rack, rack.nodes) == lines
+    (rack.keys.path / "pi1/ssh/ssh_host_rsa_key.pub").write_text("ssh-rsa AAAA root@pi1")
+    with pytest.raises(ConfigurationError, match=r"pi1/ssh/ssh_host_rsa_key\.pub: is not an"):
+        known_hosts_at_hand(rack, rack.nodes)
+
+
+def test_an_identity_that_is_made_is_only_looked_at(rack: Rack) -> None:
+    """A rack can be shown and planned by who may not write there."""
+    made = identity(rack)
+    (rack.keys.path / ".lock").unlink()
+    rack.keys.path.chmod(0o755)
+    assert identity(rack) == made
+    assert not (rack.keys.path / ".lock").exists()
+    assert rack.keys.path.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize("line", ["", "ssh-ed25519", "ssh-ed25519 AA*AA root@pi1"])

@@ -1,0 +1,97 @@
+"""Racks of 14, 100 and 1000 nodes: making their keys, and commands that only look.
+
+The racks have no card yet. Salt's keys are made by ``rack keys export``; those of ssh, which nobody
+needs before a card is written, by the function that makes both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks.process import Ran, measure
+from benchmarks.table import Row, Sample, tell
+from benchmarks.workshop import ROOT, Workshop, command
+from imager.config.load import load_rack
+from imager.config.rack import Rack
+from imager.node.keys.making import make_missing
+from imager.node.keys.ssh import new_host_keys
+from imager.node.keys.store import folders_of
+
+COUNTS = (14, 100, 1000)
+LIMITS = {"show": None, "known-hosts": 1.0, "plan": 3.0}
+"""Seconds for the largest rack."""
+BUSY = 0.8
+"""The least share of all processors' time that making keys must use."""
+_RACK = '[rack]\nname = "big"\nnodes = "pi[0-{last}]"\nmaster = "pi0"\nmodel = "pi2"\n'
+
+
+def racks_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
+    """Rows for each size, and what one node more costs."""
+    folders = {count: _rack(place, count) for count in COUNTS}
+    spent: dict[str, dict[int, float]] = {}
+    for count, folder in folders.items():
+        for what, seconds, cpu in (_salt_keys(place, folder), _ssh_keys(load_rack(folder))):
+            tell(f"racks: {what} of {count} nodes in {seconds:.1f} s, CPU {cpu:.1f} s")
+            share = cpu / seconds / len(os.sched_getaffinity(0))
+            spent.setdefault(f"making {what}", {})[count] = cpu
+            yield Row(
+                f"{count} nodes: making {what}",
+                f"{BUSY:.0%} of all processors",
+                f"{seconds:.1f} s, {share:.0%}: {cpu:.1f} s of their time",
+                met=share >= BUSY if count == max(COUNTS) else None,
+            )
+    for name, limit in LIMITS.items():
+        for count, folder in folders.items():
+            runs = [_look(place, folder, name) for _ in range(repetitions)]
+            took = Sample(tuple(ran.seconds for ran in runs))
+            tell(f"racks: {name} of {count} nodes: {took.text('s', 2)}")
+            cpu = Sample(tuple(ran.cpu_seconds for ran in runs)).median
+            spent.setdefault(f"rack {name}", {})[count] = cpu
+            largest = limit is not None and count == max(COUNTS)
+            yield Row(
+                f"{count} nodes: rack {name}",
+                f"{limit:.0f} s" if largest else "–",
+                f"{took.text('s', 2)}, {cpu:.2f} s of processor time",
+                met=took.median <= limit if limit is not None and largest else None,
+            )
+    for what, cpu_of in spent.items():
+        (few, some, many) = COUNTS
+        first = (cpu_of[some] - cpu_of[few]) / (some - few) * 1000
+        later = (cpu_of[many] - cpu_of[some]) / (many - some) * 1000
+        told = f"{first:.2f} ms up to {some} nodes, {later:.2f} ms up to {many}"
+        yield Row(f"one node more: {what}, processor time", "–", told)
+
+
+def _rack(place: Workshop, count: int) -> Path:
+    folder = place.folder / f"rack-{count}"
+    folder.mkdir()
+    (folder / "rack.toml").write_text(_RACK.format(last=count - 1))
+    return folder
+
+
+def _salt_keys(place: Workshop, folder: Path) -> tuple[str, float, float]:
+    ran = _run(place, folder, "keys", "export", "--pki", folder / "pki")
+    return "Salt's keys", ran.seconds, ran.cpu_seconds
+
+
+def _ssh_keys(rack: Rack) -> tuple[str, float, float]:
+    makers = {
+        folders_of(rack.keys, node.name).ssh: partial(new_host_keys, node.name)
+        for node in rack.nodes
+    }
+    began, cpu = time.perf_counter(), time.process_time()
+    make_missing(rack.keys, makers)
+    return "ssh's keys", time.perf_counter() - began, time.process_time() - cpu
+
+
+def _look(place: Workshop, folder: Path, name: str) -> Ran:
+    return _run(place, folder, name, *(("--images", place.folder) if name == "plan" else ()))
+
+
+def _run(place: Workshop, folder: Path, *words: str | Path) -> Ran:
+    common = ("--rack", folder, "--cache", place.cache, "--json")
+    return measure([*command(), *common, "rack", *words], cwd=ROOT)
