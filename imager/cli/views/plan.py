@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from imager.base.units import format_size
+from imager.base.units import format_rate, format_size
 from imager.cli.views.batch_bars import clock
 from imager.config.nodeset import fold
 from imager.config.rack import Node
@@ -162,10 +162,10 @@ def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list
 def _speeds(result: CardResult) -> str:
     if result.receipt is None:
         return ""
-    rates = {phase.name: phase.bytes_per_second / 1e6 for phase in result.receipt.phases}
+    rates = {phase.name: format_rate(phase.bytes_per_second) for phase in result.receipt.phases}
     if "compare" in rates:
-        return f"compared at {rates['compare']:.1f} MB/s"
-    return ", ".join(f"{rates[name]:.1f} MB/s" for name in ("write", "read back") if name in rates)
+        return f"compared at {rates['compare']}"
+    return ", ".join(rates[name] for name in ("write", "read back") if name in rates)
 
 
 def result_fields(result: CardResult) -> dict[str, object]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.below import Below
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB, format_chosen
 
 DEEPEST = 64
 LARGEST_CONFIG = MiB // 16
@@ -53,7 +53,7 @@ class OverlayRoom:
         """The content of ``source``; OSError, OverlaysTooLarge."""
         status = source.at.status()
         if status is not None and status.st_size > self.size_bytes:
-            most = format_size(OverlayRoom().size_bytes)
+            most = format_chosen(OverlayRoom().size_bytes)
             raise OverlaysTooLarge(f"{source.path}: with it the overlays hold more than {most}")
         content, _ = source.at.read(self.size_bytes)
         self.size_bytes -= len(content)
