@@ -70,6 +70,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "rack": ("history", "plan", "batch", "master", "report"),
     "cli": (
+        "terminal",
         "console",
         "settings",
         "pages",

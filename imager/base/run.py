@@ -50,6 +50,7 @@ PACKAGES: Mapping[str, DistroPackage] = {
     "prlimit": DistroPackage("util-linux", "util-linux"),
     "udevadm": DistroPackage("udev", "systemd"),
     "ssh": DistroPackage("openssh-client", "openssh"),
+    "setpriv": DistroPackage("util-linux", "util-linux"),
     "sudo": DistroPackage("sudo", "sudo"),
     "zstd": DistroPackage("zstd", "zstd"),
 }
