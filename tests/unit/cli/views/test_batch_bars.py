@@ -58,6 +58,12 @@ def test_between_two_phases_nothing_begins_anew() -> None:
     assert draw([row], 79, 24)[0] == "pi0  goes on …"
 
 
+def test_work_without_bytes_shows_how_long_it_has_been_going_on() -> None:
+    row = CardRow(job("pi0"), Moment("prepare pi0", 0, None, 12.3, 0, 0))
+    assert draw([row], 79, 24)[0] == "pi0  prepare … 0:12"
+    assert " B/s" not in draw([row], 79, 24)[1], "nothing moves, so there is no rate"
+
+
 def test_a_failure_is_told_where_it_happened() -> None:
     rows = [over("pi0"), over("pi1", CardFaulty("/dev/sdb: " + "x" * 100, hint="y"))]
     lines = draw(rows, 79, 24)
