@@ -55,8 +55,9 @@ _JSON = click.option(
 )
 _COLOUR = click.option(
     "--color",
+    metavar="WHEN",
     type=click.Choice([choice.value for choice in ColourChoice]),
-    help="Colour: auto is on a terminal, unless NO_COLOR is set. [auto]",
+    help="Colour: auto, always or never; auto heeds NO_COLOR. [auto]",
 )
 _OPTIONS = (
     click.option(

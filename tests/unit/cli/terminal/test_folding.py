@@ -19,6 +19,7 @@ WORDS = st.lists(st.text("ab→…字", min_size=1, max_size=30), min_size=1, ma
         ("  → put it in and switch it on", ["  → put it in and switch", "    it on"]),
         ("a sentence without a label, long", ["a sentence without a", "    label, long"]),
         ("size      as small as it can be", ["size      as small as it", "          can be"]),
+        ("a card of 1234 with 31.9 GB free", ["a card of 1234 with", "    31.9 GB free"]),
         ("short", ["short"]),
     ],
 )
