@@ -23,7 +23,7 @@ else:
     _Tqdm = tqdm
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {moved}{speed}  {remaining} left"
-_BAR_UNSIZED = "{desc} … {elapsed}"
+_BAR_UNSIZED = "{desc} … {elapsed}{speed}"
 _ROOMY_COLUMNS = 76
 """Below that there is no room for sizes beside a bar."""
 _TICK_SECONDS = 1.0
