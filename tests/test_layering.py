@@ -72,6 +72,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "rack": ("history", "plan", "batch", "master", "report"),
     "doctor": ("checkup", "storage"),
     "cli": (
+        "terminal",
         "console",
         "settings",
         "pages",

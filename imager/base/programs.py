@@ -79,8 +79,9 @@ TOOLS: Mapping[str, Tool] = {
         Tool("ssh", DistroPackage("openssh-client", "openssh"), (ToolUse.MASTER,), ("-V",)),
         Tool("udevadm", DistroPackage("udev", "systemd"), (ToolUse.DISKS,), ("--version",)),
         Tool("blkid", _UTIL_LINUX, (ToolUse.DISKS,), ("-V",)),
-        # Nothing needs it where root is at work.
+        # Nothing needs these where root is at work, or nobody asked to be called back.
         Tool("sudo", DistroPackage("sudo", "sudo")),
+        Tool("setpriv", _UTIL_LINUX),
     )
 }
 

@@ -1,6 +1,11 @@
 """Sizes as text and as numbers of bytes. Inside this program every size is in bytes.
 
 In: ``8GiB``, ``500 MB``, ``4096``. Out: a whole number of bytes, and back to text.
+
+One rule for all that is shown. What was measured (how large a card is, how much was moved, how
+fast) is in kB, MB, GB and MB/s, as on the package of the card, and as dd and Raspberry Pi Imager
+say it. What somebody chose (``--size``, the size of a transfer, a limit of ours) is shown as it was
+chosen: ``4 GiB`` stays 4 GiB, and ``32GB`` 32 GB.
 """
 
 from __future__ import annotations
@@ -31,6 +36,10 @@ _FACTORS = {
     "GB": 10**9,
     "TB": 10**12,
 }
+_MEASURED = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+_CHOSEN = ((1024 * GiB, "TiB"), (GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB"))
+_HARDLY = 0.05
+"""Seconds that would be shown as none."""
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
 
 
@@ -51,16 +60,51 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size_bytes: int) -> str:
-    """``size_bytes`` in binary units, at most one decimal: ``4 GiB``, ``29.7 GiB``, ``312 KiB``."""
-    for factor, unit in ((GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB")):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f}".removesuffix(".0") + f" {unit}"
+    """A size that was measured, in decimal units, at most one decimal: ``31.9 GB``, ``445.6 MB``,
+    ``4.1 kB``."""
+    for factor, unit in _MEASURED:
+        if size_bytes >= factor - factor // 20_000:  # what would be rounded to 1000 of the next
+            return f"{_short(size_bytes / factor)} {unit}"
     return f"{size_bytes} B"
 
 
+def format_chosen(size_bytes: int) -> str:
+    """A size that somebody chose, as it was said: ``4 GiB``, ``1.5 MiB``, ``32 GB``. It is written
+    in the unit, binary or decimal, that says it exactly with the smallest number."""
+    exact = [
+        (size_bytes / factor, unit)
+        for factor, unit in (*_CHOSEN, *_MEASURED)
+        if size_bytes >= factor and size_bytes * 10 % factor == 0
+    ]
+    number, unit = min(exact, default=(size_bytes, "B"))
+    return f"{_short(number)} {unit}"
+
+
 def format_rate(bytes_per_second: float) -> str:
-    """A transfer rate in decimal MB/s, the unit printed on cards."""
-    return f"{bytes_per_second / 1e6:.1f} MB/s"
+    """A transfer rate, in MB/s unless it is less than 0.1 of them: ``20.7 MB/s``, ``35 kB/s``."""
+    if bytes_per_second >= 0.95 * 10**5:
+        return f"{bytes_per_second / 1e6:.1f} MB/s"
+    if bytes_per_second >= 1000:
+        return f"{bytes_per_second / 1e3:.0f} kB/s"
+    return f"{bytes_per_second:.0f} B/s"
+
+
+def format_transfer(size_bytes: int, seconds: float) -> str:
+    """What was moved in which time: ``612 MB in 31.0 s, 19.7 MB/s``. What took hardly any time has
+    no rate, for it would be one of caches and clocks."""
+    if seconds < _HARDLY:
+        return f"{format_size(size_bytes)} in {format_seconds(seconds)}"
+    rate = format_rate(size_bytes / seconds)
+    return f"{format_size(size_bytes)} in {format_seconds(seconds)}, {rate}"
+
+
+def format_seconds(seconds: float) -> str:
+    """``31.0 s``, or that it was less than the shortest time shown."""
+    return "less than 0.1 s" if seconds < _HARDLY else f"{seconds:.1f} s"
+
+
+def _short(number: float) -> str:
+    return f"{number:.1f}".removesuffix(".0")
 
 
 def align_up(value: int, step: int) -> int:

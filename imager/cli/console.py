@@ -6,118 +6,47 @@ result on standard output; without one, a line per phase; with ``--json``, one o
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import TextIO
 
 from tqdm import tqdm
 
-from imager.base.errors import PicloudError
+from imager.base.errors import HostStorage, PicloudError
 from imager.base.progress import FindingData, Phase
 from imager.base.text import json_line, printable
-from imager.base.units import format_rate, format_size
-
-_BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
-_BAR_UNSIZED = "{desc} …"
-_JSON_INTERVAL_SECONDS = 0.5
-
-
-def phase_summary(name: str, done_bytes: int, seconds: float) -> str:
-    """``write: 612 MiB in 31.0 s, 20.7 MB/s``"""
-    if not done_bytes:
-        return f"{name}: {seconds:.1f} s"
-    rate = format_rate(done_bytes / max(seconds, 1e-6))
-    return f"{name}: {format_size(done_bytes)} in {seconds:.1f} s, {rate}"
+from imager.cli.terminal.colour import ColourChoice, Tint, coloured, has_colour
+from imager.cli.terminal.folding import folded, table
+from imager.cli.terminal.phases import BarCounter, JsonCounter, PhaseCounter
+from imager.cli.terminal.streams import carries_unicode, columns_of, silence, spoken
 
 
-class _PhaseCounter:
-    """A phase's bytes and time, counted from any thread."""
-
-    def __init__(self, name: str, total_bytes: int | None) -> None:
-        self.name = name
-        self.total_bytes = total_bytes
-        self.done_bytes = 0
-        self.began = time.monotonic()
-        self._lock = threading.Lock()
-
-    def advance(self, size_bytes: int) -> None:
-        with self._lock:
-            self.done_bytes += size_bytes
-            self.changed(size_bytes)
-
-    def changed(self, size_bytes: int) -> None:
-        """Called after every step, while the lock is held."""
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
-
-    @property
-    def rate(self) -> float:
-        return self.done_bytes / max(self.seconds, 1e-6)
-
-    def summary(self) -> str:
-        """One line that says how far it is."""
-        return phase_summary(self.name, self.done_bytes, self.seconds)
-
-
-class _BarCounter(_PhaseCounter):
-    def __init__(self, name: str, total_bytes: int | None) -> None:
-        super().__init__(name, total_bytes)
-        self._bar: tqdm[Any] = tqdm(
-            desc=printable(name),
-            total=total_bytes,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            dynamic_ncols=True,
-            file=sys.stderr,
-            bar_format=_BAR if total_bytes else _BAR_UNSIZED,
-            miniters=1,
-        )
-
-    def changed(self, size_bytes: int) -> None:
-        self._bar.update(size_bytes)
-
-    def close(self) -> None:
-        self._bar.close()
-
-
-class _JsonCounter(_PhaseCounter):
-    def __init__(self, name: str, total_bytes: int | None, console: Console) -> None:
-        super().__init__(name, total_bytes)
-        self._console = console
-        self._told = 0.0
-        self.tell("begin")
-
-    def changed(self, size_bytes: int) -> None:
-        if time.monotonic() - self._told >= _JSON_INTERVAL_SECONDS:
-            self.tell("running")
-
-    def tell(self, state: str) -> None:
-        self._told = time.monotonic()
-        self._console.event(
-            "progress",
-            phase=self.name,
-            state=state,
-            done_bytes=self.done_bytes,
-            total_bytes=self.total_bytes,
-            seconds=round(self.seconds, 3),
-            bytes_per_second=round(self.rate),
-        )
+def output_lost(error: OSError) -> HostStorage:
+    """The error for an answer that could not be written to standard output."""
+    return HostStorage(
+        f"standard output cannot be written: {error.strerror}",
+        hint="send it to another place and run the command again; what it did before is done",
+    )
 
 
 class Console:
     """Shows everything that a command has to say; implements ``imager.base.progress.Progress``."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        colour: ColourChoice = ColourChoice.AUTO,
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.colour = colour
+        self._deaf = False
         self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
     # ── work in progress ────────────────────────────────────────────────────────────────────
@@ -128,16 +57,16 @@ class Console:
         if self.as_json:
             yield from self._json_phase(name, total_bytes)
         elif self.quiet:
-            yield _PhaseCounter(name, total_bytes)
+            yield PhaseCounter(name, total_bytes)
         elif self.on_terminal:
             yield from self._bar_phase(name, total_bytes)
         else:
-            counter = _PhaseCounter(name, total_bytes)
+            counter = PhaseCounter(name, total_bytes)
             yield counter
             self._err(counter.summary())
 
     def _json_phase(self, name: str, total_bytes: int | None) -> Iterator[Phase]:
-        counter = _JsonCounter(name, total_bytes, self)
+        counter = JsonCounter(name, total_bytes, self.event)
         try:
             yield counter
         except BaseException:
@@ -146,7 +75,7 @@ class Console:
         counter.tell("done")
 
     def _bar_phase(self, name: str, total_bytes: int | None) -> Iterator[Phase]:
-        counter = _BarCounter(name, total_bytes)
+        counter = BarCounter(name, total_bytes)
         try:
             yield counter
         except BaseException:
@@ -180,7 +109,9 @@ class Console:
     def event(self, event: str, **fields: object) -> None:
         """One JSON object on one line; silent unless ``--json``."""
         if self.as_json:
-            self._out(json_line({"event": event, **fields}))
+            line = json_line({"event": event, **fields})
+            # JSON has an escape of its own for what an ASCII stream cannot carry.
+            self.data(line if carries_unicode(sys.stdout) else json.dumps(json.loads(line)))
 
     def lines(self, *lines: str) -> None:
         """The answer of a command, on standard output; silent with ``--json``."""
@@ -188,13 +119,15 @@ class Console:
             for line in lines:
                 self._out(line)
 
+    def verdict(self, line: str, *, good: bool) -> None:
+        """The line of an answer that says how it came out; silent with ``--json``."""
+        if not self.as_json:
+            self._out(line, Tint.GOOD if good else Tint.BAD)
+
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table, its columns as wide as their widest cell."""
-        shown = [[printable(cell) for cell in row] for row in [head, *rows]]
-        widths = [max(len(row[i]) for row in shown) for i in range(len(head))]
-        for row in shown:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self.lines("  ".join(cells).rstrip())
+        """A table, its columns as wide as their widest cell or as the terminal allows."""
+        shown = [[spoken(printable(cell), sys.stdout) for cell in row] for row in (head, *rows)]
+        self.lines(*table(shown[0], shown[1:], self.columns))
 
     def result(self, exit_code: int, fields: Mapping[str, object]) -> None:
         """The last JSON line of every command."""
@@ -202,7 +135,7 @@ class Console:
 
     def error(self, error: PicloudError) -> None:
         """One line says what is wrong and one what to do; the details are between them."""
-        if self.as_json:
+        if self.as_json and not self._deaf:
             self.event(
                 "error",
                 exit_code=error.exit_code,
@@ -217,15 +150,26 @@ class Console:
             self._err(f"    {line}")
         self._err(f"  → {error.hint}")
 
+    def failure(self, error: PicloudError) -> int:
+        """End a command with ``error``; return its exit code."""
+        self.error(error)
+        self.result(error.exit_code, {})
+        return error.exit_code
+
     def say(self, line: str) -> None:
         """A line for the person, on standard error; silent with ``--json`` and ``--quiet``."""
         if not (self.as_json or self.quiet):
             self._err(line)
 
     @property
+    def columns(self) -> int | None:
+        """Columns of the terminal that standard output is; None where it is none."""
+        return columns_of(sys.stdout)
+
+    @property
     def width(self) -> int:
-        """Columns of the terminal; 80 where there is none."""
-        return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
+        """As ``columns``; 80 where there is no terminal."""
+        return self.columns or 80
 
     @property
     def screen(self) -> os.terminal_size:
@@ -245,27 +189,58 @@ class Console:
 
     def ask(self, question: str, default: str) -> str | None:
         """The person's answer, empty for Enter; None if the input has ended."""
-        sys.stderr.write(f"{printable(question)} [{printable(default)}]: ")
-        sys.stderr.flush()
-        line = sys.stdin.readline()
-        return line.strip() if line else None
+        return self._answer(f"{question} [{default}]:")
 
     def confirm(self, lines: Sequence[str], expected: str) -> bool:
         """Show ``lines`` and ask the person to type ``expected``; anything else is no."""
         for line in lines:
             self._err(line)
-        sys.stderr.write(f"Type {printable(expected)} to go on, anything else to stop: ")
-        sys.stderr.flush()
-        return sys.stdin.readline().strip() == expected
+        question = f"Type {expected} to go on, anything else to stop:"
+        answer = self._answer(question)
+        while expected == "yes" and answer in ("y", "Y"):
+            answer = self._answer("That is for good, so the whole word is wanted. " + question)
+        return answer == expected
 
-    def _err(self, line: str) -> None:
-        self._print(line, sys.stderr)
+    def _answer(self, question: str) -> str | None:
+        self._err(question, end=" ")
+        line = sys.stdin.readline()
+        return line.strip() if line else None
 
-    def _out(self, line: str) -> None:
-        self._print(line, sys.stdout)
+    def _err(self, line: str, end: str = "\n") -> None:
+        try:
+            self._print(line, sys.stderr, end=end)
+        except OSError:
+            # Nobody can be told anything any more; that is no reason to leave a card half written.
+            silence(sys.stderr)
 
-    @staticmethod
-    def _print(line: str, stream: IO[str]) -> None:
+    def _out(self, line: str, tint: Tint | None = None) -> None:
+        with self._answering():
+            self._print(line, sys.stdout, tint)
+
+    def data(self, line: str) -> None:
+        """A line for a program, on standard output: it is not folded, not coloured, and UTF-8."""
+        with self._answering(), tqdm.external_write_mode(file=sys.stdout):
+            sys.stdout.flush()
+            sys.stdout.buffer.write(f"{printable(line)}\n".encode())
+            sys.stdout.buffer.flush()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Raise HostStorage where standard output cannot be written, and BrokenPipeError where its
+        reader is gone (``| head``)."""
+        try:
+            yield
+        except OSError as error:
+            silence(sys.stdout)
+            if isinstance(error, BrokenPipeError):
+                raise
+            self._deaf = True
+            raise output_lost(error) from error
+
+    def _print(self, line: str, stream: TextIO, tint: Tint | None = None, end: str = "\n") -> None:
         # Whatever a card, a mirror or a master put into the line cannot become a second one.
+        shown = folded(spoken(printable(line), stream), columns_of(stream))
+        if has_colour(self.colour, stream):
+            shown = coloured(shown, tint)
         with tqdm.external_write_mode(file=stream):
-            print(printable(line), file=stream, flush=True)
+            print("\n".join(shown), file=stream, end=end, flush=True)

@@ -15,7 +15,8 @@ import click
 
 from imager.base.errors import Interrupted, PicloudError, UsageError
 from imager.cli.lazy import BareGroup, LazyCommand, LazyGroup
-from imager.cli.settings import asks_for_json, common_options, take
+from imager.cli.settings import common_options, settings_of, take
+from imager.cli.terminal.streams import NO_READER, prepare_streams, silence
 
 _COMMANDS = {
     "archive": LazyCommand(
@@ -101,17 +102,33 @@ def cli(context: click.Context, /, **options: Any) -> None:
 def run(words: Sequence[str]) -> int:
     """Carry out one command line and return its exit status."""
     try:
+        return _carried_out(words)
+    except PicloudError as error:
+        # Not even what was wrong with it could be written to standard output.
+        return _show_error((), error)
+    except BrokenPipeError:
+        return NO_READER
+
+
+def _carried_out(words: Sequence[str]) -> int:
+    try:
         status = cli.main(list(words), prog_name="picloud-image", standalone_mode=False)
     except click.Abort:
         hint = "run the command again"
         return _show_error(words, Interrupted("interrupted; no command was at work", hint=hint))
     except BareGroup as error:
-        if error.ctx is not None and not asks_for_json(words):
+        if error.ctx is not None and not settings_of(words).as_json:
             click.echo(error.ctx.get_help(), err=True)
             return UsageError.exit_code
         return _misread(words, error)
     except click.ClickException as error:
         return _misread(words, error)
+    except OSError as error:
+        # Commands catch their own: what comes here is click, which could not print a page.
+        from imager.cli.console import output_lost
+
+        silence(sys.stdout)
+        return _show_error(words, output_lost(error))
     return status if isinstance(status, int) else 0
 
 
@@ -127,14 +144,14 @@ def _show_error(words: Sequence[str], error: PicloudError) -> int:
     # Not imported above: it takes a third of the time of a help page.
     from imager.cli.console import Console
 
-    console = Console(as_json=asks_for_json(words))
-    console.error(error)
-    console.result(error.exit_code, {})
-    return error.exit_code
+    settings = settings_of(words)
+    console = Console(as_json=settings.as_json, colour=settings.colour)
+    return console.failure(error)
 
 
 def main() -> None:
     """The console script's entry point."""
+    prepare_streams()
     status = run(sys.argv[1:])
     # What is left goes with the process. To look through all of it for circles first, as Python
     # does, takes as long as reading back 100 MB of a card.

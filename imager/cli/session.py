@@ -7,7 +7,6 @@ the result, and turns every failure into two lines and the exit code its class n
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -25,6 +24,8 @@ from imager.base.errors import Interrupted, PicloudError
 from imager.cli.console import Console
 from imager.cli.pages import PageCommand
 from imager.cli.settings import Settings, common_options, take
+from imager.cli.terminal.attention import call_back
+from imager.cli.terminal.streams import NO_READER
 
 BUG_EXIT_CODE = 70
 CommandResult = Mapping[str, object]
@@ -65,10 +66,18 @@ def command(
         @wraps(function)
         def entry(context: click.Context, /, **options: Any) -> None:
             settings = take(context, options)
-            console = Console(as_json=settings.as_json, quiet=settings.quiet)
+            notify = options.pop("notify", False)
+            console = Console(
+                as_json=settings.as_json,
+                quiet=settings.quiet,
+                colour=settings.colour,
+            )
             if settings.verbose:
                 _show_commands()
-            context.exit(_carry_out(function, Session(settings, console), options))
+            status = _carry_out(function, Session(settings, console), options)
+            if notify:
+                call_back(f"{context.info_name} {'is done' if not status else f'ended: {status}'}")
+            context.exit(status)
 
         own = list(getattr(entry, "__click_params__", ()))
         common_options(entry)
@@ -93,11 +102,30 @@ def _show_commands() -> None:
 def _carry_out(
     function: Callable[..., CommandResult], session: Session, options: Mapping[str, Any]
 ) -> int:
-    console = session.console
     # SIGTERM, which service managers send, ends a command as Ctrl-C does: through ``finally``.
     previous = signal.signal(signal.SIGTERM, lambda *_: _raise_interrupt())
     try:
+        return _ended(function, session, options)
+    except PicloudError as error:
+        # Even its end could not be written to standard output.
+        return session.console.failure(error)
+    except BrokenPipeError:
+        return NO_READER
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _ended(
+    function: Callable[..., CommandResult], session: Session, options: Mapping[str, Any]
+) -> int:
+    """Run the command and show how it ended; return the exit status."""
+    console = session.console
+    try:
         outcome = function(session, **options)
+        exit_code = outcome.get("exit_code", 0)
+        assert isinstance(exit_code, int)  # noqa: S101 - our own commands set it
+        console.result(exit_code, {k: v for k, v in outcome.items() if k != "exit_code"})
+        return exit_code
     except PicloudError as error:
         console.error(error)
         if error.exit_code == BUG_EXIT_CODE:
@@ -105,29 +133,20 @@ def _carry_out(
         console.result(error.exit_code, {})
         return error.exit_code
     except KeyboardInterrupt:
-        interrupted = Interrupted(
-            "interrupted; no card was being written",
-            hint="run the same command again: finished downloads and images are kept",
+        return console.failure(
+            Interrupted(
+                "interrupted; no card was being written",
+                hint="run the same command again: finished downloads and images are kept",
+            )
         )
-        console.error(interrupted)
-        console.result(interrupted.exit_code, {})
-        return interrupted.exit_code
     except BrokenPipeError:
-        # Whoever read our output is gone (``| head``), so nothing more can be shown.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return NO_READER
     except Exception as error:  # noqa: BLE001 - the one place where a bug becomes exit 70
         traceback.print_exc()
         _report_bug()
         console.event("error", exit_code=BUG_EXIT_CODE, kind=type(error).__name__, what=str(error))
         console.result(BUG_EXIT_CODE, {})
         return BUG_EXIT_CODE
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    exit_code = outcome.get("exit_code", 0)
-    assert isinstance(exit_code, int)  # noqa: S101 - our own commands set it
-    console.result(exit_code, {k: v for k, v in outcome.items() if k != "exit_code"})
-    return exit_code
 
 
 def _raise_interrupt() -> None:

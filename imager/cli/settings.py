@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from imager.cli.terminal.colour import ColourChoice
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -30,6 +32,12 @@ class Settings:
     as_json: bool = False
     quiet: bool = False
     verbose: bool = False
+    color: str | None = None
+
+    @property
+    def colour(self) -> ColourChoice:
+        """What ``--color`` says, or its default."""
+        return ColourChoice(self.color or ColourChoice.AUTO)
 
     def merged(self, later: dict[str, Any]) -> Settings:
         """These settings with every option that ``later`` gives."""
@@ -44,6 +52,12 @@ _JSON = click.option(
     is_flag=True,
     envvar="PICLOUD_JSON",
     help="One JSON object per line on standard output; the last is the result.",
+)
+_COLOUR = click.option(
+    "--color",
+    metavar="WHEN",
+    type=click.Choice([choice.value for choice in ColourChoice]),
+    help="Colour: auto, always or never; auto heeds NO_COLOR. [auto]",
 )
 _OPTIONS = (
     click.option(
@@ -82,6 +96,7 @@ _OPTIONS = (
     _JSON,
     click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),
     click.option("-v", "--verbose", is_flag=True, help="Also each command that is run."),
+    _COLOUR,
 )
 _VERSION = click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
 COMMON = tuple(entry.name for entry in fields(Settings))
@@ -121,12 +136,13 @@ def take(context: click.Context, options: dict[str, Any]) -> Settings:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 @_JSON
-def _only_json() -> None:
-    """A command that understands ``--json`` and lets every other word pass."""
+@_COLOUR
+def _only_shown() -> None:
+    """A command that understands how it is to be shown and lets every other word pass."""
 
 
-def asks_for_json(words: Sequence[str]) -> bool:
-    """Whether JSON was asked for, by an option anywhere in ``words`` or by the environment. For
-    command lines that could not be understood."""
-    context = _only_json.make_context("picloud-image", list(words), resilient_parsing=True)
-    return bool(context.params["as_json"])
+def settings_of(words: Sequence[str]) -> Settings:
+    """How to show an error of ``words``, a command line that could not be understood: as JSON, and
+    in colour, as an option anywhere in it or the environment asks."""
+    context = _only_shown.make_context("picloud-image", list(words), resilient_parsing=True)
+    return Settings(as_json=bool(context.params["as_json"]), color=context.params["color"])

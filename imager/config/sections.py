@@ -19,7 +19,7 @@ from imager.base.below import read_named
 from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6, kernel_among
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
-from imager.base.units import GiB, MiB, format_size, parse_size
+from imager.base.units import GiB, MiB, format_chosen, parse_size
 from imager.config.addresses import address_in, parse_address
 from imager.config.authorized_keys import EXAMPLE, key_fault, keys_in
 from imager.config.example import DEFAULT_MASTER
@@ -218,7 +218,7 @@ def read_swap(table: Table) -> int:
         return DEFAULT_SWAP_BYTES
     low, high = _SWAP_BYTES
     if not low <= size <= high:
-        limits = f"{format_size(low)} to {format_size(high)}"
+        limits = f"{format_chosen(low)} to {format_chosen(high)}"
         table.fault("size", f'{shown(text)} is not from {limits}, nor "0" for no swap file')
     return size
 

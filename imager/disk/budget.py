@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields, replace
 
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB, format_chosen
 
 MAX_TEXT_BYTES = 64 * 1024
 """A text file that a person or this program wrote."""
@@ -90,7 +90,7 @@ class Budget:
         """For ``size_bytes`` that came out of a compressed file or a hole."""
         self._spent.unpacked_bytes += size_bytes
         if self._spent.unpacked_bytes > self.limits.unpacked_bytes:
-            limit = format_size(self.limits.unpacked_bytes)
+            limit = format_chosen(self.limits.unpacked_bytes)
             raise OverBudget(f"its files unpack to more than {limit}")
 
     def read_content(self, size_bytes: int) -> None:
@@ -115,7 +115,7 @@ class Budget:
         if self._names > self.limits.names:
             raise OverBudget(f"there are more than {self.limits.names} names")
         if self._name_bytes > self.limits.name_bytes:
-            limit = format_size(self.limits.name_bytes)
+            limit = format_chosen(self.limits.name_bytes)
             raise OverBudget(f"its names take more than {limit}")
 
     def keep_pieces(self, count: int = 1) -> None:

@@ -20,7 +20,7 @@ from io import BufferedIOBase, BytesIO
 from typing import BinaryIO, cast
 
 from imager.base.run import running
-from imager.base.units import GiB, MiB, format_size
+from imager.base.units import GiB, MiB, format_chosen
 
 UNREADABLE = (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, RecursionError)
 """What reading an archive that is damaged, or made to do harm, may raise."""
@@ -85,7 +85,7 @@ class Unpacked:
 
     def _bound(self, position: int) -> None:
         if position > self._most:
-            raise tarfile.ReadError(f"it unpacks to more than {format_size(self._most)}")
+            raise tarfile.ReadError(f"it unpacks to more than {format_chosen(self._most)}")
 
 
 def archive_of(unpacked: Unpacked) -> tarfile.TarFile:

@@ -15,7 +15,7 @@ from pathlib import Path
 from imager.base.below import Below
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB, format_chosen
 from imager.release.verified import PackageFile
 
 _PACKAGE = re.compile(r".+-[^-]+-[^-]+-[^-]+\.pkg\.tar(?:\.(\w+))?(\.sig)?")
@@ -64,7 +64,7 @@ def package_bytes(path: Path) -> bytes:
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise ConfigurationError(
-                f"{path}: larger than {format_size(_LARGEST)}, which no package here may be",
+                f"{path}: larger than {format_chosen(_LARGEST)}, which no package here may be",
                 hint="take it out of the folder",
             ) from None
         if error.errno in (errno.ELOOP, errno.EINVAL, errno.ENXIO):

@@ -8,8 +8,17 @@ from pathlib import Path
 import pytest
 
 from imager.rack.report.report import render_report
-from tests.support.chromium import corner_colour, look, missing_programs, paper, picture
+from tests.support.chromium import (
+    corner_colour,
+    fits,
+    look,
+    missing_programs,
+    paper,
+    picture,
+    words_on_paper,
+)
 from tests.support.rackhistory import rack_with_history
+from tests.support.racks import rack_in
 
 pytestmark = [
     pytest.mark.browser,
@@ -74,6 +83,43 @@ def test_it_prints_on_a4_with_every_node_and_label(page: Path, tmp_path: Path) -
         assert re.search(rf"\b{name}\b", articles)
         assert re.search(rf"\b{name}\b", sheet)
     assert len(pages) - 1 <= 4 + len(nodes_of(page)) / 4, "paper is not wasted"
+
+
+LONG_PATH = "/srv/" + "images" * 30 + "/pi.img"
+LONG_NAMES = f"""
+[rack]
+name = "{"r" * 60}"
+nodes = "raspberry-of-the-third-laboratory-on-the-second-floor-number-[0-3]"
+master = "salt.{"m" * 50}.example.org"
+slots = "lefthand-tower[1-4]"
+[release]
+url = "https://mirror.example.org/{"deep/" * 20}ArchLinuxARM.tar.gz"
+signing_key = "{"AB" * 20}"
+"""
+PHONE, SCREEN, A4_POINTS = 390, 1280, 596
+
+
+def test_nothing_is_lost_on_a_phone_on_a_screen_and_on_paper(tmp_path: Path) -> None:
+    history, names, bad = (tmp_path / f"{name}.html" for name in ("history", "names", "bad"))
+    told = rack_with_history(tmp_path / "told", 14, hostile=LONG_PATH)
+    history.write_text(render_report(told, "2026-11-25 04:00 UTC"))
+    named = rack_in(tmp_path / "named", LONG_NAMES)
+    names.write_text(render_report(named, "2026-11-25 04:00 UTC"))
+    bad.write_text(f"<p>{LONG_PATH}</p><p style='overflow: hidden'>{LONG_PATH}</p>")
+    *good, small, large = fits([history, names, bad], tmp_path, [PHONE, SCREEN])
+    assert [fit.columns for fit in good] == [PHONE, SCREEN] * 2
+    for fit in good:
+        assert fit.loses_nothing, fit
+    for fit in (small, large):
+        assert fit.wide > fit.columns, "what stands out would be seen"
+        assert len(fit.lost) == 1, "what is cut off would be seen"
+    paper(names, tmp_path / "names.pdf")
+    words = words_on_paper(tmp_path / "names.pdf")
+    assert all(word.left >= 0 and word.right <= A4_POINTS for word in words)
+    printed = "".join(word.text for word in words)
+    for node in named.nodes:
+        assert node.name in printed
+    assert named.release.source in printed
 
 
 def test_what_a_card_says_of_itself_is_text_and_nothing_more(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_the_command_ends_with_the_code_for_what_it_found(card: FaultCard) -> No
     card.arm(real_bytes=SIZE // 2)
     said = probe(card)
     assert said.returncode == 24, said.stderr
-    assert f"stores 32 MiB ({SIZE // 2} bytes)" in said.stderr
+    assert f"stores 33.6 MB ({SIZE // 2} bytes)" in said.stderr
     first = Extent(MiB, 4 * KiB)
     everywhere = ("all",)
     for kind, on, code in (("flip", "read", 21), ("drop", "write", 21), ("eio", "read", 22)):

@@ -150,7 +150,7 @@ def test_dry_run_refuses_what_is_too_small(place: Workplace, card: Path, tmp_pat
     words = ("write", tmp_path / "c.img", "--node", "pi9", "--size", "512MiB", "--dry-run")
     said = place.json(*words)
     assert said.code == 20
-    assert "the target has 512 MiB" in said.events[-2]["what"]
+    assert "the target has 536.9 MB" in said.events[-2]["what"]
 
 
 def test_fetch_and_compose_say_what_they_have(place: Workplace, card: Path) -> None:

@@ -6,13 +6,16 @@ complaint of its console and every address it asked for.
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
 import tempfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,3 +112,81 @@ def paper(page: Path, out: Path) -> tuple[str, str]:
         return subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
     return said("pdfinfo", str(out)), said("pdftotext", "-layout", str(out), "-")
+
+
+_FRAME = '<iframe style="width:{width}px; height:900px; border:0" srcdoc="{page}"></iframe>'
+_MEASURE = """\
+<script>
+const measured = [];
+const measure = (frame) => {
+  const view = frame.contentWindow, page = frame.contentDocument, lost = [];
+  for (const each of page.body.querySelectorAll("*")) {
+    const style = view.getComputedStyle(each), box = each.getBoundingClientRect();
+    if (each.closest(".said") || style.position === "absolute") continue;
+    const hides = style.overflowX !== "visible" && each.scrollWidth > each.clientWidth + 1;
+    const sinks = style.overflowY !== "visible" && each.scrollHeight > each.clientHeight + 1;
+    if (hides || sinks || box.right > view.innerWidth + 1 || box.left < -1)
+      lost.push(each.tagName + ": " + each.textContent.trim().slice(0, 60));
+  }
+  measured.push({columns: view.innerWidth, wide: page.documentElement.scrollWidth, lost});
+};
+onload = () => {
+  document.querySelectorAll("iframe").forEach(measure);
+  document.title = JSON.stringify(measured);
+};
+</script>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a page fits a screen: the pixels of the screen and of the page, side by side, and each
+    element that is cut off or stands out."""
+
+    columns: int
+    wide: int
+    lost: list[str]
+
+    @property
+    def loses_nothing(self) -> bool:
+        """Whether all of the page can be seen without moving it to the side."""
+        return self.wide == self.columns and not self.lost
+
+
+def fits(pages: Sequence[Path], folder: Path, widths: Sequence[int]) -> list[Fit]:
+    """Lay each of ``pages`` out on screens of so many pixels and measure it. That is done from
+    another page, in ``folder``; the pages themselves run no script."""
+    measuring = folder / "measuring.html"
+    measuring.write_text(
+        '<!DOCTYPE html><meta charset="utf-8">'
+        + _MEASURE
+        + "".join(
+            _FRAME.format(width=width, page=html.escape(page.read_text()))
+            for page in pages
+            for width in widths
+        )
+    )
+    seen = look(measuring, "--dump-dom")
+    found = re.search(r"<title>(.+?)</title>", seen.printed)
+    assert found is not None, seen.console
+    return [Fit(**each) for each in json.loads(html.unescape(found[1]))]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word on paper: where it begins and ends from the left edge, in points."""
+
+    text: str
+    left: float
+    right: float
+
+
+_WORD = re.compile(r'<word xMin="([0-9.-]+)" yMin="[^"]*" xMax="([0-9.-]+)"[^>]*>(.*?)</word>')
+
+
+def words_on_paper(pdf: Path) -> list[Word]:
+    """Every word of a printed page, in the order of the page's source."""
+    said = subprocess.run(
+        ["pdftotext", "-bbox", str(pdf), "-"], capture_output=True, text=True, check=True
+    ).stdout
+    return [Word(html.unescape(text), float(a), float(b)) for a, b, text in _WORD.findall(said)]

@@ -20,7 +20,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -44,18 +45,28 @@ def run_command(
     ):
         given.write(stdin)
         given.seek(0)
-        told, tells = os.pipe()
-        try:
-            request = json.dumps({"words": list(words), "cwd": str(cwd), "env": dict(env)})
-            files = [given.fileno(), out.fileno(), err.fileno(), tells]
-            socket.send_fds(_starter(), [request.encode()], files)
-        finally:
-            os.close(tells)
-        with open(told, encoding="ascii") as answers:
-            code = _code(answers, list(words), seconds)
+        files = [given.fileno(), out.fileno(), err.fileno()]
+        with started(words, files, cwd=cwd, env=env) as ended:
+            code = ended(seconds)
         for file in (out, err):
             file.seek(0)
         return code, out.read(), err.read()
+
+
+@contextmanager
+def started(
+    words: Sequence[str], files: Sequence[int], *, cwd: Path, env: Mapping[str, str]
+) -> Iterator[Callable[[float], int]]:
+    """Start ``picloud-image`` on the standard files ``files``. What is given waits for its end, at
+    most so many seconds, and returns its exit code."""
+    told, tells = os.pipe()
+    try:
+        request = json.dumps({"words": list(words), "cwd": str(cwd), "env": dict(env)})
+        socket.send_fds(_starter(), [request.encode()], [*files, tells])
+    finally:
+        os.close(tells)
+    with open(told, encoding="ascii") as answers:
+        yield lambda seconds: _code(answers, list(words), seconds)
 
 
 def _code(answers: IO[str], words: list[str], seconds: float) -> int:
@@ -124,6 +135,9 @@ def _forked(asked: Mapping[str, object], files: Sequence[int]) -> list[str]:
         os.dup2(file, number)
         os.close(file)
     os.close(tells)
+    # Whether a stream can be sought in, and how it is buffered, was found out for the old files.
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1)
     words, cwd, env = asked["words"], asked["cwd"], asked["env"]
     assert isinstance(words, list)
     assert isinstance(cwd, str)

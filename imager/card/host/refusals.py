@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.errors import TargetRefused
-from imager.base.units import format_size
+from imager.base.units import format_chosen, format_size
 from imager.card.host.disk_facts import Bus, DiskFacts
 from imager.card.host.target import Limits, Refusal, RefusalCode, Target
 from imager.card.host.usage import SYSTEM_FOLDERS, UseKind
@@ -142,7 +142,7 @@ def _against_size(disk: DiskFacts, need_bytes: int, limits: Limits) -> Iterator[
         yield Refusal(
             RefusalCode.TOO_LARGE,
             f"{disk.node} is suspiciously large for a card: {format_size(size)}, "
-            f"the limit is {format_size(limits.max_size_bytes)}",
+            f"the limit is {format_chosen(limits.max_size_bytes)}",
             f"if it is the right one, say --max-size {size}",
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from imager.base.units import MiB, align_down, format_size
+from imager.base.units import MiB, align_down, format_chosen, format_size
 from imager.card.host.refusals import refused
 from imager.card.host.target import Refusal, RefusalCode, Target
 from imager.config.rack import Rack
@@ -47,8 +47,8 @@ def swap_refusals(
     return (
         Refusal(
             RefusalCode.NO_SWAP_ROOM,
-            f"{target.node} has no room for a swap file of {format_size(rack.swap_bytes)} ([swap] "
-            f"size): {format_size(free)} are free beside the system, and "
+            f"{target.node} has no room for a swap file of {format_chosen(rack.swap_bytes)} "
+            f"([swap] size): {format_size(free)} are free beside the system, and "
             f"{format_size(SPARE_BYTES)} must stay so",
             f'use a larger card, or set [swap] size in rack.toml to {less}"0" for none',
         ),

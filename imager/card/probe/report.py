@@ -13,7 +13,7 @@ from enum import StrEnum
 from math import gcd
 
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
-from imager.base.units import MiB, format_rate, format_size
+from imager.base.units import MiB, format_chosen, format_rate, format_size
 from imager.card.probe.pattern import BadStretch, BadStretchKind
 
 _LISTED = 8
@@ -148,7 +148,7 @@ class ProbeReport:
         speeds = self.speeds
         for name, rows in (("writes", speeds.writes), ("reads", speeds.reads)):
             shown = ", ".join(
-                f"{format_rate(row.bytes_per_second)} ({format_size(row.block_bytes)})"
+                f"{format_rate(row.bytes_per_second)} ({format_chosen(row.block_bytes)})"
                 for row in rows
             )
             if shown:
@@ -159,7 +159,7 @@ class ProbeReport:
                 f"{speeds.random_read.per_second:.0f} random reads: {self.fitness()}"
             )
         if speeds.best_block_bytes:
-            yield f"    best transfer size {format_size(speeds.best_block_bytes)}"
+            yield f"    best transfer size {format_chosen(speeds.best_block_bytes)}"
 
     def fitness(self) -> str:
         """How random access compares with what SD cards promise."""

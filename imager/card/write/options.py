@@ -11,7 +11,7 @@ time, while more would only reach the card out of order, which cards mind.
 from __future__ import annotations
 
 from imager.base.errors import UsageError
-from imager.base.units import MiB, align_down, align_up, format_size
+from imager.base.units import MiB, align_down, align_up, format_chosen
 from imager.card.host.target import Target
 from imager.card.stages import WriteOptions
 
@@ -51,7 +51,7 @@ def options_for(
             break
     if block * many > MAX_IN_FLIGHT:
         raise UsageError(
-            f"{many} transfers of {format_size(block)} at a time cannot be had",
+            f"{many} transfers of {format_chosen(block)} at a time cannot be had",
             hint=f"choose from 1 to {MAX_IN_FLIGHT // block}",
         )
     alike = why_block == why_many
@@ -61,8 +61,8 @@ def options_for(
 def _check(block_bytes: int | None, depth: int | None) -> None:
     if block_bytes is not None and (not MiB <= block_bytes <= MAX_BLOCK_BYTES or block_bytes % MiB):
         raise UsageError(
-            f"a block of {format_size(block_bytes)} cannot be used",
-            hint=f"choose whole MiB from 1 MiB to {format_size(MAX_BLOCK_BYTES)}",
+            f"a block of {format_chosen(block_bytes)} cannot be used",
+            hint=f"choose whole MiB from 1 MiB to {format_chosen(MAX_BLOCK_BYTES)}",
         )
     if depth is not None and not 1 <= depth <= MAX_IN_FLIGHT // MiB:
         raise UsageError(

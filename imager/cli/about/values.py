@@ -23,6 +23,7 @@ from imager.cli.about.next_words import (
     understood,
 )
 from imager.cli.about.shells import SCRIPTS
+from imager.cli.terminal.colour import ColourChoice
 
 if TYPE_CHECKING:
     from imager.config.rack import Rack
@@ -121,6 +122,7 @@ def _is(kind: NextWord) -> Values:
 
 VALUES: Mapping[str, Values] = {
     "--blinks": _blinks,
+    "--color": _words(*ColourChoice),
     "--model": _models,
     "--node": _nodes,
     "--pki": _is(FOLDER),

@@ -73,7 +73,8 @@ def _show_report(
     session: Session, target: Path, report: BootReport, notes: CardNotes, stamp: list[str]
 ) -> None:
     console = session.console
-    lines = [f"{target}: {verdict(report)}"]
+    console.verdict(f"{target}: {verdict(report)}", good=report.bootable)
+    lines = []
     if notes.node:
         lines.append("    " + ", ".join(map(_told, notes.node.items())))
     lines += stamp

@@ -18,11 +18,13 @@ from imager.card.probe.probe import probe_card
 from imager.card.probe.report import ProbeReport
 from imager.cli.consent import consent_options, consented, limits_of, refuse_early
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.terminal.attention import notify_option
 
 
 @command("probe", uses=("cache",))
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
+@notify_option
 @consent_options
 def probe(
     session: Session,
@@ -63,7 +65,9 @@ def _show_report(session: Session, report: ProbeReport) -> CommandResult:
         session.console.finding(finding)
     failure = report.error()
     if failure is None:
-        session.console.lines(*report.verdict(), f"{report.target} is blank now.")
+        first, *others = report.verdict()
+        session.console.verdict(first, good=True)
+        session.console.lines(*others, f"{report.target} is blank now.")
         return report.to_json()
     session.console.error(failure)
     return {"exit_code": failure.exit_code, **report.to_json()}

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from imager.base.errors import ConfigurationError, UsageError
-from imager.base.units import format_rate, format_size
+from imager.base.units import format_chosen, format_rate, format_size
 from imager.card.diagnosis.damage import Diagnosis
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import all_receipts, load_receipt
@@ -77,7 +77,7 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
     yield f"image     {image.image_id[:16]}…, disk id {image.disk_id:08x}"
     yield (
         f"mapped    {format_size(receipt.manifest.extents.total_bytes)} in "
-        f"{len(receipt.manifest.digests)} chunks, {format_size(receipt.options.block_bytes)} a "
+        f"{len(receipt.manifest.digests)} chunks, {format_chosen(receipt.options.block_bytes)} a "
         f"transfer, {receipt.options.depth} in flight"
         f"{f' ({receipt.options.why})' if receipt.options.why else ''}"
     )

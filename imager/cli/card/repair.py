@@ -176,8 +176,8 @@ def _restore_whole(session: Session, order: CardOrder) -> CommandResult:
     made = restore_card(order, session.console)
     trouble = made.receipt.trouble
     session.console.event("receipt", path=str(made.receipt_path))
+    session.console.verdict(f"{target} is {node} again, byte for byte as it was written", good=True)
     session.console.lines(
-        f"{target} is {node} again, byte for byte as it was written",
         *_trouble_lines(trouble),
         f"receipt {made.receipt_path}",
     )
@@ -197,9 +197,12 @@ def _restore_boot_files(session: Session, card: DamagedCard, order: CardOrder) -
             hint=f"save what you need and {card.write_hint}",
             details=card.beyond,
         )
-    session.console.lines(
+    session.console.verdict(
         f"{target} is {node}, and its boot files are as they were written: "
         f"{', '.join(card.boot_files)}",
+        good=True,
+    )
+    session.console.lines(
         *_trouble_lines(trouble),
     )
     return {

@@ -19,6 +19,7 @@ from imager.cli.card.repair import repair as repaired
 from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.terminal.attention import notify_option
 from imager.cli.views.stamp import stamp_fields, stamp_lines
 from imager.disk.budget import MAX_FINDINGS
 
@@ -38,6 +39,7 @@ _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}\Z")
     help="Demand a stamp signed by this key (SHA256:…). [the rack's, if one is at hand]",
 )
 @click.option("--repair", is_flag=True, help="Put back what was lost; asks before it writes.")
+@notify_option
 @consent_options
 def verify(
     session: Session,
@@ -96,7 +98,9 @@ def verify(
         )
     found.require_sound()
     require_trusted(found.target, proof.held.stamp, rack, key)
-    session.console.lines(*_lines(found, proof, rack))
+    session.console.verdict(_verdict(found, proof), good=True)
+    if proof.held.stamp is not None:
+        session.console.lines(*stamp_lines(proof.held.stamp, rack))
     return fields
 
 
@@ -171,21 +175,17 @@ def _use_fields(use: CardUse) -> dict[str, object]:
     }
 
 
-def _lines(found: Verification, proof: Proof, rack: Path | None) -> list[str]:
+def _verdict(found: Verification, proof: Proof) -> str:
     read = (
         f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"
     )
     if found.use is None or not found.used:
-        first = f"{found.target} is {found.node}, byte for byte as its {found.proof} says: {read}"
-    else:
-        use = found.use
-        looked_at = "that was looked at " if use.unseen else ""
-        first = (
-            f"{found.target} is {found.node}, and a Pi has run from it; "
-            f"nothing {looked_at}is damaged: {use.boot_files} boot files and "
-            f"{use.intact} other files are as written, "
-            f"{use.changed} the node changed itself; {read}"
-        )
-    if proof.held.stamp is not None:
-        return [first, *stamp_lines(proof.held.stamp, rack)]
-    return [first]
+        return f"{found.target} is {found.node}, byte for byte as its {found.proof} says: {read}"
+    use = found.use
+    looked_at = "that was looked at " if use.unseen else ""
+    return (
+        f"{found.target} is {found.node}, and a Pi has run from it; "
+        f"nothing {looked_at}is damaged: {use.boot_files} boot files and "
+        f"{use.intact} other files are as written, "
+        f"{use.changed} the node changed itself; {read}"
+    )

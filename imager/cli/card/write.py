@@ -42,6 +42,7 @@ from imager.cli.consent import (
 )
 from imager.cli.packages import lock_of_node, require_promoted, wish_of_node
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.terminal.attention import notify_option
 from imager.cli.views.write_plan import (
     PlannedImage,
     PlannedPackages,
@@ -81,6 +82,7 @@ class WriteRequest:
 @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @consent_options
+@notify_option
 @click.option("--full", is_flag=True, help="Write all, even if the card holds most of it.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of a card never seen before.")
 @click.option(
@@ -284,8 +286,11 @@ def _show_result(session: Session, request: WriteRequest, made: MadeCard) -> Com
             f"{format_size(read.size_bytes) if read else 'nothing'} written anew and read back"
         )
     caution = "" if receipt.cache_bypassed else " (through this computer's cache: see the receipt)"
-    session.console.lines(
+    session.console.verdict(
         f"{request.target.node} is {request.node.name}: {done}{caution}, boot check passed",
+        good=True,
+    )
+    session.console.lines(
         *([receipt.trouble.meaning] if receipt.trouble else []),
         f"receipt {made.receipt_path}",
     )

@@ -6,7 +6,6 @@ the command's result are returned.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -22,11 +21,6 @@ from imager.rack.batch.crew import CardJob, CardResult, Orders
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.plan import PlannedCard, RackPlan
 from imager.rack.plan.survey import GoldenImages, different
-
-
-def columns() -> int:
-    """How wide a table may be: as the terminal, or 100 columns where there is none."""
-    return shutil.get_terminal_size((100, 24)).columns
 
 
 def consented_steps(
@@ -119,8 +113,13 @@ def show_results(
     """Show how each card ended; return the fields of the command's result. ``without`` are the
     nodes that need a card and got none."""
     console = session.console
-    console.lines(*result_lines(results, columns()), *closing_lines(results, without))
     code = exit_code_of(results)
+    console.lines(*result_lines(results, console.columns))
+    closing = closing_lines(results, without)
+    if results and not code:
+        first, *closing = closing
+        console.verdict(first, good=True)
+    console.lines(*closing)
     bad = [result for result in results if not result.is_verified]
     if code == Interrupted.exit_code:
         console.error(

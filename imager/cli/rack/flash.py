@@ -22,6 +22,7 @@ from imager.cli.packages import require_promoted
 from imager.cli.rack.batch import consented_steps, orders_for, show_results, work
 from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.terminal.attention import notify_option
 from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 
 
@@ -33,6 +34,7 @@ from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 )
 @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
+@notify_option
 @card_options
 def flash(
     session: Session,

@@ -93,8 +93,10 @@ def _choices_given(given: Mapping[str, str]) -> Choices:
 
 def _choices_asked(session: Session, folder: Path) -> Choices:
     choices, console = Choices(), session.console
-    console.say(f"A new rack in {folder}. Enter takes what stands in brackets; every answer can")
-    console.say("be changed later in rack.toml.")
+    console.say(
+        f"A new rack in {folder}. Enter takes what stands in brackets; every answer can be changed "
+        "later in rack.toml."
+    )
     for key, question in _QUESTIONS.items():
         while True:
             default = _default(choices, key)

@@ -29,7 +29,9 @@ def known_hosts(session: Session, nodes: str | None) -> CommandResult:
     found = known_hosts_at_hand(rack, chosen)
     lines = [f"{names[name]} {key}" for name, keys in found.items() for key in keys]
     without = [name for name, keys in found.items() if not keys]
-    session.console.lines(*lines)
+    if not session.settings.as_json:
+        for line in lines:
+            session.console.data(line)
     if without:
         session.console.warn(
             f"no host keys yet for {fold(without)}: they are made when its card is first written; "

@@ -25,7 +25,6 @@ from imager.cli.choice import (
 )
 from imager.cli.consent import SIZE, limits_of, whole_sectors
 from imager.cli.packages import nodes_on_trial, trial_line
-from imager.cli.rack.batch import columns
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.plan import made_from, plan_fields, plan_lines
 from imager.config.rack import Node, Rack
@@ -62,8 +61,8 @@ class Planned:
     trial: str | None
     on_trial: tuple[str, ...]
 
-    def lines(self, columns: int) -> list[str]:
-        """For a person whose terminal is ``columns`` wide."""
+    def lines(self, columns: int | None) -> list[str]:
+        """For a person whose terminal is ``columns`` wide; None for no terminal."""
         trial = [self.trial] if self.trial else []
         lines = plan_lines(self.plan, self.unfit, columns)
         return [made_from(self.release, self.salt), *trial, *lines]
@@ -189,4 +188,4 @@ def planned_cards(session: Session, request: FlashRequest, images: GoldenImages)
 def show_plan(session: Session, planned: Planned) -> None:
     """Show the whole plan, before anybody is asked or anything is done."""
     session.console.event("plan", **planned.to_json())
-    session.console.lines(*planned.lines(columns()))
+    session.console.lines(*planned.lines(session.console.columns))

@@ -42,7 +42,8 @@ def report(session: Session, out: Path | None) -> CommandResult:
     rack = existing_rack(session)
     page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
     if to_stdout:
-        session.console.lines(*page.rstrip("\n").split("\n"))
+        for line in page.rstrip("\n").split("\n"):
+            session.console.data(line)
         return {}
     if out is None:
         TrustedFolder(rack.folder).write(_DEFAULT_NAME, page.encode())

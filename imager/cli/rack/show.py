@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from textwrap import wrap
 
 from imager.base.errors import ConfigurationError
 from imager.cli.choice import address_of, open_rack, recipes_at_hand
@@ -37,7 +36,7 @@ def show(session: Session) -> CommandResult:
     if any(view.node.slot for view in views):
         console.lines(*drawing(towers(views), console.width), "")
     _table(session, views)
-    console.lines(*_reasons(views, console.width))
+    console.lines(*_reasons(views))
     return {
         "rack": rack.name,
         "folder": str(rack.folder),
@@ -90,14 +89,14 @@ def _table(session: Session, views: tuple[NodeView, ...]) -> None:
     session.console.table(list(columns), [list(row) for row in rows])
 
 
-def _reasons(views: tuple[NodeView, ...], width: int) -> Iterator[str]:
+def _reasons(views: tuple[NodeView, ...]) -> Iterator[str]:
     """What is wrong with cards: a line for each reason, with all nodes it holds for."""
     reasons: dict[str, list[str]] = {}
     for view in views:
         if view.card.reason:
             reasons.setdefault(view.card.reason, []).append(view.node.name)
     for reason, nodes in reasons.items():
-        yield from wrap(f"{fold(nodes)}: {reason}", width, subsequent_indent="    ")
+        yield f"{fold(nodes)}: {reason}"
 
 
 def _short(role: str) -> str:

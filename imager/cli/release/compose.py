@@ -5,12 +5,14 @@ from __future__ import annotations
 from imager.base.units import format_size
 from imager.cli.choice import golden_images, open_rack
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.terminal.attention import notify_option
 from imager.config.nodeset import fold
 from imager.image.compose.golden import GoldenImage
 from imager.rack.plan.survey import different
 
 
 @command("compose")
+@notify_option
 def compose(session: Session) -> CommandResult:
     """Compose the golden image that every node of the rack shares.
 

@@ -90,7 +90,8 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
     phase = now.phase.removesuffix(row.job.name).strip() or between
     total = now.total_bytes
     done = now.done_bytes / total if total else None
-    tail = ""
+    # Where there are no bytes to count, the time gone by shows that it is at work.
+    tail = f" {clock(now.phase_seconds)}" if now.phase and now.phase_seconds >= 1 else ""
     if done is not None:
         rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
         tail = f" {rate:>{_RATE_COLUMNS}}{clock(row.seconds_left):>{_TIME_COLUMNS}}"
@@ -113,9 +114,8 @@ def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
     at_work = [row for row in rows if row.result is None and row.moment is not None]
     rate = sum(row.moment.bytes_per_second for row in at_work if row.moment is not None)
     share = sum(row.share for row in rows) / nodes if nodes else 1.0
-    tail = (
-        f" {format_rate(rate):>{_RATE_COLUMNS}}{clock(_rack_seconds_left(rows)):>{_TIME_COLUMNS}}"
-    )
+    shown = format_rate(rate) if rate else ""
+    tail = f" {shown:>{_RATE_COLUMNS}}{clock(_rack_seconds_left(rows)):>{_TIME_COLUMNS}}"
     return _with_bar(f"rack: {', '.join(words)} ", share, tail, columns)
 
 
@@ -134,7 +134,7 @@ def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:
 
 def _with_bar(head: str, share: float | None, tail: str, columns: int) -> str:
     if share is None:
-        return f"{head.rstrip()} …"[:columns]
+        return f"{head.rstrip()} …{tail}"[:columns]
     percent = f"{share * 100:3.0f}% "
     room = columns - len(head) - len(percent) - len(tail)
     if room < 4:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from imager.base.text import printable
-from imager.cli.console import Console, phase_summary
+from imager.cli.console import Console
+from imager.cli.terminal.phases import phase_summary
+from imager.cli.terminal.streams import spoken
 from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.rack.batch.card_progress import CardEvent, FindingReported, PhaseBegan, PhaseEnded, Said
 from imager.rack.batch.crew import CardJob, CardResult, Crew
@@ -124,7 +126,8 @@ class Screen:
         bars = draw(rows, size.columns - 1, room, cardless=cardless) if rows else ()
         lines = [*above, *bars]
         up = f"\033[{self._drawn}A" if self._drawn else ""
-        text = "".join(f"{printable(line)[: size.columns - 1]}\033[K\n" for line in lines)
+        shown = (spoken(printable(line), sys.stderr)[: size.columns - 1] for line in lines)
+        text = "".join(f"{line}\033[K\n" for line in shown)
         sys.stderr.write(f"\r{up}{text}\033[J")
         sys.stderr.flush()
         self._drawn = len(lines)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from imager.base.units import format_size
+from imager.base.units import format_rate, format_size
+from imager.cli.terminal.folding import table
 from imager.cli.views.batch_bars import clock
 from imager.config.nodeset import fold
 from imager.config.rack import Node
@@ -17,8 +18,6 @@ from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit
 from imager.rack.plan.plan import Action, Left, PlannedCard, RackPlan
 
-_LEAST = 8
-"""No column is cut shorter than this."""
 _NOTHING = "–"
 
 _SWITCH_ON = "  → put each into its Pi and switch on; rack status --wait says who joined"
@@ -31,12 +30,12 @@ def made_from(release: str, salt: str | None) -> str:
     return f"release {release} · Salt {salt or 'as the release has it'}"
 
 
-def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int) -> list[str]:
+def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int | None) -> list[str]:
     """The plan, as a person reads it before saying yes."""
     lines: list[str] = []
     if plan.steps:
         head = ("node", "slot", "card", "size", "holds now", "because of", "to do")
-        lines += table(head, [_step_cells(step) for step in plan.steps], columns, flexible=(2, 4))
+        lines += said_table(head, [_step_cells(step) for step in plan.steps], columns)
     lines += [f"left alone: {_card(left.candidate)}: {left.because}" for left in plan.left]
     for card in unfit:
         where = f"{card.slot}, " if card.slot else ""
@@ -113,7 +112,7 @@ def _left_fields(left: Left) -> dict[str, object]:
     return {**_candidate_fields(left.candidate), "because": left.because}
 
 
-def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
+def result_lines(results: Sequence[CardResult], columns: int | None) -> list[str]:
     """How the card of each node ended, and what to do if it failed."""
     if not results:
         return []
@@ -129,7 +128,7 @@ def result_lines(results: Sequence[CardResult], columns: int) -> list[str]:
         for result in results
     ]
     head = ("node", "slot", "card", "result", "time", "written, read back")
-    lines = table(head, cells, columns, flexible=(2, 5))
+    lines = said_table(head, cells, columns)
     for result in results:
         if result.error is not None:
             lines.append(f"{result.job.name}: {result.fault}")
@@ -162,10 +161,10 @@ def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list
 def _speeds(result: CardResult) -> str:
     if result.receipt is None:
         return ""
-    rates = {phase.name: phase.bytes_per_second / 1e6 for phase in result.receipt.phases}
+    rates = {phase.name: format_rate(phase.bytes_per_second) for phase in result.receipt.phases}
     if "compare" in rates:
-        return f"compared at {rates['compare']:.1f} MB/s"
-    return ", ".join(f"{rates[name]:.1f} MB/s" for name in ("write", "read back") if name in rates)
+        return f"compared at {rates['compare']}"
+    return ", ".join(rates[name] for name in ("write", "read back") if name in rates)
 
 
 def result_fields(result: CardResult) -> dict[str, object]:
@@ -187,31 +186,9 @@ def result_fields(result: CardResult) -> dict[str, object]:
     }
 
 
-def table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    columns: int,
-    *,
-    flexible: Sequence[int],
+def said_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None
 ) -> list[str]:
-    """A table in lines, its columns as wide as their widest cell. Empty columns are left out. If it
-    is wider than ``columns``, the columns numbered in ``flexible`` are cut one after the other:
-    words at their end, paths at their beginning."""
-    said = [i for i in range(len(head)) if any(row[i] not in ("", _NOTHING) for row in rows)]
-    widths = {i: max(len(row[i]) for row in [head, *rows]) for i in said}
-    for column in flexible:
-        excess = sum(widths.values()) + 2 * (len(widths) - 1) - columns
-        if column in widths and excess > 0:
-            widths[column] = max(min(_LEAST, widths[column]), widths[column] - excess)
-    return [
-        "  ".join(_cut(row[i], width).ljust(width) for i, width in widths.items()).rstrip()
-        for row in [head, *rows]
-    ]
-
-
-def _cut(cell: str, width: int) -> str:
-    if len(cell) <= width:
-        return cell
-    if cell.startswith("/"):
-        return "…" + cell[len(cell) - width + 1 :]
-    return cell[: width - 1] + "…"
+    """A table in lines without the columns in which nothing is said."""
+    said = [n for n in range(len(head)) if any(row[n] not in ("", _NOTHING) for row in rows)]
+    return table([head[n] for n in said], [[row[n] for n in said] for row in rows], columns)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from imager.base.units import format_size
+from imager.base.units import format_chosen, format_size
 from imager.card.host.target import Target
 from imager.card.stages import WriteOptions
 from imager.config.rack import Node
@@ -97,7 +97,7 @@ class WritePlan:
     def lines(self) -> list[str]:
         """For a person."""
         node, options = self.node, self.options
-        size = format_size(self.size_bytes) if self.size_bytes else None
+        size = format_chosen(self.size_bytes) if self.size_bytes else None
         lines = [
             f"node      {node.name} ({node.model}, {', '.join(node.roles)}), rack {self.rack}",
             f"target    {self.target.title}",
@@ -105,7 +105,7 @@ class WritePlan:
             f"salt      {self._salt_line()}",
             *([f"packages  {self.packages.line()}"] if self.packages else []),
             f"size      {size or 'as small as the release allows'}",
-            f"transfers {format_size(options.block_bytes)} each, {options.depth} in flight "
+            f"transfers {format_chosen(options.block_bytes)} each, {options.depth} in flight "
             f"({options.why}); every byte is read back",
         ]
         return [*lines, f"image     {self.image.line()}"] if self.image else lines

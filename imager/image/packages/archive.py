@@ -17,7 +17,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Phase
 from imager.base.trusted_folder import kept_file
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB, format_chosen
 from imager.image.unpack.inflate import PackingError
 from imager.image.unpack.members import clean_path, entry_of, refuse
 from imager.image.unpack.packings import packing_of
@@ -137,7 +137,7 @@ class _PackageReading:
 
 def _content(name: str, info: tarfile.TarInfo, stream: TarStream) -> MetadataFile:
     if not info.isreg() or info.sparse is not None or info.size > _LARGEST[name]:
-        raise refuse(info.name, f"is not a file of at most {format_size(_LARGEST[name])}")
+        raise refuse(info.name, f"is not a file of at most {format_chosen(_LARGEST[name])}")
     stream.seek(info.offset_data)
     data = stream.read(info.size)
     if len(data) < info.size:

@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.trusted_folder import kept_bytes
-from imager.base.units import GiB, MiB, format_size
+from imager.base.units import GiB, MiB, format_chosen
 from imager.image.salt.bytecode import compiled, interpreter
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
 from imager.image.salt.packages import add_bundle
@@ -198,7 +198,7 @@ class _Adding:
     def unzip(self, wheel: VerifiedPackage) -> None:
         """Put the files of a wheel (pure Python) beside Salt's."""
         if wheel.size_bytes > _LARGEST_WHEEL:
-            most = format_size(_LARGEST_WHEEL)
+            most = format_chosen(_LARGEST_WHEEL)
             raise MalformedRelease(f"{wheel.path.name} is larger than {most}", hint=_HINT)
         data = kept_bytes(wheel.path, _LARGEST_WHEEL)
         if hashlib.sha256(data).hexdigest() != wheel.sha256:
@@ -248,7 +248,7 @@ class _Adding:
 
 def _text_of(info: tarfile.TarInfo, stream: TarStream) -> str:
     if not info.isreg() or info.size > _LARGEST_TEXT:
-        raise refuse(info.name, f"is not a file of at most {format_size(_LARGEST_TEXT)}")
+        raise refuse(info.name, f"is not a file of at most {format_chosen(_LARGEST_TEXT)}")
     stream.seek(info.offset_data)
     return stream.read(info.size).decode(errors="replace")
 
@@ -275,7 +275,7 @@ def wheel_members(wheel: bytes, wheel_name: str) -> Iterator[tuple[str, bytes]]:
                     continue
                 room -= info.file_size
                 if room < 0:
-                    most = format_size(_LARGEST_WHEEL)
+                    most = format_chosen(_LARGEST_WHEEL)
                     raise refuse(info.filename, f"makes the wheel larger than {most}")
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise refuse(info.filename, "is packed otherwise than wheels are")

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from imager.base.durable import write_all
 from imager.base.run import running
-from imager.base.units import GiB, MiB, format_size
+from imager.base.units import GiB, MiB, format_chosen
 from imager.image.unpack.inflate import CHUNK_BYTES, GZIP_MAGIC, PackingError, Unpack, gunzipped
 
 _LARGEST = 4 * GiB
@@ -50,7 +50,7 @@ def packing_of(head: bytes) -> Unpack:
             for chunk in content:
                 total += len(chunk)
                 if total > _LARGEST:
-                    raise PackingError(f"it unpacks to more than {format_size(_LARGEST)}")
+                    raise PackingError(f"it unpacks to more than {format_chosen(_LARGEST)}")
                 yield chunk
 
     return bounded

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from imager.base.durable import write_all
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB, format_chosen
 from imager.image.unpack.members import (
     DEVICES,
     EntryKind,
@@ -224,7 +224,7 @@ def _is_text(entry: TreeEntry | None, path: str) -> bool:
     if entry is None or entry.kind is not EntryKind.FILE:
         return False
     if entry.size_bytes > _LARGEST_TEXT:
-        raise refuse(path, f"is larger than {format_size(_LARGEST_TEXT)}")
+        raise refuse(path, f"is larger than {format_chosen(_LARGEST_TEXT)}")
     return True
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from imager.base.below import Below
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB, format_chosen
 
 DEEPEST = 64
 LARGEST_CONFIG = MiB // 16
@@ -55,7 +55,7 @@ class OverlayRoom:
         """The content of ``source``; OSError, OverlaysTooLarge."""
         status = source.at.status() if source.at.judged else None
         if status is not None and status.st_size > self.size_bytes:
-            most = format_size(OverlayRoom().size_bytes)
+            most = format_chosen(OverlayRoom().size_bytes)
             raise OverlaysTooLarge(f"{source.path}: with it the overlays hold more than {most}")
         content = source.at.read(self.size_bytes)[0] if source.at.judged else _shipped(source.at)
         self.size_bytes -= len(content)

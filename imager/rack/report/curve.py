@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from imager.base.units import format_rate, format_size
+from imager.base.units import format_rate, format_transfer
 from imager.card.medium.meter import PhaseFigures
 
 WIDTH, HEIGHT = 420, 120
@@ -114,10 +114,7 @@ def _band(phase: PhaseFigures, steps: Sequence[_Step], x: _Scale, y: _Scale) -> 
     first = x(steps[0].start)
     line = f"M{first} {y(steps[0].rate)}" + "".join(points)
     area = f"M{first} {y(0)}" + "".join(points) + f"V{y(0)}Z"
-    figures = (
-        f"{format_size(phase.size_bytes)} in {phase.seconds:.1f} s, "
-        f"{format_rate(phase.bytes_per_second)}"
-    )
+    figures = format_transfer(phase.size_bytes, phase.seconds)
     return Band(phase.name, figures, line, area)
 
 

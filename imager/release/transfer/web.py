@@ -18,7 +18,7 @@ import requests
 import urllib3
 
 from imager.base.errors import NetworkError
-from imager.base.units import GiB, KiB, MiB, format_size
+from imager.base.units import GiB, KiB, MiB, format_chosen, format_size
 from imager.release.transfer.deadline import Deadline, obey
 
 _LENGTH = re.compile(r"[0-9]{1,18}\Z")
@@ -116,7 +116,7 @@ class Web:
                 body += chunk
                 if len(body) > cap_bytes:
                     raise NetworkError(
-                        f"{url} is larger than {format_size(cap_bytes)}",
+                        f"{url} is larger than {format_chosen(cap_bytes)}",
                         hint="this is not the file that was asked for; try another network",
                     )
         announced = content_length(response)

@@ -36,6 +36,15 @@ def test_every_way_to_a_person_shows_text_as_one_line(
     assert sum(line.count(SHOWN) for line in lines) == said.err.count("signed by") == 11
 
 
+def test_one_letter_is_not_enough_for_what_cannot_be_undone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\nyes\ny\nno\n"))
+    assert Console().confirm([], "yes")
+    assert "the whole word is wanted" in capsys.readouterr().err
+    assert not Console().confirm([], "yes")
+
+
 def test_json_carries_it_whole_and_stays_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(as_json=True)
     console.error(CardIOError(EVIL, hint=EVIL))

@@ -148,6 +148,8 @@ Common options:
                  output; the last is the result.
   -q, --quiet    Only errors and the result.
   -v, --verbose  Also each command that is run.
+  --color WHEN   Colour: auto, always or never; auto heeds
+                 NO_COLOR. [auto]
   --version      Show the version and exit.
   -h, --help     Show this message and exit.
 

@@ -54,12 +54,12 @@ def test_a_card_reader_with_a_card(host: FakeHost) -> None:
     assert (disk.size_bytes, disk.diskseq, disk.removable) == (32 * 2**30, 12, True)
     assert disk.by_path[0].endswith("/disk/by-path/pci-usb-0:2")
     assert [str(part).rpartition("/")[2] for part in disk.partitions] == [
-        "sdb1: 256 MiB, vfat 'BOOT'",
-        "sdb2: 256 MiB, nothing known",
+        "sdb1: 268.4 MB, vfat 'BOOT'",
+        "sdb2: 268.4 MB, nothing known",
     ]
     assert disk.uses == ()
     assert refusals(disk, 2**30) == ()
-    assert "Generic STORAGE DEVICE, serial 0815, 32 GiB, usb" in disk.title
+    assert "Generic STORAGE DEVICE, serial 0815, 34.4 GB, usb" in disk.title
 
 
 def test_mounts_count_by_number_and_not_by_name(host: FakeHost) -> None:

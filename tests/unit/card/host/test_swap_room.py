@@ -66,8 +66,8 @@ def test_size_room_and_remedy_are_named(tmp_path: Path) -> None:
         require_swap_room(CARD, golden(), rack_with(tmp_path, "2GiB"))
     assert caught.value.exit_code == 20
     assert caught.value.what == (
-        "/dev/sdb has no room for a swap file of 2 GiB ([swap] size): 1.3 GiB are free beside the "
-        "system, and 256 MiB must stay so"
+        "/dev/sdb has no room for a swap file of 2 GiB ([swap] size): 1.4 GB are free beside the "
+        "system, and 268.4 MB must stay so"
     )
     assert caught.value.hint == (
         'use a larger card, or set [swap] size in rack.toml to "1056MiB" or less, or "0" for none'

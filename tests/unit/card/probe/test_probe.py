@@ -57,7 +57,7 @@ def test_a_whole_probe_reads_every_byte() -> None:
     report = probed(FaultyCard(SIZE + 512), whole=True)
     assert report.whole
     assert report.checked_bytes == SIZE + 512
-    assert "all 16 MiB were written and came back" in next(report.verdict())
+    assert "all 16.8 MB were written and came back" in next(report.verdict())
 
 
 @pytest.mark.parametrize("real", [SIZE // 4, SIZE // 2, SIZE * 7 // 8, 7 * MiB + 77 * 512])

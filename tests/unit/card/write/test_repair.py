@@ -12,7 +12,7 @@ import pytest
 
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, Interrupted
 from imager.base.progress import Phase, Quiet
-from imager.base.units import MiB
+from imager.base.units import MiB, format_size
 from imager.card.diagnosis import examine
 from imager.card.diagnosis.damage import DamageKind
 from imager.card.stages import UnprovenCard, WriteOptions
@@ -334,7 +334,7 @@ def test_a_card_that_wraps_around_is_a_fake_and_is_not_repaired(
     image = make_image(tmp_path, SIZE * 2, body)
     made = make(image, FaultyCard(SIZE * 2, real_bytes=real))
     assert isinstance(made.error, FakeCapacity), made.error
-    assert f"holds {real // MiB} MiB at most" in made.error.what
+    assert f"holds {format_size(real)} at most" in made.error.what
     assert "pretends to be larger than it is" in made.error.details[-2]
     assert made.body_writes == []
     assert made.card.is_blank
@@ -359,7 +359,7 @@ def test_a_card_that_forgets_what_is_beyond_its_size_is_a_fake(tmp_path: Path) -
     image = make_image(tmp_path, SIZE, body)
     made = make(image, FaultyCard(SIZE, kept_bytes=6 * MiB))
     assert isinstance(made.error, FakeCapacity)
-    assert "holds 5 MiB at most" in made.error.what
+    assert "holds 5.2 MB at most" in made.error.what
     assert made.trouble is not None
     assert made.trouble.attempts == 2
 

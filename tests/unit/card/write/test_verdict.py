@@ -147,7 +147,7 @@ def test_a_fake_and_a_card_that_fails_here_and_there(unproven: UnprovenCard) -> 
     fake = Diagnosis((damage(3 * MiB),), holds_bytes=3 * MiB)
     error = condemned(unproven, Reading(fake, True), 0)
     assert isinstance(error, FakeCapacity)
-    assert "says it holds 12 MiB and holds 3 MiB at most (one range, first at" in error.what
+    assert "says it holds 12.6 MB and holds 3.1 MB at most (one range, first at" in error.what
     error = condemned(unproven, Reading(Diagnosis(), True, complete=False), 0)
     assert isinstance(error, CardIOError)
     assert "not always at the same place" in error.what

@@ -82,7 +82,11 @@ NODES = [f"pi{number}" for number in range(12)]
         ("rack keys rotate pi1 -- --s", []),
         ("rack flash --target a --ta", ["--target"]),
         ("explain --off", []),
-        ("completion bash --", ["--json", "--quiet", "--verbose", "--version", "--help"]),
+        (
+            "completion bash --",
+            ["--json", "--quiet", "--verbose", "--color", "--version", "--help"],
+        ),
+        ("--color a", ["auto", "always"]),
         ("--rack rack write x.img --node ", NODES),
         ("write --rack rack --node pi1", ["pi1", "pi10", "pi11"]),
         ("write --rack=rack --node=pi1", ["pi1", "pi10", "pi11"]),

@@ -43,7 +43,7 @@ def test_a_receipt_names_card_phases_and_result(tmp_path: Path) -> None:
     lines = list(_lines(tmp_path / "r.json", replace(receipt, phases=phases, image=image)))
     assert "salt      3006.9" in lines
     assert lines[0] == "pi7: verified, 2026-11-23T07:00:00.000Z"
-    assert any("/dev/faulty" in line and "24 MiB" in line for line in lines)
+    assert any("/dev/faulty" in line and "25.2 MB" in line for line in lines)
     assert any("CID 1b534d30" in line for line in lines)
     assert any("write" in line and "21.0 MB/s" in line and "█▃" in line for line in lines)
     assert not any("caution" in line for line in lines)

@@ -8,6 +8,7 @@ import select
 import struct
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from imager.card.host.image_file import ImageFile
 from imager.cli.console import Console
+from imager.cli.terminal import phases
 from imager.cli.views.batch_screen import Screen
 from imager.config.rack import Node
 from imager.rack.batch.crew import CardJob, Crew
@@ -85,6 +87,33 @@ def test_a_dumb_terminal_gets_lines(term: str, draws: bool) -> None:
     assert "write: 100 B in" in said
     assert ("\033" in said) is draws
     assert ("\r" in said.replace("\r\n", "\n")) is draws
+
+
+def test_a_phase_without_bytes_shows_how_long_it_has_been_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(phases, "_TICK_SECONDS", 0.05)
+    with terminal() as person:
+        with Console().phase("compile Salt"):
+            time.sleep(1.2)
+        said = seen(person)
+    assert "compile Salt … 00:00" in said
+    assert "compile Salt … 00:01" in said
+    assert "compile Salt: 1." in said
+
+
+@pytest.mark.parametrize(("columns", "sizes"), [(60, False), (80, True)])
+def test_a_bar_has_the_time_left_and_no_more_than_fits(columns: int, sizes: bool) -> None:
+    with terminal(columns=columns) as person:
+        with Console().phase("read back", 800_000_000) as phase:
+            time.sleep(0.2)
+            phase.advance(400_000_000)
+        said = seen(person)
+    drawn = [line for line in said.replace("\033[A", "").split("\r") if "left" in line]
+    assert "50% |" in drawn[-1]
+    assert ("400 MB/800 MB" in drawn[-1]) is sizes
+    assert "MB/s" in drawn[-1]
+    assert all(len(line) <= columns for line in drawn)
 
 
 def test_a_terminal_that_does_not_know_its_size_is_taken_for_a_usual_one() -> None:

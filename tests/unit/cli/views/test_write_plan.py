@@ -62,7 +62,7 @@ def test_of_one_that_is_pinned_and_archived_with_its_salt(plan: WritePlan) -> No
         "what it needs in packages"
     )
     assert size == "size      8 GiB"
-    assert image == "image     composed: 612 MiB to write, on a card of 2 GiB or more"
+    assert image == "image     composed: 641.7 MB to write, on a card of 2.1 GB or more"
     told = plan.to_json()
     assert (told["image_composed"], told["image_bytes"]) == (True, 612 * MiB)
     assert (told["salt_sha256"], told["salt_packages"]) == (SHA256, ("python-zmq",))

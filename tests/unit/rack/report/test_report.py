@@ -72,7 +72,7 @@ def test_each_node_has_its_state_address_card_speed_and_fingerprints(
         "verified",
         "joined",
         "10.0.0.11/24",
-        "Generic STORAGE DEVICE, 29.7 GiB",
+        "Generic STORAGE DEVICE, 31.9 GB",
         "08150001",
         "usb-0:2.1",
         "write: ",
@@ -147,7 +147,7 @@ def test_an_image_file_is_named_where_a_card_would_be(tmp_path: Path) -> None:
     made = receipt_of("pi0", 1)
     file = TargetFacts("/srv/pi0.img", 2 << 30, "file")
     save_receipt(replace(made, target=file), rack.receipts)
-    assert "/srv/pi0.img, 2 GiB" in Page(render_report(rack, NOW)).texts["node-pi0"]
+    assert "/srv/pi0.img, 2.1 GB" in Page(render_report(rack, NOW)).texts["node-pi0"]
 
 
 def test_a_rack_just_made_has_a_report_too(tmp_path: Path) -> None:

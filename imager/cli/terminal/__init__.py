@@ -1,0 +1,1 @@
+"""What a terminal takes: its width, its letters, its colours, its bell."""
