@@ -57,7 +57,7 @@ BY_PATH = {
         "release/signing_keys.py",
     ),
     "what comes with this program, or /dev/null": (
-        "cli/session.py",
+        "cli/terminal/streams.py",
         "config/shipped_trees.py",
         "rack/report/report.py",
     ),

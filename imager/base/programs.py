@@ -82,6 +82,7 @@ TOOLS: Mapping[str, Tool] = {
         # Nothing needs these where root is at work, or nobody asked to be called back.
         Tool("sudo", DistroPackage("sudo", "sudo")),
         Tool("setpriv", _UTIL_LINUX),
+        Tool("notify-send", DistroPackage("libnotify-bin", "libnotify")),
     )
 }
 
