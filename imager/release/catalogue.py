@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from imager.base.boards import (
     ALARM_AARCH64,
@@ -201,7 +201,7 @@ def _checked_file_name(url: str) -> str:
         fault = "holds a password, which would end up in rack.lock"
     elif parts.query or parts.fragment:
         fault = "has a ? or #, so no .sig can lie beside it"
-    elif unquote(file_name) != file_name or not _FILE_NAME.match(file_name):
+    elif not _FILE_NAME.match(file_name):
         fault = "does not end in a plain file name with .tar.gz"
     elif not url.isascii() or not url.isprintable() or " " in url:
         fault = "holds a character that must be %-encoded"

@@ -63,7 +63,6 @@ def _first_authentic(run: Wanted, web: Web, sources: KeySources) -> ArchivedTarb
     fingerprint = run.spec.signing_key
     key = find_key(fingerprint, run.terms.cache, web, run.terms.progress, sources)
     failures: list[PicloudError] = []
-    web.forget_failures()
     for url in run.spec.urls:
         try:
             return _from_mirror(run, web, _locate(run, web, url), key)

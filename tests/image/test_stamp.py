@@ -95,7 +95,9 @@ def verified(card: UsedCard) -> Verification:
     with open_target(card.path) as fresh:
         proof = proof_for(fresh.raw, None)
         assert isinstance(proof.held, Stamp)
-        return verify_card(fresh, proof.held, Quiet())
+        found = verify_card(fresh, proof.held, Quiet())
+    assert found.figures.name == "verify"
+    return found
 
 
 def damage_in(card: UsedCard) -> dict[str, str]:

@@ -40,7 +40,7 @@ def version_fault(text: str) -> str | None:
     """Why ``text`` cannot be the version to put on a card; None when it can. The reason continues
     a sentence that begins with ``text``."""
     fault = master_version_fault(text)
-    if fault is None and parse_version(text) < parse_version(OLDEST)[:1]:
+    if fault is None and parse_version(text) < parse_version(OLDEST):
         return f"is older than {OLDEST}, the oldest that can be put on a card"
     return fault
 
@@ -75,7 +75,7 @@ def cannot_talk(minion: str, master: str) -> str | None:
 
 def _reaches(version: tuple[int, ...], floors: dict[int, int]) -> bool:
     """Whether ``version`` is at least the minor release that ``floors`` has for its series."""
-    series, minor, *_ = (*version, 0)
+    series = version[0]
     if series in floors:
-        return minor >= floors[series]
+        return version[1] >= floors[series]
     return series > max(floors)

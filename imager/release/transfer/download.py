@@ -220,7 +220,7 @@ def _transfer(
     if have and known is not None and known.validator is not None:
         headers = {"Range": f"bytes={have}-", "If-Range": known.validator}
     with web.open(place.url, headers=headers, follow=place.follow) as response:
-        if headers and known is not None and _continues(response, have, known):
+        if headers and known is not None and continues(response, have, known):
             offset, version = have, known
         elif response.status_code == 200:
             offset, version = 0, version_of(response)
@@ -253,7 +253,7 @@ def _transfer(
         raise cut_short(place.url, offset, version.size_bytes)
 
 
-def _continues(response: requests.Response, have: int, known: Version) -> bool:
+def continues(response: requests.Response, have: int, known: Version) -> bool:
     """Whether ``response`` is the rest, from byte ``have`` on, of the version that is ``known``."""
     found = _CONTENT_RANGE.match(response.headers.get("Content-Range", ""))
     if response.status_code != 206 or found is None or int(found[1]) != have:

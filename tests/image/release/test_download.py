@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import socket
@@ -74,8 +75,10 @@ def test_a_file_replaced_meanwhile_is_fetched_whole(
             ignores_if_range=ignores_if_range,
         ),
     )
-    assert scene.fetch(mirror).tarball.read_bytes() == new
+    release = scene.fetch(mirror)
+    assert release.tarball.read_bytes() == new
     assert not list(scene.cache.partial.glob("*.rejected")), "the two were never mixed"
+    assert json.loads((release.tarball.parent / "release.json").read_text())["etag"] == '"v2"'
 
 
 def test_a_server_that_continues_at_the_wrong_byte_begins_anew(
@@ -102,16 +105,20 @@ def test_what_was_fetched_is_on_the_disk_before_it_is_believed(
 def test_a_disk_without_room_is_told_before_the_transfer(
     scene: Scene, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, missing: int
 ) -> None:
-    real = os.statvfs
+    real, asked = os.statvfs, list[str]()
 
     def nearly_full(path: str) -> os.statvfs_result:
         found = list(real(path))
         found[1] = 1  # f_frsize: what follows are bytes
-        found[3] = found[4] = len(scene.data) - missing
+        found[3] = found[4] = 0
+        # f_bfree is for root alone, f_bavail for everybody.
+        found[4 if os.geteuid() else 3] = len(scene.data) - len(asked) * 50_000 - missing
+        asked.append(path)
         return os.statvfs_result(found)
 
     monkeypatch.setattr(os, "statvfs", nearly_full)
     if not missing:
+        mirror.misbehave(PATH, Manners(cut_after=[50_000]))
         assert scene.fetch(mirror).tarball.read_bytes() == scene.data
         return
     with pytest.raises(HostStorage, match="are still to come") as caught:
@@ -211,6 +218,17 @@ def test_a_length_over_the_cap_is_refused_before_a_byte(scene: Scene, mirror: Mi
         scene.fetch(mirror)
 
 
+def test_a_release_as_large_as_the_cap_is_taken(scene: Scene, mirror: Mirror) -> None:
+    limits = replace(LIMITS, tarball_bytes=len(scene.data))
+    assert scene.fetch(mirror, limits=limits).size_bytes == len(scene.data)
+
+
+def test_an_empty_file_is_told(scene: Scene, mirror: Mirror) -> None:
+    mirror.files[PATH] = b""
+    with pytest.raises(NetworkError, match="the file is empty"):
+        scene.fetch(mirror)
+
+
 def test_a_length_too_large_is_a_cut_connection(scene: Scene, mirror: Mirror) -> None:
     mirror.misbehave(PATH, Manners(announced=250_000))
     with pytest.raises(NetworkError):
@@ -283,6 +301,13 @@ def test_a_server_that_drips_is_given_up(scene: Scene, mirror: Mirror) -> None:
     with pytest.raises(NetworkError, match="came in"):
         scene.fetch(mirror, limits=limits)
     assert time.monotonic() - began < 5
+
+
+def test_a_slow_server_that_brings_enough_is_waited_for(scene: Scene, mirror: Mirror) -> None:
+    mirror.files.update(release_files(scene.key, scene.data[:25_000]))
+    mirror.misbehave(PATH, Manners(seconds_per_kib=0.06))
+    limits = replace(LIMITS, attempts=1, window_seconds=1, least_bytes=1024)
+    assert scene.fetch(mirror, limits=limits).size_bytes == 25_000
 
 
 def test_servers_that_drip_cost_one_bound_together(scene: Scene, mirror: Mirror) -> None:
@@ -359,6 +384,17 @@ def test_a_missing_file_sends_us_to_the_next_mirror(
     assert release.source_url == second.address + PATH
 
 
+def test_a_busy_mirror_is_asked_again_only_where_it_is_the_only_one(
+    scene: Scene, mirror: Mirror, second: Mirror
+) -> None:
+    mirror.misbehave(PATH, Manners(status=503))
+    scene.fetch(mirror, second)
+    assert len(mirror.log) == 1
+    with pytest.raises(NetworkError, match="answered 503"):
+        scene.fetch(mirror, update=True)
+    assert len(mirror.log) == 1 + LIMITS.attempts
+
+
 def test_a_dead_mirror_sends_us_to_the_next(scene: Scene, mirror: Mirror) -> None:
     with serving() as gone:
         pass
@@ -373,6 +409,9 @@ def test_when_every_mirror_fails_each_is_named(scene: Scene) -> None:
     assert "refused" in caught.value.details[0]
     assert "404" in caught.value.details[1]
     assert all("\n" not in line for line in (caught.value.what, *caught.value.details))
+    (note,) = scene.heard.notes
+    assert note.startswith(dead.address)
+    assert note.endswith("asking the next mirror")
 
 
 def test_an_answer_that_is_not_http_is_a_network_error(scene: Scene, mirror: Mirror) -> None:

@@ -57,7 +57,7 @@ def test_a_fetched_release_is_archived_with_all_that_is_known(scene: Scene, mirr
     assert record["etag"] == '"v1"'
     assert record["source_url"] == mirror.address + PATH
     assert sum(scene.heard.phases["prove stand-in"]) == len(scene.data)
-    assert not (scene.partial / "tarball").exists()
+    assert list(scene.partial.iterdir()) == []
 
 
 # --- pins -------------------------------------------------------------------------------------
@@ -113,6 +113,7 @@ def test_update_does_not_fetch_what_is_archived_already(scene: Scene, mirror: Mi
     assert mirror.asked(PATH) == []
     assert scene.lock_path.read_bytes() == before
     assert any("still the newest" in note for note in scene.heard.notes)
+    assert any("is the one that is archived already" in note for note in scene.heard.notes)
 
 
 def test_a_second_rack_pins_what_the_first_fetched(scene: Scene, mirror: Mirror) -> None:
@@ -234,6 +235,9 @@ def test_a_truncated_archived_release_is_fetched_anew_online(
     assert again.sha256 == release.sha256
     assert again.tarball.read_bytes() == scene.data
     assert scene.archived() == [release.sha256, f"{release.sha256}.damaged-1"]
+    if locked:
+        (warning,) = scene.heard.warnings
+        assert warning.endswith(f"it is kept as {release.sha256}.damaged-1")
 
 
 # --- forgeries --------------------------------------------------------------------------------
@@ -300,6 +304,15 @@ def test_a_forgery_is_worse_news_than_a_dead_mirror(
     with pytest.raises(NotAuthentic) as caught:
         scene.fetch(mirror, second)
     assert len(caught.value.details) == 2
+
+
+def test_of_two_forgeries_the_first_is_told(scene: Scene, mirror: Mirror, second: Mirror) -> None:
+    del mirror.files[f"{PATH}.sig"]
+    second.files[f"{PATH}.sig"] = b"<html>"
+    with pytest.raises(NotAuthentic, match="comes without a signature") as caught:
+        scene.fetch(mirror, second)
+    assert caught.value.hint.startswith("a release is used only with its .sig beside it")
+    assert "is not an OpenPGP signature" in caught.value.details[1]
 
 
 # --- the public key ---------------------------------------------------------------------------

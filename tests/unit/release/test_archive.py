@@ -20,6 +20,7 @@ from imager.release.archive import (
     ArchivedTarball,
     DamagedEntry,
     TarballRecord,
+    encode_record,
     parse_record,
     prove,
     verified,
@@ -63,6 +64,7 @@ def test_a_published_release_is_found_with_all_that_is_known(cache: Cache, tmp_p
     assert entry.folder == cache.releases / SHA256
     assert Archive(cache).find(SHA256) == entry
     assert entry.tarball.read_bytes() == DATA
+    assert entry.tarball.stat().st_mode & 0o777 == 0o444
     assert entry.signature.read_bytes() == b"signature"
     assert not (tmp_path / "partial").exists()
     assert [path.name for path in cache.releases.iterdir()] == [SHA256]
@@ -165,6 +167,13 @@ def test_prove_reads_every_byte(cache: Cache, tmp_path: Path) -> None:
         prove(release, cache, Quiet())
     assert str(release.tarball) in caught.value.what
     assert Archive(cache).find(SHA256) is None, "so the next fetch brings it anew"
+
+
+def test_a_record_is_text_with_a_line_for_each_field() -> None:
+    lines = encode_record(record()).decode().split("\n")
+    assert lines[:2] == ["{", '  "name": "stand-in",']
+    assert lines[-2:] == ["}", ""]
+    assert len(lines) == len(TarballRecord.__slots__) + 3
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(lambda t: t.encode(errors="replace")))

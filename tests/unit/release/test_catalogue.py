@@ -132,6 +132,8 @@ def test_a_url_for_an_unknown_board_is_refused() -> None:
         "http://[::1/x.tar.gz",
         "http://host:port/x.tar.gz",
         "http://me:secret@example.org/x.tar.gz",
+        "http://me@example.org/x.tar.gz",
+        "http://:secret@example.org/x.tar.gz",
         "http://example.org/x.tar.gz?token=1",
         "http://example.org/x.zip",
         "http://example.org/",

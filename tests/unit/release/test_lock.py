@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from imager.release.lock import (
     SetPin,
     encode_lock,
     parse_lock,
+    pin_faults,
 )
 
 PIN = Pin("ab" * 32, 612, "http://m/os/x.tar.gz", "AB" * 20, "2026-11-02T10:00:00+00:00")
@@ -176,6 +178,31 @@ def test_packages_take_the_place_of_all_that_were_there(tmp_path: Path) -> None:
     assert RackLock.load(path) == written
     assert (dict(written.pacman), dict(written.sets)) == ({"runc": RUNC}, {"k3": of_runc})
     assert written.pin("a") == PIN
+
+
+def test_what_packages_are_is_told_in_a_rack_lock_that_has_some() -> None:
+    sets: dict[tuple[str, str], AnyPin] = {("set", "k"): SetPin("cd" * 32, (), (), ())}
+    told = "# What lies beyond the release"
+    assert told in encode_lock(sets)
+    assert told not in encode_lock({("release", "a"): PIN})
+    assert told not in encode_lock(sets, "# canary.lock\n")
+
+
+def test_a_lock_without_pins_is_filled_and_no_other_one(tmp_path: Path) -> None:
+    carried = RackLock.of(tmp_path / "carried", {("release", "a"): PIN, ("pacman", "runc"): RUNC})
+    lock = RackLock.load(tmp_path / "rack.lock")
+    assert lock.filled(carried).all_pins() == carried.all_pins()
+    assert RackLock.load(lock.path).all_pins() == carried.all_pins()
+    lock.filled(RackLock.of(carried.path, {("release", "b"): PIN}))
+    assert RackLock.load(lock.path).all_pins() == carried.all_pins()
+
+
+def test_a_pin_from_elsewhere_is_held_against_the_same_rules() -> None:
+    assert pin_faults(RUNC) == []
+    assert pin_faults(replace(RUNC, file="../x")) == ["pin.file: '../x' is not a file's name"]
+    assert pin_faults(replace(PIN, size_bytes=-1)) == [
+        "pin.size_bytes: -1 is not a number of bytes"
+    ]
 
 
 PACKAGE_FAULTS = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pysequoia import Cert
+from pysequoia import Cert, Sig
 from pysequoia.packet import PacketPile, Tag
 
 from imager.base.errors import NotAuthentic
@@ -96,6 +96,55 @@ def test_what_is_no_signature_is_named_so(junk: bytes) -> None:
         parse_signatures(junk, certificate(KEY), "x.sig")
 
 
+ISSUER, ISSUER_FINGERPRINT = 16, 33
+"""Types of the subpackets that name the key (RFC 9580, sections 5.2.3.12 and 5.2.3.35)."""
+
+
+def without(left_out: tuple[int, ...], data: bytes) -> bytes:
+    """The signature ``data``, a short one of version 4, without subpackets of these types."""
+    tag, head, hashed = data[:1], data[2:6], data[8 : 8 + data[7]]
+    kept, at = b"", 0
+    while at < len(hashed):
+        end = at + 1 + hashed[at]
+        kept += b"" if hashed[at + 1] & 0x7F in left_out else hashed[at:end]
+        at = end
+    body = head + len(kept).to_bytes(2, "big") + kept + data[8 + len(hashed) :]
+    return tag + bytes([len(body)]) + body
+
+
+@pytest.mark.parametrize(
+    "left_out", [(ISSUER,), (ISSUER_FINGERPRINT,), (ISSUER, ISSUER_FINGERPRINT)]
+)
+def test_who_may_have_signed_is_seen_before_the_download(left_out: tuple[int, ...]) -> None:
+    """By the fingerprint, else by the key id; a signature that names nobody is tried."""
+    own, strange = (without(left_out, sign_detached(key, DATA)) for key in (KEY, OTHER))
+    assert len(parse_signatures(own, certificate(KEY), "x.sig")) == 1
+    if len(left_out) == 2:
+        assert len(parse_signatures(strange, certificate(KEY), "x.sig")) == 1
+        return
+    with pytest.raises(NotAuthentic, match="not by the pinned one"):
+        parse_signatures(strange, certificate(KEY), "x.sig")
+
+
+def test_a_fingerprint_counts_more_than_a_key_id() -> None:
+    """Two keys can be made to have one key id."""
+    strange = sign_detached(OTHER, DATA)
+    at = strange.index(bytes([9, ISSUER])) + 2
+    own_id = Sig.from_bytes(sign_detached(KEY, DATA)).issuer_key_id
+    assert own_id is not None
+    forged = strange[:at] + bytes.fromhex(own_id) + strange[at + 8 :]
+    assert Sig.from_bytes(forged).issuer_key_id == own_id
+    with pytest.raises(NotAuthentic, match="not by the pinned one"):
+        parse_signatures(forged, certificate(KEY), "x.sig")
+
+
+def test_a_signature_of_an_unknown_kind_is_not_over_bytes() -> None:
+    signature = sign_detached(KEY, DATA)
+    unknown = signature[:3] + b"\x77" + signature[4:]
+    with pytest.raises(NotAuthentic, match="over something else than a file's bytes"):
+        parse_signatures(unknown, certificate(KEY), "x.sig")
+
+
 def test_a_revoked_keys_signature_is_refused(tmp_path: Path) -> None:
     fresh = make_key("to be revoked")
     cert = certificate(fresh)
@@ -130,7 +179,7 @@ def test_a_subkeys_fingerprint_pins_nothing() -> None:
 @given(st.binary(max_size=400))
 def test_any_bytes_are_keys_or_none(data: bytes) -> None:
     assert parse_certificate(data, KEY.fingerprint) is None
-    fingerprints_in(data)
+    assert isinstance(fingerprints_in(data), tuple)
 
 
 @given(st.binary(max_size=400))

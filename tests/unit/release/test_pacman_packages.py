@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import ConfigurationError
+from imager.base.errors import ConfigurationError, HostStorage
 from imager.release.pacman_packages import bundle_in, package_bytes
 
 NAMES = (
@@ -61,6 +61,18 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, kind: str
     with pytest.raises(ConfigurationError, match=f"{name} is no regular file") as told:
         bundle_in(folder)
     assert "copy" in told.value.hint
+
+
+def test_a_file_with_a_second_name_is_taken(tmp_path: Path) -> None:
+    """It may be a hard link into pacman's own cache."""
+    (tmp_path / "elsewhere").write_bytes(b"package")
+    (tmp_path / NAMES[0]).hardlink_to(tmp_path / "elsewhere")
+    assert package_bytes(tmp_path / NAMES[0]) == b"package"
+
+
+def test_one_that_is_gone_is_the_disks_fault(tmp_path: Path) -> None:
+    with pytest.raises(HostStorage, match=NAMES[0]):
+        package_bytes(tmp_path / NAMES[0])
 
 
 def test_one_of_terabytes_is_refused_unread(tmp_path: Path) -> None:

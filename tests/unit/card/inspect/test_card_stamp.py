@@ -10,11 +10,12 @@ import pytest
 
 from imager.base.errors import StampMismatch
 from imager.card.host.targets import target_at
-from imager.card.inspect.identity import identity_of
+from imager.card.inspect.identity import identity_of, system_on
 from imager.card.inspect.stamp import Signature, read_stamp, require_trusted, signature_of
 from imager.card.inspect.verify import open_target, proof_for
 from imager.node.keys.signing import fingerprint, rack_key
 from imager.node.stamp.stamp import STAMP_AREA, NoStamp, parse_stamp
+from tests.support.hostile import HostileFat, make_ext4
 from tests.support.racks import rack_in
 from tests.support.stamps import PUBLIC, by_hand
 from tests.unit.disk.test_signature import BYTES
@@ -100,3 +101,30 @@ def test_a_target_is_called_by_its_stamp_before_it_is_erased(tmp_path: Path) -> 
     assert identity_of(target_at(image)) == ""
     image.write_bytes(b"x" * 100)
     assert identity_of(target_at(image)) == ""
+    (tmp_path / "other").write_bytes(card(1 << 20))
+    assert identity_of(target_at(tmp_path / "other")) == "", "it is never written, so not asked"
+
+
+@pytest.mark.image
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, ""),
+        ({"hostname": "attic\n"}, ""),
+        ({"os-release": 'PRETTY_NAME="Other OS"\n'}, "Other OS"),
+        ({"os-release": 'PRETTY_NAME="Other OS"\n', "hostname": "attic\n"},
+         "Other OS, host attic"),
+    ],
+)  # fmt: skip
+def test_another_system_is_called_by_the_name_it_gives_itself(
+    tmp_path: Path, files: dict[str, str], said: str
+) -> None:
+    layout = HostileFat().write(tmp_path / "card.img")
+    commands = ["mkdir etc"]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        commands.append(f"write {tmp_path}/{name} /etc/{name}")
+    make_ext4(tmp_path / "card.img", layout, commands)
+    data = (tmp_path / "card.img").read_bytes()
+    assert system_on(lambda at, length: data[at : at + length], layout.size_bytes) == said
+    assert identity_of(target_at(tmp_path / "card.img")) == said

@@ -103,6 +103,13 @@ def test_what_is_not_as_it_should_be_is_left_out() -> None:
     assert found.steps == (FirstBootStep("", StepState.PENDING, "", "", ""),)
 
 
+def test_a_hundred_steps_are_kept() -> None:
+    steps = [{"name": str(number)} for number in range(101)]
+    found = parsed(steps=steps)
+    assert [step.name for step in found.steps] == [str(number) for number in range(100)]
+    assert found.to_json()["node"] == "pi7"
+
+
 def test_counts_have_31_bits() -> None:
     found = parsed(tries=(1 << 31) - 1, retry_s=1 << 31)
     assert (found.tries, found.retry_s) == ((1 << 31) - 1, 0)

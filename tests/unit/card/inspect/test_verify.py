@@ -105,12 +105,33 @@ def test_a_card_cut_short_within_its_last_range_is_a_mismatch_there(
     receipt = make_card(
         CardOrder(image, accepted, TrustedFolder(tmp_path) / "receipts"), Quiet()
     ).receipt
+    assert verified(tmp_path / "pi7.img", receipt).matches
     with (tmp_path / "pi7.img").open("r+b") as file:
         file.truncate(SIZE - missing)
     found = verified(tmp_path / "pi7.img", receipt)
     assert [(m.extent, m.unreadable) for m in found.mismatches] == [
         (Extent(SIZE - 8192, 8192), False)
     ]
+
+
+@pytest.mark.parametrize("byte", [6 * MiB + 4096, 6 * MiB + 50_000])
+def test_each_range_of_a_chunk_counts(tmp_path: Path, byte: int) -> None:
+    two = ExtentMap([Extent(6 * MiB + 4096, 4096), Extent(6 * MiB + 49_152, 4096)])
+    image = make_image(tmp_path, SIZE, two)
+    accepted = accept(target_at(tmp_path / "pi7.img"), SIZE)
+    receipt = make_card(
+        CardOrder(image, accepted, TrustedFolder(tmp_path) / "receipts"), Quiet()
+    ).receipt
+    card = card_like(tmp_path / "pi7.img")
+    assert verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet()).matches
+    assert Extent(6 * MiB + 4096, 49_152) in card.reads, "in one go"
+    damage(tmp_path / "pi7.img", byte)
+    found = verified(tmp_path / "pi7.img", receipt)
+    assert [mismatch.extent for mismatch in found.mismatches] == list(two)
+    with (tmp_path / "pi7.img").open("r+b") as file:
+        file.truncate(6 * MiB + 16_384)  # between the two
+    found = verified(tmp_path / "pi7.img", receipt)
+    assert [(m.extent, m.unreadable) for m in found.mismatches] == [(e, False) for e in two]
 
 
 def test_a_larger_card_is_judged_by_what_was_written(tmp_path: Path, receipt: Receipt) -> None:
@@ -152,6 +173,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(
         (Extent(9 * MiB + 4096, 8192), False),
     ]
     assert not [read for read in card.reads if 5 * MiB <= read.offset < 9 * MiB], "nothing is there"
+    assert Extent(9 * MiB + 4096, 8192) in card.reads, "what lies around it is not read"
     assert not found.sound
     with pytest.raises(CardIOError, match=f"2 ranges .* first at byte {3 * MiB}: root") as caught:
         found.require_sound()

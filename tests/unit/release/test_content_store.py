@@ -1,0 +1,21 @@
+"""A folder of the archive gets its name only when the names in it cannot be lost any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imager.base.cache import Cache
+from imager.release.content_store import placed
+from tests.support.syncing import fsyncs
+
+
+def test_names_are_on_the_disk_before_the_folder_has_its_own(tmp_path: Path) -> None:
+    """Also of a file that was moved in last, after which nothing else is made durable."""
+    cache = Cache(tmp_path / "cache")
+    folder = cache.releases / ("ab" * 32)
+    cache.made("releases")
+    with fsyncs() as done, placed(cache, folder) as staged:
+        (staged / "file").touch()
+        done.clear()
+    assert [sync.path for sync in done] == [staged, cache.releases]
+    assert [path.name for path in folder.iterdir()] == ["file"]
