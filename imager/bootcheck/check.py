@@ -145,7 +145,8 @@ def judge_card(
     made_for = _made_for(contents)
     own = next((verdict for verdict in verdicts if verdict.model == made_for), None)
     likely = _likely(verdicts, boots)
-    best = own or min(likely, key=lambda verdict: verdict.rank)
+    # Of two with as many errors the card is rather for the one whose device tree it has.
+    best = own or min(likely, key=lambda one: (*one.rank, not _has_tree(one, boots)))
     bootable = tuple(verdict.model for verdict in likely if not verdict.errors)
     return _report(best, bootable, best.model, card)
 
@@ -209,13 +210,19 @@ def _likely(verdicts: Collection[_Verdict], boots: BootPartitions) -> Collection
     A board that has its firmware in a chip needs so few files that it would be nearest to any
     damaged card, so it counts only where the card has a device tree for it.
     """
-    found = []
-    for verdict in verdicts:
-        board = board_named(verdict.model)
-        contents = boots.of(board).contents or boots.first
-        if board.firmware is not None or any(contents.entry(t.file) for t in board.device_trees):
-            found.append(verdict)
+    found = [
+        verdict
+        for verdict in verdicts
+        if board_named(verdict.model).firmware is not None or _has_tree(verdict, boots)
+    ]
     return found or verdicts
+
+
+def _has_tree(verdict: _Verdict, boots: BootPartitions) -> bool:
+    """Whether the card has a device tree for the board of ``verdict``."""
+    board = board_named(verdict.model)
+    contents = boots.of(board).contents or boots.first
+    return any(contents.entry(tree.file) for tree in board.device_trees)
 
 
 def _unseen(contents: Contents) -> Iterator[Finding]:

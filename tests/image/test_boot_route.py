@@ -60,6 +60,16 @@ def make_ab_disk(image: Path, first: dict[str, bytes], second: dict[str, bytes])
     return Disk(image)
 
 
+def test_a_card_with_one_fault_for_every_board_is_judged_for_the_one_it_has_files_for(
+    tmp_path: Path,
+) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi4") | {"autoboot.txt": b"boot_partition=3\n"})
+    report = Disk(image).check()
+    assert [found.code.value for found in report.errors] == ["autoboot"]
+    assert report.judged_as == "pi4"
+
+
 def test_autoboot_txt_leads_to_another_partition_which_is_judged(tmp_path: Path) -> None:
     line = {"cmdline.txt": b"root=/dev/mmcblk0p3 rw rootwait\n"}
     auto = {

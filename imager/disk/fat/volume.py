@@ -96,7 +96,9 @@ class FatVolume:
 
         Raises FileNotFoundError or IsADirectoryError.
         """
-        content = BytesIO()  # which hands out what it holds without a second copy
+        size = sum(extent.length for extent in self._file(path).extents)
+        # All its room at once: to grow with each piece takes three times as much memory.
+        content = BytesIO(bytes(size if limit_bytes is None else min(size, limit_bytes)))
         for chunk in self.chunks(path):
             content.write(chunk)
             if limit_bytes is not None and content.tell() >= limit_bytes:
@@ -106,15 +108,18 @@ class FatVolume:
 
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content of a file in pieces of at most 1 MiB; raises as ``read_file`` does."""
+        for extent in self._file(path).extents:
+            for start in range(0, extent.length, MiB):
+                piece = Extent(extent.offset + start, min(MiB, extent.length - start))
+                yield _exactly(self._read, piece)
+
+    def _file(self, path: str) -> FatEntry:
         entry = self.find(path)
         if entry is None:
             raise FileNotFoundError(path)
         if entry.is_dir:
             raise IsADirectoryError(path)
-        for extent in entry.extents:
-            for start in range(0, extent.length, MiB):
-                piece = Extent(extent.offset + start, min(MiB, extent.length - start))
-                yield _exactly(self._read, piece)
+        return entry
 
     def sha256(self, path: str) -> str:
         """SHA-256 of a file's content in hex; raises as ``read_file`` does."""
