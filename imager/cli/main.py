@@ -32,6 +32,9 @@ _COMMANDS = {
     "devices": LazyCommand(
         "card.devices:devices", "List every disk, what is on it, and whether it may be written."
     ),
+    "docs": LazyCommand(
+        "about.docs:docs", "Show a document that comes with this program; without NAME, list them."
+    ),
     "explain": LazyCommand(
         "card.explain:explain",
         "Say what the lights or the screen of a dead board mean, and what to check.",
@@ -71,7 +74,7 @@ _COMMANDS = {
     cls=LazyGroup,
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes and what to do about each: docs/exit-codes.md.",
+    epilog="Exit codes and what to do about each: picloud-image docs exit-codes.",
 )
 @common_options
 @click.pass_context
