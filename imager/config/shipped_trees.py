@@ -30,8 +30,8 @@ def trees_folder() -> Path:
 
 def documents() -> dict[str, str]:
     """The text of each document by its name (``salt`` for docs/salt.md), sorted."""
-    found = sorted((trees_folder() / "docs").glob("*.md"))
-    return {path.stem: path.read_text() for path in found}
+    found = {path.stem: path for path in (trees_folder() / "docs").glob("*.md")}
+    return {name: path.read_text() for name, path in sorted(found.items())}
 
 
 def roles_in(*overlays: Path) -> tuple[str, ...]:
