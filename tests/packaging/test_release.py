@@ -38,6 +38,7 @@ echo 'all of it went well'
 """What is run inside, as root."""
 
 pytestmark = [
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(os.geteuid() != 0, reason="makes a Debian as root"),
     pytest.mark.skipif(
         not all(map(shutil.which, ("mmdebstrap", "dh", "lintian", "makepkg"))),
