@@ -21,24 +21,12 @@ from imager.card.inspect.identity import identity_of
 from imager.cli.session import Session
 
 
-class SizeType(click.ParamType[int]):
-    """``8GiB`` on a command line."""
-
-    name = "size"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int:
-        """Bytes; a usage error that says how sizes are written."""
-        if isinstance(value, int):
-            return value
-        try:
-            return parse_size(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-SIZE = SizeType()
+def SIZE(value: object) -> int:
+    """``8GiB`` on a command line as bytes; a usage error that says how sizes are written."""
+    try:
+        return parse_size(str(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def whole_sectors(size_bytes: int) -> int:

@@ -33,6 +33,9 @@ _COMMANDS = {
     "devices": LazyCommand(
         "card.devices:devices", "List every disk, what is on it, and whether it may be written."
     ),
+    "docs": LazyCommand(
+        "about.docs:docs", "Show a document that comes with this program; without NAME, list them."
+    ),
     "doctor": LazyCommand(
         "about.doctor:doctor",
         "Look whether this computer, the cache and the rack are fit to make cards.",
@@ -76,7 +79,7 @@ _COMMANDS = {
     cls=LazyGroup,
     lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes and what to do about each: docs/exit-codes.md.",
+    epilog="Exit codes and what to do about each: picloud-image docs exit-codes.",
 )
 @common_options
 @click.pass_context

@@ -1,7 +1,9 @@
-"""Where the files lie that come with this program and go onto cards: overlays/ and firstboot/.
+"""Where the files lie that come with this program: overlays/ and firstboot/, which go onto cards,
+and docs/, for people.
 
-In: nothing. Out: folders. In a source checkout they lie beside the package, where a person reads
-and edits them; in an installed wheel they lie in the package's ``data`` folder.
+In: nothing. Out: folders, and documents by their names. In a source checkout they lie beside the
+package, where a person reads and edits them; in an installed wheel they lie in the package's
+``data`` folder.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ ROLE = "role"
 
 
 def trees_folder() -> Path:
-    """The folder that holds ``overlays/`` and ``firstboot/``."""
+    """The folder that holds ``overlays/``, ``firstboot/`` and ``docs/``."""
     package = Path(imager.__file__).resolve().parent
     for folder in (package.parent, package / "data"):
         if (folder / "overlays" / "base" / "overlay.toml").is_file():
@@ -24,6 +26,12 @@ def trees_folder() -> Path:
         f"{package.parent / 'overlays'}: the built-in overlays are missing",
         hint="install picloud-image again, or run it from a complete checkout",
     )
+
+
+def documents() -> dict[str, str]:
+    """The text of each document by its name (``salt`` for docs/salt.md), sorted."""
+    found = {path.stem: path for path in (trees_folder() / "docs").glob("*.md")}
+    return {name: path.read_text() for name, path in sorted(found.items())}
 
 
 def roles_in(*overlays: Path) -> tuple[str, ...]:

@@ -39,5 +39,5 @@ def refuse_python(salt: str, minor: int, whose: str) -> None:
         raise ConfigurationError(
             f"{fault}; {whose}",
             hint="choose a newer series as version under [salt] in rack.toml, such as 3008.3,"
-            " which was seen to work there (docs/salt.md)",
+            " which was seen to work there (picloud-image docs salt)",
         )

@@ -50,7 +50,7 @@ def package_names(folder: Path) -> tuple[str, ...]:
     if all(name.endswith(".sig") for name, _ in packages):
         raise ConfigurationError(
             f"{folder}, which [salt] packages names, holds no pacman package",
-            hint="put NAME-VERSION-RELEASE-ARCH.pkg.tar.xz files there (docs/salt.md)",
+            hint="put NAME-VERSION-RELEASE-ARCH.pkg.tar.xz files there (picloud-image docs salt)",
         )
     return tuple(name for name, _ in packages)
 

@@ -62,7 +62,7 @@ def add_bundle(
         raise ConfigurationError(
             f"first boot could not install the packages in {bundle[0].path.parent}",
             hint="take packages of the same day and the same architecture as the release, with all"
-            " they depend on (docs/salt.md)",
+            " they depend on (picloud-image docs salt)",
             details=faults,
         )
     return {path: entry for _, entries in found for path, entry in entries.items()}

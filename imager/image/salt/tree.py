@@ -191,7 +191,7 @@ class _Adding:
                 f"{release} lacks what Salt {self._salt.version} needs: "
                 + ", ".join(missing.need.module for missing in absent),
                 hint="put the packages into a folder and name it as packages under [salt] in"
-                " rack.toml (docs/salt.md); or choose a release that has them",
+                " rack.toml (picloud-image docs salt); or choose a release that has them",
                 details=[missing.line(distribution) for missing in absent],
             )
 

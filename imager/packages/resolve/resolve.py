@@ -166,6 +166,6 @@ def _refused(base: BaseSystem, faults: Iterable[str]) -> ConfigurationError:
         f"[packages]: {details[0]}"
         if len(details) == 1
         else f"[packages]: {len(details)} reasons why they cannot be added to {base.release}",
-        hint="mend [packages] in rack.toml by what is named here (docs/locking.md)",
+        hint="mend [packages] in rack.toml by what is named here (picloud-image docs locking)",
         details=details if len(details) > 1 else (),
     )

@@ -26,6 +26,8 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "archive list": (0,),
     "completion bash": (0,),
     "devices": (0,),
+    "docs": (0,),
+    "docs salt": (0,),
     "doctor --offline": (0,),
     "explain --blinks 4": (0,),
     "explain card.img --rainbow": (0,),
