@@ -46,6 +46,12 @@ def _nodes(line: UnfinishedLine, _: str) -> Iterable[NextWord]:
     return [NextWord(node.name) for node in _rack(line).nodes]
 
 
+def _documents(_line: UnfinishedLine, _: str) -> Iterable[NextWord]:
+    from imager.config.shipped_trees import documents
+
+    return [NextWord(name) for name in documents()]
+
+
 def _labels(line: UnfinishedLine, _: str) -> Iterable[NextWord]:
     from imager.config.slot_labels import by_place
     from imager.rack.plan.slots import load_slots
@@ -130,6 +136,7 @@ VALUES: Mapping[str, Values] = {
     "--ssh-key": _is(FILE),
     "--target": _cards,
     "labels": _listed(_labels),
+    "name": _documents,
     "names": _words("promote", "undo"),
     "node": _nodes,
     "nodes": _listed(_nodes),
