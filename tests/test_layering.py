@@ -70,9 +70,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "rack": ("history", "plan", "batch", "master", "report"),
     "cli": (
-        "console",
+        "paths",
         "settings",
         "pages",
+        "pasting",
+        "console",
         "lazy",
         "session",
         "packages",

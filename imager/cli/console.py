@@ -21,6 +21,7 @@ from imager.base.errors import PicloudError
 from imager.base.progress import FindingData, Phase
 from imager.base.text import json_line, printable
 from imager.base.units import format_rate, format_size
+from imager.cli.pasting import Pasting, as_it_stands
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}  {rate_fmt}  {remaining} left"
 _BAR_UNSIZED = "{desc} …"
@@ -115,9 +116,13 @@ class _JsonCounter(_PhaseCounter):
 class Console:
     """Shows everything that a command has to say; implements ``imager.base.progress.Progress``."""
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, pasted: Pasting = as_it_stands
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
+        self.pasted = pasted
+        """Gives the commands of a hint what this person has to type beside them."""
         self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
     # ── work in progress ────────────────────────────────────────────────────────────────────
@@ -208,14 +213,14 @@ class Console:
                 exit_code=error.exit_code,
                 kind=type(error).__name__,
                 what=error.what,
-                hint=error.hint,
+                hint=self.pasted(error.hint),
                 details=list(error.details),
             )
             return
         self._err(f"picloud-image: {error.what}")
         for line in error.details:
             self._err(f"    {line}")
-        self._err(f"  → {error.hint}")
+        self._err(f"  → {self.pasted(error.hint)}")
 
     def say(self, line: str) -> None:
         """A line for the person, on standard error; silent with ``--json`` and ``--quiet``."""
@@ -251,12 +256,20 @@ class Console:
         return line.strip() if line else None
 
     def confirm(self, lines: Sequence[str], expected: str) -> bool:
-        """Show ``lines`` and ask the person to type ``expected``; anything else is no."""
+        """Show ``lines`` and ask the person to type ``expected``; anything else is no, but who
+        means "yes" and types something like it is told so, and asked once more."""
         for line in lines:
             self._err(line)
-        sys.stderr.write(f"Type {printable(expected)} to go on, anything else to stop: ")
+        typed = self._typed(f"Type {printable(expected)} to go on, anything else to stop: ")
+        if expected == "yes" and typed != expected and typed.lower() in ("y", "ye", "yes"):
+            typed = self._typed(f"{printable(typed)} is not enough: type yes, all three letters: ")
+        return typed == expected
+
+    @staticmethod
+    def _typed(question: str) -> str:
+        sys.stderr.write(question)
         sys.stderr.flush()
-        return sys.stdin.readline().strip() == expected
+        return sys.stdin.readline().strip()
 
     def _err(self, line: str) -> None:
         self._print(line, sys.stderr)

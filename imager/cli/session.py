@@ -6,6 +6,7 @@ the result, and turns every failure into two lines and the exit code its class n
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -21,9 +22,11 @@ import click
 import platformdirs
 
 from imager.base.cache import Cache
-from imager.base.errors import Interrupted, PicloudError
+from imager.base.errors import HostStorage, Interrupted, PicloudError
+from imager.base.ownership import user_name
 from imager.cli.console import Console
 from imager.cli.pages import PageCommand
+from imager.cli.pasting import pasting
 from imager.cli.settings import Settings, common_options, take
 
 BUG_EXIT_CODE = 70
@@ -59,7 +62,9 @@ def command(
         @wraps(function)
         def entry(context: click.Context, /, **options: Any) -> None:
             settings = take(context, options)
-            console = Console(as_json=settings.as_json, quiet=settings.quiet)
+            console = Console(
+                as_json=settings.as_json, quiet=settings.quiet, pasted=pasting(context, settings)
+            )
             if settings.verbose:
                 _show_commands()
             context.exit(_carry_out(function, Session(settings, console), options))
@@ -92,7 +97,8 @@ def _carry_out(
     previous = signal.signal(signal.SIGTERM, lambda *_: _raise_interrupt())
     try:
         outcome = function(session, **options)
-    except PicloudError as error:
+    except (PicloudError, PermissionError) as raised:
+        error = _not_allowed(raised) if isinstance(raised, PermissionError) else raised
         console.error(error)
         if error.exit_code == BUG_EXIT_CODE:
             _report_bug()
@@ -122,6 +128,19 @@ def _carry_out(
     assert isinstance(exit_code, int)  # noqa: S101 - our own commands set it
     console.result(exit_code, {k: v for k, v in outcome.items() if k != "exit_code"})
     return exit_code
+
+
+def _not_allowed(error: PermissionError) -> HostStorage:
+    """What no lower wing has turned into a sentence of its own: the user may not do this."""
+    who = user_name(os.geteuid())
+    refused = os.strerror(error.errno or errno.EACCES)
+    where = next((str(name) for name in (error.filename, error.filename2) if name), "")
+    return HostStorage(
+        f"{where}: {refused} for {who}" if where else f"{refused} for {who}",
+        hint="run the command with sudo"
+        if os.geteuid()
+        else "look whether its filesystem is read-only, or the file immutable (lsattr)",
+    )
 
 
 def _raise_interrupt() -> None:

@@ -31,10 +31,18 @@ _STANDARD_FILES = 3
 
 
 def run_command(
-    words: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str, seconds: float
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: str,
+    seconds: float,
+    user: int | None = None,
+    groups: Sequence[int] = (),
 ) -> tuple[int, str, str]:
     """Run ``picloud-image`` with ``words`` to its end: its exit code, output and errors.
 
+    It runs as who runs the tests, or as ``user``, a user and a group, who is also in ``groups``.
     Raises subprocess.TimeoutExpired after ``seconds``; it is killed then.
     """
     with (
@@ -46,7 +54,8 @@ def run_command(
         given.seek(0)
         told, tells = os.pipe()
         try:
-            request = json.dumps({"words": list(words), "cwd": str(cwd), "env": dict(env)})
+            asked = {"words": list(words), "cwd": str(cwd), "env": dict(env)}
+            request = json.dumps(asked | {"user": user, "groups": list(groups)})
             files = [given.fileno(), out.fileno(), err.fileno(), tells]
             socket.send_fds(_starter(), [request.encode()], files)
         finally:
@@ -128,11 +137,21 @@ def _forked(asked: Mapping[str, object], files: Sequence[int]) -> list[str]:
     assert isinstance(words, list)
     assert isinstance(cwd, str)
     assert isinstance(env, dict)
+    if asked["user"] is not None:
+        _become(asked["user"], asked["groups"])
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["picloud-image", *words]
     return words
+
+
+def _become(user: object, groups: object) -> None:
+    assert isinstance(user, int)
+    assert isinstance(groups, list)
+    os.setgroups(groups)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 
 
 if __name__ == "__main__":

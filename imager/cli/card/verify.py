@@ -18,6 +18,7 @@ from imager.card.receipt.store import load_receipt
 from imager.cli.card.repair import repair as repaired
 from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
+from imager.cli.paths import EXISTING_FILE, PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.stamp import stamp_fields, stamp_lines
 from imager.disk.budget import MAX_FINDINGS
@@ -26,10 +27,10 @@ _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}\Z")
 
 
 @command("verify")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PATH)
 @click.option(
     "--receipt",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=EXISTING_FILE,
     help="Check against this receipt, not the card's own stamp.",
 )
 @click.option(
