@@ -22,6 +22,7 @@ import click
 import platformdirs
 
 from imager.base.cache import Cache
+from imager.base.durable import how_to_be_allowed
 from imager.base.errors import HostStorage, Interrupted, PicloudError
 from imager.base.ownership import user_name
 from imager.cli.console import Console
@@ -137,9 +138,7 @@ def _not_allowed(error: PermissionError) -> HostStorage:
     where = next((str(name) for name in (error.filename, error.filename2) if name), "")
     return HostStorage(
         f"{where}: {refused} for {who}" if where else f"{refused} for {who}",
-        hint="run the command with sudo"
-        if os.geteuid()
-        else "look whether its filesystem is read-only, or the file immutable (lsattr)",
+        hint=how_to_be_allowed(),
     )
 
 

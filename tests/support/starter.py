@@ -9,6 +9,7 @@ given, which ends as every process does. What a start itself does is tested with
 from __future__ import annotations
 
 import atexit
+import codecs
 import gc
 import importlib
 import json
@@ -162,6 +163,8 @@ if __name__ == "__main__":
             importlib.import_module(found.name)
     from imager.image.salt.bytecode import versions
 
+    for encoding in ("utf-8-sig", "utf-16-be", "idna", "unicode_escape"):
+        codecs.lookup(encoding)  # another user may not be able to read this Python's files
     versions()  # where Python comes from pyenv its shims take longer than most commands
     gc.freeze()
     if _serve(socket.socket(fileno=int(sys.argv[1]))) is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from imager.base.durable import host_storage
 from imager.base.errors import TargetRefused
 from imager.card.host.disks import disk_named
 from imager.card.host.first_mib import first_mib_at
@@ -65,7 +66,8 @@ _NAME = "give a disk such as /dev/sdb, or a file whose name ends in .img"
 def target_at(
     path: Path | str, watched: Iterable[Path] = (), kernel: HostTrees | None = None
 ) -> Target:
-    """What lies at ``path``. ``watched`` are the folders that ``Disk.backs`` looks for."""
+    """What lies at ``path``. ``watched`` are the folders that ``Disk.backs`` looks for. Raises
+    HostStorage where this user may not even look."""
     kernel = kernel or HostTrees()
     given = Path(path)
     try:
@@ -73,6 +75,9 @@ def target_at(
         status = real.stat()
     except FileNotFoundError:
         return _absent(given, real, kernel)
+    except PermissionError:
+        with host_storage(given):
+            raise
     except (OSError, RuntimeError) as error:
         return Unsuitable(given, f"{given} cannot be looked at: {error}", _NAME)
     if stat.S_ISBLK(status.st_mode):

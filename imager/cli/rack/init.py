@@ -8,6 +8,7 @@ question is asked again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,11 @@ def _default(choices: Choices, key: str) -> str:
     if key == "addresses":
         return "dhcp"
     if key == "key_file":
-        found = (name for name in _KEY_FILES if (Path.home() / ".ssh" / name).is_file())
-        return next((f"~/.ssh/{name}" for name in found), _NONE[0])
+        # A home that this user may not look into is like one without a key.
+        with suppress(PermissionError):
+            found = (name for name in _KEY_FILES if (Path.home() / ".ssh" / name).is_file())
+            return next((f"~/.ssh/{name}" for name in found), _NONE[0])
+        return _NONE[0]
     return str(getattr(choices, key))
 
 
