@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from imager.base.errors import Interrupted, UsageError
-from imager.base.units import SECTOR_BYTES, align_down, parse_size
+from imager.base.units import SECTOR_BYTES, align_up, parse_size
 from imager.card.host.exclusive import not_allowed
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits, Target
@@ -48,7 +48,7 @@ def whole_sectors(size_bytes: int) -> int:
     if size_bytes % SECTOR_BYTES:
         raise UsageError(
             f"--size {size_bytes}: a card is a whole number of {SECTOR_BYTES}-byte sectors",
-            hint=f"say --size {align_down(size_bytes, SECTOR_BYTES)}",
+            hint=f"say --size {align_up(size_bytes, SECTOR_BYTES)}",
         )
     return size_bytes
 

@@ -122,7 +122,7 @@ class Console:
         self.as_json = as_json
         self.quiet = quiet
         self.pasted = pasted
-        """Gives the commands of a hint what this person has to type beside them."""
+        """Gives the commands in a text what this person has to type beside them."""
         self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
     # ── work in progress ────────────────────────────────────────────────────────────────────
@@ -174,7 +174,7 @@ class Console:
         if self.as_json:
             self.event("warning", message=message)
         else:
-            self._err(f"warning: {message}")
+            self._err(f"warning: {self.pasted(message)}")
 
     def finding(self, finding: FindingData) -> None:
         """A fault as a JSON object; silent unless ``--json``."""
@@ -191,7 +191,7 @@ class Console:
         """The answer of a command, on standard output; silent with ``--json``."""
         if not self.as_json:
             for line in lines:
-                self._out(line)
+                self._out(self.pasted(line))
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, its columns as wide as their widest cell."""
@@ -225,7 +225,7 @@ class Console:
     def say(self, line: str) -> None:
         """A line for the person, on standard error; silent with ``--json`` and ``--quiet``."""
         if not (self.as_json or self.quiet):
-            self._err(line)
+            self._err(self.pasted(line))
 
     @property
     def width(self) -> int:

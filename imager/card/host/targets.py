@@ -8,6 +8,7 @@ again. Nothing is opened for writing here.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -109,9 +110,8 @@ def _absent(given: Path, real: Path, kernel: HostTrees) -> Target:
     if real.suffix != ".img":
         return Unsuitable(given, f"{given} does not exist and does not end in .img", _NAME)
     if not real.parent.is_dir():
-        return Unsuitable(
-            given, f"there is no folder {real.parent}", f"make it: mkdir -p {real.parent}"
-        )
+        make = shlex.join(["mkdir", "-p", str(real.parent)])
+        return Unsuitable(given, f"there is no folder {real.parent}", f"make it: {make}")
     return _image_file(real, exists=False, size_bytes=0, kernel=kernel)
 
 

@@ -103,7 +103,7 @@ def disk_id_of(raw: RawCard) -> int:
         blank = "a card whose writing was cut short is blank on purpose: write it again"
         raise StampMismatch(
             f"{raw.name} holds no image of ours: {told.what if told else error}",
-            hint=(told.mend if told and any(first) else None) or blank,
+            hint=(told.mend if told and (any(first) or not first) else None) or blank,
         ) from error
 
 

@@ -19,6 +19,7 @@ from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, de
 
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 _SUFFIX = ".json"
+_NAME_ONE = "name a receipt's file; those of a rack lie in its .picloud/receipts"
 
 
 def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
@@ -42,12 +43,12 @@ def load_receipt(path: Path) -> Receipt:
     except OSError as error:
         raise ConfigurationError(
             f"{path}: {error.strerror}",
-            hint="name a receipt's file; those of a rack lie in its .picloud/receipts",
+            hint=_NAME_ONE,
         ) from error
     except ReceiptError as error:
         raise ConfigurationError(
             f"{path} is not a receipt this program can read: {error}",
-            hint="give another receipt, or write the card again",
+            hint=_NAME_ONE,
         ) from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from imager.base.errors import UsageError
+from imager.base.text import command_line
 from imager.base.units import format_rate, format_size
 from imager.card.host.first_mib import first_mib
 from imager.card.inspect.stamp import require_trusted
@@ -95,10 +96,19 @@ def verify(
             max_size=max_size,
             allow_fixed_disk=allow_fixed_disk,
         )
-    found.require_sound()
+    found.require_sound(_repair_line(target, rack))
     require_trusted(found.target, proof.held.stamp, rack, key)
     session.console.lines(*_lines(found, proof, rack))
     return fields
+
+
+def _repair_line(target: Path, rack: Path | None) -> str:
+    """The command that repairs the card; empty for an image file, which is made anew."""
+    if target.is_file():
+        return ""
+    # Verifying needs no rack, repairing does.
+    where = () if rack else ("--rack", "DIR")
+    return command_line("verify", target, "--repair", *where)
 
 
 def _show_findings(session: Session, found: Verification) -> None:

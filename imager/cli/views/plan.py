@@ -21,7 +21,9 @@ _LEAST = 8
 """No column is cut shorter than this."""
 _NOTHING = "–"
 
-_SWITCH_ON = "  → put each into its Pi and switch on; rack status --wait says who joined"
+_SWITCH_ON = (
+    "  → put each into its Pi and switch on; picloud-image rack status --wait says who joined"
+)
 _COPY_THEM = "  → each file is a whole card: copy it to one, or boot it in an emulator"
 
 
