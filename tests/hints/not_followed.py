@@ -42,8 +42,7 @@ NOT_FOLLOWED: dict[str, str] = {
     "name the rack's folder with --rack DIR, or make one with picloud-image rack init": FULL,
     "see what is said of each above; picloud-image rack status asks again": MASTER,
     "nodes stand before it: picloud-image rack status pi1 --wait 600": MASTER,
-    "  → put each into its Pi and switch on; picloud-image rack status --wait says "
-    "who joined": MASTER,
+    "  → put each in its Pi and switch on, then: picloud-image rack status --wait": MASTER,
     "    ssh {} salt-key --yes --delete {}": MASTER,
     "for example --host 10.0.0.10": MASTER,
     "name your key with --identity FILE, or put its public half under [login] in "

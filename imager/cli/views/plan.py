@@ -21,9 +21,7 @@ _LEAST = 8
 """No column is cut shorter than this."""
 _NOTHING = "–"
 
-_SWITCH_ON = (
-    "  → put each into its Pi and switch on; picloud-image rack status --wait says who joined"
-)
+_SWITCH_ON = "  → put each in its Pi and switch on, then: picloud-image rack status --wait"
 _COPY_THEM = "  → each file is a whole card: copy it to one, or boot it in an emulator"
 
 
