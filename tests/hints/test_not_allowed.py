@@ -59,7 +59,7 @@ LOCKED: dict[str, tuple[str, ...]] = {
     ),
 }
 """What is root's alone, and who needs it."""
-NEEDS_NOTHING = {"devices"}
+NEEDS_NOTHING = {"completion", "devices", "help", "version"}
 CARDS = ("inspect card.img", "verify card.img", "explain card.img --rainbow")
 """A card that may not be read is refused as a target."""
 LINES = [(locked, line) for locked, lines in LOCKED.items() for line in lines]
