@@ -83,6 +83,11 @@ def open_target(path: Path) -> Iterator[FreshRead]:
         os.close(fd)
 
 
+def is_image_file(path: Path) -> bool:
+    """Whether the target ``path`` is a file, which is not repaired but made anew."""
+    return path.is_file()
+
+
 def _unreadable(path: Path, error: OSError) -> PicloudError:
     what = f"{path}: {os.strerror(error.errno or 0)}"
     if isinstance(error, FileNotFoundError):

@@ -14,7 +14,7 @@ from imager.card.host.first_mib import first_mib
 from imager.card.inspect.stamp import require_trusted
 from imager.card.inspect.use import CardUse
 from imager.card.inspect.verification import Verification
-from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
+from imager.card.inspect.verify import Proof, is_image_file, open_target, proof_for, verify_card
 from imager.card.receipt.store import load_receipt
 from imager.cli.card.repair import repair as repaired
 from imager.cli.choice import rack_at_hand
@@ -104,7 +104,7 @@ def verify(
 
 def _repair_line(target: Path, rack: Path | None) -> str:
     """The command that repairs the card; empty for an image file, which is made anew."""
-    if target.is_file():
+    if is_image_file(target):
         return ""
     # Verifying needs no rack, repairing does.
     where = () if rack else ("--rack", "DIR")
