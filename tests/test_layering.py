@@ -73,9 +73,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "doctor": ("checkup", "storage"),
     "cli": (
         "terminal",
-        "console",
+        "paths",
         "settings",
         "pages",
+        "pasting",
+        "console",
         "lazy",
         "session",
         "packages",

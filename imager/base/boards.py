@@ -114,7 +114,7 @@ PI2 = Board(
     kernels={ALARM_ARMV7: (AS_IT_IS, LINUX_RPI)},
     refused={
         ALARM_AARCH64: "the Pi 2's BCM2836 has no 64-bit mode; "
-        f'use release = "{ALARM_ARMV7}" for this board'
+        f'use name = "{ALARM_ARMV7}" under [release] for this board'
     },
     filters=frozenset({"pi2"}),
     undecided=frozenset(),
@@ -169,7 +169,7 @@ PI4 = Board(
     kernels={ALARM_AARCH64: (AS_IT_IS, LINUX_RPI)},
     refused={
         ALARM_ARMV7: "its 32-bit kernel lost the Pi 4 in December 2025 (linux-rpi 6.18); "
-        f'use release = "{ALARM_AARCH64}" for this board'
+        f'use name = "{ALARM_AARCH64}" under [release] for this board'
     },
     filters=frozenset({"pi4"}),
     undecided=frozenset({"pi400", "cm4", "cm4s"}),
@@ -199,7 +199,7 @@ CM4 = replace(
     kernels={ALARM_AARCH64: (LINUX_RPI,)},
     refused={
         ALARM_ARMV7: "its 32-bit kernel lost this board in December 2025 (linux-rpi 6.18); "
-        f'use release = "{ALARM_AARCH64}" with {LINUX_RPI} in place of its kernel'
+        f'use name = "{ALARM_AARCH64}" under [release] with {LINUX_RPI} in place of its kernel'
     },
     filters=frozenset({"pi4", "cm4"}),
     device_trees=(DeviceTree("bcm2711-rpi-cm4.dtb", "raspberrypi,4-compute-module", "CM4"),),
@@ -221,7 +221,7 @@ PI5 = Board(
     kernels={ALARM_AARCH64: (LINUX_RPI_16K, LINUX_RPI)},
     refused={
         ALARM_ARMV7: "its kernel is a 32-bit one, and this board starts 64-bit kernels only; "
-        f'use release = "{ALARM_AARCH64}" with {LINUX_RPI_16K} in place of its kernel'
+        f'use name = "{ALARM_AARCH64}" under [release] with {LINUX_RPI_16K} in place of its kernel'
     },
     filters=frozenset({"pi5"}),
     undecided=frozenset(),

@@ -33,12 +33,23 @@ def host_storage(path: Path) -> Iterator[None]:
         where = named if "/" in named else path
         raise HostStorage(
             f"{where}: {os.strerror(error.errno or 0)}",
-            hint=(
-                "free some space, or put the cache elsewhere with --cache DIR"
-                if error.errno in (errno.ENOSPC, errno.EDQUOT)
-                else "check who owns this path and whether its filesystem is writable"
-            ),
+            hint=_mend(error),
         ) from error
+
+
+def _mend(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space, or put the cache elsewhere with --cache DIR"
+    if isinstance(error, PermissionError):
+        return how_to_be_allowed()
+    return "check who owns this path and whether its filesystem is writable"
+
+
+def how_to_be_allowed() -> str:
+    """The hint for whatever the system does not allow the user who runs this."""
+    if os.geteuid() != 0:
+        return "run the command with sudo, or as the user to whom it belongs"
+    return "look whether its filesystem is read-only, or the file immutable (lsattr)"
 
 
 def fsync_folder(folder: Path) -> None:

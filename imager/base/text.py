@@ -1,4 +1,4 @@
-"""Text for a terminal, for JSON and for TOML: the one place where text of strangers is escaped.
+"""Text for a terminal, JSON, TOML and a shell: the one place where text of strangers is escaped.
 
 In: text or values that may come from a card, a mirror, a node or a master. Out: the same in one
 line, in which nothing moves a cursor, rings a bell, turns letters around or begins a line of its
@@ -8,7 +8,9 @@ own. Letters of every language stay as they are. Pure.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import tomllib
 from typing import Any
 
@@ -49,6 +51,12 @@ def as_counted(name: str) -> tuple[str | tuple[int, str], ...]:
     pi10."""
     parts = enumerate(re.split("([0-9]+)", name))
     return tuple((len(bare := part.lstrip("0")), bare) if n % 2 else part for n, part in parts)
+
+
+def command_line(*words: str | os.PathLike[str]) -> str:
+    """picloud-image with ``words``, to be pasted into a shell: each word is quoted where it must
+    be. What the person who reads it gave beside them is added when it is shown."""
+    return f"picloud-image {shlex.join(os.fspath(word) for word in words)}"
 
 
 def toml_text(value: str | list[str]) -> str:

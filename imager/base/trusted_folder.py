@@ -33,7 +33,7 @@ from imager.base.below import (
     read_at_most,
     require_plain,
 )
-from imager.base.durable import host_storage, replace_in
+from imager.base.durable import host_storage, how_to_be_allowed, replace_in
 from imager.base.errors import ConfigurationError, HostStorage
 from imager.base.ownership import chown_words, give_to, give_tree_to, person, user_name
 
@@ -157,10 +157,13 @@ class TrustedFolder:
         except NotUsed as error:
             raise _refusal(error) from None
         except PermissionError as error:
+            take_back = (
+                "if a run with sudo left it to root, take it back: "
+                f"sudo chown -R {chown_words(person())} {shlex.quote(str(self.root))}"
+            )
             raise HostStorage(
                 f"{path}: {os.strerror(error.errno or 0)} for {user_name(person())}",
-                hint="if a run with sudo left it to root, take it back: "
-                f"sudo chown -R {chown_words(person())} {shlex.quote(str(self.root))}",
+                hint=take_back if os.path.lexists(self.root) else how_to_be_allowed(),
             ) from error
         except OSError:
             with host_storage(path):

@@ -6,6 +6,7 @@ claimed. Every command that destroys what is on a card uses this, so that all as
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 import click
 
 from imager.base.errors import Interrupted, UsageError
-from imager.base.units import SECTOR_BYTES, align_down, parse_size
+from imager.base.units import SECTOR_BYTES, align_up, parse_size
+from imager.card.host.exclusive import not_allowed
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits, Target
 from imager.card.inspect.identity import identity_of
@@ -34,7 +36,7 @@ def whole_sectors(size_bytes: int) -> int:
     if size_bytes % SECTOR_BYTES:
         raise UsageError(
             f"--size {size_bytes}: a card is a whole number of {SECTOR_BYTES}-byte sectors",
-            hint=f"say --size {align_down(size_bytes, SECTOR_BYTES)}",
+            hint=f"say --size {align_up(size_bytes, SECTOR_BYTES)}",
         )
     return size_bytes
 
@@ -76,8 +78,11 @@ def consented(
     """The limits after the person confirmed; Interrupted when they did not.
 
     ``warning`` is shown instead of the warning that everything will be lost. For a new image file
-    nobody is asked. Raises UsageError when there is nobody to ask.
+    nobody is asked. Raises UsageError when there is nobody to ask, and TargetRefused for a target
+    that this user may not write to: nothing is fetched or made for it in vain.
     """
+    if not target.is_new and not os.access(target.node, os.W_OK):
+        raise not_allowed(target.node)
     if target.is_fixed:
         # --yes is not enough for a disk that belongs in the computer: its name must be typed.
         ask(session, warning or _losses(target), target.typed_name)

@@ -19,10 +19,13 @@ from tqdm import tqdm
 from imager.base.errors import HostStorage, PicloudError
 from imager.base.progress import FindingData, Phase
 from imager.base.text import json_line, printable
+from imager.cli.pasting import Pasting, as_it_stands
 from imager.cli.terminal.colour import ColourChoice, Tint, coloured, has_colour
 from imager.cli.terminal.folding import folded, table
 from imager.cli.terminal.phases import BarCounter, JsonCounter, PhaseCounter
 from imager.cli.terminal.streams import carries_unicode, columns_of, silence, spoken
+
+_ALMOST_YES = ("y", "ye", "yes")
 
 
 def output_lost(error: OSError) -> HostStorage:
@@ -42,10 +45,13 @@ class Console:
         as_json: bool = False,
         quiet: bool = False,
         colour: ColourChoice = ColourChoice.AUTO,
+        pasted: Pasting = as_it_stands,
     ) -> None:
         self.as_json = as_json
         self.quiet = quiet
         self.colour = colour
+        self.pasted = pasted
+        """Gives the commands in a text what this person has to type beside them."""
         self._deaf = False
         self.on_terminal = sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
@@ -98,7 +104,7 @@ class Console:
         if self.as_json:
             self.event("warning", message=message)
         else:
-            self._err(f"warning: {message}")
+            self._err(f"warning: {self.pasted(message)}")
 
     def finding(self, finding: FindingData) -> None:
         """A fault as a JSON object; silent unless ``--json``."""
@@ -117,12 +123,12 @@ class Console:
         """The answer of a command, on standard output; silent with ``--json``."""
         if not self.as_json:
             for line in lines:
-                self._out(line)
+                self._out(self.pasted(line))
 
     def verdict(self, line: str, *, good: bool) -> None:
         """The line of an answer that says how it came out; silent with ``--json``."""
         if not self.as_json:
-            self._out(line, Tint.GOOD if good else Tint.BAD)
+            self._out(self.pasted(line), Tint.GOOD if good else Tint.BAD)
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table, its columns as wide as their widest cell or as the terminal allows."""
@@ -141,14 +147,14 @@ class Console:
                 exit_code=error.exit_code,
                 kind=type(error).__name__,
                 what=error.what,
-                hint=error.hint,
+                hint=self.pasted(error.hint),
                 details=list(error.details),
             )
             return
         self._err(f"picloud-image: {error.what}")
         for line in error.details:
             self._err(f"    {line}")
-        self._err(f"  → {error.hint}")
+        self._err(f"  → {self.pasted(error.hint)}")
 
     def failure(self, error: PicloudError) -> int:
         """End a command with ``error``; return its exit code."""
@@ -159,7 +165,7 @@ class Console:
     def say(self, line: str) -> None:
         """A line for the person, on standard error; silent with ``--json`` and ``--quiet``."""
         if not (self.as_json or self.quiet):
-            self._err(line)
+            self._err(self.pasted(line))
 
     @property
     def columns(self) -> int | None:
@@ -192,12 +198,13 @@ class Console:
         return self._answer(f"{question} [{default}]:")
 
     def confirm(self, lines: Sequence[str], expected: str) -> bool:
-        """Show ``lines`` and ask the person to type ``expected``; anything else is no."""
+        """Show ``lines`` and ask the person to type ``expected``; anything else is no, but who
+        means "yes" and types something like it is told so, and asked once more."""
         for line in lines:
             self._err(line)
         question = f"Type {expected} to go on, anything else to stop:"
         answer = self._answer(question)
-        while expected == "yes" and answer in ("y", "Y"):
+        if expected == "yes" and answer != expected and (answer or "").lower() in _ALMOST_YES:
             answer = self._answer("That is for good, so the whole word is wanted. " + question)
         return answer == expected
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from imager.cli.paths import EXISTING_FILE
 from imager.rack.master.connection import ROOT, Way
 
 
@@ -39,7 +40,7 @@ def master_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--identity",
             metavar="FILE",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=EXISTING_FILE,
             help="Private key for ssh.",
         ),
         click.option(

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from imager.base.errors import ConfigurationError
+from imager.base.text import command_line
 from imager.cli.session import Session
 from imager.config.nodeset import fold
 from imager.config.rack import Node, Rack
@@ -61,8 +62,8 @@ def require_promoted(rack: Rack, nodes: Iterable[Node]) -> None:
     canary = fold(rack.canary)
     raise ConfigurationError(
         f"{rack.candidate_file} is on trial on {canary}, and {fold(others)} would be written, too",
-        hint=f"try it: picloud-image rack flash {canary}; then picloud-image lock promote gives it "
-        "to all, or picloud-image lock undo drops it",
+        hint=f"try it: {command_line('rack', 'flash', canary)}; then picloud-image lock promote "
+        "gives it to all, or picloud-image lock undo drops it",
     )
 
 

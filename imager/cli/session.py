@@ -6,7 +6,9 @@ the result, and turns every failure into two lines and the exit code its class n
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -20,9 +22,12 @@ import click
 import platformdirs
 
 from imager.base.cache import Cache
-from imager.base.errors import Interrupted, PicloudError
+from imager.base.durable import how_to_be_allowed
+from imager.base.errors import HostStorage, Interrupted, PicloudError
+from imager.base.ownership import user_name
 from imager.cli.console import Console
 from imager.cli.pages import PageCommand
+from imager.cli.pasting import pasting
 from imager.cli.settings import Settings, common_options, take
 from imager.cli.terminal.attention import call_back
 from imager.cli.terminal.streams import NO_READER
@@ -71,6 +76,7 @@ def command(
                 as_json=settings.as_json,
                 quiet=settings.quiet,
                 colour=settings.colour,
+                pasted=pasting(context, settings),
             )
             if settings.verbose:
                 _show_commands()
@@ -126,7 +132,8 @@ def _ended(
         assert isinstance(exit_code, int)  # noqa: S101 - our own commands set it
         console.result(exit_code, {k: v for k, v in outcome.items() if k != "exit_code"})
         return exit_code
-    except PicloudError as error:
+    except (PicloudError, PermissionError) as raised:
+        error = _not_allowed(raised) if isinstance(raised, PermissionError) else raised
         console.error(error)
         if error.exit_code == BUG_EXIT_CODE:
             _report_bug()
@@ -147,6 +154,17 @@ def _ended(
         console.event("error", exit_code=BUG_EXIT_CODE, kind=type(error).__name__, what=str(error))
         console.result(BUG_EXIT_CODE, {})
         return BUG_EXIT_CODE
+
+
+def _not_allowed(error: PermissionError) -> HostStorage:
+    """What no lower wing has turned into a sentence of its own: the user may not do this."""
+    who = user_name(os.geteuid())
+    refused = os.strerror(error.errno or errno.EACCES)
+    where = next((str(name) for name in (error.filename, error.filename2) if name), "")
+    return HostStorage(
+        f"{where}: {refused} for {who}" if where else f"{refused} for {who}",
+        hint=how_to_be_allowed(),
+    )
 
 
 def _raise_interrupt() -> None:

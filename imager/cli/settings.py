@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from imager.cli.paths import EXISTING_FILE, FOLDER
 from imager.cli.terminal.colour import ColourChoice
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -45,7 +46,6 @@ class Settings:
         return replace(self, **given)
 
 
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _JSON = click.option(
     "--json",
     "as_json",
@@ -63,14 +63,14 @@ _OPTIONS = (
     click.option(
         "--rack",
         metavar="DIR",
-        type=_FOLDER,
+        type=FOLDER,
         envvar="PICLOUD_RACK",
         help="Folder with rack.toml; else the one here or above.",
     ),
     click.option(
         "--cache",
         metavar="DIR",
-        type=_FOLDER,
+        type=FOLDER,
         envvar="PICLOUD_CACHE",
         help="Where releases are archived and golden images kept.",
     ),
@@ -84,7 +84,7 @@ _OPTIONS = (
         "--signing-key",
         metavar="FILE",
         envvar="PICLOUD_SIGNING_KEY",
-        type=click.Path(dir_okay=False, exists=True, path_type=Path),
+        type=EXISTING_FILE,
         help="OpenPGP certificate that signed the release; must have the pinned fingerprint.",
     ),
     click.option(

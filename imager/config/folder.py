@@ -8,6 +8,7 @@ backs up the rack.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import platformdirs
 
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
+from imager.base.text import command_line
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.load import parse_rack
@@ -42,7 +44,7 @@ def find_rack(start: Path, named: Path | None = None) -> RackFolder:
         if not _has_rack(folder):
             raise ConfigurationError(
                 f"{folder / RACK_FILE}: no such file",
-                hint=f"make one with picloud-image rack init --rack {folder}",
+                hint=f"make one with {command_line('rack', 'init', '--rack', folder)}",
             )
         return RackFolder(_judged(folder.absolute()), is_default=False)
     near = _nearest(start)
@@ -97,7 +99,15 @@ def init_rack(folder: Path, choices: Choices | None = None) -> tuple[Path, ...]:
     """
     require_no_rack(folder)
     text = initial_rack_toml(choices)
-    parse_rack(folder, text)
+    try:
+        parse_rack(folder, text)
+    except ConfigurationError as error:
+        # There is no such file, so nobody could look at its lines.
+        raise ConfigurationError(
+            f"no {RACK_FILE} was made of these choices: {error.what.rpartition(': ')[2]}",
+            hint="choose again: picloud-image rack init --help says what can be chosen",
+            details=[re.sub(r"\A[^:]+:(\d+:)? ", "", fault) for fault in error.details],
+        ) from None
     TrustedFolder(folder).write(RACK_FILE, text.encode())
     return (folder / RACK_FILE, ensure_state(folder).path)
 

@@ -48,7 +48,8 @@ def parse_rack(folder: Path, text: str) -> Rack:
         count = len(faults.lines)
         raise ConfigurationError(
             f"{folder / RACK_FILE}: {count} fault{'s' if count > 1 else ''}",
-            hint="mend what is named here; picloud-image rack init writes a commented example",
+            hint="mend what is named here; picloud-image rack init --rack NEW writes a commented "
+            "example",
             details=faults.lines,
         )
     return rack

@@ -248,7 +248,7 @@ def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path 
         return None
     place = folder / Path(name).expanduser()
     if not place.is_dir():
-        table.fault("packages", f"{shown(name)}: no such folder; the path is taken from {folder}")
+        table.fault("packages", f"{shown(name)}: no such folder{_taken_from(folder, name)}")
     elif version is None:
         table.fault("packages", "needs version beside it: they are what that Salt needs")
     return place
@@ -280,6 +280,12 @@ def _read_pattern(
     return text
 
 
+def _taken_from(folder: Path, name: str) -> str:
+    """Where a path that was not found begins, which only one that is relative does not say."""
+    relative = not (Path(name).is_absolute() or name.startswith("~"))
+    return f"; the path is taken from {folder}" if relative else ""
+
+
 def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
     """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
     be read."""
@@ -288,5 +294,5 @@ def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
         return "\n".join(data.decode().splitlines())
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "is not a text file"
-        table.fault(key, f"{shown(name)}: {why}; the path is taken from {folder}")
+        table.fault(key, f"{shown(name)}: {why}{_taken_from(folder, name)}")
         return ""

@@ -14,6 +14,7 @@ from pysequoia import Cert
 
 from imager.base.below import read_named
 from imager.base.cache import Cache
+from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
 from imager.base.progress import Progress
 from imager.base.units import MiB
@@ -62,6 +63,9 @@ def key_file(file: Path) -> bytes:
     """What ``--signing-key`` names; ConfigurationError when it is no file of a key's size."""
     try:
         return read_named(file, _KEY_BYTES)
+    except PermissionError:
+        with host_storage(file):
+            raise
     except OSError as error:
         raise ConfigurationError(
             f"--signing-key {file}: {error.strerror}", hint="name a file with an OpenPGP public key"

@@ -16,10 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.units import GiB
+from tests.support.loop import loop_over, missing_abilities, sized_file
 from tests.support.workplace import ROOT, Said, Workplace, workplace
 
 PERSON, STRANGER = 1234, 65534
+DISK = 6
 AS_PERSON = ["setpriv", f"--reuid={PERSON}", f"--regid={PERSON}", "--clear-groups"]
+AS_MEMBER = [*AS_PERSON[:-1], f"--groups={DISK}"]
 BY_SUDO = ["env", f"SUDO_UID={PERSON}", f"SUDO_GID={PERSON}"]
 
 pytestmark = [
@@ -60,7 +64,7 @@ def owned_by(user: int, folder: Path) -> None:
 
 def said(place: Workplace, who: list[str], line: str, where: Path | None = None) -> Said:
     # The Python of the tests may lie in a folder of root's.
-    python = "/usr/bin/python3" if who is AS_PERSON else sys.executable
+    python = "/usr/bin/python3" if "setpriv" in who else sys.executable
     done = subprocess.run(
         [*who, python, *place.command(*line.split())[1:]],
         cwd=where or place.folder,
@@ -176,3 +180,28 @@ def test_nothing_in_a_cache_is_swept_that_bears_another_name(
     assert (tmp_path / "work").stat().st_mode & 0o777 == 0o755
     tag = (tmp_path / "CACHEDIR.TAG").read_text()
     assert tag.startswith("Signature: 8a477f597d28d172789f06886806bc55\n")
+
+
+@pytest.mark.device
+@pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities())
+def test_a_member_of_the_disk_s_group_writes_a_card_without_sudo(
+    made: Workplace, tmp_path: Path
+) -> None:
+    with loop_over(sized_file(tmp_path / "card.raw", 2 * GiB)) as loop:
+        before = loop.node.stat()
+        os.chown(loop.node, 0, DISK)
+        loop.node.chmod(0o660)
+        try:
+            write = f"write {loop.node} --node pi3 --yes"
+            alone = said(made, AS_PERSON, write)
+            assert alone.code == 20
+            assert "prepare" not in alone.err
+            assert f"{loop.node}: you may not write to this disk" in alone.err
+            assert "run the command with sudo, or join the group" in alone.err
+            for line in (write, f"verify {loop.node}"):
+                done = said(made, AS_MEMBER, line)
+                assert done.code == 0, done.err
+            assert f"{loop.node}: " in said(made, AS_MEMBER, "devices").out
+        finally:
+            loop.node.chmod(before.st_mode & 0o7777)
+            os.chown(loop.node, before.st_uid, before.st_gid)

@@ -9,6 +9,7 @@ given, which ends as every process does. What a start itself does is tested with
 from __future__ import annotations
 
 import atexit
+import codecs
 import gc
 import importlib
 import json
@@ -32,10 +33,18 @@ _STANDARD_FILES = 3
 
 
 def run_command(
-    words: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: str, seconds: float
+    words: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: str,
+    seconds: float,
+    user: int | None = None,
+    groups: Sequence[int] = (),
 ) -> tuple[int, str, str]:
     """Run ``picloud-image`` with ``words`` to its end: its exit code, output and errors.
 
+    It runs as who runs the tests, or as ``user``, a user and a group, who is also in ``groups``.
     Raises subprocess.TimeoutExpired after ``seconds``; it is killed then.
     """
     with (
@@ -46,7 +55,7 @@ def run_command(
         given.write(stdin)
         given.seek(0)
         files = [given.fileno(), out.fileno(), err.fileno()]
-        with started(words, files, cwd=cwd, env=env) as ended:
+        with started(words, files, cwd=cwd, env=env, user=user, groups=groups) as ended:
             code = ended(seconds)
         for file in (out, err):
             file.seek(0)
@@ -55,13 +64,20 @@ def run_command(
 
 @contextmanager
 def started(
-    words: Sequence[str], files: Sequence[int], *, cwd: Path, env: Mapping[str, str]
+    words: Sequence[str],
+    files: Sequence[int],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    user: int | None = None,
+    groups: Sequence[int] = (),
 ) -> Iterator[Callable[[float], int]]:
-    """Start ``picloud-image`` on the standard files ``files``. What is given waits for its end, at
-    most so many seconds, and returns its exit code."""
+    """Start ``picloud-image`` on the standard files ``files``, as ``run_command`` does. What is
+    given waits for its end, at most so many seconds, and returns its exit code."""
     told, tells = os.pipe()
     try:
-        request = json.dumps({"words": list(words), "cwd": str(cwd), "env": dict(env)})
+        asked = {"words": list(words), "cwd": str(cwd), "env": dict(env)}
+        request = json.dumps(asked | {"user": user, "groups": list(groups)})
         socket.send_fds(_starter(), [request.encode()], [*files, tells])
     finally:
         os.close(tells)
@@ -142,11 +158,21 @@ def _forked(asked: Mapping[str, object], files: Sequence[int]) -> list[str]:
     assert isinstance(words, list)
     assert isinstance(cwd, str)
     assert isinstance(env, dict)
+    if asked["user"] is not None:
+        _become(asked["user"], asked["groups"])
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     sys.argv = ["picloud-image", *words]
     return words
+
+
+def _become(user: object, groups: object) -> None:
+    assert isinstance(user, int)
+    assert isinstance(groups, list)
+    os.setgroups(groups)
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
 
 
 if __name__ == "__main__":
@@ -157,6 +183,8 @@ if __name__ == "__main__":
             importlib.import_module(found.name)
     from imager.image.salt.bytecode import versions
 
+    for encoding in ("utf-8-sig", "utf-16-be", "idna", "unicode_escape"):
+        codecs.lookup(encoding)  # another user may not be able to read this Python's files
     versions()  # where Python comes from pyenv its shims take longer than most commands
     gc.freeze()
     if _serve(socket.socket(fileno=int(sys.argv[1]))) is not None:

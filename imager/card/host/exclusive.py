@@ -163,13 +163,19 @@ def _not_opened(disk: DiskFacts, error: OSError, kernel: HostTrees) -> TargetRef
             details=[*map(str, uses_of(disk.kernel_name, kernel)), *openers(disk.number)],
         )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return TargetRefused(
-            f"{disk.node}: you may not write to this disk",
-            hint="run the command with sudo, or join the group that owns the disk",
-        )
+        return not_allowed(disk.node)
     return TargetRefused(
         f"{disk.node} cannot be opened: {os.strerror(error.errno or 0)}",
         hint="put the card in again, or try another reader",
+    )
+
+
+def not_allowed(node: str) -> TargetRefused:
+    """The refusal for a disk that this user may not write to."""
+    return TargetRefused(
+        f"{node}: you may not write to this disk",
+        hint="run the command with sudo, or join the group that owns the disk "
+        "(docs/permissions.md)",
     )
 
 

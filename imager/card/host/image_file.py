@@ -8,6 +8,7 @@ keys.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from imager.base.durable import fsync_folder
-from imager.base.errors import TargetRefused
+from imager.base.durable import fsync_folder, how_to_be_allowed
+from imager.base.errors import CardIOError, TargetRefused
 from imager.base.units import KiB, format_size
 from imager.card.host.refusals import own_files
 from imager.card.host.sysfs import HostTrees
@@ -29,7 +30,7 @@ from imager.card.host.target import (
     Target,
     TargetFacts,
 )
-from imager.card.medium.raw import Descriptor, RawCard, card_error
+from imager.card.medium.raw import Descriptor, RawCard
 from imager.card.medium.reopen import fresh_read
 
 _HOLE_BYTES = 64 * KiB
@@ -158,11 +159,10 @@ class ImageFile(Target):
         del limits, kernel
         partial = self.path.with_name(f".{self.path.name}.partial")
         block = _BLOCK_BYTES if size_bytes % _BLOCK_BYTES == 0 else 1
-        nowhere = Descriptor(-1, self.node, size_bytes, block)
         try:
             fd = _open_alone(partial, self.path)
         except OSError as error:
-            raise card_error(nowhere, "making the file", error) from error
+            raise _file_error(self.path, "making the file", error) from error
         raw = Descriptor(fd, self.node, size_bytes, block)
         kept = False
 
@@ -174,7 +174,7 @@ class ImageFile(Target):
                 kept = True
                 fsync_folder(self.path.parent)
             except OSError as error:
-                raise card_error(raw, "giving the file its name", error) from error
+                raise _file_error(self.path, "giving the file its name", error) from error
 
         try:
             if state_of(self.path) != self.state:
@@ -187,7 +187,7 @@ class ImageFile(Target):
                 os.fchmod(fd, 0o600)
                 os.ftruncate(fd, size_bytes)
             except OSError as error:
-                raise card_error(raw, "setting its size", error) from error
+                raise _file_error(self.path, "setting its size", error) from error
             again = f"/proc/self/fd/{fd}"
             yield HeldTarget(
                 raw=SparseFile(raw),
@@ -198,6 +198,18 @@ class ImageFile(Target):
             if not kept:
                 partial.unlink(missing_ok=True)
             os.close(fd)
+
+
+def _file_error(path: Path, doing: str, error: OSError) -> CardIOError:
+    """What this computer's own disk did not do: no card is to blame."""
+    hint = (
+        how_to_be_allowed()
+        if isinstance(error, PermissionError)
+        else "free some space, or choose a folder on another disk"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "choose a folder on an ordinary filesystem, such as ext4, xfs or btrfs"
+    )
+    return CardIOError(f"{path}: {doing} failed: {os.strerror(error.errno or 0)}", hint=hint)
 
 
 def _open_alone(partial: Path, path: Path) -> int:

@@ -8,12 +8,14 @@ again. Nothing is opened for writing here.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from imager.base.durable import host_storage
 from imager.base.errors import TargetRefused
 from imager.card.host.disks import disk_named
 from imager.card.host.first_mib import first_mib_at
@@ -65,7 +67,8 @@ _NAME = "give a disk such as /dev/sdb, or a file whose name ends in .img"
 def target_at(
     path: Path | str, watched: Iterable[Path] = (), kernel: HostTrees | None = None
 ) -> Target:
-    """What lies at ``path``. ``watched`` are the folders that ``Disk.backs`` looks for."""
+    """What lies at ``path``. ``watched`` are the folders that ``Disk.backs`` looks for. Raises
+    HostStorage where this user may not even look."""
     kernel = kernel or HostTrees()
     given = Path(path)
     try:
@@ -73,6 +76,9 @@ def target_at(
         status = real.stat()
     except FileNotFoundError:
         return _absent(given, real, kernel)
+    except PermissionError:
+        with host_storage(given):
+            raise
     except (OSError, RuntimeError) as error:
         return Unsuitable(given, f"{given} cannot be looked at: {error}", _NAME)
     if stat.S_ISBLK(status.st_mode):
@@ -104,9 +110,8 @@ def _absent(given: Path, real: Path, kernel: HostTrees) -> Target:
     if real.suffix != ".img":
         return Unsuitable(given, f"{given} does not exist and does not end in .img", _NAME)
     if not real.parent.is_dir():
-        return Unsuitable(
-            given, f"there is no folder {real.parent}", f"make it: mkdir -p {real.parent}"
-        )
+        make = shlex.join(["mkdir", "-p", str(real.parent)])
+        return Unsuitable(given, f"there is no folder {real.parent}", f"make it: {make}")
     return _image_file(real, exists=False, size_bytes=0, kernel=kernel)
 
 

@@ -18,8 +18,9 @@ _LISTED = 20
 STAMP, RECEIPT = "stamp", "receipt"
 _UNUSED = (
     "nothing shows that a Pi has run from it, so the card or reader did this: put it back with "
-    "picloud-image verify {target} --repair, or write it again"
+    "{repair}, or write it again"
 )
+_FILE = "its computer or its disk did this: copy it again from where it is whole, or write it again"
 _PERHAPS_USED = "if a Pi has run from it since, that is its own work; if not, write it again"
 
 
@@ -74,9 +75,10 @@ class Verification:
             return False
         return self.matches or (self.used and self.use is not None and not self.use.damaged)
 
-    def require_sound(self) -> None:
+    def require_sound(self, repair: str = "") -> None:
         """Raise StampMismatch, with every place named, where something is damaged; CardIOError
-        where the card refuses to be read."""
+        where the card refuses to be read. ``repair`` is the command that puts back what a card
+        has lost from which no Pi has run; empty for what cannot be repaired, an image file."""
         if self.sound:
             return
         if self.unreadable:
@@ -88,7 +90,13 @@ class Verification:
         ranges = "one range differs" if count == 1 else f"{count} ranges differ"
         raise StampMismatch(
             f"{self.target}: this is not what was written for {self.node}: {ranges}",
-            hint=_UNUSED.format(target=self.target) if self.proof == STAMP else _PERHAPS_USED,
+            hint=(
+                _PERHAPS_USED
+                if self.proof != STAMP
+                else _UNUSED.format(repair=repair)
+                if repair
+                else _FILE
+            ),
             details=lines,
         )
 

@@ -83,6 +83,11 @@ def open_target(path: Path) -> Iterator[FreshRead]:
         os.close(fd)
 
 
+def is_image_file(path: Path) -> bool:
+    """Whether the target ``path`` is a file, which is not repaired but made anew."""
+    return path.is_file()
+
+
 def _unreadable(path: Path, error: OSError) -> PicloudError:
     what = f"{path}: {os.strerror(error.errno or 0)}"
     if isinstance(error, FileNotFoundError):
@@ -103,7 +108,7 @@ def disk_id_of(raw: RawCard) -> int:
         blank = "a card whose writing was cut short is blank on purpose: write it again"
         raise StampMismatch(
             f"{raw.name} holds no image of ours: {told.what if told else error}",
-            hint=(told.mend if told and any(first) else None) or blank,
+            hint=(told.mend if told and (any(first) or not first) else None) or blank,
         ) from error
 
 

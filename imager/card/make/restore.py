@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from imager.base.errors import Interrupted, StampMismatch
 from imager.base.progress import Progress
+from imager.base.text import command_line
 from imager.card.claim.claim import claim
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.make.make import MadeCard, finish_card
@@ -114,8 +115,8 @@ def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[st
 
 def write_again(target: str, node: str) -> str:
     """The hint for damage that only writing the whole card can mend."""
-    return f"save what you need and write it again: picloud-image write {target} --node {node}"
+    return f"save what you need and write it again: {command_line('write', target, '--node', node)}"
 
 
 def _write(node: str) -> str:
-    return f"picloud-image write TARGET --node {node}"
+    return command_line("write", "TARGET", "--node", node)

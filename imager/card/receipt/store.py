@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from imager.base.below import read_named
+from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
 from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, decode_receipt
 
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 _SUFFIX = ".json"
+_NAME_ONE = "name a receipt's file; those of a rack lie in its .picloud/receipts"
 
 
 def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
@@ -35,14 +37,18 @@ def load_receipt(path: Path) -> Receipt:
     """The receipt in the file ``path``; raises ConfigurationError that says what is wrong."""
     try:
         return decode_receipt(read_named(path, MAX_RECEIPT_BYTES))
+    except PermissionError:
+        with host_storage(path):
+            raise
     except OSError as error:
         raise ConfigurationError(
-            f"{path}: {error.strerror}", hint="give a receipt file with --receipt FILE"
+            f"{path}: {error.strerror}",
+            hint=_NAME_ONE,
         ) from error
     except ReceiptError as error:
         raise ConfigurationError(
             f"{path} is not a receipt this program can read: {error}",
-            hint="give another receipt, or write the card again",
+            hint=_NAME_ONE,
         ) from error
 
 

@@ -48,7 +48,9 @@ def completion(session: Session, shell: str, answer: bool) -> CommandResult:
             For this fish; in ~/.config/fish/config.fish for all.
     """
     if not answer:
-        session.console.lines(*SCRIPTS[shell].splitlines())
+        if not session.settings.as_json:
+            for line in SCRIPTS[shell].splitlines():
+                session.console.data(line)
         return {"script": SCRIPTS[shell]}
     root = click.get_current_context().find_root().command
     assert isinstance(root, click.Group)  # noqa: S101 - a command is below a group

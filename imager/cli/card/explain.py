@@ -12,12 +12,13 @@ from imager.bootcheck.findings import Finding
 from imager.bootcheck.lights import BLANK, BLINKS, RAINBOW, BoardSign
 from imager.card.inspect.verify import open_target
 from imager.cli.choice import chosen_board
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.inspect import finding_lines
 
 
 @command("explain", uses=())
-@click.argument("target", type=click.Path(path_type=Path), required=False)
+@click.argument("target", type=PATH, required=False)
 @click.option("--blinks", metavar="N", help="Short blinks, e.g. 4; 2+1: 2 long ones and 1 short.")
 @click.option("--rainbow", is_flag=True, help="The rainbow screen stays.")
 @click.option("--blank", is_flag=True, help="A dark screen, and no blink.")

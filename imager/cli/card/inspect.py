@@ -13,6 +13,7 @@ from imager.card.inspect.own_notes import CardNotes, read_notes
 from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target
 from imager.cli.choice import chosen_board, rack_at_hand
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.firstboot import firstboot_fields, firstboot_lines
 from imager.cli.views.inspect import finding_lines, scope_lines, verdict
@@ -21,7 +22,7 @@ from imager.disk.manifest import Reader
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import NoStamp, Stamp
 
-TARGET = click.argument("target", type=click.Path(path_type=Path))
+TARGET = click.argument("target", type=PATH)
 
 
 @command("inspect", uses=("rack",))

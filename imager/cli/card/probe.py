@@ -17,12 +17,13 @@ from imager.card.host.targets import target_at
 from imager.card.probe.probe import probe_card
 from imager.card.probe.report import ProbeReport
 from imager.cli.consent import consent_options, consented, limits_of, refuse_early
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 
 
 @command("probe", uses=("cache",))
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PATH)
 @click.option("--whole", is_flag=True, help="Write and read every byte, not samples.")
 @notify_option
 @consent_options

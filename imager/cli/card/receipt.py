@@ -17,6 +17,7 @@ from imager.card.diagnosis.damage import Diagnosis
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import all_receipts, load_receipt
 from imager.cli.choice import open_rack
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -24,7 +25,7 @@ _WIDTH = 60
 
 
 @command("receipt", uses=("rack",))
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=PATH)
 @click.option("--node", metavar="NAME", help="The newest receipt of this node.")
 def receipt(session: Session, file: Path | None, node: str | None) -> CommandResult:
     """Show a receipt: which card, which node, how fast, with what result.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.errors import CardIOError, StampMismatch, TargetRefused
+from imager.base.text import command_line
 from imager.bootcheck.partitions import read_card
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.host.refusals import accept
@@ -55,7 +56,7 @@ class DamagedCard:
     @property
     def write_hint(self) -> str:
         """The hint for when only writing the card helps."""
-        return f"write it again: picloud-image write {self.path} --node {self.node}"
+        return f"write it again: {command_line('write', self.path, '--node', self.node)}"
 
 
 def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:

@@ -8,16 +8,18 @@ from pathlib import Path
 import click
 
 from imager.base.errors import UsageError
+from imager.base.text import command_line
 from imager.base.units import format_rate, format_size
 from imager.card.host.first_mib import first_mib
 from imager.card.inspect.stamp import require_trusted
 from imager.card.inspect.use import CardUse
 from imager.card.inspect.verification import Verification
-from imager.card.inspect.verify import Proof, open_target, proof_for, verify_card
+from imager.card.inspect.verify import Proof, is_image_file, open_target, proof_for, verify_card
 from imager.card.receipt.store import load_receipt
 from imager.cli.card.repair import repair as repaired
 from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consent_options
+from imager.cli.paths import EXISTING_FILE, PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 from imager.cli.views.stamp import stamp_fields, stamp_lines
@@ -27,10 +29,10 @@ _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}\Z")
 
 
 @command("verify")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PATH)
 @click.option(
     "--receipt",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=EXISTING_FILE,
     help="Check against this receipt, not the card's own stamp.",
 )
 @click.option(
@@ -96,12 +98,21 @@ def verify(
             max_size=max_size,
             allow_fixed_disk=allow_fixed_disk,
         )
-    found.require_sound()
+    found.require_sound(_repair_line(target, rack))
     require_trusted(found.target, proof.held.stamp, rack, key)
     session.console.verdict(_verdict(found, proof), good=True)
     if proof.held.stamp is not None:
         session.console.lines(*stamp_lines(proof.held.stamp, rack))
     return fields
+
+
+def _repair_line(target: Path, rack: Path | None) -> str:
+    """The command that repairs the card; empty for an image file, which is made anew."""
+    if is_image_file(target):
+        return ""
+    # Verifying needs no rack, repairing does.
+    where = () if rack else ("--rack", "DIR")
+    return command_line("verify", target, "--repair", *where)
 
 
 def _show_findings(session: Session, found: Verification) -> None:

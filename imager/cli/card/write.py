@@ -41,6 +41,7 @@ from imager.cli.consent import (
     whole_sectors,
 )
 from imager.cli.packages import lock_of_node, require_promoted, wish_of_node
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 from imager.cli.views.write_plan import (
@@ -77,7 +78,7 @@ class WriteRequest:
 
 
 @command("write")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=PATH)
 @click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
 @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")

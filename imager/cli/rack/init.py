@@ -8,6 +8,7 @@ question is asked again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import click
 
 from imager.base.boards import MODELS
 from imager.base.errors import ConfigurationError, Interrupted
+from imager.base.text import command_line
 from imager.cli.session import CommandResult, Session, command
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.folder import init_rack, require_no_rack
@@ -76,11 +78,21 @@ def init(
         "key_file": key_file,
     }
     chosen = {key: text for key, text in given.items() if text is not None}
+    if key_file is not None:
+        chosen["key_file"] = _from_here(folder, key_file)
     ask = session.console.can_ask and not (yes or chosen or session.settings.as_json)
     made = init_rack(folder, _choices_asked(session, folder) if ask else _choices_given(chosen))
     rack = load_rack(folder)
     session.console.lines(*(f"made {path}" for path in made), *_summary(rack))
     return {"made": [str(path) for path in made], "nodes": [n.name for n in rack.nodes]}
+
+
+def _from_here(folder: Path, key_file: str) -> str:
+    """``--ssh-key`` as rack.toml is to name it, which takes paths from its own folder; a person
+    at a shell means the folder they are in."""
+    if key_file in _NONE or key_file.startswith("~") or (folder / key_file).exists():
+        return key_file
+    return str(Path(key_file).absolute())
 
 
 def _choices_given(given: Mapping[str, str]) -> Choices:
@@ -130,8 +142,11 @@ def _default(choices: Choices, key: str) -> str:
     if key == "addresses":
         return "dhcp"
     if key == "key_file":
-        found = (name for name in _KEY_FILES if (Path.home() / ".ssh" / name).is_file())
-        return next((f"~/.ssh/{name}" for name in found), _NONE[0])
+        # A home that this user may not look into is like one without a key.
+        with suppress(PermissionError):
+            found = (name for name in _KEY_FILES if (Path.home() / ".ssh" / name).is_file())
+            return next((f"~/.ssh/{name}" for name in found), _NONE[0])
+        return _NONE[0]
     return str(getattr(choices, key))
 
 
@@ -159,4 +174,4 @@ def _summary(rack: Rack) -> tuple[str, ...]:
         lines.append("Next: look through rack.toml, then write a card:")
     else:
         lines.append("Next: put your SSH key under [login] in rack.toml, then write a card:")
-    return (*lines, f"    picloud-image write /dev/sdX --node {rack.nodes[0].name}")
+    return (*lines, f"    {command_line('write', '/dev/sdX', '--node', rack.nodes[0].name)}")

@@ -12,6 +12,7 @@ from imager.base.errors import UsageError
 from imager.cli.choice import chosen_nodes, open_rack
 from imager.cli.consent import ask
 from imager.cli.lazy import CommandGroup
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.config.rack import Node, Rack
@@ -114,7 +115,7 @@ def rotate(
     "--pki",
     metavar="DIR",
     required=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The master's /etc/salt/pki/master, or a new folder to copy there.",
 )
 @click.option("--master-key", is_flag=True, help="Also the master's own key, if this rack's.")

@@ -25,6 +25,7 @@ from imager.cli.choice import (
 )
 from imager.cli.consent import SIZE, limits_of, whole_sectors
 from imager.cli.packages import nodes_on_trial, trial_line
+from imager.cli.paths import FOLDER, PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.plan import made_from, plan_fields, plan_lines
 from imager.config.rack import Node, Rack
@@ -85,7 +86,7 @@ def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--images",
             metavar="DIR",
-            type=click.Path(file_okay=False, path_type=Path),
+            type=FOLDER,
             help="Make image files DIR/<node>.img instead of cards.",
         ),
         click.option(
@@ -93,7 +94,7 @@ def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "targets",
             multiple=True,
             metavar="DISK",
-            type=click.Path(path_type=Path),
+            type=PATH,
             help="Take this disk, and no other but those named so; may be repeated.",
         ),
         click.argument("nodes", required=False, metavar="[NODES]"),

@@ -10,6 +10,7 @@ from imager.base.durable import write_atomically
 from imager.base.errors import UsageError
 from imager.base.trusted_folder import TrustedFolder
 from imager.cli.choice import existing_rack, recipes_at_hand
+from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.report.report import render_report, spoken_now
 
@@ -20,7 +21,7 @@ _DEFAULT_NAME = "report.html"
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Where to write it; - for standard output. [report.html in the rack's folder]",
 )
 def report(session: Session, out: Path | None) -> CommandResult:

@@ -142,7 +142,7 @@ class _StationConsole:
             )
         elif result.error is not None:
             self.screen.say(f"{result.job.name}: {result.fault}")
-            self.screen.say(f"  → {result.error.hint}")
+            self.screen.say(f"  → {self._console.pasted(result.error.hint)}")
 
     def _nodes_without_card(self) -> list[str]:
         return [node.name for node in self._station.missing] if self._station is not None else []

@@ -14,6 +14,7 @@ from imager.cli.choice import by_boot, chosen_release, existing_rack, rack_at_ha
 from imager.cli.consent import ask
 from imager.cli.lazy import CommandGroup
 from imager.cli.packages import packages_at_hand_for
+from imager.cli.paths import EXISTING_FILE, PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.views.archive import (
@@ -39,11 +40,9 @@ from imager.release.lock import RackLock
 from imager.release.salt.salt import require_pinned
 from imager.release.terms import FetchTerms, KeySources
 
-_FILE = click.Path(path_type=Path)
-
 
 @command("export")
-@click.argument("file", metavar="FILE", type=_FILE)
+@click.argument("file", metavar="FILE", type=PATH)
 @click.option("--replace", is_flag=True, help="Also where FILE is there already.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and touch nothing.")
 def export(session: Session, file: Path, replace: bool, dry_run: bool) -> CommandResult:
@@ -84,9 +83,7 @@ def export(session: Session, file: Path, replace: bool, dry_run: bool) -> Comman
 
 
 @command("import")
-@click.argument(
-    "file", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("file", metavar="FILE", type=EXISTING_FILE)
 @click.option("--dry-run", is_flag=True, help="Say what would be taken in, and touch nothing.")
 @click.option(
     "--yes", is_flag=True, help="Do not ask before the rack gets its rack.lock from FILE."
@@ -149,7 +146,7 @@ def import_(session: Session, file: Path, dry_run: bool, yes: bool) -> CommandRe
 
 
 @command("list", uses=("rack", "cache"))
-@click.argument("racks", nargs=-1, metavar="[RACK]...", type=click.Path(path_type=Path))
+@click.argument("racks", nargs=-1, metavar="[RACK]...", type=PATH)
 def list_archive(session: Session, racks: tuple[Path, ...]) -> CommandResult:
     """List everything in the archive: size, when fetched, and which racks pin it.
 

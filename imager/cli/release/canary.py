@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from imager.base.errors import BatchFailed, ConfigurationError, PicloudError
+from imager.base.text import command_line
 from imager.cli.packages import candidate_of, wish_of_node
 from imager.cli.session import CommandResult, Session
 from imager.cli.views.packages import change_fields, change_lines
@@ -85,7 +86,7 @@ def undone(session: Session, rack: Rack, *, dry_run: bool) -> CommandResult:
     session.console.lines(
         f"{rack.candidate_file} is gone, and {rack.lock_file} is what all nodes have",
         *(
-            [f"back from the archive, with its next card: picloud-image rack flash {its}"]
+            [f"back from the archive, with its next card: {command_line('rack', 'flash', its)}"]
             if (its := fold(rack.canary))
             else []
         ),
@@ -97,7 +98,8 @@ def _nothing(session: Session, rack: Rack, what: str) -> CommandResult:
     if not rack.canary and what == "promoted":
         raise ConfigurationError(
             "rack.toml names no canary under [packages], so there is nothing to promote",
-            hint='write canary = ["pi3"] there; the next lock --update goes to that node first',
+            hint='write canary = ["pi3"] there; the next picloud-image lock --update goes to that '
+            "node first",
         )
     session.console.lines(f"Nothing is on trial: {rack.lock_file} is what all nodes have.")
     return {what: False, "canary": list(rack.canary), "changes": []}
@@ -174,6 +176,6 @@ def _fields(name: str, trial: Trial | None, faults: Sequence[str]) -> dict[str, 
 def _not_well(rack: Rack, bad: Sequence[str]) -> PicloudError:
     return BatchFailed(
         f"not promoted: {fold(bad)} {'is' if len(bad) == 1 else 'are'} not well",
-        hint=f"write it, if that was not done: picloud-image rack flash {fold(rack.canary)}; or go "
-        "back: picloud-image lock undo",
+        hint="write it, if that was not done: "
+        f"{command_line('rack', 'flash', fold(rack.canary))}; or go back: picloud-image lock undo",
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from imager.base.errors import UsageError
+from imager.base.text import command_line
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release
 from imager.cli.consent import ask
@@ -97,7 +98,8 @@ def _require_sense(session: Session, names: tuple[str, ...], *, update: bool, ve
     if names and not update:
         raise UsageError(
             f"lock {names[0]}: names of packages belong to --update",
-            hint=f"say lock --update {' '.join(names)}, or lock alone to see what is pinned",
+            hint=f"say {command_line('lock', '--update', *names)}, or picloud-image lock to see "
+            "what is pinned",
         )
     if update and verify:
         raise UsageError("--update and --verify exclude each other", hint="leave one of them out")
@@ -187,7 +189,7 @@ def _on_trial(session: Session, rack: Rack) -> dict[str, object] | None:
     session.console.lines(
         f"on trial on {fold(rack.canary)}, pinned in {rack.candidate_file}:",
         *change_lines(changes),
-        "picloud-image lock promote gives it to all nodes, lock undo drops it",
+        "picloud-image lock promote gives it to all nodes, picloud-image lock undo drops it",
     )
     warn_of_untried(session, rack, candidate, changes)
     return {

@@ -20,7 +20,7 @@ from imager.rack.plan.plan import Action, Left, PlannedCard, RackPlan
 
 _NOTHING = "–"
 
-_SWITCH_ON = "  → put each into its Pi and switch on; rack status --wait says who joined"
+_SWITCH_ON = "  → put each in its Pi and switch on, then: picloud-image rack status --wait"
 _COPY_THEM = "  → each file is a whole card: copy it to one, or boot it in an emulator"
 
 

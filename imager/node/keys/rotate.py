@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from imager.base.errors import ConfigurationError
+from imager.base.text import command_line
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
 from imager.node.keys.salt import fingerprint, new_salt_pair, salt_pair
@@ -108,28 +109,33 @@ def require_owner(rack: Rack, node: Node, kind: KeyKind) -> None:
 def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
     """What a person must do so that ``node`` joins with its new key; raises as ``rotate``."""
     require_owner(rack, node, kind)
-    here = f"--rack {shlex.quote(os.fspath(rack.folder))}"
-    write = f"    picloud-image write /dev/sdX --node {{}} {here}"
+
+    def line(*words: str) -> str:
+        return f"    {command_line(*words, '--rack', rack.folder)}"
+
+    def write(name: str) -> str:
+        return line("write", "/dev/sdX", "--node", name)
+
     master = rack.master.name
     if kind is KeyKind.MASTER:
         return (
             f"Every card pins the master's key: a node refuses {master} until its card is new.",
             f"1. Write all of them, {master}'s included:",
-            f"    picloud-image rack flash {here}",
+            line("rack", "flash"),
             "2. Put them all back and switch the rack on.",
         )
     if kind is KeyKind.SSH:
         return (
             f"1. Write {node.name}'s card anew and switch it on again:",
-            write.format(node.name),
+            write(node.name),
             "2. On each computer that knows the old key:",
             f"    ssh-keygen -R {node.name}",
-            f"    picloud-image rack known-hosts {node.name} {here} >> ~/.ssh/known_hosts",
+            line("rack", "known-hosts", node.name) + " >> ~/.ssh/known_hosts",
         )
     if node.name == master:
         return (
             f"1. Write {master}'s card anew, which has both halves on it, and switch it on again:",
-            write.format(master),
+            write(master),
         )
     # The key is deleted while the old card is out: a node that still ran would at once ask to join
     # with its old key, and a master looks at waiting keys before accepted ones.
@@ -137,16 +143,16 @@ def steps_after(rack: Rack, node: Node, kind: KeyKind) -> tuple[str, ...]:
     root = f"root@{rack.master.address or master}"
     return (
         f"1. Switch {node.name} off and write its card anew:",
-        write.format(node.name),
+        write(node.name),
         f"2. Let the master {master} forget the old key and accept the new one:",
         f"    ssh {root} salt-key --yes --delete {node.name}",
         f"    scp {public} {root}:{MASTER_PKI}/minions/{node.name}",
         *(
-            (f"   or write {master}'s card anew as well:", write.format(master))
+            (f"   or write {master}'s card anew as well:", write(master))
             if rack.master.is_node
             else (
                 "   or, where the master's own folder can be reached:",
-                f"    picloud-image rack keys export --pki {MASTER_PKI} --replace {here}",
+                line("rack", "keys", "export", "--pki", MASTER_PKI, "--replace"),
             )
         ),
         f"3. Switch {node.name} on.",

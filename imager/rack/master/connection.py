@@ -21,6 +21,7 @@ from imager.base.errors import (
     UsageError,
 )
 from imager.base.run import CompletedCommand, TooMuch, find_tool, run_bounded
+from imager.base.text import command_line
 from imager.config.folder import ensure_state
 from imager.config.rack import Rack
 from imager.node.keys.store import LARGEST_KEY, folders_of
@@ -152,7 +153,7 @@ def _known_hosts(rack: Rack) -> Path:
     if not lines:
         raise ConfigurationError(
             f"{name} has no host key yet, so no card of it was ever made",
-            hint=f"write its card first: picloud-image write /dev/sdX --node {name}",
+            hint=f"write its card first: {command_line('write', '/dev/sdX', '--node', name)}",
         )
     state = ensure_state(rack.folder)
     state.write(_KNOWN_HOSTS, "".join(f"{line}\n" for line in lines).encode())

@@ -54,3 +54,36 @@ def test_json_carries_it_whole_and_stays_one_line(capsys: pytest.CaptureFixture[
         told = json.loads(line.encode(), parse_constant=lambda name: pytest.fail(name))
         whole = told.get("what") or told["cell"]
         assert whole == EVIL.replace("\ud800", r"\ud800")
+
+
+@pytest.mark.parametrize(
+    ("typed", "agreed", "asked"),
+    [
+        ("yes\n", True, 1),
+        ("y\nyes\n", True, 2),
+        ("YES\nyes\n", True, 2),
+        ("y\ny\nyes\n", False, 2),
+        ("no\nyes\n", False, 1),
+        ("", False, 1),
+    ],
+)
+def test_who_types_y_is_told_that_yes_is_wanted(
+    typed: str,
+    agreed: bool,
+    asked: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert Console().confirm(["all is lost"], "yes") is agreed
+    said = capsys.readouterr().err
+    assert said.count("ype yes") == asked
+    assert said.count("all is lost") == 1
+
+
+def test_the_name_of_a_fixed_disk_is_asked_for_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\nSAMSUNG\n"))
+    assert not Console().confirm([], "SAMSUNG")
+    assert capsys.readouterr().err.count("Type ") == 1

@@ -333,7 +333,7 @@ RACK_FAULTS = [
     (
         RACK + '[release]\nname = "alarm-rpi-aarch64"\n',
         "rack.toml:4: release.name: alarm-rpi-aarch64 cannot boot pi2; the Pi 2's BCM2836 has no "
-        '64-bit mode; use release = "alarm-rpi-armv7" for this board',
+        '64-bit mode; use name = "alarm-rpi-armv7" under [release] for this board',
     ),
     (
         RACK + '[swap]\nsize = "lots"\n',

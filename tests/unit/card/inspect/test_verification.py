@@ -121,7 +121,7 @@ def test_what_differs_is_listed_and_the_list_is_bounded(
     verdict: Verification, what: str, hint: str, listed: int, rest: tuple[str, ...]
 ) -> None:
     with pytest.raises(StampMismatch) as caught:
-        verdict.require_sound()
+        verdict.require_sound("verify /dev/sdx --repair")
     error = caught.value
     assert what in error.what
     assert hint in error.hint
