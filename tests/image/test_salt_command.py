@@ -102,7 +102,7 @@ def test_offline_before_the_first_fetch(place: Workplace, tmp_path: Path) -> Non
     said = place.run("compose", "--offline", "--cache", fetched)
     assert said.code == 11
     assert "salt 3008.3 with sha256" in said.err
-    assert "→ run picloud-image fetch once without --offline" in said.err
+    assert f"→ run picloud-image --cache {fetched} fetch once without --offline" in said.err
 
 
 def test_a_plan_for_an_offline_rack_ends_as_the_work_would(
@@ -118,7 +118,8 @@ def test_a_plan_for_an_offline_rack_ends_as_the_work_would(
         said = place.run(*words, "--offline", "--rack", rack)
         assert said.code == 11, words
         assert f"salt 3008.99 is not in {place.cache}/packages" in said.err
-        assert "→ run picloud-image fetch once without --offline" in said.err
+        hint = f"→ run picloud-image --rack {rack} fetch once without --offline"
+        assert hint in said.err
     unpinned = place.run(*write, "--dry-run", "--offline", "--cache", tmp_path / "cache")
     assert unpinned.code == 11
     assert f"is not in {tmp_path}/cache/releases" in unpinned.err

@@ -178,7 +178,7 @@ def test_a_damaged_file_of_a_fresh_card_is_named_and_no_use_is_assumed(fresh: Us
         verified(fresh).require_sound()
     assert caught.value.details[0] == f"{LARGE} is not what was written"
     assert caught.value.details[1].startswith("bytes ")
-    assert "nothing shows that a Pi has run" in caught.value.hint
+    assert "its computer or its disk did this" in caught.value.hint
 
 
 def test_a_flipped_mount_count_is_damage_and_not_use(fresh: UsedCard) -> None:

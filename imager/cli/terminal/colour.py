@@ -29,7 +29,7 @@ class Tint(StrEnum):
     BAD = "1;31"
 
 
-_FIRST_WORD = re.compile(r"(picloud-image|error|warning)(?=: )")
+_FIRST_WORD = re.compile(r"(picloud-image|error|warning)(?=:(?: |$))")
 
 
 def has_colour(choice: ColourChoice, stream: TextIO) -> bool:

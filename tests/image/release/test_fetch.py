@@ -488,7 +488,7 @@ def test_ctrl_c_says_what_is_kept(scene: Scene, mirror: Mirror) -> None:
             pass
 
     scene.heard.phase = lambda *_: Phases()  # type: ignore[assignment,method-assign]
-    with pytest.raises(Interrupted, match="KiB that came in are kept") as caught:
+    with pytest.raises(Interrupted, match="kB that came in are kept") as caught:
         scene.fetch(mirror)
     assert caught.value.exit_code == 130
     assert "same command again" in caught.value.hint

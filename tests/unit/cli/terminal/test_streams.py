@@ -80,7 +80,9 @@ def test_every_line_fits_the_terminal(rack: Path, columns: int) -> None:
         said = on_terminal(words, columns, cwd=rack)
         assert said.status == 0, said.text
         longest = max(said.lines, key=len)
-        assert len(longest) <= columns or len(longest.split()) == 1, longest
+        # A path is never broken. Where the tests' own folder has a long one, it stands out.
+        path = max(longest.split(), key=len)
+        assert len(longest) <= columns or ("/" in path and len(longest) - len(path) < 12), longest
         assert len(said.lines) > 3
 
 
@@ -99,7 +101,7 @@ def test_colour_is_where_a_terminal_has_it(
 ) -> None:
     line = [*words, "write", "x.img", "--node", "pi9"]
     said = on_terminal(line, 80, cwd=rack, env=env).text
-    assert ("\033[1;31mpicloud-image\033[0m: " in said) is is_red
+    assert ("\033[1;31mpicloud-image\033[0m:" in said) is is_red
     assert ("\033[" in said) is is_red
 
 
