@@ -105,6 +105,7 @@ class Station:
         offer = self.offers.pop(name, None)
         if offer is not None:
             self._tell.withdrawn(offer)
+            self._judge_again()
 
     def begin(self) -> None:
         """A person says: begin all offered cards now, also those that hold something."""
@@ -116,6 +117,7 @@ class Station:
         for name, offer in list(self.offers.items()):
             del self.offers[name]
             self._tell.left(offer.step.candidate, "it was skipped; put it in again to have it")
+        self._judge_again()
 
     def look(self) -> None:
         """Begin the cards whose countdown is over."""
@@ -129,6 +131,10 @@ class Station:
         perhaps the same one put in again, may be offered now."""
         if result.is_verified:
             self._missing.discard(result.job.name)
+        self._judge_again()
+
+    def _judge_again(self) -> None:
+        """A node is nobody's any more: a card that was put off for another one may have it."""
         waiting, self._put_off = self._put_off, {}
         for disk in waiting.values():
             self.arrived(disk)
@@ -150,7 +156,7 @@ class Station:
         wants = self._wants(nodes)
         plan = make_plan(wants, [candidate], orders.rack.nodes, again=again, busy=busy)
         for left in plan.left:
-            # A card that was put off is judged again whenever another one is done.
+            # A card that was put off is judged again whenever another one is done or gone.
             if self._said.get(_name(disk)) != (disk, left.because):
                 self._said[_name(disk)] = (disk, left.because)
                 self._tell.left(left.candidate, left.because)

@@ -262,6 +262,21 @@ def test_a_card_too_many_has_its_turn_when_another_one_fails(place: Place) -> No
     assert [node.name for node in place.station.missing] == ["pi0", "pi1", "pi2"]
 
 
+def test_a_card_too_many_has_its_turn_when_an_offered_one_is_taken_out_or_skipped(
+    place: Place,
+) -> None:
+    """A card that is put in again, in another reader, may be heard of before it is gone."""
+    for letter in "bcde":
+        place.station.arrived(place.disk(f"sd{letter}"))
+    assert [word for word, _ in place.told.new()] == ["offered"] * 3 + ["left"]
+    place.station.gone("sdc")
+    assert place.told.new() == [("withdrawn", "pi1"), ("offered", "pi1")]
+    place.station.arrived(place.disk("sdf"))
+    place.told.new()
+    place.station.skip()
+    assert [word for word, _ in place.told.new()] == ["left"] * 3 + ["offered"]
+
+
 def test_a_card_too_many_is_told_once_and_again_when_it_was_out(place: Place) -> None:
     disks = begun_for_all(place)
     spare = place.disk("sde")
