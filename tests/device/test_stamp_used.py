@@ -91,6 +91,7 @@ def test_what_a_kernel_does_is_use_and_a_flipped_bit_is_damage(
     assert [found.path for found in damaged.damaged] == ["/usr/odd/large"]
 
 
+@pytest.mark.long(minutes=1)
 def test_a_card_pulled_while_mounted_is_read_as_its_journal_says(
     card: UsedCard, tmp_path: Path
 ) -> None:

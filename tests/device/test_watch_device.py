@@ -296,6 +296,7 @@ def test_a_card_taken_out_before_its_turn_is_forgotten(readers: Readers) -> None
     assert not any(first_mib(readers.cards["A2"]))
 
 
+@pytest.mark.long(minutes=1)
 def test_a_storm_of_cards_that_come_and_go(readers: Readers) -> None:
     """Whatever comes and goes, the station lives, and in the end each node has a whole card."""
     chance = random.Random(3)

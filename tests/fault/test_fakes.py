@@ -118,6 +118,7 @@ def probe(card: FaultCard) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.long(minutes=1)
 def test_the_command_ends_with_the_code_for_what_it_found(card: FaultCard) -> None:
     card.arm(real_bytes=SIZE // 2)
     said = probe(card)

@@ -23,6 +23,7 @@ pytestmark = [
 ]
 
 ROUNDS = int(os.environ.get("PICLOUD_FAULT_ROUNDS", "12"))
+PULLED = pytest.param(True, marks=pytest.mark.long(minutes=1))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[NodeImage, NodeIma
     )
 
 
-@pytest.mark.parametrize("pulled", [False, True], ids=["kill_9", "pulled"])
+@pytest.mark.parametrize("pulled", [False, PULLED], ids=["kill_9", "pulled"])
 def test_a_killed_write_leaves_a_blank_or_a_whole_card(
     tmp_path: Path, images: tuple[NodeImage, NodeImage], pulled: bool
 ) -> None:
@@ -45,7 +46,7 @@ def test_a_killed_write_leaves_a_blank_or_a_whole_card(
     assert states["blank"], "no moment hit the writing: this proves nothing"
 
 
-@pytest.mark.parametrize("pulled", [False, True], ids=["kill_9", "pulled"])
+@pytest.mark.parametrize("pulled", [False, PULLED], ids=["kill_9", "pulled"])
 def test_a_killed_update_leaves_a_blank_or_a_whole_card(
     tmp_path: Path, images: tuple[NodeImage, NodeImage], pulled: bool
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_kernel_of_a_package_gets_its_modules(tmp_path: Path) -> None:
     assert node.note(STEP) == "3 things done, of which failed: modules 6.18-rpi: status 1"
 
 
+@pytest.mark.long(minutes=1)
 def test_a_cut_repeats_one_at_most(tmp_path: Path) -> None:
     def node_at(name: str) -> FakeNode:
         lines = ("scriptlet post_install svc-a 1-1", "scriptlet post_install svc-b 1-1")

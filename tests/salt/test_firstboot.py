@@ -140,6 +140,7 @@ def test_a_master_that_is_absent_at_first_is_joined_when_it_comes(pair: Pair) ->
     assert node.note(STEP) == "joined pi0"
 
 
+@pytest.mark.long(minutes=1)
 def test_a_master_with_another_key_is_refused_and_left_in_peace(pair: Pair, tmp_path: Path) -> None:
     right = {name: (pair.pki / name).read_bytes() for name in ("pi0.pem", "pi0.pub")}
     other = salt_pair(KeyFolder(TrustedFolder(tmp_path) / "other"), "master")

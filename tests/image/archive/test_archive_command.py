@@ -32,6 +32,7 @@ def elsewhere(exported: Exported, tmp_path: Path) -> Workplace:
     return replace(exported.place, folder=tmp_path, environment=environment)
 
 
+@pytest.mark.long(minutes=1)
 def test_an_empty_computer_makes_the_same_image(exported: Exported, elsewhere: Workplace) -> None:
     looked = elsewhere.json("archive", "import", exported.file, "--offline", "--dry-run")
     assert looked.code == 0, looked.err

@@ -160,7 +160,7 @@ getattr(rotate, act)(rack, rack.node("pi1"), rotate.KeyKind(kind))
 """
 
 
-@pytest.mark.parametrize("act", ["rotate", "undo"])
+@pytest.mark.parametrize("act", [pytest.param("rotate", marks=pytest.mark.long(minutes=1)), "undo"])
 def test_a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one(rack: Rack, act: str) -> None:
     root = Path(module.__file__).parents[3]
     node = rack.node("pi1")
