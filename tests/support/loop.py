@@ -176,10 +176,11 @@ def shown_by(loop: Loop) -> str:
 @contextmanager
 def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
     """The same device node over another file, as when somebody swaps the card in a reader."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     with _numbers(fcntl.LOCK_EX):
         detach(loop)
-        # udevd looks at the emptied device for a moment, and then it is busy.
+        # udevd looks at the emptied device, and then it is busy: for a moment, or for seconds where
+        # the computer is.
         while subprocess.run(
             ["losetup", str(loop.node), str(other)], capture_output=True, check=False
         ).returncode:
