@@ -80,13 +80,14 @@ def _options() -> set[str]:
     return {
         word
         for name in command_names(cli)
-        for parameter in _called(name).params
+        for parameter in command_called(name).params
         for word in (*parameter.opts, *parameter.secondary_opts)
         if word.startswith("--") and word not in ("--local", "--ssh")
     }
 
 
-def _called(name: str) -> click.Command:
+def command_called(name: str) -> click.Command:
+    """The command of this name, such as ``rack show``."""
     command: click.Command = cli
     for word in name.split():
         assert isinstance(command, click.Group)

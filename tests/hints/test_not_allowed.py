@@ -15,6 +15,7 @@ import click
 import pytest
 
 from imager.cli.main import cli
+from tests.hints.collected import command_called
 from tests.support.rackhistory import rack_with_history
 from tests.support.starter import run_command
 from tests.support.workplace import ROOT
@@ -154,13 +155,3 @@ def test_click_does_not_ask_whether_a_path_is_readable() -> None:
     ]
     assert len(paths) > 60
     assert not [path for path in paths if path.readable]
-
-
-def command_called(name: str) -> click.Command:
-    command: click.Command = cli
-    for word in name.split():
-        assert isinstance(command, click.Group)
-        found = command.get_command(click.Context(command), word)
-        assert found is not None
-        command = found
-    return command
