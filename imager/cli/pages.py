@@ -12,12 +12,13 @@ import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from textwrap import dedent, wrap
+from textwrap import dedent
 from typing import Any
 
 import click
 
 from imager.cli.settings import COMMON, WHERE_USED
+from imager.cli.terminal.folding import wrapped
 
 _WIDEST = 100
 _NARROWEST = 50
@@ -161,20 +162,20 @@ def as_text(page: HelpPage, width: int) -> str:
 
 def _lines(page: HelpPage, width: int) -> Iterator[str]:
     head = f"Usage: {page.path} "
-    yield from _wrapped(page.usage, width, head, " " * len(head))
+    yield from wrapped(page.usage, width, head, " " * len(head))
     for paragraph in page.text:
         yield ""
-        yield from _wrapped(paragraph, width, "  ", "  ")
+        yield from wrapped(paragraph, width, "  ", "  ")
     for listing in page.listings:
         yield from ("", f"{listing.title}:", *_rows(listing.rows, width))
     if page.examples:
         yield from ("", "Examples:")
     for example in page.examples:
         yield f"  {example.line}"
-        yield from _wrapped(example.meaning, width, " " * 6, " " * 6)
+        yield from wrapped(example.meaning, width, " " * 6, " " * 6)
     if page.closing:
         yield ""
-        yield from _wrapped(page.closing, width, "  ", "  ")
+        yield from wrapped(page.closing, width, "  ", "  ")
 
 
 def _rows(rows: Collection[tuple[str, str]], width: int) -> Iterator[str]:
@@ -184,15 +185,4 @@ def _rows(rows: Collection[tuple[str, str]], width: int) -> Iterator[str]:
         if len(head) + 2 > column:
             yield head
             head = ""
-        yield from _wrapped(meaning, width, head.ljust(column), " " * column)
-
-
-def _wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
-    return wrap(
-        text,
-        width,
-        initial_indent=first,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        yield from wrapped(meaning, width, head.ljust(column), " " * column)

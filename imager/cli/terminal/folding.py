@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
+from textwrap import wrap
 
 _HEAD = re.compile(r" *(?:→ |-> |\d+\. |[^\s:]{1,10}: +|\S{1,14} {2,})?")
 """What stands before the text of a line: its indent, an arrow, a number, a label. What is folded
@@ -50,6 +51,19 @@ def folded(line: str, columns: int | None) -> list[str]:
         now += piece
         is_begun = True
     return [*lines, now]
+
+
+def wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
+    """``text`` as lines of at most ``width``, the first begun with ``first``, the others with
+    ``rest``."""
+    return wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None) -> list[str]:

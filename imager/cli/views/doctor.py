@@ -7,26 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from textwrap import wrap
 
+from imager.cli.terminal.folding import wrapped
 from imager.doctor.checkup import Checkup, Verdict
 
 _STATE = max(len(verdict) for verdict in Verdict)
 _INDENT = "  "
+_LEAST = 40
 
 
 def checkup_lines(checkups: Iterable[Checkup], columns: int) -> Iterator[str]:
     """The checkups under the names of their areas, no line wider than ``columns`` where that can
     be."""
+    columns, below = max(columns, _LEAST), " " * (_STATE + 2 * len(_INDENT))
     for area, members in groupby(checkups, lambda one: one.area):
         its = list(members)
         width = max(len(one.name) for one in its)
         yield area
         for one in its:
             head = f"{_INDENT}{one.verdict:{_STATE}}  {one.name:{width}}  "
-            yield from _wrapped(head, one.found, columns)
+            yield from wrapped(one.found, columns, head, " " * len(head))
             for line in (*one.details, *([f"→ {one.to_do}"] if one.to_do else [])):
-                yield from _wrapped(" " * (_STATE + 2 * len(_INDENT)), line, columns)
+                yield from wrapped(line, columns, below, below)
 
 
 def verdict_line(checkups: Iterable[Checkup]) -> str:
@@ -38,14 +40,3 @@ def verdict_line(checkups: Iterable[Checkup]) -> str:
     if bad:
         return f"{bad} to mend before cards can be made; {warnings}"
     return f"all that is needed is there; {warnings}"
-
-
-def _wrapped(head: str, text: str, columns: int) -> list[str]:
-    return wrap(
-        text,
-        max(columns, 40),
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
