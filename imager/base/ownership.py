@@ -13,6 +13,7 @@ import os
 import pwd
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _ACL = "system.posix_acl_access"
@@ -28,6 +29,16 @@ def person() -> int:
     own = os.geteuid()
     behind = os.environ.get("SUDO_UID", "")
     return int(behind) if own == 0 and behind.isdecimal() else own
+
+
+def at_home(path: str) -> Path:
+    """``path``, where a ``~`` at its start is the home of ``person``: sudo makes root's of HOME.
+    Raises RuntimeError where a user has no home."""
+    user = person()
+    if user != os.geteuid() and (path == "~" or path.startswith("~/")):
+        with suppress(KeyError):
+            return Path(pwd.getpwuid(user).pw_dir + path[1:])
+    return Path(path).expanduser()
 
 
 def distrust(about: os.stat_result, descriptor: int) -> str | None:
