@@ -43,7 +43,7 @@ def at_home(path: str) -> Path:
 
 def distrust(about: os.stat_result, descriptor: int) -> str | None:
     """Why the open file or folder ``descriptor`` must not be used, None when it may be."""
-    if about.st_uid not in trusted_users():
+    if about.st_uid != os.geteuid() and about.st_uid not in trusted_users():
         return f"belongs to {user_name(about.st_uid)}"
     if about.st_mode & stat.S_IWOTH:
         return "can be written by everybody"

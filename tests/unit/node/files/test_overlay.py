@@ -12,9 +12,9 @@ from imager.config.load import parse_rack
 from imager.config.rack import Node
 from imager.config.shipped_trees import roles_in, trees_folder
 from imager.node.files.card_values import CardValues
-from imager.node.files.overlay import load_overlays
 from imager.node.files.templates import Renderer, Templates
 from imager.node.files.tree import CardFile, CardFolder, CardLink, CardTree
+from imager.node.overlays import Overlays
 
 RACK = parse_rack(Path("/nowhere"), '[rack]\nnodes = "pi[7-8]"\n')
 NODE = Node("pi7", "pi2", ("salt-minion", "web"), None, ())
@@ -37,9 +37,8 @@ class Folders:
 
     def load(self) -> CardTree:
         with Renderer() as renderer:
-            return load_overlays(
-                self.built_in, self.own, NODE, Templates(renderer, RACK, NODE, CARD)
-            )
+            given = Templates(renderer, RACK, NODE, CARD)
+            return Overlays(self.built_in, self.own).tree(NODE, given)
 
     def faults(self) -> list[str]:
         with pytest.raises(ConfigurationError) as caught:
