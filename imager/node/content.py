@@ -18,7 +18,7 @@ from imager.node.files.boot import boot_files, node_file
 from imager.node.files.card_values import card_values
 from imager.node.files.identity_files import can_log_in, node_files
 from imager.node.files.templates import Templates
-from imager.node.files.tree import CardEntry, CardFile, merge
+from imager.node.files.tree import CardEntry, CardFile, CardFolder, CardLink, merge
 from imager.node.keys.identity import Identity, identity_at_hand, identity_of
 from imager.node.overlays import Overlays
 
@@ -94,10 +94,13 @@ def _recipe(golden: OpenGolden, content: NodeContent) -> str:
 
 def _parts(entry: CardEntry) -> Iterable[object]:
     """Everything of ``entry`` that is written to the card, so not where it came from."""
-    if isinstance(entry, CardFile):
-        return (entry.path, entry.content, entry.mode, entry.owner)
-    values = astuple(entry)
-    return values[:-1]
+    match entry:
+        case CardFile():
+            return (entry.path, entry.content, entry.mode, entry.owner)
+        case CardLink():
+            return (entry.path, entry.target)
+        case CardFolder():
+            return (entry.path, entry.mode, entry.owner)
 
 
 def _feed(digest: hashlib._Hash, *parts: object) -> None:
