@@ -17,7 +17,10 @@ from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.use import DIFFERS, UNREADABLE, CardUse, judge_use, was_used
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import verify_card
 from imager.card.medium.meter import Meter
+from imager.card.medium.reopen import FreshRead
 from imager.disk.budget import Budget, ReadLimits
 from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.filesystem import Ext4
@@ -26,6 +29,7 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.image.compose.file_digests import FileDigests, digest_files
 from imager.node.stamp.stamp import STAMP_AREA, Stamp
+from tests.support.cards import FaultyCard
 from tests.support.hostile import HostileFat, make_ext4, record
 from tests.support.stamps import FACTS
 
@@ -270,5 +274,64 @@ def test_a_card_was_used_when_a_kernel_mounted_it(made: Made) -> None:
     superblock = bytearray(made.data[at : at + 1024])
     superblock[0x34] = 1  # times it was mounted
     assert not was_used(made.files({at: bytes(superblock)})), "one flipped bit is no use"
+    assert was_used(made.files(mounted(made)))
+
+
+def mounted(made: Made) -> dict[int, bytes]:
+    """What a kernel changes that mounts the card once."""
+    at = made.layout.root.offset + 1024
+    superblock = bytearray(made.data[at : at + 1024])
+    superblock[0x34] = 1
     struct.pack_into("<I", superblock, 1020, crc32c(superblock[:1020]))
-    assert was_used(made.files({at: bytes(superblock)}))
+    return {at: bytes(superblock)}
+
+
+def verified(
+    made: Made, changes: Mapping[int, bytes] | None = None, size_bytes: int | None = None
+) -> Verification:
+    """What comes of the card, or its first ``size_bytes``, against a stamp that knows the start of
+    each part of it."""
+    parts = (Extent(part.offset, MiB) for part in (Extent(0, MiB), made.layout.boot))
+    some = ExtentMap([*parts, Extent(made.layout.root.offset, 2 * MiB)])
+
+    def read(offset: int, length: int) -> bytes:
+        return made.data[offset : offset + length]
+
+    stamp = replace(made.stamp, manifest=build_manifest(len(made.data), some, read))
+    card = FaultyCard(size_bytes or len(made.data))
+    card.data[:] = made.data[:size_bytes]
+    for at, new in (changes or {}).items():
+        card.data[at : at + len(new)] = new
+    return verify_card(FreshRead(card, cache_bypassed=True), stamp, Quiet())
+
+
+@pytest.mark.parametrize("changes", [{}, {STAMP_AREA.offset: b"x" * 100}], ids=["zeros", "stamp"])
+def test_a_card_as_it_was_written_is_not_judged(made: Made, changes: dict[int, bytes]) -> None:
+    found = verified(made, changes)
+    assert (found.matches, found.used, found.use, found.boot_files) == (True, False, None, ())
+    assert not verified(made, {STAMP_AREA.offset + 100: b"x"}).matches
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_what_differs_is_judged_and_whether_a_node_was_at_work(made: Made, used: bool) -> None:
+    changes = made.flipped(made.extent("/usr/a").offset)
+    changes |= made.flipped(made.data.index(b"kernel", made.layout.boot.offset + MiB // 2))
+    found = verified(made, changes | (mounted(made) if used else {}))
+    assert found.use is not None
+    assert damage(found.use) == {"/boot/kernel7.img": DIFFERS, "/usr/a": DIFFERS}
+    assert (found.boot_files, found.used, found.sound) == (("kernel7.img",), used, False)
+    assert (found.figures.name, found.figures.size_bytes) == ("verify", found.checked_bytes)
+
+
+@pytest.mark.parametrize(
+    ("part", "by", "boot_files"),
+    [("root", 0, ()), ("root", -4096, ()), ("boot", 8192, ("picloud/SHA256SUMS",))],
+)
+def test_past_its_end_a_card_is_zeros(
+    made: Made, part: str, by: int, boot_files: tuple[str, ...]
+) -> None:
+    """It ends at its second partition, before that, and before the tables of its first one."""
+    found = verified(made, size_bytes=getattr(made.layout, part).offset + by)
+    assert found.use is not None
+    assert damage(found.use)[ROOT].endswith("magic number at byte 1080 is missing")
+    assert found.boot_files == boot_files
