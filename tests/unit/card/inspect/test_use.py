@@ -22,6 +22,7 @@ from imager.card.inspect.verify import verify_card
 from imager.card.medium.meter import Meter
 from imager.card.medium.reopen import FreshRead
 from imager.disk.budget import Budget, ReadLimits
+from imager.disk.ext4.checksum import inode_seed
 from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
@@ -91,6 +92,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         commands += [f"write {folder}/content {path}", f"sif {path} ctime_extra 0"]
         seconds = FACTS.imaged_at + (path == "/etc/new")
         commands.append(f"sif {path} ctime @{seconds}")
+    commands.append("ln /etc/b /etc/z")
     make_ext4(folder / "card", layout, commands, "-U", UUID)
     data = (folder / "card").read_bytes()
 
@@ -162,6 +164,13 @@ def test_only_a_file_of_a_later_time_is_the_nodes_own(made: Made) -> None:
     assert (use.intact, use.changed, use.uncertain) == (0, 1, [])
 
 
+def test_a_file_is_called_by_its_first_name(made: Made) -> None:
+    names = {path for path, number in made.root.numbers() if number == made.numbers["/etc/b"]}
+    assert names == {"/etc/b", "/etc/z"}
+    changes = made.flipped(made.extent("/etc/b").offset)
+    assert damage(judged(made, changes)) == {"/etc/b": DIFFERS}
+
+
 def test_what_cannot_be_read_is_told_from_what_differs(made: Made) -> None:
     refused = ExtentMap([made.extent("/usr/a"), made.extent("/etc/b")])
     changes = made.flipped(made.extent("/usr/a").offset) | made.flipped(
@@ -221,7 +230,8 @@ def test_names_that_would_cost_too_much_are_left_out_and_files_judged_all_the_sa
     made: Made,
 ) -> None:
     use = judged(made, limits=ReadLimits(name_bytes=10))
-    assert use.unseen[-1] == "root partition (p2): its names take more than 10 B"
+    why = "its names take more than 10 B"
+    assert use.unseen == [f"{why}: not looked at further", f"root partition (p2): {why}"]
     assert use.intact == 3
     assert all(damaged.path.startswith("/boot/") for damaged in use.damaged)
 
@@ -234,6 +244,47 @@ def test_files_that_would_cost_too_much_are_not_looked_at(made: Made) -> None:
     why = "its files are larger together than the disk"
     assert use.unseen == [f"{second} and the files after it: {why}"]
     assert (use.intact, use.changed, use.damaged) == (1, 0, [])
+
+
+def test_a_partition_that_would_cost_too_much_is_not_judged(made: Made) -> None:
+    use = judged(made, limits=ReadLimits(steps=1))
+    why = "looking at it takes too long"
+    assert use.unseen == [f"{why}: not looked at further", f"root partition (p2): {why}"]
+    assert (use.intact, use.changed) == (0, 0)
+
+
+def test_a_file_that_a_damaged_folder_names_no_more_is_damaged(made: Made) -> None:
+    folder = made.root.lookup("/usr")
+    assert folder is not None
+    spoilt = {folder.extents[0].offset + 4: b"\xff\xff"}  # the length of its first entry
+    use = judged(made, spoilt)
+    assert damage(use) == {
+        ROOT: "has a damaged folder: a directory entry has an impossible length",
+        f"file with inode {made.numbers['/usr/a']}": "is in no folder any more",
+    }
+    assert (use.intact, use.changed) == (2, 1)
+
+
+def test_files_without_any_folder_are_judged_by_what_they_hold(made: Made) -> None:
+    root = made.root.inode(2).extents[0].offset
+    changes = {root + 4: b"\xff\xff"} | made.flipped(made.extent("/etc/b").offset)
+    use = judged(made, changes)
+    assert damage(use).keys() == {ROOT, f"file with inode {made.numbers['/etc/b']}"}
+    assert (use.intact, use.changed) == (2, 1)
+
+
+def test_a_file_whose_blocks_lie_outside_is_damaged_though_its_inode_fits(made: Made) -> None:
+    """As a disk has it that was written by a kernel of broken memory."""
+    at = made.data.index(struct.pack("<I", FACTS.imaged_at), made.layout.root.offset) - 12
+    number = min(made.numbers.values())
+    raw = bytearray(made.data[at : at + 256])
+    raw[60:64], raw[124:126], raw[130:132] = b"\xff\xff\xff\x7f", bytes(2), bytes(2)
+    seed = inode_seed(raw, number, crc32c(made.root.uuid.bytes))
+    checksum = struct.pack("<I", crc32c(raw, seed))
+    raw[124:126], raw[130:132] = checksum[:2], checksum[2:]
+    use = judged(made, {at: bytes(raw)})
+    (path,) = (path for path in made.numbers if made.numbers[path] == number)
+    assert damage(use) == {path: DIFFERS}
 
 
 TABLE = 446 + 16  # the entry of p2
