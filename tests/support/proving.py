@@ -9,6 +9,7 @@ from imager.base.errors import PicloudError
 from imager.base.progress import FindingData, Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.medium.meter import PhaseFigures
 from imager.card.stages import WriteOptions
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
@@ -45,6 +46,7 @@ class Made:
     trouble: Trouble | None
     after: list[Write | Flush]
     """Writes and flushes after the first reading began."""
+    phases: list[PhaseFigures]
 
     @property
     def repaired(self) -> Trouble:
@@ -77,7 +79,7 @@ def make(
         read_back(written, heard)
     except PicloudError as caught:
         error = caught
-    return Made(card, heard, error, held.log.trouble, card.log[before:])
+    return Made(card, heard, error, held.log.trouble, card.log[before:], held.log.phases)
 
 
 def is_whole(card: FaultyCard, image: NodeImage) -> bool:

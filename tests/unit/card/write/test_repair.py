@@ -52,6 +52,8 @@ def test_a_write_lost_once_is_written_again_and_nothing_else(image: NodeImage, o
     assert (damage.extent, damage.kind) == (Extent(offset, 4096), DamageKind.FOREIGN)
     assert made.repaired.attempts == 1
     assert made.body_writes == [Extent(offset, 4096)]
+    again = [phase.size_bytes for phase in made.phases if phase.name == "read repair"]
+    assert again == [4096, 0], "what was rewritten of the body, then of the first MiB"
     assert "written again and is right now" in made.repaired.meaning
     assert [found["offset"] for found in made.heard.findings] == [offset]
     assert any("older or foreign" in note for note in made.heard.notes)

@@ -286,6 +286,25 @@ def test_gaps_are_filled_from_the_largest_that_costs_little_enough(
     assert update._joined(extents, first - 1) == extents
 
 
+@pytest.mark.parametrize(("old_kib", "pieces"), [(0, 1), (504, 2)])
+def test_what_must_be_zeroed_at_the_start_leaves_less_for_gaps(
+    card: FaultyCard, image: NodeImage, old_kib: int, pieces: int
+) -> None:
+    """512 KiB for both; the table and the stamp, 4 KiB each, are to be zeroed in any case."""
+    card.data[16 * KiB : (16 + old_kib) * KiB] = b"x" * (old_kib * KiB)
+    for byte in (9 * MiB, 9 * MiB + 12 * KiB):
+        card.data[byte] ^= 1
+    written = update_card(image, claimed(card), Quiet())
+    assert len(written.extents - ExtentMap([Extent(0, MiB)])) == pieces
+
+
+def test_an_image_that_is_larger_than_the_card_is_not_begun(image: NodeImage) -> None:
+    card = FaultyCard(SIZE - 512)
+    with pytest.raises(ValueError, match="larger"):
+        update_card(image, claimed(card), Quiet())
+    assert card.log == []
+
+
 def test_a_block_of_the_first_mib_with_one_byte_in_it_is_written_again(tmp_path: Path) -> None:
     body = ExtentMap([Extent(2 * MiB, MiB)])
     image = make_image(tmp_path, SIZE, body, pieces=((8192, b"x"),))
