@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imager.base.errors import PicloudError
-from imager.base.progress import FindingData, Quiet
+from imager.base.progress import FindingData, Phase, Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.medium.meter import PhaseFigures
@@ -25,6 +26,13 @@ class Heard(Quiet):
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     findings: list[dict[str, object]] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        self.begun.append(name)
+        with super().phase(name, total_bytes) as phase:
+            yield phase
 
     def note(self, message: str) -> None:
         self.notes.append(message)

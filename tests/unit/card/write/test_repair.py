@@ -242,6 +242,7 @@ def test_a_card_that_goes_away_while_it_is_read_is_told_as_gone(image: NodeImage
     made = make(image, FaultyCard(SIZE, read_errors={3 * MiB: errno.EIO, 9 * MiB: errno.ENODEV}))
     assert made.error is not None
     assert made.error.hint.startswith("the card or reader is gone")
+    assert "diagnose" not in made.heard.begun, "what is gone is not read again"
 
 
 def test_a_card_that_goes_away_while_it_is_diagnosed_is_told_as_gone(image: NodeImage) -> None:
