@@ -279,7 +279,7 @@ def test_a_file_whose_blocks_lie_outside_is_damaged_though_its_inode_fits(made: 
     number = min(made.numbers.values())
     raw = bytearray(made.data[at : at + 256])
     raw[60:64], raw[124:126], raw[130:132] = b"\xff\xff\xff\x7f", bytes(2), bytes(2)
-    seed = inode_seed(raw, number, crc32c(made.root.uuid.bytes))
+    seed = inode_seed(bytes(raw), number, crc32c(made.root.uuid.bytes))
     checksum = struct.pack("<I", crc32c(raw, seed))
     raw[124:126], raw[130:132] = checksum[:2], checksum[2:]
     use = judged(made, {at: bytes(raw)})
