@@ -58,7 +58,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (
+        "image",
         "medium",
+        "source",
         "host",
         "diagnosis",
         "stages",

@@ -19,7 +19,8 @@ from imager.card.host.swap_room import require_swap_room
 from imager.card.host.target import Limits, Target
 from imager.card.host.targets import target_at
 from imager.card.make.boot_check import boot_check, require_bootable
-from imager.card.make.make import MadeCard, make_card
+from imager.card.make.finish import MadeCard
+from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
 from imager.card.stages import WriteOptions
 from imager.card.write.options import options_for

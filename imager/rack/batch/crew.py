@@ -27,7 +27,8 @@ from imager.card.host.swap_room import require_swap_room
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, Target
 from imager.card.make.boot_check import boot_check, require_bootable
-from imager.card.make.make import MadeCard, make_card
+from imager.card.make.finish import MadeCard
+from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
 from imager.card.receipt.receipt import Receipt
 from imager.card.stages import WriteOptions
