@@ -45,6 +45,7 @@ BY_PATH = {
         "release/salt/salt.py",
     ),
     "a file or folder that a person named, or a keyring of this computer": (
+        "card/source/origin.py",
         "cli/rack/init.py",
         "cli/rack/report.py",
         "config/folder.py",

@@ -71,7 +71,9 @@ _COMMANDS = {
         "card.verify:verify", "Read a card again and compare it with its own stamp."
     ),
     "version": LazyCommand("about.version:show_version", "Show the version."),
-    "write": LazyCommand("card.write:write", "Write one node's card to a disk or an image file."),
+    "write": LazyCommand(
+        "card.write:write", "Write one node's card, or any image, to a disk or an image file."
+    ),
 }
 
 

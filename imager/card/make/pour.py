@@ -5,6 +5,8 @@ In: a source and a confirmed target. Out: a finished card and its receipt, as of
 
 from __future__ import annotations
 
+import re
+
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES
 from imager.card.image import CardImage
@@ -19,6 +21,8 @@ from imager.card.write.stream import pour_card
 from imager.disk.extents import ExtentMap
 from imager.disk.manifest import Manifest
 from imager.disk.mbr import MbrError, parse
+
+_NAME_LETTERS = 100
 
 
 def make_poured_card(
@@ -43,9 +47,15 @@ def make_poured_card(
         source = SourceFacts(order.source.name, pouring.sha256, pouring.size_bytes)
         disk_id = _disk_id(image.ends[0]) if isinstance(image, PouredImage) else 0
         facts = ImageFacts(manifest.digest, "", "", "", disk_id, None, source=source)
-        return ReceiptContent(order.source.name, facts, {}, manifest)
+        return ReceiptContent(file_name_of(order.source.name), facts, {}, manifest)
 
     return finish_card(order, order.size_bytes, told, begin, progress)
+
+
+def file_name_of(name: str) -> str:
+    """The last part of a path or URL, as a part of another file's name."""
+    last = name.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^\w.+-]", "_", last)[:_NAME_LETTERS] or "image"
 
 
 def _disk_id(first_mib: bytes) -> int:

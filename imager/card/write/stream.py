@@ -120,7 +120,7 @@ def _pour_body(
         meter.advance(extent.length)
 
     total = share.pouring.source.least_bytes or None
-    with closing(share), metered(progress, "write", total, card.log.phases) as meter:
+    with closing(share), metered(progress, "write", total, card.log.phases, shown="image") as meter:
         in_flight(jobs(), work, depth=options.depth, tools=lambda: None, abandon=share.close)
         size = share.pouring.size_bytes
         if size > card.raw.size_bytes:
