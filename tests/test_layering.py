@@ -69,6 +69,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "write",
         "receipt",
         "inspect",
+        "save",
         "make",
     ),
     "rack": ("history", "plan", "batch", "master", "report"),

@@ -63,6 +63,9 @@ _COMMANDS = {
         "Find out whether a card stores what it claims, and how fast it is.",
     ),
     "rack": LazyCommand("rack.group:rack", "Describe a rack and look at it."),
+    "read": LazyCommand(
+        "card.read:read", "Save a card, or a disk of any system, to an image file."
+    ),
     "receipt": LazyCommand(
         "card.receipt:receipt",
         "Show a receipt: which card, which node, how fast, with what result.",

@@ -16,7 +16,7 @@ from imager.base.units import MiB
 from imager.disk.extents import Extent
 
 MAX_BMAP_BYTES = 32 * MiB
-"""A longer block map is not read. That of a full card of 256 GiB takes 8 MiB."""
+"""A longer block map is not read. That of a full disk of 256 GiB takes 8 MiB."""
 _LENGTHS = {"sha1": 20, "sha256": 32, "sha512": 64}
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST_BYTES = 1 << 60
