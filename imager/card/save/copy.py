@@ -26,7 +26,7 @@ from imager.disk.rescue_map import BlockState, RescueMap
 
 PIECE_BYTES = 4 * MiB
 _DEPTH = 2
-_KEPT_EVERY_SECONDS = 5.0
+_KEPT_EVERY_SECONDS = 2.0
 _PASSES = (
     ("read", BlockState.NOT_TRIED, PIECE_BYTES, BlockState.NOT_TRIMMED),
     ("read around", BlockState.NOT_TRIMMED, 64 * KiB, BlockState.NOT_SCRAPED),
