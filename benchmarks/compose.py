@@ -43,9 +43,9 @@ def compose_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
     environment = _environment(next(place.cache.glob("golden/*/image")))
     ours, theirs = [], []
     for number in range(repetitions):
-        with _fresh_folder(place) as folder:
+        with fresh_folder(place.folder, place.cache) as folder:
             mine = place.picloud("--cache", folder / "cache", "compose")
-        with _fresh_folder(place) as folder:
+        with fresh_folder(place.folder, place.cache) as folder:
             hand = measure(["sh", "-euc", _BY_HAND], cwd=folder, env=environment)
         ours.append(mine.seconds)
         theirs.append(hand.seconds)
@@ -66,22 +66,25 @@ def compose_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
 
 
 @contextmanager
-def _fresh_folder(place: Workshop) -> Iterator[Path]:
-    """A folder with an archive of its own, on a filesystem of its own where we may make one.
+def fresh_folder(beside: Path, cache: Path) -> Iterator[Path]:
+    """A folder in ``beside`` with a copy of the archives of ``cache``, on a filesystem of its own
+    where we may make one.
 
     ext4 avoids inodes deleted in the last minutes and looks at each of them again and again: on
     the same filesystem every repetition would pay for the files of the one before.
     """
     with ExitStack() as stack:
-        folder = place.folder / "fresh"
+        folder = beside / "fresh"
         folder.mkdir()
         stack.callback(shutil.rmtree, folder)
         if not missing_abilities():
-            backing = stack.enter_context(card_of(place.folder, _DISK_BYTES))
+            backing = stack.enter_context(card_of(beside, _DISK_BYTES))
             call("mkfs.ext4", "-q", str(backing.node))
             stack.enter_context(mounted(backing.node, folder))
             folder = folder / "work"
-        shutil.copytree(place.cache / "releases", folder / "cache" / "releases")
+        for archive in ("releases", "packages"):
+            if (cache / archive).is_dir():
+                shutil.copytree(cache / archive, folder / "cache" / archive)
         os.sync()
         yield folder
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.compose import fresh_folder
 from benchmarks.process import Ran, measure, parts
 from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import ROOT, Workshop, command
@@ -184,39 +185,35 @@ class _Today:
     def compose(self, with_packages: bool) -> Ran:
         """Compose from the archive; the image is gone afterwards."""
         rack = "with" if with_packages else "without"
-        ran = measure([*self._words(rack), "--offline", "compose"], cwd=self._folder)
-        shutil.rmtree(self._folder / "cache/golden")
-        return ran
+        with fresh_folder(self._folder, self._folder / "cache") as fresh:
+            cache = ("--cache", fresh / "cache")
+            words = [*self._words(rack), *cache, "--offline", "compose"]
+            return measure(words, cwd=self._folder)
 
     def pacman(self) -> Ran:
         """``pacman -U`` of the same files, on the release as tar unpacks it. It runs nothing of
         theirs: their hooks and scriptlets are of another processor."""
-        root = self._folder / "root"
-        root.mkdir()
-        subprocess.run(["tar", "-xpzf", self._stand_in.tarball, "-C", root], check=True)
-        masked = self._folder / "masked"
-        masked.mkdir()
-        for hook in (root / "usr/share/libalpm/hooks").glob("*"):
-            (masked / hook.name).symlink_to(os.devnull)
-        config = self._folder / "pacman.conf"
-        config.write_text("[options]\nArchitecture = armv7h\nSigLevel = Never\n")
-        places: dict[str, Path] = {
-            "--config": config,
-            "--root": root,
-            "--dbpath": root / "var/lib/pacman",
-            "--logfile": self._folder / "log",
-            "--cachedir": self._folder,
-            "--hookdir": masked,
-            "--gpgdir": self._folder,
-        }
-        words = [word for place in places.items() for word in place]
-        ran = measure(
-            ["pacman", *words, "--noconfirm", "--noscriptlet", "-U", *self.files],
-            cwd=self._folder,
-        )
-        shutil.rmtree(root)
-        shutil.rmtree(masked)
-        return ran
+        with fresh_folder(self._folder, self._folder / "cache") as fresh:
+            root, masked = fresh / "root", fresh / "masked"
+            for folder in (root, masked):
+                folder.mkdir()
+            subprocess.run(["tar", "-xpzf", self._stand_in.tarball, "-C", root], check=True)
+            for hook in (root / "usr/share/libalpm/hooks").glob("*"):
+                (masked / hook.name).symlink_to(os.devnull)
+            config = fresh / "pacman.conf"
+            config.write_text("[options]\nArchitecture = armv7h\nSigLevel = Never\n")
+            places: dict[str, Path] = {
+                "--config": config,
+                "--root": root,
+                "--dbpath": root / "var/lib/pacman",
+                "--logfile": fresh / "log",
+                "--cachedir": fresh,
+                "--hookdir": masked,
+                "--gpgdir": fresh,
+            }
+            words = [word for place in places.items() for word in place]
+            options = ("--noconfirm", "--noscriptlet")
+            return measure(["pacman", *words, *options, "-U", *self.files], cwd=fresh)
 
     def _words(self, rack: str) -> list[str | os.PathLike[str]]:
         folder = self._folder

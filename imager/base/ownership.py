@@ -13,6 +13,7 @@ import os
 import pwd
 import shlex
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 _ACL = "system.posix_acl_access"
@@ -30,9 +31,19 @@ def person() -> int:
     return int(behind) if own == 0 and behind.isdecimal() else own
 
 
+def at_home(path: str) -> Path:
+    """``path``, where a ``~`` at its start is the home of ``person``: sudo makes root's of HOME.
+    Raises RuntimeError where a user has no home."""
+    user = person()
+    if user != os.geteuid() and (path == "~" or path.startswith("~/")):
+        with suppress(KeyError):
+            return Path(pwd.getpwuid(user).pw_dir + path[1:])
+    return Path(path).expanduser()
+
+
 def distrust(about: os.stat_result, descriptor: int) -> str | None:
     """Why the open file or folder ``descriptor`` must not be used, None when it may be."""
-    if about.st_uid not in trusted_users():
+    if about.st_uid != os.geteuid() and about.st_uid not in trusted_users():
         return f"belongs to {user_name(about.st_uid)}"
     if about.st_mode & stat.S_IWOTH:
         return "can be written by everybody"

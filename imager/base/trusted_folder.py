@@ -17,7 +17,7 @@ import os
 import shlex
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -149,7 +149,6 @@ class TrustedFolder:
     def _trouble(self, name: str = "") -> Iterator[None]:
         """Turn the troubles of the disk with ``name`` in it into HostStorage. What a run with sudo
         left to root can be given back; that is said."""
-        path = self.path / name
         try:
             yield
         except (FileNotFoundError, BlockingIOError):
@@ -162,11 +161,11 @@ class TrustedFolder:
                 f"sudo chown -R {chown_words(person())} {shlex.quote(str(self.root))}"
             )
             raise HostStorage(
-                f"{path}: {os.strerror(error.errno or 0)} for {user_name(person())}",
+                f"{self.path / name}: {os.strerror(error.errno or 0)} for {user_name(person())}",
                 hint=take_back if os.path.lexists(self.root) else how_to_be_allowed(),
             ) from error
         except OSError:
-            with host_storage(path):
+            with host_storage(self.path / name):
                 raise
 
     # ── the files in it ─────────────────────────────────────────────────────────────────────
@@ -187,9 +186,26 @@ class TrustedFolder:
 
     def read(self, name: str, limit: int) -> bytes:
         """All of the file ``name``; ConfigurationError when it has more than ``limit`` bytes."""
+        with self.reached() as folder:
+            return self._read_in(folder, _plain(name), limit)
+
+    def read_each(self, names: Iterable[str], limit: int) -> dict[str, bytes]:
+        """As ``read``, for each of ``names``; files that are not there are left out."""
+        found = {}
+        with self.reached() as folder:
+            for name in names:
+                with suppress(FileNotFoundError):
+                    found[name] = self._read_in(folder, _plain(name), limit)
+        return found
+
+    def _read_in(self, folder: int, name: str, limit: int) -> bytes:
         path = self.path / name
-        with self.open(name) as descriptor, host_storage(path):
-            data = read_at_most(descriptor, limit + 1)
+        with self._trouble(name):
+            descriptor = opened(folder, name, os.O_RDONLY, path)
+            try:
+                data = read_at_most(descriptor, limit + 1)
+            finally:
+                os.close(descriptor)
         if len(data) > limit:
             raise ConfigurationError(
                 f"{path}: larger than {limit} bytes, which no such file is",

@@ -8,9 +8,9 @@ it is written, and all cards of a rack have the same files: an answer is kept an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from imager.base.units import MiB
 from imager.disk.budget import MAX_TEXT_BYTES, Budget, OverBudget
@@ -37,18 +37,38 @@ Fault = str | Inspected | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class Heard(Generic[Judged]):
     """What a judge said of a file's bytes, and what that took of a budget."""
 
-    verdict: object
+    verdict: Judged
     steps: int
     unpacked_bytes: int
 
 
-_answers: dict[tuple[str, object], _Answer] = {}
+_answers: dict[tuple[str, object], Heard[object]] = {}
 """By the SHA-256 of the file, and the judge; for as long as the program runs. To unpack a kernel
 takes a third of a second."""
 _MAX_ANSWERS = 500
+
+
+def said_by(judge: Judge[Judged], digests: Iterable[str]) -> dict[str, Heard[Judged]]:
+    """By their SHA-256 (hex): what this program heard ``judge`` say of those of the files that it
+    was asked about."""
+    known = {digest: _answers.get((digest, judge)) for digest in digests}
+    heard = {digest: answer for digest, answer in known.items() if answer is not None}
+    return cast("dict[str, Heard[Judged]]", heard)
+
+
+def remember(judge: Judge[Judged], answers: Mapping[str, Heard[Judged]]) -> None:
+    """Take ``answers`` of ``said_by``, perhaps of an earlier run, as if ``judge`` gave them now."""
+    for digest, answer in answers.items():
+        _keep((digest, judge), cast("Heard[object]", answer))
+
+
+def _keep(key: tuple[str, object], answer: Heard[object]) -> None:
+    if len(_answers) == _MAX_ANSWERS:
+        _answers.clear()
+    _answers[key] = answer
 
 
 class Contents:
@@ -143,9 +163,7 @@ class Contents:
         steps, unpacked_bytes = self.budget.spent
         verdict = judge(data, self.budget)
         after = self.budget.spent
-        if len(_answers) == _MAX_ANSWERS:
-            _answers.clear()
-        _answers[key] = _Answer(verdict, after[0] - steps, after[1] - unpacked_bytes)
+        _keep(key, Heard(verdict, after[0] - steps, after[1] - unpacked_bytes))
         return verdict
 
     def _fits(self, entry: FatEntry) -> bool:

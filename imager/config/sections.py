@@ -19,6 +19,7 @@ from imager.base.below import read_named
 from imager.base.boards import ALARM_ARMV7, ARMV6_NAMES, MODELS, NO_ARMV6, kernel_among
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
+from imager.base.ownership import at_home
 from imager.base.units import GiB, MiB, format_chosen, parse_size
 from imager.config.addresses import address_in, parse_address
 from imager.config.authorized_keys import EXAMPLE, key_fault, keys_in
@@ -246,7 +247,7 @@ def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path 
     name = table.string("packages", example='"packages"')
     if name is None:
         return None
-    place = folder / Path(name).expanduser()
+    place = folder / at_home(name)
     if not place.is_dir():
         table.fault("packages", f"{shown(name)}: no such folder{_taken_from(folder, name)}")
     elif version is None:
@@ -290,7 +291,7 @@ def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
     """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
     be read."""
     try:
-        data = read_named(folder / Path(name).expanduser(), _LARGEST_KEY_FILE)
+        data = read_named(folder / at_home(name), _LARGEST_KEY_FILE)
         return "\n".join(data.decode().splitlines())
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "is not a text file"

@@ -8,7 +8,7 @@ a card's recipe is the same as the recipe of today, the card need not be written
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 
 from imager.config.rack import Node, Rack
@@ -17,10 +17,10 @@ from imager.node.edit.edit import CardContent, OpenGolden
 from imager.node.files.boot import boot_files, node_file
 from imager.node.files.card_values import card_values
 from imager.node.files.identity_files import can_log_in, node_files
-from imager.node.files.overlay import load_overlays
 from imager.node.files.templates import Templates
-from imager.node.files.tree import CardEntry, CardFile, merge
-from imager.node.keys.identity import identity_of
+from imager.node.files.tree import CardEntry, CardFile, CardFolder, CardLink, merge
+from imager.node.keys.identity import Identity, identity_at_hand, identity_of
+from imager.node.overlays import Overlays
 
 _NO_TIME = 315_532_800
 """The imaging time that is used for a recipe: 1980, in which no card is made."""
@@ -40,22 +40,49 @@ def node_content(golden: OpenGolden, rack: Rack, node: Node, time: int) -> NodeC
 
     Raises ConfigurationError for what is wrong with the overlays or the keys.
     """
+    return _content(golden, rack, node, identity_of(rack, node), _overlays(rack), time)
+
+
+def _overlays(rack: Rack) -> Overlays:
+    return Overlays(trees_folder() / "overlays", rack.overlays)
+
+
+def _content(
+    golden: OpenGolden, rack: Rack, node: Node, identity: Identity, overlays: Overlays, time: int
+) -> NodeContent:
     old = golden.filesystems
-    identity = identity_of(rack, node)
     card = card_values(identity, time)
-    templates = Templates(golden.renderer, rack, node, card)
-    overlays = load_overlays(trees_folder() / "overlays", rack.overlays, node, templates)
-    files = merge(overlays, node_files(rack, node, identity, old.root, overlays))
+    given = overlays.tree(node, Templates(golden.renderer, rack, node, card))
+    files = merge(given, node_files(rack, node, identity, old.root, given))
     about = node_file(golden.image, rack, node, card)
     boot = boot_files(golden.image, old.boot, files, about, card)
     content = CardContent(replace(files, boot=boot), identity.numbers, time)
-    return NodeContent(content, can_log_in(node, overlays))
+    return NodeContent(content, can_log_in(node, given))
 
 
 def recipe_of(golden: OpenGolden, rack: Rack, node: Node) -> str:
     """SHA-256 (hex) of the golden image's key, the node's numbers and every file with its owner
     and mode, as if made at a time that is always the same; raises as ``node_content`` does."""
-    card = node_content(golden, rack, node, _NO_TIME).card
+    return _recipe(golden, node_content(golden, rack, node, _NO_TIME))
+
+
+def recipes_at_hand(
+    golden: OpenGolden, rack: Rack, nodes: Iterable[Node]
+) -> Iterator[tuple[Node, str | None]]:
+    """As ``recipe_of`` for each of ``nodes``, whose overlays are read once for all; None for a
+    node that has not all of its keys yet: none is made. Raises as ``node_content``."""
+    overlays = _overlays(rack)
+    for node in nodes:
+        identity = identity_at_hand(rack, node)
+        if identity is None:
+            yield node, None
+        else:
+            content = _content(golden, rack, node, identity, overlays, _NO_TIME)
+            yield node, _recipe(golden, content)
+
+
+def _recipe(golden: OpenGolden, content: NodeContent) -> str:
+    card = content.card
     digest = hashlib.sha256()
     for part in (golden.image.key, *astuple(card.numbers)):
         _feed(digest, part)
@@ -67,10 +94,13 @@ def recipe_of(golden: OpenGolden, rack: Rack, node: Node) -> str:
 
 def _parts(entry: CardEntry) -> Iterable[object]:
     """Everything of ``entry`` that is written to the card, so not where it came from."""
-    if isinstance(entry, CardFile):
-        return (entry.path, entry.content, entry.mode, entry.owner)
-    values = astuple(entry)
-    return values[:-1]
+    match entry:
+        case CardFile():
+            return (entry.path, entry.content, entry.mode, entry.owner)
+        case CardLink():
+            return (entry.path, entry.target)
+        case CardFolder():
+            return (entry.path, entry.mode, entry.owner)
 
 
 def _feed(digest: hashlib._Hash, *parts: object) -> None:

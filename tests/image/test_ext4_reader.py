@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from imager.base.run import search_path
 from imager.base.units import KiB, MiB
 from imager.disk.ext4.filesystem import Ext4, Ext4Error
+from imager.disk.ext4.remembered import RememberedExt4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 
@@ -342,3 +343,38 @@ def test_a_block_map_that_leads_back_to_itself_has_an_end(make: Callable[[str], 
     data[block * KiB : (block + 1) * KiB] = block.to_bytes(4, "little") * (KiB // 4)
     with pytest.raises(Ext4Error, match=f"block {block} is in a file's block map twice"):
         exercise(lambda offset, length: bytes(data[offset : offset + length]))
+
+
+def test_what_is_remembered_is_what_is_there_and_is_read_once(
+    make: Callable[[str], Path],
+) -> None:
+    read = reader_of(make("as composed"))
+    asked: list[int] = []
+
+    def counted(offset: int, length: int) -> bytes:
+        asked.append(offset)
+        return read(offset, length)
+
+    plain, remembered = Ext4.open(read, 0), RememberedExt4.open(counted, 0)
+
+    def compare(*paths: str) -> None:
+        for path in paths:
+            found = plain.lookup(path)
+            assert remembered.lookup(path) == found
+            assert remembered.lookup(path, follow=False) == plain.lookup(path, follow=False)
+            assert remembered.resolve(path) == plain.resolve(path)
+            if found is not None and found.is_file:
+                assert remembered.content(found) == plain.content(found)
+
+    small = ("/etc/name", "up", "/dangling", "/nowhere", "/etc", "/etc/deep/linked")
+    compare(*small, "/large")
+    asked.clear()
+    compare(*small)
+    assert asked == []
+    name = plain.lookup("/etc/hostname")
+    assert name is not None
+    with pytest.raises(Ext4Error):
+        remembered.content(name, limit_bytes=3)
+    for _ in range(2):
+        with pytest.raises(Ext4Error, match="too many symbolic links"):
+            remembered.lookup("/loop")

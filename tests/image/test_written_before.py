@@ -281,6 +281,7 @@ def test_an_image_composed_now_is_described_alike(place: Workplace, tmp_path: Pa
     described.unlink()
     assert place.run("compose", "--offline").code == 0
     new = json.loads(described.read_bytes())
+    assert new.pop("kernels").keys() <= set(old["boot_files"].values()), "not recorded before"
     assert shape_of(new) == shape_of(old)
     for key in ("format", "key", "release_sha256", "models", "layout", "boot_files"):
         assert new[key] == old[key]

@@ -31,6 +31,8 @@ from imager.image.compose.golden import GoldenImage
 from imager.node.image import Delta, NodeImage
 
 DISK_ID = 0x1A2B3C4D
+_FLUSHES_AT_MOST = 100
+"""Three times what any test needs: a card that is mended without end fails the test at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class FaultyCard:
         if self.flush_error is not None:
             raise OSError(self.flush_error, os.strerror(self.flush_error))
         self.log.append(Flush())
+        assert self.log.count(Flush()) <= _FLUSHES_AT_MOST, "the work on this card has no end"
 
     def holds(self, extent: Extent) -> bytes:
         """What really is on the card there."""

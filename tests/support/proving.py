@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from imager.base.errors import PicloudError
-from imager.base.progress import FindingData, Quiet
+from imager.base.progress import FindingData, Phase, Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.medium.meter import PhaseFigures
 from imager.card.stages import WriteOptions
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
@@ -24,6 +26,13 @@ class Heard(Quiet):
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     findings: list[dict[str, object]] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
+        self.begun.append(name)
+        with super().phase(name, total_bytes) as phase:
+            yield phase
 
     def note(self, message: str) -> None:
         self.notes.append(message)
@@ -45,6 +54,7 @@ class Made:
     trouble: Trouble | None
     after: list[Write | Flush]
     """Writes and flushes after the first reading began."""
+    phases: list[PhaseFigures]
 
     @property
     def repaired(self) -> Trouble:
@@ -77,7 +87,7 @@ def make(
         read_back(written, heard)
     except PicloudError as caught:
         error = caught
-    return Made(card, heard, error, held.log.trouble, card.log[before:])
+    return Made(card, heard, error, held.log.trouble, card.log[before:], held.log.phases)
 
 
 def is_whole(card: FaultyCard, image: NodeImage) -> bool:

@@ -57,7 +57,7 @@ def written_extents(extents: ExtentMap, raw: RawCard) -> ExtentMap:
 
 
 def _last_mib(raw: RawCard) -> Extent:
-    start = max(0, raw.size_bytes - MiB)
+    start = raw.size_bytes - MiB
     return Extent(start, raw.size_bytes - start)
 
 

@@ -21,7 +21,7 @@ from imager.card.inspect.own_notes import read_notes
 from imager.card.inspect.use import was_used
 from imager.card.inspect.verification import Verification
 from imager.card.inspect.verify import Proof, open_target
-from imager.card.make.boot_check import boot_check
+from imager.card.make.boot_check import BootCheck
 from imager.card.make.order import CardOrder
 from imager.card.make.restore import restore_boot_files, restore_card
 from imager.card.write.options import options_for
@@ -139,7 +139,7 @@ def repair(
         accepted,
         rack.receipts,
         options=options_for(target),
-        check=boot_check(rack.node(image.node), image),
+        check=BootCheck(rack.node(image.node), image),
     )
     if card.used:
         return _restore_boot_files(session, card, order)

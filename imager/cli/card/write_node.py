@@ -15,7 +15,7 @@ from imager.card.host.refusals import accept
 from imager.card.host.swap_room import require_swap_room
 from imager.card.host.target import Limits, Target
 from imager.card.host.targets import target_at
-from imager.card.make.boot_check import boot_check, require_bootable
+from imager.card.make.boot_check import BootCheck
 from imager.card.make.finish import MadeCard
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
@@ -102,7 +102,8 @@ def write_node(session: Session, wish: CardWish, node_name: str, *, update: bool
         return {"dry_run": True, **plan.to_json()}
     allowed = consented(session, found, request.limits, yes=wish.yes)
     request = replace(request, limits=allowed)
-    made = _make(session, request, _node_image(session, request))
+    image, check = _node_image(session, request)
+    made = _make(session, request, image, check)
     return _show_result(session, request, made)
 
 
@@ -169,7 +170,7 @@ def _is_archived(session: Session, sha256: str) -> bool:
         return False
 
 
-def _node_image(session: Session, request: WriteRequest) -> NodeImage:
+def _node_image(session: Session, request: WriteRequest) -> tuple[NodeImage, BootCheck]:
     """Release and Salt, golden image, node image, each proven before the card is touched."""
     golden = golden_of(session, request.rack, request.node)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
@@ -182,15 +183,16 @@ def _node_image(session: Session, request: WriteRequest) -> NodeImage:
     require_swap_room(request.target, golden, request.rack)
     size = request.size_bytes or golden.layout.size_bytes
     image = personalise(golden, request.rack, request.node, size, session.console)
-    require_bootable(request.node, image)
-    return image
+    check = BootCheck(request.node, image)
+    check.of_image()
+    return image, check
 
 
 def _round_size(golden: GoldenImage) -> str:
     return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
 
 
-def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard:
+def _make(session: Session, request: WriteRequest, image: NodeImage, check: BootCheck) -> MadeCard:
     mapped = image.manifest.extents.total_bytes
     session.console.note(
         f"{format_size(mapped)} of {format_size(image.layout.size_bytes)} to write, "
@@ -205,7 +207,7 @@ def _make(session: Session, request: WriteRequest, image: NodeImage) -> MadeCard
         accepted,
         request.rack.receipts,
         options=request.options,
-        check=boot_check(request.node, image),
+        check=check,
     )
     return recorded(
         request.rack,

@@ -17,6 +17,7 @@ import click
 
 from imager.base.boards import MODELS
 from imager.base.errors import ConfigurationError, Interrupted
+from imager.base.ownership import at_home
 from imager.base.text import command_line
 from imager.cli.session import CommandResult, Session, command
 from imager.config.example import Choices, initial_rack_toml
@@ -144,7 +145,7 @@ def _default(choices: Choices, key: str) -> str:
     if key == "key_file":
         # A home that this user may not look into is like one without a key.
         with suppress(PermissionError):
-            found = (name for name in _KEY_FILES if (Path.home() / ".ssh" / name).is_file())
+            found = (name for name in _KEY_FILES if at_home(f"~/.ssh/{name}").is_file())
             return next((f"~/.ssh/{name}" for name in found), _NONE[0])
         return _NONE[0]
     return str(getattr(choices, key))

@@ -39,7 +39,7 @@ __all__ = ["Ext4", "Ext4Error", "Inode"]
 ROOT_INODE = 2
 _FIRST_FILE = 11  # smaller numbers are the filesystem's own, such as the journal
 _MAX_LINKS_FOLLOWED = 40  # as many as the kernel follows (path_resolution(7))
-_MAX_FILE_BYTES = 256 * MiB
+MAX_FILE_BYTES = 256 * MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +319,7 @@ class Ext4:
             return ()
         return tuple(sorted(set(self._entries(inode.number)) - {".", ".."}))
 
-    def read_file(self, path: str, *, limit_bytes: int = _MAX_FILE_BYTES) -> bytes:
+    def read_file(self, path: str, *, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
         """The content of the regular file at ``path``, links followed; raises FileNotFoundError
         when there is none, and Ext4Error when it claims more than ``limit_bytes``."""
         inode = self.lookup(path)
@@ -327,7 +327,7 @@ class Ext4:
             raise FileNotFoundError(path)
         return self.content(inode, limit_bytes=limit_bytes)
 
-    def content(self, inode: Inode, *, limit_bytes: int = _MAX_FILE_BYTES) -> bytes:
+    def content(self, inode: Inode, *, limit_bytes: int = MAX_FILE_BYTES) -> bytes:
         """The content of a regular file that was looked up before; raises Ext4Error when it
         claims more than ``limit_bytes``."""
         return self._volume.data(inode.raw, limit_bytes=limit_bytes)

@@ -13,13 +13,15 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage, write_atomically
-from imager.base.json_fields import read_object
+from imager.base.json_fields import JsonObject, read_object
 from imager.base.run import run
+from imager.bootcheck.contents import Heard
+from imager.bootcheck.formats.kernel import KernelFile
 from imager.disk.extents import Extent
 from imager.disk.layout import ALIGNMENT, BOOT_DEFAULT, Layout
 from imager.disk.manifest import Manifest
@@ -119,6 +121,7 @@ class Composed:
     manifest: Manifest
     boot_files: Mapping[str, str]
     files: FileDigests
+    kernels: Mapping[str, Heard[KernelFile]]
     first_boot: tuple[str, ...]
 
 
@@ -139,6 +142,7 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         boot_files=composed.boot_files,
         files=composed.files,
         first_boot=composed.first_boot,
+        kernels=composed.kernels,
         mtime_ns=composed.image.stat().st_mtime_ns,
     )
     work = composed.image.parent
@@ -172,6 +176,7 @@ def _encode(golden: GoldenImage) -> bytes:
         "image_mtime_ns": golden.mtime_ns,
         "boot_files": dict(sorted(golden.boot_files.items())),
         "files": base64.b64encode(golden.files.pack()).decode(),
+        "kernels": {digest: _of_kernel(answer) for digest, answer in golden.kernels.items()},
         "manifest": golden.manifest.to_json(),
         **({"first_boot": list(golden.first_boot)} if golden.first_boot else {}),
     }
@@ -199,9 +204,35 @@ def _decode(data: bytes, path: Path) -> GoldenImage:
         manifest=Manifest.from_json(read.child("manifest")),
         boot_files={name: boot_files.text(name) for name in boot_files.values},
         files=FileDigests.unpack(base64.b64decode(read.text("files"), validate=True)),
-        first_boot=read.texts("first_boot") if "first_boot" in read.values else (),
+        first_boot=read.texts("first_boot") if "first_boot" in read else (),
+        kernels=_kernels(read.child("kernels")) if "kernels" in read else {},
         mtime_ns=read.integer("image_mtime_ns"),
     )
+
+
+def _of_kernel(answer: Heard[KernelFile]) -> dict[str, object]:
+    return asdict(answer.verdict) | {
+        "steps": answer.steps,
+        "unpacked_bytes": answer.unpacked_bytes,
+    }
+
+
+def _kernels(read: JsonObject) -> dict[str, Heard[KernelFile]]:
+    return {
+        digest: Heard(
+            KernelFile(
+                kernel.optional("bits", kernel.integer),
+                kernel.optional("fault", kernel.text),
+                kernel.text("loader"),
+                kernel.text("release"),
+                kernel.boolean("own_init"),
+            ),
+            kernel.integer("steps"),
+            kernel.integer("unpacked_bytes"),
+        )
+        for digest in read.values
+        for kernel in (read.child(digest),)
+    }
 
 
 def _digest(document: dict[str, object]) -> str:

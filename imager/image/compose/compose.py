@@ -25,6 +25,8 @@ from imager.base.run import require_tools
 from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB, format_size
 from imager.bootcheck.check import check_boot
+from imager.bootcheck.contents import said_by
+from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.disk import mbr
 from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
@@ -168,8 +170,17 @@ def _compose(made_of: _Ingredients, cache: Cache, key: str, progress: Progress) 
         with progress.phase("make filesystems"):
             _make(image, layout, staged, release)
         manifest, boot_files, files = _check(image, layout, staged, release, progress)
-        left = staged.first_boot
-        composed = Composed(image, release, key, layout, manifest, boot_files, files, left)
+        composed = Composed(
+            image,
+            release,
+            key,
+            layout,
+            manifest,
+            boot_files,
+            files,
+            kernels=said_by(inspect_kernel, boot_files.values()),
+            first_boot=staged.first_boot,
+        )
         return golden_cache.publish(composed, cache)
 
 

@@ -19,6 +19,8 @@ from imager.base.durable import host_storage
 from imager.base.errors import HostStorage
 from imager.base.trusted_folder import kept_file
 from imager.base.units import align_down
+from imager.bootcheck.contents import Heard
+from imager.bootcheck.formats.kernel import KernelFile
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.fat.geometry import FatError
 from imager.disk.layout import Layout
@@ -34,10 +36,11 @@ class GoldenImage:
     ``manifest`` covers every byte that must be written to a card (not the holes); ``boot_files``
     maps each path on the boot partition (``overlays/x.dtbo``, no leading slash) to its SHA-256 in
     hex; ``files`` has the digest of every file of the root partition. ``first_boot`` is what
-    packages left for a node's first boot, a line for each thing. ``mtime_ns`` is when the image
-    file was finished; None where that was not recorded. ``again(why, inode)`` gives the image
-    as the cache has it now, composed anew where the cache has none that can be used or has the file
-    with that inode number, which is set aside; None for whoever may only look.
+    packages left for a node's first boot, a line for each thing. ``kernels`` is what the boot check
+    learned of each kernel, by its SHA-256 in hex; empty where that was not recorded. ``mtime_ns``
+    is when the image file was finished; None where that was not recorded. ``again(why, inode)``
+    gives the image as the cache has it now, composed anew where the cache has none that can be used
+    or has the file with that inode number, which is set aside; None for whoever may only look.
     """
 
     path: Path
@@ -50,6 +53,7 @@ class GoldenImage:
     boot_files: Mapping[str, str]
     files: FileDigests = field(default_factory=FileDigests)
     first_boot: tuple[str, ...] = ()
+    kernels: Mapping[str, Heard[KernelFile]] = field(default_factory=dict, compare=False)
     mtime_ns: int | None = None
     again: Callable[[str, int], GoldenImage] | None = field(default=None, compare=False, repr=False)
 

@@ -8,8 +8,7 @@ Source: makepkg(8), ``scripts/makepkg.sh.in`` of pacman for the names of the met
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +17,10 @@ from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Phase
 from imager.base.trusted_folder import kept_file
 from imager.base.units import MiB, format_chosen
-from imager.image.unpack.inflate import PackingError
+from imager.image.unpack.inflate import Inflater, PackingError
 from imager.image.unpack.members import clean_path, entry_of, refuse
 from imager.image.unpack.packings import packing_of
-from imager.image.unpack.tar_stream import HINT, TarStream, read_members, unpacked
+from imager.image.unpack.tar_stream import HINT, TarStream, read_members
 from imager.packages.metadata import PacmanPackage, parse_pkginfo
 
 _DESCRIPTION = ".PKGINFO"
@@ -33,6 +32,8 @@ _LARGEST: Mapping[str, int] = {
 }
 """The metadata that are kept, and how large each may be in bytes."""
 _HEAD_BYTES = 8
+_CHUNKS_AHEAD = 64
+"""In MiB. While the files of one package are made, the next one is unpacked on another core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +63,14 @@ Take = Callable[[Metadata, str, tarfile.TarInfo, TarStream], None]
 the stream with its content."""
 
 
-@contextmanager
-def package_stream(path: Path, sha256: str, phase: Phase) -> Iterator[TarStream]:
-    """The archive of the package ``path`` as a stream; ``phase`` counts its compressed bytes.
-
-    If the block ends without an error the file was read to its end and has the hash ``sha256``.
-    Raises MalformedRelease, or NotAuthentic when the archived file was changed.
-    """
+def begin_unpacking(path: Path, phase: Phase) -> Inflater:
+    """The package ``path`` being unpacked, for ``unpacked_by``; ``phase`` counts its compressed
+    bytes. Raises HostStorage when it cannot be read."""
     with host_storage(path), kept_file(path) as file:
         head = file.read(_HEAD_BYTES)
-    with unpacked(path, sha256, phase, packing_of(head)) as stream:
-        yield stream
+    inflater = Inflater(path, phase, packing_of(head), chunks_ahead=_CHUNKS_AHEAD)
+    inflater.start()
+    return inflater
 
 
 def read_package(stream: TarStream, path: Path, take: Take) -> Metadata:

@@ -8,18 +8,23 @@ and hooks would have done. The result does not depend on privileges or on a cloc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import zip_longest
 
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.base.progress import Phase, Progress
 from imager.image.packages import database
-from imager.image.packages.archive import Metadata, package_stream, read_package
+from imager.image.packages.archive import Metadata, begin_unpacking, read_package
 from imager.image.packages.changes import PackageChange, PackageOperation
 from imager.image.packages.hooks import hooks_to_run
 from imager.image.packages.queue import queued
 from imager.image.packages.transaction import Arrival, FileOwners, depart
 from imager.image.packages.units import enable_units
+from imager.image.unpack.inflate import Inflater
 from imager.image.unpack.stager import Stager
+from imager.image.unpack.tar_stream import unpacked_by
 from imager.packages.verified import PackageSet, VerifiedPacman
 
 _PLAIN = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]* [A-Za-z0-9:.+_~^]+-[A-Za-z0-9.]+")
@@ -41,14 +46,34 @@ def add_packages(
     adding = _PackagesAdding(stager, packages, release)
     adding.take_out()
     total = sum(package.size_bytes for package in packages.install)
-    with progress.phase("add packages", total) as phase:
-        for package in packages.install:
-            adding.add(package, phase)
+    with (
+        progress.phase("add packages", total) as phase,
+        closing(_each_begun(packages.install, phase)) as begun,
+    ):
+        for package, inflater in begun:
+            adding.add(package, inflater)
     adding.require_sound()
     adding.enter()
     changes = tuple(adding.changes)
     enable_units(stager, packages.enable, release)
     return queued(stager, changes, hooks_to_run(stager, changes, adding.provided()))
+
+
+def _each_begun(
+    packages: Sequence[VerifiedPacman], phase: Phase
+) -> Generator[tuple[VerifiedPacman, Inflater], None, None]:
+    """Each package, being unpacked; the one after it is then being unpacked already."""
+    begun: deque[Inflater] = deque()
+    try:
+        for package, after in zip_longest(packages, packages[1:]):
+            begun = begun or deque([begin_unpacking(package.path, phase)])
+            if after is not None:
+                begun.append(begin_unpacking(after.path, phase))
+            yield package, begun[0]
+            begun.popleft()
+    finally:
+        for inflater in begun:
+            inflater.cancel()
 
 
 class _PackagesAdding:
@@ -85,14 +110,15 @@ class _PackagesAdding:
                 database.forget(self._stager, old)
                 self.changes.append(PackageChange(PackageOperation.REMOVE, old))
 
-    def add(self, package: VerifiedPacman, phase: Phase) -> None:
-        """Unpack one package, in the place of its older version if there is one."""
+    def add(self, package: VerifiedPacman, inflater: Inflater) -> None:
+        """Put what ``inflater`` unpacks of one package in the place of its older version if there
+        is one."""
         old = self._installed.get(package.name)
         names = [each.name for each in self._set.install]
         coming = frozenset(names[names.index(package.name) + 1 :]) & self._installed.keys()
         arrival = Arrival(self._stager, self._owners, old, coming)
         try:
-            with package_stream(package.path, package.sha256, phase) as stream:
+            with unpacked_by(inflater, package.path, package.sha256) as stream:
                 metadata = read_package(stream, package.path, arrival.take)
         except MalformedRelease as error:
             raise _unusable(package, error.what) from error

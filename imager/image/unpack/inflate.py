@@ -23,7 +23,7 @@ from imager.base.units import KiB, MiB
 
 _READ_BYTES = 256 * KiB
 CHUNK_BYTES = MiB
-_CHUNKS_AHEAD = 8
+CHUNKS_AHEAD = 8
 _GZIP = 31  # zlib's window bits for the gzip format
 GZIP_MAGIC = b"\x1f\x8b"
 
@@ -63,16 +63,24 @@ def gunzipped(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
 
 
 class Inflater(threading.Thread):
-    """Unpacks one file. The file is read to its end even when its content is damaged or not
-    wanted any more, because the hash needs every byte."""
+    """Unpacks one file, at most ``chunks_ahead`` MiB before they are asked for. The file is read to
+    its end even when its content is damaged or not wanted any more, because the hash needs every
+    byte."""
 
-    def __init__(self, path: Path, phase: Phase, unpack: Unpack = gunzipped) -> None:
+    def __init__(
+        self,
+        path: Path,
+        phase: Phase,
+        unpack: Unpack = gunzipped,
+        *,
+        chunks_ahead: int = CHUNKS_AHEAD,
+    ) -> None:
         super().__init__(name="inflate")
         self._path = path
         self._unpack = unpack
         self._phase = phase
         self._chunks: SimpleQueue[bytes | Exception] = SimpleQueue()
-        self._free = threading.Semaphore(_CHUNKS_AHEAD)
+        self._free = threading.Semaphore(chunks_ahead)
         self._abandoned = threading.Event()
         self._cancelled = threading.Event()
         self._running = threading.Event()

@@ -130,17 +130,32 @@ def unpacked(
     most_bytes: int = _LARGEST,
 ) -> Iterator[TarStream]:
     """The archive ``tarball`` as a stream of ``most_bytes`` at most; ``phase`` counts its
-    compressed bytes. It must be a gzip file, unless ``unpack`` says how else it is packed.
-
-    If the block ends without an error, the stream was read to its end, its checksums are right, and
-    the tarball still has the hash ``sha256``. Raises MalformedRelease, or NotAuthentic when the
-    archived file was changed.
+    compressed bytes. It must be a gzip file, unless ``unpack`` says how else it is packed. Ends and
+    raises as ``unpacked_by`` does.
     """
     if unpack is None:
         _check_compression(tarball)
     inflater = Inflater(tarball, phase, unpack or gunzipped)
     try:
         inflater.start()
+        with unpacked_by(inflater, tarball, sha256, most_bytes) as stream:
+            yield stream
+    finally:
+        inflater.cancel()
+
+
+@contextmanager
+def unpacked_by(
+    inflater: Inflater, tarball: Path, sha256: str, most_bytes: int = _LARGEST
+) -> Iterator[TarStream]:
+    """What ``inflater``, which is at work, makes of ``tarball``, as a stream of ``most_bytes`` at
+    most.
+
+    If the block ends without an error, the stream was read to its end, its checksums are right, and
+    the tarball still has the hash ``sha256``. Raises MalformedRelease, or NotAuthentic when the
+    archived file was changed.
+    """
+    try:
         stream = TarStream(inflater.next_chunk, tarball, most_bytes)
         yield stream
         stream.expect_only_padding()

@@ -16,6 +16,7 @@ from imager.base.run import run
 from imager.disk import mbr
 from imager.disk.budget import Budget
 from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.remembered import RememberedExt4
 from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import Layout
@@ -44,7 +45,7 @@ class Filesystems:
         """The filesystems of the image that ``read`` reads."""
         budget = Budget.of_our_image()
         boot = FatVolume.parse(read, layout.boot.offset, layout.boot.length, budget)
-        return cls(boot, Ext4.open(read, layout.root.offset, budget))
+        return cls(boot, RememberedExt4.open(read, layout.root.offset, budget))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Overlays: what goes on the card, as folders shaped like the card.
+"""An overlay: what goes on the card, as a folder shaped like the card.
 
-In: folders with ``boot/``, ``root/`` and ``overlay.toml``, in the order in which they apply.
-Out: one CardTree. First come ``base``, ``model/<model>`` and ``role/<role>`` of the built-in
-overlays, then the same of the rack, last the rack's ``node/<name>``. For each path the last wins.
+In: a folder with ``boot/``, ``root/`` and ``overlay.toml``. Out: for each node a CardTree; the
+folder is read once, and its templates are rendered for every node.
 
 overlay.toml, every table optional::
 
@@ -20,27 +19,26 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from imager.base.below import Below
-from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
-from imager.config.fields import Table, nearest, parse_document
-from imager.config.rack import STATE, Node
+from imager.config.fields import Table, parse_document
+from imager.config.rack import STATE
 from imager.disk.fat.names import name_fault
 from imager.node.files.cmdline import word_fault
 from imager.node.files.overlay_files import (
     LARGEST_CONFIG,
     OverlayRoom,
-    OverlaysTooLarge,
     Source,
+    is_folder,
     said,
     walk,
 )
-from imager.node.files.templates import SUFFIX, TemplateFault, TemplateOverLimit, Templates
+from imager.node.files.templates import SUFFIX, TemplateFault, Templates
 from imager.node.files.tree import (
     ROOT_OWNER,
     CardEntry,
@@ -48,7 +46,6 @@ from imager.node.files.tree import (
     CardFolder,
     CardLink,
     CardTree,
-    merge,
 )
 
 CONFIG = "overlay.toml"
@@ -58,6 +55,7 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 _LARGEST_ID = (1 << 32) - 2
 _MODE = re.compile(r"0?[0-7]{3,4}\Z")
 _OWNER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?\Z")
+_KEY = "holds a private key; keys are made and kept in .picloud, never here"
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+\.(service|socket|timer|target|path|mount)\Z")
 
 
@@ -70,79 +68,34 @@ class _Attributes:
     owner: str | None
 
 
-def load_overlays(built_in: Path, own: Path, node: Node, templates: Templates) -> CardTree:
-    """The merged overlays of ``node``: those of ``built_in``, then those of ``own``.
+class _Template(CardFile):
+    """A file whose content is still to be rendered."""
 
-    Raises ConfigurationError with one line for each fault of every overlay.
-    """
-    names = ("base", f"model/{node.model}", *(f"role/{role}" for role in node.roles))
-    room = OverlayRoom()
-    faults: list[str] = []
-    trees = []
-    try:
-        faults += _strangers(own)
-        for overlays, name in (
-            *((built_in, name) for name in names),
-            *((own, name) for name in (*names, f"node/{node.name}")),
-        ):
-            # What came with this program is trusted as its code is, and may have second names:
-            # some installers link files out of their cache.
-            beside = Below(overlays.parent, judged=overlays == own)
-            if not _is_folder(beside / overlays.name / name):
-                continue
-            reading = _Reading(beside / overlays.name / name, beside, templates, room)
-            trees.append(reading.tree(faults))
-    except OSError as error:
-        faults.append(said(error, own))
-    except (TemplateOverLimit, OverlaysTooLarge) as error:
-        faults.append(str(error))
-    if faults:
-        raise ConfigurationError(
-            f"overlays: {len(faults)} fault{'s' if len(faults) > 1 else ''}",
-            hint="mend the files named here; overlays/README.md says what an overlay may hold",
-            # A name of any bytes must not stop the line that tells of it from being printed.
-            details=(fault.encode(errors="backslashreplace").decode() for fault in faults),
-        )
-    return merge(*trees)
+    __slots__ = ()
 
 
-def _is_folder(at: Below) -> bool:
-    """Whether there is one; OSError for anything else in its place: it is not left out unsaid."""
-    if at.status() is None:
-        return False
-    at.names()
-    return True
+class OverlayFolder:
+    """The overlay in ``folder``, which need not be there. What is read is counted in ``room``."""
 
-
-def _strangers(own: Path) -> Iterator[str]:
-    """A fault for each folder that no node uses: its files would be missing on every card."""
-    known = ("base", "model", "node", "role")
-    overlays = Below(own.parent) / own.name
-    for name in overlays.names() if _is_folder(overlays) else ():
-        status = (overlays / name).status()
-        if name in (BOOT, ROOT):
-            yield f"{own / name}: belongs below {own / 'base'}"
-        elif status and stat.S_ISDIR(status.st_mode) and name not in known:
-            yield f"{own / name}: no such overlay; {nearest(name, known)}"
-
-
-class _Reading:
-    """Reads one overlay folder; ``beside`` is where its [include] paths are taken from."""
-
-    def __init__(
-        self, folder: Below, beside: Below, templates: Templates, room: OverlayRoom
-    ) -> None:
+    def __init__(self, folder: Below, room: OverlayRoom) -> None:
         self._folder = folder
-        self._beside = beside
-        self._templates = templates
+        self._beside = Below(folder.root, judged=folder.judged)
+        """Where its [include] paths are taken from."""
         self._room = room
         self._attributes: list[_Attributes] = []
-        self._faults: list[str] = []
+        self._found: list[CardEntry | str] = []
+        """Entries and faults, in the order in which they were met."""
+        self._enable: tuple[str, ...] = ()
+        self._words: tuple[str, ...] = ()
+        self.took = OverlayRoom(0, 0)
+        """How much of the room it took."""
 
-    def tree(self, faults: list[str]) -> CardTree:
-        """The overlay's own CardTree; what is wrong with it is added to ``faults``, also when
-        OSError, TemplateOverLimit or OverlaysTooLarge end the reading."""
-        self._faults = faults
+    def read(self) -> None:
+        """Read the folder, once. Raises OSError and OverlaysTooLarge; ``tree`` has then what was
+        read before."""
+        if not is_folder(self._folder):
+            return
+        before = replace(self._room)
         for name in self._folder.names():
             if name not in (BOOT, ROOT, CONFIG) and not name.startswith("README"):
                 self._fault((self._folder / name).path, f"is not {BOOT}/, {ROOT}/ or {CONFIG}")
@@ -150,13 +103,33 @@ class _Reading:
         top, found = parse_document(str(config.path), self._config_text(config))
         self._attributes = list(_read_attributes(top.table("files")))
         sources = [*_below(self._folder), *self._included(top.table("include"))]
-        root, boot = self._entries(sources)
-        root += self._links(top.table("links"))
-        enable, words = _read_enable(top), _read_kernel_words(top)
+        for source in sources:
+            self._room.count(source)
+            self._entry(source)
+        self._links(top.table("links"))
+        self._enable, self._words = _read_enable(top), _read_kernel_words(top)
         top.close()
-        self._find_twins((*root, *boot))
-        self._faults += found.lines
-        return CardTree(tuple(root), tuple(boot), enable, words)
+        self._find_twins()
+        self._found += found.lines
+        self.took = OverlayRoom(
+            before.size_bytes - self._room.size_bytes, before.entries - self._room.entries
+        )
+
+    def tree(self, templates: Templates, faults: list[str]) -> CardTree:
+        """The CardTree of the node whose ``templates`` these are. What is wrong is added to
+        ``faults``; raises TemplateOverLimit."""
+        root: list[CardEntry] = []
+        boot: list[CardFile] = []
+        for found in self._found:
+            if isinstance(found, str):
+                faults.append(found)
+                continue
+            entry = _rendered(found, templates, faults) if isinstance(found, _Template) else found
+            if isinstance(entry, CardFile) and not entry.path.startswith("/"):
+                boot.append(entry)
+            else:
+                root.append(entry)
+        return CardTree(tuple(root), tuple(boot), self._enable, self._words)
 
     def _config_text(self, config: Below) -> str:
         if config.status() is None:
@@ -164,63 +137,57 @@ class _Reading:
         try:
             return config.read(LARGEST_CONFIG)[0].decode()
         except OSError as error:
-            self._faults.append(said(error, config.path))
+            self._found.append(said(error, config.path))
         except UnicodeDecodeError:
             self._fault(config.path, "is not UTF-8 text")
         return ""
 
-    def _entries(self, sources: Iterable[Source]) -> tuple[list[CardEntry], list[CardFile]]:
-        root: list[CardEntry] = []
-        boot: list[CardFile] = []
-        for source in sources:
-            self._room.count(source)
-            entry = self._entry(source)
-            if entry is None:
-                continue
-            if source.place.startswith(f"{ROOT}/"):
-                root.append(entry)
-            elif isinstance(entry, CardFile):
-                boot.append(self._on_fat(entry))
-            elif isinstance(entry, CardLink):
-                self._fault(source.path, "is a symbolic link, which FAT cannot hold")
-        return root, boot
-
-    def _entry(self, source: Source) -> CardEntry | None:
+    def _entry(self, source: Source) -> None:
+        path = source.path
+        on_boot = source.place.startswith(f"{BOOT}/")
         if not source.is_utf8:
-            self._fault(source.path, "has a name that is not UTF-8")
-            return None
-        if stat.S_ISLNK(source.mode):
-            return CardLink(_on_card(source.place), source.at.target(), str(source.path))
-        if stat.S_ISDIR(source.mode):
+            self._fault(path, "has a name that is not UTF-8")
+        elif stat.S_ISLNK(source.mode):
+            link = CardLink(_on_card(source.place), source.at.target(), str(path))
+            if on_boot:
+                self._fault(path, "is a symbolic link, which FAT cannot hold")
+            else:
+                self._found.append(link)
+        elif stat.S_ISDIR(source.mode):
             mode, owner = self._mode_and_owner(source.place)
-            return CardFolder(_on_card(source.place), mode, owner, str(source.path))
-        if not stat.S_ISREG(source.mode):
-            self._fault(source.path, "is neither file, folder nor symbolic link")
-            return None
+            if not on_boot:
+                self._found.append(CardFolder(_on_card(source.place), mode, owner, str(path)))
+        elif stat.S_ISREG(source.mode):
+            file = self._file(source)
+            self._found.append(file)
+            if on_boot:
+                self._check_for_fat(file)
+        else:
+            self._fault(path, "is neither file, folder nor symbolic link")
+
+    def _file(self, source: Source) -> CardFile:
+        is_template = source.path.name.endswith(SUFFIX)
+        content = self._content(source, is_template)
         place = source.place.removesuffix(SUFFIX)
-        content = self._content(source)
         mode, owner = self._mode_and_owner(place)
         if mode is None:
             mode = 0o755 if source.mode & 0o111 else 0o644
-        return CardFile(_on_card(place), content, mode, owner or ROOT_OWNER, str(source.path))
+        kind = _Template if is_template else CardFile
+        return kind(_on_card(place), content, mode, owner or ROOT_OWNER, str(source.path))
 
-    def _content(self, source: Source) -> bytes:
-        path = source.path
+    def _content(self, source: Source, is_template: bool) -> bytes:
         try:
             content = self._room.read(source)
-            if path.name.endswith(SUFFIX):
-                content = self._templates.render(path, content.decode()).encode()
+            if is_template:
+                content.decode()
         except OSError as error:
-            self._faults.append(said(error, path))
-            return b""
-        except TemplateFault as error:
-            self._faults.append(str(error))
+            self._found.append(said(error, source.path))
             return b""
         except UnicodeDecodeError:
-            self._fault(path, "is a template but not UTF-8 text")
+            self._fault(source.path, "is a template but not UTF-8 text")
             return b""
-        if b"PRIVATE KEY-----" in content:
-            self._fault(path, "holds a private key; keys are made and kept in .picloud, never here")
+        if not is_template and _holds_key(content):
+            self._fault(source.path, _KEY)
         return content
 
     def _mode_and_owner(self, place: str) -> tuple[int | None, str | None]:
@@ -231,12 +198,11 @@ class _Reading:
                 owner = line.owner or owner
         return mode, owner
 
-    def _on_fat(self, file: CardFile) -> CardFile:
+    def _check_for_fat(self, file: CardFile) -> None:
         for name in PurePosixPath(file.path).parts:
             fault = name_fault(name)
             if fault:
-                self._faults.append(f"{file.source}: the name {fault}, which FAT cannot hold")
-        return file
+                self._found.append(f"{file.source}: the name {fault}, which FAT cannot hold")
 
     def _included(self, table: Table) -> Iterator[Source]:
         for place in table.names():
@@ -267,8 +233,7 @@ class _Reading:
             if stat.S_ISDIR(status.st_mode):
                 yield from walk(at, place)
 
-    def _links(self, table: Table) -> list[CardEntry]:
-        links: list[CardEntry] = []
+    def _links(self, table: Table) -> None:
         for place in table.names():
             target = table.string(place, example='"/usr/lib/systemd/system/x.service"')
             if target is None or not _is_place(table, place):
@@ -279,20 +244,35 @@ class _Reading:
             if "\0" in target or len(target.encode()) > _LONGEST_PATH:
                 table.fault(place, f"{shown(target)} is nothing a symbolic link can point to")
                 continue
-            links.append(CardLink(_on_card(place), target, str((self._folder / CONFIG).path)))
-        return links
+            source = str((self._folder / CONFIG).path)
+            self._found.append(CardLink(_on_card(place), target, source))
 
-    def _find_twins(self, entries: Iterable[CardEntry]) -> None:
+    def _find_twins(self) -> None:
         seen: dict[str, str] = {}
-        for entry in entries:
-            if isinstance(entry, CardFolder):
-                continue
+        entries = [found for found in self._found if isinstance(found, CardFile | CardLink)]
+        for entry in sorted(entries, key=lambda entry: not entry.path.startswith("/")):
             if entry.path in seen:
-                self._faults.append(f"{seen[entry.path]} and {entry.source} are for one path")
+                self._found.append(f"{seen[entry.path]} and {entry.source} are for one path")
             seen[entry.path] = entry.source
 
     def _fault(self, path: Path, message: str) -> None:
-        self._faults.append(f"{path}: {message}")
+        self._found.append(f"{path}: {message}")
+
+
+def _rendered(template: CardFile, templates: Templates, faults: list[str]) -> CardFile:
+    text, path = template.content.decode(), Path(template.source)
+    try:
+        content = templates.render(path, text).encode()
+    except TemplateFault as error:
+        faults.append(str(error))
+        content = b""
+    if _holds_key(content):
+        faults.append(f"{path}: {_KEY}")
+    return CardFile(template.path, content, template.mode, template.owner, template.source)
+
+
+def _holds_key(content: bytes) -> bool:
+    return b"PRIVATE KEY-----" in content
 
 
 def _below(folder: Below) -> Iterator[Source]:

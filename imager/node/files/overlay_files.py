@@ -51,6 +51,14 @@ class OverlayRoom:
     size_bytes: int = 512 * MiB
     entries: int = 100_000
 
+    def take(self, taken: OverlayRoom) -> bool:
+        """Whether as much as ``taken`` has room here, which is then less."""
+        if taken.size_bytes > self.size_bytes or taken.entries > self.entries:
+            return False
+        self.size_bytes -= taken.size_bytes
+        self.entries -= taken.entries
+        return True
+
     def read(self, source: Source) -> bytes:
         """The content of ``source``; OSError, OverlaysTooLarge."""
         status = source.at.status() if source.at.judged else None
@@ -69,6 +77,14 @@ class OverlayRoom:
             raise OverlaysTooLarge(
                 f"{source.path}: with it the overlays hold more than {most} files"
             )
+
+
+def is_folder(at: Below) -> bool:
+    """Whether there is one; OSError for anything else in its place: it is not left out unsaid."""
+    if at.status() is None:
+        return False
+    at.names()
+    return True
 
 
 def walk(folder: Below, place: str) -> Iterator[Source]:

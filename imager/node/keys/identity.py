@@ -39,6 +39,7 @@ from imager.node.keys.store import (
     KeyFolder,
     KeyMaker,
     NodeFolders,
+    filled_folders,
     folders_of,
     is_half_done,
     nodes_in,
@@ -119,6 +120,12 @@ def identity_of(rack: Rack, node: Node) -> Identity:
         return _identity(rack, node)
 
 
+def identity_at_hand(rack: Rack, node: Node) -> Identity | None:
+    """As ``identity_of``, but makes and mends nothing: None where something is not made yet."""
+    with store_at_hand(rack.keys):
+        return _identity(rack, node) if has_identity(rack, node) else None
+
+
 def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     """Salt's keys of all of ``rack``, made on first use, as a phase.
 
@@ -172,13 +179,12 @@ def ssh_keys_at_hand(rack: Rack, nodes: Sequence[Node]) -> dict[str, tuple[HostK
 
 def has_identity(rack: Rack, node: Node) -> bool:
     """Whether everything that ``identity_of`` returns is made already."""
-    own, master = folders_of(rack.keys, node.name), rack.master
-    needs = [own.card, own.ssh, own.salt]
-    if master.is_node:
-        needs.append(folders_of(rack.keys, master.name).master)
-    if node.name == master.name:
-        needs += [folders_of(rack.keys, other.name).salt for other in rack.nodes]
-    return all(folder.is_there for folder in needs)
+    needs = {node.name: {"card", "ssh", "salt"}}
+    if node.name == rack.master.name:
+        needs |= {other.name: {"salt"} for other in rack.nodes if other != node}
+    if rack.master.is_node:
+        needs.setdefault(rack.master.name, set()).add("master")
+    return all(kinds <= filled_folders(rack.keys, name) for name, kinds in needs.items())
 
 
 def _makers(rack: Rack, node: Node) -> dict[KeyFolder, KeyMaker]:

@@ -7,9 +7,11 @@ so neither a second run nor a ``kill -9`` can leave half a pair that a later run
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +55,12 @@ def store_locked(keys: TrustedFolder, nodes: Iterable[str] | None = None) -> Ite
                 else:
                     home.rename(name, name.removesuffix(_ASIDE))
         yield
+
+
+def filled_folders(keys: TrustedFolder, node: str) -> frozenset[str]:
+    """The names of those folders of ``node`` that have files, as ``NodeFolders`` names them; with
+    one look, because a large rack asks for each of its nodes."""
+    return frozenset(name.removesuffix(_ASIDE) for name in (keys / node).names())
 
 
 def is_half_done(keys: TrustedFolder, node: str) -> bool:
@@ -105,7 +113,7 @@ class KeyFolder:
     @property
     def is_there(self) -> bool:
         """Whether it was ever filled; needs no lock."""
-        return self._filled() is not None
+        return any(folder.exists() for folder in self._places)
 
     def kept(self, names: tuple[str, ...], make: KeyMaker) -> dict[str, bytes]:
         """The files ``names``. If the folder is absent, ``make`` makes them.
@@ -117,12 +125,14 @@ class KeyFolder:
         if found is not None:
             return found
         _publish(self.folder, make())
-        return {name: _read(self.folder, name) for name in names}
+        return _read(self.folder, names)
 
     def at_hand(self, names: tuple[str, ...]) -> dict[str, bytes] | None:
         """The files ``names``; None if the folder was never filled. Raises as ``kept``."""
-        filled = self._filled()
-        return None if filled is None else {name: _read(filled, name) for name in names}
+        for folder in self._places:
+            with suppress(FileNotFoundError):
+                return _read(folder, names)
+        return None
 
     def damaged(self, name: str, why: str) -> ConfigurationError:
         """The error for the file ``name``, which cannot be used."""
@@ -156,11 +166,11 @@ class KeyFolder:
         _discard(self.folder)
         self.folder.parent.rename(aside.name, self.folder.name)
 
-    def _filled(self) -> TrustedFolder | None:
-        """Where its files are: aside, when a run was killed between the two steps of ``replace``
-        and nobody has mended that yet."""
-        both = (self.folder, _aside(self.folder))
-        return next((folder for folder in both if folder.exists()), None)
+    @property
+    def _places(self) -> tuple[TrustedFolder, TrustedFolder]:
+        """Where its files may be: aside, when a run was killed between the two steps of
+        ``replace`` and nobody has mended that yet."""
+        return self.folder, _aside(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +230,14 @@ def _unfinished(folder: TrustedFolder) -> str:
     return f"{_HALF_MADE}{folder.name}-{secrets.token_hex(4)}"
 
 
-def _read(folder: TrustedFolder, name: str) -> bytes:
-    try:
-        data = folder.read(name, LARGEST_KEY)
-    except FileNotFoundError as error:
-        raise _damaged(folder.path / name, error.strerror or "is gone") from error
-    if not data:
-        raise _damaged(folder.path / name, "is empty")
-    return data
+def _read(folder: TrustedFolder, names: Sequence[str]) -> dict[str, bytes]:
+    """The files ``names``; FileNotFoundError where there is no ``folder``."""
+    files = folder.read_each(names, LARGEST_KEY)
+    for name in names:
+        if not files.get(name):
+            why = "is empty" if name in files else os.strerror(errno.ENOENT)
+            raise _damaged(folder.path / name, why)
+    return files
 
 
 def _damaged(path: Path, why: str) -> ConfigurationError:

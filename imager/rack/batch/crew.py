@@ -26,7 +26,7 @@ from imager.card.host.refusals import accept
 from imager.card.host.swap_room import require_swap_room
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, Target
-from imager.card.make.boot_check import boot_check, require_bootable
+from imager.card.make.boot_check import BootCheck
 from imager.card.make.finish import MadeCard
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
@@ -273,7 +273,7 @@ class Crew:
     ) -> MadeCard:
         orders = self._orders
         require_swap_room(job.target, golden.image, orders.rack)
-        image = self._preparers.submit(self._image, job, golden, board).result()
+        image, check = self._preparers.submit(self._image, job, golden, board).result()
         # Every byte of the map goes to the card and comes back.
         board.expect(2 * image.manifest.extents.total_bytes)
         order = CardOrder(
@@ -281,23 +281,26 @@ class Crew:
             accept(job.target, image.layout.size_bytes, orders.limits),
             orders.rack.receipts,
             options=options,
-            check=boot_check(job.node, image),
+            check=check,
             kernel=orders.kernel,
         )
         return make_card(order, board, update=orders.update, probe=orders.probe)
 
-    def _image(self, job: CardJob, golden: OpenGolden, board: CardBoard) -> NodeImage:
+    def _image(
+        self, job: CardJob, golden: OpenGolden, board: CardBoard
+    ) -> tuple[NodeImage, BootCheck]:
         rack, node = self._orders.rack, job.node
         image = personalise_one(golden, rack, node, job.size_bytes, board)
-        self._require_bootable(node, image)
-        return image
+        check = BootCheck(node, image)
+        self._require_bootable(node, check)
+        return image, check
 
-    def _require_bootable(self, node: Node, image: NodeImage) -> None:
+    def _require_bootable(self, node: Node, check: BootCheck) -> None:
         """Run the boot check on the first image of each kind before its card is written. Each card
         itself is checked at its end."""
         kind = (node.model, node.roles)
         if kind not in self._bootable:
-            require_bootable(node, image)
+            check.of_image()
             self._bootable.add(kind)
 
 

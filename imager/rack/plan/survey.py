@@ -17,9 +17,8 @@ from imager.card.host.target import Limits, Target
 from imager.card.host.targets import target_at
 from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
-from imager.node.content import recipe_of
+from imager.node.content import recipes_at_hand
 from imager.node.edit.edit import opened
-from imager.node.keys.identity import has_identity
 from imager.rack.history.ledger import Ledger
 from imager.rack.plan.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.plan.plan import Want
@@ -58,12 +57,16 @@ def _recipes(
 ) -> Iterator[tuple[str, str]]:
     for golden in different(images):
         with opened(golden) as view:
-            for node in nodes:
-                last = ledger.state_of(node.name).last
-                its = node.name in images and images[node.name].key == golden.key
-                if its and last is not None and last.is_verified:
-                    known = has_identity(rack, node)
-                    yield node.name, recipe_of(view, rack, node) if known else KEYS_TO_BE_MADE
+            its = [
+                node
+                for node in nodes
+                if (last := ledger.state_of(node.name).last) is not None
+                and last.is_verified
+                and node.name in images
+                and images[node.name].key == golden.key
+            ]
+            for node, recipe in recipes_at_hand(view, rack, its):
+                yield node.name, recipe or KEYS_TO_BE_MADE
 
 
 def different(images: GoldenImages) -> tuple[GoldenImage, ...]:

@@ -27,7 +27,7 @@ from imager.disk import mbr
 from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
-from imager.node.content import recipe_of
+from imager.node.content import recipe_of, recipes_at_hand
 from imager.node.edit.edit import opened
 from imager.node.image import NodeImage
 from imager.node.keys.identity import identity_of
@@ -612,10 +612,23 @@ def test_a_rotated_key_makes_the_cards_that_hold_it_outdated_and_no_others(
     golden: GoldenImage, tmp_path: Path
 ) -> None:
     rack = rack_in(tmp_path / "rack", RACK)
+    for place in ("base", "role/salt-minion", "node/pi1"):
+        motd = rack.overlays / place / "root/etc/motd.j2"
+        motd.parent.mkdir(parents=True)
+        motd.write_text(f"{place}: {{{{ node.name }}}}\n")
+    with opened(golden) as view:
+        keyless = [recipe for _, recipe in recipes_at_hand(view, rack, rack.nodes)]
+    assert keyless == [None] * 3
+    assert not rack.keys.exists(), "whoever only looks makes no key"
 
     def recipes() -> dict[str, str]:
         with opened(golden) as view:
-            return {node.name: recipe_of(view, rack, node) for node in rack.nodes}
+            found = {node.name: recipe_of(view, rack, node) for node in rack.nodes}
+            at_hand = {
+                node.name: recipe for node, recipe in recipes_at_hand(view, rack, rack.nodes)
+            }
+            assert at_hand == found, "what is shared by all nodes changes none"
+            return found
 
     def changed(before: dict[str, str]) -> set[str]:
         return {name for name, recipe in recipes().items() if recipe != before[name]}

@@ -234,12 +234,13 @@ def test_every_packing_is_read_and_a_cut_is_noticed(
 def test_one_that_is_refused_at_its_beginning_is_not_waited_for(
     tmp_path: Path, pack: Callable[[bytes], bytes]
 ) -> None:
-    """It was proven, so all of it is hashed: a file that was damaged is told from one made so."""
+    """It was proven, so all of it is hashed: a file that was damaged is told from one made so. The
+    next one, which is being unpacked already, is given up as well."""
     files = {"../out": "x", "usr/large": "0123456789" * 9_000_000}
     bad = repacked(package(tmp_path, "one", "1-1", files), pack)
     before = {*threading.enumerate()}
     with pytest.raises(MalformedRelease, match=r"climbs out with \.\."):
-        staged(tmp_path, set_of(bad))
+        staged(tmp_path, PackageSet((verified(bad), verified(bad))))
     assert not {*threading.enumerate()} - before
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
 
-from imager.bootcheck.contents import Contents, Judge
+from imager.bootcheck.contents import Contents, Heard, Judge, remember, said_by
 from imager.disk.budget import Budget, ReadLimits
 from tests.support.bootmemory import volume_of
 
@@ -75,3 +76,21 @@ def test_a_file_that_was_judged_is_not_read_again_for_its_digest(
     contents = looked_at(b"once", judge_of([]), Budget())
     monkeypatch.setattr(type(contents.volume), "sha256", lambda *_: "read again")
     assert contents.digest("kernel.img") != "read again"
+
+
+def test_what_an_earlier_run_heard_is_not_asked_again_and_paid_for_all_the_same() -> None:
+    asked: list[bytes] = []
+    judge, budget = judge_of(asked), Budget()
+    remember(judge, {hashlib.sha256(b"told").hexdigest(): Heard(17, 2000, 60)})
+    assert looked_at(b"told", judge, budget).about("kernel.img", judge) == 17
+    assert not asked
+    assert budget.spent[0] >= 2000
+    assert budget.spent[1] == 60
+
+
+def test_what_was_heard_is_told_by_digest_of_one_judge_alone() -> None:
+    judge, other = judge_of([]), judge_of([])
+    looked_at(b"heard", judge, Budget())
+    digest = hashlib.sha256(b"heard").hexdigest()
+    assert said_by(judge, [digest, "0" * 64]) == {digest: Heard(5, 1000, 50)}
+    assert said_by(other, [digest]) == {}

@@ -17,8 +17,12 @@ from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.inspect.card_files import CardFiles
 from imager.card.inspect.use import DIFFERS, UNREADABLE, CardUse, judge_use, was_used
+from imager.card.inspect.verification import Verification
+from imager.card.inspect.verify import verify_card
 from imager.card.medium.meter import Meter
+from imager.card.medium.reopen import FreshRead
 from imager.disk.budget import Budget, ReadLimits
+from imager.disk.ext4.checksum import inode_seed
 from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
@@ -26,6 +30,7 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.image.compose.file_digests import FileDigests, digest_files
 from imager.node.stamp.stamp import STAMP_AREA, Stamp
+from tests.support.cards import FaultyCard
 from tests.support.hostile import HostileFat, make_ext4, record
 from tests.support.stamps import FACTS
 
@@ -87,6 +92,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         commands += [f"write {folder}/content {path}", f"sif {path} ctime_extra 0"]
         seconds = FACTS.imaged_at + (path == "/etc/new")
         commands.append(f"sif {path} ctime @{seconds}")
+    commands.append("ln /etc/b /etc/z")
     make_ext4(folder / "card", layout, commands, "-U", UUID)
     data = (folder / "card").read_bytes()
 
@@ -158,6 +164,13 @@ def test_only_a_file_of_a_later_time_is_the_nodes_own(made: Made) -> None:
     assert (use.intact, use.changed, use.uncertain) == (0, 1, [])
 
 
+def test_a_file_is_called_by_its_first_name(made: Made) -> None:
+    names = {path for path, number in made.root.numbers() if number == made.numbers["/etc/b"]}
+    assert names == {"/etc/b", "/etc/z"}
+    changes = made.flipped(made.extent("/etc/b").offset)
+    assert damage(judged(made, changes)) == {"/etc/b": DIFFERS}
+
+
 def test_what_cannot_be_read_is_told_from_what_differs(made: Made) -> None:
     refused = ExtentMap([made.extent("/usr/a"), made.extent("/etc/b")])
     changes = made.flipped(made.extent("/usr/a").offset) | made.flipped(
@@ -217,7 +230,8 @@ def test_names_that_would_cost_too_much_are_left_out_and_files_judged_all_the_sa
     made: Made,
 ) -> None:
     use = judged(made, limits=ReadLimits(name_bytes=10))
-    assert use.unseen[-1] == "root partition (p2): its names take more than 10 B"
+    why = "its names take more than 10 B"
+    assert use.unseen == [f"{why}: not looked at further", f"root partition (p2): {why}"]
     assert use.intact == 3
     assert all(damaged.path.startswith("/boot/") for damaged in use.damaged)
 
@@ -230,6 +244,47 @@ def test_files_that_would_cost_too_much_are_not_looked_at(made: Made) -> None:
     why = "its files are larger together than the disk"
     assert use.unseen == [f"{second} and the files after it: {why}"]
     assert (use.intact, use.changed, use.damaged) == (1, 0, [])
+
+
+def test_a_partition_that_would_cost_too_much_is_not_judged(made: Made) -> None:
+    use = judged(made, limits=ReadLimits(steps=1))
+    why = "looking at it takes too long"
+    assert use.unseen == [f"{why}: not looked at further", f"root partition (p2): {why}"]
+    assert (use.intact, use.changed) == (0, 0)
+
+
+def test_a_file_that_a_damaged_folder_names_no_more_is_damaged(made: Made) -> None:
+    folder = made.root.lookup("/usr")
+    assert folder is not None
+    spoilt = {folder.extents[0].offset + 4: b"\xff\xff"}  # the length of its first entry
+    use = judged(made, spoilt)
+    assert damage(use) == {
+        ROOT: "has a damaged folder: a directory entry has an impossible length",
+        f"file with inode {made.numbers['/usr/a']}": "is in no folder any more",
+    }
+    assert (use.intact, use.changed) == (2, 1)
+
+
+def test_files_without_any_folder_are_judged_by_what_they_hold(made: Made) -> None:
+    root = made.root.inode(2).extents[0].offset
+    changes = {root + 4: b"\xff\xff"} | made.flipped(made.extent("/etc/b").offset)
+    use = judged(made, changes)
+    assert damage(use).keys() == {ROOT, f"file with inode {made.numbers['/etc/b']}"}
+    assert (use.intact, use.changed) == (2, 1)
+
+
+def test_a_file_whose_blocks_lie_outside_is_damaged_though_its_inode_fits(made: Made) -> None:
+    """As a disk has it that was written by a kernel of broken memory."""
+    at = made.data.index(struct.pack("<I", FACTS.imaged_at), made.layout.root.offset) - 12
+    number = min(made.numbers.values())
+    raw = bytearray(made.data[at : at + 256])
+    raw[60:64], raw[124:126], raw[130:132] = b"\xff\xff\xff\x7f", bytes(2), bytes(2)
+    seed = inode_seed(bytes(raw), number, crc32c(made.root.uuid.bytes))
+    checksum = struct.pack("<I", crc32c(raw, seed))
+    raw[124:126], raw[130:132] = checksum[:2], checksum[2:]
+    use = judged(made, {at: bytes(raw)})
+    (path,) = (path for path in made.numbers if made.numbers[path] == number)
+    assert damage(use) == {path: DIFFERS}
 
 
 TABLE = 446 + 16  # the entry of p2
@@ -270,5 +325,64 @@ def test_a_card_was_used_when_a_kernel_mounted_it(made: Made) -> None:
     superblock = bytearray(made.data[at : at + 1024])
     superblock[0x34] = 1  # times it was mounted
     assert not was_used(made.files({at: bytes(superblock)})), "one flipped bit is no use"
+    assert was_used(made.files(mounted(made)))
+
+
+def mounted(made: Made) -> dict[int, bytes]:
+    """What a kernel changes that mounts the card once."""
+    at = made.layout.root.offset + 1024
+    superblock = bytearray(made.data[at : at + 1024])
+    superblock[0x34] = 1
     struct.pack_into("<I", superblock, 1020, crc32c(superblock[:1020]))
-    assert was_used(made.files({at: bytes(superblock)}))
+    return {at: bytes(superblock)}
+
+
+def verified(
+    made: Made, changes: Mapping[int, bytes] | None = None, size_bytes: int | None = None
+) -> Verification:
+    """What comes of the card, or its first ``size_bytes``, against a stamp that knows the start of
+    each part of it."""
+    parts = (Extent(part.offset, MiB) for part in (Extent(0, MiB), made.layout.boot))
+    some = ExtentMap([*parts, Extent(made.layout.root.offset, 2 * MiB)])
+
+    def read(offset: int, length: int) -> bytes:
+        return made.data[offset : offset + length]
+
+    stamp = replace(made.stamp, manifest=build_manifest(len(made.data), some, read))
+    card = FaultyCard(size_bytes or len(made.data))
+    card.data[:] = made.data[:size_bytes]
+    for at, new in (changes or {}).items():
+        card.data[at : at + len(new)] = new
+    return verify_card(FreshRead(card, cache_bypassed=True), stamp, Quiet())
+
+
+@pytest.mark.parametrize("changes", [{}, {STAMP_AREA.offset: b"x" * 100}], ids=["zeros", "stamp"])
+def test_a_card_as_it_was_written_is_not_judged(made: Made, changes: dict[int, bytes]) -> None:
+    found = verified(made, changes)
+    assert (found.matches, found.used, found.use, found.boot_files) == (True, False, None, ())
+    assert not verified(made, {STAMP_AREA.offset + 100: b"x"}).matches
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_what_differs_is_judged_and_whether_a_node_was_at_work(made: Made, used: bool) -> None:
+    changes = made.flipped(made.extent("/usr/a").offset)
+    changes |= made.flipped(made.data.index(b"kernel", made.layout.boot.offset + MiB // 2))
+    found = verified(made, changes | (mounted(made) if used else {}))
+    assert found.use is not None
+    assert damage(found.use) == {"/boot/kernel7.img": DIFFERS, "/usr/a": DIFFERS}
+    assert (found.boot_files, found.used, found.sound) == (("kernel7.img",), used, False)
+    assert (found.figures.name, found.figures.size_bytes) == ("verify", found.checked_bytes)
+
+
+@pytest.mark.parametrize(
+    ("part", "by", "boot_files"),
+    [("root", 0, ()), ("root", -4096, ()), ("boot", 8192, ("picloud/SHA256SUMS",))],
+)
+def test_past_its_end_a_card_is_zeros(
+    made: Made, part: str, by: int, boot_files: tuple[str, ...]
+) -> None:
+    """It ends at its second partition, before that, and before the tables of its first one."""
+    found = verified(made, size_bytes=getattr(made.layout, part).offset + by)
+    assert found.use is not None
+    assert damage(found.use)[ROOT].endswith("magic number at byte 1080 is missing")
+    assert found.boot_files == boot_files

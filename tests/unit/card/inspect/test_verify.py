@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from imager.base.units import MiB
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.inspect.verification import Verification
-from imager.card.inspect.verify import open_target, proof_for, verify_card
+from imager.card.inspect.verify import is_image_file, open_target, proof_for, verify_card
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import FreshRead
@@ -234,3 +235,41 @@ def test_the_newest_receipt_counts(tmp_path: Path, receipt: Receipt) -> None:
 def test_what_cannot_be_verified_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(TargetRefused), open_target(tmp_path / name):
         pass
+
+
+def test_what_may_not_be_read_or_does_not_answer_is_told_apart(tmp_path: Path) -> None:
+    card, circle = tmp_path / "locked" / "x.img", tmp_path / "circle"
+    card.parent.mkdir(mode=0o700)
+    card.write_bytes(b"")
+    circle.symlink_to(circle)
+    with pytest.raises(CardIOError, match="symbolic links") as caught, open_target(circle):
+        pass
+    assert "another reader" in caught.value.hint
+    root = os.geteuid() == 0
+    card.parent.chmod(0)
+    if root:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(TargetRefused, match="denied") as refused, open_target(card):
+            pass
+    finally:
+        if root:
+            os.seteuid(0)
+        card.parent.chmod(0o700)
+    assert "with sudo" in refused.value.hint
+
+
+def test_a_target_is_closed_again_whatever_comes_of_it(tmp_path: Path) -> None:
+    (tmp_path / "x.img").write_bytes(bytes(4096))
+    before = os.listdir("/proc/self/fd")
+    with open_target(tmp_path / "x.img"):
+        pass
+    with pytest.raises(TargetRefused), open_target(tmp_path):
+        pass
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_file_is_not_repaired(tmp_path: Path) -> None:
+    (tmp_path / "x.img").write_bytes(b"")
+    assert is_image_file(tmp_path / "x.img")
+    assert not is_image_file(Path("/dev/null"))

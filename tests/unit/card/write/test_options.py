@@ -81,13 +81,19 @@ def test_what_both_have_in_common_is_said_once() -> None:
 @pytest.mark.parametrize(
     ("block", "depth"),
     [
-        *((MiB // 2, None), (MiB + 512, None), (32 * MiB, None)),
+        *((MiB // 2, None), (MiB + 512, None), (17 * MiB, None), (32 * MiB, None)),
         *((None, 0), (None, 33), (16 * MiB, 3), (MiB, 33)),
     ],
 )
 def test_useless_wishes_are_refused(block: int | None, depth: int | None) -> None:
     with pytest.raises(UsageError):
         options_for(READER, block_bytes=block, depth=depth)
+
+
+def test_more_transfers_than_the_smallest_that_may_be_are_refused_whatever_their_size() -> None:
+    with pytest.raises(UsageError, match=r"^33 transfers at a time") as caught:
+        options_for(READER, depth=33)
+    assert caught.value.hint == "choose from 1 to 32"
 
 
 @pytest.mark.parametrize(("block", "depth"), [(MiB, 32), (16 * MiB, 2), (16 * MiB, 1), (MiB, 1)])

@@ -17,7 +17,7 @@ from imager.base.units import MiB
 from imager.card.diagnosis.damage import DamageKind, differing_sectors
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.stages import UnprovenCard, WriteOptions, WrittenCard
-from imager.card.write.compare import compare
+from imager.card.write.compare import BufferPair, Comparison, compare
 from imager.card.write.read_back import read_back
 from imager.card.write.write import write_card
 from imager.disk.extents import Extent, ExtentMap
@@ -63,6 +63,17 @@ def test_a_golden_image_altered_after_the_writing_does_not_condemn_the_card(
     assert len(composer.asked) == 1
     assert len(card.log) == log, "nothing was written again"
     assert verified.proven.card.log.trouble is None
+
+
+def test_what_was_proven_while_it_was_written_is_not_proven_again(image: NodeImage) -> None:
+    """The image is taken at its word until something differs, which halves the work."""
+    card = FaultyCard(SIZE)
+    composer = Composer(image.golden, image.golden.path.read_bytes())
+    done = written(replace(image, golden=replace(image.golden, again=composer)), card)
+    alter(image.golden, 3 * MiB + 100)
+    card.data[3 * MiB : 4 * MiB] = image.golden.path.read_bytes()[3 * MiB : 4 * MiB]
+    read_back(done, Quiet())
+    assert composer.asked == []
 
 
 def test_a_card_as_wrong_as_the_golden_image_is_not_called_right(image: NodeImage) -> None:
@@ -181,6 +192,24 @@ def test_a_card_bad_all_over_does_not_fill_the_memory(tmp_path: Path) -> None:
     assert len(left) <= 1000
     found = ExtentMap(damage.extent for damage in left)
     assert all(byte in found for byte in flips)
+
+
+@pytest.mark.parametrize(("first", "noted"), [(500, 21 * 500 + 3), (501, 20 * 500 + 1 + 4)])
+def test_past_ten_thousand_ranges_each_piece_is_noted_as_one(
+    tmp_path: Path, first: int, noted: int
+) -> None:
+    """Every other sector of 24 pieces of 512 KiB; the first piece has one more or not."""
+    image = make_image(tmp_path, SIZE, ExtentMap([Extent(0, SIZE)]))
+    card = FaultyCard(SIZE)
+    card.data[:] = image.golden.path.read_bytes()
+    for piece in range(24):
+        for sector in range(first if piece == 0 else 500):
+            card.data[piece * MiB // 2 + sector * 1024] ^= 1
+    with image.open() as reader:
+        comparison = Comparison(reader, card)
+        for number in range(12):
+            comparison.compare(Extent(number * MiB, MiB), BufferPair(MiB))
+    assert len(comparison.suspects) == noted
 
 
 @given(st.binary(max_size=3000), st.lists(st.tuples(st.integers(0, 2999), st.integers(1, 255))))

@@ -52,6 +52,8 @@ def test_a_write_lost_once_is_written_again_and_nothing_else(image: NodeImage, o
     assert (damage.extent, damage.kind) == (Extent(offset, 4096), DamageKind.FOREIGN)
     assert made.repaired.attempts == 1
     assert made.body_writes == [Extent(offset, 4096)]
+    again = [phase.size_bytes for phase in made.phases if phase.name == "read repair"]
+    assert again == [4096, 0], "what was rewritten of the body, then of the first MiB"
     assert "written again and is right now" in made.repaired.meaning
     assert [found["offset"] for found in made.heard.findings] == [offset]
     assert any("older or foreign" in note for note in made.heard.notes)
@@ -240,6 +242,7 @@ def test_a_card_that_goes_away_while_it_is_read_is_told_as_gone(image: NodeImage
     made = make(image, FaultyCard(SIZE, read_errors={3 * MiB: errno.EIO, 9 * MiB: errno.ENODEV}))
     assert made.error is not None
     assert made.error.hint.startswith("the card or reader is gone")
+    assert "diagnose" not in made.heard.begun, "what is gone is not read again"
 
 
 def test_a_card_that_goes_away_while_it_is_diagnosed_is_told_as_gone(image: NodeImage) -> None:

@@ -286,6 +286,38 @@ def test_gaps_are_filled_from_the_largest_that_costs_little_enough(
     assert update._joined(extents, first - 1) == extents
 
 
+@pytest.mark.parametrize(("old_kib", "pieces"), [(0, 1), (496, 1), (500, 2)])
+def test_what_must_be_zeroed_at_the_start_leaves_less_for_gaps(
+    card: FaultyCard, image: NodeImage, old_kib: int, pieces: int
+) -> None:
+    """512 KiB for both; the table and the stamp, 4 KiB each, are to be zeroed in any case, and to
+    fill the gap costs 8 KiB."""
+    card.data[16 * KiB : (16 + old_kib) * KiB] = b"x" * (old_kib * KiB)
+    for byte in (9 * MiB, 9 * MiB + 12 * KiB):
+        card.data[byte] ^= 1
+    written = update_card(image, claimed(card), Quiet())
+    body = written.extents - ExtentMap([Extent(0, MiB)])
+    changed = [Extent(9 * MiB, 4 * KiB), Extent(9 * MiB + 12 * KiB, 4 * KiB)]
+    assert list(body) == ([Extent(9 * MiB, 16 * KiB)] if pieces == 1 else changed)
+
+
+def test_the_last_byte_of_what_was_in_the_first_mib_is_zeroed(
+    card: FaultyCard, image: NodeImage
+) -> None:
+    """One byte each at the start and at the end of a block, and a change elsewhere."""
+    for byte in (16 * KiB, 24 * KiB - 1, 9 * MiB):
+        card.data[byte] ^= 1
+    update_card(image, claimed(card), Quiet())
+    assert not any(card.holds(Extent(12 * KiB, 16 * KiB)))
+
+
+def test_an_image_that_is_larger_than_the_card_is_not_begun(image: NodeImage) -> None:
+    card = FaultyCard(SIZE - 512)
+    with pytest.raises(ValueError, match="larger"):
+        update_card(image, claimed(card), Quiet())
+    assert card.log == []
+
+
 def test_a_block_of_the_first_mib_with_one_byte_in_it_is_written_again(tmp_path: Path) -> None:
     body = ExtentMap([Extent(2 * MiB, MiB)])
     image = make_image(tmp_path, SIZE, body, pieces=((8192, b"x"),))

@@ -53,7 +53,10 @@ def holds(
 
 @pytest.mark.parametrize(
     ("kept", "size", "found"),
-    [(120, 128, 120), (121, 128, None), (28, 32, 28), (29, 32, None), (3, 128, 3), (2, 128, None)],
+    [
+        *((120, 128, 120), (121, 128, None), (28, 32, 28), (29, 32, None)),
+        *((256, 272, None), (3, 128, 3), (2, 128, None)),
+    ],
 )
 def test_what_loses_its_last_sixteenth_and_4_mib_is_a_fake(
     kept: int, size: int, found: int | None
@@ -127,16 +130,16 @@ def test_the_end_is_lost_when_the_last_range_is(
 @pytest.mark.parametrize(
     ("kind", "attempts", "kinds", "words"),
     [
-        (ZEROS, 0, CardFaulty, "not give back what was written: one range, first at byte 3145728,"),
-        (ZEROS, 1, CardFaulty, "what was written, rewritten once: one range"),
-        (ZEROS, 2, CardFaulty, "what was written, rewritten 2 times: one range"),
-        (DamageKind.UNREADABLE, 1, CardIOError, "cannot be read back, rewritten once: one range"),
+        (ZEROS, 0, CardFaulty, "not give back what was written: 2 ranges, first at byte 3145728,"),
+        (ZEROS, 1, CardFaulty, "what was written, rewritten once: 2 ranges"),
+        (ZEROS, 2, CardFaulty, "what was written, rewritten 2 times: 2 ranges"),
+        (DamageKind.UNREADABLE, 1, CardIOError, "cannot be read back, rewritten once: 2 ranges"),
     ],
 )
 def test_a_condemned_card_is_told_by_its_first_byte(
     unproven: UnprovenCard, kind: DamageKind, attempts: int, kinds: type[PicloudError], words: str
 ) -> None:
-    found = Diagnosis((damage(3 * MiB, kind),))
+    found = Diagnosis((damage(3 * MiB, kind), damage(4 * MiB, kind)))
     error = condemned(unproven, Reading(found, True), attempts)
     assert isinstance(error, kinds)
     assert words in error.what

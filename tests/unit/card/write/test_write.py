@@ -17,6 +17,7 @@ from imager.base.errors import CardIOError, HostStorage, Interrupted
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.claim.blank import blank_unless_done
+from imager.card.host.image_file import ImageFile
 from imager.card.medium.raw import read_fully, write_fully
 from imager.card.stages import WriteOptions
 from imager.card.write.write import write_card
@@ -64,7 +65,8 @@ def test_bytes_outside_the_map_stay_but_both_ends_are_cleared(image: NodeImage) 
 
 def test_order_is_blank_body_first_mib_table_with_a_flush_after_each(image: NodeImage) -> None:
     card = FaultyCard(SIZE)
-    write_card(image, claimed(card), Quiet())
+    held = claimed(card)
+    written = write_card(image, held, Quiet())
     stages = [
         {(e.offset, e.length) for e in group if isinstance(e, Write)}
         for flushed, group in itertools.groupby(card.log, lambda entry: isinstance(entry, Flush))
@@ -74,6 +76,24 @@ def test_order_is_blank_body_first_mib_table_with_a_flush_after_each(image: Node
     assert min(offset for offset, _ in stages[1]) >= MiB
     assert stages[2:] == [{(4096, MiB - 4096)}, {(0, 4096)}]
     assert isinstance(card.log[-1], Flush)
+    body = (written.extents - ExtentMap([FIRST])).total_bytes
+    told = [(phase.name, phase.size_bytes) for phase in held.log.phases]
+    assert told == [("blank", 2 * MiB), ("write", body), ("table", MiB)]
+
+
+def test_a_file_that_is_made_anew_needs_no_blanking(image: NodeImage) -> None:
+    file = ImageFile(Path("/x/pi7.img"), False, 0, True)
+    held = replace(claimed(FaultyCard(SIZE)), target=file)
+    write_card(image, held, Quiet())
+    assert [phase.name for phase in held.log.phases] == ["write", "table"]
+    assert not held.log.touched
+
+
+def test_an_image_that_is_larger_than_the_card_is_not_begun(image: NodeImage) -> None:
+    card = FaultyCard(SIZE - 512)
+    with pytest.raises(ValueError, match="larger"):
+        write_card(image, claimed(card), Quiet())
+    assert card.log == []
 
 
 def test_at_every_write_the_card_is_blank_or_whole(image: NodeImage) -> None:

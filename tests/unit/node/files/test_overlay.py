@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,10 @@ from imager.config.load import parse_rack
 from imager.config.rack import Node
 from imager.config.shipped_trees import roles_in, trees_folder
 from imager.node.files.card_values import CardValues
-from imager.node.files.overlay import load_overlays
+from imager.node.files.overlay_files import OverlayRoom
 from imager.node.files.templates import Renderer, Templates
 from imager.node.files.tree import CardFile, CardFolder, CardLink, CardTree
+from imager.node.overlays import Overlays
 
 RACK = parse_rack(Path("/nowhere"), '[rack]\nnodes = "pi[7-8]"\n')
 NODE = Node("pi7", "pi2", ("salt-minion", "web"), None, ())
@@ -37,9 +38,8 @@ class Folders:
 
     def load(self) -> CardTree:
         with Renderer() as renderer:
-            return load_overlays(
-                self.built_in, self.own, NODE, Templates(renderer, RACK, NODE, CARD)
-            )
+            given = Templates(renderer, RACK, NODE, CARD)
+            return Overlays(self.built_in, self.own).tree(NODE, given)
 
     def faults(self) -> list[str]:
         with pytest.raises(ConfigurationError) as caught:
@@ -297,3 +297,46 @@ def test_the_built_in_overlays_are_where_they_are_looked_for() -> None:
 
 def test_content_is_not_shown_when_a_file_is_printed() -> None:
     assert "secret" not in repr(CardFile("/x", b"secret"))
+
+
+def test_what_nodes_have_in_common_is_read_once(folders: Folders) -> None:
+    """Also what is wrong with it is told of each, and what one of them has alone is its own."""
+    folders.put("base/root/etc/hostname.j2", "{{ node.name }}\n")
+    motd = folders.put("own/base/root/etc/motd", "hello\n")
+    folders.put("own/node/pi8/root/etc/own")
+    overlays, other = Overlays(folders.built_in, folders.own), RACK.node("pi8")
+    with Renderer() as renderer:
+
+        def tree(node: Node) -> CardTree:
+            return overlays.tree(node, Templates(renderer, RACK, node, CARD))
+
+        first = tree(NODE)
+        motd.unlink()
+        assert tree(NODE) == first
+        second = tree(other)
+    assert [content(tree, "/etc/hostname") for tree in (first, second)] == [b"pi7\n", b"pi8\n"]
+    assert content(second, "/etc/motd") == b"hello\n"
+    assert first.root_file("/etc/own") is None
+    assert second.root_file("/etc/own") is not None
+    assert folders.load().root_file("/etc/motd") is None, "who reads anew sees what has changed"
+
+
+def test_what_was_read_before_counts_for_each_card(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "imager.node.overlays.OverlayRoom", lambda: OverlayRoom(size_bytes=100, entries=100)
+    )
+    small = folders.put("own/base/root/a", bytes(40))
+    large = folders.put("own/role/web/root/b", bytes(60))
+    overlays = Overlays(folders.built_in, folders.own)
+    with Renderer() as renderer:
+        given = Templates(renderer, RACK, NODE, CARD)
+        overlays.tree(NODE, given)
+        for file in (small, large):
+            file.unlink()
+        folders.put("own/role/other/root/c", bytes(1))
+        fault = f"{folders.own}/role/other/root/c: with it the overlays hold more than"
+        with pytest.raises(ConfigurationError) as caught:
+            overlays.tree(replace(NODE, roles=("web", "other")), given)
+    assert fault in caught.value.details[0]

@@ -12,9 +12,9 @@ from imager.base.errors import ConfigurationError
 from imager.config.load import parse_rack
 from imager.node.files import overlay_files
 from imager.node.files.card_values import CardValues
-from imager.node.files.overlay import load_overlays
 from imager.node.files.templates import Renderer, Templates
 from imager.node.files.tree import CardLink, CardTree
+from imager.node.overlays import Overlays
 
 CARD = CardValues("m" * 32, "b-01", "r-02", "uuid", 1_790_000_000, None)
 SECRET = "nobody may read this"
@@ -44,7 +44,7 @@ class Stranger:
         rack = parse_rack(self.folder, '[rack]\nnodes = "pi7"\n')
         with Renderer() as renderer:
             given = Templates(renderer, rack, rack.nodes[0], CARD)
-            return load_overlays(self.built_in, rack.overlays, rack.nodes[0], given)
+            return Overlays(self.built_in, rack.overlays).tree(rack.nodes[0], given)
 
     def faults(self) -> list[str]:
         with pytest.raises(ConfigurationError) as caught:
@@ -180,9 +180,9 @@ def test_many_files_are_too_large_together(
     for number in range(3):
         (stranger.base / f"root/etc/{number}").write_bytes(bytes(40))
     room = overlay_files.OverlayRoom
-    monkeypatch.setattr("imager.node.files.overlay.OverlayRoom", lambda: room(size_bytes=100))
+    monkeypatch.setattr("imager.node.overlays.OverlayRoom", lambda: room(size_bytes=100))
     assert f"{stranger.base}/root/etc/2: with it the overlays hold more than" in stranger.fault()
-    monkeypatch.setattr("imager.node.files.overlay.OverlayRoom", lambda: room(entries=2))
+    monkeypatch.setattr("imager.node.overlays.OverlayRoom", lambda: room(entries=2))
     assert f"{stranger.base}/root/etc/1: with it the overlays hold more than" in stranger.fault()
 
 
@@ -192,7 +192,7 @@ def test_the_same_file_included_again_and_again_counts_each_time(
     (stranger.folder / "x").write_bytes(bytes(40))
     stranger.config("[include]\n" + "".join(f'"root/{n}" = "x"\n' for n in range(3)))
     room = overlay_files.OverlayRoom
-    monkeypatch.setattr("imager.node.files.overlay.OverlayRoom", lambda: room(size_bytes=100))
+    monkeypatch.setattr("imager.node.overlays.OverlayRoom", lambda: room(size_bytes=100))
     assert "with it the overlays hold more than" in stranger.fault()
 
 

@@ -32,6 +32,7 @@ from imager.node.keys.identity import (
     Identity,
     MasterTrust,
     has_identity,
+    identity_at_hand,
     identity_of,
     known_hosts_at_hand,
     ssh_keys_at_hand,
@@ -391,6 +392,18 @@ def test_what_a_killed_run_left_is_mended_before_anything_else(rack: Rack) -> No
     with store_locked(rack.keys):
         assert sorted(path.name for path in home.iterdir()) == ["card", "salt", "ssh", "ssh.old"]
     assert identity(rack).minion == before
+
+
+def test_whoever_only_looks_mends_nothing(rack: Rack) -> None:
+    before, home = identity(rack), rack.keys.path / "pi1"
+    (home / "salt").rename(home / "salt.old")
+    (home / ".new-salt-12345678").mkdir()
+    assert identity_at_hand(rack, rack.node("pi1")) == before
+    assert sorted(path.name for path in home.iterdir()) == [
+        *(".new-salt-12345678", "card", "salt.old", "ssh")
+    ]
+    shutil.rmtree(home / "card")
+    assert identity_at_hand(rack, rack.node("pi1")) is None
 
 
 def test_a_folder_that_cannot_be_filled_is_not_there(tmp_path: Path) -> None:
