@@ -14,8 +14,9 @@ from imager.cli.session import CommandResult, Session
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
 from imager.rack.batch.batch import begun
-from imager.rack.batch.crew import CardResult, Orders
+from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Offer, Plans, Station
+from imager.rack.batch.workers import CardResult
 from imager.rack.plan.candidates import Candidate, Unfit
 
 _POLL_SECONDS = 0.05

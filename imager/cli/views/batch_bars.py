@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from imager.base.units import format_rate
 from imager.rack.batch.card_progress import Moment
-from imager.rack.batch.crew import CardJob, CardResult
+from imager.rack.batch.workers import CardResult, Job
 
 _PHASE_COLUMNS = 12
 _RATE_COLUMNS = 11
@@ -24,7 +24,7 @@ class CardRow:
     """One card. It has a ``moment`` while it is being made, a ``result`` afterwards, and neither
     before."""
 
-    job: CardJob
+    job: Job
     moment: Moment | None = None
     result: CardResult | None = None
 

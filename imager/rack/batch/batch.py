@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from imager.base.errors import BatchFailed, Interrupted
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders, Watch
+from imager.rack.batch.crew import CardJob, Crew, Orders
+from imager.rack.batch.workers import CardResult, Watch
 from imager.rack.history.ledger import BatchBegun, BatchEnded, append, now, require_room
 from imager.rack.history.outcome import Outcome
 
