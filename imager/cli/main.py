@@ -27,6 +27,7 @@ _COMMANDS = {
         "about.completion:completion",
         "Print what your shell needs so that TAB completes commands, options, nodes and disks.",
     ),
+    "clone": LazyCommand("card.clone:clone", "Copy a card to other cards, to several at once."),
     "compose": LazyCommand(
         "release.compose:compose", "Compose the golden image that every node of the rack shares."
     ),

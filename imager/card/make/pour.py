@@ -31,15 +31,17 @@ def make_poured_card(
     """Make the card and save its receipt.
 
     With ``probe`` a card that no receipt proves to have been written is probed first. ``pouring``
-    is one reading of the source for several cards, each made in a thread of its own; whoever makes
-    them withdraws from it for a card that ends before it takes its share. Raises as ``finish_card``
-    does, and what reading the source raises.
+    is one reading of the source for several cards, each made in a thread of its own. Raises as
+    ``finish_card`` does, and what reading the source raises.
     """
     pouring = pouring or Pouring(order.source, block_bytes=order.options.block_bytes)
+    shares = False
 
     def begin(card: ClaimedCard) -> WrittenCard:
+        nonlocal shares
         if probe and not card.target.made_anew:
             probe_stranger(card, order.receipts, progress)
+        shares = True
         return pour_card(pouring, card, progress, order.options)
 
     def told(image: CardImage | None) -> ReceiptContent:
@@ -49,7 +51,11 @@ def make_poured_card(
         facts = ImageFacts(manifest.digest, "", "", "", disk_id, None, source=source)
         return ReceiptContent(file_name_of(order.source.name), facts, {}, manifest)
 
-    return finish_card(order, order.size_bytes, told, begin, progress)
+    try:
+        return finish_card(order, order.size_bytes, told, begin, progress)
+    finally:
+        if not shares:
+            pouring.withdraw()
 
 
 def file_name_of(name: str) -> str:

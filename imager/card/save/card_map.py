@@ -8,7 +8,7 @@ disk with a GPT, where the second copy of the table is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from imager.base.errors import CardIOError
@@ -30,13 +30,15 @@ _UNKNOWN = "-"
 
 @dataclass(frozen=True, slots=True)
 class CardMap:
-    """``extents`` of the card are to be read, whole blocks of 4 KiB. ``left_out_bytes`` lie behind
-    the last partition. ``marks`` tell whether the card is the same and still as it was: a few
-    letters for its first sectors and those of each partition, ``-`` for what cannot be read."""
+    """``extents`` of the card are to be read, whole blocks of 4 KiB. Its last partition ends at
+    byte ``end_bytes``; ``left_out_bytes`` of what lies behind it are not read. ``marks`` tell
+    whether the card is the same and still as it was: a few letters for its first sectors and those
+    of each partition, ``-`` for what cannot be read."""
 
     size_bytes: int
     extents: ExtentMap
     areas: tuple[Area, ...]
+    end_bytes: int
     left_out_bytes: int
     has_gpt: bool
     note: str
@@ -72,10 +74,21 @@ def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
         ranges.append(Extent(max(found.end, size - MiB), min(MiB, behind.length)))
     extents = ExtentMap(ranges).aligned(BLOCK_BYTES, limit=size).without_gaps_below(_SMALLEST_GAP)
     left_out = (ExtentMap([behind]) - extents).total_bytes
-    marks = [_mark(read, place) for place in (0, *(area.extent.offset for area in found.areas))]
     return CardMap(
-        size, extents, tuple(found.areas), left_out, found.has_gpt, found.note, tuple(marks)
+        size,
+        extents,
+        tuple(found.areas),
+        size if sector_bytes != SECTOR_BYTES else found.end,
+        left_out,
+        found.has_gpt,
+        found.note,
+        _marks(read, found.areas),
     )
+
+
+def marks_of(raw: RawCard, areas: Iterable[Area]) -> tuple[str, ...]:
+    """The ``marks`` of the card as it is now. Raises CardIOError only when it is gone."""
+    return _marks(_answering(raw), areas)
 
 
 def _answering(raw: RawCard) -> Reader:
@@ -91,6 +104,10 @@ def _answering(raw: RawCard) -> Reader:
             raise NotAtHand from error
 
     return reading
+
+
+def _marks(read: Reader, areas: Iterable[Area]) -> tuple[str, ...]:
+    return tuple(_mark(read, place) for place in (0, *(area.extent.offset for area in areas)))
 
 
 def _mark(read: Reader, offset: int) -> str:

@@ -83,10 +83,10 @@ def pour_card(
     details say that even this could not be done.
     """
     ends = Ends(card.raw.size_bytes)
-    with blank_unless_done(card):
+    with closing(pouring.share(card.raw.size_bytes)) as share, blank_unless_done(card):
         blank_ends(card, progress)
         with bytes_named(_places(ends)):
-            _pour_body(pouring.share(card.raw.size_bytes), ends, card, progress, options)
+            _pour_body(share, ends, card, progress, options)
         image = _image(pouring, ends, card, progress)
         extents = image.manifest.extents
         with image.open() as reader, places_named(image, reader):

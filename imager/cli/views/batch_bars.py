@@ -47,8 +47,10 @@ class CardRow:
         return left / max(1.0, self.moment.bytes_per_second)
 
 
-def draw(rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0) -> list[str]:
-    """At most ``lines`` lines of at most ``columns`` characters; the last is for the whole rack.
+def draw(
+    rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0, whole: str = "rack"
+) -> list[str]:
+    """At most ``lines`` lines of at most ``columns`` characters; the last is for the ``whole``.
 
     ``cardless`` is how many more nodes need a card that nobody has put in yet.
 
@@ -62,7 +64,7 @@ def draw(rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0
     hidden = len(rows) - len(shown)
     if hidden:
         drawn.append(f"and {hidden} more"[:columns])
-    return [*drawn, _rack_line(rows, columns, cardless)]
+    return [*drawn, _last_line(rows, columns, cardless, whole)]
 
 
 def _chosen(rows: Sequence[CardRow], room: int) -> list[CardRow]:
@@ -104,7 +106,7 @@ def _ending(result: CardResult) -> str:
     return result.fault
 
 
-def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
+def _last_line(rows: Sequence[CardRow], columns: int, cardless: int, whole: str) -> str:
     over = [row.result for row in rows if row.result is not None]
     good = sum(result.is_verified for result in over)
     nodes = len(rows) + cardless
@@ -116,7 +118,7 @@ def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
     share = sum(row.share for row in rows) / nodes if nodes else 1.0
     shown = format_rate(rate) if rate else ""
     tail = f" {shown:>{_RATE_COLUMNS}}{clock(_rack_seconds_left(rows)):>{_TIME_COLUMNS}}"
-    return _with_bar(f"rack: {', '.join(words)} ", share, tail, columns)
+    return _with_bar(f"{whole}: {', '.join(words)} ", share, tail, columns)
 
 
 def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:

@@ -32,11 +32,14 @@ class Screen:
         on_end: Callable[[CardResult], None] | None = None,
         standing: Callable[[], Sequence[str]] = tuple,
         wanting: Callable[[], Sequence[str]] = tuple,
+        whole: str = "rack",
     ) -> None:
         """``on_end`` is called for each card that has ended and shows it itself. ``standing``
-        returns lines to show above the bars, ``wanting`` the nodes that have no good card yet."""
+        returns lines to show above the bars, ``wanting`` the nodes that have no good card yet.
+        ``whole`` is what all cards together are called."""
         self._console = console
         self._on_end, self._standing, self._wanting = on_end, standing, wanting
+        self._whole = whole
         self._rows: dict[str, CardRow] = {}
         self._drawn = 0
         self._last = 0.0
@@ -123,7 +126,9 @@ class Screen:
         room = max(4, size.lines - 1 - len(above))
         rows = list(self._rows.values())
         cardless = sum(name not in self._rows for name in self._wanting())
-        bars = draw(rows, size.columns - 1, room, cardless=cardless) if rows else ()
+        bars = (
+            draw(rows, size.columns - 1, room, cardless=cardless, whole=self._whole) if rows else ()
+        )
         lines = [*above, *bars]
         up = f"\033[{self._drawn}A" if self._drawn else ""
         shown = (spoken(printable(line), sys.stderr)[: size.columns - 1] for line in lines)

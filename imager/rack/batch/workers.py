@@ -8,10 +8,13 @@ one that shows anything. What a job is, and how its card is made, a subclass say
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
@@ -242,6 +245,37 @@ class Workers(ABC, Generic[JobT]):
                 error=known,
             )
         self._told.put((job, result))
+
+
+@contextmanager
+def interruptible(workers: Workers[JobT]) -> Iterator[threading.Event]:
+    """While the block runs, Ctrl-C and SIGTERM set the event and do not interrupt the main thread
+    in the middle of its work. When the block ends, for any reason, all workers have ended."""
+    stopped = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stopped
+    finally:
+        workers.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def worked_off(
+    workers: Workers[JobT], jobs: Sequence[JobT], stopped: threading.Event
+) -> tuple[CardResult, ...]:
+    """Do every job, until ``stopped`` is set, and return the results in the order of ``jobs``."""
+    for job in jobs:
+        workers.add(job)
+    while workers.is_busy:
+        workers.turn()
+        if stopped.is_set():
+            workers.stop()
+    found = {result.job.name: result for result in workers.results}
+    return tuple(found[job.name] for job in jobs)
 
 
 def _unexpected(error: BaseException) -> PicloudError:

@@ -16,10 +16,10 @@ from imager.base.units import MiB
 from imager.card.host.target import Limits
 from imager.config.rack import Node, Rack
 from imager.node.edit.edit import OpenGolden
-from imager.rack.batch.batch import exit_code_of, flash, interruptible
+from imager.rack.batch.batch import exit_code_of, flash
 from imager.rack.batch.card_progress import CardEvent
 from imager.rack.batch.crew import CardJob, Crew, Orders
-from imager.rack.batch.workers import AtWork, CardResult, Job
+from imager.rack.batch.workers import AtWork, CardResult, Job, interruptible
 from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
