@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import platformdirs
 
 from imager.base.errors import TargetRefused, UsageError
 from imager.base.text import command_line
-from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import format_size
 from imager.card.host.refusals import accept, refusals, refused
 from imager.card.host.sysfs import HostTrees
@@ -22,7 +20,7 @@ from imager.card.make.order import SourceOrder
 from imager.card.make.pour import make_poured_card
 from imager.card.save.original import Original, opened_original
 from imager.card.write.options import options_for
-from imager.cli.choice import rack_at_hand
+from imager.cli.card.write_image import folders_of_ours, own_receipts
 from imager.cli.consent import consent_options, consented_all, limits_of
 from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
@@ -65,7 +63,7 @@ def clone(
         sudo picloud-image clone /dev/sdb /dev/sdc --dry-run
             What would be copied, and what would be lost?
     """
-    ours = _own_folders(session)
+    ours = folders_of_ours(session)
     found = [target_at(target, ours) for target in targets]
     limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
     _require_different(source, found)
@@ -84,16 +82,6 @@ def clone(
             for target, each in zip(found, allowed, strict=True)
         ]
         return _copied(session, original, jobs, probe=not no_probe)
-
-
-def own_receipts() -> TrustedFolder:
-    """Where receipts are kept of cards that belong to no rack."""
-    return TrustedFolder(platformdirs.user_data_path("picloud-image") / "receipts")
-
-
-def _own_folders(session: Session) -> tuple[Path, ...]:
-    rack = rack_at_hand(session)
-    return (session.cache.root.resolve(), *([rack.resolve()] if rack else []))
 
 
 def _size_for(original: Original, target: Target) -> int:
