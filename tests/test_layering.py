@@ -58,7 +58,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "image": ("unpack", "packages", "salt", "compose"),
     "node": ("image", "keys", "files", "edit", "stamp"),
     "card": (
+        "image",
         "medium",
+        "source",
         "host",
         "diagnosis",
         "stages",
@@ -67,6 +69,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "write",
         "receipt",
         "inspect",
+        "save",
         "make",
     ),
     "rack": ("history", "plan", "batch", "master", "report"),

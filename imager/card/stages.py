@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.host.target import HeldTarget, Target
+from imager.card.image import CardImage
 from imager.card.medium.meter import PhaseFigures
 from imager.card.medium.raw import RawCard
 from imager.card.medium.reopen import FreshRead
 from imager.disk.extents import ExtentMap
-from imager.node.image import NodeImage
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class UnprovenCard:
     """
 
     card: ClaimedCard
-    image: NodeImage
+    image: CardImage
     extents: ExtentMap
     options: WriteOptions
 

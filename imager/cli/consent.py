@@ -97,6 +97,24 @@ def consented(
     return limits
 
 
+def consented_all(
+    session: Session, targets: Sequence[Target], limits: Limits, *, yes: bool
+) -> tuple[Limits, ...]:
+    """As ``consented``, for several targets in one question; the limits of each, in order."""
+    if len(targets) == 1:
+        return (consented(session, targets[0], limits, yes=yes),)
+    lost = [target for target in targets if not (target.is_new or target.is_fixed)]
+    if lost and not yes:
+        if not session.console.can_ask:
+            raise UsageError(
+                f"{', '.join(target.node for target in lost)} are to be overwritten and there is "
+                "nobody to ask",
+                hint="say --yes if they are the right ones",
+            )
+        ask(session, [line for target in lost for line in _losses(target)], "yes")
+    return tuple(consented(session, target, limits, yes=True) for target in targets)
+
+
 def _losses(target: Target) -> list[str]:
     """What is lost, with whose it is, where it says so itself."""
     first, *rest = target.losses

@@ -27,6 +27,7 @@ _COMMANDS = {
         "about.completion:completion",
         "Print what your shell needs so that TAB completes commands, options, nodes and disks.",
     ),
+    "clone": LazyCommand("card.clone:clone", "Copy a card to other cards, to several at once."),
     "compose": LazyCommand(
         "release.compose:compose", "Compose the golden image that every node of the rack shares."
     ),
@@ -63,6 +64,9 @@ _COMMANDS = {
         "Find out whether a card stores what it claims, and how fast it is.",
     ),
     "rack": LazyCommand("rack.group:rack", "Describe a rack and look at it."),
+    "read": LazyCommand(
+        "card.read:read", "Save a card, or a disk of any system, to an image file."
+    ),
     "receipt": LazyCommand(
         "card.receipt:receipt",
         "Show a receipt: which card, which node, how fast, with what result.",
@@ -71,7 +75,9 @@ _COMMANDS = {
         "card.verify:verify", "Read a card again and compare it with its own stamp."
     ),
     "version": LazyCommand("about.version:show_version", "Show the version."),
-    "write": LazyCommand("card.write:write", "Write one node's card to a disk or an image file."),
+    "write": LazyCommand(
+        "card.write:write", "Write one node's card, or any image, to a disk or an image file."
+    ),
 }
 
 

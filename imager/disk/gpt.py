@@ -96,3 +96,53 @@ def _entries(table: bytes, size: int) -> list[GptPartition]:
 
 def _guid(raw: bytes) -> str:
     return str(uuid.UUID(bytes_le=raw))
+
+
+def resized(
+    read: Reader, size_bytes: int, new_size_bytes: int, last: tuple[int, int] | None = None
+) -> list[tuple[int, bytes]]:
+    """What to write where (byte, bytes), so that the table of a disk of ``size_bytes`` is right on
+    one of ``new_size_bytes``: both copies and the protective MBR before them. ``last`` is a
+    partition, by its index, and the byte at which it ends from now on.
+
+    Raises GptError where there is no table, or a partition does not fit.
+    """
+    found = read_gpt(read, size_bytes)
+    at = size_bytes // SECTOR_BYTES - 1 if found.is_backup else 1
+    fields = list(_HEADER.unpack_from(read(at * SECTOR_BYTES, SECTOR_BYTES)))
+    count, size = fields[11], fields[12]
+    table = bytearray(read(fields[10] * SECTOR_BYTES, count * size))
+    if last is not None:
+        index, end = last
+        struct.pack_into("<Q", table, (index - 1) * size + 40, end // SECTOR_BYTES - 1)
+    sectors = -(-len(table) // SECTOR_BYTES)
+    end_lba = new_size_bytes // SECTOR_BYTES - 1
+    ends = [part.extent.end for part in _entries(bytes(table), size)]
+    if max(ends, default=0) > (end_lba - sectors) * SECTOR_BYTES:
+        raise GptError(f"its partitions do not fit on a disk of {new_size_bytes} bytes")
+    fields[8], fields[13] = end_lba - sectors - 1, zlib.crc32(table)
+    first = 2 if found.is_backup else fields[10]
+    copies = ((1, end_lba, first), (end_lba, 1, end_lba - sectors))
+    pieces = [(0, _protective(read(0, SECTOR_BYTES), end_lba))]
+    for own, other, entries in copies:
+        fields[2], fields[3], fields[5], fields[6], fields[10] = (
+            _HEADER.size,
+            0,
+            own,
+            other,
+            entries,
+        )
+        fields[3] = zlib.crc32(_HEADER.pack(*fields))
+        pieces.append((own * SECTOR_BYTES, _HEADER.pack(*fields).ljust(SECTOR_BYTES, b"\0")))
+        pieces.append((entries * SECTOR_BYTES, bytes(table)))
+    return pieces
+
+
+def _protective(sector: bytes, end_lba: int) -> bytes:
+    """The MBR ``sector`` with its entry of type EE reaching to the end of the disk."""
+    changed = bytearray(sector)
+    for at in range(446, 510, 16):
+        if changed[at + 4] == 0xEE:
+            (start,) = struct.unpack_from("<I", changed, at + 8)
+            struct.pack_into("<I", changed, at + 12, min(end_lba - start + 1, 0xFFFFFFFF))
+    return bytes(changed)

@@ -8,6 +8,7 @@ of 1 MiB; a chunk is the part of one stretch that lies in the ranges, and each c
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -59,6 +60,12 @@ class Manifest:
     def chunks(self) -> Iterator[tuple[Chunk, bytes]]:
         """Each chunk with its digest."""
         return zip(chunks_of(self.extents), self.digests, strict=True)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the manifest itself: a name for all the bytes it speaks of."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, object]:
         """The manifest as JSON values: ranges as ``[offset, length]``, digests as hex."""

@@ -93,6 +93,16 @@ def encode(layout: Layout, disk_id: int) -> bytes:
     return bytes(sector)
 
 
+def with_end(sector: bytes, index: int, end_bytes: int) -> bytes:
+    """``sector`` with partition ``index`` (1 to 4) ending at byte ``end_bytes`` of the disk."""
+    changed = bytearray(sector)
+    at = _TABLE_OFFSET + (index - 1) * _ENTRY.size
+    status, first, type_id, _, start, _ = _ENTRY.unpack_from(sector, at)
+    end = end_bytes // SECTOR_BYTES
+    _ENTRY.pack_into(changed, at, status, first, type_id, _chs(end - 1), start, end - start)
+    return bytes(changed)
+
+
 def parse(sector: bytes) -> Mbr:
     """The partition table in ``sector``, the first 512 bytes of a disk.
 

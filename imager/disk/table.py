@@ -18,7 +18,7 @@ from imager.disk.manifest import Reader
 from imager.disk.mbr import Mbr, MbrError, Partition, parse
 
 TYPE_PROTECTIVE = 0xEE
-_EXTENDED = frozenset({0x05, 0x0F, 0x85})
+EXTENDED = frozenset({0x05, 0x0F, 0x85})
 _FIRST_LOGICAL = 5
 _MOST_LOGICAL = 60
 _LONGEST_CHAIN = 100  # as many empty links as the kernel follows
@@ -58,7 +58,7 @@ class PartitionTable:
         return tuple(
             TablePartition(part.index, part.extent, self.mbr.partuuid(part.index), part.type_id)
             for part in (*self.mbr.partitions, *self.logical)
-            if part.type_id not in _EXTENDED
+            if part.type_id not in EXTENDED
         )
 
     def partition(self, index: int) -> TablePartition | None:
@@ -84,7 +84,7 @@ def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[Partition]:
     start of the extended partition."""
     index = _FIRST_LOGICAL
     for outer in mbr.partitions:
-        at = outer.start_lba if outer.type_id in _EXTENDED else 0
+        at = outer.start_lba if outer.type_id in EXTENDED else 0
         links = 0
         while at and links < _LONGEST_CHAIN and index < _FIRST_LOGICAL + _MOST_LOGICAL:
             links += 1
@@ -96,7 +96,7 @@ def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[Partition]:
                 break
             here, at = at, 0
             for entry in entries:
-                if entry.type_id in _EXTENDED:
+                if entry.type_id in EXTENDED:
                     at = at or outer.start_lba + entry.start_lba
                 else:
                     yield replace(entry, index=index, start_lba=here + entry.start_lba)

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
@@ -46,8 +47,13 @@ class Delta:
                 buffer[low - offset : high - offset] = data[low - start : high - start]
 
 
-class ImageReader:
+_NOTHING = ExtentMap()
+
+
+class NodeReader:
     """An open NodeImage; safe to share between threads."""
+
+    unknown = _NOTHING
 
     def __init__(self, golden: GoldenFile, delta: Delta) -> None:
         """``golden`` is the open golden image."""
@@ -83,11 +89,11 @@ class ImageReader:
 
 
 @contextmanager
-def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[ImageReader]:
+def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[NodeReader]:
     """A golden image to be read, changed by ``delta`` if there is one; raises as GoldenImage.open
     does."""
     with golden.open() as file:
-        yield ImageReader(file, delta or Delta(()))
+        yield NodeReader(file, delta or Delta(()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +112,12 @@ class NodeImage:
     delta: Delta
     manifest: Manifest
     boot_files: Mapping[str, str]
+    by_digest: ClassVar[bool] = False
 
     @contextmanager
-    def open(self) -> Iterator[ImageReader]:
-        """The image to be read until the block ends; raises as GoldenImage.open does."""
+    def open(self, wanted: ExtentMap = _NOTHING) -> Iterator[NodeReader]:
+        """The image to be read until the block ends; any of it can be, not only what is
+        ``wanted``. Raises as GoldenImage.open does."""
+        del wanted
         with golden_open(self.golden, self.delta) as reader:
             yield reader

@@ -7,8 +7,6 @@ the same bytes.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -21,7 +19,7 @@ from imager.bootcheck.sums import SUMS_PATH
 from imager.config.rack import Node, Rack
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
-from imager.disk.manifest import Manifest, build_manifest
+from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import node_content
 from imager.node.edit.edit import Edited, OpenGolden, edit, opened
@@ -94,7 +92,7 @@ def _image(
     return NodeImage(
         golden=golden,
         node=node.name,
-        image_id=_image_id(manifest),
+        image_id=manifest.digest,
         layout=layout,
         delta=delta,
         manifest=manifest,
@@ -171,8 +169,3 @@ def layout_on(golden: GoldenImage, size_bytes: int) -> Layout:
             hint="use a larger card, or a larger --size for an image file",
         )
     return golden.layout.grown_to(size_bytes)
-
-
-def _image_id(manifest: Manifest) -> str:
-    text = json.dumps(manifest.to_json(), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -51,6 +51,10 @@ def _not_a_cache(folder: Path) -> None:
     (folder / "full/work/poetry").mkdir(parents=True)
 
 
+def _zeros(folder: Path) -> None:
+    (folder / "zeros.img").write_bytes(bytes(1 << 20))
+
+
 def _broken(folder: Path) -> None:
     (folder / "rack/rack.toml").write_text("nodes = 3\n")
 
@@ -97,6 +101,12 @@ BARE = {
     ),
     "no rack.toml here or above: using the default rack in {} (picloud-image rack init makes one "
     "of your own)": Row("compose --offline", "picloud-image rack init", code=11, rack=""),
+    "read it without --shrink": Row(
+        "read zeros.img saved.img --shrink",
+        "read it without --shrink",
+        "read zeros.img saved.img",
+        before=(_zeros,),
+    ),
     "make one with picloud-image rack init, or name its folder with --rack DIR": Row(
         "rack report", "picloud-image rack init", code=10, rack=""
     ),

@@ -51,7 +51,12 @@ LOCKED: dict[str, tuple[str, ...]] = {
         "rack status --ssh --host 127.0.0.1 --port 1",
     ),
     "cache": ("archive list", "fetch --offline", "lock --offline"),
-    "card.img": ("inspect card.img", "verify card.img", "explain card.img --rainbow"),
+    "card.img": (
+        "inspect card.img",
+        "verify card.img",
+        "explain card.img --rainbow",
+        "read card.img saved.img",
+    ),
     "receipt.json": ("receipt receipt.json", "verify card.img --receipt receipt.json"),
     "rack.tar": ("archive import rack.tar --dry-run",),
     "key.asc": ("fetch --release http://127.0.0.1:1/a.tar.gz --signing-key key.asc --offline",),
@@ -61,6 +66,7 @@ LOCKED: dict[str, tuple[str, ...]] = {
         "rack init --yes --rack images",
         "rack plan --images images",
         "rack report --out images/rack.html",
+        "read card.img images/saved.img",
         "write images/a.img --node pi1",
     ),
 }
@@ -68,7 +74,12 @@ LOCKED: dict[str, tuple[str, ...]] = {
 NEEDS_NOTHING = {"completion", "devices", "docs", "help", "version"}
 ANSWERS = {"doctor"}
 """Whose answer it is that something may not be read."""
-CARDS = ("inspect card.img", "verify card.img", "explain card.img --rainbow")
+CARDS = (
+    "inspect card.img",
+    "verify card.img",
+    "explain card.img --rainbow",
+    "read card.img saved.img",
+)
 """A card that may not be read is refused as a target."""
 LINES = [(locked, line) for locked, lines in LOCKED.items() for line in lines]
 

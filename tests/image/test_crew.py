@@ -24,7 +24,8 @@ from imager.image.compose.compose import compose
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.edit import OpenGolden, opened
 from imager.rack.batch.card_progress import CardEvent, PhaseBegan
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
+from imager.rack.batch.crew import CardJob, Crew, Orders
+from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import CardFinished, read_ledger
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
@@ -72,17 +73,17 @@ class Stopping:
     phase: str = ""
     crew: Crew | None = None
 
-    def began(self, job: CardJob) -> None:
+    def began(self, job: Job) -> None:
         pass
 
-    def heard(self, job: CardJob, event: CardEvent) -> None:
+    def heard(self, job: Job, event: CardEvent) -> None:
         if self.crew and isinstance(event, PhaseBegan) and event.phase == self.phase:
             self.crew.stop()
 
     def ended(self, result: CardResult) -> None:
         pass
 
-    def turn(self, crew: Crew) -> None:
+    def turn(self, crew: AtWork) -> None:
         pass
 
 

@@ -71,7 +71,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> NodeImage:
 
 def place_of(image: NodeImage, extent: Extent) -> str:
     with image.open() as reader:
-        return " | ".join(map(str, Places(image.layout, reader.read).of(extent)))
+        return " | ".join(
+            map(str, Places(image.layout, reader.read, image.layout.size_bytes).of(extent))
+        )
 
 
 def kernel_extent(image: NodeImage) -> Extent:
@@ -124,7 +126,7 @@ def test_a_filesystem_too_damaged_to_read_leaves_the_partition(image: NodeImage)
     def noise(offset: int, length: int) -> bytes:
         return b"\xff" * length
 
-    places = Places(image.layout, noise)
+    places = Places(image.layout, noise, image.layout.size_bytes)
     kernel, library = kernel_extent(image), library_extent(image)
     assert [str(place) for place in places.of(kernel)] == ["boot partition (p1)"]
     assert [str(place) for place in places.of(library)] == ["root partition (p2)"]

@@ -297,6 +297,7 @@ def test_receipts(place: Workplace) -> None:
     good, bad = (load_receipt(receipt_of(place, node)) for node in ("pi1", "pi2"))
     assert (good.node, good.result, good.trouble) == ("pi1", ReceiptResult.VERIFIED, None)
     assert (good.image.golden_key, good.image.release_sha256) == (GOLDEN, RELEASE)
+    assert good.image.layout is not None
     assert (good.image.disk_id, good.image.layout.size_bytes) == (0xB814A38E, 2 << 30)
     assert [phase.name for phase in good.phases] == ["write", "table", "read back"]
     assert (good.options.block_bytes, good.options.depth) == (4 << 20, 2)

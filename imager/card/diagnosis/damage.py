@@ -39,6 +39,7 @@ class DamageKind(StrEnum):
     OTHER_BLOCK = "other-block"
     SHIFTED = "shifted"
     FOREIGN = "older-or-foreign"
+    DIFFERENT = "different"
     UNREADABLE = "unreadable"
 
 
@@ -86,6 +87,8 @@ class Damage:
                 return f"shifted: {count} too {way}"
             case DamageKind.FOREIGN:
                 return "older or foreign content: the write left no trace"
+            case DamageKind.DIFFERENT:
+                return "not what was written"
             case DamageKind.UNREADABLE:
                 return "cannot be read"
 
@@ -177,10 +180,21 @@ _MEANINGS = {
         "The card says it stored this and still holds what was there before. If it does so in "
         "another reader too, throw it away."
     ),
+    DamageKind.DIFFERENT: (
+        "The card does not give back what was written, in many places. If it does so in another "
+        "reader too, throw it away."
+    ),
     DamageKind.UNREADABLE: (
         "The card cannot give back what it stored: it is worn out. Throw it away."
     ),
 }
+
+
+def judged_alone(actual: bytes) -> DamageKind:
+    """The damage to a piece that is wrong, where nobody has what it should hold."""
+    if not any(actual):
+        return DamageKind.ZEROS
+    return DamageKind.ONES if actual.count(0xFF) == len(actual) else DamageKind.DIFFERENT
 
 
 def classify(offset: int, expected: bytes, actual: bytes, read: Reader) -> Damage:

@@ -2,7 +2,8 @@
 
 In: a card, the image it should hold, and the suspect ranges. Out: a Diagnosis. What is right at
 this second reading was read wrongly the first time, and is called a lie. Of what cannot be read the
-exact blocks are found. Content that does not belong there is looked for in the whole image.
+exact blocks are found. Content that does not belong there is looked for in the whole image. Where
+the image cannot be read here, the card alone is judged.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from imager.card.diagnosis.damage import (
     DamageKind,
     Diagnosis,
     classify,
+    judged_alone,
     merged,
 )
 from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.wraparound import distances, real_size
+from imager.card.image import ImageReader
 from imager.card.medium.meter import Meter
 from imager.card.medium.raw import RawCard, aligned_buffer
 from imager.card.medium.salvage import Piecewise
-from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
-from imager.node.image import ImageReader
 
 _JUDGED_CLOSELY = 64 * MiB // GRANULE_BYTES
 """So many blocks are examined one by one; after that only the first bad block of each MiB is."""
@@ -41,7 +42,7 @@ class Subject:
     raw: RawCard
     reader: ImageReader
     extents: ExtentMap
-    layout: Layout
+    layout: Layout | None
 
 
 def examine(subject: Subject, suspects: ExtentMap, meter: Meter) -> Diagnosis:
@@ -49,15 +50,19 @@ def examine(subject: Subject, suspects: ExtentMap, meter: Meter) -> Diagnosis:
 
     Raises CardIOError only when the card is gone.
     """
-    look = _Examination(subject)
-    for extent in widened(suspects, subject).split(MiB):
+    look, unknown = _Examination(subject), subject.reader.unknown
+    for extent in widened(suspects - unknown, subject).split(MiB):
         look.at(extent)
         meter.advance(extent.length)
+    for extent in widened(suspects & unknown, subject).split(MiB):
+        look.alone(extent)
+        meter.advance(extent.length)
     bad = ExtentMap(damage.extent for damage in look.damages)
+    subject = replace(subject, extents=subject.extents - unknown)
     found = distances(look.strangers, subject.extents, subject.reader.read)
     holds = real_size(found, bad, subject.extents, subject.reader.read)
     known = (_with_source(damage, found, holds, subject) for damage in look.damages)
-    places = Places(subject.layout, subject.reader.read, Budget.of_our_image())
+    places = Places.of_image(subject.layout, subject.reader.read, subject.raw.size_bytes)
     damages = tuple(replace(d, places=places.of(d.extent)) for d in merged(known))
     return Diagnosis(damages, suspects - ExtentMap(d.extent for d in damages), holds)
 
@@ -91,6 +96,12 @@ class _Examination:
             if expected != actual:
                 self._judge(part, expected, actual)
 
+    def alone(self, extent: Extent) -> None:
+        """Examine at most 1 MiB that is not as it should be, though nobody can say how."""
+        for part, actual in self._pieces.parts(extent, self._buffer):
+            kind = DamageKind.UNREADABLE if actual is None else judged_alone(actual)
+            self.damages.append(Damage(part, kind, part.offset))
+
     def _judge(self, part: Extent, expected: bytes, actual: bytes) -> None:
         wrong = [
             piece
@@ -120,7 +131,7 @@ def _with_source(
         return replace(damage, kind=DamageKind.OTHER_BLOCK, distance=found[block])
     if damage.kind is DamageKind.ZEROS and holds is not None:
         # On a card that wraps around, zeros are usually the zeros of another block.
-        size = subject.layout.size_bytes
+        size = subject.extents.end
         for distance in chain(range(holds, size, holds), range(-holds, -size, -holds)):
             there = damage.extent.offset + distance
             if there in subject.extents and not any(

@@ -1,6 +1,7 @@
 """What is at a byte of a card, in words that people know: partition, file, structure.
 
-In: a layout and a way to read the card (or the image it should hold). Out: names for byte ranges.
+In: a layout, where the card is one of ours, and a way to read the card (or the image it should
+hold). Out: names for byte ranges. Of any other card the partition table says what there is.
 The filesystems are read only when a name is asked for. Where a filesystem is too damaged to be
 read, the name is that of the partition.
 """
@@ -8,9 +9,9 @@ read, the name is that of the partition.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 
 from imager.base.errors import PicloudError
@@ -20,9 +21,12 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.manifest import Reader
+from imager.disk.mbr import MbrError
+from imager.disk.table import TablePartition, read_table
 from imager.node.stamp.stamp import STAMP_AREA
 
 _NAMED_AT_MOST = 8
+_FAR = 1 << 62
 _TABLE = Extent(0, STAMP_AREA.offset)
 
 
@@ -30,7 +34,8 @@ _TABLE = Extent(0, STAMP_AREA.offset)
 class CardPlace:
     """A stretch of a card: always its ``region``, and the files in it where they are known.
 
-    Paths begin with ``/`` as on the node, those of the boot partition with ``/boot/``. ``inner``
+    Paths begin with ``/`` as on the node, those of the boot partition with ``/boot/``; on a card
+    that is none of ours they are paths in their partition. ``inner``
     names a filesystem's own structures when the range touches them.
     """
 
@@ -104,57 +109,100 @@ def _files_of(volume: Ext4) -> Iterator[tuple[Extent, str]]:
             yield extent, f"/{path.lstrip('/')}"
 
 
-class Places:
-    """Names for the ranges of one card."""
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """A stretch of the card, and how to look into it; None where nothing can be in it."""
 
-    def __init__(self, layout: Layout, read: Reader, budget: Budget | None = None) -> None:
+    extent: Extent
+    name: str
+    look: Callable[[], _Contents] | None = None
+
+
+class Places:
+    """Names for the ranges of one card of ``size_bytes``; ``layout`` is None where it is none of
+    ours."""
+
+    def __init__(
+        self, layout: Layout | None, read: Reader, size_bytes: int, budget: Budget | None = None
+    ) -> None:
         self._budget = budget or Budget()
         self._layout = layout
         self._read = read
+        self._size_bytes = size_bytes
+        self._seen: dict[_Region, _Contents] = {}
+
+    @classmethod
+    def of_image(cls, layout: Layout | None, read: Reader, size_bytes: int) -> Places:
+        """Names for what is to be on a card: one of our own may cost what it needs."""
+        budget = Budget.of_our_image() if layout else Budget.of_disk(size_bytes)
+        return cls(layout, read, size_bytes, budget)
 
     def of(self, extent: Extent) -> tuple[CardPlace, ...]:
         """Every place ``extent`` touches, in order."""
         return tuple(self._places(extent))
 
     def _places(self, extent: Extent) -> Iterator[CardPlace]:
-        boot, root = self._layout.boot, self._layout.root
-        regions = (
-            (_TABLE, "partition table (first MiB)"),
-            (STAMP_AREA, "stamp (first MiB)"),
-            (Extent(FIRST_MIB.end, boot.offset - FIRST_MIB.end), "gap before the boot partition"),
-            (boot, "boot partition (p1)"),
-            (Extent(boot.end, root.offset - boot.end), "gap between the partitions"),
-            (root, "root partition (p2)"),
-            (Extent(root.end, max(0, extent.end - root.end)), "end of the card"),
-        )
-        for region, name in regions:
-            for part in ExtentMap([region]).within(extent.offset, extent.length):
-                if region == boot:
-                    yield self._boot.place(name, part, self._budget)
-                elif region == root:
-                    yield self._root.place(name, part, self._budget)
-                else:
-                    yield CardPlace(name)
+        for region in self._regions:
+            for part in ExtentMap([region.extent]).within(extent.offset, extent.length):
+                if region.look is None:
+                    yield CardPlace(region.name)
+                    continue
+                if region not in self._seen:
+                    self._seen[region] = region.look()
+                yield self._seen[region].place(region.name, part, self._budget)
 
     @cached_property
-    def _boot(self) -> _Contents:
-        boot = self._layout.boot
+    def _regions(self) -> tuple[_Region, ...]:
+        return self._ours(self._layout) if self._layout else tuple(self._foreign())
+
+    def _ours(self, layout: Layout) -> tuple[_Region, ...]:
+        boot, root = layout.boot, layout.root
+        return (
+            _Region(_TABLE, "partition table (first MiB)"),
+            _Region(STAMP_AREA, "stamp (first MiB)"),
+            _Region(_between(FIRST_MIB.end, boot.offset), "gap before the boot partition"),
+            _Region(boot, "boot partition (p1)", partial(self._fat, boot, "/boot")),
+            _Region(_between(boot.end, root.offset), "gap between the partitions"),
+            _Region(root, "root partition (p2)", partial(self._ext4, root)),
+            _Region(_between(root.end, _FAR), "end of the card"),
+        )
+
+    def _foreign(self) -> Iterator[_Region]:
+        """The partitions that the table names, and what is before, between and behind them."""
+        position, gap = 0, "partition table"
+        for part in sorted(self._partitions(), key=lambda part: part.extent):
+            yield _Region(_between(position, part.extent.offset), gap)
+            look = partial(self._either, part.extent)
+            yield _Region(part.extent, f"partition {part.index}", look)
+            position, gap = max(position, part.extent.end), "gap between the partitions"
+        yield _Region(_between(position, _FAR), "end of the card" if position else gap)
+
+    def _partitions(self) -> tuple[TablePartition, ...]:
         try:
-            volume = FatVolume.parse(self._read, boot.offset, boot.length, self._budget)
+            return read_table(self._read, self._size_bytes).partitions
+        except (MbrError, PicloudError):
+            return ()
+
+    def _either(self, where: Extent) -> _Contents:
+        found = self._fat(where, "")
+        return self._ext4(where) if found is _NOTHING else found
+
+    def _fat(self, where: Extent, above: str) -> _Contents:
+        try:
+            volume = FatVolume.parse(self._read, where.offset, where.length, self._budget)
         except (ValueError, PicloudError):
             return _NOTHING
         files = (
-            (extent, f"/boot/{entry.path}")
+            (extent, f"{above}/{entry.path}")
             for entry in volume.entries.values()
             if not entry.is_dir
             for extent in entry.extents
         )
         return _Contents.of(files, [("FAT tables or folders", volume.metadata)])
 
-    @cached_property
-    def _root(self) -> _Contents:
+    def _ext4(self, where: Extent) -> _Contents:
         try:
-            volume = Ext4.open(self._read, self._layout.root.offset, self._budget)
+            volume = Ext4.open(self._read, where.offset, self._budget)
             files = [*_files_of(volume)]
             structures = [
                 ("journal", volume.journal),
@@ -163,3 +211,7 @@ class Places:
         except (ValueError, PicloudError):
             return _NOTHING
         return _Contents.of(files, structures)
+
+
+def _between(low: int, high: int) -> Extent:
+    return Extent(low, max(0, high - low))

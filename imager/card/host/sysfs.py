@@ -73,6 +73,8 @@ class Mount:
     where: Path
     filesystem: str
     source: str
+    writable: bool
+    """Whether the filesystem can be written to, through this mount or another one of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ class HostTrees:
             number, source = words[2], unescape(more[1])
             if number.startswith("0:") and source.startswith("/"):
                 number = self.number_at(source) or number
-            yield Mount(number, Path(unescape(words[4])), more[0], source)
+            options = more[2].split(",") if len(more) > 2 else ()
+            yield Mount(number, Path(unescape(words[4])), more[0], source, "ro" not in options)
 
     def swaps(self) -> Iterator[str]:
         """The device numbers of swap partitions in use (proc_swaps(5))."""

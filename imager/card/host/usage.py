@@ -52,13 +52,11 @@ class DiskUse:
 def uses_of(name: str, kernel: HostTrees) -> Iterator[DiskUse]:
     """Every use of the disk, its partitions, and of whatever is built upon them."""
     above = tuple(_stack([name], kernel))
-    node_of = {kernel.number(device): str(kernel.dev / device) for device in above}
+    node_of = _nodes(above, kernel)
     for mount in kernel.mounts():
         if mount.number in node_of:
             yield DiskUse(UseKind.MOUNT, node_of[mount.number], str(mount.where))
-    for number in kernel.swaps():
-        if number in node_of:
-            yield DiskUse(UseKind.SWAP, node_of[number], "swap")
+    yield from _swaps(node_of, kernel)
     for device in above:
         for holder in kernel.listed(device, "holders"):
             yield DiskUse(UseKind.HOLDER, str(kernel.dev / device), _holder_title(holder, kernel))
@@ -73,6 +71,26 @@ def uses_of(name: str, kernel: HostTrees) -> Iterator[DiskUse]:
     for loop, backing in kernel.loops():
         if loop != name and (kernel.number_at(backing) in node_of or backing == own_file):
             yield DiskUse(UseKind.LOOP, backing, str(kernel.dev / loop))
+
+
+def writers_of(name: str, kernel: HostTrees) -> Iterator[DiskUse]:
+    """Those uses of the disk by which it may change at any moment: filesystems on it, or on
+    anything built upon it, that are mounted for writing, and swap."""
+    node_of = _nodes(_stack([name], kernel), kernel)
+    for mount in kernel.mounts():
+        if mount.number in node_of and mount.writable:
+            yield DiskUse(UseKind.MOUNT, node_of[mount.number], str(mount.where))
+    yield from _swaps(node_of, kernel)
+
+
+def _nodes(devices: Iterable[str], kernel: HostTrees) -> dict[str, str]:
+    return {kernel.number(device): str(kernel.dev / device) for device in devices}
+
+
+def _swaps(node_of: dict[str, str], kernel: HostTrees) -> Iterator[DiskUse]:
+    for number in kernel.swaps():
+        if number in node_of:
+            yield DiskUse(UseKind.SWAP, node_of[number], "swap")
 
 
 def _stack(names: Iterable[str], kernel: HostTrees) -> Iterator[str]:

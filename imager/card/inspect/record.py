@@ -27,8 +27,8 @@ class CardRecord(Protocol):
         """The node it was written for."""
 
     @property
-    def layout(self) -> Layout:
-        """Where its partitions were put."""
+    def layout(self) -> Layout | None:
+        """Where its partitions were put; None for an image that is none of ours."""
 
     @property
     def golden_key(self) -> str:

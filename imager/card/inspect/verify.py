@@ -159,12 +159,13 @@ def verify_card(fresh: FreshRead, held: CardRecord, progress: Progress) -> Verif
     )
     wrong = _wrong_chunks(pieces, held, progress, log)
     unreadable = pieces.unreadable & held.manifest.extents
-    files = CardFiles(read, held.layout, Budget.of_disk(raw.size_bytes))
+    budget = Budget.of_disk(raw.size_bytes)
+    files = CardFiles(read, held.layout, budget) if held.layout else None
     use = None
-    if held.stamp is not None and wrong:
+    if files is not None and held.stamp is not None and wrong:
         with metered(progress, "files", wrong.total_bytes, log.phases) as meter:
             use = judge_use(held.stamp, files, wrong, meter, unreadable)
-    places = Places(held.layout, read, files.budget)
+    places = Places(held.layout, read, raw.size_bytes, budget)
     return Verification(
         node=held.node,
         target=raw.name,
@@ -173,10 +174,10 @@ def verify_card(fresh: FreshRead, held: CardRecord, progress: Progress) -> Verif
         checked_bytes=held.manifest.extents.total_bytes,
         cache_bypassed=fresh.cache_bypassed,
         mismatches=tuple(_mismatches(wrong, unreadable, places)),
-        boot_files=_boot_files(held, files, use) if wrong else (),
+        boot_files=_boot_files(held, files, use) if files is not None and wrong else (),
         figures=log.phases[0],
         proof=held.kind,
-        used=use is not None and was_used(files),
+        used=files is not None and use is not None and was_used(files),
         use=use,
     )
 

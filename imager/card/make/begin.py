@@ -54,6 +54,14 @@ def lay_down(
     return write_card(image, card, progress, options)
 
 
+def probe_stranger(card: ClaimedCard, receipts: TrustedFolder, progress: Progress) -> None:
+    """Probe a card that no receipt in ``receipts`` proves to have been written; raises as
+    ``short_probe`` does."""
+    if not seen_before(card, _first_mib(card), receipts):
+        progress.note(f"{card.target.node} was never written from here: a short probe first")
+        short_probe(card, progress)
+
+
 def names_golden(first_mib: bytes, image: NodeImage) -> bool:
     """Whether the stamp in a card's first MiB names ``image``'s golden image, laid out the same.
 
@@ -73,7 +81,7 @@ def seen_before(card: ClaimedCard, first_mib: bytes, receipts: TrustedFolder) ->
         disk_id = parse(first_mib[:SECTOR_BYTES]).disk_id
     except MbrError:
         disk_id = None
-    if disk_id is None and not cid:
+    if not disk_id and not cid:
         return False
 
     def is_its_own(receipt: Receipt) -> bool:

@@ -1,4 +1,4 @@
-"""One card from beginning to end: claim, write, read back, check, keep, receipt.
+"""A node's card from beginning to end: claim, write, read back, check, keep, receipt.
 
 In: a node's image and a confirmed target. Out: a finished card and its receipt; a card that fails
 gets a receipt too, which says how.
@@ -7,54 +7,16 @@ gets a receipt too, which says how.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
 
-from imager.base.errors import (
-    CardFaulty,
-    CardIOError,
-    ConfigurationError,
-    FakeCapacity,
-    HostStorage,
-    Interrupted,
-    PicloudError,
-    TargetRefused,
-    WouldNotBoot,
-)
-from imager.base.programs import tool_version
 from imager.base.progress import Progress
-from imager.base.timestamps import timestamp
-from imager.base.trusted_folder import TrustedFolder
-from imager.card.claim.blank import blank_unless_done
-from imager.card.claim.claim import claim
 from imager.card.inspect.salt import salt_on
 from imager.card.make.begin import lay_down
-from imager.card.make.order import CardOrder, Check
-from imager.card.medium.reopen import reader_of
-from imager.card.receipt.receipt import ImageFacts, Receipt, ReceiptResult
-from imager.card.receipt.store import save_receipt
-from imager.card.stages import ClaimedCard, UnprovenCard, VerifiedCard, WrittenCard
-from imager.card.write.read_back import read_back
-from imager.disk.extents import Extent
+from imager.card.make.finish import MadeCard, ReceiptContent, finish_card
+from imager.card.make.order import CardOrder
+from imager.card.receipt.receipt import ImageFacts
+from imager.card.stages import ClaimedCard, UnprovenCard, WrittenCard
 from imager.disk.mbr import parse
 from imager.node.image import NodeImage
-
-_RESULTS = (
-    (CardFaulty, ReceiptResult.FAULTY),
-    (CardIOError, ReceiptResult.IO_ERROR),
-    (FakeCapacity, ReceiptResult.FAKE_CAPACITY),
-    (WouldNotBoot, ReceiptResult.WOULD_NOT_BOOT),
-    (Interrupted, ReceiptResult.INTERRUPTED),
-    (PicloudError, ReceiptResult.FAILED),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class MadeCard:
-    """A finished card's receipt and where it lies."""
-
-    receipt: Receipt
-    receipt_path: Path
 
 
 def make_card(
@@ -72,99 +34,17 @@ def make_card(
     def begin(card: ClaimedCard) -> WrittenCard:
         return lay_down(order, card, progress, update=update, probe=probe)
 
-    return finish_card(order, begin, progress)
+    return finish_node(order, begin, progress)
 
 
-def finish_card(
+def finish_node(
     order: CardOrder, begin: Callable[[ClaimedCard], UnprovenCard], progress: Progress
 ) -> MadeCard:
-    """Claim the card, have ``begin`` write it, prove it and save its receipt.
-
-    Raises as ``make_card`` does.
-    """
+    """Have ``begin`` write a node's card, prove it and save its receipt; raises as ``make_card``
+    does."""
     image = order.image
-    facts = _image_facts(image)
-    with claim(order.accepted, image.manifest.size_bytes, order.kernel) as card:
-        try:
-            verified = read_back(begin(card), progress)
-            if order.check is not None:
-                _check(verified, order.check)
-            verified.keep()
-        except PicloudError as error:
-            result = result_of(error)
-            if result is not None:
-                receipt = _receipt(order, facts, card, result, failure=error.what)
-                _keep_receipt(receipt, order.receipts, error)
-            raise
-    receipt = _receipt(
-        order, facts, card, ReceiptResult.VERIFIED, cache_bypassed=verified.cache_bypassed
-    )
-    try:
-        return MadeCard(receipt, save_receipt(receipt, order.receipts))
-    except HostStorage as error:
-        good = f"{card.target.node} is {image.node}, proven; only its receipt is missing"
-        error.details = (*error.details, good)
-        raise
-
-
-def _keep_receipt(receipt: Receipt, folder: TrustedFolder, error: PicloudError) -> None:
-    """Save the receipt of a card that ended with ``error``, which matters more than that this
-    computer may have no room for it."""
-    try:
-        error.receipt = save_receipt(receipt, folder).name
-    except (HostStorage, ConfigurationError) as full:
-        error.details = (*error.details, f"no receipt could be written: {full.what}")
-
-
-def result_of(error: BaseException) -> ReceiptResult | None:
-    """The result in the receipt of a card that ended with ``error``. None if there is to be no
-    receipt, because the card was refused or this program has a bug."""
-    if isinstance(error, TargetRefused):
-        return None
-    return next((name for kind, name in _RESULTS if isinstance(error, kind)), None)
-
-
-def _check(verified: VerifiedCard, check: Check) -> None:
-    """Run the check of the order on the finished card. Ranges just proven equal to the image are
-    read from the image, because reading them again proves nothing more; the rest is read from the
-    card."""
-    card, image = verified.proven.card, verified.proven.image
-    with blank_unless_done(card), card.reopen() as fresh, image.open() as reader:
-        of_card, proven = reader_of(fresh.raw), image.manifest.extents
-
-        def read(offset: int, length: int) -> bytes:
-            if proven.covers(Extent(offset, length)):
-                return reader.peek(offset, length)
-            return of_card(offset, length)
-
-        check(read, fresh.raw.size_bytes)
-
-
-def _receipt(
-    order: CardOrder,
-    facts: ImageFacts,
-    card: ClaimedCard,
-    result: ReceiptResult,
-    *,
-    failure: str = "",
-    cache_bypassed: bool = False,
-) -> Receipt:
-    return Receipt(
-        node=order.image.node,
-        result=result,
-        failure=failure,
-        finished_at=timestamp(precise=True),
-        tool_version=tool_version(),
-        target=replace(card.target.facts, size_bytes=card.raw.size_bytes),
-        image=facts,
-        options=order.options,
-        cache_bypassed=cache_bypassed,
-        fallbacks=card.held.fallbacks,
-        phases=tuple(card.log.phases),
-        boot_files=order.image.boot_files,
-        manifest=order.image.manifest,
-        trouble=card.log.trouble,
-    )
+    content = ReceiptContent(image.node, _image_facts(image), image.boot_files, image.manifest)
+    return finish_card(order, image.manifest.size_bytes, lambda _: content, begin, progress)
 
 
 def _image_facts(image: NodeImage) -> ImageFacts:

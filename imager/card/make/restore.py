@@ -14,7 +14,8 @@ from imager.base.progress import Progress
 from imager.base.text import command_line
 from imager.card.claim.claim import claim
 from imager.card.diagnosis.trouble import Trouble
-from imager.card.make.make import MadeCard, finish_card
+from imager.card.make.finish import MadeCard
+from imager.card.make.make import finish_node
 from imager.card.make.order import CardOrder
 from imager.card.medium.reopen import reader_of
 from imager.card.stages import ClaimedCard, UnprovenCard
@@ -36,7 +37,7 @@ def restore_card(order: CardOrder, progress: Progress) -> MadeCard:
         extents = mapped.aligned(card.raw.block_bytes, limit=card.raw.size_bytes)
         return UnprovenCard(card, order.image, extents, order.options)
 
-    return finish_card(order, begin, progress)
+    return finish_node(order, begin, progress)
 
 
 def restore_boot_files(

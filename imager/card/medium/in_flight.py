@@ -62,12 +62,14 @@ def in_flight(
     *,
     depth: int,
     tools: Callable[[], ToolsT],
+    abandon: Callable[[], None] = lambda: None,
 ) -> None:
     """Do ``work(job, tools)`` for every job, ``depth`` at a time, begun in order.
 
     ``tools()`` makes the buffers of one worker. After the first exception of a worker, or Ctrl-C,
     no worker begins another job; it is raised when all have stopped. So nothing is read or written
-    any more after this function has returned.
+    any more after this function has returned. ``abandon`` is called when no job is wanted any more:
+    ``jobs`` that wait for something then wait no longer.
     """
     todo = _Jobs(jobs)
 
@@ -82,17 +84,18 @@ def in_flight(
                 workers.append(pool.submit(worker))
             wait(workers, return_when=FIRST_EXCEPTION)
         finally:
-            _until_stopped(todo)
+            _until_stopped(todo, abandon)
     for done in workers:
         done.result()
 
 
-def _until_stopped(todo: _Jobs[JobT]) -> None:
+def _until_stopped(todo: _Jobs[JobT], abandon: Callable[[], None]) -> None:
     """Stop ``todo`` and wait, however often Ctrl-C is pressed: a transfer that has begun cannot be
     stopped. The executor cannot do this: Ctrl-C while it starts a thread makes it forget that
     thread."""
     while True:
         try:
+            abandon()
             todo.stop()
         except KeyboardInterrupt:
             continue

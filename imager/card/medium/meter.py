@@ -49,6 +49,10 @@ class Meter:
             self._samples[second] += size_bytes
         self._phase.advance(size_bytes)
 
+    def skip(self, size_bytes: int) -> None:
+        """Move the bar by ``size_bytes`` that need not be done."""
+        self._phase.advance(size_bytes)
+
     def figures(self) -> PhaseFigures:
         """The figures of what was counted until now."""
         with self._lock:
@@ -59,11 +63,16 @@ class Meter:
 
 @contextmanager
 def metered(
-    progress: Progress, name: str, total_bytes: int, phases: list[PhaseFigures]
+    progress: Progress,
+    name: str,
+    total_bytes: int | None,
+    phases: list[PhaseFigures],
+    *,
+    shown: str = "",
 ) -> Iterator[Meter]:
     """A phase of ``progress`` that is also measured; its figures are added to ``phases`` at its
-    end."""
-    with progress.phase(name, total_bytes) as phase:
+    end. ``shown`` is what the bar is called where it counts other bytes as well."""
+    with progress.phase(shown or name, total_bytes) as phase:
         meter = Meter(name, phase)
         try:
             yield meter

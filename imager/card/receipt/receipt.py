@@ -23,6 +23,9 @@ from imager.disk.manifest import Chunk, Manifest
 
 FORMAT = "picloud-image receipt"
 VERSION = 1
+"""Of a node's card. Programs that know nothing of other cards read only these."""
+SOURCE_VERSION = 2
+"""Of a card that holds an image from elsewhere."""
 
 
 class ReceiptError(ValueError):
@@ -43,22 +46,59 @@ class ReceiptResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """Where an image that is none of ours came from. ``sha256`` (hex) is of the source as it was
+    packed, empty where it was not read to its end; ``size_bytes`` is the image's, 0 likewise."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """What was written. ``disk_id`` is the MBR's; by it the receipt of a card is found. ``salt`` is
-    the version of Salt, empty if the image has none and in receipts of earlier versions."""
+    the version of Salt, empty if the image has none and in receipts of earlier versions. An image
+    from elsewhere has a ``source``, and neither golden image, release nor layout."""
 
     image_id: str
     golden_key: str
     release_name: str
     release_sha256: str
     disk_id: int
-    layout: Layout
+    layout: Layout | None
     salt: str = ""
+    source: SourceFacts | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The object in a receipt."""
+        disk_id = f"{self.disk_id:08x}"
+        if self.source is not None:
+            return {"image_id": self.image_id, "disk_id": disk_id, **asdict(self.source)}
+        layout = self.layout
+        return {
+            "image_id": self.image_id,
+            "golden_key": self.golden_key,
+            "release_name": self.release_name,
+            "release_sha256": self.release_sha256,
+            "disk_id": disk_id,
+            **(
+                {
+                    "size_bytes": layout.size_bytes,
+                    "boot": [layout.boot.offset, layout.boot.length],
+                    "root": [layout.root.offset, layout.root.length],
+                }
+                if layout
+                else {}
+            ),
+            "salt": self.salt,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One card, finished or failed; ``finished_at`` is UTC in ISO 8601."""
+    """One card, finished or failed; ``finished_at`` is UTC in ISO 8601. ``node`` is the name of the
+    source where the image is none of ours."""
 
     node: str
     result: ReceiptResult
@@ -81,8 +121,8 @@ class Receipt:
         return "receipt"
 
     @property
-    def layout(self) -> Layout:
-        """Where the card's partitions were put."""
+    def layout(self) -> Layout | None:
+        """Where the card's partitions were put; None where its table says so."""
         return self.image.layout
 
     @property
@@ -121,27 +161,16 @@ class Receipt:
 
     def to_json(self) -> dict[str, object]:
         """The object a receipt file holds."""
-        layout = self.image.layout
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": SOURCE_VERSION if self.image.source else VERSION,
             "node": self.node,
             "result": self.result.value,
             "failure": self.failure,
             "finished_at": self.finished_at,
             "tool_version": self.tool_version,
             "target": asdict(self.target),
-            "image": {
-                "image_id": self.image.image_id,
-                "golden_key": self.image.golden_key,
-                "release_name": self.image.release_name,
-                "release_sha256": self.image.release_sha256,
-                "disk_id": f"{self.image.disk_id:08x}",
-                "size_bytes": layout.size_bytes,
-                "boot": [layout.boot.offset, layout.boot.length],
-                "root": [layout.root.offset, layout.root.length],
-                "salt": self.image.salt,
-            },
+            "image": self.image.to_json(),
             "options": asdict(self.options),
             "cache_bypassed": self.cache_bypassed,
             "fallbacks": list(self.fallbacks),
@@ -174,7 +203,7 @@ def _receipt(whole: JsonObject) -> Receipt:
     if whole.text("format") != FORMAT:
         raise whole.fault("format", f"is not {FORMAT!r}")
     version = whole.integer("version")
-    if version != VERSION:
+    if version not in (VERSION, SOURCE_VERSION):
         raise whole.fault("version", f"version {version} is not one this program reads")
     boot_files = whole.child("boot_files")
     return Receipt(
@@ -184,7 +213,7 @@ def _receipt(whole: JsonObject) -> Receipt:
         finished_at=whole.text("finished_at"),
         tool_version=whole.text("tool_version"),
         target=_target(whole.child("target")),
-        image=_image(whole.child("image")),
+        image=_image(whole.child("image"), from_source=version == SOURCE_VERSION),
         options=_options(whole.child("options")),
         cache_bypassed=whole.boolean("cache_bypassed"),
         fallbacks=whole.texts("fallbacks"),
@@ -217,12 +246,15 @@ def _target(read: JsonObject) -> TargetFacts:
     )
 
 
-def _image(read: JsonObject) -> ImageFacts:
+def _image(read: JsonObject, *, from_source: bool) -> ImageFacts:
     disk_id = read.text("disk_id")
     try:
         number = int(disk_id, 16)
     except ValueError as error:
         raise read.fault("disk_id", f"{shown(disk_id)} is not hexadecimal") from error
+    if from_source:
+        source = SourceFacts(read.text("name"), read.text("sha256"), read.integer("size_bytes"))
+        return ImageFacts(read.text("image_id"), "", "", "", number, None, source=source)
     return ImageFacts(
         image_id=read.text("image_id"),
         golden_key=read.text("golden_key"),

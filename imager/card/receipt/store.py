@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from imager.base.below import read_named
 from imager.base.durable import host_storage
@@ -25,12 +25,19 @@ _NAME_ONE = "name a receipt's file; those of a rack lie in its .picloud/receipts
 def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
     """Write ``receipt`` into ``folder`` (mode 0600) under its time and node; returns the path."""
     taken = folder.make_private().names()
-    stem = receipt.finished_at.replace(":", "").replace("-", "") + "-" + receipt.node
+    stem = receipt.finished_at.replace(":", "").replace("-", "") + "-" + _named(receipt)
     name = f"{stem}.json"
     while name in taken:
         name = f"{stem}-{secrets.token_hex(2)}.json"
     folder.write(name, receipt.encode(), mode=0o600)
     return folder.path / name
+
+
+def _named(receipt: Receipt) -> str:
+    """The node; else image and card, because several cards get one image at the same moment."""
+    if receipt.image.source is None:
+        return receipt.node
+    return f"{PurePath(receipt.node).name}-{PurePath(receipt.target.path).name}"
 
 
 def load_receipt(path: Path) -> Receipt:

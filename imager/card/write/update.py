@@ -1,6 +1,6 @@
 """Bring a card that already holds this golden image up to date: read all, write what differs.
 
-In: a NodeImage and a ClaimedCard that names the same golden image. Out: a WrittenCard, as from
+In: an image and a ClaimedCard that names the same golden image. Out: a WrittenCard, as from
 ``write_card``. Every byte of the block map is read once, on a descriptor of its own around the
 cache, and compared; what differs is written under the same rules as a whole card: visibly blank
 first, the partition table last. What was written is then read back by ``read_back``, so that
@@ -13,6 +13,7 @@ from imager.base.progress import Progress
 from imager.base.units import KiB, MiB
 from imager.card.claim.blank import blank_unless_done, zero
 from imager.card.diagnosis.damage import differing_sectors
+from imager.card.image import CardImage, ImageReader
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
 from imager.card.medium.reopen import reader_of
@@ -23,7 +24,6 @@ from imager.card.write.verdict import places_named
 from imager.card.write.write import copy, write_first_mib, written_extents
 from imager.disk.extents import ExtentMap
 from imager.disk.layout import FIRST_MIB
-from imager.node.image import ImageReader, NodeImage
 
 _GRANULE = 4 * KiB
 _GAPS = (64 * KiB, 32 * KiB, 16 * KiB, 8 * KiB)
@@ -32,7 +32,7 @@ _SPARE_BYTES = 512 * KiB
 
 
 def update_card(
-    image: NodeImage,
+    image: CardImage,
     card: ClaimedCard,
     progress: Progress,
     options: WriteOptions = DEFAULT_OPTIONS,
@@ -78,8 +78,9 @@ def _compare(
             depth=options.depth,
             tools=lambda: BufferPair(options.block_bytes),
         )
-        old_first = reader_of(fresh.raw)(0, MiB) if comparison.suspects else b""
-    return comparison.suspects.aligned(_GRANULE, limit=card.raw.size_bytes), old_first
+        suspects = comparison.suspects.found
+        old_first = reader_of(fresh.raw)(0, MiB) if suspects else b""
+    return suspects.aligned(_GRANULE, limit=card.raw.size_bytes), old_first
 
 
 def _not_zero(first_mib: bytes) -> ExtentMap:

@@ -5,7 +5,7 @@ In: a diagnosis. Out: the exception whose class decides the exit code, and words
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,17 +15,19 @@ from imager.base.units import MiB, format_size
 from imager.card.diagnosis.damage import Damage, DamageKind, Diagnosis
 from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.trouble import Trouble
+from imager.card.image import CardImage, ImageReader
 from imager.card.stages import UnprovenCard
 from imager.card.write.compare import Reading
-from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import Reader
-from imager.node.image import ImageReader, NodeImage
 
 _KEPT = 1000
 _LOST_AT_LEAST = 16
 """A card that keeps nothing of its last sixteenth, or more, is smaller than it says."""
+
+
+_SILENT = (DamageKind.ZEROS, DamageKind.ONES, DamageKind.FOREIGN)
 
 
 def tell(unproven: UnprovenCard, diagnosis: Diagnosis, progress: Progress, attempts: int) -> None:
@@ -111,16 +113,21 @@ def _error(name: str, size: int, diagnosis: Diagnosis, attempts: int) -> Picloud
 
 
 @contextmanager
-def places_named(image: NodeImage, reader: ImageReader) -> Iterator[None]:
+def places_named(image: CardImage, reader: ImageReader) -> Iterator[None]:
     """Add to a CardIOError what lies at its byte."""
+    with bytes_named(Places.of_image(image.layout, reader.read, image.manifest.size_bytes)):
+        yield
+
+
+@contextmanager
+def bytes_named(places: Places) -> Iterator[None]:
+    """Add to a CardIOError which of ``places`` is at its byte."""
     try:
         yield
     except CardIOError as error:
         if error.offset is not None:
-            places = Places(image.layout, reader.read, Budget.of_our_image()).of(
-                Extent(error.offset, 1)
-            )
-            error.details = (f"byte {error.offset}: {' | '.join(map(str, places))}", *error.details)
+            there = " | ".join(map(str, places.of(Extent(error.offset, 1))))
+            error.details = (f"byte {error.offset}: {there}", *error.details)
         raise
 
 
@@ -151,16 +158,18 @@ def lost_its_end(unproven: UnprovenCard, diagnosis: Diagnosis) -> bool:
         good = unproven.extents - diagnosis.bad - ExtentMap([FIRST_MIB])
         kept = _end_of_what_was_kept(good, reader.read)
     beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
-    return bool(beyond) and _all_lost(beyond)
+    # Where nobody knows what is wrong, nothing may have been kept.
+    silent = (*_SILENT, DamageKind.DIFFERENT)
+    return bool(beyond) and _all_lost(beyond, silent)
 
 
-def _all_lost(damages: Iterable[Damage]) -> bool:
+def _all_lost(damages: Iterable[Damage], silent_kinds: Collection[DamageKind] = _SILENT) -> bool:
     """Whether nothing was kept there. A sector of few set bits that came back as zeros counts as
     flipped bits; there may be some of these among the lost ones."""
     silent = lost = 0
     for damage in damages:
         lost += damage.extent.length
-        if damage.kind in (DamageKind.ZEROS, DamageKind.ONES, DamageKind.FOREIGN):
+        if damage.kind in silent_kinds:
             silent += damage.extent.length
         elif damage.kind is not DamageKind.FLIPPED:
             return False

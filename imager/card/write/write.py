@@ -1,6 +1,6 @@
-"""Write a node's image to a claimed card: visibly blank first, complete last.
+"""Write an image to a claimed card: visibly blank first, complete last.
 
-In: a NodeImage and a ClaimedCard. Out: a WrittenCard, or an error and a blank card. The first and
+In: an image and a ClaimedCard. Out: a WrittenCard, or an error and a blank card. The first and
 last MiB are zeroed and flushed before anything else (old partition tables at both ends), the body
 goes from 1 MiB upward, and only when that is flushed comes the first MiB with the partition
 table. A card pulled at any moment is blank or whole.
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from imager.base.progress import Progress
 from imager.base.units import KiB, MiB
 from imager.card.claim.blank import blank_unless_done, zero
+from imager.card.image import CardImage, ImageReader
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
 from imager.card.medium.raw import RawCard, aligned_buffer, flush, write_stubbornly
@@ -21,14 +22,13 @@ from imager.card.write.options import DEFAULT_OPTIONS
 from imager.card.write.verdict import places_named
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import FIRST_MIB
-from imager.node.image import ImageReader, NodeImage
 
 TABLE = Extent(0, 4 * KiB)
 """The partition table's own block: the very last thing written, too small to be torn."""
 
 
 def write_card(
-    image: NodeImage,
+    image: CardImage,
     card: ClaimedCard,
     progress: Progress,
     options: WriteOptions = DEFAULT_OPTIONS,
@@ -43,7 +43,7 @@ def write_card(
     extents = written_extents(image.manifest.extents, card.raw)
     first = ExtentMap([FIRST_MIB])
     with blank_unless_done(card), image.open() as reader, places_named(image, reader):
-        _blank_ends(card, progress)
+        blank_ends(card, progress)
         copy("write", reader, card, [extents - first], options, progress)
         write_first_mib(reader, card, extents, options, progress)
     return WrittenCard(card, image, extents, options)
@@ -61,7 +61,8 @@ def _last_mib(raw: RawCard) -> Extent:
     return Extent(start, raw.size_bytes - start)
 
 
-def _blank_ends(card: ClaimedCard, progress: Progress) -> None:
+def blank_ends(card: ClaimedCard, progress: Progress) -> None:
+    """Zero the first and the last MiB of what exists already, and flush."""
     if card.target.made_anew:
         return
     ends = [FIRST_MIB, _last_mib(card.raw)]

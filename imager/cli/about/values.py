@@ -129,6 +129,7 @@ def _is(kind: NextWord) -> Values:
 VALUES: Mapping[str, Values] = {
     "--blinks": _blinks,
     "--color": _words(*ColourChoice),
+    "--image": _is(FILE),
     "--model": _models,
     "--node": _nodes,
     "--pki": _is(FOLDER),

@@ -72,7 +72,10 @@ def _lines(path: Path, receipt: Receipt) -> Iterator[str]:
     yield f"card      {target.path}{f' ({made})' if made else ''}, {format_size(target.size_bytes)}"
     if known:
         yield f"          {known}"
-    yield f"release   {image.release_name}, sha256 {image.release_sha256[:16]}…"
+    if image.source is None:
+        yield f"release   {image.release_name}, sha256 {image.release_sha256[:16]}…"
+    else:
+        yield f"source    {image.source.name}, sha256 {image.source.sha256 or 'not known'}"
     if image.salt:
         yield f"salt      {image.salt}"
     yield f"image     {image.image_id[:16]}…, disk id {image.disk_id:08x}"

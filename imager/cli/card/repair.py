@@ -62,9 +62,15 @@ class DamagedCard:
 def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
     """Read from the card whether a node has run from it and when it was made.
 
-    Raises CardIOError when the card cannot be read.
+    Raises StampMismatch for an image that is none of ours, CardIOError when the card cannot be
+    read.
     """
     held = proof.held
+    if held.layout is None:
+        raise StampMismatch(
+            f"{path}: it holds an image that is none of ours, which cannot be made again",
+            hint=f"write it again: {command_line('write', path, '--image', held.node)}",
+        )
     with open_target(path) as fresh:
         read = fresh.reader()
         try:

@@ -1,85 +1,31 @@
-"""``write``: one node's card, from the release's name to the receipt.
+"""``write``: a card, from what a person names to the receipt.
 
-In: TARGET and ``--node``. Out: a card that was written, read back and boot-checked. Whatever can
-be checked early is checked before the release is fetched, and the person is asked before that, too,
-so that nobody has to come back after a download to say yes.
+In: TARGET, and ``--node`` or ``--image``. Out: a card that was written, read back and
+boot-checked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from imager.base.errors import TargetRefused, UsageError
-from imager.base.units import format_rate, format_size
-from imager.card.host.refusals import accept
-from imager.card.host.swap_room import require_swap_room
-from imager.card.host.target import Limits, Target
-from imager.card.host.targets import target_at
-from imager.card.make.boot_check import BootCheck
-from imager.card.make.make import MadeCard, make_card
-from imager.card.make.order import CardOrder
-from imager.card.stages import WriteOptions
-from imager.card.write.options import options_for
-from imager.cli.choice import (
-    chosen_release,
-    golden_images_at_hand,
-    golden_of,
-    open_rack,
-    own_folders,
-    require_archived,
-    require_programs,
-)
-from imager.cli.consent import (
-    SIZE,
-    consent_options,
-    consented,
-    limits_of,
-    refuse_early,
-    whole_sectors,
-)
-from imager.cli.packages import lock_of_node, require_promoted, wish_of_node
+from imager.base.errors import UsageError
+from imager.cli.card.wish import CardWish
+from imager.cli.card.write_image import ImageWish, write_image
+from imager.cli.card.write_node import write_node
+from imager.cli.consent import SIZE, consent_options
 from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
-from imager.cli.views.write_plan import (
-    PlannedImage,
-    PlannedPackages,
-    PlannedSource,
-    WritePlan,
-)
-from imager.config.rack import Node, Rack
-from imager.image.compose.golden import GoldenImage
-from imager.node.content import recipe_of
-from imager.node.edit.edit import opened
-from imager.node.image import NodeImage
-from imager.node.personalise import layout_on, personalise
-from imager.rack.history.recorded import Work, recorded
-from imager.release.archive import Archive, DamagedEntry
-from imager.release.lock import RackLock
-from imager.release.pacman_packages import package_names
-from imager.release.salt.salt import archived_salt, pinned_salt
-
-
-@dataclass(frozen=True, slots=True)
-class WriteRequest:
-    """What the person asked for, as far as it can be judged without the release."""
-
-    rack: Rack
-    node: Node
-    target: Target
-    limits: Limits
-    size_bytes: int | None
-    options: WriteOptions
-    update: bool
-    probe: bool
 
 
 @command("write")
 @click.argument("target", type=PATH)
-@click.option("--node", "node_name", required=True, metavar="NAME", help="Which node it is.")
+@click.option("--node", "node_name", metavar="NAME", help="Which node it is.")
+@click.option("--image", metavar="FILE|URL", help="An image of any system instead of a node.")
+@click.option("--sha256", metavar="HEX", help="What the SHA-256 of --image must be.")
+@click.option("--no-bmap", is_flag=True, help="Do not use the block map beside --image.")
 @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @consent_options
@@ -95,7 +41,10 @@ class WriteRequest:
 def write(
     session: Session,
     target: Path,
-    node_name: str,
+    node_name: str | None,
+    image: str | None,
+    sha256: str | None,
+    no_bmap: bool,
     size: int | None,
     dry_run: bool,
     yes: bool,
@@ -106,10 +55,14 @@ def write(
     block_size: int | None,
     depth: int | None,
 ) -> CommandResult:
-    """Write one node's card to a disk or an image file.
+    """Write one node's card, or any image, to a disk or an image file.
 
     TARGET is a disk such as /dev/sdb, or a file whose name ends in .img. Every byte is read
     back and the boot partition is checked before this says it is done.
+
+    With --image no rack is needed: an image of any system, packed or not, from a file or a
+    URL, is unpacked while it is written. What no filesystem uses is left out. Its sums and
+    its block map (.sha256, SHA256SUMS, .bmap) are used where they lie beside it.
 
     Examples:
         picloud-image write /dev/sdb --node pi7 --dry-run
@@ -118,203 +71,30 @@ def write(
             Make pi7's card, and prove it.
         picloud-image write pi7.img --node pi7 --size 8GiB
             Make an image file instead; no sudo is needed.
+        sudo picloud-image write /dev/sdb --image raspios.img.xz
+            Write an image that is none of ours, and prove it.
     """
-    rack = open_rack(session, looking=dry_run)
-    node = rack.node(node_name)
-    chosen_release(session, rack, node)
-    require_promoted(rack, [node])
-    ours = own_folders(session, rack)
-    found = target_at(target, ours)
-    options = options_for(found, block_bytes=block_size, depth=depth)
-    request = WriteRequest(
-        rack,
-        node,
-        found,
-        limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk),
-        _size_for(found, size),
-        options,
-        update=not full,
-        probe=not no_probe,
-    )
-    refuse_early(found, request.limits, request.size_bytes or 0)
-    require_programs(rack)
-    require_archived(session, rack, [node])
-    plan = _plan(session, request)
-    # Also what is archived may say that this card would never work: before anybody is asked.
-    golden = golden_images_at_hand(session, rack, [node]).get(node.name)
-    if dry_run:
-        plan = replace(plan, image=_planned_image(request, golden))
-    session.console.event("plan", **plan.to_json())
-    for line in plan.lines():
-        session.console.say(line)
-    if dry_run:
-        session.console.lines("Nothing was touched (--dry-run).")
-        return {"dry_run": True, **plan.to_json()}
-    allowed = consented(session, found, request.limits, yes=yes)
-    request = replace(request, limits=allowed)
-    image, check = _node_image(session, request)
-    made = _make(session, request, image, check)
-    return _show_result(session, request, made)
-
-
-def _size_for(target: Target, size: int | None) -> int | None:
-    """How large the card is to be; None for an image file as small as the release allows."""
-    if size is None:
-        return target.capacity_bytes
-    if target.capacity_bytes is not None:
+    if (node_name is None) == (image is None):
         raise UsageError(
-            "--size is for image files; a disk is used whole",
-            hint="leave --size out, or name a file ending in .img",
+            "give either --node NAME or --image FILE",
+            hint="--node pi7 makes the card of a node of a rack, --image FILE writes any image",
         )
-    return whole_sectors(size)
-
-
-def _plan(session: Session, request: WriteRequest) -> WritePlan:
-    rack = request.rack
-    spec = chosen_release(session, rack, request.node)
-    lock = RackLock.load(rack.lock_file)
-    pin = lock.pin(spec.name)
-    return WritePlan(
-        rack.name,
-        request.node,
-        request.target,
-        request.size_bytes,
-        request.options,
-        release=PlannedSource(
-            spec.name,
-            pin.sha256 if pin else None,
-            pin is not None and _is_archived(session, pin.sha256),
-        ),
-        salt=_planned_salt(session, rack.salt_version, lock) if rack.salt_version else None,
-        salt_packages=package_names(rack.salt_packages) if rack.salt_packages else (),
-        packages=_planned_packages(request, pin.sha256 if pin else None),
+    wish = CardWish(
+        target,
+        size,
+        max_size,
+        block_size,
+        depth,
+        allow_fixed_disk=allow_fixed_disk,
+        probe=not no_probe,
+        yes=yes,
+        dry_run=dry_run,
     )
-
-
-def _planned_packages(request: WriteRequest, release_sha256: str | None) -> PlannedPackages | None:
-    """What is known without reading the release: whether it lacks what Salt needs is not."""
-    wish = wish_of_node(request.rack, request.node)
-    locked = lock_of_node(request.rack, request.node).sets.get(wish.key)
-    if locked is not None and locked.release == release_sha256:
-        first = [name for name in locked.packages if name in wish.names]
-        names = tuple(dict.fromkeys((*first, *locked.packages)))
-        return PlannedPackages(names, locked.remove, is_locked=True)
-    own = request.node.packages
-    return None if own.is_plain else PlannedPackages(own.install, own.remove, is_locked=False)
-
-
-def _planned_salt(session: Session, version: str, lock: RackLock) -> PlannedSource:
-    pin = pinned_salt(version, lock)
-    here = archived_salt(version, session.cache, lock)
-    return PlannedSource(version, pin.sha256 if pin else None, bool(here))
-
-
-def _planned_image(request: WriteRequest, golden: GoldenImage | None) -> PlannedImage:
-    """What the golden image would put on the card, if it is composed already; raises
-    TargetRefused for a target that is too small for it or for the node's swap file."""
-    if golden is None:
-        return PlannedImage()
-    needs = golden.layout.size_bytes
-    layout = layout_on(golden, request.size_bytes or needs)
-    refuse_early(request.target, request.limits, layout.size_bytes)
-    require_swap_room(request.target, golden, request.rack)
-    return PlannedImage(golden.manifest.extents.total_bytes, needs)
-
-
-def _is_archived(session: Session, sha256: str) -> bool:
-    """Whether the archive has the whole release. A damaged entry counts as none, because it is
-    fetched again."""
-    try:
-        return Archive(session.cache).find(sha256) is not None
-    except DamagedEntry:
-        return False
-
-
-def _node_image(session: Session, request: WriteRequest) -> tuple[NodeImage, BootCheck]:
-    """Release and Salt, golden image, node image, each proven before the card is touched."""
-    golden = golden_of(session, request.rack, request.node)
-    if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
-        accept(request.target, golden.layout.size_bytes, request.limits)
-        raise TargetRefused(
-            f"--size {request.size_bytes} is too small: the image needs "
-            f"{golden.layout.size_bytes} bytes ({format_size(golden.layout.size_bytes)})",
-            hint=f"say --size {_round_size(golden)} or more",
-        )
-    require_swap_room(request.target, golden, request.rack)
-    size = request.size_bytes or golden.layout.size_bytes
-    image = personalise(golden, request.rack, request.node, size, session.console)
-    check = BootCheck(request.node, image)
-    check.of_image()
-    return image, check
-
-
-def _round_size(golden: GoldenImage) -> str:
-    return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
-
-
-def _make(session: Session, request: WriteRequest, image: NodeImage, check: BootCheck) -> MadeCard:
-    mapped = image.manifest.extents.total_bytes
-    session.console.note(
-        f"{format_size(mapped)} of {format_size(image.layout.size_bytes)} to write, "
-        f"{format_size(image.delta.extents.total_bytes)} of it {request.node.name}'s own"
-    )
-    accepted = accept(request.target, image.layout.size_bytes, request.limits)
-    with opened(image.golden) as golden:
-        recipe = recipe_of(golden, request.rack, request.node)
-    work = Work(image.node, accepted.target, image.golden.release_sha256, recipe)
-    order = CardOrder(
-        image,
-        accepted,
-        request.rack.receipts,
-        options=request.options,
-        check=check,
-    )
-    return recorded(
-        request.rack,
-        work,
-        lambda: make_card(order, session.console, update=request.update, probe=request.probe),
-    )
-
-
-def _show_result(session: Session, request: WriteRequest, made: MadeCard) -> CommandResult:
-    receipt = made.receipt
-    session.console.event("receipt", path=str(made.receipt_path), **_receipt_fields(made))
-    phases = {phase.name: phase for phase in receipt.phases}
-    read, compared = phases.get("read back"), phases.get("compare")
-    done = f"written, read back at {format_rate(read.bytes_per_second)}" if read else "written"
-    if compared:
-        done = (
-            f"every byte read at {format_rate(compared.bytes_per_second)}, "
-            f"{format_size(read.size_bytes) if read else 'nothing'} written anew and read back"
-        )
-    caution = "" if receipt.cache_bypassed else " (through this computer's cache: see the receipt)"
-    session.console.verdict(
-        f"{request.target.node} is {request.node.name}: {done}{caution}, boot check passed",
-        good=True,
-    )
-    session.console.lines(
-        *([receipt.trouble.meaning] if receipt.trouble else []),
-        f"receipt {made.receipt_path}",
-    )
-    return _receipt_fields(made)
-
-
-def _receipt_fields(made: MadeCard) -> dict[str, object]:
-    receipt = made.receipt
-    return {
-        "node": receipt.node,
-        "target": receipt.target.path,
-        "verified": receipt.result == "verified",
-        "image_id": receipt.image.image_id,
-        "release_sha256": receipt.image.release_sha256,
-        "size_bytes": receipt.target.size_bytes,
-        "mapped_bytes": receipt.manifest.extents.total_bytes,
-        "cache_bypassed": receipt.cache_bypassed,
-        "fallbacks": list(receipt.fallbacks),
-        "phases": {
-            phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
-            for phase in receipt.phases
-        },
-        "trouble": receipt.trouble.to_json() if receipt.trouble else None,
-        "receipt": str(made.receipt_path),
-    }
+    if node_name is not None:
+        if sha256 is not None or no_bmap:
+            raise UsageError(
+                "--sha256 and --no-bmap are for --image",
+                hint="leave them out: what a node's card is made of is pinned in rack.lock",
+            )
+        return write_node(session, wish, node_name, update=not full)
+    return write_image(session, wish, ImageWish(image or "", sha256, mapped=not no_bmap))

@@ -17,7 +17,8 @@ from imager.cli.views.plan import closing_lines, result_fields, result_lines
 from imager.config.rack import Rack
 from imager.node.edit.edit import opened
 from imager.rack.batch.batch import exit_code_of, flash
-from imager.rack.batch.crew import CardJob, CardResult, Orders
+from imager.rack.batch.crew import CardJob, Orders
+from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.plan import PlannedCard, RackPlan
 from imager.rack.plan.survey import GoldenImages, different

@@ -15,8 +15,9 @@ from imager.cli.terminal.folding import folded
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
 from imager.rack.batch.batch import begun
-from imager.rack.batch.crew import CardResult, Orders
+from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Offer, Plans, Station
+from imager.rack.batch.workers import CardResult
 from imager.rack.plan.candidates import Candidate, Unfit
 
 _POLL_SECONDS = 0.05

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from imager.base.units import format_rate
 from imager.cli.terminal.folding import shortened
 from imager.rack.batch.card_progress import Moment
-from imager.rack.batch.crew import CardJob, CardResult
+from imager.rack.batch.workers import CardResult, Job
 
 _PHASE_COLUMNS = 12
 _RATE_COLUMNS = 11
@@ -27,7 +27,7 @@ class CardRow:
     """One card. It has a ``moment`` while it is being made, a ``result`` afterwards, and neither
     before."""
 
-    job: CardJob
+    job: Job
     moment: Moment | None = None
     result: CardResult | None = None
 
@@ -50,8 +50,10 @@ class CardRow:
         return left / max(1.0, self.moment.bytes_per_second)
 
 
-def draw(rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0) -> list[str]:
-    """At most ``lines`` lines of at most ``columns`` characters; the last is for the whole rack.
+def draw(
+    rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0, whole: str = "rack"
+) -> list[str]:
+    """At most ``lines`` lines of at most ``columns`` characters; the last is for the ``whole``.
 
     ``cardless`` is how many more nodes need a card that nobody has put in yet.
 
@@ -65,7 +67,7 @@ def draw(rows: Sequence[CardRow], columns: int, lines: int, *, cardless: int = 0
     hidden = len(rows) - len(shown)
     if hidden:
         drawn.append(shortened(f"and {hidden} more", columns))
-    return [*drawn, _rack_line(rows, columns, cardless)]
+    return [*drawn, _last_line(rows, columns, cardless, whole)]
 
 
 def _chosen(rows: Sequence[CardRow], room: int) -> list[CardRow]:
@@ -107,7 +109,7 @@ def _ending(result: CardResult) -> str:
     return result.fault
 
 
-def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
+def _last_line(rows: Sequence[CardRow], columns: int, cardless: int, whole: str) -> str:
     over = [row.result for row in rows if row.result is not None]
     good = sum(result.is_verified for result in over)
     nodes = len(rows) + cardless
@@ -119,7 +121,7 @@ def _rack_line(rows: Sequence[CardRow], columns: int, cardless: int) -> str:
     share = sum(row.share for row in rows) / nodes if nodes else 1.0
     shown = format_rate(rate) if rate else ""
     left = clock(_rack_seconds_left(rows))
-    return _with_bar(f"rack: {', '.join(words)} ", share, shown, left, columns)
+    return _with_bar(f"{whole}: {', '.join(words)} ", share, shown, left, columns)
 
 
 def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:

@@ -16,14 +16,14 @@ from imager.cli.terminal.phases import phase_summary
 from imager.cli.terminal.streams import spoken
 from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.rack.batch.card_progress import CardEvent, FindingReported, PhaseBegan, PhaseEnded, Said
-from imager.rack.batch.crew import CardJob, CardResult, Crew
+from imager.rack.batch.workers import AtWork, CardResult, Job
 
 _REDRAW_SECONDS = 0.2
 _JSON_SECONDS = 0.5
 
 
 class Screen:
-    """A Watch (``imager.rack.batch.crew``) on a console."""
+    """A Watch (``imager.rack.batch.workers``) on a console."""
 
     def __init__(
         self,
@@ -32,11 +32,14 @@ class Screen:
         on_end: Callable[[CardResult], None] | None = None,
         standing: Callable[[], Sequence[str]] = tuple,
         wanting: Callable[[], Sequence[str]] = tuple,
+        whole: str = "rack",
     ) -> None:
         """``on_end`` is called for each card that has ended and shows it itself. ``standing``
-        returns lines to show above the bars, ``wanting`` the nodes that have no good card yet."""
+        returns lines to show above the bars, ``wanting`` the nodes that have no good card yet.
+        ``whole`` is what all cards together are called."""
         self._console = console
         self._on_end, self._standing, self._wanting = on_end, standing, wanting
+        self._whole = whole
         self._rows: dict[str, CardRow] = {}
         self._drawn = 0
         self._last = 0.0
@@ -53,15 +56,15 @@ class Screen:
             sys.stderr.write("\033[?25h")
             sys.stderr.flush()
 
-    def expect(self, job: CardJob) -> None:
+    def expect(self, job: Job) -> None:
         """Show a card as one that waits."""
         self._rows[job.name] = CardRow(job)
 
-    def began(self, job: CardJob) -> None:
+    def began(self, job: Job) -> None:
         """See Watch."""
         self._rows[job.name] = CardRow(job)
 
-    def heard(self, job: CardJob, event: CardEvent) -> None:
+    def heard(self, job: Job, event: CardEvent) -> None:
         """See Watch."""
         about = {"node": job.name, "target": job.target.node}
         match event:
@@ -99,7 +102,7 @@ class Screen:
             words = f"{result.outcome} in {clock(result.seconds)}"
             self._console.say(f"{job.name}: {result.error.what if result.error else words}")
 
-    def turn(self, crew: Crew) -> None:
+    def turn(self, crew: AtWork) -> None:
         """See Watch."""
         now = time.monotonic()
         if now - self._last < (_JSON_SECONDS if self._console.as_json else _REDRAW_SECONDS):
@@ -123,7 +126,9 @@ class Screen:
         room = max(4, size.lines - 1 - len(above))
         rows = list(self._rows.values())
         cardless = sum(name not in self._rows for name in self._wanting())
-        bars = draw(rows, size.columns - 1, room, cardless=cardless) if rows else ()
+        bars = (
+            draw(rows, size.columns - 1, room, cardless=cardless, whole=self._whole) if rows else ()
+        )
         lines = [*above, *bars]
         up = f"\033[{self._drawn}A" if self._drawn else ""
         shown = (spoken(printable(line), sys.stderr)[: size.columns - 1] for line in lines)
@@ -132,7 +137,7 @@ class Screen:
         sys.stderr.flush()
         self._drawn = len(lines)
 
-    def _above(self, line: str, job: CardJob, kind: str, message: str) -> None:
+    def _above(self, line: str, job: Job, kind: str, message: str) -> None:
         """Write a line that stays, above the bars; with ``--json``, an event instead."""
         if self._console.as_json:
             self._console.event(kind, node=job.name, target=job.target.node, message=message)

@@ -13,7 +13,7 @@ from imager.cli.terminal.folding import table
 from imager.cli.views.batch_bars import clock
 from imager.config.nodeset import fold
 from imager.config.rack import Node
-from imager.rack.batch.crew import CardResult
+from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit
 from imager.rack.plan.plan import Action, Left, PlannedCard, RackPlan

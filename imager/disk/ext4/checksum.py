@@ -65,6 +65,15 @@ def descriptor_fits(raw: bytes, group: int, superblock: Superblock) -> bool:
     return True
 
 
+def bitmap_fits(bitmap: bytes, stored: int, superblock: Superblock) -> bool:
+    """Whether a bitmap of blocks has the checksum ``stored`` of its group's descriptor; true where
+    the filesystem keeps none. Descriptors of less than 64 bytes keep the lower half of it."""
+    if not superblock.ro_compat & RO_COMPAT_METADATA_CSUM:
+        return True
+    found = crc32c(bitmap[: superblock.blocks_per_group // 8], superblock.checksum_seed)
+    return found & (0xFFFFFFFF if superblock.desc_size >= 64 else 0xFFFF) == stored
+
+
 def _crc16(data: bytes) -> int:
     """CRC-16 with the polynomial 8005, bits reversed, as lib/crc16.c of the kernel has it."""
     value = 0xFFFF

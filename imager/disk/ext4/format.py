@@ -214,12 +214,14 @@ class GroupDescriptor:
     inode_table: int
     itable_unused: int
     flags: int
+    bitmap_checksum: int
 
 
 def parse_group(raw: bytes, superblock: Superblock) -> GroupDescriptor:
     """Parse one group descriptor of ``superblock.desc_size`` bytes."""
     block_bitmap, inode_bitmap, inode_table = struct.unpack_from("<III", raw, 0)
     (flags,) = struct.unpack_from("<H", raw, 18)
+    (checksum,) = struct.unpack_from("<H", raw, 24)
     (unused,) = struct.unpack_from("<H", raw, 28)
     if superblock.desc_size >= 64:
         high = struct.unpack_from("<III", raw, 32)
@@ -227,6 +229,7 @@ def parse_group(raw: bytes, superblock: Superblock) -> GroupDescriptor:
         inode_bitmap |= high[1] << 32
         inode_table |= high[2] << 32
         unused |= struct.unpack_from("<H", raw, 50)[0] << 16
+        checksum |= struct.unpack_from("<H", raw, 56)[0] << 16
     if not superblock.has_group_checksums:
         flags = unused = 0
     if unused > superblock.inodes_per_group:
@@ -234,7 +237,7 @@ def parse_group(raw: bytes, superblock: Superblock) -> GroupDescriptor:
     table_blocks = -(-superblock.inodes_per_group * superblock.inode_size // superblock.block_size)
     for start, count in ((block_bitmap, 1), (inode_bitmap, 1), (inode_table, table_blocks)):
         check_blocks(start, count, superblock)
-    return GroupDescriptor(block_bitmap, inode_bitmap, inode_table, unused, flags)
+    return GroupDescriptor(block_bitmap, inode_bitmap, inode_table, unused, flags, checksum)
 
 
 def check_blocks(start: int, count: int, superblock: Superblock) -> None:

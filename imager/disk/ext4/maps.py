@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Iterator
 
+from imager.base.units import MiB
 from imager.disk.ext4.format import (
     EXTENTS_FL,
     INODE_ZEROED,
@@ -18,11 +19,12 @@ from imager.disk.ext4.format import (
     check_blocks,
     parse_inode,
 )
-from imager.disk.ext4.volume import RESIZE_INODE, Volume
+from imager.disk.ext4.volume import RESIZE_INODE, Volume, bits
 from imager.disk.extents import Extent, ExtentMap
 
 _RUN = re.compile("1+")
 _NO_INDEX_DEPTH = 0
+_KEPT_BYTES = 32 * MiB
 
 Run = tuple[int, int]
 """(first block, number of blocks)."""
@@ -30,9 +32,25 @@ Run = tuple[int, int]
 
 def used(volume: Volume) -> ExtentMap:
     """Every block the filesystem uses, without the ends of inode tables that were never used."""
-    return _on_disk(volume, [*_allocated(volume), *_fixed(volume)]) - _on_disk(
-        volume, unused_tables(volume)
-    )
+    return ExtentMap(used_in_order(volume))
+
+
+def used_in_order(volume: Volume) -> Iterator[Extent]:
+    """``used``, group after group by ascending byte; neighbours may touch. A range without bytes
+    ends each group: all before it has been told.
+
+    A group's bitmap is read before the first range of the group is given. A bitmap that lies
+    before the end of an earlier group, as flex_bg has it, is read with that group and kept: whoever
+    reads a disk from start to end never has to go back. Raises Ext4Error for a bitmap that does not
+    fit its checksum.
+    """
+    fixed = _on_disk(volume, _fixed(volume))
+    unused = _on_disk(volume, unused_tables(volume))
+    bitmaps = _Bitmaps(volume)
+    for number, own in enumerate(_group_extents(volume)):
+        allocated = _on_disk(volume, bitmaps.runs(number))
+        yield from (allocated | ExtentMap(fixed.within(own.offset, own.length))) - unused
+        yield Extent(own.end, 0)
 
 
 def metadata(volume: Volume) -> ExtentMap:
@@ -67,13 +85,49 @@ def _on_disk(volume: Volume, runs: Iterator[Run] | list[Run]) -> ExtentMap:
     return ExtentMap(Extent(volume.offset + start * size, count * size) for start, count in runs)
 
 
-def _allocated(volume: Volume) -> Iterator[Run]:
-    for group in range(volume.superblock.group_count):
-        bitmap = volume.block_bitmap(group)
-        if bitmap is not None:
-            first = volume.superblock.first_block(group)
-            for match in _RUN.finditer(bitmap):
-                yield first + match.start(), match.end() - match.start()
+def _group_extents(volume: Volume) -> Iterator[Extent]:
+    """The bytes of each group; the first begins where the filesystem does."""
+    superblock, low = volume.superblock, volume.offset
+    for number in range(superblock.group_count):
+        end = superblock.first_block(number) + superblock.blocks_in(number)
+        high = volume.offset + end * superblock.block_size
+        yield Extent(low, high - low)
+        low = high
+
+
+class _Bitmaps:
+    """The block bitmaps, read by ascending place, as far as the groups in turn need it."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._waiting = sorted(
+            ((group.block_bitmap, number) for number, group in enumerate(volume.groups)),
+            reverse=True,
+        )
+        self._kept: dict[int, bytes] = {}
+        self._kept_bytes = 0
+
+    def runs(self, number: int) -> Iterator[Run]:
+        """The runs of used blocks in group ``number``; to be asked for in ascending order."""
+        superblock, budget = self._volume.superblock, self._volume.budget
+        first, count = superblock.first_block(number), superblock.blocks_in(number)
+        while self._waiting and self._waiting[-1][0] < first + count:
+            self._keep(self._waiting.pop()[1])
+        bitmap = self._kept.pop(number, None)
+        if bitmap is None:
+            # It lies behind its group, or there was no room to keep it.
+            bitmap = self._volume.block_bitmap(number) or b""
+        else:
+            self._kept_bytes -= len(bitmap)
+        for match in _RUN.finditer(bits(bitmap, count) if bitmap else ""):
+            budget.step()
+            yield first + match.start(), match.end() - match.start()
+
+    def _keep(self, number: int) -> None:
+        if self._kept_bytes < _KEPT_BYTES:
+            bitmap = self._volume.block_bitmap(number) or b""
+            self._kept[number] = bitmap
+            self._kept_bytes += len(bitmap)
 
 
 def _fixed(volume: Volume) -> Iterator[Run]:

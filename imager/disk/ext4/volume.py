@@ -14,7 +14,7 @@ from itertools import chain, compress, islice, pairwise
 
 from imager.base.units import MiB
 from imager.disk.budget import Budget, OverBudget
-from imager.disk.ext4.checksum import descriptor_fits
+from imager.disk.ext4.checksum import bitmap_fits, descriptor_fits
 from imager.disk.ext4.format import (
     BLOCK_UNINIT,
     EXTENTS_FL,
@@ -145,13 +145,18 @@ class Volume:
         group = index * (self.superblock.block_size // self.superblock.desc_size)
         return self.superblock.first_block(group) + self.superblock.has_backup(group)
 
-    def block_bitmap(self, group: int) -> str | None:
-        """One character for each block of ``group``, ``1`` for used; None when the bitmap was never
-        written, and then nothing but metadata lies in the group."""
+    def block_bitmap(self, group: int) -> bytes | None:
+        """The bitmap of ``group``, a bit for each block, lowest first; None when it was never
+        written, and then nothing but metadata lies in the group. Raises Ext4Error for one that
+        does not fit its checksum."""
         descriptor = self.groups[group]
         if descriptor.flags & BLOCK_UNINIT:
             return None
-        return _bits(self.blocks(descriptor.block_bitmap), self.superblock.blocks_in(group))
+        bitmap = self.blocks(descriptor.block_bitmap)
+        self.budget.step(len(bitmap) >> 4)
+        if not bitmap_fits(bitmap, descriptor.bitmap_checksum, self.superblock):
+            raise Ext4Error(f"the block bitmap of group {group} does not fit its checksum")
+        return bitmap
 
     def inodes_set_up(self, group: int) -> int:
         """How many inodes at the start of the group's table were ever used; the rest of the table
@@ -169,7 +174,7 @@ class Volume:
             if not count:
                 continue
             self.budget.step(100 + (count >> 2))
-            bitmap = _bits(self.blocks(self.groups[group].inode_bitmap), count)
+            bitmap = bits(self.blocks(self.groups[group].inode_bitmap), count)
             yield from compress(self._table_of(group, count), map(int, bitmap))
 
     def _table_of(self, group: int, count: int) -> Iterator[tuple[int, bytes]]:
@@ -313,6 +318,6 @@ class Volume:
             yield bytes(piece)
 
 
-def _bits(bitmap: bytes, count: int) -> str:
+def bits(bitmap: bytes, count: int) -> str:
     """The first ``count`` bits, lowest first, as a text of 0 and 1, which is fast to search."""
     return f"{int.from_bytes(bitmap, 'little'):0{8 * len(bitmap)}b}"[::-1][:count]

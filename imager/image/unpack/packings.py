@@ -1,8 +1,9 @@
-"""The ways a pacman package can be packed, each unpacked as it is read.
+"""The ways a pacman package or a disk image can be packed, each unpacked as it is read.
 
 In: the first bytes of a file. Out: the way it is packed, as a function from its blocks to its
-content. A few kilobytes can become gigabytes, so the content ends with an error where it gets
-larger than any package. zstd, which Python cannot unpack before 3.14, is done by zstd(1).
+content. A few kilobytes can become gigabytes, so the content of a package ends with an error where
+it gets larger than any package; of anything else the caller knows how large it may be. zstd, which
+Python cannot unpack before 3.14, is done by zstd(1).
 """
 
 from __future__ import annotations
@@ -39,10 +40,15 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
 
 
-def packing_of(head: bytes) -> Unpack:
+def way_of(head: bytes) -> Unpack:
     """How a file that begins with ``head`` (eight bytes are enough) is packed; one that begins
     with no mark is taken for one that is not."""
-    way = next((way for mark, way in _WAYS.items() if head.startswith(mark)), _as_it_is)
+    return next((way for mark, way in _WAYS.items() if head.startswith(mark)), _as_it_is)
+
+
+def packing_of(head: bytes) -> Unpack:
+    """As ``way_of``, of a package: its content ends with an error where it is too large."""
+    way = way_of(head)
 
     def bounded(blocks: Iterator[bytes]) -> _Content:
         total = 0

@@ -29,7 +29,7 @@ from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.files.identity_files import accounts_of, shared_secrets
 from imager.node.files.templates import Renderer
 from imager.node.files.tree import CardFile, CardTree
-from imager.node.image import Delta, ImageReader, golden_open
+from imager.node.image import Delta, NodeReader, golden_open
 from imager.node.keys.identity import CardNumbers
 
 
@@ -55,7 +55,7 @@ class OpenGolden:
     block of ``opened``."""
 
     image: GoldenImage
-    reader: ImageReader
+    reader: NodeReader
     filesystems: Filesystems
     renderer: Renderer
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from imager.base.errors import BatchFailed, Interrupted
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders, Watch
+from imager.rack.batch.crew import CardJob, Crew, Orders
+from imager.rack.batch.workers import CardResult, Watch, interruptible, worked_off
 from imager.rack.history.ledger import BatchBegun, BatchEnded, append, now, require_room
 from imager.rack.history.outcome import Outcome
 
@@ -27,14 +27,7 @@ def flash(orders: Orders, jobs: Sequence[CardJob], watch: Watch) -> tuple[CardRe
     computer's disk has no room for the ledger and the receipts.
     """
     with begun(orders, [job.name for job in jobs], watch) as (crew, stopped):
-        for job in jobs:
-            crew.add(job)
-        while crew.is_busy:
-            crew.turn()
-            if stopped.is_set():
-                crew.stop()
-    found = {result.job.name: result for result in crew.results}
-    return tuple(found[job.name] for job in jobs)
+        return worked_off(crew, jobs, stopped)
 
 
 @contextmanager
@@ -61,20 +54,3 @@ def exit_code_of(results: Sequence[CardResult]) -> int:
     if any(result.outcome is Outcome.INTERRUPTED for result in results):
         return Interrupted.exit_code
     return BatchFailed.exit_code
-
-
-@contextmanager
-def interruptible(crew: Crew) -> Iterator[threading.Event]:
-    """While the block runs, Ctrl-C and SIGTERM set the event and do not interrupt the main thread
-    in the middle of its work. When the block ends, for any reason, all workers have ended."""
-    stopped = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: stopped.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stopped
-    finally:
-        crew.close()
-        for number, handler in previous.items():
-            signal.signal(number, handler)

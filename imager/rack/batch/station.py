@@ -15,7 +15,8 @@ from typing import Protocol
 
 from imager.card.host.disks import Disk
 from imager.config.rack import Node
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
+from imager.rack.batch.crew import CardJob, Crew, Orders
+from imager.rack.batch.workers import CardResult
 from imager.rack.history.ledger import read_ledger
 from imager.rack.plan.candidates import Candidate, Holds, Unfit, look_at, sort_disks
 from imager.rack.plan.plan import Action, PlannedCard, Want, make_plan

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from imager.base.errors import TargetRefused
-from imager.card.make.make import result_of
+from imager.card.make.finish import result_of
 
 
 class Outcome(StrEnum):

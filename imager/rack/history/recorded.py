@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imager.base.errors import HostStorage, PicloudError
 from imager.card.host.target import Target
-from imager.card.make.make import MadeCard
+from imager.card.make.finish import MadeCard
 from imager.config.rack import Rack
 from imager.rack.history.ledger import Assigned, CardFinished, append, now
 from imager.rack.history.outcome import Outcome, outcome_of

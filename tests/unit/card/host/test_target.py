@@ -19,7 +19,8 @@ from imager.card.host.swap_room import swap_refusals
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, RefusalCode
 from imager.card.inspect.verify import open_target, verify_card
-from imager.card.make.make import MadeCard, make_card
+from imager.card.make.finish import MadeCard
+from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder, Check
 from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import all_receipts

@@ -34,6 +34,7 @@ FREE = {
     "--max-size",
     "--nodes",
     "--port",
+    "--sha256",
     "--size",
     "--slots",
     "--user",

@@ -20,7 +20,8 @@ from imager.cli.session import Session
 from imager.cli.settings import Settings
 from imager.cli.views.plan import closing_lines, result_lines
 from imager.config.rack import Node
-from imager.rack.batch.crew import CardJob, CardResult
+from imager.rack.batch.crew import CardJob
+from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome, outcome_of
 from tests.support.rackhistory import receipt_of
 from tests.support.racks import rack_in

@@ -14,7 +14,8 @@ from imager.cli.views.batch_bars import CardRow, clock, draw
 from imager.cli.views.plan import said_table
 from imager.config.rack import Node
 from imager.rack.batch.card_progress import Moment
-from imager.rack.batch.crew import CardJob, CardResult
+from imager.rack.batch.crew import CardJob
+from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
 
 

@@ -16,9 +16,10 @@ from imager.base.units import MiB
 from imager.card.host.target import Limits
 from imager.config.rack import Node, Rack
 from imager.node.edit.edit import OpenGolden
-from imager.rack.batch.batch import exit_code_of, flash, interruptible
+from imager.rack.batch.batch import exit_code_of, flash
 from imager.rack.batch.card_progress import CardEvent
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
+from imager.rack.batch.crew import CardJob, Crew, Orders
+from imager.rack.batch.workers import AtWork, CardResult, Job, interruptible
 from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
@@ -32,10 +33,10 @@ class Shown:
         self.number = number
         self.begun: list[str] = []
 
-    def began(self, job: CardJob) -> None:
+    def began(self, job: Job) -> None:
         self.begun.append(job.name)
 
-    def heard(self, job: CardJob, event: CardEvent) -> None:
+    def heard(self, job: Job, event: CardEvent) -> None:
         pass
 
     def ended(self, result: CardResult) -> None:
@@ -43,7 +44,7 @@ class Shown:
             number, self.number = self.number, None
             os.kill(os.getpid(), number)
 
-    def turn(self, crew: Crew) -> None:
+    def turn(self, crew: AtWork) -> None:
         pass
 
 

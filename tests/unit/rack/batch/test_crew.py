@@ -22,8 +22,9 @@ from imager.card.write.options import options_for
 from imager.config.rack import Node, Rack
 from imager.node.edit.edit import OpenGolden
 from imager.rack.batch.card_progress import CardEvent
-from imager.rack.batch.crew import BUFFERS_BYTES, CardJob, CardResult, Crew, Orders, memory_share
+from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.limiter import FIRST, Limiter
+from imager.rack.batch.workers import BUFFERS_BYTES, AtWork, CardResult, Job, memory_share
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in
@@ -41,16 +42,16 @@ class Seen:
         self.over: list[str] = []
         self.most_at_once = 0
 
-    def began(self, job: CardJob) -> None:
+    def began(self, job: Job) -> None:
         self.begun.append(job.name)
 
-    def heard(self, job: CardJob, event: CardEvent) -> None:
+    def heard(self, job: Job, event: CardEvent) -> None:
         pass
 
     def ended(self, result: CardResult) -> None:
         self.over.append(result.job.name)
 
-    def turn(self, crew: Crew) -> None:
+    def turn(self, crew: AtWork) -> None:
         self.most_at_once = max(self.most_at_once, len(crew.at_work))
 
 
@@ -246,7 +247,7 @@ def test_the_memory_for_transfers_is_shared_by_all_that_wait(
         shares.append(most_bytes)
         return real(target, most_bytes=most_bytes)
 
-    monkeypatch.setattr("imager.rack.batch.crew.options_for", noted)
+    monkeypatch.setattr("imager.rack.batch.workers.options_for", noted)
     gate = Gate()
     gate.open.set()
     crew, _ = crew_of(rack, jobs_for(rack, cards), gate.golden_of, at_once=1)

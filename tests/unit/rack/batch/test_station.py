@@ -22,8 +22,9 @@ from imager.node.edit.edit import OpenGolden
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.stamp import STAMP_AREA, encode_stamp
 from imager.rack.batch.card_progress import CardEvent
-from imager.rack.batch.crew import CardJob, CardResult, Crew, Orders
+from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.station import Offer, Plans, Station
+from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import CardFinished, append
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit
@@ -43,16 +44,16 @@ SLOTS = Slots({f"A{n}": f"usb-{n}" for n in range(3)} | {"Z9": "usb-9"})
 class Nobody:
     """A Watch that is not interested."""
 
-    def began(self, job: CardJob) -> None:
+    def began(self, job: Job) -> None:
         pass
 
-    def heard(self, job: CardJob, event: CardEvent) -> None:
+    def heard(self, job: Job, event: CardEvent) -> None:
         pass
 
     def ended(self, result: CardResult) -> None:
         pass
 
-    def turn(self, crew: Crew) -> None:
+    def turn(self, crew: AtWork) -> None:
         pass
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, TargetRefused
 from imager.card.host.image_file import ImageFile
-from imager.card.make.make import MadeCard
+from imager.card.make.finish import MadeCard
 from imager.config.rack import STATE
 from imager.rack.history.ledger import (
     Assigned,

@@ -1,0 +1,117 @@
+"""What of a card is to be read: what its filesystems use, and what lies around them.
+
+In: an open card. Out: a CardMap. Where the card does not answer while its tables are read, all of
+that partition is read. What lies behind the last partition is left out, but for the last MiB of a
+disk with a GPT, where the second copy of the table is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from imager.base.errors import CardIOError
+from imager.base.units import SECTOR_BYTES, KiB, MiB
+from imager.card.medium.raw import RawCard, is_gone
+from imager.card.medium.reopen import reader_of, remembering
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.in_use import Area, InUse, NotAtHand
+from imager.disk.manifest import Reader
+
+BLOCK_BYTES = 4 * KiB
+"""The map counts in blocks of this size, as bmaptool does."""
+_SMALLEST_GAP = 64 * KiB
+"""To read over a smaller gap takes less time than to begin another transfer."""
+_HEAD_BYTES = 8 * KiB
+"""Here every filesystem notes that it was written to: the superblock of an ext4, say."""
+_UNKNOWN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class CardMap:
+    """``extents`` of the card are to be read, whole blocks of 4 KiB. Its last partition ends at
+    byte ``end_bytes``; ``left_out_bytes`` of what lies behind it are not read. ``marks`` tell
+    whether the card is the same and still as it was: a few letters for its first sectors and those
+    of each partition, ``-`` for what cannot be read."""
+
+    size_bytes: int
+    extents: ExtentMap
+    areas: tuple[Area, ...]
+    end_bytes: int
+    left_out_bytes: int
+    has_gpt: bool
+    note: str
+    marks: tuple[str, ...]
+
+    @property
+    def in_use_bytes(self) -> int:
+        """How many bytes are to be read."""
+        return self.extents.total_bytes
+
+    def is_of(self, marks: Sequence[str]) -> bool:
+        """Whether a card with ``marks`` may be this one: nothing that both could read differs."""
+        pairs = [*zip(self.marks, marks, strict=False)]
+        return len(marks) == len(self.marks) and all(
+            one == other or _UNKNOWN in (one, other) for one, other in pairs
+        )
+
+
+def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
+    """What is to be read of the card. Raises CardIOError only when it is gone.
+
+    A table of partitions may count in the sectors of the reader, ``sector_bytes``, where those are
+    larger than 512 bytes: then its end is not believed.
+    """
+    size = raw.size_bytes
+    read = remembering(_answering(raw), size)
+    found = InUse(read, size)
+    ranges = [*found.ranges()]
+    behind = found.behind
+    if sector_bytes != SECTOR_BYTES:
+        ranges.append(behind)
+    elif found.has_gpt:
+        ranges.append(Extent(max(found.end, size - MiB), min(MiB, behind.length)))
+    extents = ExtentMap(ranges).aligned(BLOCK_BYTES, limit=size).without_gaps_below(_SMALLEST_GAP)
+    left_out = (ExtentMap([behind]) - extents).total_bytes
+    return CardMap(
+        size,
+        extents,
+        tuple(found.areas),
+        size if sector_bytes != SECTOR_BYTES else found.end,
+        left_out,
+        found.has_gpt,
+        found.note,
+        _marks(read, found.areas),
+    )
+
+
+def marks_of(raw: RawCard, areas: Iterable[Area]) -> tuple[str, ...]:
+    """The ``marks`` of the card as it is now. Raises CardIOError only when it is gone."""
+    return _marks(_answering(raw), areas)
+
+
+def _answering(raw: RawCard) -> Reader:
+    """``read`` of the card; NotAtHand where it refuses."""
+    read = reader_of(raw)
+
+    def reading(offset: int, length: int) -> bytes:
+        try:
+            return read(offset, length)
+        except CardIOError as error:
+            if is_gone(error):
+                raise
+            raise NotAtHand from error
+
+    return reading
+
+
+def _marks(read: Reader, areas: Iterable[Area]) -> tuple[str, ...]:
+    return tuple(_mark(read, place) for place in (0, *(area.extent.offset for area in areas)))
+
+
+def _mark(read: Reader, offset: int) -> str:
+    try:
+        return hashlib.sha256(read(offset, _HEAD_BYTES)).hexdigest()[:12]
+    except (NotAtHand, ValueError):
+        return _UNKNOWN

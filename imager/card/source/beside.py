@@ -1,0 +1,50 @@
+"""Small files that a publisher puts beside an image: sums, a block map, signatures.
+
+In: an Origin. Out: a file of the same folder by its name, None where there is none.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from imager.base.errors import NetworkError
+from imager.card.source.origin import LocalFile, Origin, RemoteFile, local_file
+from imager.disk.bmap import MAX_BMAP_BYTES
+
+_PACKED = (".xz", ".gz", ".bz2", ".zst", ".zip")
+
+
+def file_name(origin: Origin) -> str:
+    """The name of the source's file, without its folder."""
+    if isinstance(origin, RemoteFile):
+        return unquote(origin.name.partition("?")[0].rpartition("/")[2])
+    return Path(origin.name).name
+
+
+def unpacked_names(name: str) -> tuple[str, ...]:
+    """``name``, and what it may be called without how it is packed, and without ``.img`` too."""
+    stem = next((name.removesuffix(end) for end in _PACKED if name.endswith(end)), name)
+    return tuple(dict.fromkeys((name, stem, stem.removesuffix(".img"))))
+
+
+def beside(origin: Origin, name: str) -> bytes | None:
+    """The whole file ``name`` beside the source, of at most MAX_BMAP_BYTES; None where there is
+    none, or none that can be read."""
+    if isinstance(origin, RemoteFile):
+        address, query, _ = origin.name.partition("?")
+        if query:
+            return None
+        with suppress(NetworkError):
+            return origin.web.small_file(
+                f"{address.rpartition('/')[0]}/{quote(name)}", MAX_BMAP_BYTES
+            )
+        return None
+    if isinstance(origin, LocalFile):
+        path = Path(origin.name).with_name(name)
+        if os.path.lexists(path):
+            with local_file(path) as found:
+                return found.look(0, MAX_BMAP_BYTES)
+    return None

@@ -1,0 +1,147 @@
+"""A file or a URL as an ImageSource: unpacked, measured and proven while it is read.
+
+In: an Origin, how it is packed, and what is known of it from elsewhere. Out: the pieces that count:
+what its block map says where there is one, else what its filesystems use. The digest of the source
+is made of its bytes as they come in, so that it need not be read twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from imager.base.errors import MalformedRelease, NotAuthentic
+from imager.card.source.origin import Origin
+from imager.card.source.packed import LOOKED_AT, Packing, refuse_other_kinds
+from imager.card.source.source import Piece
+from imager.card.source.window import Window
+from imager.disk.bmap import Bmap, BmapRange
+from imager.disk.budget import Budget
+from imager.disk.extents import Extent
+from imager.disk.in_use import InUse
+from imager.image.unpack.inflate import PackingError
+
+_AGAIN = "fetch it again; if it is the same then, its publisher has to mend it"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedSource:
+    """An open source. ``expected`` is the SHA-256 (hex) it must have, as packed; empty where nobody
+    said one. ``bmap`` says what counts; None where only the image itself does."""
+
+    origin: Origin
+    packing: Packing
+    expected: str = ""
+    bmap: Bmap | None = None
+
+    @property
+    def name(self) -> str:
+        """See ImageSource."""
+        return self.origin.name
+
+    @property
+    def size_bytes(self) -> int | None:
+        """See ImageSource."""
+        return self.bmap.size_bytes if self.bmap else self.packing.size_bytes
+
+    @property
+    def least_bytes(self) -> int:
+        """See ImageSource."""
+        return self.size_bytes or self.packing.least_bytes
+
+    @contextmanager
+    def read(self, limit_bytes: int) -> Iterator[StreamReading]:
+        """See ImageSource."""
+        reading = StreamReading(self, limit_bytes)
+        try:
+            yield reading
+        finally:
+            reading.close()
+
+
+class StreamReading:
+    """See SourceReading."""
+
+    def __init__(self, source: StreamedSource, limit_bytes: int) -> None:
+        self.size_bytes = 0
+        self.sha256 = ""
+        self._source = source
+        self._whole = hashlib.sha256()
+        self._blocks = source.origin.blocks()
+        self._content = source.packing.unpack(self._hashed())
+        self._window = Window(self._content, limit_bytes, source.name)
+
+    def close(self) -> None:
+        """Nothing more is read; a program that unpacks is ended."""
+        self._content.close()
+        self._blocks.close()
+
+    def pieces(self) -> Iterator[Piece]:
+        """See SourceReading."""
+        source, window = self._source, self._window
+        try:
+            if source.packing.name:
+                refuse_other_kinds(f"what is packed in {source.name}", window.read(0, LOOKED_AT))
+            yield from self._mapped(source.bmap) if source.bmap else self._used()
+            window.skip(sys.maxsize)
+        except PackingError as error:
+            raise MalformedRelease(f"{source.name}: {error}", hint=_AGAIN) from error
+        self.size_bytes, self.sha256 = window.high, self._whole.hexdigest()
+        self._require_proven()
+
+    def _hashed(self) -> Generator[bytes]:
+        with closing(self._blocks):
+            for block in self._blocks:
+                self._whole.update(block)
+                yield block
+
+    def _used(self) -> Iterator[Piece]:
+        """What filesystems use, and all that lies outside of them."""
+        window = self._window
+        usage = InUse(window.read, sys.maxsize, Budget())
+        for extent in usage.ranges():
+            yield from window.take(extent)
+        window.skip(usage.end)
+        yield from window.take(Extent(window.low, sys.maxsize - window.low))
+        if window.high < usage.end < sys.maxsize:
+            raise MalformedRelease(
+                f"{self._source.name}: the image ends at byte {window.high}, and its partitions "
+                f"at byte {usage.end}: the rest is missing",
+                hint=_AGAIN,
+            )
+
+    def _mapped(self, bmap: Bmap) -> Iterator[Piece]:
+        """What the block map names, each range held against its checksum when it has passed."""
+        for one in bmap.ranges:
+            whole = hashlib.new(bmap.algorithm)
+            for piece in self._window.take(one.extent):
+                whole.update(piece[1])
+                yield piece
+            if one.digest not in (None, whole.digest()):
+                raise self._not_as_mapped(one)
+
+    def _not_as_mapped(self, one: BmapRange) -> MalformedRelease:
+        low, last = one.extent.offset, one.extent.end - 1
+        return MalformedRelease(
+            f"{self._source.name}: bytes {low} to {last} of the image are not what its block map "
+            "says",
+            hint="fetch both again; they may be of different versions",
+        )
+
+    def _require_proven(self) -> None:
+        source = self._source
+        if source.size_bytes not in (None, self.size_bytes):
+            raise MalformedRelease(
+                f"{source.name}: the image has {self.size_bytes} bytes, not the "
+                f"{source.size_bytes} it should have",
+                hint=_AGAIN,
+            )
+        if source.expected not in ("", self.sha256):
+            raise NotAuthentic(
+                f"{source.name} is not what it should be: its SHA-256 is {self.sha256}, "
+                f"not {source.expected}",
+                hint="fetch it again; if it is the same then, do not use it",
+            )

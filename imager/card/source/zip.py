@@ -1,0 +1,169 @@
+"""The one image in a zip file, unpacked while the file is read once from its beginning.
+
+In: an Origin. Out: where the packed image lies in it, and how to unpack it. The directory at the
+end of the file is read first: what is no image, or more than one, is refused before anything is
+written.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from imager.base.errors import MalformedRelease
+from imager.base.units import MiB, align_down
+from imager.card.source.origin import Origin
+from imager.image.unpack.inflate import PackingError
+
+_MOST_ENTRIES = 1000
+_LOCAL_HEADER = 30
+_LOOK_BYTES = 64 * 1024
+_MOST_DIRECTORY_BYTES = 4 * MiB
+_BESIDE = (".txt", ".md", ".sha256", ".sha512", ".sig", ".asc", ".pdf", ".html", ".bmap", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class ZippedImage:
+    """The image's bytes lie packed from byte ``start`` of the file on."""
+
+    name: str
+    start: int
+    packed_bytes: int
+    size_bytes: int
+    crc: int
+    is_deflated: bool
+
+    def unpack(self, blocks: Iterator[bytes]) -> Generator[bytes]:
+        """See Unpack; also reads what lies behind the image."""
+        position, done, crc = 0, 0, 0
+        inflate = zlib.decompressobj(-15)
+        end = self.start + self.packed_bytes
+        for block in blocks:
+            low, high = max(self.start, position), min(end, position + len(block))
+            waiting = block[low - position : high - position] if low < high else b""
+            position += len(block)
+            while waiting:
+                try:
+                    chunk = inflate.decompress(waiting, MiB) if self.is_deflated else waiting
+                except zlib.error as error:
+                    raise PackingError(f"{self.name}: {error} before its byte {high}") from error
+                waiting = inflate.unconsumed_tail if self.is_deflated else b""
+                done, crc = done + len(chunk), zlib.crc32(chunk, crc)
+                if done > self.size_bytes:
+                    raise PackingError(f"{self.name} is longer than the {self.size_bytes} it says")
+                if chunk:
+                    yield chunk
+        if (rest := inflate.flush()) and self.is_deflated:
+            done, crc = done + len(rest), zlib.crc32(rest, crc)
+            yield rest
+        if done != self.size_bytes or (self.is_deflated and not inflate.eof):
+            raise PackingError(f"{self.name} ends after {done} of {self.size_bytes} bytes")
+        if crc != self.crc:
+            raise PackingError(f"{self.name} does not fit its checksum")
+
+
+def zipped(origin: Origin) -> ZippedImage:
+    """The image in a zip file; raises MalformedRelease where there is not exactly one that can be
+    unpacked."""
+    try:
+        with zipfile.ZipFile(_Seekable(origin)) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise MalformedRelease(
+            f"{origin.name}: it is no whole zip file: {error}", hint="fetch it again"
+        ) from error
+    one = _the_image(origin.name, entries)
+    header = origin.look(one.header_offset, _LOCAL_HEADER)
+    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        raise MalformedRelease(
+            f"{origin.name}: {one.filename} is not where the zip file says", hint="fetch it again"
+        )
+    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    return ZippedImage(
+        one.filename,
+        one.header_offset + _LOCAL_HEADER + names,
+        one.compress_size,
+        one.file_size,
+        one.CRC,
+        one.compress_type == zipfile.ZIP_DEFLATED,
+    )
+
+
+def _the_image(name: str, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
+    if len(entries) > _MOST_ENTRIES:
+        raise MalformedRelease(
+            f"{name}: it holds {len(entries)} files", hint="unpack it and give the image in it"
+        )
+    files = [entry for entry in entries if not entry.filename.endswith("/")]
+    images = [one for one in files if not one.filename.lower().endswith(_BESIDE)]
+    if len(images) != 1:
+        raise MalformedRelease(
+            f"{name}: it holds {len(images)} files that could be the image, not one",
+            hint="unpack it and give the image itself",
+            details=[one.filename for one in images[:20]],
+        )
+    (one,) = images
+    parts = one.filename.replace("\\", "/").split("/")
+    if ".." in parts or not parts[0]:
+        raise MalformedRelease(
+            f"{name}: {one.filename!r} leads out of the zip file",
+            hint="somebody means harm; get the image elsewhere",
+        )
+    if one.flag_bits & 1:
+        raise MalformedRelease(
+            f"{name}: {one.filename} is locked with a password",
+            hint="unpack it and give the image itself",
+        )
+    if one.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise MalformedRelease(
+            f"{name}: {one.filename} is packed in a way that is not known here",
+            hint="unpack it and give the image itself",
+        )
+    return one
+
+
+class _Seekable(io.RawIOBase):
+    """An Origin as zipfile wants it, which reads only the directory at its end."""
+
+    def __init__(self, origin: Origin) -> None:
+        if origin.size_bytes is None:
+            raise ValueError("the server does not say how large it is")
+        self._origin, self._size, self._position = origin, origin.size_bytes, 0
+        self._windows: dict[int, bytes] = {}
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise OSError("before its beginning")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        length = max(0, self._size - self._position)
+        length = length if size is None or size < 0 else min(size, length)
+        if length > _MOST_DIRECTORY_BYTES:
+            raise ValueError("its directory is larger than that of any image")
+        found = bytearray()
+        while len(found) < length:
+            at = self._position + len(found)
+            window = align_down(at, _LOOK_BYTES)
+            if window not in self._windows:
+                self._windows[window] = self._origin.look(window, _LOOK_BYTES)
+            piece = self._windows[window][at - window :][: length - len(found)]
+            if not piece:
+                break
+            found += piece
+        self._position += len(found)
+        return bytes(found)

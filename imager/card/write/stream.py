@@ -1,0 +1,163 @@
+"""Pour a source on a claimed card: visibly blank first, complete last, as any other image.
+
+In: a Pouring and a ClaimedCard. Out: a WrittenCard whose image is known now: its ranges and their
+digests were learnt while it was written. The first MiB and the end of the card, where partition
+tables lie, are held in memory and written when the source has proven to be whole; so a card on
+which a damaged source was poured is blank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from imager.base.errors import TargetRefused
+from imager.base.progress import Progress
+from imager.base.units import MiB, align_down, format_size
+from imager.card.claim.blank import blank_unless_done
+from imager.card.diagnosis.places import Places
+from imager.card.medium.in_flight import in_flight
+from imager.card.medium.meter import metered
+from imager.card.medium.raw import flush, write_stubbornly
+from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
+from imager.card.write.pour import Block, Pouring, Share
+from imager.card.write.poured import PouredImage
+from imager.card.write.verdict import bytes_named, places_named
+from imager.card.write.write import blank_ends, copy, write_first_mib
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.layout import FIRST_MIB
+from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
+
+
+@dataclass(slots=True)
+class Ends:
+    """The first MiB of a card, and its last one with what lies before it in the same chunk: what
+    is written last. ``body`` is what lies between."""
+
+    card_bytes: int
+    body: Extent = field(init=False)
+    data: dict[int, bytearray] = field(init=False)
+
+    def __post_init__(self) -> None:
+        first = min(MiB, self.card_bytes)
+        last = max(first, align_down(self.card_bytes - MiB, CHUNK_BYTES))
+        self.body = Extent(first, last - first)
+        self.data = {
+            at: bytearray(min(CHUNK_BYTES, self.card_bytes - at))
+            for at in (0, *range(last, self.card_bytes, CHUNK_BYTES))
+        }
+
+    @property
+    def extents(self) -> ExtentMap:
+        """Where they lie."""
+        return ExtentMap(Extent(at, len(data)) for at, data in self.data.items())
+
+    def keep(self, block: Block) -> ExtentMap:
+        """Keep what of ``block`` lies in the ends; what lies in the body is returned."""
+        for at, data in self.data.items():
+            for extent in block.extents.within(at, len(data)):
+                data[extent.offset - at : extent.end - at] = block.part(extent)
+        return block.extents & ExtentMap([self.body])
+
+    def digests(self) -> dict[Chunk, bytes]:
+        """The digest of each chunk of them."""
+        return {
+            chunk: hashlib.sha256(self.data[chunk.offset]).digest()
+            for chunk in chunks_of(self.extents)
+        }
+
+
+def pour_card(
+    pouring: Pouring,
+    card: ClaimedCard,
+    progress: Progress,
+    options: WriteOptions,
+) -> WrittenCard:
+    """Write all that counts of the source and flush it. The caller waits here for the other cards
+    that ``pouring`` expects.
+
+    Raises what reading the source raises, TargetRefused for a card that is too small, CardIOError
+    with the byte the card refused, Interrupted on Ctrl-C; the card's first MiB is zero then, or the
+    details say that even this could not be done.
+    """
+    ends = Ends(card.raw.size_bytes)
+    with closing(pouring.share(card.raw.size_bytes)) as share, blank_unless_done(card):
+        blank_ends(card, progress)
+        with bytes_named(_places(ends)):
+            _pour_body(share, ends, card, progress, options)
+        image = _image(pouring, ends, card, progress)
+        extents = image.manifest.extents
+        with image.open() as reader, places_named(image, reader):
+            end = ends.extents - ExtentMap([FIRST_MIB])
+            copy("end", reader, card, [end], options, progress)
+            write_first_mib(reader, card, extents, options, progress)
+    return WrittenCard(card, image, extents, options)
+
+
+def _pour_body(
+    share: Share, ends: Ends, card: ClaimedCard, progress: Progress, options: WriteOptions
+) -> None:
+    def jobs() -> Iterator[tuple[Block, Extent]]:
+        passed = 0
+        for block in share.blocks():
+            if block.end > card.raw.size_bytes:
+                raise too_small(card.target.node, card.raw.size_bytes, block.end, share)
+            body = ends.keep(block)
+            meter.skip(block.end - passed - body.total_bytes)
+            passed = block.end
+            for extent in body.split(options.block_bytes):
+                yield block, extent
+
+    def work(job: tuple[Block, Extent], _: None) -> None:
+        block, extent = job
+        if write_stubbornly(card.raw, extent.offset, block.part(extent)):
+            progress.warn(
+                f"{card.target.node}: the card refused a transfer at byte {extent.offset} and took "
+                "it at the second try"
+            )
+        meter.advance(extent.length)
+
+    total = share.pouring.source.least_bytes or None
+    with closing(share), metered(progress, "write", total, card.log.phases, shown="image") as meter:
+        in_flight(jobs(), work, depth=options.depth, tools=lambda: None, abandon=share.close)
+        size = share.pouring.size_bytes
+        if size > card.raw.size_bytes:
+            raise too_small(card.target.node, card.raw.size_bytes, size, share)
+        flush(card.raw)
+
+
+def too_small(node: str, card_bytes: int, image_bytes: int, share: Share) -> TargetRefused:
+    """The refusal of a card that turned out to be too small while the image was written."""
+    return TargetRefused(
+        f"{node} is too small: it has {card_bytes} bytes ({format_size(card_bytes)}), and the "
+        f"image in {share.pouring.source.name} has {image_bytes} or more",
+        hint="use a larger card",
+    )
+
+
+def _places(ends: Ends) -> Places:
+    """Names for what is at a byte, of which nothing but the first MiB is at hand."""
+    first = ends.data[0]
+
+    def read(offset: int, length: int) -> bytes:
+        if offset + length > len(first):
+            raise ValueError("not at hand")
+        return bytes(first[offset : offset + length])
+
+    return Places(None, read, ends.card_bytes)
+
+
+def _image(pouring: Pouring, ends: Ends, card: ClaimedCard, progress: Progress) -> PouredImage:
+    digests = ends.digests() | {
+        chunk: digest
+        for chunk, digest in pouring.digests.items()
+        if ends.body.offset <= chunk.offset < ends.body.end
+    }
+    extents = ExtentMap(extent for chunk in digests for extent in chunk.extents)
+    manifest = Manifest(
+        card.raw.size_bytes, extents, tuple(digests[chunk] for chunk in chunks_of(extents))
+    )
+    held: Mapping[int, bytes] = {at: bytes(data) for at, data in ends.data.items()}
+    return PouredImage(pouring.source, manifest, held, card, progress)

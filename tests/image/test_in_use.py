@@ -1,0 +1,222 @@
+"""Which bytes of a disk count: of real filesystems nothing is missing and nothing more copied."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from imager.base.run import run
+from imager.base.units import KiB, MiB
+from imager.disk.ext4.format import SUPERBLOCK_OFFSET
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.in_use import InUse, NotAtHand
+from imager.disk.manifest import Reader
+
+pytestmark = pytest.mark.image
+
+SHAPES = {
+    "ext4 of today": ["-t", "ext4", "-b", "4096", "-g", "1024"],
+    "1 KiB blocks": ["-t", "ext4", "-b", "1024"],
+    "ext2, indirect": ["-t", "ext2", "-b", "1024", "-I", "128"],
+    "ext3": ["-t", "ext3", "-b", "1024", "-J", "size=4"],
+    "2 KiB blocks, meta_bg": ["-b", "2048", "-g", "1024", "-O", "^resize_inode,meta_bg"],
+    "sparse_super2": ["-b", "1024", "-O", "sparse_super2,^resize_inode"],
+    "no flex_bg": ["-t", "ext4", "-b", "4096", "-g", "1024", "-O", "^flex_bg,^metadata_csum"],
+    "tables in front": ["-t", "ext4", "-b", "1024", "-E", "packed_meta_blocks=1"],
+    "tables zeroed": ["-t", "ext4", "-b", "1024", "-E", "lazy_itable_init=0"],
+}
+SIZE = 32 * MiB
+LEFTOVER = b"\xaa"
+
+
+def reader_of(path: Path) -> Reader:
+    data = path.read_bytes()
+    return lambda offset, length: data[offset : offset + length]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree") / "files"
+    (folder / "etc").mkdir(parents=True)
+    (folder / "large").write_bytes(os.urandom(3 * MiB))
+    with (folder / "holes").open("wb") as file:
+        for number in range(300):
+            file.seek(number * 20_000)
+            file.write(b"%04d" % number)
+    for number in range(200):
+        (folder / "etc" / f"entry-{number}").write_text(f"{number}\n")
+    return folder
+
+
+def filesystem(image: Path, tree: Path, options: list[str]) -> None:
+    """One that was used: files were deleted, and the places between are free again."""
+    run(["mke2fs", "-q", "-F", "-d", tree, *options, image, f"{SIZE // KiB}k"])
+    script = "".join(f"rm etc/entry-{number}\n" for number in range(0, 200, 3))
+    commands = image.with_suffix(".commands")
+    commands.write_text(script)
+    run(["debugfs", "-w", "-f", commands, image])
+
+
+def copied(image: Path, ranges: list[Extent]) -> Path:
+    """A disk full of leftovers onto which ``ranges`` of ``image`` were written."""
+    data, copy = image.read_bytes(), bytearray(LEFTOVER * image.stat().st_size)
+    for part in ranges:
+        copy[part.offset : part.end] = data[part.offset : part.end]
+    target = image.with_name("copy.img")
+    target.write_bytes(copy)
+    return target
+
+
+def free_by_dumpe2fs(image: Path) -> ExtentMap:
+    told = run(["dumpe2fs", image]).stdout.decode()
+    size = int(re.findall(r"Block size: +(\d+)", told)[0])
+    runs = re.findall(r"Free blocks: (.*)", told)[1:]
+    pairs = [
+        (word.split("-")[0], word.split("-")[-1])
+        for line in runs
+        for word in line.split(", ")
+        if word
+    ]
+    return ExtentMap(
+        Extent(int(low) * size, (int(high) - int(low) + 1) * size) for low, high in pairs
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_copy_of_what_counts_is_the_same_filesystem(
+    tmp_path: Path, tree: Path, shape: str
+) -> None:
+    image = tmp_path / "root.img"
+    filesystem(image, tree, SHAPES[shape])
+    found = InUse(reader_of(image), SIZE)
+    ranges = [*found.ranges()]
+    (area,) = found.areas
+    assert (area.name, area.note, area.dirty) == ("disk", "", False)
+    assert ranges == sorted(ranges)
+    free = free_by_dumpe2fs(image)
+    assert ExtentMap(ranges) & free == ExtentMap()
+    missing = ExtentMap([Extent(0, SIZE)]) - free - ExtentMap(ranges)
+    assert missing.total_bytes < area.used_bytes / 2
+    copy = copied(image, ranges)
+    assert run(["e2fsck", "-fn", copy]).returncode == 0
+    assert run(["debugfs", "-R", "cat large", copy]).stdout == (tree / "large").read_bytes()
+    assert [*in_order(image, MiB)] == ranges
+
+
+def in_order(image: Path, ahead: int) -> Iterator[Extent]:
+    """The ranges as they are told to one who reads ``image`` from start to end, ``ahead`` bytes
+    before the last range at most."""
+    data, position = image.read_bytes(), 0
+
+    def read(offset: int, length: int) -> bytes:
+        if offset < position or offset + length > position + ahead:
+            raise NotAtHand
+        return data[offset : offset + length]
+
+    for extent in InUse(read, len(data)).ranges():
+        yield extent
+        position = extent.end
+
+
+def test_a_journal_that_must_be_replayed_is_asked_first(tmp_path: Path, tree: Path) -> None:
+    """A block that only the journal's copy of the bitmap calls used."""
+    image = tmp_path / "root.img"
+    filesystem(image, tree, ["-t", "ext4", "-b", "1024", "-O", "^metadata_csum,^uninit_bg"])
+    told = run(["dumpe2fs", image]).stdout.decode()
+    block = int(re.findall(r"Block bitmap at (\d+)", told)[0])
+    data = bytearray(image.read_bytes())
+    bitmap = data[block * KiB : (block + 1) * KiB]
+    free = next(byte for byte in range(900, 1000) if bitmap[byte] == 0)
+    bitmap[free] = 0xFF
+    (tmp_path / "bitmap").write_bytes(bitmap)
+    script = f"journal_open\njournal_write -b {block} {tmp_path}/bitmap\njournal_close\n"
+    (tmp_path / "commands").write_text(script)
+    place = Extent((1 + 8 * free) * KiB, 8 * KiB)
+    assert not ExtentMap(InUse(reader_of(image), SIZE).ranges()).covers(place)
+    run(["debugfs", "-w", "-f", tmp_path / "commands", image])
+    found = InUse(reader_of(image), SIZE)
+    ranges = ExtentMap(found.ranges())
+    assert found.areas[0].dirty and not found.areas[0].note
+    assert len([*ranges.within(place.offset, place.length)]) == 1
+    assert ranges.total_bytes < SIZE // 2
+    assert sum(part.length for part in in_order(image, 64 * KiB)) == SIZE
+
+
+@pytest.mark.parametrize("kind", [12, 16, 32])
+def test_of_a_fat_its_tables_say_what_counts(tmp_path: Path, tree: Path, kind: int) -> None:
+    image = tmp_path / "boot.img"
+    size = 40 * MiB if kind == 32 else 12 * MiB
+    cluster = {12: "16", 16: "1", 32: "1"}[kind]
+    run(["mkfs.vfat", "-C", "-F", str(kind), "-s", cluster, image, str(size // KiB)])
+    run(["mcopy", "-i", image, "-s", tree / "large", tree / "etc", "::/"])
+    run(["mdel", "-i", image, "::/etc/entry-7"])
+    found = InUse(reader_of(image), size)
+    ranges = [*found.ranges()]
+    assert ranges == sorted(ranges) and found.areas[0].kind == f"FAT{kind}"
+    assert found.areas[0].used_bytes < 8 * MiB
+    copy = copied(image, ranges)
+    assert run(["fsck.vfat", "-n", copy]).returncode == 0
+    assert run(["mcopy", "-i", copy, "::/large", "-"]).stdout == (tree / "large").read_bytes()
+    assert [*in_order(image, MiB)] == ranges
+
+
+DOS = """label: dos
+start=2048, size=8192, type=c
+start=12288, size=2048, type=82
+start=16384, size=40960, type=5
+start=18432, size=8192, type=83
+start=30720, size=8192, type=83
+"""
+
+
+@pytest.fixture
+def two(tmp_path: Path, tree: Path) -> Path:
+    """A disk of 32 MiB with a logical partition in which an ext4 lies; see DOS."""
+    disk, root = tmp_path / "disk.img", tmp_path / "root"
+    with disk.open("wb") as file:
+        file.truncate(SIZE)
+    run(["sfdisk", "--quiet", disk], stdin=DOS.encode())
+    run(["mke2fs", "-q", "-t", "ext2", "-b", "1024", root, "4096k"])
+    data = bytearray(disk.read_bytes())
+    data[30720 * 512 : 30720 * 512 + 4 * MiB] = root.read_bytes()
+    disk.write_bytes(data)
+    return disk
+
+
+def test_all_that_lies_between_partitions_counts_and_what_is_behind_is_apart(two: Path) -> None:
+    found = InUse(reader_of(two), SIZE)
+    ranges = ExtentMap(found.ranges())
+    assert [area.name for area in found.areas] == ["p1", "p2", "p5", "p6"]
+    assert [area.kind for area in found.areas][-1] == "ext2"
+    assert found.behind == Extent(57344 * 512, SIZE - 57344 * 512)
+    last = Extent(30720 * 512, 4 * MiB)
+    assert ranges | ExtentMap([last]) == ExtentMap([Extent(0, found.end)])
+    assert (ranges & ExtentMap([last])).total_bytes == found.areas[-1].used_bytes < MiB
+
+
+def test_who_cannot_go_ahead_to_an_extended_partition_takes_it_whole(two: Path) -> None:
+    assert sum(part.length for part in in_order(two, MiB)) == 57344 * 512
+
+
+def test_a_damaged_filesystem_counts_whole(tmp_path: Path, tree: Path) -> None:
+    image = tmp_path / "root.img"
+    filesystem(image, tree, SHAPES["ext4 of today"])
+    data = image.read_bytes()
+    told = run(["dumpe2fs", image]).stdout.decode()
+    bitmaps = [int(number) for number in re.findall(r"Block bitmap at (\d+)", told)]
+    for name, at in {
+        "the superblock": SUPERBLOCK_OFFSET + 200,
+        "the descriptor of group 1": 4096 + 64 + 12,
+        "the block bitmap of group 0": bitmaps[0] * 4096 + 5,
+    }.items():
+        spoilt = bytearray(data)
+        spoilt[at] ^= 0xFF
+        image.write_bytes(spoilt)
+        found = InUse(reader_of(image), SIZE)
+        ranges = ExtentMap(found.ranges())
+        assert name in found.areas[0].note
+        assert ranges == ExtentMap([Extent(0, SIZE)])
