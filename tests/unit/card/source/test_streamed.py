@@ -136,12 +136,14 @@ def test_a_packed_source_that_is_cut_is_never_taken_for_whole(packed: Path, tmp_
 
 
 def test_an_altered_byte_is_found(packed: Path, tmp_path: Path) -> None:
-    if packed.suffix == ".img":
-        pytest.skip("nothing in a plain image proves it")
+    """A plain image has nothing that proves it."""
     data, other = packed.read_bytes(), tmp_path / packed.name
     places = random.Random(19)
     for place in (places.randrange(len(data) // 4, len(data) // 2) for _ in range(5)):
         other.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        if packed.suffix == ".img":
+            assert read_whole(other) == other.read_bytes()
+            continue
         try:
             assert read_whole(other) == IMAGE, "the format has no check of its own there"
         except (MalformedRelease, TargetRefused):
@@ -200,7 +202,7 @@ def test_a_zip_with_a_password(tmp_path: Path) -> None:
         (b"7z\xbc\xaf\x27\x1c" + bytes(600), "it is 7z"),
         (b"QFI\xfb" + bytes(600), "it is qcow2"),
         (b"<html>not found</html>", "it is web page"),
-        (gzip.compress(bytes(257) + b"ustar" + bytes(300)), "it is tar"),
+        (gzip.compress(bytes(257) + b"ustar" + bytes(300), mtime=0), "it is tar"),
     ],
 )
 def test_what_is_no_disk_image(data: bytes, words: str, tmp_path: Path) -> None:
