@@ -32,7 +32,7 @@ from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
 from imager.card.source.opened import OpenedSource, WantedImage, measured, opened_source
 from imager.disk.bmap import Bmap, BmapRange, encode_bmap
-from imager.disk.extents import Extent
+from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.mbr import encode
 from imager.release.openpgp import parse_certificate
@@ -40,10 +40,10 @@ from imager.release.transfer.web import TransferLimits
 from tests.support.mirror import Manners, serving
 from tests.support.signing import make_key, sign_detached
 
-SIZE = 3 * MiB
+SIZE = 6 * MiB
 _NOISE = random.Random(5).randbytes(200 * KiB)
 IMAGE = (
-    encode(Layout(SIZE, Extent(MiB, 512 * KiB), Extent(2 * MiB, MiB)), 7).ljust(MiB, b"\0")
+    encode(Layout(SIZE, Extent(MiB, 2 * MiB), Extent(3 * MiB, 3 * MiB)), 7).ljust(MiB, b"\0")
     + _NOISE.ljust(SIZE - MiB, b"\0")
 )  # fmt: skip
 
@@ -288,6 +288,15 @@ def test_a_block_map_says_what_counts(tmp_path: Path, name: str) -> None:
     assert read_whole(path) == counts
     with opened_source(WantedImage(str(path), mapped=False)) as opened:
         assert content_of(opened) == IMAGE
+
+
+def test_the_end_of_each_partition_counts_whatever_the_block_map_says(plain: Path) -> None:
+    """An old label of a RAID would be taken for the new partition's."""
+    plain.with_name("any.img.bmap").write_bytes(encode_bmap(BMAP))
+    with opened_source(WantedImage(str(plain))) as opened, opened.source.read(SIZE) as reading:
+        taken = ExtentMap(Extent(offset, len(data)) for offset, data in reading.pieces())
+    ends = [Extent(2 * MiB, MiB), Extent(5 * MiB, MiB)]
+    assert taken == ExtentMap([one.extent for one in BMAP.ranges] + ends)
 
 
 def test_an_image_that_is_not_as_mapped_is_refused(plain: Path) -> None:
