@@ -89,6 +89,38 @@ def test_a_sound_filesystem_is_all_there(disk: Surgeon) -> None:
     assert found.used == ExtentMap([*folders, at(disk, 3, 5000), at(disk, 5003)])
 
 
+def test_a_sound_filesystem_costs_what_its_folders_cost(disk: Surgeon) -> None:
+    """16 records in each cluster of a folder, and a step to follow each of the two."""
+    budget = Budget()
+    disk.volume(budget)
+    assert budget.spent == (2 * (16 + 1), 0)
+    disk.put((32 + TABLE_SECTORS) * 512 + 4 * 3, b"\xff")
+    disk.volume(budget)
+    assert budget.spent == (4 * (16 + 1) + TABLE_BYTES // 8, 0)
+
+
+@pytest.mark.parametrize("cluster", [0xFFFF, 0x10000, 70_001])
+def test_a_file_may_lie_in_any_cluster(tmp_path: Path, cluster: int) -> None:
+    fat = HostileFat(_next=cluster)
+    fat.put("far", b"far away")
+    found = made(tmp_path, fat).volume()
+    assert found.faults == ()
+    assert found.read_file("far") == b"far away"
+
+
+def test_a_folder_without_its_own_entries_was_overwritten(tmp_path: Path) -> None:
+    fat = HostileFat()
+    fat.root += record("none", fat.claim(record("File", 0, 0)), 0, is_dir=True)
+    disk = made(tmp_path, fat)
+    assert disk.faults() == [
+        (
+            FaultKind.DIRECTORY_DAMAGED,
+            "directory none: it does not begin with its entries . and ..",
+        )
+    ]
+    assert "none/File" in disk.volume().entries
+
+
 def test_files_are_found_and_read(disk: Surgeon) -> None:
     found = disk.volume()
     content = bytes(range(256)) * 10_000
