@@ -28,6 +28,7 @@ BY_PATH = {
         "card/host/targets.py",
         "card/inspect/verify.py",
         "card/save/at_rest.py",
+        "card/save/original.py",
         "card/medium/reopen.py",
         "doctor/computer.py",
     ),

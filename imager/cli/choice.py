@@ -6,7 +6,7 @@ module of its own because every command begins with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from imager.base.boards import Board, board_named, kernel_among
 from imager.base.errors import (
     ConfigurationError,
     HostStorage,
+    MissingTool,
     NetworkError,
     NotAuthentic,
     UsageError,
@@ -192,8 +193,21 @@ def golden_images(session: Session, rack: Rack, nodes: Iterable[Node]) -> Golden
 
 
 def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -> GoldenImages:
-    """As ``golden_images``, but only those composed already. Fetches, makes and shows nothing."""
-    found: dict[str, GoldenImage] = {}
+    """As ``golden_images``, but only those composed already: fetches and makes nothing.
+
+    Where a program is missing without which they cannot be told, it warns and returns none: what
+    else is known can still be shown.
+    """
+    try:
+        return dict(_composed(session, rack, nodes))
+    except MissingTool as error:
+        session.console.warn(f"whether cards are out of date cannot be told: {error.what}")
+        return {}
+
+
+def _composed(
+    session: Session, rack: Rack, nodes: Iterable[Node]
+) -> Iterator[tuple[str, GoldenImage]]:
     for its in by_boot(nodes):
         spec = chosen_release(session, rack, its[0])
         lock = RackLock.load(rack.lock_file)
@@ -216,8 +230,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
         for node in its:
             golden = cached[packages[node.name]]
             if golden is not None:
-                found[node.name] = golden
-    return found
+                yield node.name, golden
 
 
 def by_boot(nodes: Iterable[Node]) -> Iterable[list[Node]]:

@@ -62,7 +62,8 @@ model = {model}
 
 [release]
 # A built-in release: alarm-rpi-armv7 (Pi 2, Pi 3, Zero 2 W) or alarm-rpi-aarch64 (Pi 3, Pi 4,
-# Pi 400, Zero 2 W; a CM4, CM4S, CM5, Pi 5 or 500 needs another kernel on it: docs/boards.md).
+# Pi 400, Zero 2 W; a CM4, CM4S, CM5, Pi 5 or 500 needs another kernel on it:
+# picloud-image docs boards).
 name = {release}
 # Or any other one: the URL of a .tar.gz that has its signature beside it as .sig, and the
 # fingerprint of the OpenPGP key that must have made the signature.
@@ -102,10 +103,10 @@ name = {release}
 # The version of Salt on every card, master and minions alike: fetched from PyPI by pip, pinned in
 # rack.lock. The release must bring what Salt needs (Python, ZeroMQ …); what it lacks is named when
 # the image is composed. A release with a Salt of its own keeps that. Without this line no Salt is
-# put on the cards, and first boot looks for it elsewhere (docs/firstboot.md).
+# put on the cards, and first boot looks for it elsewhere (picloud-image docs firstboot).
 version = {salt}
 # A folder, relative to this one, of pacman packages that bring what the release lacks for it: they
-# lie on every card, and first boot installs them with no network (docs/salt.md).
+# lie on every card, and first boot installs them with no network (picloud-image docs salt).
 # packages = "packages"
 # The version a master outside this rack has, if you know it: versions that cannot talk to each
 # other are then refused before anything is written.
@@ -117,8 +118,8 @@ version = {salt}
 [packages]
 # What every node has beyond the release, from the release's own mirrors: resolved once by this
 # computer's pacman, pinned in rack.lock and archived, so that each card gets the same bytes until
-# picloud-image lock --update (docs/locking.md). What Salt needs is added by itself. A bound is
-# written "openssl>=3.6".
+# picloud-image lock --update (picloud-image docs locking). What Salt needs is added by itself. A
+# bound is written "openssl>=3.6".
 # install = ["htop"]
 # Packages of the release that the nodes do not have.
 {remove}

@@ -15,9 +15,9 @@ from imager.base.units import SECTOR_BYTES
 from imager.disk.extents import Extent
 from imager.disk.manifest import Reader
 
-_SIGNATURE = b"EFI PART"
-_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
-_ENTRY = struct.Struct("<16s16sQQQ72s")
+SIGNATURE = b"EFI PART"
+HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
+ENTRY = struct.Struct("<16s16sQQQ72s")
 _MOST_ENTRIES = 1024
 _LARGEST_ENTRY = 1024
 
@@ -64,15 +64,15 @@ def _read_copy(read: Reader, lba: int, size_bytes: int, *, is_backup: bool) -> G
         raise GptError("the disk has no room for a GPT")
     raw = read(lba * SECTOR_BYTES, SECTOR_BYTES)
     (signature, _, length, sum_, _, own, _, _, _, guid, first, count, size, entries_sum) = (
-        _HEADER.unpack_from(raw)
+        HEADER.unpack_from(raw)
     )
-    if signature != _SIGNATURE:
+    if signature != SIGNATURE:
         raise GptError("there is no GPT")
-    if not _HEADER.size <= length <= SECTOR_BYTES or own != lba:
+    if not HEADER.size <= length <= SECTOR_BYTES or own != lba:
         raise GptError("the header of the GPT is damaged")
     if zlib.crc32(raw[:16] + bytes(4) + raw[20:length]) != sum_:
         raise GptError("the header of the GPT does not fit its checksum")
-    if count > _MOST_ENTRIES or not _ENTRY.size <= size <= _LARGEST_ENTRY or size % 8:
+    if count > _MOST_ENTRIES or not ENTRY.size <= size <= _LARGEST_ENTRY or size % 8:
         raise GptError(f"the GPT claims {count} entries of {size} bytes")
     if first * SECTOR_BYTES + count * size > size_bytes:
         raise GptError("the entries of the GPT lie beyond the disk")
@@ -85,7 +85,7 @@ def _read_copy(read: Reader, lba: int, size_bytes: int, *, is_backup: bool) -> G
 def _entries(table: bytes, size: int) -> list[GptPartition]:
     found = []
     for index, at in enumerate(range(0, len(table), size), 1):
-        kind, own, low, high, _, name = _ENTRY.unpack_from(table, at)
+        kind, own, low, high, _, name = ENTRY.unpack_from(table, at)
         if not any(kind) or high < low:
             continue
         label = name.decode("utf-16-le", "replace").split("\0")[0]

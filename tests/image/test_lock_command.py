@@ -220,9 +220,10 @@ def test_a_salt_that_never_talks_is_refused_when_it_is_planned(
     repository.log.clear()
     for words in (
         ["lock"], ["compose"], ["write", "x.img", "--node", "pi7", "--dry-run"],
-        ["rack", "plan", "--images", "."],
+        ["write", "x.img", "--node", "pi7"], ["rack", "plan", "--images", "."],
     ):  # fmt: skip
         said = place.run(*words)
         assert (said.code, said.out) == (10, ""), words
         assert "Salt 3006.30 starts on Python 3.14 and never talks" in said.err
+        assert "target " not in said.err, "no plan is shown, and nobody is asked"
     assert not repository.log

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,17 @@ def test_the_master_s_card_is_out_of_date_once_a_node_was_added(place: Workplace
     assert nodes["pi0"]["card"]["standing"] == "stale"
     steps = place.json("rack", "plan", "pi0", "--images", ".").result["steps"]
     assert [(step["node"], step["action"]) for step in steps] == [("pi0", "write")]
+
+
+@pytest.mark.parametrize("line", ["rack show", "rack plan --images .", "rack report --out -"])
+def test_what_is_known_is_shown_without_the_programs_that_make_cards(
+    place: Workplace, tmp_path: Path, line: str
+) -> None:
+    """Without mtools nobody can tell which golden image this computer would make."""
+    whole = place.run(*line.split())
+    without = replace(place, environment={**place.environment, "PATH": str(tmp_path)})
+    said = without.run(*line.split())
+    assert said.code == 0, said.err
+    assert "whether cards are out of date cannot be told: not installed: " in said.err
+    assert "cannot be told" not in whole.err
+    assert "pi14" in said.out

@@ -139,7 +139,7 @@ def _of_index(index: bytes, blocks_bytes: int) -> int:
 
 def _of_zstd(head: bytes) -> int:
     """What the first frame says of its size (RFC 8878, 3.1.1.1); 0 where it does not."""
-    descriptor = head[4]
+    descriptor = head[4] if len(head) > 4 else 0
     flag, single = descriptor >> 6, bool(descriptor & 0x20)
     width = (1 if single else 0, 2, 4, 8)[flag]
     start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]

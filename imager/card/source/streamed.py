@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from imager.base.errors import MalformedRelease, NotAuthentic
+from imager.base.units import SECTOR_BYTES
 from imager.card.source.origin import Origin
 from imager.card.source.packed import LOOKED_AT, Packing, refuse_other_kinds
 from imager.card.source.source import Piece
@@ -133,6 +134,10 @@ class StreamReading:
 
     def _require_proven(self) -> None:
         source = self._source
+        if self.size_bytes < SECTOR_BYTES:
+            raise MalformedRelease(
+                f"{source.name} is no disk image: it has {self.size_bytes} bytes", hint=_AGAIN
+            )
         if source.size_bytes not in (None, self.size_bytes):
             raise MalformedRelease(
                 f"{source.name}: the image has {self.size_bytes} bytes, not the "

@@ -28,6 +28,7 @@ from imager.card.write.poured import PouredImage
 from imager.card.write.verdict import bytes_named, places_named
 from imager.card.write.write import blank_ends, copy, write_first_mib
 from imager.disk.extents import Extent, ExtentMap
+from imager.disk.gpt_move import moved_to_end
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 
@@ -57,6 +58,13 @@ class Ends:
     def extents(self) -> ExtentMap:
         """Where they lie."""
         return ExtentMap(Extent(at, len(data)) for at, data in self.data.items())
+
+    def put(self, offset: int, data: bytes) -> None:
+        """Let ``data`` lie at byte ``offset``, in the ends."""
+        for at, held in self.data.items():
+            for part in ExtentMap([Extent(offset, len(data))]).within(at, len(held)):
+                there = data[part.offset - offset : part.end - offset]
+                held[part.offset - at : part.end - at] = there
 
     def keep(self, block: Block) -> ExtentMap:
         """Keep what of ``block`` lies in the ends; what lies in the body is returned."""
@@ -92,6 +100,7 @@ def pour_card(
         blank_ends(card, progress)
         with bytes_named(_places(ends)):
             _pour_body(share, ends, card, progress, options)
+        _fit_table(ends, card, progress)
         image = _image(pouring, ends, card, progress, seal)
         extents = image.manifest.extents
         with image.open() as reader, places_named(image, reader):
@@ -133,6 +142,22 @@ def _pour_body(
         flush(card.raw)
 
 
+def _fit_table(ends: Ends, card: ClaimedCard, progress: Progress) -> None:
+    """A GPT has its second copy at the end of the disk, and says where that is."""
+    moved = moved_to_end(bytes(ends.data[0]), ends.card_bytes)
+    if moved is None:
+        return
+    ends.put(0, moved.first)
+    ends.put(ends.card_bytes - len(moved.last), moved.last)
+    progress.note("the second copy of its partition table (GPT) goes to the end of the card")
+    sectors = card.target.facts.logical_bytes
+    if sectors not in (0, moved.sector_bytes):
+        progress.warn(
+            f"its partition table is made for sectors of {moved.sector_bytes} bytes, and "
+            f"{card.target.node} has sectors of {sectors}: its partitions are not found there"
+        )
+
+
 def too_small(node: str, card_bytes: int, image_bytes: int, share: Share) -> TargetRefused:
     """The refusal of a card that turned out to be too small while the image was written."""
     return TargetRefused(
@@ -159,8 +184,7 @@ def _image(
 ) -> PouredImage:
     manifest = _manifest(pouring, ends)
     if seal is not None:
-        offset, data = seal(manifest)
-        ends.data[FIRST_MIB.offset][offset : offset + len(data)] = data
+        ends.put(*seal(manifest))
         manifest = _manifest(pouring, ends)
     held: Mapping[int, bytes] = {at: bytes(data) for at, data in ends.data.items()}
     return PouredImage(pouring.source, manifest, held, card, progress)

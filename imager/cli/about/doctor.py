@@ -39,7 +39,7 @@ def doctor(session: Session) -> CommandResult:
     """
     checkups = list(_checkups(session))
     console = session.console
-    console.lines(*checkup_lines(checkups, console.width), "", verdict_line(checkups))
+    console.lines(*checkup_lines(checkups, console.columns), "", verdict_line(checkups))
     codes = (one.exit_code for one in checkups if one.exit_code)
     return {
         "exit_code": next(codes, 0),

@@ -92,8 +92,10 @@ def write_node(session: Session, wish: CardWish, node_name: str, *, update: bool
     require_programs(rack)
     require_archived(session, rack, [node])
     plan = _plan(session, request)
+    # Also what is archived may say that this card would never work: before anybody is asked.
+    golden = golden_images_at_hand(session, rack, [node]).get(node.name)
     if wish.dry_run:
-        plan = replace(plan, image=_planned_image(session, request))
+        plan = replace(plan, image=_planned_image(request, golden))
     session.console.event("plan", **plan.to_json())
     for line in plan.lines():
         session.console.say(line)
@@ -147,11 +149,9 @@ def _planned_salt(session: Session, version: str, lock: RackLock) -> PlannedSour
     return PlannedSource(version, pin.sha256 if pin else None, bool(here))
 
 
-def _planned_image(session: Session, request: WriteRequest) -> PlannedImage:
+def _planned_image(request: WriteRequest, golden: GoldenImage | None) -> PlannedImage:
     """What the golden image would put on the card, if it is composed already; raises
     TargetRefused for a target that is too small for it or for the node's swap file."""
-    found = golden_images_at_hand(session, request.rack, [request.node])
-    golden = found.get(request.node.name)
     if golden is None:
         return PlannedImage()
     needs = golden.layout.size_bytes

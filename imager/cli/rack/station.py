@@ -11,6 +11,7 @@ from imager.base.errors import Interrupted
 from imager.card.host.arrivals import Arrivals
 from imager.cli.rack.batch import show_results
 from imager.cli.session import CommandResult, Session
+from imager.cli.terminal.folding import folded
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
 from imager.rack.batch.batch import begun
@@ -158,7 +159,8 @@ class _StationConsole:
             when = "waits for Enter" if left is None else f"begins in {left:.0f} s"
             candidate = offer.step.candidate
             lines.append(f"{_where(candidate)}: {candidate.about} → {offer.step.node.name}, {when}")
-        return [line[: self._console.screen.columns - 1] for line in (*lines, _KEYS)]
+        columns = self._console.screen.columns - 1
+        return [part for line in (*lines, _KEYS) for part in folded(line, columns)]
 
 
 def _where(candidate: Candidate) -> str:

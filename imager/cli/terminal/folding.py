@@ -2,7 +2,7 @@
 
 In: lines or cells, and columns; None where nobody looks at a terminal, and then nothing is folded.
 Out: lines. A word that is longer than a line, mostly a path or a fingerprint, stands out whole, so
-that it can be copied. Pure.
+that it can be copied. Only what is drawn over again and again, as bars are, is shortened. Pure.
 """
 
 from __future__ import annotations
@@ -53,9 +53,25 @@ def folded(line: str, columns: int | None) -> list[str]:
     return [*lines, now]
 
 
-def wrapped(text: str, width: int, first: str, rest: str) -> list[str]:
+def shortened(line: str, columns: int) -> str:
+    """``line`` for a place that has one line: its first words and ``…`` where it is wider than
+    ``columns``. A word that takes half of the line is cut itself."""
+    if width_of(line) <= columns:
+        return line
+    cut = line[: max(0, columns - 2)]
+    while cut and width_of(cut) > columns - 2:
+        cut = cut[:-1]
+    words = cut if line[len(cut)] == " " else cut.rpartition(" ")[0]
+    if len(words) * 2 > len(cut):
+        return f"{words.rstrip()} …"
+    return f"{cut}…"[:columns]
+
+
+def wrapped(text: str, width: int | None, first: str, rest: str) -> list[str]:
     """``text`` as lines of at most ``width``, the first begun with ``first``, the others with
-    ``rest``."""
+    ``rest``; as one line where ``width`` is None."""
+    if width is None:
+        return [first + text]
     return wrap(
         text,
         width,

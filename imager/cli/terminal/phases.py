@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from imager.base.text import printable
 from imager.base.units import format_rate, format_seconds, format_size, format_transfer
+from imager.cli.terminal.folding import shortened
 
 if TYPE_CHECKING:
     _Tqdm = tqdm[Any]
@@ -24,8 +25,9 @@ else:
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {moved}{speed}  {remaining} left"
 _BAR_UNSIZED = "{desc} … {elapsed}{speed}"
-_ROOMY_COLUMNS = 76
-"""Below that there is no room for sizes beside a bar."""
+_LEAST_NAME, _BESIDE_NAME, _SIZES = 12, 46, 18
+"""Columns of a phase's name, of all that must stand beside it (a bar of ten, the rate, the time
+left), and of the sizes, which are left out where there is no room."""
 _TICK_SECONDS = 1.0
 _JSON_INTERVAL_SECONDS = 0.5
 
@@ -82,8 +84,11 @@ class _Bar(_Tqdm):
         rate = known["rate"] or done / max(known["elapsed"], 1e-6)
         known["speed"] = f"  {format_rate(rate)}" if done else ""
         known["moved"] = f"{format_size(done)}/{format_size(total or 0)}"
-        if columns and columns < _ROOMY_COLUMNS:
-            known["moved"] = ""
+        if columns:
+            room, name = columns - _BESIDE_NAME, known["prefix"]
+            if room < max(len(name), _LEAST_NAME) + _SIZES:
+                known["moved"] = ""
+            known["prefix"] = shortened(name, max(room, _LEAST_NAME))
         return known
 
 

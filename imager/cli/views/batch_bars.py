@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imager.base.units import format_rate
+from imager.cli.terminal.folding import shortened
 from imager.rack.batch.card_progress import Moment
 from imager.rack.batch.workers import CardResult, Job
 
 _PHASE_COLUMNS = 12
 _RATE_COLUMNS = 11
 _TIME_COLUMNS = 7
+_LEAST_BAR = 4
+_LEAST_HEAD = 12
 _FULL, _EMPTY = "█", "·"
 
 
@@ -63,7 +66,7 @@ def draw(
     drawn = [_card_line(row, name, slot, columns) for row in shown]
     hidden = len(rows) - len(shown)
     if hidden:
-        drawn.append(f"and {hidden} more"[:columns])
+        drawn.append(shortened(f"and {hidden} more", columns))
     return [*drawn, _last_line(rows, columns, cardless, whole)]
 
 
@@ -84,20 +87,20 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
     label = f"{row.job.slot:<{slot}}  " if slot else ""
     head = f"{row.job.name:<{name}}  {label}"
     if row.result is not None:
-        return (head + _ending(row.result))[:columns].rstrip()
+        return shortened(head + _ending(row.result), columns)
     if row.moment is None:
-        return f"{head}waits for its turn"[:columns]
+        return shortened(f"{head}waits for its turn", columns)
     now = row.moment
     between = "goes on" if now.moved_bytes else "begins"
     phase = now.phase.removesuffix(row.job.name).strip() or between
     total = now.total_bytes
-    done = now.done_bytes / total if total else None
-    # Where there are no bytes to count, the time gone by shows that it is at work.
-    tail = f" {clock(now.phase_seconds)}" if now.phase and now.phase_seconds >= 1 else ""
-    if done is not None:
-        rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
-        tail = f" {rate:>{_RATE_COLUMNS}}{clock(row.seconds_left):>{_TIME_COLUMNS}}"
-    return _with_bar(f"{head}{phase:<{_PHASE_COLUMNS}}", done, tail, columns)
+    if not total:
+        # Where there are no bytes to count, the time gone by shows that it is at work.
+        gone = f" {clock(now.phase_seconds)}" if now.phase and now.phase_seconds >= 1 else ""
+        return shortened(f"{head}{phase} …{gone}", columns)
+    rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
+    phase = f"{head}{phase:<{_PHASE_COLUMNS}}"
+    return _with_bar(phase, now.done_bytes / total, rate, clock(row.seconds_left), columns)
 
 
 def _ending(result: CardResult) -> str:
@@ -117,8 +120,8 @@ def _last_line(rows: Sequence[CardRow], columns: int, cardless: int, whole: str)
     rate = sum(row.moment.bytes_per_second for row in at_work if row.moment is not None)
     share = sum(row.share for row in rows) / nodes if nodes else 1.0
     shown = format_rate(rate) if rate else ""
-    tail = f" {shown:>{_RATE_COLUMNS}}{clock(_rack_seconds_left(rows)):>{_TIME_COLUMNS}}"
-    return _with_bar(f"{whole}: {', '.join(words)} ", share, tail, columns)
+    left = clock(_rack_seconds_left(rows))
+    return _with_bar(f"{whole}: {', '.join(words)} ", share, shown, left, columns)
 
 
 def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:
@@ -134,15 +137,19 @@ def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:
     return max(known) + whole * -(-waiting // at_work)
 
 
-def _with_bar(head: str, share: float | None, tail: str, columns: int) -> str:
-    if share is None:
-        return f"{head.rstrip()} …{tail}"[:columns]
-    percent = f"{share * 100:3.0f}% "
-    room = columns - len(head) - len(percent) - len(tail)
-    if room < 4:
-        return f"{head}{percent}{tail}"[:columns].rstrip()
-    full = int(share * room)
-    return f"{head}{percent}{_FULL * full}{_EMPTY * (room - full)}{tail}".rstrip()
+def _with_bar(head: str, share: float, rate: str, left: str, columns: int) -> str:
+    """Where it is too narrow, first the rate is left out, then the bar, then words of ``head``,
+    and last the time left."""
+    percent, time = f"{share * 100:3.0f}% ", f"{left:>{_TIME_COLUMNS}}"
+    for tail in (f" {rate:>{_RATE_COLUMNS}}{time}", time):
+        room = columns - len(head) - len(percent) - len(tail)
+        if room >= _LEAST_BAR:
+            full = int(share * room)
+            return f"{head}{percent}{_FULL * full}{_EMPTY * (room - full)}{tail}"
+    room = columns - len(percent) - len(time)
+    if room < _LEAST_HEAD:
+        return shortened(head.rstrip() + percent.rstrip(), columns)
+    return shortened(head, room) + percent + time
 
 
 def clock(seconds: float | None) -> str:

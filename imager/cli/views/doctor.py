@@ -16,10 +16,11 @@ _INDENT = "  "
 _LEAST = 40
 
 
-def checkup_lines(checkups: Iterable[Checkup], columns: int) -> Iterator[str]:
+def checkup_lines(checkups: Iterable[Checkup], columns: int | None) -> Iterator[str]:
     """The checkups under the names of their areas, no line wider than ``columns`` where that can
-    be."""
-    columns, below = max(columns, _LEAST), " " * (_STATE + 2 * len(_INDENT))
+    be; whole lines where there is no terminal and ``columns`` is None."""
+    columns = None if columns is None else max(columns, _LEAST)
+    below = " " * (_STATE + 2 * len(_INDENT))
     for area, members in groupby(checkups, lambda one: one.area):
         its = list(members)
         width = max(len(one.name) for one in its)

@@ -55,7 +55,7 @@ class MasterFile:
     stale: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Place({self.path}, {self.found})"
+        return f"MasterFile({self.path}, {self.found})"
 
 
 def plan_export(

@@ -21,8 +21,9 @@ import re
 import secrets
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from functools import lru_cache, partial
 
 from imager.base.json_fields import read_object
 from imager.base.progress import Progress
@@ -247,13 +248,8 @@ def _numbers(keys: TrustedFolder, folder: KeyFolder) -> CardNumbers:
 def _new_numbers(keys: TrustedFolder) -> KeyFile:
     taken = set()
     for node in nodes_in(keys):
-        card = folders_of(keys, node).card
-        try:
-            taken.add(_parse(card.folder.read(_FILE, LARGEST_KEY)).disk_id)
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            raise card.damaged(_FILE, str(error)) from None
+        with suppress(FileNotFoundError):
+            taken.add(_disk_id(folders_of(keys, node).card))
     numbers = CardNumbers(
         # machine-id(5) asks for a version 4 UUID where an id is made by other means.
         machine_id=uuid.uuid4().hex,
@@ -263,6 +259,16 @@ def _new_numbers(keys: TrustedFolder) -> KeyFile:
         created=timestamp(),
     )
     return KeyFile(json.dumps(asdict(numbers), indent=2).encode() + b"\n", private=False)
+
+
+@lru_cache(maxsize=1 << 14)
+def _disk_id(card: KeyFolder) -> int:
+    """The disk id in ``card``, read once by each run: whoever makes cards for a thousand nodes
+    would read a million files. Numbers never change, and one that is gone is no loss."""
+    try:
+        return _parse(card.folder.read(_FILE, LARGEST_KEY)).disk_id
+    except ValueError as error:
+        raise card.damaged(_FILE, str(error)) from None
 
 
 def _fresh(taken: set[int]) -> int:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.disk.budget import Budget, OverBudget, ReadLimits
+from imager.base.units import MiB
+from imager.disk.budget import DEFAULT_LIMITS, Budget, OverBudget, ReadLimits
 
 SMALL = ReadLimits(
     steps=10,
@@ -82,3 +85,16 @@ def test_an_image_of_our_own_may_cost_what_it_needs() -> None:
     budget.unpack(1 << 50)
     budget.keep_name("a/" * 5000)
     assert budget.path_fault("a/" * 5000) is None
+
+
+def test_the_page_on_security_says_what_a_card_may_cost() -> None:
+    page = (Path(__file__).parents[3] / "docs/security.md").read_text()
+    limits = DEFAULT_LIMITS
+    for said in (
+        f"over all readers of a card | {limits.steps:,} |",
+        f"of a card | {limits.unpacked_bytes / MiB:g} MiB |",
+        f"length of a path | {limits.depth}; {limits.path_bytes} bytes |",
+        f"their length | {limits.names:,}; {limits.name_bytes / MiB:g} MiB |",
+        f"kept at once | {limits.pieces:,} (",
+    ):
+        assert said in page

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from imager.cli.main import run
+from imager.config.example import initial_rack_toml
 
 DOCS = Path(__file__).resolve().parents[4] / "docs"
 
@@ -28,3 +30,14 @@ def test_one_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> N
     said = capsys.readouterr().err
     assert "../README: there is no such document" in said
     assert "exit-codes" in said
+
+
+def test_the_documents_that_a_new_rack_names_are_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    named = set(re.findall(r"picloud-image docs\s(\S+?)[).]", initial_rack_toml()))
+    assert {"boards", "firstboot", "salt", "locking"} <= named
+    for name in named:
+        assert run(["docs", name]) == 0
+        assert capsys.readouterr().out
+    assert "docs/" not in initial_rack_toml()

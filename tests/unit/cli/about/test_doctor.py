@@ -89,7 +89,9 @@ def test_what_is_wrong_with_cache_and_rack_is_said_all_at_once(
 def test_a_rack_that_does_not_load_is_named_with_every_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "rack.toml").write_text('[rack]\nnodes = "pi0"\nmaster = "pi0"\nmodel = "pi9"\n')
+    (tmp_path / "rack.toml").write_text(
+        '[rack]\nnodes = "pi0"\nmaster = "pi0"\nmodel = "pi9 of the year after next"\n'
+    )
     code, found = asked(capsys, tmp_path, tmp_path / "cache")
     assert code == 10
     assert any("pi9" in line for line in found["rack: rack.toml"]["details"])
@@ -97,3 +99,6 @@ def test_a_rack_that_does_not_load_is_named_with_every_fault(
     said = capsys.readouterr().out
     assert "pi9" in said
     assert "1 to mend before cards can be made" in said
+    (fault,) = [line for line in found["rack: rack.toml"]["details"] if "pi9" in line]
+    assert len(fault) > 80
+    assert fault in said, "lines are whole where nobody looks at a terminal"

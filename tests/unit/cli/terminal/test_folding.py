@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.cli.terminal.folding import folded, table, width_of
+from imager.cli.terminal.folding import folded, shortened, table, width_of, wrapped
 
 PATH = "/dev/disk/by-id/usb-Generic_STORAGE_DEVICE_000000000819-0:0"
 WORDS = st.lists(st.text("ab→…字", min_size=1, max_size=30), min_size=1, max_size=30)
@@ -84,3 +84,26 @@ def test_a_table_always_fits_and_says_everything(
     for cell in (cell for row in rows for cell in row):
         for letter in cell.replace(" ", ""):
             said.remove(letter)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("pi7  faulty: does not keep it", "pi7  faulty: does not …"),
+        ("pi7  /dev/disk/by-id/usb-x", "pi7  /dev/disk/by-id/…"),
+        ("pi7  waits for its turn", "pi7  waits for its turn"),
+    ],
+)
+def test_what_is_drawn_over_and_over_is_shortened_between_words(line: str, shown: str) -> None:
+    assert shortened(line, 23) == shown
+
+
+@given(st.text("ab 字", max_size=99), st.integers(3, 99))
+def test_what_is_shortened_fits(line: str, columns: int) -> None:
+    shown = shortened(line, columns)
+    assert width_of(shown) <= columns
+    assert shown == line or line.startswith(shown.removesuffix("…").rstrip())
+
+
+def test_where_nobody_looks_at_a_terminal_lines_are_whole() -> None:
+    assert wrapped("a b " * 99, None, "- ", "  ") == ["- " + "a b " * 99]

@@ -50,6 +50,32 @@ def test_it_reads_like_this() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("columns", "card", "rack"),
+    [
+        (
+            60,
+            "pi0  tower-A-07  write        50% ███····   20.0 MB/s   0:30",
+            "rack: 1 of 1001 done, 1 failed   0% ·····   20.0 MB/s   0:30",
+        ),
+        (40, "pi0  tower-A-07  write … 50%    0:30", "rack: 1 of 1001 done, 1 …  0%    0:30"),
+        (30, "pi0  tower-A-07 … 50%    0:30", "rack: 1 of 1001 …  0%    0:30"),
+    ],
+)
+def test_what_is_least_wanted_goes_first_where_it_is_narrow(
+    columns: int, card: str, rack: str
+) -> None:
+    rows = [
+        at_work("pi0", 0.5, slot="tower-A-07"),
+        over("pi1"),
+        over("pi2", CardFaulty("/dev/sdb does not keep what is written to it", hint="y")),
+    ]
+    lines = draw(rows, columns, 24, cardless=998)
+    assert lines[0] == card
+    assert lines[-1] == rack
+    assert lines[2].endswith(" …")
+
+
 def test_the_rack_is_not_done_while_a_node_has_no_card() -> None:
     assert draw([over("pi0")], 79, 24, cardless=3)[-1].startswith("rack: 1 of 4 done  25% ")
 

@@ -229,6 +229,16 @@ def test_a_chain_is_followed_to_where_it_ends_or_breaks(
     assert held.faults.hurt == ({"f"} if what else set())
 
 
+def test_a_sound_filesystem_costs_next_to_nothing_to_follow() -> None:
+    """Files in a row are compared, not followed; without lost clusters none is looked for."""
+    budget = Budget()
+    held = chains(*range(3, 102), END, 0, 0, *range(105, 204), END, budget=budget)
+    assert held.claim("f", 2, 100) == [(2, 100)]
+    assert held.claim("g", 104, 100) == [(104, 100)]
+    assert held.lost() == []
+    assert budget.spent == (0, 0)
+
+
 def test_who_holds_a_cluster_and_which_nobody_does() -> None:
     held = chains(3, END, 0, 6, END, BAD, END)
     assert held.claim("first", 2, 2) == [(2, 2)]

@@ -1,0 +1,381 @@
+"""An image that is unpacked while it is read: every way of packing, cut, altered, too long."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import random
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imager.base.errors import (
+    ConfigurationError,
+    MalformedRelease,
+    NetworkError,
+    NotAuthentic,
+    PicloudError,
+    TargetRefused,
+    UsageError,
+)
+from imager.base.progress import Quiet
+from imager.base.units import KiB, MiB
+from imager.card.source.opened import OpenedSource, WantedImage, measured, opened_source
+from imager.disk.bmap import Bmap, BmapRange, encode_bmap
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
+from imager.disk.mbr import encode
+from imager.release.openpgp import parse_certificate
+from imager.release.transfer.web import TransferLimits
+from tests.support.mirror import Manners, serving
+from tests.support.signing import make_key, sign_detached
+
+SIZE = 3 * MiB
+_NOISE = random.Random(5).randbytes(200 * KiB)
+IMAGE = (
+    encode(Layout(SIZE, Extent(MiB, 512 * KiB), Extent(2 * MiB, MiB)), 7).ljust(MiB, b"\0")
+    + _NOISE.ljust(SIZE - MiB, b"\0")
+)  # fmt: skip
+
+
+def zipped(*files: tuple[str, bytes], way: int = zipfile.ZIP_DEFLATED) -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", way) as archive:
+        for name, data in files:
+            archive.writestr(name, data)
+    return whole.getvalue()
+
+
+def zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-q1c"], input=data, capture_output=True, check=True).stdout
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    ".xz": lambda data: lzma.compress(data, preset=0),
+    ".gz": lambda data: gzip.compress(data, 1),
+    ".bz2": lambda data: bz2.compress(data, 1),
+    ".zst": zstd,
+    ".zip": lambda data: zipped(("any.img", data), ("README.txt", b"read me")),
+}
+
+
+def content_of(opened: OpenedSource, limit: int = 64 * MiB) -> bytearray:
+    """The image as it would lie on a blank card."""
+    whole = bytearray()
+    with opened.source.read(limit) as reading:
+        for offset, data in reading.pieces():
+            whole[len(whole) :] = bytes(offset - len(whole))
+            whole += data
+        whole += bytes(reading.size_bytes - len(whole))
+        assert reading.sha256
+    return whole
+
+
+def read_whole(name: Path | str, limit: int = 64 * MiB, sha256: str | None = None) -> bytearray:
+    quick = TransferLimits(back_off_seconds=0, read_seconds=5)
+    with opened_source(WantedImage(str(name), sha256), quick) as opened:
+        return content_of(opened, limit)
+
+
+@pytest.fixture(scope="module", params=sorted(PACKED), ids=lambda suffix: suffix or "raw")
+def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("packed") / f"any.img{request.param}"
+    path.write_bytes(PACKED[request.param](IMAGE))
+    return path
+
+
+def test_every_way_of_packing(packed: Path) -> None:
+    digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+    assert read_whole(packed, sha256=digest) == IMAGE
+    with pytest.raises(NotAuthentic, match="not what it should be"):
+        read_whole(packed, sha256="0" * 64)
+
+
+def test_the_size_is_known_before_where_the_file_says_it(packed: Path) -> None:
+    with opened_source(WantedImage(str(packed))) as opened:
+        known = packed.suffix in (".img", ".xz", ".zip")
+        assert opened.source.size_bytes == (SIZE if known else None)
+        assert opened.source.least_bytes == (SIZE if known or packed.suffix == ".gz" else 0)
+        assert measured(opened.source, Quiet()) == SIZE
+
+
+def test_several_streams_of_xz_are_not_measured_by_the_last_one(tmp_path: Path) -> None:
+    path = tmp_path / "two.img.xz"
+    path.write_bytes(lzma.compress(IMAGE[:MiB]) + lzma.compress(IMAGE[MiB:]))
+    with opened_source(WantedImage(str(path))) as opened:
+        assert opened.source.size_bytes is None
+        assert content_of(opened) == IMAGE
+
+
+def test_zstd_says_its_size_where_it_knew_it(tmp_path: Path) -> None:
+    raw, path = tmp_path / "any.img", tmp_path / "any.img.zst"
+    raw.write_bytes(IMAGE)
+    subprocess.run(["zstd", "-q1", raw], check=True)
+    with opened_source(WantedImage(str(path))) as opened:
+        assert (opened.source.size_bytes, opened.source.least_bytes) == (None, SIZE)
+
+
+def test_a_packed_source_that_is_cut_is_never_taken_for_whole(packed: Path, tmp_path: Path) -> None:
+    data, cut = packed.read_bytes(), tmp_path / packed.name
+    lengths = random.Random(18)
+    for length in [1, len(data) - 1, *(lengths.randrange(1, len(data)) for _ in range(10))]:
+        cut.write_bytes(data[:length])
+        with pytest.raises(MalformedRelease):
+            read_whole(cut)
+
+
+def test_an_altered_byte_is_found(packed: Path, tmp_path: Path) -> None:
+    if packed.suffix == ".img":
+        pytest.skip("nothing in a plain image proves it")
+    data, other = packed.read_bytes(), tmp_path / packed.name
+    places = random.Random(19)
+    for place in (places.randrange(len(data) // 4, len(data) // 2) for _ in range(5)):
+        other.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        try:
+            assert read_whole(other) == IMAGE, "the format has no check of its own there"
+        except (MalformedRelease, TargetRefused):
+            continue
+        assert packed.suffix == ".zst", "zstd(1) leaves its checksum out of what it gets by a pipe"
+
+
+def test_what_is_larger_than_the_card_ends_there(packed: Path) -> None:
+    with pytest.raises(TargetRefused, match="does not fit"):
+        read_whole(packed, limit=2 * MiB)
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz", ".bz2", ".zst"])
+def test_a_bomb_costs_no_more_than_the_card(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"bomb.img{suffix}"
+    path.write_bytes(PACKED[suffix](bytes(64 * MiB)))
+    with pytest.raises(TargetRefused, match="does not fit"):
+        read_whole(path, limit=MiB)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (zipped(("a.img", b"1"), ("b.img", b"2")), "2 files that could be the image"),
+        (zipped(("README.txt", b"1")), "0 files that could be the image"),
+        (zipped(("../a.img", b"1")), "leads out"),
+        (zipped(("/a.img", b"1")), "leads out"),
+        (zipped(("a.img", b"1"), way=zipfile.ZIP_BZIP2), "not known here"),
+        (zipped(("a.img", IMAGE))[:-30], "no whole zip file"),
+        (b"PK\x03\x04" + bytes(100), "no whole zip file"),
+    ],
+)
+def test_zips_that_are_refused_before_anything_is_read(
+    data: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "any.zip"
+    path.write_bytes(data)
+    with pytest.raises(MalformedRelease, match=words), opened_source(WantedImage(str(path))):
+        raise AssertionError("it was opened")
+
+
+def test_a_zip_with_a_password(tmp_path: Path) -> None:
+    data = bytearray(zipped(("a.img", IMAGE)))
+    directory = data.rindex(b"PK\x01\x02")
+    data[directory + 8] |= 1
+    path = tmp_path / "any.zip"
+    path.write_bytes(data)
+    with pytest.raises(MalformedRelease, match="password"), opened_source(WantedImage(str(path))):
+        raise AssertionError("it was opened")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(600), "it is 7z"),
+        (b"QFI\xfb" + bytes(600), "it is qcow2"),
+        (b"<html>not found</html>", "it is web page"),
+        (gzip.compress(bytes(257) + b"ustar" + bytes(300)), "it is tar"),
+    ],
+)
+def test_what_is_no_disk_image(data: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "any.img"
+    path.write_bytes(data)
+    with pytest.raises(MalformedRelease, match=words):
+        read_whole(path)
+
+
+MARKS = {"": "", "xz": "fd377a585a00", "zip": "504b0304", "zst": "28b52ffd", "gz": "1f8b"}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from(sorted(MARKS)))
+def test_any_bytes_are_an_image_or_refused(data: bytes, kind: str) -> None:
+    with NamedTemporaryFile() as file:
+        file.write(bytes.fromhex(MARKS[kind]) + data)
+        file.flush()
+        with suppress(PicloudError):
+            read_whole(file.name, limit=MiB)
+
+
+# ── what lies beside it ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    path = tmp_path / "any.img"
+    path.write_bytes(IMAGE)
+    return path
+
+
+DIGEST = hashlib.sha256(IMAGE).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("any.img.sha256", f"{DIGEST}\n"),
+        ("any.img.sha256", f"{DIGEST}  what/it/was/called.img\n"),
+        ("SHA256SUMS", f"{'0' * 64}  other.img\n{DIGEST} *any.img\n"),
+        ("SHA256SUMS", f"SHA256 (any.img) = {DIGEST.upper()}\n"),
+    ],
+)
+def test_sums_beside_it_are_used_and_said(plain: Path, name: str, text: str) -> None:
+    sums = plain.with_name(name)
+    sums.write_text(text)
+    with opened_source(WantedImage(str(plain))) as opened:
+        assert opened.known.told == (f"its SHA-256 is held against {name} beside it",)
+        content_of(opened)
+    sums.write_text(text.replace(DIGEST[:8], "00000000").replace(DIGEST[:8].upper(), "00000000"))
+    with pytest.raises(NotAuthentic):
+        read_whole(plain)
+
+
+def test_sums_of_other_files_say_nothing(plain: Path) -> None:
+    plain.with_name("SHA256SUMS").write_text(f"{'0' * 64}  other.img\n")
+    with opened_source(WantedImage(str(plain))) as opened:
+        assert opened.known.sha256 == ""
+        assert "nothing is known" in opened.known.told[0]
+
+
+def test_a_sum_that_is_none_is_refused(plain: Path) -> None:
+    with pytest.raises(UsageError, match="64 digits"):
+        read_whole(plain, sha256="abc")
+
+
+BMAP = Bmap(
+    SIZE,
+    tuple(
+        BmapRange(extent, hashlib.sha256(IMAGE[extent.offset : extent.end]).digest())
+        for extent in (Extent(0, 4096), Extent(MiB, 100 * KiB))
+    ),
+)
+
+
+@pytest.mark.parametrize("name", ["any.img.xz.bmap", "any.img.bmap", "any.bmap"])
+def test_a_block_map_says_what_counts(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "any.img.xz"
+    path.write_bytes(PACKED[".xz"](IMAGE))
+    (tmp_path / name).write_bytes(encode_bmap(BMAP))
+    counts = IMAGE[: MiB + 100 * KiB] + bytes(SIZE - MiB - 100 * KiB)
+    assert read_whole(path) == counts
+    with opened_source(WantedImage(str(path), mapped=False)) as opened:
+        assert content_of(opened) == IMAGE
+
+
+def test_an_image_that_is_not_as_mapped_is_refused(plain: Path) -> None:
+    wrong = BmapRange(Extent(MiB, 4096), bytes(32))
+    bmap = plain.with_name("any.img.bmap")
+    bmap.write_bytes(encode_bmap(Bmap(SIZE, (wrong,))))
+    with pytest.raises(MalformedRelease, match="bytes 1048576 to 1052671"):
+        read_whole(plain)
+    bmap.write_bytes(encode_bmap(Bmap(2 * SIZE, ())))
+    with pytest.raises(MalformedRelease, match="its block map is of an image of"):
+        read_whole(plain)
+    bmap.write_bytes(b"<bmap/>")
+    with pytest.raises(MalformedRelease, match="no block map that can be used"):
+        read_whole(plain)
+
+
+def test_signed_sums_count_only_with_a_key_that_was_named(plain: Path) -> None:
+    key, other = make_key(), make_key()
+    sums = plain.with_name("SHA256SUMS")
+    sums.write_text(f"{DIGEST}  any.img\n")
+    named = WantedImage(str(plain), key=parse_certificate(key.certificate, key.fingerprint))
+    with pytest.raises(NotAuthentic, match="neither sums nor block map"), opened_source(named):
+        raise AssertionError("it was opened")
+    plain.with_name("SHA256SUMS.asc").write_bytes(sign_detached(key, sums.read_bytes(), armor=True))
+    with opened_source(WantedImage(str(plain))) as opened:
+        assert "name the publisher's key" in opened.known.told[0]
+    with opened_source(named) as opened:
+        assert opened.known.told[0].startswith("SHA256SUMS is signed by")
+    stranger = WantedImage(str(plain), key=parse_certificate(other.certificate, other.fingerprint))
+    with pytest.raises(NotAuthentic, match="was made by the key"), opened_source(stranger):
+        raise AssertionError("it was opened")
+    sums.write_text(f"{DIGEST}  any.img\n\n")
+    with pytest.raises(NotAuthentic, match="is not what the key"), opened_source(named):
+        raise AssertionError("it was opened")
+
+
+# ── from a server ───────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def served(suffix: str, manners: Manners) -> Iterator[OpenedSource]:
+    """The image behind a URL, opened before the server begins to misbehave."""
+    name, quick = f"/any.img{suffix}", TransferLimits(back_off_seconds=0, read_seconds=5)
+    with (
+        serving({name: PACKED[suffix](IMAGE)}) as server,
+        opened_source(WantedImage(server.address + name), quick) as opened,
+    ):
+        server.misbehave(name, manners)
+        yield opened
+
+
+@pytest.mark.parametrize("suffix", ["", ".xz", ".zip"])
+def test_a_url_is_read_on_where_the_connection_broke(suffix: str) -> None:
+    with served(suffix, Manners(cut_after=[0, 70_000, 1000, 1])) as opened:
+        assert content_of(opened) == IMAGE
+
+
+def test_sums_and_block_map_are_found_beside_a_url() -> None:
+    data = PACKED[".xz"](IMAGE)
+    sums = f"{hashlib.sha256(data).hexdigest()}  any.img.xz\n".encode()
+    files = {"/d/any.img.xz": data, "/d/SHA256SUMS": sums, "/d/any.img.bmap": encode_bmap(BMAP)}
+    with (
+        serving(files) as server,
+        opened_source(WantedImage(f"{server.address}/d/any.img.xz")) as opened,
+    ):
+        assert len(opened.known.told) == 2
+        assert opened.source.bmap == BMAP
+
+
+def test_a_server_that_has_another_file_now() -> None:
+    manners = Manners(cut_after=[100_000], etags=['"v1"', '"v2"'])
+    with served("", manners) as opened, pytest.raises(NetworkError, match="another file now"):
+        content_of(opened)
+
+
+def test_a_server_that_gives_no_parts(tmp_path: Path) -> None:
+    with serving({"/any.zip": zipped(("any.img", IMAGE))}) as server:
+        server.misbehave("/any.zip", Manners(ignores_range=True))
+        with pytest.raises(NetworkError, match="by itself"):
+            read_whole(f"{server.address}/any.zip")
+
+
+def test_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such file"):
+        read_whole(tmp_path / "none.img")
+    with pytest.raises(UsageError, match="is no file"):
+        read_whole(tmp_path)
+    with pytest.raises(UsageError, match="ftp is not spoken"):
+        read_whole("ftp://example.org/any.img")
+    with pytest.raises(NetworkError, match="--offline"), opened_source(
+        WantedImage("https://example.org/any.img", offline=True)
+    ):  # fmt: skip
+        raise AssertionError("it was opened")
