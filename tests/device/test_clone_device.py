@@ -43,9 +43,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     sized_file(card, SIZE)
     table = f"label: dos\nstart={ROOT // 512}, size={ROOT_BYTES // 512}, type=83\n"
     run_tool(["sfdisk", "--quiet", card], stdin=table.encode())
-    place = f"{card}"
-    options = ["-q", "-t", "ext4", "-E", f"offset={ROOT}", "-d", tree]
-    run_tool(["mke2fs", *options, place, f"{ROOT_BYTES // KiB}k"])
+    options = ["-q", "-t", "ext4", "-E", f"offset={ROOT}", "-d", str(tree)]
+    run_tool(["mke2fs", *options, card, f"{ROOT_BYTES // KiB}k"])
     with loop_over(card) as loop:
         yield loop
 
