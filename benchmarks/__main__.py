@@ -25,6 +25,7 @@ from benchmarks.packages import packages_rows
 from benchmarks.process import Failed
 from benchmarks.rack import rack_rows
 from benchmarks.racks import racks_rows
+from benchmarks.saving import saving_rows
 from benchmarks.startup import help_rows
 from benchmarks.table import Row, markdown
 from benchmarks.workshop import ROOT, Workshop, workshop
@@ -48,6 +49,7 @@ MEASUREMENTS = {
     "node": Measurement(node_rows, 5, 1),
     "card": Measurement(card_rows, 3, 1),
     "engine": Measurement(engine_rows, 2, 1),
+    "saving": Measurement(saving_rows, 3, 1),
     "rack": Measurement(rack_rows, 2, 1, quick_by_itself=True),
     "racks": Measurement(racks_rows, 3, 1, quick_by_itself=True),
     "memory": Measurement(memory_rows, 3, 1),

@@ -199,9 +199,9 @@ class HeldFile:
         """Exactly these bytes of the file."""
         return os.pread(self.fd, length, offset)
 
-    def keep_state(self) -> None:
-        """Store ``state`` for a later run."""
-        self.names.put_beside(self.names.partial_map, self.state.encode())
+    def keep_state(self, text: bytes) -> None:
+        """Store the ``text`` of a state for a later run."""
+        self.names.put_beside(self.names.partial_map, text)
 
     def finish(self, whole: Path, *, lacks: bool) -> None:
         """Give ``whole``, the unfinished image or what it was packed into, its name. The map stays
