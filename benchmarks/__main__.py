@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.any_image import any_image_rows
 from benchmarks.card import card_rows
 from benchmarks.compose import compose_rows
 from benchmarks.engine import engine_rows
@@ -48,6 +49,7 @@ MEASUREMENTS = {
     "compose": Measurement(compose_rows, 5, 2),
     "node": Measurement(node_rows, 5, 1),
     "card": Measurement(card_rows, 3, 1),
+    "image": Measurement(any_image_rows, 2, 1, quick_by_itself=True),
     "engine": Measurement(engine_rows, 2, 1),
     "saving": Measurement(saving_rows, 3, 1),
     "rack": Measurement(rack_rows, 2, 1, quick_by_itself=True),
