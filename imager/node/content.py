@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
+from typing import Protocol
 
 from imager.config.rack import Node, Rack
 from imager.config.shipped_trees import trees_folder
-from imager.node.edit.edit import CardContent, OpenGolden
-from imager.node.files.boot import boot_files, node_file
+from imager.node.edit.edit import CardContent, Filesystems, OpenGolden
+from imager.node.files.boot import Released, boot_files, node_file
 from imager.node.files.card_values import card_values
 from imager.node.files.identity_files import can_log_in, node_files
-from imager.node.files.templates import Templates
+from imager.node.files.templates import Renderer, Templates
 from imager.node.files.tree import CardEntry, CardFile, CardFolder, CardLink, merge
 from imager.node.keys.identity import Identity, identity_at_hand, identity_of
 from imager.node.overlays import Overlays
@@ -35,7 +36,23 @@ class NodeContent:
     can_log_in: bool
 
 
-def node_content(golden: OpenGolden, rack: Rack, node: Node, time: int) -> NodeContent:
+class Foundation(Protocol):
+    """What a node's card is made on: a golden image, or another card."""
+
+    @property
+    def image(self) -> Released:
+        """What its boot partition was filled from."""
+
+    @property
+    def filesystems(self) -> Filesystems:
+        """Both filesystems as they are."""
+
+    @property
+    def renderer(self) -> Renderer:
+        """The process that renders templates."""
+
+
+def node_content(golden: Foundation, rack: Rack, node: Node, time: int) -> NodeContent:
     """The content of ``node``'s card made at ``time``; its keys are made where it has none.
 
     Raises ConfigurationError for what is wrong with the overlays or the keys.
@@ -48,7 +65,7 @@ def _overlays(rack: Rack) -> Overlays:
 
 
 def _content(
-    golden: OpenGolden, rack: Rack, node: Node, identity: Identity, overlays: Overlays, time: int
+    golden: Foundation, rack: Rack, node: Node, identity: Identity, overlays: Overlays, time: int
 ) -> NodeContent:
     old = golden.filesystems
     card = card_values(identity, time)

@@ -61,6 +61,11 @@ def _zeros(folder: Path) -> None:
     (folder / "zeros.img").write_bytes(bytes(1 << 20))
 
 
+def _two_images(folder: Path) -> None:
+    for name in ("a.img", "b.img"):
+        (folder / name).touch()
+
+
 def _broken(folder: Path) -> None:
     (folder / "rack/rack.toml").write_text("nodes = 3\n")
 
@@ -199,6 +204,23 @@ BARE = {
         "read zeros.img saved.img --shrink",
         "read it without --shrink",
         "read zeros.img saved.img",
+        before=(_zeros,),
+    ),
+    "name each card once; picloud-image devices lists them": Row(
+        "clone zeros.img zeros.img", "picloud-image devices", before=(_zeros,)
+    ),
+    "say --yes if they are the right ones": Row(
+        "clone zeros.img a.img b.img",
+        "--yes",
+        "clone zeros.img a.img b.img {said}",
+        before=(_zeros, _two_images),
+    ),
+    "name its rack with --rack DIR, or make a new card: {}": Row(
+        "clone zeros.img new.img --node pi1",
+        "picloud-image write TARGET --node pi1",
+        "{said} --dry-run",
+        code=23,
+        fill={"TARGET": "new.img"},
         before=(_zeros,),
     ),
     "make one with picloud-image rack init, or name its folder with --rack DIR": Row(

@@ -5,8 +5,8 @@ In: an image, or where it comes from, and a confirmed target. Out: an order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from imager.base.trusted_folder import TrustedFolder
@@ -15,6 +15,7 @@ from imager.card.host.sysfs import HostTrees
 from imager.card.source.source import ImageSource
 from imager.card.stages import WriteOptions
 from imager.card.write.options import DEFAULT_OPTIONS
+from imager.card.write.stream import Seal
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
 
@@ -65,7 +66,11 @@ class CardOrder:
 @dataclass(frozen=True, slots=True)
 class SourceOrder:
     """One card with an image that is none of ours; else as CardOrder. The image needs
-    ``size_bytes`` or more: what the source says of itself before it is read."""
+    ``size_bytes`` or more: what the source says of itself before it is read.
+
+    Where a node's card is made of another card, ``node`` is whose it is, ``boot_files`` are its
+    boot files with their digests, and ``seal`` gives its stamp.
+    """
 
     source: ImageSource
     size_bytes: int
@@ -74,3 +79,6 @@ class SourceOrder:
     options: WriteOptions = DEFAULT_OPTIONS
     check: Check | None = None
     kernel: HostTrees | None = None
+    node: str = ""
+    boot_files: Mapping[str, str] = field(default_factory=dict)
+    seal: Seal | None = None

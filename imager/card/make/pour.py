@@ -42,14 +42,15 @@ def make_poured_card(
         if probe and not card.target.made_anew:
             probe_stranger(card, order.receipts, progress)
         shares = True
-        return pour_card(pouring, card, progress, order.options)
+        return pour_card(pouring, card, progress, order.options, order.seal)
 
     def told(image: CardImage | None) -> ReceiptContent:
         manifest = image.manifest if image else Manifest(0, ExtentMap(), ())
         source = SourceFacts(order.source.name, pouring.sha256, pouring.size_bytes)
         disk_id = _disk_id(image.ends[0]) if isinstance(image, PouredImage) else 0
         facts = ImageFacts(manifest.digest, "", "", "", disk_id, None, source=source)
-        return ReceiptContent(file_name_of(order.source.name), facts, {}, manifest)
+        node = order.node or file_name_of(order.source.name)
+        return ReceiptContent(node, facts, order.boot_files, manifest)
 
     try:
         return finish_card(order, order.size_bytes, told, begin, progress)

@@ -37,7 +37,7 @@ def _named(receipt: Receipt) -> str:
     """The node; else image and card, because several cards get one image at the same moment."""
     if receipt.image.source is None:
         return receipt.node
-    return f"{PurePath(receipt.node).name}-{PurePath(receipt.target.path).name}"
+    return f"{receipt.node}-{PurePath(receipt.target.path).name}"
 
 
 def load_receipt(path: Path) -> Receipt:

@@ -32,26 +32,34 @@ from imager.card.save.card_map import CardMap, map_card, marks_of
 from imager.card.source.source import Piece
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
+from imager.node.image import Delta
 
 _PIECE_BYTES = 4 * MiB
 _DEPTH = 3
 _GPT_BACKUP_BYTES = 33 * SECTOR_BYTES
+_NO_DELTA = Delta(())
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
     """An open card, and what of it is copied. ``size_bytes`` is where its last partition ends, and
-    with a GPT the second copy of that: what a copy needs. ``read_at`` gives any bytes of it."""
+    with a GPT the second copy of that: what a copy needs. ``read_at`` gives any bytes of it.
+
+    ``delta`` is what a copy has in the place of the card's own bytes, and ``called`` what the
+    card is called then; empty for its path.
+    """
 
     target: Target
     raw: RawCard
     card: CardMap
     read_at: Reader
+    delta: Delta = _NO_DELTA
+    called: str = ""
 
     @property
     def name(self) -> str:
         """See ImageSource."""
-        return self.target.node
+        return self.called or self.target.node
 
     @property
     def title(self) -> str:
@@ -74,7 +82,7 @@ class Original:
     @property
     def extents(self) -> ExtentMap:
         """What is copied."""
-        return self.card.extents & ExtentMap([Extent(0, self.size_bytes)])
+        return self.card.extents & ExtentMap([Extent(0, self.size_bytes)]) | self.delta.extents
 
     @contextmanager
     def read(self, limit_bytes: int) -> Iterator[OriginalReading]:
@@ -116,12 +124,13 @@ class OriginalReading:
         try:
             done.result()
         except CardIOError as error:
-            save = command_line("read", original.name, "saved.img")
+            save = command_line("read", original.target.node, "saved.img")
             write = command_line("write", "TARGET", "--image", "saved.img")
             raise HostStorage(
                 f"the card to be copied cannot be read: {error.what}",
                 hint=f"save what it still gives with {save}, then {write}",
             ) from error
+        original.delta.overlay(offset, buffer)
         return offset, buffer
 
     def _require_unchanged(self) -> None:

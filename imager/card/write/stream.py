@@ -9,7 +9,7 @@ which a damaged source was poured is blank.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -30,6 +30,9 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.gpt import SIGNATURE, GptError, resized
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
+
+Seal = Callable[[Manifest], tuple[int, bytes]]
+"""From what a card will hold, without the seal itself, to the seal and its place: a stamp."""
 
 
 @dataclass(slots=True)
@@ -91,9 +94,10 @@ def pour_card(
     card: ClaimedCard,
     progress: Progress,
     options: WriteOptions,
+    seal: Seal | None = None,
 ) -> WrittenCard:
     """Write all that counts of the source and flush it. The caller waits here for the other cards
-    that ``pouring`` expects.
+    that ``pouring`` expects. ``seal`` gives what is put into the first MiB when the rest is known.
 
     Raises what reading the source raises, TargetRefused for a card that is too small, CardIOError
     with the byte the card refused, Interrupted on Ctrl-C; the card's first MiB is zero then, or the
@@ -105,7 +109,7 @@ def pour_card(
         with bytes_named(_places(ends)):
             _pour_body(share, ends, card, progress, options)
         _fit_table(ends, pouring.size_bytes, card, progress)
-        image = _image(pouring, ends, card, progress)
+        image = _image(pouring, ends, card, progress, seal)
         extents = image.manifest.extents
         with image.open() as reader, places_named(image, reader):
             end = ends.extents - ExtentMap([FIRST_MIB])
@@ -185,15 +189,22 @@ def _places(ends: Ends) -> Places:
     return Places(None, read, ends.card_bytes)
 
 
-def _image(pouring: Pouring, ends: Ends, card: ClaimedCard, progress: Progress) -> PouredImage:
+def _image(
+    pouring: Pouring, ends: Ends, card: ClaimedCard, progress: Progress, seal: Seal | None
+) -> PouredImage:
+    manifest = _manifest(pouring, ends)
+    if seal is not None:
+        ends.put(*seal(manifest))
+        manifest = _manifest(pouring, ends)
+    held: Mapping[int, bytes] = {at: bytes(data) for at, data in ends.data.items()}
+    return PouredImage(pouring.source, manifest, held, card, progress)
+
+
+def _manifest(pouring: Pouring, ends: Ends) -> Manifest:
     digests = ends.digests() | {
         chunk: digest
         for chunk, digest in pouring.digests.items()
         if ends.body.offset <= chunk.offset < ends.body.end
     }
     extents = ExtentMap(extent for chunk in digests for extent in chunk.extents)
-    manifest = Manifest(
-        card.raw.size_bytes, extents, tuple(digests[chunk] for chunk in chunks_of(extents))
-    )
-    held: Mapping[int, bytes] = {at: bytes(data) for at, data in ends.data.items()}
-    return PouredImage(pouring.source, manifest, held, card, progress)
+    return Manifest(ends.card_bytes, extents, tuple(digests[chunk] for chunk in chunks_of(extents)))

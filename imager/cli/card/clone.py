@@ -15,11 +15,11 @@ from imager.card.host.refusals import accept, refusals, refused
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, Refusal, RefusalCode, Target
 from imager.card.host.targets import target_at
-from imager.card.inspect.stamp import read_stamp
 from imager.card.make.order import SourceOrder
 from imager.card.make.pour import make_poured_card
 from imager.card.save.original import Original, opened_original
 from imager.card.write.options import options_for
+from imager.cli.card.clone_node import made_other, stamp_of, wish_of
 from imager.cli.card.write_image import folders_of_ours, own_receipts
 from imager.cli.consent import consent_options, consented_all, limits_of
 from imager.cli.paths import PATH
@@ -27,13 +27,13 @@ from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.copies import copy_fields, plan_fields, plan_lines, show_copies
-from imager.node.stamp.facts import StampError, StampFacts
 from imager.rack.batch.copies import CopyJob, CopyOrders, copy_to
 
 
 @command("clone", uses=("rack", "cache"))
 @click.argument("source", type=PATH)
 @click.argument("targets", type=PATH, nargs=-1, required=True)
+@click.option("--node", "node_name", metavar="NAME", help="Make the copy this node's own card.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
 @notify_option
@@ -42,6 +42,7 @@ def clone(
     session: Session,
     source: Path,
     targets: tuple[Path, ...],
+    node_name: str | None,
     dry_run: bool,
     no_probe: bool,
     yes: bool,
@@ -55,14 +56,24 @@ def clone(
     them. A target that fails drops out and is left blank, and the others go on. A target may be
     smaller than SOURCE if the partitions fit.
 
+    A copy of a node's card is that node once more, with the same keys and the same name. With
+    --node it becomes another node of the rack instead, with all that is installed on it.
+
     Examples:
         sudo picloud-image clone /dev/sdb /dev/sdc
             Make a second card like the one in /dev/sdb.
         sudo picloud-image clone /dev/sdb /dev/sdc /dev/sdd
             Make two more, in the time that one takes.
+        sudo picloud-image clone /dev/sdb /dev/sdc --node pi8
+            Make pi8's card of the card of pi7 that is in /dev/sdb.
         sudo picloud-image clone /dev/sdb /dev/sdc --dry-run
             What would be copied, and what would be lost?
     """
+    if node_name is not None and len(targets) > 1:
+        raise UsageError(
+            f"--node {node_name} is one card, and {len(targets)} targets are named",
+            hint="name one target; a card for each node is made by one command each",
+        )
     ours = folders_of_ours(session)
     found = [target_at(target, ours) for target in targets]
     limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
@@ -72,7 +83,9 @@ def clone(
         for line in plan_lines(original, found):
             session.console.say(line)
         session.console.event("plan", **plan_fields(original, found))
-        _warn_of_twins(session, original)
+        wish = wish_of(session, original, node_name, looking=dry_run) if node_name else None
+        if wish is None:
+            _warn_of_twins(session, original)
         if dry_run:
             session.console.lines("Nothing was touched (--dry-run).")
             return {"dry_run": True, **plan_fields(original, found)}
@@ -81,6 +94,8 @@ def clone(
             CopyJob(accept(target, _size_for(original, target), each))
             for target, each in zip(found, allowed, strict=True)
         ]
+        if wish is not None:
+            return made_other(session, original, jobs[0].accepted, wish, probe=not no_probe)
         return _copied(session, original, jobs, probe=not no_probe)
 
 
@@ -172,17 +187,10 @@ def _against(original: Original, target: Target, limits: Limits) -> Iterator[Ref
 
 
 def _warn_of_twins(session: Session, original: Original) -> None:
-    facts = stamp_of(original)
-    if facts is not None:
+    stamp = stamp_of(original)
+    if stamp is not None:
+        facts = stamp.facts
         session.console.warn(
             f"{original.name} is {facts.node} of rack {facts.rack}, and each copy will be "
             f"{facts.node} too, with the same keys and the same name: switch on only one of them"
         )
-
-
-def stamp_of(original: Original) -> StampFacts | None:
-    """What one of our cards says of itself; None for any other."""
-    try:
-        return read_stamp(original.read_at, original.card.size_bytes).facts
-    except StampError:
-        return None

@@ -24,7 +24,7 @@ from imager.disk.manifest import Reader
 from imager.image.compose.block_map import block_map
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.ext4 import apply_edits, plan_edits, tool_times
-from imager.node.edit.fat import put_files, set_volume_id
+from imager.node.edit.fat import put_files, remove_files, set_volume_id
 from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.files.identity_files import accounts_of, shared_secrets
 from imager.node.files.templates import Renderer
@@ -70,11 +70,17 @@ def opened(golden: GoldenImage) -> Iterator[OpenGolden]:
 
 @dataclass(frozen=True, slots=True)
 class CardContent:
-    """What makes one card different from the golden image. All its files get the time ``time``."""
+    """What makes one card different from the golden image. All its files get the time ``time``.
+
+    ``gone`` and ``gone_boot`` are paths of files on the root and the boot partition that it must
+    not have; those that are not there do not matter.
+    """
 
     files: CardTree
     numbers: CardNumbers
     time: int
+    gone: tuple[str, ...] = ()
+    gone_boot: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader)
         part_of(layout.boot, old.boot.metadata, golden) as boot,
         part_of(layout.root, old.root.metadata, golden) as root,
     ):
+        remove_files(boot.work, old.boot, content.gone_boot)
         put_files(boot.work, old.boot, files.boot, content.time)
         set_volume_id(boot.work, numbers.volume_id)
         _edit_root(root, content, old.root)
@@ -126,8 +133,12 @@ def _edit_root(root: WorkingPartition, content: CardContent, old: Ext4) -> None:
     env = tool_times(time) | {"RESIZE2FS_FORCE_LAZY_ITABLE_INIT": "1"}
     blocks = root.where.length // old.block_size
     inherit = [root.work.descriptor]
+    if old.mounted:
+        # tune2fs changes the UUID only of a filesystem that was checked since it was mounted.
+        run(["e2fsck", "-f", "-p", root.work.path], ok=(0, 1), env=env, inherit=inherit)
     run(["resize2fs", "-f", root.work.path, str(blocks)], env=env, inherit=inherit)
-    writes = plan_edits(old, files, shared_secrets(old), accounts_of(old, files), time)
+    gone = (*shared_secrets(old), *content.gone)
+    writes = plan_edits(old, files, gone, accounts_of(old, files), time)
     apply_edits(writes, root.work, time)
     run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env, inherit=inherit)
     # Names, links, sizes, bitmaps and checksums are all metadata, so the copy can be checked.

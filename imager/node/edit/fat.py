@@ -40,6 +40,16 @@ def put_files(work: MemoryFile, volume: FatVolume, files: Sequence[CardFile], ti
             run(words, env=env, inherit=[work.descriptor, source.descriptor])
 
 
+def remove_files(work: MemoryFile, volume: FatVolume, paths: Sequence[str]) -> None:
+    """Remove those of ``paths`` that are files on the filesystem in ``work``, which holds
+    ``volume``."""
+    for path in paths:
+        found = volume.find(path)
+        if found is not None and not found.is_dir:
+            words = ["mdel", "-i", work.path, f"::/{found.path}"]
+            run(words, env=_MTOOLS, inherit=[work.descriptor])
+
+
 def set_volume_id(work: MemoryFile, volume_id: int) -> None:
     """Give the FAT32 filesystem in ``work`` another volume id, in its boot sector and in the
     copy of it."""

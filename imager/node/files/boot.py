@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from imager.base.errors import ConfigurationError
 from imager.bootcheck.formats.cmdline import MAX_BYTES
@@ -18,7 +19,6 @@ from imager.bootcheck.own_files import NODE_PATH
 from imager.bootcheck.sums import SUMS_PATH, encode_sums
 from imager.config.rack import Node, Rack
 from imager.disk.fat.volume import FatVolume
-from imager.image.compose.golden import GoldenImage
 from imager.node.files.boot_script import script_with_words, text_with_words
 from imager.node.files.card_values import CardValues
 from imager.node.files.cmdline import with_root, with_words
@@ -29,8 +29,27 @@ _UBOOT, _SCRIPT, _SCRIPT_TEXT = "kernel8.img", "boot.scr", "boot.txt"
 _NO_CMDLINE = b"rw console=tty1\n"
 
 
+class Released(Protocol):
+    """What the boot partition was filled from: a release as it was composed, or a card as it is.
+
+    ``boot_files`` maps each path to its SHA-256 in hex.
+    """
+
+    @property
+    def release_name(self) -> str:
+        """The release's name."""
+
+    @property
+    def release_sha256(self) -> str:
+        """SHA-256 (hex) of its tarball."""
+
+    @property
+    def boot_files(self) -> Mapping[str, str]:
+        """All files that the boot partition has already."""
+
+
 def boot_files(
-    golden: GoldenImage,
+    golden: Released,
     boot: FatVolume,
     given: CardTree,
     node_file: CardFile,
@@ -96,7 +115,7 @@ def _scripts(
     return found
 
 
-def node_file(golden: GoldenImage, rack: Rack, node: Node, card: CardValues) -> CardFile:
+def node_file(golden: Released, rack: Rack, node: Node, card: CardValues) -> CardFile:
     """picloud/node.json; nothing in it is secret."""
     facts = {
         "format": 1,

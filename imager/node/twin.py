@@ -1,0 +1,204 @@
+"""A copy of one node's card becomes another node's: all that must not be the same on both.
+
+In: a card of this rack, which a node may have run from, and the node that the copy is for. Out: the
+blocks in which the copy differs from the card, and its stamp. The files of the new node are put in
+as on a new card, on the card's own filesystems in the place of a golden image's; those of the old
+node, and what it left of its first boot, are taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from imager.base.errors import StampMismatch
+from imager.base.programs import ToolUse, tools_for
+from imager.base.progress import Progress
+from imager.base.run import require_tools
+from imager.base.text import command_line
+from imager.bootcheck.own_files import FIRSTBOOT_PREFIX
+from imager.bootcheck.sums import SUMS_PATH
+from imager.config.rack import Node, Rack
+from imager.disk.ext4.filesystem import Ext4
+from imager.disk.layout import Layout
+from imager.disk.manifest import Manifest, Reader
+from imager.disk.mbr import MbrError, parse
+from imager.image.compose.file_digests import FileDigests
+from imager.node.content import node_content
+from imager.node.edit.edit import Filesystems, edit
+from imager.node.files.boot import digests
+from imager.node.files.card_values import Occasion
+from imager.node.files.templates import Renderer
+from imager.node.files.tree import CardFolder, CardTree
+from imager.node.image import Delta
+from imager.node.keys.identity import CardNumbers
+from imager.node.keys.signing import rack_key
+from imager.node.stamp.facts import StampFacts
+from imager.node.stamp.stamp import STAMP_AREA, encode_stamp
+
+_FIRST_BOOT = "/var/lib/picloud/firstboot"
+_OWN_FOLDERS = (_FIRST_BOOT, "/var/lib/dhcpcd", "/var/lib/systemd/network")
+"""What a node keeps here is its own: how far its first boot came, and which address it was lent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """A card in the place of a release: see ``Released``."""
+
+    release_name: str
+    release_sha256: str
+    boot_files: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReusedCard:
+    """A card on which another node's card is made: see ``Foundation``."""
+
+    image: CardFacts
+    filesystems: Filesystems
+    renderer: Renderer
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A copy for ``node``: ``delta`` is what is different on it. ``boot_files`` maps each path on
+    its boot partition to its SHA-256 in hex."""
+
+    rack: Rack
+    node: Node
+    card: StampFacts
+    layout: Layout
+    delta: Delta
+    boot_files: Mapping[str, str]
+    numbers: CardNumbers
+    occasion: Occasion
+
+    @cached_property
+    def recipe(self) -> str:
+        """What the ledger says that it was made from."""
+        return f"copy-of-{self.card.node}"
+
+    def seal(self, manifest: Manifest) -> tuple[int, bytes]:
+        """The stamp of the copy that holds what ``manifest`` says, and where it belongs.
+
+        It has no list of files, because what the old node wrote nobody has proven.
+        """
+        key, numbers = rack_key(self.rack), self.numbers
+        facts = StampFacts(
+            rack=self.rack.name,
+            node=self.node.name,
+            model=self.node.model,
+            release_name=self.card.release_name,
+            release_sha256=self.card.release_sha256,
+            golden_key=self.recipe,
+            image_id=manifest.digest,
+            boot_sums=self.boot_files[SUMS_PATH],
+            tool_version=self.occasion.tool_version,
+            imaged_at=self.occasion.imaged_at,
+            disk_id=numbers.disk_id,
+            layout=Layout(manifest.size_bytes, self.layout.boot, self.layout.root),
+            root_uuid=numbers.root_uuid,
+        )
+        stamp = encode_stamp(facts, manifest, FileDigests(), key.public, key.sign)
+        return STAMP_AREA.offset, stamp
+
+
+def twin_of(
+    name: str, read: Reader, card: StampFacts, rack: Rack, node: Node, progress: Progress
+) -> Twin:
+    """The copy for ``node`` of the card ``name`` of ``rack``, which ``read`` reads and whose stamp
+    says ``card``.
+
+    Raises StampMismatch for a card that is not laid out as it was written or was not unmounted,
+    ConfigurationError for what is wrong with the rack, and MissingTool.
+    """
+    require_tools(*tools_for(ToolUse.NODE))
+    before, occasion = rack.node(card.node), Occasion.now()
+    with progress.phase(f"prepare {node.name}"), Renderer() as renderer:
+        try:
+            layout = _layout(name, read, card)
+            used = _used_card(read, layout, card, renderer)
+        except ValueError as error:
+            raise _unusable(name, f"its filesystems cannot be read: {error}") from error
+        root = used.filesystems.root
+        if root.needs_recovery:
+            saved = command_line("read", name, "saved.img", "--replay")
+            raise StampMismatch(
+                f"{name} was not unmounted, so its root filesystem cannot be changed",
+                hint="switch its node on and shut it down, or make a whole copy of it and clone "
+                f"that: {saved}",
+            )
+        content = node_content(used, rack, node, occasion.imaged_at)
+        old = node_content(used, rack, before, occasion.imaged_at)
+        files = content.card.files
+        gone = (*_only_in(old.card.files, files), *_kept_by(root))
+        edited = edit(
+            layout,
+            used.filesystems,
+            replace(content.card, gone=gone, gone_boot=_reports(used.filesystems)),
+            read,
+        )
+    if not content.can_log_in:
+        progress.warn(f"nobody can log in to {node.name}: rack.toml names no authorized_keys")
+    return Twin(
+        rack,
+        node,
+        card,
+        layout,
+        edited.delta.with_piece(STAMP_AREA.offset, bytes(STAMP_AREA.length)),
+        {**used.image.boot_files, **digests(files.boot)},
+        content.card.numbers,
+        occasion,
+    )
+
+
+def _used_card(read: Reader, layout: Layout, card: StampFacts, renderer: Renderer) -> ReusedCard:
+    filesystems = Filesystems.open(read, layout)
+    boot = filesystems.boot
+    reports = _reports(filesystems)
+    sums = {
+        path: boot.sha256(path)
+        for path, entry in boot.entries.items()
+        if not (entry.is_dir or path in reports)
+    }
+    return ReusedCard(
+        CardFacts(card.release_name, card.release_sha256, sums), filesystems, renderer
+    )
+
+
+def _layout(name: str, read: Reader, card: StampFacts) -> Layout:
+    """Where the partitions are now: first boot may have made the second one larger."""
+    try:
+        parts = [part.extent for part in parse(read(0, 512)).partitions]
+    except MbrError as error:
+        raise _unusable(name, f"its partition table cannot be read: {error}") from error
+    written = card.layout
+    if len(parts) != 2 or parts[0] != written.boot or parts[1].offset != written.root.offset:
+        raise _unusable(name, "its partitions are not those that were written")
+    return Layout(max(written.size_bytes, parts[1].end), *parts)
+
+
+def _only_in(old: CardTree, new: CardTree) -> Iterator[str]:
+    """What the old node has and the new one has not: the files of a role, say."""
+    kept = {entry.path for entry in new.root}
+    for entry in old.root:
+        if entry.path not in kept and not isinstance(entry, CardFolder):
+            yield entry.path
+
+
+def _kept_by(root: Ext4) -> Iterator[str]:
+    for folder in _OWN_FOLDERS:
+        yield from (f"{folder}/{name}" for name in root.list_directory(folder))
+
+
+def _reports(filesystems: Filesystems) -> tuple[str, ...]:
+    """What first boot wrote on the boot partition."""
+    return tuple(path for path in filesystems.boot.entries if path.startswith(FIRSTBOOT_PREFIX))
+
+
+def _unusable(name: str, why: str) -> StampMismatch:
+    return StampMismatch(
+        f"{name} cannot become another node's card: {why}",
+        hint="write that node a new card: " + command_line("write", "TARGET", "--node", "NAME"),
+    )
