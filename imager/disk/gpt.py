@@ -109,7 +109,7 @@ def resized(
     """
     found = read_gpt(read, size_bytes)
     at = size_bytes // SECTOR_BYTES - 1 if found.is_backup else 1
-    fields = list(_HEADER.unpack_from(read(at * SECTOR_BYTES, SECTOR_BYTES)))
+    fields = list(HEADER.unpack_from(read(at * SECTOR_BYTES, SECTOR_BYTES)))
     count, size = fields[11], fields[12]
     table = bytearray(read(fields[10] * SECTOR_BYTES, count * size))
     if last is not None:
@@ -126,14 +126,14 @@ def resized(
     pieces = [(0, _protective(read(0, SECTOR_BYTES), end_lba))]
     for own, other, entries in copies:
         fields[2], fields[3], fields[5], fields[6], fields[10] = (
-            _HEADER.size,
+            HEADER.size,
             0,
             own,
             other,
             entries,
         )
-        fields[3] = zlib.crc32(_HEADER.pack(*fields))
-        pieces.append((own * SECTOR_BYTES, _HEADER.pack(*fields).ljust(SECTOR_BYTES, b"\0")))
+        fields[3] = zlib.crc32(HEADER.pack(*fields))
+        pieces.append((own * SECTOR_BYTES, HEADER.pack(*fields).ljust(SECTOR_BYTES, b"\0")))
         pieces.append((entries * SECTOR_BYTES, bytes(table)))
     return pieces
 

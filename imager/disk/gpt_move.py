@@ -52,8 +52,8 @@ class _Copy:
 def moved_to_end(first: bytes, size_bytes: int) -> MovedGpt | None:
     """The table in ``first`` for a disk of ``size_bytes``.
 
-    None where there is none that is whole, where it is right already, or where a partition lies in
-    the place of its second copy.
+    None where there is none that is whole, or where a partition lies in the place of its second
+    copy.
     """
     return next(
         (moved for sector in _SECTORS if (moved := _moved(first, size_bytes, sector))), None
@@ -64,11 +64,11 @@ def _moved(first: bytes, size_bytes: int, sector: int) -> MovedGpt | None:
     raw = first[sector : 2 * sector]
     if len(raw) < HEADER.size:
         return None
-    mark, _, length, sum_, _, own, other, _, _, _, at, count, size, entries_sum = (
-        HEADER.unpack_from(raw)
+    mark, _, length, sum_, _, own, _, _, _, _, at, count, size, entries_sum = HEADER.unpack_from(
+        raw
     )
     last, table_bytes = size_bytes // sector - 1, count * size
-    if mark != SIGNATURE or own != 1 or other == last or not HEADER.size <= length <= sector:
+    if mark != SIGNATURE or own != 1 or not HEADER.size <= length <= sector:
         return None
     if zlib.crc32(raw[:16] + bytes(4) + raw[20:length]) != sum_ or table_bytes > _MOST_BYTES:
         return None

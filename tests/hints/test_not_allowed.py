@@ -56,6 +56,7 @@ LOCKED: dict[str, tuple[str, ...]] = {
         "verify card.img",
         "explain card.img --rainbow",
         "read card.img saved.img",
+        "clone card.img new.img",
     ),
     "receipt.json": ("receipt receipt.json", "verify card.img --receipt receipt.json"),
     "rack.tar": ("archive import rack.tar --dry-run",),
@@ -67,6 +68,7 @@ LOCKED: dict[str, tuple[str, ...]] = {
         "rack plan --images images",
         "rack report --out images/rack.html",
         "read card.img images/saved.img",
+        "clone card.img images/new.img",
         "write images/a.img --node pi1",
     ),
 }
@@ -79,6 +81,7 @@ CARDS = (
     "verify card.img",
     "explain card.img --rainbow",
     "read card.img saved.img",
+    "clone card.img new.img",
 )
 """A card that may not be read is refused as a target."""
 LINES = [(locked, line) for locked, lines in LOCKED.items() for line in lines]

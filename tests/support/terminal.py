@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import select
 import struct
 import termios
@@ -12,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.screen import screen
 from tests.support.starter import started
 
 _SECONDS = 60.0
-_CODES = re.compile(r"\033\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +27,7 @@ class Shown:
     @property
     def lines(self) -> list[str]:
         """What stands on each line in the end, without colours."""
-        plain = _CODES.sub("", self.text.replace("\r\n", "\n"))
-        return [line.rpartition("\r")[2] for line in plain.split("\n")]
+        return screen(self.text)
 
 
 def on_terminal(

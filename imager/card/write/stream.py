@@ -21,7 +21,6 @@ from imager.card.diagnosis.places import Places
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
 from imager.card.medium.raw import flush, write_stubbornly
-from imager.card.source.source import Piece
 from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.write.pour import Block, Pouring, Share
 from imager.card.write.poured import PouredImage
@@ -32,7 +31,7 @@ from imager.disk.gpt_move import moved_to_end
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 
-Seal = Callable[[Manifest], Piece]
+Seal = Callable[[Manifest], tuple[int, bytes]]
 """From what a card will hold, without the seal itself, to the seal and its place: a stamp."""
 
 
@@ -147,9 +146,11 @@ def _fit_table(ends: Ends, card: ClaimedCard, progress: Progress) -> None:
     moved = moved_to_end(bytes(ends.data[0]), ends.card_bytes)
     if moved is None:
         return
+    if not ends.data[0].startswith(moved.first):
+        progress.note("the second copy of its partition table (GPT) goes to the end of the card")
+    # A card that is copied gives no second copy along, because that may be in the way there.
     ends.put(0, moved.first)
     ends.put(ends.card_bytes - len(moved.last), moved.last)
-    progress.note("the second copy of its partition table (GPT) goes to the end of the card")
     sectors = card.target.facts.logical_bytes
     if sectors not in (0, moved.sector_bytes):
         progress.warn(

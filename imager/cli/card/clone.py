@@ -62,8 +62,8 @@ def clone(
     Examples:
         sudo picloud-image clone /dev/sdb /dev/sdc
             Make a second card like the one in /dev/sdb.
-        sudo picloud-image clone /dev/sdb /dev/sdc /dev/sdd /dev/sde
-            Make three more, in the time that one takes.
+        sudo picloud-image clone /dev/sdb /dev/sdc /dev/sdd
+            Make two more, in the time that one takes.
         sudo picloud-image clone /dev/sdb /dev/sdc --node pi8
             Make pi8's card of the card of pi7 that is in /dev/sdb.
         sudo picloud-image clone /dev/sdb /dev/sdc --dry-run

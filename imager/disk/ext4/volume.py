@@ -6,7 +6,6 @@ block numbers. Paths are found in ``filesystem``; ``maps`` tells which blocks ar
 
 from __future__ import annotations
 
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -279,7 +278,7 @@ class Volume:
         return self.blocks(block)
 
     def data(self, inode: RawInode, *, limit_bytes: int) -> bytes:
-        """The content of a file, directory or long symbolic link, holes as zeros."""
+        """The content of a file or long symbolic link, holes as zeros."""
         if inode.size_bytes > limit_bytes:
             raise Ext4Error(f"{inode.size_bytes} bytes are more than {limit_bytes} expected here")
         content = bytearray(inode.size_bytes)
@@ -290,8 +289,6 @@ class Volume:
             if piece.written and length > 0:
                 blocks = self.blocks(piece.physical, -(-length // size))
                 content[start : start + length] = blocks[:length]
-        if stat.S_ISDIR(inode.mode) and len(content) % size:
-            raise Ext4Error("a directory is not a whole number of blocks")
         return bytes(content)
 
     def data_in_pieces(self, inode: RawInode) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ def makers(stage: str) -> set[str]:
     [
         ("ClaimedCard", {"claim/claim.py"}),
         ("UnprovenCard", {"make/restore.py", "write/read_back.py"}),
-        ("WrittenCard", {"write/write.py", "write/update.py"}),
+        ("WrittenCard", {"write/write.py", "write/stream.py", "write/update.py"}),
         ("VerifiedCard", {"write/read_back.py"}),
     ],
 )

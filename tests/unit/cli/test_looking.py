@@ -35,6 +35,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "help rack flash": (0,),
     "inspect card.img": (25,),
     "verify card.img": (23,),
+    "clone card.img new.img --dry-run": (0, 20),
     "read card.img saved.img --dry-run": (0, 20),
     "receipt --node pi1": (0, 10),
     "version": (0,),

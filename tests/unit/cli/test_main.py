@@ -49,7 +49,7 @@ def test_a_usage_error_is_json_for_whoever_asked_for_it(
 
 @pytest.mark.parametrize(
     "words",
-    [*FAULTS.values(), ["write", "--", "--json"], ["write", "--jsonx"]],
+    [*FAULTS.values(), ["write", "--", "--json", "x"], ["write", "--jsonx"]],
     ids=" ".join,
 )
 @pytest.mark.parametrize("said", [None, "0"])

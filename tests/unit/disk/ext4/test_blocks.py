@@ -10,11 +10,12 @@ import pytest
 
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4 import volume
-from imager.disk.ext4.format import Ext4Error, parse_inode
+from imager.disk.ext4.checksum import _crc16
+from imager.disk.ext4.format import EXTENTS_FL, Ext4Error, parse_inode
 from imager.disk.ext4.maps import metadata
 from imager.disk.ext4.volume import BlockMap, Piece, Volume
 from imager.disk.extents import Extent
-from tests.unit.disk.ext4.test_format import raw_inode, raw_superblock
+from tests.unit.disk.ext4.test_format import UUID, raw_inode, raw_superblock
 
 GROUPS = 65
 
@@ -64,6 +65,67 @@ def test_blocks_outside_are_not_read() -> None:
             found.blocks(start, count)
 
 
+def test_a_disk_that_ends_inside_is_told_of() -> None:
+    data = bytes(disk())
+    with pytest.raises(Ext4Error, match="before byte 5120"):
+        Volume(lambda offset, length: data[offset : min(offset + length, 5119)], 0)
+
+
+def test_a_descriptor_that_does_not_fit_its_checksum_is_noted() -> None:
+    """The older one, of CRC-16, which has a known answer; without the feature there is none."""
+    assert _crc16(b"123456789") == 0x4B37
+    assert made().damaged_groups == []
+    data = disk(ro_compat=0x11)
+    for group in range(GROUPS):
+        at = 2048 + 32 * group
+        covered = UUID.bytes + struct.pack("<I", group) + bytes(data[at : at + 30])
+        struct.pack_into("<H", data, at + 30, _crc16(covered))
+    for damaged in ([], [3], [3, 64]):
+        for group in damaged:
+            data[2048 + 32 * group + 12] ^= 1  # how many blocks are free
+        found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
+        assert found.damaged_groups == damaged
+        for group in damaged:
+            data[2048 + 32 * group + 12] ^= 1
+
+
+@pytest.mark.parametrize(("depth", "whole"), [(0, True), (1, False), (2, False)])
+def test_a_node_of_the_wrong_depth_is_damage(depth: int, whole: bool) -> None:
+    """The blocks below a root of depth 1 are of depth 0."""
+    data = disk()
+    node = struct.pack("<HHHHIIHHI", 0xF30A, 1, 4, depth, 0, 0, 1, 0, 5000)
+    data[3000 * 1024 : 3000 * 1024 + len(node)] = node
+    root = struct.pack("<HHHHIIIHH", 0xF30A, 1, 4, 1, 0, 0, 3000, 0, 0).ljust(60, b"\0")
+    inode = replace(parse_inode(raw_inode()), flags=EXTENTS_FL, block=root)
+    found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
+    if whole:
+        assert found.map_of(inode).pieces == [Piece(0, 5000, 1)]
+        return
+    with pytest.raises(Ext4Error, match="wrong depth"):
+        found.map_of(inode)
+
+
+def test_the_content_of_a_file_has_zeros_where_nothing_was_written() -> None:
+    """One block; a hole; two that were reserved; one of which only 100 bytes are the file's."""
+    data = disk()
+    for block in (5000, 5010, 5011, 5020, 5021):
+        data[block * 1024 : (block + 1) * 1024] = struct.pack("<I", block) * 256
+    node = struct.pack("<HHHHI", 0xF30A, 4, 4, 0, 0)
+    for logical, length, block in ((0, 1, 5000), (2, 32768 + 2, 5010), (5, 2, 5020), (9, 1, 5030)):
+        node += struct.pack("<IHHI", logical, length, 0, block)
+    size = 5 * 1024 + 100
+    inode = replace(
+        parse_inode(raw_inode()), flags=EXTENTS_FL, block=node.ljust(60, b"\0"), size_bytes=size
+    )
+    found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
+    content = struct.pack("<I", 5000) * 256 + bytes(4 * 1024) + struct.pack("<I", 5020) * 25
+    assert found.data(inode, limit_bytes=size) == content
+    assert b"".join(found.data_in_pieces(inode)) == content
+    assert [len(piece) for piece in found.data_in_pieces(inode)] == [1024, 4096, 100]
+    with pytest.raises(Ext4Error, match=f"{size} bytes are more than {size - 1}"):
+        found.data(inode, limit_bytes=size - 1)
+
+
 def test_inodes_are_counted_from_1() -> None:
     found = made()
     for number in (1, 64, 65, GROUPS * 64):
@@ -91,7 +153,7 @@ def test_a_map_without_extents_has_three_levels() -> None:
     inode = parse_inode(raw_inode())
     block = struct.pack("<15I", 5000, *[0] * 10, 4999, 3000, 3001, 3004)
     found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0).map_of(
-        replace(inode, flags=0, block=block)
+        replace(inode, flags=0xFFFFFFFF ^ EXTENTS_FL, block=block)
     )
     two, three = 12 + 256, 12 + 256 + 256**2
     assert found.pieces == [

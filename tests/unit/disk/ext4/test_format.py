@@ -15,6 +15,7 @@ from imager.disk.ext4.checksum import inode_checksum_fits
 from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.format import (
     Ext4Error,
+    Ext4Unknown,
     GroupDescriptor,
     RawInode,
     Superblock,
@@ -111,6 +112,22 @@ def test_what_a_feature_changes() -> None:
         superblock(**large, first_data=0, log_block=2)
 
 
+def test_a_label_of_sixteen_letters_has_no_end_mark() -> None:
+    raw = raw_superblock()
+    raw[120:136] = b"sixteen letters!"
+    assert parse_superblock(bytes(raw)).label == "sixteen letters!"
+
+
+@pytest.mark.parametrize("bit", range(32))
+def test_each_feature_is_known_or_refused(bit: int) -> None:
+    """Known: filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, csum_seed, largedir."""
+    if bit in (1, 2, 4, 6, 7, 8, 9, 13, 14):
+        assert superblock(incompat=1 << bit, blocks_high=0).incompat == 1 << bit
+        return
+    with pytest.raises(Ext4Unknown, match=f"does not know: {1 << bit:#x}"):
+        superblock(incompat=1 << bit)
+
+
 def test_a_superblock_with_a_checksum_fits_it_or_not() -> None:
     raw = raw_superblock(ro_compat=0x401)
     assert not parse_superblock(bytes(raw)).checksum_fits
@@ -126,6 +143,7 @@ def test_a_superblock_with_a_checksum_fits_it_or_not() -> None:
         {"inodes_per_group": 8192, "inodes": 3 * 8192},
         {"inode_size": 128},
         {"inode_size": 1024},
+        {"inode_size": 4096, "first_data": 0, "log_block": 2, "blocks": 3 * 8192},
         {"desc_size": 64, "incompat": 0xC0, "blocks_high": 0},
         {"desc_size": 128, "incompat": 0xC0, "blocks_high": 0},
         {"blocks": 2, "inodes": 64},
@@ -247,6 +265,10 @@ def test_blocks_lie_inside_the_filesystem() -> None:
     for start, count in ((0, 1), (1, 16485), (16485, 1)):
         with pytest.raises(Ext4Error, match="outside the filesystem"):
             check_blocks(start, count, found)
+    for name in ("block", "inode"):
+        assert parse_group(raw_group(**{name: 16484}), found)
+        with pytest.raises(Ext4Error, match="outside"):
+            parse_group(raw_group(**{name: 16485}), found)
     table = 16485 - 64 * 256 // 1024
     assert parse_group(raw_group(table=table), found).inode_table == table
     with pytest.raises(Ext4Error, match="outside"):
@@ -394,6 +416,12 @@ def test_attributes_of_an_inode_and_of_a_block() -> None:
         "user.note": b"no",
         "security.cap": b"CAPS",
     }
+    for index, prefix in ((1, "user"), (4, "trusted"), (6, "security"), (7, "system")):
+        assert parse_inline_xattrs(in_inode(xattr(index, b"n", 90, 2), b"no")) == {
+            f"{prefix}.n": b"no"
+        }
+    richacl = in_inode(xattr(8, b"", 90, 2), b"no")
+    assert parse_inline_xattrs(richacl) == {"system.richacl": b"no"}
     for raw in (b"", b"\0\0\2", bytes(96)):
         assert parse_inline_xattrs(raw) == {}
     block = bytearray(1024)

@@ -20,8 +20,8 @@ BLOCK, LENGTH = 1024, 160
 PIECES = ((3000, 60), (4000, 100))
 """Where the journal lies: first block, number of blocks."""
 INODE_8 = 1000 * BLOCK + 7 * 256
-WIDE, V2, V3 = 0x2, 0x8, 0x10
-FORMS = [0, WIDE, V2, WIDE | V2, V3, WIDE | V3]
+REVOKES, WIDE, V2, V3 = 0x1, 0x2, 0x8, 0x10
+FORMS = [0, REVOKES, WIDE, V2, WIDE | V2, V3, WIDE | V3]
 MAGIC = bytes.fromhex("c03b3998")
 ESCAPED, SAME_UUID, LAST = 1, 2, 8
 
@@ -112,6 +112,25 @@ def test_whole_transactions_are_replayed_in_their_order(
     assert made.first_bytes(500, 501, 502, 503) == [b"old1", bytes(4), b"new3", bytes(4)]
     made.commit()
     assert made.first_bytes(503) == [b"lost"]
+
+
+@pytest.mark.parametrize("incompat", FORMS)
+def test_a_tag_lies_behind_the_uuid_of_the_one_before_it(incompat: int) -> None:
+    made = Journal(incompat)
+    made.describe((500, 0, content(b"a111")), (501, 0, content(b"b222")), (502, LAST, b"c333"))
+    made.commit()
+    assert made.first_bytes(500, 501, 502) == [b"a111", b"b222", b"c333"]
+
+
+def test_a_filesystem_need_not_begin_at_a_whole_block_of_its_own() -> None:
+    made, offset = Journal(), 3 * 512
+    made.describe((500, LAST, content(b"copy")))
+    made.commit()
+    whole = b"\xee" * offset + made.data
+    read = replayed(lambda at, length: whole[at : at + length], offset)
+    assert read(offset + 500 * BLOCK, BLOCK) == content(b"copy")
+    assert read(offset + 501 * BLOCK - 4, 8) == b"copy" + bytes(4)
+    assert read(offset - 4, 8) == b"\xee" * 4 + bytes(4)
 
 
 def test_an_escaped_copy_gets_its_magic_number_back() -> None:

@@ -47,6 +47,14 @@ def test_what_no_bitmap_need_list_is_in_use() -> None:
     assert used(volume(disk(reserved_gdt=2))) == fixed(POWERS, 6)
 
 
+def test_each_bitmap_is_one_block() -> None:
+    """In every other group here the one of inodes lies behind the one of blocks."""
+    data = disk(reserved_gdt=2)
+    struct.pack_into("<II", data, 2048 + 32 * 3, 9500, 9600)
+    moved = fixed(POWERS, 6) - blocks((8 * 3 + 200, 2)) | blocks((9500, 1), (9600, 1))
+    assert used(volume(data)) == moved
+
+
 def test_a_copy_in_the_last_group_ends_with_the_filesystem() -> None:
     found = used(volume(disk(reserved_gdt=120, ro_compat=0)))
     assert found == fixed(range(GROUPS - 1), 124) | blocks((first(64), 100))
