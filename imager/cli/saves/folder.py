@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from imager.base.errors import UsageError
-from imager.base.text import command_line
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.rack import Rack
 
@@ -27,5 +26,5 @@ def require_there(folder: TrustedFolder) -> None:
     if not folder.exists():
         raise UsageError(
             f"there is no folder {folder}",
-            hint=f"name the one that cards were saved to with {command_line('rack', 'save')}",
+            hint="name the one that cards were saved to",
         )

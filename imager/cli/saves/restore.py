@@ -34,7 +34,7 @@ from imager.rack.plan.saved import RestorePlan, SavedNode, restore_plan, saved_n
 from imager.rack.plan.slots import load_slots
 from imager.rack.plan.survey import cards_here, cards_named
 
-_AGAIN = "do what is said above, then name with --nodes those that are left"
+_AGAIN = "do what is said above, then run the same command for these"
 
 
 @command("restore", uses=("rack", "cache"))

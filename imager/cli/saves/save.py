@@ -79,7 +79,7 @@ def save_cards(
     session.console.event("plan", **save_fields(plan))
     session.console.lines(*save_lines(plan, session.console.columns))
     if dry_run:
-        session.console.lines("Nothing was written (--dry-run).")
+        session.console.lines("Nothing was touched (--dry-run).")
         return {"dry_run": True, **save_fields(plan)}
     if not plan.cards:
         raise TargetRefused(

@@ -97,12 +97,11 @@ def show_saved(
     if not code:
         console.verdict(said, good=True)
     elif code == Interrupted.exit_code:
-        rest = f"--nodes {fold([result.job.name for result in bad])}"
-        hint = f"run the same command with {rest}: it goes on where it stopped"
+        hint = "run the same command for the others: it goes on where it stopped"
         console.error(Interrupted(f"interrupted; {said}", hint=hint))
     else:
         failed = ", ".join(f"{result.job.name} ({result.outcome})" for result in bad)
-        hint = "do what is said above, then name with --nodes those that are left"
+        hint = "do what is said above, then run the same command for these"
         console.error(BatchFailed(f"{said}; not {failed}", hint=hint))
     return {
         "exit_code": code,

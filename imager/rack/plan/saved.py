@@ -186,7 +186,7 @@ def _facts_for(node: Node, path: Path, stamp: Stamp | None, rack: Rack) -> Stamp
     if not signature_of(stamp, rack.folder).known:
         raise TargetRefused(
             f"{path} was saved from a card of another rack: {facts.node} of rack {facts.rack}",
-            hint="name that rack with --rack DIR",
+            hint="restore it from the folder of that rack",
         )
     if facts.node != node.name:
         raise TargetRefused(

@@ -128,7 +128,7 @@ def _against(
     if others:
         return TargetRefused(
             f"{card} is {node.name}'s card, and so is {', '.join(others)}",
-            hint=f"take one of them out, or name the one that counts: --target {card}",
+            hint="take out all of them but the one that counts",
         )
     for suffix in SUFFIXES:
         taken = folder / f"{node.name}{suffix}"
