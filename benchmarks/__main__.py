@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.any_image import any_image_rows
 from benchmarks.card import card_rows
 from benchmarks.compose import compose_rows
 from benchmarks.engine import engine_rows
@@ -25,6 +26,7 @@ from benchmarks.packages import packages_rows
 from benchmarks.process import Failed
 from benchmarks.rack import rack_rows
 from benchmarks.racks import racks_rows
+from benchmarks.saving import saving_rows
 from benchmarks.startup import help_rows
 from benchmarks.table import Row, markdown
 from benchmarks.workshop import ROOT, Workshop, workshop
@@ -47,7 +49,9 @@ MEASUREMENTS = {
     "compose": Measurement(compose_rows, 5, 2),
     "node": Measurement(node_rows, 5, 1),
     "card": Measurement(card_rows, 3, 1),
+    "image": Measurement(any_image_rows, 2, 1, quick_by_itself=True),
     "engine": Measurement(engine_rows, 2, 1),
+    "saving": Measurement(saving_rows, 3, 1),
     "rack": Measurement(rack_rows, 2, 1, quick_by_itself=True),
     "racks": Measurement(racks_rows, 3, 1, quick_by_itself=True),
     "memory": Measurement(memory_rows, 3, 1),

@@ -64,14 +64,14 @@ def card_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
     peer = peer_image(place)
     times = _Times()
     for number in range(repetitions):
-        with _slow_card(place) as card:
+        with slow_card(place) as card:
             _ours(place, card, times)
-        with _slow_card(place) as card:
+        with slow_card(place) as card:
             _bmaptool(peer, card, times)
-        with _slow_card(place) as card:
+        with slow_card(place) as card:
             times.probe.append(_probe(place, card))
         tell(f"card {number + 1}: {times.parts}; bmaptool {times.bmaptool[-1]:.1f} s")
-    with _slow_card(place) as card:
+    with slow_card(place) as card:
         dd_seconds = _dd(peer, card)
     yield from _rows(times, peer, dd_seconds)
 
@@ -123,7 +123,7 @@ def _rows(times: _Times, peer: Peer, dd_seconds: float) -> Iterator[Row]:
 
 
 @contextmanager
-def _slow_card(place: Workshop) -> Iterator[Loop]:
+def slow_card(place: Workshop) -> Iterator[Loop]:
     """An empty card: one that holds our image already would only be brought up to date."""
     with (
         card_of(place.folder, CARD_BYTES) as card,

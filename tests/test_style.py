@@ -47,7 +47,6 @@ BY_PATH = {
         "release/salt/salt.py",
     ),
     "a file or folder that a person named, or a keyring of this computer": (
-        "card/medium/rescued.py",
         "card/save/pack.py",
         "card/save/save.py",
         "card/save/saved_file.py",

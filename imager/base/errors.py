@@ -57,15 +57,16 @@ class NetworkError(PicloudError):
 
 
 class NotAuthentic(PicloudError):
-    """A file is not the one that the pinned key signed or that rack.lock pins, or a host has
-    another key than this rack made for it."""
+    """A file is not the one that the pinned key signed, that rack.lock pins or that its sums say,
+    or a host has another key than this rack made for it."""
 
     exit_code = 12
 
 
 class MalformedRelease(PicloudError):
     """The release is signed but no card can be made of it: a dangerous or damaged file, a missing
-    kernel. Or a file that carries an archive is not as it was exported."""
+    kernel. Or a file that carries an archive is not as it was exported, or an image from elsewhere
+    is none, or not whole."""
 
     exit_code = 13
 

@@ -27,6 +27,7 @@ class ToolUse(StrEnum):
     COMPOSE = "composing golden images"
     NODE = "making a node's card"
     ADD = "adding packages to a release"
+    SAVE = "packing the image of a card"
     RESOLVE = "locking packages"
     MASTER = "asking the Salt master"
     DISKS = "knowing the cards in readers"
@@ -72,7 +73,9 @@ TOOLS: Mapping[str, Tool] = {
         Tool("fsck.vfat", _DOSFSTOOLS, (ToolUse.COMPOSE,)),
         Tool("mcopy", _MTOOLS, (ToolUse.COMPOSE, ToolUse.NODE), ("-V",)),
         Tool("mmd", _MTOOLS, (ToolUse.COMPOSE, ToolUse.NODE), ("-V",)),
-        Tool("zstd", DistroPackage("zstd", "zstd"), (ToolUse.ADD,), ("-V",)),
+        Tool("zstd", DistroPackage("zstd", "zstd"), (ToolUse.ADD, ToolUse.SAVE), ("-V",)),
+        Tool("xz", DistroPackage("xz-utils", "xz"), (ToolUse.SAVE,), ("-V",)),
+        Tool("gzip", DistroPackage("gzip", "gzip"), (ToolUse.SAVE,), ("-V",)),
         Tool("pacman", _PACMAN, (ToolUse.RESOLVE,), ("-V",)),
         Tool("vercmp", _PACMAN, (ToolUse.RESOLVE,)),
         Tool("prlimit", _UTIL_LINUX, (ToolUse.RESOLVE,), ("-V",)),

@@ -16,8 +16,8 @@ from imager.disk.extents import Extent
 from imager.disk.manifest import Reader
 
 SIGNATURE = b"EFI PART"
-HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
-ENTRY = struct.Struct("<16s16sQQQ72s")
+_HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
+_ENTRY = struct.Struct("<16s16sQQQ72s")
 _MOST_ENTRIES = 1024
 _LARGEST_ENTRY = 1024
 
@@ -64,15 +64,15 @@ def _read_copy(read: Reader, lba: int, size_bytes: int, *, is_backup: bool) -> G
         raise GptError("the disk has no room for a GPT")
     raw = read(lba * SECTOR_BYTES, SECTOR_BYTES)
     (signature, _, length, sum_, _, own, _, _, _, guid, first, count, size, entries_sum) = (
-        HEADER.unpack_from(raw)
+        _HEADER.unpack_from(raw)
     )
     if signature != SIGNATURE:
         raise GptError("there is no GPT")
-    if not HEADER.size <= length <= SECTOR_BYTES or own != lba:
+    if not _HEADER.size <= length <= SECTOR_BYTES or own != lba:
         raise GptError("the header of the GPT is damaged")
     if zlib.crc32(raw[:16] + bytes(4) + raw[20:length]) != sum_:
         raise GptError("the header of the GPT does not fit its checksum")
-    if count > _MOST_ENTRIES or not ENTRY.size <= size <= _LARGEST_ENTRY or size % 8:
+    if count > _MOST_ENTRIES or not _ENTRY.size <= size <= _LARGEST_ENTRY or size % 8:
         raise GptError(f"the GPT claims {count} entries of {size} bytes")
     if first * SECTOR_BYTES + count * size > size_bytes:
         raise GptError("the entries of the GPT lie beyond the disk")
@@ -85,7 +85,7 @@ def _read_copy(read: Reader, lba: int, size_bytes: int, *, is_backup: bool) -> G
 def _entries(table: bytes, size: int) -> list[GptPartition]:
     found = []
     for index, at in enumerate(range(0, len(table), size), 1):
-        kind, own, low, high, _, name = ENTRY.unpack_from(table, at)
+        kind, own, low, high, _, name = _ENTRY.unpack_from(table, at)
         if not any(kind) or high < low:
             continue
         label = name.decode("utf-16-le", "replace").split("\0")[0]
@@ -109,7 +109,7 @@ def resized(
     """
     found = read_gpt(read, size_bytes)
     at = size_bytes // SECTOR_BYTES - 1 if found.is_backup else 1
-    fields = list(HEADER.unpack_from(read(at * SECTOR_BYTES, SECTOR_BYTES)))
+    fields = list(_HEADER.unpack_from(read(at * SECTOR_BYTES, SECTOR_BYTES)))
     count, size = fields[11], fields[12]
     table = bytearray(read(fields[10] * SECTOR_BYTES, count * size))
     if last is not None:
@@ -126,14 +126,14 @@ def resized(
     pieces = [(0, _protective(read(0, SECTOR_BYTES), end_lba))]
     for own, other, entries in copies:
         fields[2], fields[3], fields[5], fields[6], fields[10] = (
-            HEADER.size,
+            _HEADER.size,
             0,
             own,
             other,
             entries,
         )
-        fields[3] = zlib.crc32(HEADER.pack(*fields))
-        pieces.append((own * SECTOR_BYTES, HEADER.pack(*fields).ljust(SECTOR_BYTES, b"\0")))
+        fields[3] = zlib.crc32(_HEADER.pack(*fields))
+        pieces.append((own * SECTOR_BYTES, _HEADER.pack(*fields).ljust(SECTOR_BYTES, b"\0")))
         pieces.append((entries * SECTOR_BYTES, bytes(table)))
     return pieces
 

@@ -100,6 +100,8 @@ class InUse:
         position = 0
         for part in self._parts:
             yield from _whole(position, part.extent.offset)
+            # The free end of the partition before may be longer than a stream can be held.
+            yield Extent(part.extent.offset, 0)
             yield from self._of(part)
             position = part.extent.end
         yield from _whole(position, self.end)

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,8 +23,9 @@ from pathlib import Path
 from imager.base.programs import tool_version
 from tests.fault.cases import POSITIONS, Case, Outcome, Phase, all_cases
 from tests.fault.crashing import card_with_a_past, crashes
+from tests.fault.foreign import foreign, foreign_faults_of
 from tests.fault.killing import desk, make_both, rounds, sibling
-from tests.fault.rig import Rig, faults_of, rig
+from tests.fault.rig import Rig, Seen, faults_of, rig
 from tests.support.faultcard import why_not
 from tests.support.smallcard import small_card
 
@@ -93,22 +94,25 @@ def tell(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def matrix(folder: Path) -> list[Result]:
-    """Every case of the table."""
-    results = []
+def matrix(folder: Path) -> tuple[list[Result], list[Result]]:
+    """Every case of the table: with a node's image, and with one that is none of ours."""
     with rig(folder) as bench:
-        for number, case in enumerate(all_cases(), 1):
-            results.append(_one(bench, case))
-            if results[-1].wrong:
-                tell(f"WRONG {case.name}: {'; '.join(results[-1].wrong)}")
-            if number % 50 == 0:
-                tell(f"{number} cases")
+        ours = _all(bench, faults_of)
+        with foreign(bench) as stranger:
+            return ours, _all(stranger, foreign_faults_of)
+
+
+def _all(bench: Rig, wrong: Callable[[Seen], Iterable[str]]) -> list[Result]:
+    results = []
+    for number, case in enumerate(all_cases(), 1):
+        seen = bench.run(case)
+        found = Result(case, tuple(wrong(seen)), seen.blank, seen.error is not None)
+        results.append(found)
+        if found.wrong:
+            tell(f"WRONG {case.name}: {'; '.join(found.wrong)}")
+        if number % 50 == 0:
+            tell(f"{number} cases")
     return results
-
-
-def _one(bench: Rig, case: Case) -> Result:
-    seen = bench.run(case)
-    return Result(case, tuple(faults_of(seen)), seen.blank, seen.error is not None)
 
 
 def kills(folder: Path, count: int) -> list[Kills]:
@@ -151,7 +155,13 @@ def crashed(folder: Path, count: int) -> Kills:
     return Kills("crashes", count, Counter(dirty=dirty))
 
 
-def page(results: Sequence[Result], killed: Sequence[Kills], crash: Kills, seconds: float) -> str:
+def page(
+    results: Sequence[Result],
+    strangers: Sequence[Result],
+    killed: Sequence[Kills],
+    crash: Kills,
+    seconds: float,
+) -> str:
     """The whole of docs/reliability.md."""
     wrong = [result for result in results if result.wrong]
     counts = Counter(result.case.outcome for result in results if not result.wrong)
@@ -171,6 +181,9 @@ def page(results: Sequence[Result], killed: Sequence[Kills], crash: Kills, secon
         *_table(results),
         "## Fake capacity\n",
         *_fakes(results),
+        "## An image that is none of ours\n",
+        f"The same {len(strangers)} cases with `write --image`, whose image is read only once: "
+        f"{sum(bool(result.wrong) for result in strangers)} wrong.\n",
         "## Killed and pulled at random moments\n",
         *_killed(killed),
         "## A card with a past, and crashes afterwards\n",
@@ -250,13 +263,14 @@ def main() -> int:
     ):
         folder = Path(name)
         others = pool.submit(kills, folder / "killed", given.rounds)
-        results = matrix(folder / "matrix")
+        results, strangers = matrix(folder / "matrix")
         killed = others.result()
         crash = crashed(folder / "crashed", given.crashes)
     by_hand = PAGE.read_text().partition(ORACLES)[1:]
-    made = page(results, killed, crash, time.monotonic() - began)
+    made = page(results, strangers, killed, crash, time.monotonic() - began)
     PAGE.write_text("\n".join((made, "".join(by_hand))))
-    bad = any(result.wrong for result in results) or any(kill.fault for kill in (*killed, crash))
+    wrong = any(result.wrong for result in (*results, *strangers))
+    bad = wrong or any(kill.fault for kill in (*killed, crash))
     tell(f"{PAGE} written, {len(results)} cases" + (", some WRONG" if bad else ""))
     return 1 if bad else 0
 

@@ -22,9 +22,11 @@ from imager.bootcheck.check import check_boot
 from imager.card.host.refusals import accept
 from imager.card.host.targets import target_at
 from imager.card.make.make import make_card
-from imager.card.make.order import CardOrder
+from imager.card.make.order import CardOrder, SourceOrder
+from imager.card.make.pour import make_poured_card
 from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import all_receipts
+from imager.card.source.opened import WantedImage, opened_source
 from imager.node.image import NodeImage
 from tests.fault.cases import Case, Outcome, Phase
 from tests.support.bootdisk import reading
@@ -41,7 +43,13 @@ from tests.support.smallcard import (
     small_card,
 )
 
-_PHASES = {"blank": Phase.ZEROING, "write": Phase.BODY, "table": Phase.TABLE}
+_PHASES = {
+    "blank": Phase.ZEROING,
+    "write": Phase.BODY,
+    "image": Phase.BODY,
+    "end": Phase.BODY,
+    "table": Phase.TABLE,
+}
 _RESULTS = {
     0: ReceiptResult.VERIFIED,
     21: ReceiptResult.FAULTY,
@@ -116,7 +124,8 @@ class Seen:
 
 @dataclass
 class Rig:
-    """A fault card with a healthy card beside it, an image, and a dirty past."""
+    """A fault card with a healthy card beside it, an image, and a dirty past. Where there is a
+    ``source``, a file with the same bytes, the card is made from that."""
 
     card: FaultCard
     bystander: Loop
@@ -124,6 +133,7 @@ class Rig:
     places: tuple[Position, ...]
     past: bytes
     folder: Path
+    source: Path | None = None
 
     def run(self, case: Case, *, seconds: float | None = None) -> Seen:
         """Make the card of ``case``; its faults are gone afterwards."""
@@ -140,16 +150,7 @@ class Rig:
         )
         herald, error = Herald(self.card), None
         try:
-            make_card(
-                CardOrder(
-                    self.image,
-                    accept(target_at(self.card.node), SIZE),
-                    TrustedFolder(receipts),
-                    check=boot_check(self.image),
-                ),
-                herald,
-                probe=case.probe,
-            )
+            self._make(TrustedFolder(receipts), herald, probe=case.probe)
         except PicloudError as caught:
             error = caught
         self.card.phase("")
@@ -169,6 +170,19 @@ class Rig:
             trusted_by=tuple(self._trusted_by()),
             bystander_same=self.bystander.backing.read_bytes() == beside,
         )
+
+    def _make(self, receipts: TrustedFolder, herald: Herald, *, probe: bool) -> None:
+        accepted, check = accept(target_at(self.card.node), SIZE), boot_check(self.image)
+        if self.source is None:
+            order = CardOrder(self.image, accepted, receipts, check=check)
+            make_card(order, herald, probe=probe)
+            return
+        with opened_source(WantedImage(str(self.source))) as opened:
+            make_poured_card(
+                SourceOrder(opened.source, SIZE, accepted, receipts, check=check),
+                herald,
+                probe=probe,
+            )
 
     def _make_dirty(self) -> None:
         """The card's former life: noise everywhere, and another card's partition table."""

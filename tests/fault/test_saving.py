@@ -17,11 +17,10 @@ import pytest
 
 from imager.base.run import run as run_tool
 from imager.base.units import KiB, MiB
-from imager.card.medium.rescued import lost_in
 from imager.cli.main import run
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.rescue_map import BlockState, RescueMap
+from imager.disk.rescue_map import LOST, BlockState, RescueMap
 from tests.support.faultcard import Fault, FaultCard, fault_card, why_not
 
 pytestmark = [
@@ -58,6 +57,10 @@ def places_of(card: FaultCard, path: str) -> tuple[Extent, ...]:
 
 def sectors(*offsets: int) -> ExtentMap:
     return ExtentMap(Extent(offset, 512) for offset in offsets)
+
+
+def lost_in(image: Path) -> ExtentMap:
+    return RescueMap.parse(Path(f"{image}.map").read_bytes()).having(*LOST)
 
 
 def dying(card: FaultCard, bad: ExtentMap) -> None:

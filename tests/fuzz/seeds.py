@@ -19,9 +19,11 @@ from pathlib import Path
 
 from imager.base.units import KiB, MiB
 from imager.bootcheck.sums import encode_sums
+from imager.disk.bmap import Bmap, BmapRange, encode_bmap
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.fat.geometry import parse_geometry
+from imager.disk.rescue_map import BlockState, RescueMap
 from tests.support.bootfiles import (
     CMDLINE_TXT,
     CONFIG_TXT,
@@ -119,6 +121,27 @@ def ext4s(folder: Path) -> Iterator[bytes]:
         tool(*_EXT4, *words, "-d", files, image, "512k")
         tool("debugfs", "-w", "-R", "ea_set /etc/hostname user.color blue", image)
         yield image.read_bytes().rstrip(b"\0")
+
+
+def disks(folder: Path) -> Iterator[bytes]:
+    """Filesystems without a table of partitions before them, and tables without filesystems."""
+    for name, kind in (("table", tables), ("fat", fats), ("ext4", ext4s)):
+        (folder / name).mkdir()
+        yield from kind(folder / name)
+
+
+def bmaps(_: Path) -> Iterator[bytes]:
+    """A block map with ranges of one block and of several."""
+    ranges = (BmapRange(Extent(0, 8192), bytes(32)), BmapRange(Extent(40960, 4096), None))
+    yield encode_bmap(Bmap(1 << 20, ranges))
+
+
+def rescue_maps(_: Path) -> Iterator[bytes]:
+    """A map with ranges in every state."""
+    found = RescueMap(1 << 20, ["card: 0123456789ab"])
+    for number, state in enumerate(BlockState):
+        found.put(Extent(number * 4096, 4096), state)
+    yield found.encode()
 
 
 def journalled(folder: Path) -> tuple[bytes, tuple[Extent, ...]]:

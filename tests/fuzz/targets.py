@@ -45,14 +45,17 @@ from imager.bootcheck.root.names import RootFault, RootUnproven, named_root
 from imager.bootcheck.sums import SumsError, encode_sums, parse_sums
 from imager.card.inspect.firstboot import parse_firstboot
 from imager.card.receipt.receipt import ReceiptError, decode_receipt
+from imager.disk.bmap import BmapError, encode_bmap, parse_bmap
 from imager.disk.budget import Budget, OverBudget, ReadLimits
 from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.ext4.journal import replayed
 from imager.disk.extents import Extent
 from imager.disk.fat.volume import FatError, FatVolume
+from imager.disk.in_use import InUse
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, parse
+from imager.disk.rescue_map import RescueMap, RescueMapError
 from imager.image.salt.packages import described
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import read_members, unpacked
@@ -119,6 +122,25 @@ def _fat(data: bytes) -> None:
 
 def _ext4(data: bytes) -> None:
     _look_at(Ext4.open(disk(data), 0, small()))
+
+
+def _in_use(data: bytes) -> None:
+    """Ranges ascend, and are of the disk, whatever it says."""
+    found = InUse(disk(data), 64 * MiB, small())
+    position = 0
+    for extent in found.ranges():
+        assert position <= extent.offset <= extent.end <= 64 * MiB
+        position = extent.end
+
+
+def _bmap(data: bytes) -> None:
+    found = parse_bmap(data)
+    assert parse_bmap(encode_bmap(found)) == found
+
+
+def _rescue_map(data: bytes) -> None:
+    found = RescueMap.parse(data)
+    assert [*RescueMap.parse(found.encode()).blocks()] == [*found.blocks()]
 
 
 def _look_at(filesystem: Ext4) -> None:
@@ -326,6 +348,9 @@ TARGETS = {
     "mbr": Target(_mbr, seeds.tables, (MbrError,)),
     "fat": Target(_fat, seeds.fats, (FatError, OverBudget)),
     "ext4": Target(_ext4, seeds.ext4s, (Ext4Error, OverBudget)),
+    "in-use": Target(_in_use, seeds.disks),
+    "bmap": Target(_bmap, seeds.bmaps, (BmapError,)),
+    "rescue-map": Target(_rescue_map, seeds.rescue_maps, (RescueMapError,)),
     "journal": Target(_journal, seeds.journals, (Ext4Error, OverBudget)),
     "tar": Target(_tar, seeds.tars, (MalformedRelease,)),
     "gzip": Target(_tarball, seeds.tarballs, (MalformedRelease,)),

@@ -17,6 +17,7 @@ CARD = "Needs a card without a stamp, or a master's second key."
 
 NOT_FOLLOWED: dict[str, str] = {
     "picloud-image receipt": TELLS,
+    "nothing is known of it beforehand: no sums, no block map, no --sha256": TELLS,
     "Nothing was touched (--dry-run).": TELLS,
     "on trial: {} by {}, the others by {} until picloud-image lock promote": TELLS,
     "on {} alone, until picloud-image lock promote": TELLS,

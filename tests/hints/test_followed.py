@@ -6,6 +6,7 @@ printed, and types it. A hint that is added without a row fails the first test.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import shutil
@@ -15,10 +16,15 @@ from pathlib import Path
 
 import pytest
 
+from imager.disk.bmap import Bmap, encode_bmap
+from imager.disk.extents import Extent
+from imager.disk.layout import Layout
+from imager.disk.mbr import encode
 from tests.hints.collected import texts_to_follow
 from tests.hints.not_followed import NOT_FOLLOWED
 from tests.image.test_command_line import flip_byte_of
 from tests.support.rackhistory import rack_with_history
+from tests.support.signing import make_key, sign_detached
 from tests.support.starter import run_command
 from tests.support.workplace import Said, Workplace, workplace
 
@@ -55,11 +61,104 @@ def _zeros(folder: Path) -> None:
     (folder / "zeros.img").write_bytes(bytes(1 << 20))
 
 
+def _two_images(folder: Path) -> None:
+    for name in ("a.img", "b.img"):
+        (folder / name).touch()
+
+
 def _broken(folder: Path) -> None:
     (folder / "rack/rack.toml").write_text("nodes = 3\n")
 
 
+def _any_image(folder: Path) -> None:
+    table = encode(Layout(2 << 20, Extent(1 << 20, 1 << 19), Extent(3 << 19, 1 << 19)), 7)
+    (folder / "any.img").write_bytes(table.ljust(2 << 20, b"\0"))
+    for beside in folder.glob("any.img.*"):
+        beside.unlink()
+
+
+def _no_bmap(folder: Path) -> None:
+    _any_image(folder)
+    (folder / "any.img.bmap").write_text("<bmap/>")
+
+
+def _other_bmap(folder: Path) -> None:
+    _any_image(folder)
+    (folder / "any.img.bmap").write_bytes(encode_bmap(Bmap(1 << 20, ())))
+
+
+def _signed(folder: Path) -> None:
+    _any_image(folder)
+    key = make_key()
+    sums = f"{hashlib.sha256((folder / 'any.img').read_bytes()).hexdigest()}\n".encode()
+    (folder / "any.img.sha256").write_bytes(sums)
+    (folder / "any.img.sha256.sig").write_bytes(sign_detached(key, sums))
+    (folder / "key.asc").write_bytes(key.certificate)
+
+
+def _unsigned(folder: Path) -> None:
+    _any_image(folder)
+    (folder / "key.asc").write_bytes(make_key().certificate)
+
+
 BARE = {
+    "--node pi7 makes the card of a node of a rack, --image FILE writes any image": Row(
+        "write a.img",
+        "--image FILE",
+        "write a.img {said}",
+        fill={"FILE": "any.img"},
+        before=(_any_image,),
+    ),
+    "say --size {} or more, or leave it out": Row(
+        "write b.img --image any.img --size 1MiB",
+        r"--size [0-9]{3,}(?= or)",
+        "write b.img --image any.img {said}",
+        20,
+        before=(_any_image,),
+    ),
+    "fetch it again, or say --no-bmap": Row(
+        "write c.img --image any.img",
+        "--no-bmap",
+        "write c.img --image any.img {said}",
+        13,
+        before=(_no_bmap,),
+    ),
+    "fetch both again, or say --no-bmap": Row(
+        "write d.img --image any.img",
+        "--no-bmap",
+        "write d.img --image any.img {said}",
+        13,
+        before=(_other_bmap,),
+    ),
+    "{}{} signs {}, which is believed to nobody: name the publisher's key with --signing-key "
+    "FILE": Row(
+        "write e.img --image any.img --dry-run",
+        "--signing-key FILE",
+        "write e.img --image any.img {said}",
+        code=0,
+        fill={"FILE": "key.asc"},
+        before=(_signed,),
+    ),
+    "leave --signing-key out if you trust it by other means, as --sha256": Row(
+        "write f.img --image any.img --signing-key key.asc",
+        "leave --signing-key out",
+        "write f.img --image any.img",
+        12,
+        before=(_unsigned,),
+    ),
+    "fetch it first and give its path, or leave --offline out": Row(
+        "write g.img --image https://127.0.0.1/any.img --offline",
+        "give its path",
+        "write g.img --image any.img --offline",
+        11,
+        before=(_any_image,),
+    ),
+    "give an https URL, or fetch it first: {}": Row(
+        "write h.img --image ftp://127.0.0.1/any.img",
+        "curl -LO ftp://127.0.0.1/any.img",
+        "write h.img --image any.img",
+        before=(_any_image,),
+    ),
     "Exit codes and what to do about each: picloud-image docs exit-codes.": Row(
         "help", "picloud-image docs exit-codes", code=0
     ),
@@ -108,6 +207,23 @@ BARE = {
         "read zeros.img saved.img --shrink",
         "read it without --shrink",
         "read zeros.img saved.img",
+        before=(_zeros,),
+    ),
+    "name each card once; picloud-image devices lists them": Row(
+        "clone zeros.img zeros.img", "picloud-image devices", before=(_zeros,)
+    ),
+    "say --yes if they are the right ones": Row(
+        "clone zeros.img a.img b.img",
+        "--yes",
+        "clone zeros.img a.img b.img {said}",
+        before=(_zeros, _two_images),
+    ),
+    "name its rack with --rack DIR, or make a new card: {}": Row(
+        "clone zeros.img new.img --node pi1",
+        "picloud-image write TARGET --node pi1",
+        "{said} --dry-run",
+        code=23,
+        fill={"TARGET": "new.img"},
         before=(_zeros,),
     ),
     "make one with picloud-image rack init, or name its folder with --rack DIR": Row(

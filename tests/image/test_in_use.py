@@ -202,6 +202,26 @@ def test_who_cannot_go_ahead_to_an_extended_partition_takes_it_whole(two: Path) 
     assert sum(part.length for part in in_order(two, MiB)) == 57344 * 512
 
 
+def test_the_free_end_of_a_partition_is_let_go_before_the_next_is_looked_at(
+    tmp_path: Path, tree: Path
+) -> None:
+    """Else a stream would have to hold all of it."""
+    disk, boot, root = (tmp_path / name for name in ("disk.img", "boot", "root"))
+    disk.write_bytes(bytes(SIZE))
+    run(["sfdisk", "--quiet", disk], stdin=b"label: dos\nsize=24M, type=c\ntype=83\n")
+    boot.write_bytes(bytes(24 * MiB))
+    run(["mkfs.vfat", "-F", "16", boot])
+    run(["mke2fs", "-q", "-t", "ext4", root, "4096k"])
+    data = bytearray(disk.read_bytes())
+    for start, part in ((1, boot), (25, root)):
+        content = part.read_bytes()
+        data[start * MiB : start * MiB + len(content)] = content
+    disk.write_bytes(data)
+    ranges = [*in_order(disk, MiB)]
+    assert ranges == [*InUse(reader_of(disk), SIZE).ranges()]
+    assert sum(part.length for part in ranges) < 8 * MiB
+
+
 def test_a_damaged_filesystem_counts_whole(tmp_path: Path, tree: Path) -> None:
     image = tmp_path / "root.img"
     filesystem(image, tree, SHAPES["ext4 of today"])

@@ -25,6 +25,7 @@ _BY_PATIENCE = (
     "tests/usb/",
     "tests/boot/",
     "tests/salt/test_join.py",
+    "tests/packaging/test_release.py",
     "tests/salt/",
     "tests/test_style.py",
     "tests/fault/test_matrix.py",

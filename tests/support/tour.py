@@ -100,7 +100,7 @@ def _section(text: str, heading: str) -> Iterator[str]:
 def difference(step: Step, said: str, names: Mapping[str, str]) -> str:
     """Where what came to the terminal is not what ``step`` shows; empty when it is the same.
     ``names`` are this computer's names of the disks, and README's."""
-    came = [_renamed(line, names) for line in screen(said)]
+    came = [renamed(line, names) for line in screen(said)]
     shown: Sequence[str] = step.shown
     if step.typed == "picloud-image devices":
         came, shown = _cards_alone(came), _cards_alone(shown)
@@ -132,7 +132,9 @@ def _tolerant(words: str) -> str:
     return pattern + re.escape(words[at:])
 
 
-def _renamed(line: str, names: Mapping[str, str]) -> str:
+def renamed(line: str, names: Mapping[str, str]) -> str:
+    """``line`` with the names of the disks that ``names`` gives for those in it, all at once: one
+    computer's may be another disk's of the other."""
     return re.sub(r"/dev/loop\d+", lambda found: names.get(found[0], "another"), line)
 
 

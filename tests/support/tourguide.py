@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.image.test_command_line import flip_byte_of
 from tests.support.loop import Loop, loop_over
 from tests.support.standin import StandIn
-from tests.support.tour import CARDS, README, difference, install_line, steps_of
+from tests.support.tour import CARDS, README, difference, install_line, renamed, steps_of
 from tests.support.typing import USER, Shell, shell_in
 
 CARD_BYTES = 6_400_000_000
@@ -115,15 +115,13 @@ def take_the_tour(root: Path, package: Path, terminal: str | None) -> str:
                 flip_byte_of, cards[0].backing, "start.elf"
             ),
         }
-        names = {str(card.node): name for card, name in zip(cards, CARDS, strict=True)}
+        here = {name: str(card.node) for card, name in zip(cards, CARDS, strict=True)}
+        names = {node: name for name, node in here.items()}
         shell = replace(shell, shown=shown)
         shown.write(b"\033]2;0\a$ ")
         for step in steps_of(README.read_text(), compiles=(root / "usr/bin/python3.11").exists()):
             beside.pop(step.typed, lambda: None)()
-            line = step.typed
-            for here, name in names.items():
-                line = line.replace(name, here)
-            said, status = shell.type(line, step.answers)
+            said, status = shell.type(renamed(step.typed, here), step.answers)
             if wrong := difference(step, said, names):
                 return wrong
             if (status != 0) != step.fails:

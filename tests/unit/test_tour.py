@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.support.screen import screen
-from tests.support.tour import CARDS, README, Step, difference, install_line, steps_of
+from tests.support.tour import CARDS, README, Step, difference, install_line, renamed, steps_of
 from tests.support.typing import COLUMNS, PROMPT
 
 CAST = README.parent / "docs/tour.cast"
@@ -32,7 +32,7 @@ def test_the_recording_is_of_the_tour() -> None:
     names = dict(zip(seen, CARDS, strict=True))
     assert len(recording) == len(STEPS)
     for step, (typed, came) in zip(STEPS, recording, strict=True):
-        assert " ".join(names.get(word, word) for word in typed.split()) == step.typed
+        assert renamed(typed, names) == step.typed
         assert difference(step, came, names) == ""
 
 
@@ -81,6 +81,13 @@ def test_other_disks_of_the_computer_are_passed_over() -> None:
     other = "/dev/loop9: another, 1 GB, loop: ready\r\n    on it: something"
     assert difference(step, "\r\n".join([*came, other]), SAME) == ""
     assert difference(step, "\r\n".join([other, *came[:-1]]), SAME)
+
+
+def test_disks_are_renamed_all_at_once() -> None:
+    line = " ".join(CARDS)
+    other = dict(zip(CARDS, (*CARDS[1:], "/dev/loop12"), strict=True))
+    assert renamed(line, other) == " ".join(other.values())
+    assert renamed(renamed(line, other), {new: old for old, new in other.items()}) == line
 
 
 def test_a_line_to_install_each_package() -> None:

@@ -26,6 +26,7 @@ BLOCK_BYTES = 4 * KiB
 """The map counts in blocks of this size, as bmaptool does."""
 _SMALLEST_GAP = 64 * KiB
 """To read over a smaller gap takes less time than to begin another transfer."""
+_MOST_RANGES = 100_000
 _HEAD_BYTES = 8 * KiB
 """Here every filesystem notes that it was written to: the superblock of an ext4, say."""
 _UNKNOWN = "-"
@@ -69,14 +70,14 @@ def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
     size = raw.size_bytes
     read = remembering(_answering(raw), size)
     found = InUse(read, size)
-    ranges = [*found.ranges()]
+    ranges = gathered(found.ranges())
     behind = found.behind
     if sector_bytes != SECTOR_BYTES:
-        ranges.append(behind)
+        ranges |= ExtentMap([behind])
     elif found.has_gpt:
-        ranges.append(Extent(max(found.end, size - MiB), min(MiB, behind.length)))
-    ranges += _written(read, size)
-    extents = ExtentMap(ranges).aligned(BLOCK_BYTES, limit=size).without_gaps_below(_SMALLEST_GAP)
+        ranges |= ExtentMap([Extent(max(found.end, size - MiB), min(MiB, behind.length))])
+    ranges |= _written(read, size)
+    extents = ranges.aligned(BLOCK_BYTES, limit=size).without_gaps_below(_SMALLEST_GAP)
     left_out = (ExtentMap([behind]) - extents).total_bytes
     return CardMap(
         size,
@@ -102,6 +103,22 @@ def _written(read: Reader, size: int) -> ExtentMap:
 def marks_of(raw: RawCard, areas: Iterable[Area]) -> tuple[str, ...]:
     """The ``marks`` of the card as it is now. Raises CardIOError only when it is gone."""
     return _marks(_answering(raw), areas)
+
+
+def gathered(ranges: Iterable[Extent]) -> ExtentMap:
+    """``ranges``, which ascend, with the small gaps between them; so many that there is memory for
+    all, whatever a stranger's card says."""
+    kept: list[Extent] = []
+    gap = _SMALLEST_GAP
+    for extent in ranges:
+        if kept and extent.offset - kept[-1].end < gap:
+            kept[-1] = Extent(kept[-1].offset, extent.end - kept[-1].offset)
+        elif extent.length:
+            kept.append(extent)
+        if len(kept) > _MOST_RANGES:
+            gap *= 4
+            kept = [*ExtentMap(kept).without_gaps_below(gap)]
+    return ExtentMap(kept)
 
 
 def _answering(raw: RawCard) -> Reader:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from imager.base.errors import CardIOError, HostStorage
@@ -40,18 +39,17 @@ _PASSES = (
 class CardCopy:
     """A card (``raw``) and its copy (``file``); ``state`` says what of it is saved.
 
-    ``keep`` stores the state for a later run; it is called every few seconds, when what the state
-    calls saved is surely in the file.
+    ``keep`` stores the text of the state for a later run; it is called every few seconds, when what
+    that calls saved is surely in the file.
     """
 
     raw: RawCard
     file: RawCard
     state: RescueMap
-    keep: Callable[[], None]
+    keep: Callable[[bytes], None]
     digests: dict[Extent, bytes] = field(default_factory=dict)
     phases: list[PhaseFigures] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _kept_at: float = field(default_factory=time.monotonic)
 
     def read(self, extents: ExtentMap, progress: Progress) -> ExtentMap:
         """Read what of ``extents`` is not saved yet; returns what could not be read.
@@ -59,11 +57,9 @@ class CardCopy:
         Raises CardIOError when the card is gone, HostStorage when the file takes no more; a later
         run goes on from there.
         """
-        try:
+        with self._kept_now_and_then():
             for name, state, step, failed in _PASSES:
                 self._pass(extents, progress, (name, state, step, failed))
-        finally:
-            self._keep()
         return extents - self.state.having(BlockState.SAVED)
 
     def _pass(
@@ -99,15 +95,34 @@ class CardCopy:
             self.state.put(piece, BlockState.SAVED if digest else failed)
             if digest:
                 self.digests[piece] = digest
-            if time.monotonic() - self._kept_at > _KEPT_EVERY_SECONDS:
-                self._keep()
         meter.advance(piece.length)
 
+    @contextmanager
+    def _kept_now_and_then(self) -> Iterator[None]:
+        """Keep the state while the block lasts, in a thread of its own, because the card should not
+        wait for this computer's disk; and at its end, however it ends."""
+        ended = threading.Event()
+
+        def keeping() -> None:
+            while not ended.wait(_KEPT_EVERY_SECONDS):
+                with suppress(HostStorage):  # the last time tells of it
+                    self._keep()
+
+        keeper = threading.Thread(target=keeping, name="keeper", daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            keeper.join()
+            self._keep()
+
     def _keep(self) -> None:
+        with self._lock:
+            text = self.state.encode()
         with _on_this_computer():
             flush(self.file)
-        self.keep()
-        self._kept_at = time.monotonic()
+        self.keep(text)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from imager.base.run import CompletedCommand, running, tool_error
 from imager.base.units import MiB
 from imager.card.medium.meter import PhaseFigures, metered
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def packer(packing: str, size_bytes: int) -> tuple[str, ...]:
@@ -40,6 +40,7 @@ def pack(
     phases: list[PhaseFigures] = []
     os.lseek(image, 0, os.SEEK_SET)
     with host_storage(target):
+        target.unlink(missing_ok=True)
         out = os.open(target, _NEW, 0o600)
     try:
         with host_storage(target), metered(progress, "pack", size_bytes, phases) as meter:

@@ -142,7 +142,7 @@ def save_card(
             copy.phases.append(figures)
         else:
             os.fsync(held.fd)
-        held.put_beside(files.bmap, bmap)
+        files.put_beside(files.bmap, bmap)
         held.finish(image, lacks=bool(lost))
     return SavedCard(
         files=files,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,14 +19,18 @@ from pathlib import Path
 
 from imager.base.durable import fsync_folder, host_storage, replace_in
 from imager.base.errors import TargetRefused, UsageError
-from imager.base.ownership import give_to
+from imager.base.ownership import give_to, trusted_users, user_name
 from imager.card.host.image_file import SparseFile
 from imager.card.medium.raw import Descriptor
-from imager.card.medium.rescued import load_map, map_beside
-from imager.disk.rescue_map import BlockState, RescueMap, RescueMapError
+from imager.disk.rescue_map import MAX_MAP_BYTES, BlockState, RescueMap, RescueMapError
 
 SUFFIXES = (".img", ".img.zst", ".img.xz", ".img.gz")
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def map_beside(image: Path) -> Path:
+    """Where the map of ``image`` lies, if it has one."""
+    return image.with_name(f"{image.name}.map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class SavedFile:
         try:
             with host_storage(self.partial):
                 self._lock(fd)
+                self._require_own(fd)
                 give_to(fd, self.path.parent.stat())
                 os.fchmod(fd, 0o600)
                 state = self._earlier(size_bytes) or RescueMap(size_bytes)
@@ -116,7 +122,7 @@ class SavedFile:
     def _take_up(self) -> None:
         """Make the image that lacks something the unfinished one again. Its map is copied first and
         removed last: at no moment is there an image without one."""
-        self.partial_map.write_bytes(self.map.read_bytes())
+        self.put_beside(self.partial_map, self.map.read_bytes())
         self.path.replace(self.partial)
         self.map.unlink()
 
@@ -129,13 +135,25 @@ class SavedFile:
                 hint="wait until it is done, or give another name",
             ) from error
 
+    def _require_own(self, fd: int) -> None:
+        """Raise TargetRefused for a file that somebody else put there, to read what the card
+        holds."""
+        about = os.fstat(fd)
+        if about.st_uid not in trusted_users():
+            raise self.of_another(f"{self.partial} belongs to {user_name(about.st_uid)}")
+        if about.st_nlink > 1 or not stat.S_ISREG(about.st_mode):
+            raise self.of_another(f"{self.partial} is no file of its own")
+
     def _earlier(self, size_bytes: int) -> RescueMap | None:
         """The map that an earlier run left. TargetRefused when it is not of this card."""
+        if not self.partial_map.exists():
+            return None
         try:
-            state = load_map(self.partial_map)
+            with self.partial_map.open("rb") as file:
+                state = RescueMap.parse(file.read(MAX_MAP_BYTES + 1))
         except RescueMapError as error:
             raise self.of_another(f"{self.partial_map} is no map: {error}") from error
-        if state is not None and state.size_bytes != size_bytes:
+        if state.size_bytes != size_bytes:
             raise self.of_another(
                 f"{self.partial} was begun with a card of {state.size_bytes} bytes, and this one "
                 f"has {size_bytes}"
@@ -146,6 +164,16 @@ class SavedFile:
         """The error for an earlier run's files that this one cannot go on with."""
         words = shlex.join(["rm", str(self.partial), str(self.partial_map)])
         return TargetRefused(what, hint=f"give another name, or begin anew after: {words}")
+
+    def put_beside(self, path: Path, data: bytes) -> None:
+        """Write a file in the same folder, as private, as durable, and as owned as the image."""
+        with host_storage(path):
+            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                owner = os.fstat(folder)
+                replace_in(folder, path.name, data, 0o600, lambda made: give_to(made, owner))
+            finally:
+                os.close(folder)
 
     def discard(self) -> None:
         """Remove what is unfinished."""
@@ -171,19 +199,9 @@ class HeldFile:
         """Exactly these bytes of the file."""
         return os.pread(self.fd, length, offset)
 
-    def keep_state(self) -> None:
-        """Store ``state`` for a later run."""
-        self.put_beside(self.names.partial_map, self.state.encode())
-
-    def put_beside(self, path: Path, data: bytes) -> None:
-        """Write a file in the same folder, as private, as durable, and as owned as the image."""
-        with host_storage(path):
-            folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                owner = os.fstat(folder)
-                replace_in(folder, path.name, data, 0o600, lambda made: give_to(made, owner))
-            finally:
-                os.close(folder)
+    def keep_state(self, text: bytes) -> None:
+        """Store the ``text`` of a state for a later run."""
+        self.names.put_beside(self.names.partial_map, text)
 
     def finish(self, whole: Path, *, lacks: bool) -> None:
         """Give ``whole``, the unfinished image or what it was packed into, its name. The map stays
@@ -192,7 +210,7 @@ class HeldFile:
         names = self.names
         with host_storage(names.path):
             if lacks:
-                self.put_beside(names.map, self.state.encode())
+                names.put_beside(names.map, self.state.encode())
             else:
                 with suppress(FileNotFoundError):
                     names.map.unlink()

@@ -109,10 +109,7 @@ def _make_small(small: int, name: str) -> None:
 def _make_void(held: HeldFile) -> None:
     """Keep in the folder that nothing is saved: from here on the file is not what was read, and
     after a run that is killed the next one begins anew."""
-    state = held.state
-    held.state = RescueMap(state.size_bytes, state.notes)
-    held.keep_state()
-    held.state = state
+    held.keep_state(RescueMap(held.state.size_bytes, held.state.notes).encode())
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""What is known of an image before it is read: its sum, its block map, and who signed them.
+"""What is known of an image before it is read: its sum, its block map, who signed them, and what it
+lacks because the card that it was read from did not give it.
 
 In: an Origin, what the person said, and the files beside the source. Out: a KnownImage, whose
 ``told`` says what will be held against what. A signature counts only with a key that a person
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import Origin
 from imager.card.source.sums import sum_of
 from imager.disk.bmap import Bmap, BmapError, parse_bmap
+from imager.disk.rescue_map import LOST, RescueMap, RescueMapError
 from imager.release.openpgp import parse_signatures, verify_detached
 
 _SIGNATURES = (".sig", ".asc", ".gpg")
@@ -29,10 +32,12 @@ _SUM = re.compile(r"[0-9a-fA-F]{64}")
 @dataclass(frozen=True, slots=True)
 class KnownImage:
     """``sha256`` (hex) of the source as it is packed, empty where nobody says it; its ``bmap``,
-    None where there is none; and what there is to say about both."""
+    None where there is none; how many bytes the map of a rescue beside it calls lost; and what
+    there is to say about the first two."""
 
     sha256: str = ""
     bmap: Bmap | None = None
+    lacks_bytes: int = 0
     told: tuple[str, ...] = ()
 
 
@@ -74,7 +79,7 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
         )
     if not told:
         told.append("nothing is known of it beforehand: no sums, no block map, no --sha256")
-    return KnownImage(sha256, bmap, tuple(told))
+    return KnownImage(sha256, bmap, _lost(origin), tuple(told))
 
 
 def _sums(origin: Origin) -> Iterator[tuple[str, bytes, str]]:
@@ -84,6 +89,14 @@ def _sums(origin: Origin) -> Iterator[tuple[str, bytes, str]]:
         found = sum_of(text, own, alone=alone) if text else None
         if text and found:
             yield name, text, found
+
+
+def _lost(origin: Origin) -> int:
+    """How many bytes of a card were lost when the image was read from it."""
+    text = beside(origin, f"{file_name(origin)}.map")
+    with suppress(RescueMapError):
+        return RescueMap.parse(text).having(*LOST).total_bytes if text else 0
+    return 0
 
 
 def _bmap(origin: Origin) -> tuple[str, bytes, Bmap] | None:

@@ -14,15 +14,18 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from imager.base.errors import MalformedRelease, NotAuthentic
-from imager.base.units import SECTOR_BYTES
+from imager.base.units import SECTOR_BYTES, MiB
 from imager.card.source.origin import Origin
 from imager.card.source.packed import LOOKED_AT, Packing, refuse_other_kinds
 from imager.card.source.source import Piece
 from imager.card.source.window import Window
 from imager.disk.bmap import Bmap, BmapRange
 from imager.disk.budget import Budget
-from imager.disk.extents import Extent
-from imager.disk.in_use import InUse
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.in_use import InUse, NotAtHand
+from imager.disk.mbr import MbrError
+from imager.disk.padded import padded
+from imager.disk.table import read_table
 from imager.image.unpack.inflate import PackingError
 
 _AGAIN = "fetch it again; if it is the same then, its publisher has to mend it"
@@ -101,11 +104,12 @@ class StreamReading:
 
     def _used(self) -> Iterator[Piece]:
         """What filesystems use, and all that lies outside of them."""
-        window = self._window
+        window, tails = self._window, self._tails()
         usage = InUse(window.read, sys.maxsize, Budget())
         for extent in usage.ranges():
+            yield from self._passed(tails, extent.offset)
             yield from window.take(extent)
-        window.skip(usage.end)
+        yield from self._passed(tails, usage.end)
         yield from window.take(Extent(window.low, sys.maxsize - window.low))
         if window.high < usage.end < sys.maxsize:
             raise MalformedRelease(
@@ -116,13 +120,35 @@ class StreamReading:
 
     def _mapped(self, bmap: Bmap) -> Iterator[Piece]:
         """What the block map names, each range held against its checksum when it has passed."""
+        tails = self._tails()
         for one in bmap.ranges:
+            yield from self._passed(tails, one.extent.offset)
             whole = hashlib.new(bmap.algorithm)
             for piece in self._window.take(one.extent):
                 whole.update(piece[1])
                 yield piece
             if one.digest not in (None, whole.digest()):
                 raise self._not_as_mapped(one)
+        yield from self._passed(tails, bmap.size_bytes)
+
+    def _tails(self) -> ExtentMap:
+        """The last MiB of each partition: an earlier use of the card may have left the label of a
+        RAID there, which would be taken for this partition's."""
+        try:
+            table = read_table(padded(self._window.read, sys.maxsize), sys.maxsize)
+        except (MbrError, NotAtHand):
+            return ExtentMap()
+        return ExtentMap(
+            Extent(max(part.extent.offset, part.extent.end - MiB), min(part.extent.length, MiB))
+            for part in table.partitions
+        )
+
+    def _passed(self, tails: ExtentMap, offset: int) -> Iterator[Piece]:
+        """What of ``tails`` lies before byte ``offset``; all before it is gone then."""
+        window = self._window
+        for extent in tails.within(window.low, offset - window.low):
+            yield from window.take(extent)
+        window.skip(offset)
 
     def _not_as_mapped(self, one: BmapRange) -> MalformedRelease:
         low, last = one.extent.offset, one.extent.end - 1

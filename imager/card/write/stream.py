@@ -27,7 +27,7 @@ from imager.card.write.poured import PouredImage
 from imager.card.write.verdict import bytes_named, places_named
 from imager.card.write.write import blank_ends, copy, write_first_mib
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.gpt_move import moved_to_end
+from imager.disk.gpt import SIGNATURE, GptError, resized
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
 
@@ -57,6 +57,15 @@ class Ends:
     def extents(self) -> ExtentMap:
         """Where they lie."""
         return ExtentMap(Extent(at, len(data)) for at, data in self.data.items())
+
+    def read(self, offset: int, length: int) -> bytes:
+        """``length`` bytes from byte ``offset``, as far as they lie in the ends; else zeros."""
+        found = bytearray(length)
+        for at, held in self.data.items():
+            for part in ExtentMap([Extent(offset, length)]).within(at, len(held)):
+                there = held[part.offset - at : part.end - at]
+                found[part.offset - offset : part.end - offset] = there
+        return bytes(found)
 
     def put(self, offset: int, data: bytes) -> None:
         """Let ``data`` lie at byte ``offset``, in the ends."""
@@ -99,7 +108,7 @@ def pour_card(
         blank_ends(card, progress)
         with bytes_named(_places(ends)):
             _pour_body(share, ends, card, progress, options)
-        _fit_table(ends, card, progress)
+        _fit_table(ends, pouring.size_bytes, card, progress)
         image = _image(pouring, ends, card, progress, seal)
         extents = image.manifest.extents
         with image.open() as reader, places_named(image, reader):
@@ -141,22 +150,22 @@ def _pour_body(
         flush(card.raw)
 
 
-def _fit_table(ends: Ends, card: ClaimedCard, progress: Progress) -> None:
+def _fit_table(ends: Ends, image_bytes: int, card: ClaimedCard, progress: Progress) -> None:
     """A GPT has its second copy at the end of the disk, and says where that is."""
-    moved = moved_to_end(bytes(ends.data[0]), ends.card_bytes)
-    if moved is None:
+    if image_bytes == ends.card_bytes:
         return
-    if not ends.data[0].startswith(moved.first):
-        progress.note("the second copy of its partition table (GPT) goes to the end of the card")
-    # A card that is copied gives no second copy along, because that may be in the way there.
-    ends.put(0, moved.first)
-    ends.put(ends.card_bytes - len(moved.last), moved.last)
-    sectors = card.target.facts.logical_bytes
-    if sectors not in (0, moved.sector_bytes):
-        progress.warn(
-            f"its partition table is made for sectors of {moved.sector_bytes} bytes, and "
-            f"{card.target.node} has sectors of {sectors}: its partitions are not found there"
-        )
+    try:
+        pieces = resized(ends.read, ends.card_bytes, ends.card_bytes)
+    except GptError:
+        if ends.read(4096, len(SIGNATURE)) == SIGNATURE:
+            progress.warn(
+                f"its partition table (GPT) is for sectors of 4096 bytes: see that "
+                f"{card.target.node} has such, or its partitions are not found"
+            )
+        return
+    for offset, data in pieces:
+        ends.put(offset, data)
+    progress.note("the second copy of its partition table (GPT) goes to the end of the card")
 
 
 def too_small(node: str, card_bytes: int, image_bytes: int, share: Share) -> TargetRefused:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from imager.base.errors import Interrupted
 from imager.base.units import SECTOR_BYTES, format_size, format_transfer
 from imager.card.inspect.verify import open_target
 from imager.card.save.at_rest import at_rest
@@ -69,7 +70,13 @@ def read(
         if dry_run:
             session.console.lines(f"would become {files.path}; nothing was written")
             return {"target": str(target), "file": str(files.path), **_card_fields(card)}
-        saved = save_card(fresh, card, files, order, session.console)
+        try:
+            saved = save_card(fresh, card, files, order, session.console)
+        except KeyboardInterrupt as stopped:
+            raise Interrupted(
+                f"interrupted; {files.path} is not whole yet, and has no name",
+                hint="run the same command again: it goes on where it stopped",
+            ) from stopped
     return _show(session, target, saved)
 
 

@@ -91,6 +91,11 @@ def write_image(session: Session, wish: CardWish, image: ImageWish) -> CommandRe
         session.console.event("plan", **_plan_fields(request))
         for line in _plan_lines(request):
             session.console.say(line)
+        if lacks := opened.known.lacks_bytes:
+            session.console.warn(
+                f"{image.source} is not whole: {format_size(lacks)} of it could not be read from "
+                "its card, and are zeros (the map beside it says which)"
+            )
         if wish.dry_run:
             session.console.lines("Nothing was touched (--dry-run).")
             return {"dry_run": True, **_plan_fields(request)}
@@ -167,6 +172,7 @@ def _plan_fields(request: _Request) -> dict[str, object]:
         "needs_bytes": opened.source.least_bytes,
         "sha256": opened.known.sha256 or None,
         "block_map": opened.source.bmap is not None,
+        "lacks_bytes": opened.known.lacks_bytes,
         "proof": list(opened.known.told),
         "target": request.target.node,
         "target_is": request.target.title,

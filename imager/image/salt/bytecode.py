@@ -12,8 +12,11 @@ from __future__ import annotations
 import io
 import os
 import platform
+import stat
 import sys
 import zipfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -32,17 +35,18 @@ import io, marshal, pathlib, resource, stat, sys, zipfile
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 
 folder, place = sys.argv[1:3]
-largest, room, most, memory, seconds = map(int, sys.argv[3:])
+largest, room, most, memory, seconds, told = map(int, sys.argv[3:])
 resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 head = MAGIC_NUMBER + (3).to_bytes(4, "little")  # by hash, and the source is looked at (PEP 552)
-made = io.BytesIO()
+made, told = io.BytesIO(), io.FileIO(told, "w")
 archive = zipfile.ZipFile(made, "w")
 for file in sorted(pathlib.Path(folder).rglob("*.py")):
     about = file.lstat()
     if not stat.S_ISREG(about.st_mode) or about.st_size > min(largest, room) or made.tell() > most:
         continue  # a link would be one into this computer
     room -= about.st_size
+    told.write(b"%d\\n" % about.st_size)
     source, name = file.read_bytes(), file.relative_to(folder).as_posix()
     try:
         code = compile(source, f"{place}/{name}", "exec", dont_inherit=True)
@@ -82,16 +86,42 @@ def _version(python: str) -> str:
     return run([python, "-V"], ok=range(256)).output()
 
 
-def compiled(folder: Path, place: str, python: str) -> dict[str, bytes]:
+def source_bytes(folder: Path) -> int:
+    """How much ``compiled`` has to do."""
+    statuses = (file.lstat() for file in folder.rglob("*.py"))
+    return sum(status.st_size for status in statuses if stat.S_ISREG(status.st_mode))
+
+
+def compiled(
+    folder: Path, place: str, python: str, advance: Callable[[int], None]
+) -> dict[str, bytes]:
     """The bytecode of all Python files below ``folder``, which on a node will be /``place``.
+    ``advance`` is told the bytes of each source, from another thread.
 
     The result is by path relative to ``folder``. A file with a syntax error has none. The files
     are not run, and nothing is written. What is a link, or too large, has none either. Raises
     ToolFailed when ``python`` fails.
     """
-    # With a fixed hash seed the same files give the same bytes.
-    words = (python, "-s", "-S", "-W", "ignore", "-c", _COMPILE, os.fspath(folder), f"/{place}")
-    bounds = map(str, (_LARGEST, _ALL, _MADE, _MEMORY, _SECONDS))
-    done = run((*words, *bounds), cwd=Path("/"), env={"PYTHONHASHSEED": "0"})
+    told, tells = os.pipe()
+    with os.fdopen(told, "rb") as lines, ThreadPoolExecutor(1) as listener:
+        heard = listener.submit(_listen, lines, advance)
+        try:
+            # With a fixed hash seed the same files give the same bytes.
+            words = (python, "-s", "-S", "-W", "ignore", "-c", _COMPILE)
+            bounds = map(str, (_LARGEST, _ALL, _MADE, _MEMORY, _SECONDS, tells))
+            done = run(
+                (*words, os.fspath(folder), f"/{place}", *bounds),
+                cwd=Path("/"),
+                env={"PYTHONHASHSEED": "0"},
+                inherit=[tells],
+            )
+        finally:
+            os.close(tells)
+        heard.result()
     with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _listen(lines: Iterable[bytes], advance: Callable[[int], None]) -> None:
+    for line in lines:
+        advance(int(line))

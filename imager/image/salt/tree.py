@@ -31,7 +31,7 @@ from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthenti
 from imager.base.progress import Progress
 from imager.base.trusted_folder import kept_bytes
 from imager.base.units import GiB, MiB, format_chosen
-from imager.image.salt.bytecode import compiled, interpreter
+from imager.image.salt.bytecode import compiled, interpreter, source_bytes
 from imager.image.salt.needs import absent_needs, distribution_of, python_minor
 from imager.image.salt.packages import add_bundle
 from imager.image.unpack.members import TreeEntry, clean_path, refuse
@@ -218,8 +218,9 @@ class _Adding:
                 " Salt first starts, which then takes longer"
             )
             return
-        with progress.phase("compile Salt"):
-            made = compiled(self._stager.root_folder / FOLDER, FOLDER, python)
+        folder = self._stager.root_folder / FOLDER
+        with progress.phase("compile Salt", source_bytes(folder)) as phase:
+            made = compiled(folder, FOLDER, python, phase.advance)
             for path, code in made.items():
                 self._put(f"{FOLDER}/{path}", code)
 

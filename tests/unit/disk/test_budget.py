@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from imager.base.units import MiB
 from imager.disk.budget import DEFAULT_LIMITS, Budget, OverBudget, ReadLimits
+from imager.disk.fat.geometry import MAX_TABLE_BYTES
 
 SMALL = ReadLimits(
     steps=10,
@@ -96,5 +97,6 @@ def test_the_page_on_security_says_what_a_card_may_cost() -> None:
         f"length of a path | {limits.depth}; {limits.path_bytes} bytes |",
         f"their length | {limits.names:,}; {limits.name_bytes / MiB:g} MiB |",
         f"kept at once | {limits.pieces:,} (",
+        f"file allocation table | {MAX_TABLE_BYTES / MiB:g} MiB (",
     ):
         assert said in page

@@ -35,6 +35,7 @@ def test_ranges_that_touch_are_one() -> None:
     touching = [Extent(8, 4), Extent(0, 4), Extent(4, 4), Extent(20, 1)]
     assert list(ExtentMap(touching)) == [Extent(0, 12), Extent(20, 1)]
     assert ExtentMap(touching) == ExtentMap([Extent(0, 12), Extent(20, 1)])
+    assert repr(ExtentMap(touching)) == "ExtentMap(2 extents, 13 bytes)"
 
 
 @given(ranges, ranges)

@@ -168,3 +168,9 @@ def test_a_fixed_vhd_has_its_mark_in_the_last_sector() -> None:
     assert told(data) == Recognised("VHD", Form.IMAGE)
     assert told(data + bytes(1)) is None
     assert told(bytes(512)) == Recognised("only zeros", Form.NOTHING)
+
+
+def test_a_single_byte_is_something() -> None:
+    assert told(b"x") == Recognised("text", Form.TEXT)
+    assert told(b"\0") == Recognised("only zeros", Form.NOTHING)
+    assert told(b"") == Recognised("nothing: it is empty", Form.NOTHING)

@@ -41,7 +41,7 @@ def test_what_cards_need_is_missing_and_the_rest_a_warning(
     assert found["mcopy"].exit_code == 40
     assert found["mcopy"].to_do == "Debian, Ubuntu: apt install mtools · Arch: pacman -S mtools"
     assert {name for name, one in found.items() if one.verdict is Verdict.WARNING} == {
-        *("zstd", "pacman", "vercmp", "prlimit", "ssh", "udevadm", "blkid")
+        *("zstd", "xz", "gzip", "pacman", "vercmp", "prlimit", "ssh", "udevadm", "blkid")
     }
     more = {one.name: one for one in program_checkups([ToolUse.RESOLVE])}
     assert more["pacman"].verdict is Verdict.MISSING

@@ -66,7 +66,7 @@ def fd() -> Iterator[int]:
 
 def copy_of(card: DyingCard, fd: int, state: RescueMap | None = None) -> CardCopy:
     file = Descriptor(fd, "the file", SIZE, 1)
-    return CardCopy(card, file, state or RescueMap(SIZE), lambda: None)
+    return CardCopy(card, file, state or RescueMap(SIZE), lambda _: None)
 
 
 def sectors(bad: set[int]) -> ExtentMap:
@@ -134,9 +134,9 @@ class FullDisk(Descriptor):
 
 
 def test_a_full_disk_of_this_computer_is_no_fault_of_the_card(fd: int) -> None:
-    kept = []
+    kept: list[bytes] = []
     file = FullDisk(fd, "the file", SIZE, 1)
-    copy = CardCopy(DyingCard(), file, RescueMap(SIZE), lambda: kept.append(1))
+    copy = CardCopy(DyingCard(), file, RescueMap(SIZE), kept.append)
     with pytest.raises(HostStorage, match="No space left"):
         copy.read(WHOLE, Quiet())
     assert kept and copy.state.having(BlockState.SAVED) == ExtentMap([Extent(0, 2 * PIECE_BYTES)])

@@ -115,6 +115,11 @@ def test_every_field_of_fat12_is_at_its_place() -> None:
     assert narrow({37: b"\1"}).dirty
 
 
+def test_a_table_may_be_one_sector() -> None:
+    found = narrow(table16=1)
+    assert (found.kind, found.table_sectors, found.readable_clusters) == (16, 1, 254)
+
+
 @pytest.mark.parametrize("signature", [b"\x27", b"\x2a", b"\0"])
 def test_without_its_mark_there_is_no_name(signature: bytes) -> None:
     found = wide({66: signature + b"\1\2\3\4PICLOUD    "})

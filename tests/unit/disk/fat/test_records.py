@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.disk.budget import MAX_FINDINGS, Budget, ReadLimits
+from imager.disk.budget import MAX_FINDINGS, Budget, OverBudget, ReadLimits
 from imager.disk.fat.directory import DirectoryRecord, parse_directory, short_name_checksum
 from imager.disk.fat.table import (
     BAD,
@@ -90,6 +90,21 @@ def test_a_long_name_of_another_file_is_damage_and_the_short_name_stays(name: st
     records, damage = parse_directory(long(name, b"ALIAS~1    ") + short(b"OTHER      "), wide=True)
     assert [record.name for record in records] == ["OTHER"]
     assert len(damage) == 1
+
+
+@pytest.mark.parametrize("letter", '"*/:<>?\\|\x01\x1f\x7f ~.')
+def test_a_long_name_has_no_letter_that_means_something_else(letter: str) -> None:
+    """A space, a tilde and a dot mean nothing."""
+    data = long(f"a{letter}b", b"ALIAS      ") + short(b"ALIAS      ")
+    found, damage = parse_directory(data, wide=True)
+    assert bool(damage) is (letter not in " ~.")
+    assert len(found) == (letter in " ~.")
+
+
+def test_the_checksum_of_a_short_name_is_rotated_and_added() -> None:
+    """As fatgen103 has it: the sum so far rotated right by one bit, and the next byte added."""
+    assert short_name_checksum(b"README  TXT") == 115
+    assert short_name_checksum(b"ALIAS~1    ") == 200
 
 
 def test_a_name_with_a_slash_is_damage() -> None:
@@ -177,6 +192,15 @@ def test_fat32_entries_unpack_without_their_upper_bits(entries: list[int]) -> No
     assert list(decoded[2:]) == [entry & 0x0FFFFFFF for entry in entries[2:]]
 
 
+@pytest.mark.parametrize("index", range(2, 12))
+def test_upper_bits_of_a_single_entry_are_left_out(index: int) -> None:
+    data = bytearray(12 * 4)
+    data[4 * index : 4 * index + 4] = b"\x09\0\0\xf0"
+    decoded = decode_table(bytes(data), 32, 12)
+    assert [number for number in range(12) if decoded[number]] == [index]
+    assert decoded[index] == 9
+
+
 @given(st.lists(st.integers(0, 0xFFFF), min_size=2, max_size=50))
 def test_fat16_entries_unpack(entries: list[int]) -> None:
     data = b"".join(entry.to_bytes(2, "little") for entry in entries)
@@ -237,6 +261,20 @@ def test_a_sound_filesystem_costs_next_to_nothing_to_follow() -> None:
     assert held.claim("g", 104, 100) == [(104, 100)]
     assert held.lost() == []
     assert budget.spent == (0, 0)
+
+
+def test_a_file_in_pieces_and_lost_clusters_are_paid_for() -> None:
+    """A step for each piece, one for four clusters, and the table once to find what is lost."""
+    budget = Budget()
+    held = chains(4, 0, 5, 8, 0, 0, 9, END, END, 0, END, *[0] * 21, budget=budget)
+    assert held.claim("f", 2, 5) == [(2, 1), (4, 2), (8, 2)]
+    assert budget.spent == (3 + 1, 0)
+    assert held.lost() == [(10, 1), (12, 1)]
+    assert budget.spent == (3 + 1 + 34 // 8, 0)
+    two = (END, 0, END)
+    assert len(chains(*two, budget=Budget(ReadLimits(pieces=2))).lost()) == 2
+    with pytest.raises(OverBudget, match="more than 1 pieces"):
+        chains(*two, budget=Budget(ReadLimits(pieces=1))).lost()
 
 
 def test_who_holds_a_cluster_and_which_nobody_does() -> None:

@@ -14,6 +14,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatError, FatVolume, FaultKind
 from imager.disk.layout import Layout
 from tests.support.hostile import HostileFat, record
+from tests.unit.disk.fat.test_geometry import NARROW, sector
 
 TABLE_BYTES = 70_002 * 4
 TABLE_SECTORS = -(-TABLE_BYTES // 512)
@@ -89,6 +90,38 @@ def test_a_sound_filesystem_is_all_there(disk: Surgeon) -> None:
     assert found.used == ExtentMap([*folders, at(disk, 3, 5000), at(disk, 5003)])
 
 
+def test_a_sound_filesystem_costs_what_its_folders_cost(disk: Surgeon) -> None:
+    """16 records in each cluster of a folder, and a step to follow each of the two."""
+    budget = Budget()
+    disk.volume(budget)
+    assert budget.spent == (2 * (16 + 1), 0)
+    disk.put((32 + TABLE_SECTORS) * 512 + 4 * 3, b"\xff")
+    disk.volume(budget)
+    assert budget.spent == (4 * (16 + 1) + TABLE_BYTES // 8, 0)
+
+
+@pytest.mark.parametrize("cluster", [0xFFFF, 0x10000, 70_001])
+def test_a_file_may_lie_in_any_cluster(tmp_path: Path, cluster: int) -> None:
+    fat = HostileFat(_next=cluster)
+    fat.put("far", b"far away")
+    found = made(tmp_path, fat).volume()
+    assert found.faults == ()
+    assert found.read_file("far") == b"far away"
+
+
+def test_a_folder_without_its_own_entries_was_overwritten(tmp_path: Path) -> None:
+    fat = HostileFat()
+    fat.root += record("none", fat.claim(record("File", 0, 0)), 0, is_dir=True)
+    disk = made(tmp_path, fat)
+    assert disk.faults() == [
+        (
+            FaultKind.DIRECTORY_DAMAGED,
+            "directory none: it does not begin with its entries . and ..",
+        )
+    ]
+    assert "none/File" in disk.volume().entries
+
+
 def test_files_are_found_and_read(disk: Surgeon) -> None:
     found = disk.volume()
     content = bytes(range(256)) * 10_000
@@ -127,6 +160,30 @@ def test_each_mark_of_an_unclean_unmount_is_enough(disk: Surgeon) -> None:
         disk.put(32 * 512 + copy * TABLE_SECTORS * 512 + 7, b"\7")
     assert disk.faults() == [(FaultKind.DIRTY, "it is marked as not cleanly unmounted")]
     assert disk.volume().dirty
+
+
+@pytest.mark.parametrize(
+    ("kind", "first_entries", "dirty"),
+    [
+        (12, "f0ffff", False),
+        (16, "f8ffffff", False),
+        (16, "f8ffff7f", True),
+        (16, "f8ff00ff", False),
+    ],
+)
+def test_fat16_is_marked_in_its_table_and_fat12_nowhere(
+    kind: int, first_entries: str, dirty: bool
+) -> None:
+    clusters, table = (4084, 12) if kind == 12 else (4085, 16)
+    sectors = 1 + 2 * table + 2 + clusters
+    data = bytearray(sectors * 512)
+    data[:512] = sector(NARROW, table16=table, total16=sectors)
+    for copy in (0, 1):
+        at = (1 + copy * table) * 512
+        data[at : at + len(first_entries) // 2] = bytes.fromhex(first_entries)
+    found = FatVolume.parse(lambda at, n: bytes(data[at : at + n]), 0, len(data))
+    assert (found.kind, found.dirty) == (kind, dirty)
+    assert [fault.kind for fault in found.faults] == [FaultKind.DIRTY] * dirty
 
 
 def test_tables_that_differ_name_entry_byte_and_files(disk: Surgeon) -> None:

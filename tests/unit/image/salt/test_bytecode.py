@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ToolFailed
-from imager.image.salt.bytecode import compiled, interpreter, versions
+from imager.image.salt.bytecode import compiled, interpreter, source_bytes, versions
 
 CACHED = f"__pycache__/{{}}.{sys.implementation.cache_tag}.pyc"
 NAMES = '{"a", "b", "c", "d", "e"}'
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def laid_down(folder: Path) -> dict[str, bytes]:
-    return compiled(folder, "opt/it", sys.executable)
+    return compiled(folder, "opt/it", sys.executable, lambda size: None)
 
 
 def imported(folder: Path, words: str) -> tuple[str, bool]:
@@ -50,6 +50,14 @@ def test_every_sound_module_has_its_own(folder: Path) -> None:
         f"package/{CACHED.format('__init__')}",
     ]
     assert sorted(folder.rglob("*")) == before, "the files themselves are left alone"
+
+
+def test_how_far_it_is_can_be_shown(folder: Path) -> None:
+    done: list[int] = []
+    compiled(folder, "opt/it", sys.executable, done.append)
+    sizes = [path.stat().st_size for path in sorted(folder.rglob("*.py"))]
+    assert done == sizes
+    assert sum(sizes) == source_bytes(folder)
 
 
 def test_python_uses_it_until_the_source_is_another(folder: Path) -> None:
@@ -76,7 +84,7 @@ def test_a_python_that_fails_is_told_of(folder: Path, tmp_path: Path) -> None:
     python.write_text("#!/bin/sh\necho Illegal instruction >&2\nexit 132\n")
     python.chmod(0o755)
     with pytest.raises(ToolFailed, match="failed with status 132: Illegal instruction"):
-        compiled(folder, "opt/it", str(python))
+        compiled(folder, "opt/it", str(python), print)
 
 
 def test_only_a_python_of_that_very_version_will_do() -> None:
