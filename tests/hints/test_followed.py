@@ -183,6 +183,9 @@ BARE = {
     "picloud-image devices lists the disks of this computer": Row(
         "write /dev/no-such --node pi1 --dry-run", "picloud-image devices", code=20
     ),
+    "put cards in; picloud-image devices lists every disk and says what is on it": Row(
+        "rack save saves", "picloud-image devices", code=20
+    ),
     "say --blinks N, --rainbow or --blank": Row("explain", "--rainbow", "explain {said}"),
     "give a disk; picloud-image devices lists those of this computer": Row(
         "probe card.img", "picloud-image devices"

@@ -43,6 +43,7 @@ LOCKED: dict[str, tuple[str, ...]] = {
     ),
     "rack/rack.lock": ("lock --offline", "rack flash --images images --offline --yes"),
     STATE: ("rack show", "rack plan"),
+    "saves": ("rack save saves", "rack restore saves"),
     f"{STATE}/receipts": ("receipt --node pi1", "rack report"),
     f"{STATE}/keys": (
         "rack keys list",
@@ -99,7 +100,7 @@ def place() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="picloud-denied-"))
     try:
         folder.chmod(0o755)
-        for name in ("rack", "cache", "pki", "images", "home"):
+        for name in ("rack", "cache", "pki", "images", "saves", "home"):
             (folder / name).mkdir()
         rack_with_history(folder / "rack", 14)
         for name in ("card.img", "stamped.img", "rack.tar", "receipt.json", "key.asc"):

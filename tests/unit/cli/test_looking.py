@@ -46,6 +46,8 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "rack plan --images .": (0,),
     "rack flash --images . --dry-run": (0,),
     "rack slots show": (0,),
+    "rack save saves --dry-run": (0,),
+    "rack restore saves --dry-run": (2,),
     "rack keys list": (0,),
     "rack keys list pi1": (0,),
     "rack keys rotate pi1 --dry-run": (0,),
