@@ -61,6 +61,9 @@ class _Follows:
             return  # a docstring
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
+            if name == "command_line":
+                yield node, ast.unparse(node)
+                return
             if _DECLARES.search(name):
                 return
             first = node.args[:1] if _ABOUT.search(name) else []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.hints.following import typed
+from tests.hints.locked import Locked, fetched
 from tests.support.rackhistory import rack_with_history
 
 
@@ -28,3 +30,16 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(furnished: Path, tmp_path: Path) -> Path:
     """A copy of it, for one row."""
     return shutil.copytree(furnished, tmp_path / "here")
+
+
+@pytest.fixture(scope="package")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    with fetched(tmp_path_factory.mktemp("locked")) as found:
+        yield found
+
+
+@pytest.fixture
+def locked(template: Locked, tmp_path: Path) -> Iterator[Locked]:
+    """A rack that is locked, for one row."""
+    with template.copied(tmp_path / "locked") as found:
+        yield found

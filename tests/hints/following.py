@@ -20,7 +20,7 @@ import pytest
 from tests.support.starter import run_command
 from tests.support.workplace import Said
 
-PROGRAM = "picloud-image "
+PROGRAM = "picloud-image"
 _TO_SHELL = "$ "
 
 Step = str | Callable[[Any], object]
@@ -61,7 +61,7 @@ def follow(row: Row, place: object, folder: Path, run: Callable[[str], Said]) ->
             line = step.removeprefix(_TO_SHELL).replace("{said}", said)
             subprocess.run(line, shell=True, cwd=folder, check=True)
         else:
-            done = run(step.replace("{said}", said).removeprefix(PROGRAM))
+            done = run(step.replace("{said}", said))
             assert done.code == 0, done.err
 
     for step in row.before:
@@ -80,7 +80,7 @@ def follow(row: Row, place: object, folder: Path, run: Callable[[str], Said]) ->
         toml.write_text(f"{before_it}{head}{said}\n{after_it}")
     for step in row.between:
         do(step, said)
-    done = run(row.then.replace("{said}", said).removeprefix(PROGRAM))
+    done = run(row.then.replace("{said}", said))
     assert done.code == row.ends, done.err + done.out
     if row.again is not None:
         done = run(row.line)
@@ -88,11 +88,13 @@ def follow(row: Row, place: object, folder: Path, run: Callable[[str], Said]) ->
 
 
 def words_of(line: str) -> tuple[dict[str, str], list[str]]:
-    """The variables that ``line`` sets before its words, as in a shell, and the words."""
+    """The variables that ``line`` sets first, as in a shell, and the words behind the program's
+    name, which may be left out."""
     words = shlex.split(line)
     given = [word for word in words if re.match("[A-Za-z_]+=", word)]
     count = next((n for n, word in enumerate(words) if word not in given), len(words))
-    return dict(word.split("=", 1) for word in words[:count]), words[count:]
+    named = words[count : count + 1] == [PROGRAM]
+    return dict(word.split("=", 1) for word in words[:count]), words[count + named :]
 
 
 def typed(folder: Path, line: str, rack: str) -> Said:

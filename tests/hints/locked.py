@@ -5,6 +5,7 @@ In: nothing. Out: a template, made once, and copies of it, one for each row.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
@@ -23,8 +24,10 @@ from tests.support.release import ReleaseTree
 from tests.support.repository import INSTALLED, add_pacman, database_of, files_of
 from tests.support.signing import SigningKey, make_key, sign_detached
 from tests.support.starter import run_command
-from tests.support.workplace import Said, Workplace, workplace
+from tests.support.workplace import TARBALL, Said, Workplace, workplace
 
+OTHER = "A" * 40
+"""The fingerprint of no key."""
 WISH = '[packages]\ninstall = ["docker"]\n'
 
 
@@ -119,7 +122,7 @@ def tree_of(repository: Mirror) -> ReleaseTree:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[Locked]:
+def fetched(folder: Path) -> Iterator[Locked]:
     """The template, in ``folder``."""
     key = make_key()
     paths = offered(folder / "packages")
@@ -142,3 +145,24 @@ def newer(place: Locked) -> None:
     depend = ["containerd>=1.7", "glibc"]
     made = package(place.folder, "docker", "1:1.7.0-1", {"x": "y"}, arch="armv7h", depend=depend)
     place.offer(made)
+
+
+def install(place: Locked, words: str) -> None:
+    place.change("^install = .*", f"install = {words}")
+
+
+def htop(place: Locked) -> None:
+    install(place, '["docker", "htop"]')
+
+
+def altered(place: Locked, name: str, *, kept: int = -1, more: bytes = b"X") -> None:
+    """``more`` is in the archived file ``name`` instead of what follows its byte ``kept``."""
+    (path,) = place.workplace.cache.rglob(name)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes()[:kept] + more)
+
+
+def another_release(place: Locked, path: str = TARBALL) -> None:
+    """The mirror has another release at ``path``."""
+    data = gzip.decompress(place.workplace.mirror.files[TARBALL])
+    place.offer_release(path, gzip.compress(data, mtime=1))

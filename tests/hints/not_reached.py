@@ -11,12 +11,14 @@ FIXED = "Needs a disk that is built into this computer and that nothing uses."
 NAMES = "Needs a filesystem that cannot hold a name: one that ignores case or wants UTF-8."
 SIGNER = "It is for who publishes the release."
 MASTER = "Copies to /etc of a Salt master elsewhere."
+WORN = "Needs a card that fails after it was read once."
 ELSEWHERE = "Followed by "
 
 NOT_REACHED: dict[str, str] = {
     "picloud-image receipt": TELLS,
     "Nothing was touched (--dry-run).": TELLS,
     "Nothing was touched (--dry-run); signatures are checked when it is.": TELLS,
+    "nothing is known of it beforehand: no sums, no block map, no --sha256": TELLS,
     "see [salt] in rack.toml: the master needs Salt": TELLS,
     "if it is the right one, say --allow-fixed-disk and type its name when asked": FIXED,
     "no batch takes such a disk; picloud-image write can, with --allow-fixed-disk": FIXED,
@@ -30,4 +32,6 @@ NOT_REACHED: dict[str, str] = {
     "copy it, and the copy is yours: cp -r {} NEW": f"{ELSEWHERE}tests/hints/test_not_allowed.py",
     "if a run with sudo left it to root, take it back: sudo chown -R {} {}": f"{ELSEWHERE}"
     "tests/hints/test_not_allowed.py",
+    "command_line('read', original.name, 'saved.img')": WORN,
+    "command_line('write', 'TARGET', '--image', 'saved.img')": WORN,
 }

@@ -190,6 +190,14 @@ READERS = {
         before=(_swapped_to,),
         between=("$ {said}",),
     ),
+    "stop using it first: swapoff {}": Row(
+        "read CARD saved.img",
+        "swapoff .*",
+        "read CARD saved.img",
+        20,
+        before=(_swapped_to,),
+        between=("$ {said}",),
+    ),
     "detach it: losetup -d {}": Row(
         "write card.img --node pi1 --dry-run",
         "losetup -d .*",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from imager.base.units import SECTOR_BYTES, GiB
+from imager.base.units import SECTOR_BYTES, GiB, MiB
 from imager.node.stamp.stamp import STAMP_AREA
-from tests.hints.following import Row, follow
+from tests.hints.following import Row, follow, words_of
 from tests.hints.test_without_release import master
 from tests.image.test_command_line import flip_byte_of
 from tests.support.loop import loop_over, missing_abilities, sized_file, udevd_running
@@ -38,7 +37,12 @@ class Shop:
         return self.workplace.folder
 
     def typed(self, line: str) -> Said:
-        return self.workplace.run(*shlex.split(line.replace("CARD", str(self.card))))
+        """Type ``line``; its card is called ``CARD`` there, and in what is said."""
+        given, words = words_of(line.replace("CARD", str(self.card)))
+        place = replace(self.workplace, environment=self.workplace.environment | given)
+        said = place.run(*words)
+        named = [text.replace(str(self.card), "CARD") for text in (said.out, said.err)]
+        return Said(said.code, *named)
 
     def put_in(self, path: Path) -> None:
         self.card = self.held.enter_context(loop_over(path)).node
@@ -82,6 +86,17 @@ def _used(place: Shop) -> None:
     if not image.exists():
         assert place.typed("write pi8.img --node pi8 --size 2GiB").code == 0
     place.put_in(image)
+
+
+def _smaller(place: Shop) -> None:
+    """A card that holds the image, but not the card of pi7."""
+    place.put_in(sized_file(place.folder / "blank.raw", 1900 * MiB))
+
+
+def _damaged_card(place: Shop) -> None:
+    card = _copy(place, "card.raw")
+    card.flip_in("/boot/kernel7.img")
+    place.put_in(card.path)
 
 
 def _with_another_kernel(place: Shop) -> None:
@@ -208,6 +223,26 @@ CARDS = {
     ),
     "put cards in; picloud-image devices lists every disk and says which may be written": Row(
         "rack flash pi9 --target CARD", "picloud-image devices", code=20, before=(_used,)
+    ),
+    "command_line('verify', target, '--repair', *where)": Row(
+        "verify CARD",
+        "picloud-image verify CARD --repair",
+        "{said} --yes",
+        23,
+        before=(_damaged_card,),
+    ),
+    "command_line('read', original.name, 'smaller.img', '--shrink')": Row(
+        "clone pi7.img CARD --yes",
+        "picloud-image read .*pi7.img smaller.img --shrink",
+        code=20,
+        before=(_smaller,),
+    ),
+    "command_line('write', target.node, '--image', 'smaller.img')": Row(
+        "clone pi7.img CARD --yes",
+        "picloud-image write CARD --image smaller.img",
+        "PICLOUD_SIGNING_KEY= {said} --yes",
+        20,
+        before=(_smaller, "$ rm -f smaller.img", "read pi7.img smaller.img --shrink"),
     ),
     "write the card again: {}": Row(
         "verify CARD --repair --yes",
