@@ -92,6 +92,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "release",
         "card",
         "rack",
+        "saves",
     ),
 }
 MOST_MODULES = 14

@@ -1,4 +1,5 @@
-"""What of a card is to be read: what its filesystems use, and what lies around them.
+"""What of a card is to be read: what its filesystems use, and what lies around them; of one of our
+cards also what was written on it.
 
 In: an open card. Out: a CardMap. Where the card does not answer while its tables are read, all of
 that partition is read. What lies behind the last partition is left out, but for the last MiB of a
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 
 from imager.base.errors import CardIOError
 from imager.base.units import SECTOR_BYTES, KiB, MiB
+from imager.card.inspect.stamp import read_stamp
 from imager.card.medium.raw import RawCard, is_gone
 from imager.card.medium.reopen import reader_of, remembering
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import Area, InUse, NotAtHand
 from imager.disk.manifest import Reader
+from imager.node.stamp.facts import StampError
 
 BLOCK_BYTES = 4 * KiB
 """The map counts in blocks of this size, as bmaptool does."""
@@ -73,7 +76,8 @@ def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
         ranges |= ExtentMap([behind])
     elif found.has_gpt:
         ranges |= ExtentMap([Extent(max(found.end, size - MiB), min(MiB, behind.length))])
-    extents = ranges.aligned(BLOCK_BYTES, limit=size)
+    ranges |= _written(read, size)
+    extents = ranges.aligned(BLOCK_BYTES, limit=size).without_gaps_below(_SMALLEST_GAP)
     left_out = (ExtentMap([behind]) - extents).total_bytes
     return CardMap(
         size,
@@ -85,6 +89,15 @@ def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
         found.note,
         _marks(read, found.areas),
     )
+
+
+def _written(read: Reader, size: int) -> ExtentMap:
+    """What the stamp of one of our cards names: a copy is held against it, and that counts bytes
+    which no file has any more. Nothing for any other card."""
+    try:
+        return read_stamp(read, size).manifest.extents & ExtentMap([Extent(0, size)])
+    except (StampError, NotAtHand):
+        return ExtentMap()
 
 
 def marks_of(raw: RawCard, areas: Iterable[Area]) -> tuple[str, ...]:

@@ -109,10 +109,14 @@ def orders_for(
 
 
 def show_results(
-    session: Session, results: Sequence[CardResult], without: Sequence[str]
+    session: Session,
+    results: Sequence[CardResult],
+    without: Sequence[str],
+    *,
+    again: str = "do what is said above, then run the same command: it does only what is missing",
 ) -> CommandResult:
     """Show how each card ended; return the fields of the command's result. ``without`` are the
-    nodes that need a card and got none."""
+    nodes that need a card and got none; ``again`` says what to do where some failed."""
     console = session.console
     code = exit_code_of(results)
     console.lines(*result_lines(results, console.columns))
@@ -134,8 +138,7 @@ def show_results(
             BatchFailed(
                 f"{len(bad)} of {len(results)} cards failed: "
                 + ", ".join(f"{result.job.name} ({result.outcome})" for result in bad),
-                hint="do what is said above, then run the same command: it does only what is "
-                "missing",
+                hint=again,
             )
         )
     return {

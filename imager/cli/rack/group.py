@@ -30,6 +30,12 @@ _COMMANDS = {
         "rack.report:report",
         "Write the rack as one HTML page: towers, every card, its speed, labels to cut out.",
     ),
+    "restore": LazyCommand(
+        "saves.restore:restore_cards", "Put saved cards back, many side by side."
+    ),
+    "save": LazyCommand(
+        "saves.save:save_cards", "Save the cards of many nodes side by side, before an upgrade."
+    ),
     "show": LazyCommand(
         "rack.show:show",
         "Draw the rack: places, nodes, addresses, roles, the last card of each, who joined.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from imager.base.errors import ConfigurationError
 from imager.cli.choice import address_of, open_rack, recipes_at_hand
@@ -36,7 +37,7 @@ def show(session: Session) -> CommandResult:
     if any(view.node.slot for view in views):
         console.lines(*drawing(towers(views), console.width), "")
     _table(session, views)
-    console.lines(*_reasons(views))
+    console.lines(*_reasons(views), *_saves(views))
     return {
         "rack": rack.name,
         "folder": str(rack.folder),
@@ -99,6 +100,21 @@ def _reasons(views: tuple[NodeView, ...]) -> Iterator[str]:
         yield f"{fold(nodes)}: {reason}"
 
 
+def _saves(views: tuple[NodeView, ...]) -> Iterator[str]:
+    """Which cards are saved ones, and where cards were saved to: a line for each folder and day."""
+    said: dict[str, list[str]] = {}
+    for view in views:
+        restored, saved = view.card.restored, view.card.saved
+        if restored is not None:
+            line = f"restored from {Path(restored.file).parent}, saved on {restored.saved_at[:10]}"
+            said.setdefault(line, []).append(view.node.name)
+        if saved is not None:
+            line = f"saved to {Path(saved.file).parent} on {saved.at[:10]}"
+            said.setdefault(line, []).append(view.node.name)
+    for line, nodes in said.items():
+        yield f"{fold(nodes)}: {line}"
+
+
 def _short(role: str) -> str:
     return role.removeprefix("salt-")
 
@@ -126,7 +142,11 @@ def _fields(view: NodeView) -> dict[str, object]:
             "outcome": card.outcome or None,
             "reason": card.reason or None,
             "receipt": str(card.receipt_path) if card.receipt_path else None,
+            "restored_from": card.restored.file if card.restored else None,
+            "restored_saved_at": card.restored.saved_at if card.restored else None,
         },
+        "saved_to": card.saved.file if card.saved else None,
+        "saved_at": card.saved.at if card.saved else None,
         "joined": view.is_joined,
         "presence": seen.presence if seen else None,
         "asked_at": seen.asked_at if seen else None,

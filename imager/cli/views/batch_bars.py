@@ -105,7 +105,7 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
 
 def _ending(result: CardResult) -> str:
     if result.is_verified:
-        return f"verified in {clock(result.seconds)}"
+        return f"{result.outcome} in {clock(result.seconds)}"
     return result.fault
 
 

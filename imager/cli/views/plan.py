@@ -36,7 +36,7 @@ def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int | None) -> l
     if plan.steps:
         head = ("node", "slot", "card", "size", "holds now", "because of", "to do")
         lines += said_table(head, [_step_cells(step) for step in plan.steps], columns)
-    lines += [f"left alone: {_card(left.candidate)}: {left.because}" for left in plan.left]
+    lines += [left_line(left) for left in plan.left]
     for card in unfit:
         where = f"{card.slot}, " if card.slot else ""
         lines.append(f"refused: {where}{card.target.node}:")
@@ -63,6 +63,11 @@ def _step_cells(step: PlannedCard) -> tuple[str, ...]:
     )
 
 
+def left_line(left: Left) -> str:
+    """A card that is left alone, and why, for a person."""
+    return f"left alone: {_card(left.candidate)}: {left.because}"
+
+
 def _card(candidate: Candidate) -> str:
     where = f"{candidate.slot}, " if candidate.slot else ""
     return f"{where}{candidate.target.node} ({candidate.about})"
@@ -85,7 +90,7 @@ def plan_fields(plan: RackPlan, unfit: Sequence[Unfit]) -> dict[str, object]:
             }
             for step in plan.steps
         ],
-        "left": [_left_fields(left) for left in plan.left],
+        "left": [left_fields(left) for left in plan.left],
         "refused": [
             {"target": card.target.node, "slot": card.slot, "reasons": list(card.reasons)}
             for card in unfit
@@ -108,7 +113,8 @@ def _candidate_fields(candidate: Candidate) -> dict[str, object]:
     }
 
 
-def _left_fields(left: Left) -> dict[str, object]:
+def left_fields(left: Left) -> dict[str, object]:
+    """The same for a program."""
     return {**_candidate_fields(left.candidate), "because": left.because}
 
 
@@ -128,7 +134,12 @@ def result_lines(results: Sequence[CardResult], columns: int | None) -> list[str
         for result in results
     ]
     head = ("node", "slot", "card", "result", "time", "written, read back")
-    lines = said_table(head, cells, columns)
+    return [*said_table(head, cells, columns), *trouble_lines(results)]
+
+
+def trouble_lines(results: Sequence[CardResult]) -> list[str]:
+    """What was wrong with each card of ``results``, and what to do."""
+    lines = []
     for result in results:
         if result.error is not None:
             lines.append(f"{result.job.name}: {result.fault}")

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from imager.base.errors import BatchFailed, Interrupted
 from imager.rack.batch.crew import CardJob, Crew, Orders
@@ -37,14 +38,26 @@ def begun(
     """A crew whose work is a batch in the ledger, and the event that a signal sets. When the block
     ends, all workers have ended. Raises as ``flash`` does."""
     folder = orders.rack.folder
-    require_room(folder, len(nodes))
-    # The time and a random number: no other batch has this name.
-    batch = f"{now()}-{secrets.token_hex(2)}"
-    append(folder, BatchBegun(now(), batch, tuple(nodes), os.getpid()))
+    batch = begin_batch(folder, nodes)
     crew = Crew(replace(orders, batch=batch), watch)
     with interruptible(crew) as stopped:
         yield crew, stopped
-    append(folder, BatchEnded(now(), batch, exit_code_of(crew.results)))
+    end_batch(folder, batch, crew.results)
+
+
+def begin_batch(rack: Path, nodes: Sequence[str]) -> str:
+    """The name of a batch over ``nodes`` that the ledger of the folder ``rack`` says has begun.
+    Raises HostStorage when there is no room for it and the receipts of its cards."""
+    require_room(rack, len(nodes))
+    # The time and a random number: no other batch has this name.
+    batch = f"{now()}-{secrets.token_hex(2)}"
+    append(rack, BatchBegun(now(), batch, tuple(nodes), os.getpid()))
+    return batch
+
+
+def end_batch(rack: Path, batch: str, results: Sequence[CardResult]) -> None:
+    """Say in the ledger that it ended, and how."""
+    append(rack, BatchEnded(now(), batch, exit_code_of(results)))
 
 
 def exit_code_of(results: Sequence[CardResult]) -> int:

@@ -24,6 +24,7 @@ from imager.base.units import MiB
 from imager.card.host.target import Target
 from imager.card.make.finish import MadeCard
 from imager.card.receipt.receipt import Receipt
+from imager.card.save.save import SavedCard
 from imager.card.stages import WriteOptions
 from imager.card.write.options import options_for
 from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
@@ -56,7 +57,8 @@ JobT = TypeVar("JobT", bound=Job)
 
 @dataclass(frozen=True, slots=True)
 class CardResult:
-    """How a job ended: with a ``receipt`` for a verified card, with an ``error`` for any other."""
+    """How a job ended: with a ``receipt`` for a verified card, with what was ``saved`` of one that
+    was read, with an ``error`` for any other."""
 
     job: Job
     outcome: Outcome
@@ -64,11 +66,12 @@ class CardResult:
     receipt: Receipt | None = None
     receipt_name: str = ""
     error: PicloudError | None = None
+    saved: SavedCard | None = None
 
     @property
     def is_verified(self) -> bool:
-        """Whether the card is good."""
-        return self.outcome is Outcome.VERIFIED
+        """Whether the card is good, or was saved whole."""
+        return self.outcome in (Outcome.VERIFIED, Outcome.SAVED)
 
     @property
     def fault(self) -> str:
@@ -130,8 +133,8 @@ class Workers(ABC, Generic[JobT]):
         None for nothing."""
 
     @abstractmethod
-    def _make(self, job: JobT, board: CardBoard, options: WriteOptions) -> MadeCard:
-        """Make the card of ``job``; in its worker's thread."""
+    def _make(self, job: JobT, board: CardBoard, options: WriteOptions) -> MadeCard | SavedCard:
+        """Make the card of ``job``, or save it; in its worker's thread."""
 
     @property
     def is_busy(self) -> bool:
@@ -227,14 +230,18 @@ class Workers(ABC, Generic[JobT]):
     def _work(self, job: JobT, board: CardBoard, options: WriteOptions) -> None:
         began = time.monotonic()
         try:
-            made = self._make(job, board, options)
-            result = CardResult(
-                job,
-                Outcome.VERIFIED,
-                time.monotonic() - began,
-                receipt=made.receipt,
-                receipt_name=made.receipt_path.name,
-            )
+            done = self._make(job, board, options)
+            seconds = time.monotonic() - began
+            if isinstance(done, SavedCard):
+                result = CardResult(job, Outcome.SAVED, seconds, saved=done)
+            else:
+                result = CardResult(
+                    job,
+                    Outcome.VERIFIED,
+                    seconds,
+                    receipt=done.receipt,
+                    receipt_name=done.receipt_path.name,
+                )
         except BaseException as error:  # noqa: BLE001 - one card must not end the others' work
             known = error if isinstance(error, PicloudError) else _unexpected(error)
             result = CardResult(

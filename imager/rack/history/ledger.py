@@ -88,6 +88,41 @@ class CardFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class CardSaved:
+    """A node's card was read into ``file``, an absolute path. ``reason`` is empty when all of it
+    was. ``image_id`` is what the card's stamp says, ``map_sha256`` that of the block map beside
+    the file; each is empty where there is none."""
+
+    at: str
+    node: str
+    target: str
+    slot: str
+    file: str
+    outcome: str
+    reason: str
+    image_id: str
+    map_sha256: str
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the card is in the file."""
+        return self.outcome == Outcome.SAVED
+
+
+@dataclass(frozen=True, slots=True)
+class CardRestored:
+    """What was written and read back is the ``file`` of a card that was ``saved_at`` that time.
+    It stands between the ``Assigned`` and the ``CardFinished`` of that card."""
+
+    at: str
+    batch: str
+    node: str
+    target: str
+    file: str
+    saved_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class BatchEnded:
     """The run ended with this exit code; it was not killed."""
 
@@ -96,11 +131,13 @@ class BatchEnded:
     exit_code: int
 
 
-Event = BatchBegun | Assigned | CardFinished | BatchEnded
+Event = BatchBegun | Assigned | CardFinished | CardSaved | CardRestored | BatchEnded
 _KINDS: Mapping[str, type[Event]] = {
     "begun": BatchBegun,
     "assigned": Assigned,
     "finished": CardFinished,
+    "saved": CardSaved,
+    "restored": CardRestored,
     "ended": BatchEnded,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -127,11 +164,27 @@ class Standing(StrEnum):
 @dataclass(frozen=True, slots=True)
 class NodeState:
     """The last that is known of a node: ``begun`` is work whose end is not in the ledger, ``last``
-    what ended last, ``verified`` the last good card."""
+    what ended last, ``verified`` the last good card. ``restored`` says where the last card is from
+    if it was a saved one, ``saved`` where a card of the node was last saved whole."""
 
     begun: Assigned | None = None
     last: CardFinished | None = None
     verified: CardFinished | None = None
+    restored: CardRestored | None = None
+    saved: CardSaved | None = None
+
+    def after(self, event: Assigned | CardFinished | CardSaved | CardRestored) -> NodeState:
+        """What is known when ``event`` has happened too."""
+        match event:
+            case Assigned():
+                return replace(self, begun=event, restored=None)
+            case CardFinished():
+                verified = event if event.is_verified else self.verified
+                return replace(self, begun=None, last=event, verified=verified)
+            case CardRestored():
+                return replace(self, restored=event)
+            case CardSaved():
+                return replace(self, saved=event) if event.is_whole else self
 
     def standing(self, recipe: str | None = None) -> Standing:
         """The state in one word. ``recipe`` is that of a card made now, None where it is not
@@ -159,14 +212,23 @@ class Ledger:
     def __post_init__(self) -> None:
         states: dict[str, NodeState] = {}
         for event in self.events:
-            if isinstance(event, Assigned):
-                states[event.node] = replace(states.get(event.node, NodeState()), begun=event)
-            elif isinstance(event, CardFinished):
-                before = states.get(event.node, NodeState()).verified
-                verified = event if event.is_verified else before
-                states[event.node] = NodeState(None, event, verified)
+            if not isinstance(event, (BatchBegun, BatchEnded)):
+                states[event.node] = states.get(event.node, NodeState()).after(event)
         # Once for all: a large rack asks for each of its nodes.
         object.__setattr__(self, "_states", states)
+
+    def made(self, node: str, image_id: str) -> CardFinished | None:
+        """The last good card of ``node`` that had this image; None where no line says so."""
+        return next(
+            (
+                event
+                for event in reversed(self.events)
+                if isinstance(event, CardFinished)
+                and event.is_verified
+                and (event.node, event.image_id) == (node, image_id)
+            ),
+            None,
+        )
 
     def state_of(self, node: str) -> NodeState:
         """What is known of ``node``."""

@@ -16,6 +16,8 @@ class Outcome(StrEnum):
     """How it ended for one node."""
 
     VERIFIED = "verified"
+    SAVED = "saved"
+    """The card was read, and what its filesystems use is in a file."""
     FAULTY = "faulty"
     IO_ERROR = "io-error"
     FAKE_CAPACITY = "fake-capacity"

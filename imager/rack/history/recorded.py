@@ -21,7 +21,8 @@ from imager.rack.history.outcome import Outcome, outcome_of
 @dataclass(frozen=True, slots=True)
 class Work:
     """A node's card to be made; ``batch`` is empty outside a batch, ``slot`` without a label.
-    ``recipe`` says what it is made from (``imager.node.content``)."""
+    ``recipe`` says what it is made from (``imager.node.content``), ``image_id`` which image it
+    gets where that is not the one of its receipt: a saved card's own."""
 
     node: str
     target: Target
@@ -29,6 +30,7 @@ class Work:
     recipe: str
     batch: str = ""
     slot: str = ""
+    image_id: str = ""
 
 
 def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
@@ -45,7 +47,7 @@ def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
         with suppress(HostStorage):
             append(rack.folder, _failed(work, error))
         raise
-    receipt, image_id = made.receipt_path.name, made.receipt.image.image_id
+    receipt, image_id = made.receipt_path.name, work.image_id or made.receipt.image.image_id
     append(rack.folder, _finished(work, Outcome.VERIFIED, receipt=receipt, image_id=image_id))
     return made
 

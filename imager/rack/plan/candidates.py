@@ -42,7 +42,7 @@ class Holds(StrEnum):
 class Candidate:
     """A card that may be written. ``slot`` is the label of its reader; ``stamp`` is what its stamp
     says, if this rack signed it; ``about`` says what it holds in a few words. ``wanted`` is the
-    node that an image file is named after."""
+    node that an image file is named after. ``refuses``: its first MiB cannot be read."""
 
     target: Target
     holds: Holds
@@ -50,6 +50,7 @@ class Candidate:
     slot: str | None = None
     stamp: StampFacts | None = None
     wanted: str | None = None
+    refuses: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -117,7 +118,7 @@ def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = No
             stamp = _stamp_in(first)
             system = "" if stamp else system_on(fresh.reader(), fresh.raw.size_bytes)
     except PicloudError as error:
-        return Candidate(target, Holds.FOREIGN, error.what, slot, wanted=wanted)
+        return Candidate(target, Holds.FOREIGN, error.what, slot, wanted=wanted, refuses=True)
     if stamp is None:
         holds, about = _judged(target, first, system)
         facts = None

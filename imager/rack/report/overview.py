@@ -14,7 +14,13 @@ from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import newest_by_node
 from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
-from imager.rack.history.ledger import NodeState, Standing, read_ledger
+from imager.rack.history.ledger import (
+    CardRestored,
+    CardSaved,
+    NodeState,
+    Standing,
+    read_ledger,
+)
 from imager.rack.master.presence import Seen, load_presence
 from imager.release.catalogue import spec_for
 from imager.release.lock import RackLock
@@ -24,7 +30,9 @@ from imager.release.lock import RackLock
 class CardState:
     """The last that is known of a node's card. ``at`` is the time, UTC in ISO 8601, empty when
     there was no card; ``outcome`` is the word in the ledger or receipt; ``reason`` and ``hint``
-    say what was wrong. ``recipe`` is empty where only a receipt knows of the card."""
+    say what was wrong. ``recipe`` is empty where only a receipt knows of the card. ``restored``
+    says from where it was put back, if it was, ``saved`` where a card of the node was saved last.
+    """
 
     standing: Standing
     at: str = ""
@@ -34,6 +42,8 @@ class CardState:
     receipt: Receipt | None = None
     receipt_path: Path | None = None
     recipe: str = ""
+    restored: CardRestored | None = None
+    saved: CardSaved | None = None
 
     @property
     def is_good(self) -> bool:
@@ -74,8 +84,13 @@ def overview(rack: Rack, recipes: Mapping[str, str] | None = None) -> tuple[Node
     lock, presence = RackLock.load(rack.lock_file), load_presence(rack.folder)
     views = []
     for node in rack.nodes:
-        card = _card(ledger.state_of(node.name), receipts.get(node.name))
-        card = _aged(card, pinned(rack, node, lock), (recipes or {}).get(node.name))
+        state = ledger.state_of(node.name)
+        card = _aged(
+            _card(state, receipts.get(node.name)),
+            pinned(rack, node, lock),
+            (recipes or {}).get(node.name),
+        )
+        card = replace(card, saved=state.saved)
         views.append(NodeView(node, card, presence.get(node.name)))
     return tuple(views)
 
@@ -117,7 +132,15 @@ def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
     if last is not None and (last.at >= written or receipt is None):
         standing = Standing.VERIFIED if last.is_verified else Standing.FAILED
         return CardState(
-            standing, last.at, last.outcome, last.reason, last.hint, receipt, path, last.recipe
+            standing,
+            last.at,
+            last.outcome,
+            last.reason,
+            last.hint,
+            receipt,
+            path,
+            last.recipe,
+            state.restored,
         )
     if receipt is None:
         return CardState(Standing.NEVER)
@@ -130,8 +153,9 @@ def _aged(card: CardState, pin: str | None, recipe: str | None) -> CardState:
     the recipe is not known, it is stale when rack.lock pins another release."""
     if card.standing is not Standing.VERIFIED:
         return card
-    release = card.receipt.image.release_sha256 if card.receipt else None
-    if release is not None and pin is not None and release != pin:
+    # A card that was restored, or made of another one, has a receipt that names no release.
+    release = card.receipt.image.release_sha256 if card.receipt else ""
+    if release and pin is not None and release != pin:
         reason = f"made of release {release[:12]}…, and rack.lock pins {pin[:12]}…"
     elif recipe and card.recipe and recipe != card.recipe:
         reason = "rack.toml, an overlay, a key or this program is another one since"

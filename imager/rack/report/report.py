@@ -9,7 +9,7 @@ anything.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from imager.node.keys.signing import fingerprint, known_public_key
 from imager.rack.history.ledger import Standing
 from imager.rack.master.presence import Presence
 from imager.rack.report import curve
-from imager.rack.report.overview import NodeView, Tower, overview, pinned, towers
+from imager.rack.report.overview import CardState, NodeView, Tower, overview, pinned, towers
 from imager.release.lock import RackLock
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -164,7 +164,7 @@ def _page(rack: Rack, view: NodeView) -> NodePage:
         card=_CARD_BADGES[card.standing],
         presence=_PRESENCE_BADGES[view.seen.presence] if view.seen else _NEVER_ASKED,
         written_at=_readable(card.at),
-        facts=tuple(_facts(receipt)) if receipt else (),
+        facts=(*(_facts(receipt) if receipt else ()), *_saves(card)),
         prints=fingerprints_of(rack, node.name),
         findings=tuple(_findings(view)),
         advice=tuple(_advice(view)),
@@ -183,11 +183,24 @@ def _facts(receipt: Receipt) -> list[tuple[str, str]]:
         ("serial", target.serial),
         ("CID", target.cid),
         ("reader", reader),
-        ("release", f"{image.release_name}, sha256 {image.release_sha256[:16]}…"),
+        (
+            "release",
+            f"{image.release_name}, sha256 {image.release_sha256[:16]}…"
+            if image.release_name
+            else "",
+        ),
         ("image", f"{image.image_id[:16]}…, disk id {image.disk_id:08x}"),
         ("rate", f"{format_rate(receipt.bytes_per_second)} over all phases"),
     ]
     return [(name, text) for name, text in found if text]
+
+
+def _saves(card: CardState) -> Iterator[tuple[str, str]]:
+    """Whether it is a saved card, and where a card of the node was saved last."""
+    if card.restored is not None:
+        yield "restored", f"{card.restored.file}, saved {_readable(card.restored.saved_at)}"
+    if card.saved is not None:
+        yield "saved", f"{card.saved.file}, {_readable(card.saved.at)}"
 
 
 def _advice(view: NodeView) -> list[str]:

@@ -63,7 +63,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-COMMANDS = ["flash", "init", "keys", "known-hosts", "plan", "report", "show", "slots", "status"]
+COMMANDS = [
+    "flash", "init", "keys", "known-hosts", "plan", "report", "restore", "save", "show", "slots",
+    "status",
+]  # fmt: skip
 NODES = [f"pi{number}" for number in range(12)]
 
 
