@@ -20,7 +20,6 @@ from imager.base.units import format_size
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits
 from imager.card.inspect.stamp import signature_of
-from imager.card.medium.rescued import lost_in, map_beside
 from imager.card.save.saved_file import SUFFIXES, SavedFile
 from imager.card.source.beside import beside
 from imager.card.source.opened import WantedImage, opened_source
@@ -28,7 +27,6 @@ from imager.card.source.streamed import StreamedSource
 from imager.config.rack import Node, Rack
 from imager.disk.layout import FIRST_MIB
 from imager.disk.mbr import MAX_DISK_BYTES
-from imager.disk.rescue_map import RescueMapError
 from imager.node.stamp.facts import StampError, StampFacts
 from imager.node.stamp.stamp import STAMP_AREA, Stamp, parse_stamp
 from imager.rack.history.ledger import CardSaved, Ledger
@@ -116,8 +114,8 @@ def _one_of(files: Sequence[Path], folder: Path, node: Node) -> Path:
 
 
 def _saved(node: Node, path: Path, rack: Rack, ledger: Ledger) -> SavedNode:
-    _require_whole(path)
     with opened_source(WantedImage(str(path))) as opened:
+        _require_whole(path, opened.known.lacks_bytes)
         source = opened.source
         stamp = _stamp_of(source)
         facts = _facts_for(node, path, stamp, rack)
@@ -142,20 +140,13 @@ def _saved_at(source: StreamedSource, path: Path, ledger: Ledger) -> str:
         return timestamp(path.stat().st_mtime)
 
 
-def _require_whole(path: Path) -> None:
+def _require_whole(path: Path, lacks_bytes: int) -> None:
     """Raise TargetRefused for an image that lacks what its card did not give."""
-    try:
-        lost = lost_in(path)
-    except RescueMapError as error:
-        raise TargetRefused(
-            f"{map_beside(path)} is no map of what {path.name} lacks: {error}",
-            hint="restore it from a backup, or save the card again",
-        ) from error
-    if lost:
+    if lacks_bytes:
         write = command_line("write", "TARGET", "--image", path)
         raise TargetRefused(
-            f"{path} is not whole: {format_size(lost.total_bytes)} of its card could not be read",
-            hint=f"{map_beside(path).name} beside it says which; to write it all the same: {write}",
+            f"{path} is not whole: {format_size(lacks_bytes)} of its card could not be read",
+            hint=f"{SavedFile(path).map.name} says which; to write it all the same: {write}",
         )
 
 
