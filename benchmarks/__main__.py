@@ -17,6 +17,7 @@ from pathlib import Path
 
 from benchmarks.any_image import any_image_rows
 from benchmarks.card import card_rows
+from benchmarks.cloning import cloning_rows
 from benchmarks.compose import compose_rows
 from benchmarks.engine import engine_rows
 from benchmarks.machine import footer, load
@@ -54,6 +55,7 @@ MEASUREMENTS = {
     "saving": Measurement(saving_rows, 3, 1),
     "rack": Measurement(rack_rows, 2, 1, quick_by_itself=True),
     "racks": Measurement(racks_rows, 3, 1, quick_by_itself=True),
+    "cloning": Measurement(cloning_rows, 2, 1),
     "memory": Measurement(memory_rows, 3, 1),
     "packages": Measurement(packages_rows, 3, 1),
     "help": Measurement(help_rows, 1, 1),

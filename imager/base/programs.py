@@ -27,7 +27,7 @@ class ToolUse(StrEnum):
     COMPOSE = "composing golden images"
     NODE = "making a node's card"
     ADD = "adding packages to a release"
-    SAVE = "packing the image of a card"
+    SAVE = "packing or unpacking the image of a card"
     RESOLVE = "locking packages"
     MASTER = "asking the Salt master"
     DISKS = "knowing the cards in readers"

@@ -6,6 +6,7 @@ module of its own because every command begins with it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from imager.cli.session import Session
 from imager.config.folder import default_rack_to_be, find_rack
 from imager.config.folder import rack_at_hand as folder_at_hand
 from imager.config.load import load_rack
-from imager.config.nodeset import expand
+from imager.config.nodeset import expand, fold
 from imager.config.rack import Node, Rack
 from imager.doctor.programs import uses_of
 from imager.image.compose.compose import cached_golden, compose
@@ -261,7 +262,8 @@ def chosen_nodes(rack: Rack, asked: str | None) -> tuple[Node, ...]:
     try:
         names = expand(asked)
     except ValueError as error:
-        raise UsageError(f"NODES: {asked!r} {error}", hint="for example pi[1-13]") from None
+        those = shlex.quote(fold([node.name for node in rack.nodes]))
+        raise UsageError(f"NODES: {asked!r} {error}", hint=f"for example {those}") from None
     wanted = {rack.node(name) for name in names}
     return tuple(node for node in rack.nodes if node in wanted)
 

@@ -53,9 +53,10 @@ def consent_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def limits_of(
-    ours: tuple[Path, ...], max_size: int | None, *, allow_fixed_disk: bool = False
+    ours: tuple[Path, ...], max_size: int | None, *, allow_fixed_disk: bool | None = None
 ) -> Limits:
-    """What the options allow. ``ours`` are the folders that must not lie on the target.
+    """What the options allow; ``allow_fixed_disk`` is None for a command without that option.
+    ``ours`` are the folders that must not lie on the target.
     ``max_size`` is in bytes; None for the default."""
     limits = Limits(allow_fixed_disk=allow_fixed_disk, ours=ours)
     return limits if max_size is None else replace(limits, max_size_bytes=max_size)

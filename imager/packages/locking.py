@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from imager.packages.fetch.network import PackageSource
     from imager.release.transfer.web import TransferLimits
 
-_UPDATE = "picloud-image lock --update"
-
 
 @dataclass(frozen=True, slots=True)
 class PackageOrder:
@@ -240,7 +238,7 @@ def _require_same_release(order: PackageOrder) -> None:
         if other not in (None, order.release.name):
             raise ConfigurationError(
                 f"{order.lock.path} has the packages of {other}, not of {order.release.name}",
-                hint=f"use a rack of its own for it, or say {_UPDATE}",
+                hint="use a rack of its own for it, or say picloud-image lock --update",
             )
 
 
@@ -289,7 +287,7 @@ def _pin(order: PackageOrder, name: str) -> PacmanPin:
     if pin.signer != order.release.fingerprint:
         raise NotAuthentic(
             f"rack.lock pins a {name} that the key {pin.signer} signed",
-            hint=f"for one by {order.release.fingerprint}, run {_UPDATE} {name}",
+            hint=f"for packages by {order.release.fingerprint}, run picloud-image lock --update",
         )
     return pin
 

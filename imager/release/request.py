@@ -74,7 +74,7 @@ class Wanted:
         if self.lock is None:
             return
         record, old = entry.record, self.lock.pin(self.spec.name)
-        if old is not None and old.sha256 == record.sha256:
+        if old is not None and (old.sha256, old.fingerprint) == (record.sha256, record.fingerprint):
             if self.terms.update:
                 same = f"sha256 {old.sha256[:12]}… is still the newest"
                 self.terms.progress.note(f"{record.name}: {same}")

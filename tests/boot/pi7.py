@@ -52,26 +52,27 @@ class Pi7:
             yield machine
 
     @contextmanager
-    def joined(self, card: Path) -> Iterator[tuple[Machine, str]]:
-        """pi7 with ``card`` in its slot, when it has joined; and when it did what."""
+    def joined(self, card: Path, node: str = "pi7") -> Iterator[tuple[Machine, str]]:
+        """pi7, or the ``node`` that ``card`` makes of it, with that in its slot, when it has
+        joined; and when it did what."""
 
         def boot() -> tuple[ExitStack, Machine, str]:
             with ExitStack() as power:
                 machine = power.enter_context(self.switched_on(card))
-                times = self.wait_until_joined(machine)
+                times = self.wait_until_joined(machine, node)
                 return power.pop_all(), machine, times
 
         power, machine, times = unless_the_emulator_fails([card], boot)
         with power:
             yield machine, times
 
-    def wait_until_joined(self, machine: Machine) -> str:
+    def wait_until_joined(self, machine: Machine, node: str = "pi7") -> str:
         """Until first boot is complete and ``test.ping`` answered; says when what was reached."""
         machine.wait_for(LOGIN, seconds=LOGIN_SECONDS)
         to_login = machine.seconds_on
-        machine.wait_for("pi7: complete", seconds=JOIN_SECONDS)
+        machine.wait_for(f"{node}: complete", seconds=JOIN_SECONDS)
         to_complete = machine.seconds_on
-        self.head.box.wait_until_answering({"pi7"}, seconds=JOIN_SECONDS, patience=PATIENCE)
+        self.head.box.wait_until_answering({node}, seconds=JOIN_SECONDS, patience=PATIENCE)
         return (
             f"login after {to_login:.0f} s, first boot complete after {to_complete:.0f} s,"
             f" test.ping answered after {machine.seconds_on:.0f} s"

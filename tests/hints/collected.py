@@ -1,4 +1,5 @@
-"""Every text of the package that tells a person to type something: a command, an option, a setting.
+"""Every text of the package that tells a person to type something: a command, an option, a setting,
+or a line for another program.
 
 In: the source of ``imager``. Out: each such text as it stands there, ``{}`` for what is filled in,
 and where it is.
@@ -18,6 +19,10 @@ from tests.unit.cli.test_looking import command_names
 
 PACKAGE = ROOT / "imager"
 _SETTING = re.compile(r"\w = [\"\[]|\[\w+\] in (?:rack|overlay)\.toml|under \[\w+\]")
+_SHELL = re.compile(
+    r"(?<![\w./-])(?:chmod|chown|cp|gpg|losetup|scp|sfdisk|ssh-keygen|swapoff|umount|zstd)"
+    r" (?:-|\{)"
+)
 _TO_DO = {"hint", "advice", "mend"}
 _ABOUT = re.compile(
     r"(Error|Refused|Authentic|Release|Faulty|Mismatch|Storage|Failed|Interrupted)$"
@@ -56,6 +61,9 @@ class _Follows:
             return  # a docstring
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
+            if name == "command_line":
+                yield node, ast.unparse(node)
+                return
             if _DECLARES.search(name):
                 return
             first = node.args[:1] if _ABOUT.search(name) else []
@@ -71,6 +79,8 @@ class _Follows:
         if text.startswith("#") or " " not in text:
             return False
         if self._command.search(text) or "command_line(" in ast.unparse(node):
+            return True
+        if _SHELL.search(text):
             return True
         return bool(self._option.search(text) or (to_do and _SETTING.search(text)))
 

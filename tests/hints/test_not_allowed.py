@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,35 @@ def test_it_is_said_what_to_do(place: Path, locked: str, line: str) -> None:
     assert Path(locked).name in what
     assert "Permission denied" in what
     assert "sudo" in hint
+
+
+def test_a_rack_that_is_another_users_can_be_copied(place: Path) -> None:
+    os.chown(place / "rack", PERSON + 1, PERSON + 1)
+    try:
+        code, _, err = as_person(place, "rack show")
+        assert code == 10, err
+        shell(place, "cp -r" + err.rpartition("cp -r")[2].replace("NEW", "copy"), user=PERSON)
+        code, _, err = as_person(place, "rack show --rack copy")
+    finally:
+        os.chown(place / "rack", PERSON, PERSON)
+    assert code == 0, err
+
+
+def test_what_a_run_with_sudo_left_to_root_can_be_taken_back(place: Path) -> None:
+    state = place / STATE
+    os.chown(state, 0, 0)
+    state.chmod(0o700)
+    code, _, err = as_person(place, "rack show")
+    assert code == 41, err
+    shell(place, "chown -R" + err.rpartition("sudo chown -R")[2], user=0)
+    assert state.stat().st_uid == PERSON
+    code, _, err = as_person(place, "rack show")
+    assert code == 0, err
+
+
+def shell(place: Path, line: str, *, user: int) -> None:
+    """Type ``line`` into a shell as ``user``, in ``place``."""
+    subprocess.run(line, shell=True, cwd=place, check=True, user=user, group=user)
 
 
 def test_every_command_is_tried() -> None:

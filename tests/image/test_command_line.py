@@ -108,6 +108,19 @@ def test_one_flipped_bit_in_a_boot_file_is_found_and_named(
     assert name in {finding["path"] for finding in inspected.result["findings"]}
 
 
+def test_a_saved_card_made_smaller_boots_as_the_card_does(
+    place: Workplace, card: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "saved.img"
+    said = place.json("read", card, image, "--shrink")
+    assert said.code == 0, said.err
+    assert image.stat().st_size < card.stat().st_size // 4
+    inspected, before = place.json("inspect", image), place.json("inspect", card)
+    assert inspected.code == 0
+    assert inspected.result["card"] == before.result["card"]
+    assert inspected.result["findings"] == before.result["findings"]
+
+
 def test_inspect_works_with_no_rack_and_no_cache(place: Workplace, own_card: Path) -> None:
     flip_byte_of(own_card, "kernel7.img")
     environment = {

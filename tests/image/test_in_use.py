@@ -11,6 +11,7 @@ import pytest
 
 from imager.base.run import run
 from imager.base.units import KiB, MiB
+from imager.disk.budget import Budget, ReadLimits
 from imager.disk.ext4.format import SUPERBLOCK_OFFSET
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import InUse, NotAtHand
@@ -240,3 +241,16 @@ def test_a_damaged_filesystem_counts_whole(tmp_path: Path, tree: Path) -> None:
         ranges = ExtentMap(found.ranges())
         assert name in found.areas[0].note
         assert ranges == ExtentMap([Extent(0, SIZE)])
+
+
+def test_what_would_cost_too_much_to_tell_counts_whole(tmp_path: Path, tree: Path) -> None:
+    image = tmp_path / "root.img"
+    filesystem(image, tree, SHAPES["1 KiB blocks"])
+    budget = Budget()
+    whole = ExtentMap(InUse(reader_of(image), SIZE, budget).ranges())
+    (enough, _) = budget.spent
+    for steps in (10, enough // 2, enough - 20, enough - 1):
+        found = InUse(reader_of(image), SIZE, Budget(ReadLimits(steps=steps)))
+        ranges = ExtentMap(found.ranges())
+        assert "takes too long" in found.areas[0].note
+        assert not whole - ranges and ranges.end == SIZE

@@ -68,7 +68,7 @@ class Carrying:
         """Write ``file``."""
         entries = all_found(self.lock, self.cache)
         if not self.others:
-            prove(entries, self.keys, Quiet())
+            prove(entries, self.keys, self.cache, Quiet())
         return export(self.lock, entries, self.keys, self.file, progress or Quiet(), replace=True)
 
     def _add_release(self, lock: RackLock) -> None:

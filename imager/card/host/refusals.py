@@ -164,7 +164,9 @@ def _against_kind(disk: DiskFacts, limits: Limits) -> Iterator[Refusal]:
         yield Refusal(
             RefusalCode.FIXED,
             f"{disk.node} ({disk.typed_name}) is not removable, so perhaps no card at all",
-            "if it is the right one, say --allow-fixed-disk and type its name when asked",
+            "no batch takes such a disk; picloud-image write can, with --allow-fixed-disk"
+            if limits.allow_fixed_disk is None
+            else "if it is the right one, say --allow-fixed-disk and type its name when asked",
         )
     elif disk.is_fixed and limits.typed_name != disk.typed_name:
         yield Refusal(

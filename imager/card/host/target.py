@@ -58,12 +58,13 @@ class Limits:
     """What the person allowed.
 
     ``max_size_bytes`` is 256 GiB by default, because cards sold as 256 GB hold up to one per cent
-    more than 256 × 10⁹ bytes. ``typed_name`` is what was typed to confirm a fixed disk.
+    more than 256 × 10⁹ bytes. ``allow_fixed_disk`` is None for what never takes a fixed disk, such
+    as a batch; ``typed_name`` is what was typed to confirm one.
     ``ours`` are the cache and the rack's folder, as absolute real paths.
     """
 
     max_size_bytes: int = 256 * GiB
-    allow_fixed_disk: bool = False
+    allow_fixed_disk: bool | None = False
     typed_name: str | None = None
     ours: tuple[Path, ...] = ()
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.base.durable import how_to_be_allowed
 from imager.base.errors import (
     CardIOError,
     PicloudError,
@@ -93,7 +94,7 @@ def _unreadable(path: Path, error: OSError) -> PicloudError:
     if isinstance(error, FileNotFoundError):
         return TargetRefused(what, hint="picloud-image devices lists the disks of this computer")
     if isinstance(error, PermissionError):
-        return TargetRefused(what, hint="run the command with sudo, or as the file's owner")
+        return TargetRefused(what, hint=how_to_be_allowed())
     return CardIOError(what, hint="put the card in again, or try another reader")
 
 

@@ -53,12 +53,13 @@ def restore_boot_files(
     image = order.image
     with claim(order.accepted, image.manifest.size_bytes, order.kernel) as card:
         with image.open() as reader, card.reopen() as fresh:
-            extents = boot_extents(image, reader.read, reader_of(fresh.raw), paths)
+            node = card.target.node
+            extents = boot_extents(image, node, reader.read, reader_of(fresh.raw), paths)
         if extents != extents.aligned(card.raw.block_bytes):
             raise StampMismatch(
-                f"{card.target.node}: its blocks of {card.raw.block_bytes} bytes hold other files "
+                f"{node}: its blocks of {card.raw.block_bytes} bytes hold other files "
                 "beside the damaged ones",
-                hint=write_again(card.target.node, image.node),
+                hint=f"save what you need and {_write(node, image)}",
             )
         try:
             mend_in_place(UnprovenCard(card, image, extents, order.options), progress)
@@ -73,9 +74,11 @@ def restore_boot_files(
         return card.log.trouble
 
 
-def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[str]) -> ExtentMap:
+def boot_extents(
+    image: NodeImage, node: str, made: Reader, now: Reader, paths: Iterable[str]
+) -> ExtentMap:
     """Where the contents of the boot files ``paths`` lie, in the image ``made`` and on the card
-    as it is ``now``.
+    in ``node`` as it is ``now``.
 
     Raises StampMismatch that names the files which are missing or lie elsewhere. Somebody wrote
     those anew, so their old content has no place to be put back to.
@@ -89,7 +92,7 @@ def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[st
     except ValueError as error:
         raise StampMismatch(
             f"the boot partition cannot be read: {error}",
-            hint=f"save what you need and write the card again: {_write(image.node)}",
+            hint=f"save what you need and {_write(node, image)}",
         ) from error
     for path in paths:
         old, new = then.find(path), card.find(path)
@@ -108,16 +111,12 @@ def boot_extents(image: NodeImage, made: Reader, now: Reader, paths: Iterable[st
     if moved:
         raise StampMismatch(
             f"{len(moved)} of the damaged boot files are missing or were written anew by somebody",
-            hint=f"put them back by hand, or write the card again: {_write(image.node)}",
+            hint=f"put them back by hand, or {_write(node, image)}",
             details=[f"/boot/{path}" for path in moved],
         )
     return extents
 
 
-def write_again(target: str, node: str) -> str:
-    """The hint for damage that only writing the whole card can mend."""
-    return f"save what you need and write it again: {command_line('write', target, '--node', node)}"
-
-
-def _write(node: str) -> str:
-    return command_line("write", "TARGET", "--node", node)
+def _write(node: str, image: NodeImage) -> str:
+    """The end of a hint for what only writing the whole card can mend."""
+    return f"write the card again: {command_line('write', node, '--node', image.node)}"

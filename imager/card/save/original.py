@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.base.below import read_named
 from imager.base.errors import CardIOError, HostStorage, TargetRefused
 from imager.base.text import command_line
 from imager.base.units import SECTOR_BYTES, KiB, MiB, align_up, format_size
@@ -29,9 +30,11 @@ from imager.card.inspect.verify import open_target
 from imager.card.medium.raw import RawCard, aligned_buffer, read_fully
 from imager.card.save.at_rest import at_rest
 from imager.card.save.card_map import CardMap, map_card, marks_of
+from imager.card.save.saved_file import map_beside
 from imager.card.source.source import Piece
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
+from imager.disk.rescue_map import LOST, MAX_MAP_BYTES, RescueMap, RescueMapError
 from imager.node.image import Delta
 
 _PIECE_BYTES = 4 * MiB
@@ -44,6 +47,7 @@ _NO_DELTA = Delta(())
 class Original:
     """An open card, and what of it is copied. ``size_bytes`` is where its last partition ends, and
     with a GPT the second copy of that: what a copy needs. ``read_at`` gives any bytes of it.
+    ``lost_bytes`` of a saved card were not read when it was saved.
 
     ``delta`` is what a copy has in the place of the card's own bytes, and ``called`` what the
     card is called then; empty for its path.
@@ -53,6 +57,7 @@ class Original:
     raw: RawCard
     card: CardMap
     read_at: Reader
+    lost_bytes: int = 0
     delta: Delta = _NO_DELTA
     called: str = ""
 
@@ -158,7 +163,17 @@ def opened_original(path: Path, kernel: HostTrees | None = None) -> Iterator[Ori
     target = at_rest(path, kernel)
     with _kept_from_others(path, kernel), open_target(path) as fresh:
         sector = target.facts.logical_bytes or SECTOR_BYTES
-        yield Original(target, fresh.raw, map_card(fresh.raw, sector_bytes=sector), fresh.reader())
+        card = map_card(fresh.raw, sector_bytes=sector)
+        lost = _lost_of(path) if target.made_anew else 0
+        yield Original(target, fresh.raw, card, fresh.reader(), lost)
+
+
+def _lost_of(image: Path) -> int:
+    """How many bytes the map beside a saved card calls lost."""
+    with suppress(OSError, RescueMapError):
+        text = read_named(map_beside(image), MAX_MAP_BYTES)
+        return RescueMap.parse(text).having(*LOST).total_bytes
+    return 0
 
 
 @contextmanager

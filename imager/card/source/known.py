@@ -75,7 +75,8 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
     if key is not None and not signed:
         raise NotAuthentic(
             f"{origin.name}: a key was named, and neither sums nor block map beside it are signed",
-            hint="leave --signing-key out if you trust it by other means, as --sha256",
+            hint="leave --signing-key and PICLOUD_SIGNING_KEY out if you trust it by other means, "
+            "as --sha256",
         )
     if not told:
         told.append("nothing is known of it beforehand: no sums, no block map, no --sha256")

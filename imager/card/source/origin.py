@@ -7,6 +7,7 @@ download goes on where it broke, and nothing of it is kept on this computer's di
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import time
 from collections.abc import Generator, Iterator
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Protocol
 
 from imager.base.errors import ConfigurationError, HostStorage, NetworkError, UsageError
-from imager.base.text import command_line
 from imager.base.units import MiB
 from imager.release.transfer.download import Version, continues, locate, version_of
 from imager.release.transfer.web import TryAgain, Web, cut_short
@@ -189,6 +189,6 @@ def is_url(name: str) -> bool:
     if scheme.lower() not in ("https", "http"):
         raise UsageError(
             f"--image {name}: {scheme} is not spoken here",
-            hint=f"give an https URL, or fetch it first: {command_line('curl', '-LO', name)}",
+            hint=f"give an https URL, or fetch it first: curl -LO {shlex.quote(name)}",
         )
     return True

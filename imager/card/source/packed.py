@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from imager.base.errors import MalformedRelease, NetworkError
+from imager.base.run import require_tools
 from imager.base.units import MiB
 from imager.card.source.origin import Origin
 from imager.card.source.zip import zipped
@@ -39,7 +40,7 @@ class Packing:
 
 def packing_in(origin: Origin) -> Packing:
     """How ``origin`` is packed. Raises MalformedRelease for what is no image or cannot be unpacked,
-    and what looking at it raises."""
+    MissingTool where a program is needed for it, and what looking at it raises."""
     head = origin.look(0, LOOKED_AT)
     if head.startswith(_ZIP):
         member = zipped(origin)
@@ -49,6 +50,7 @@ def packing_in(origin: Origin) -> Packing:
         size = _of_xz(origin)
         return Packing("xz", unpack, size, size or 0)
     if head.startswith(_ZSTD):
+        require_tools("zstd")
         return Packing("zstd", unpack, None, _of_zstd(head))
     if head.startswith(GZIP_MAGIC):
         return Packing("gzip", unpack, None, _of_gzip(origin))

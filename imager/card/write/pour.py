@@ -154,7 +154,8 @@ class Share:
 
     def take(self, block: Block) -> bool:
         """Give the card one more block, when it has room; False when it has left."""
-        self._room.acquire()
+        if not self._left:
+            self._room.acquire()  # close() ends this, too
         if not self._left:
             self._blocks.put(block)
         return not self._left

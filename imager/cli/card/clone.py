@@ -83,6 +83,11 @@ def clone(
         for line in plan_lines(original, found):
             session.console.say(line)
         session.console.event("plan", **plan_fields(original, found))
+        if original.lost_bytes:
+            session.console.warn(
+                f"{original.name} is not whole: {format_size(original.lost_bytes)} were lost when "
+                "it was saved, and are zeros in each copy"
+            )
         wish = wish_of(session, original, node_name, looking=dry_run) if node_name else None
         if wish is None:
             _warn_of_twins(session, original)

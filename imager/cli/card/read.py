@@ -85,7 +85,7 @@ def _show_plan(session: Session, title: str, card: CardMap, order: SaveOrder) ->
     console.event("plan", **_card_fields(card))
     console.say(f"{title}: {format_size(card.in_use_bytes)} of {format_size(card.size_bytes)}")
     if card.note:
-        console.say(f"    {card.note}: all of it is read")
+        console.say(f"    {card.note}")
     for area in card.areas:
         console.say(f"    {_told(area, order)}")
     if card.left_out_bytes:

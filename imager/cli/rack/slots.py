@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -84,7 +85,8 @@ def show(session: Session) -> CommandResult:
         )
     else:
         session.console.lines(
-            'No slot has a label yet: write slots = "A[1-7],B[1-7]" under [rack] in rack.toml,',
+            f'No slot has a label yet: write slots = "{_one_for_each(rack)}" under [rack] in '
+            "rack.toml,",
             "then picloud-image rack slots learn",
         )
     return {"slots": [_fields(label, nodes, slots, cards.get(label)) for label in labels]}
@@ -124,14 +126,23 @@ def _labels(rack: Rack, text: str | None) -> tuple[str, ...]:
         try:
             return expand_labels(text)
         except ValueError as error:
-            raise UsageError(f"{text!r} {error}", hint=f"write them like {EXAMPLE}") from error
+            raise UsageError(
+                f"{text!r} {error}", hint=f"write them like {shlex.quote(EXAMPLE)}"
+            ) from error
     labels = tuple(node.slot for node in rack.nodes if node.slot)
     if not labels:
         raise UsageError(
             "rack.toml gives no node a slot, so there are no labels to learn",
-            hint=f'write slots = "{EXAMPLE}" under [rack], or name the labels here: {EXAMPLE}',
+            hint=f'write slots = "{_one_for_each(rack)}" under [rack], or name the labels here: '
+            f"{shlex.quote(_one_for_each(rack))}",
         )
     return labels
+
+
+def _one_for_each(rack: Rack) -> str:
+    """Labels as [rack] slots takes them in ``rack``: neither more nor fewer than it has nodes."""
+    count = len(rack.nodes)
+    return f"A[1-{count}]" if count > 1 else "A1"
 
 
 @contextmanager

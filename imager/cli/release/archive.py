@@ -72,7 +72,7 @@ def export(session: Session, file: Path, replace: bool, dry_run: bool) -> Comman
         return fields
     signers = [entry.signer for entry in listed if entry.signer]
     keys = keys_of(signers, _terms(session), _sources(session))
-    prove(entries, keys, session.console)
+    prove(entries, keys, session.cache, session.console)
     written = export_file(lock, entries, keys, file, session.console, replace=replace)
     session.console.lines(
         f"{file}: {summary(listed)}, {format_size(written.size_bytes)}",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from imager.base.units import MiB
 from imager.disk.ext4.format import (
@@ -25,6 +26,7 @@ from imager.disk.extents import Extent, ExtentMap
 _RUN = re.compile("1+")
 _NO_INDEX_DEPTH = 0
 _KEPT_BYTES = 32 * MiB
+_RUN_STEPS = 4
 
 Run = tuple[int, int]
 """(first block, number of blocks)."""
@@ -48,8 +50,10 @@ def used_in_order(volume: Volume) -> Iterator[Extent]:
     unused = _on_disk(volume, unused_tables(volume))
     bitmaps = _Bitmaps(volume)
     for number, own in enumerate(_group_extents(volume)):
-        allocated = _on_disk(volume, bitmaps.runs(number))
-        yield from (allocated | ExtentMap(fixed.within(own.offset, own.length))) - unused
+        allocated = _extents(volume, bitmaps.runs(number))
+        used_here = ExtentMap(chain(allocated, fixed.within(own.offset, own.length)))
+        unused_here = ExtentMap(unused.within(own.offset, own.length))
+        yield from used_here - unused_here if unused_here else used_here
         yield Extent(own.end, 0)
 
 
@@ -81,8 +85,12 @@ def unused_tables(volume: Volume) -> Iterator[Run]:
 
 
 def _on_disk(volume: Volume, runs: Iterator[Run] | list[Run]) -> ExtentMap:
+    return ExtentMap(_extents(volume, runs))
+
+
+def _extents(volume: Volume, runs: Iterable[Run]) -> Iterator[Extent]:
     size = volume.superblock.block_size
-    return ExtentMap(Extent(volume.offset + start * size, count * size) for start, count in runs)
+    return (Extent(volume.offset + start * size, count * size) for start, count in runs)
 
 
 def _group_extents(volume: Volume) -> Iterator[Extent]:
@@ -120,7 +128,7 @@ class _Bitmaps:
         else:
             self._kept_bytes -= len(bitmap)
         for match in _RUN.finditer(bits(bitmap, count) if bitmap else ""):
-            budget.step()
+            budget.step(_RUN_STEPS)
             yield first + match.start(), match.end() - match.start()
 
     def _keep(self, number: int) -> None:

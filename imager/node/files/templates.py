@@ -54,6 +54,7 @@ class Renderer:
         self._stack = ExitStack()
         self._link: _Link | None = None
         self._rack: Rack | None = None
+        self._values: Mapping[str, Plain] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -78,8 +79,10 @@ class Renderer:
         """
         with self._lock:
             link = self._link or self._start()
-            # A large rack is told once and not with every template of each of its nodes.
-            given = values if self._rack is rack else {"rack": rack_values(rack), **values}
+            # A large rack is told once and not with every template of each of its nodes, and so
+            # is a node.
+            given = {} if self._rack is rack else {"rack": rack_values(rack)}
+            given |= {} if self._values is values else values
             began = time.monotonic()
             try:
                 answer = link.ask({"values": given, "template": text}, seconds)
@@ -93,7 +96,7 @@ class Renderer:
                     raise TemplateOverLimit(f"{path}: ends the process that renders it") from None
                 raise
             took = time.monotonic() - began
-            self._rack = rack
+            self._rack, self._values = rack, values
             if "limit" in answer:
                 self._end()
                 raise TemplateOverLimit(f"{path}: {answer['limit']}")
@@ -122,7 +125,7 @@ class Renderer:
 
     def _end(self) -> None:
         self._stack.close()
-        self._link = self._rack = None
+        self._link = self._rack = self._values = None
 
 
 class Templates:

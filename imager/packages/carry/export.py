@@ -22,16 +22,19 @@ from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage, write_all
 from imager.base.errors import HostStorage, NetworkError, NotAuthentic, TargetRefused
 from imager.base.ownership import give_to
-from imager.base.progress import Progress
+from imager.base.progress import Progress, Quiet
 from imager.base.trusted_folder import kept_bytes, kept_file
 from imager.base.units import MiB
 from imager.packages.carry.entries import FoundEntry, entries_of, found
 from imager.packages.carry.form import END, LOCK, SUMS, encode_sums, header, key_member, padding
-from imager.release.lock import RackLock, encode_lock
+from imager.packages.fetch.archive import PackageArchive
+from imager.release.archive import Archive, sha256_of
+from imager.release.lock import Pin, RackLock, encode_lock
 from imager.release.mirror import SIGNATURE_BYTES
 from imager.release.openpgp import parse_signatures, verify_detached
 
 _BLOCK = 4 * MiB
+_GET_ANEW = "run picloud-image fetch to get it anew, then export again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,11 @@ def require_free(path: Path, *, replace: bool) -> None:
             )
 
 
-def prove(entries: Sequence[FoundEntry], keys: Mapping[str, Cert], progress: Progress) -> None:
-    """Read everything and check each signature. Raises NotAuthentic that names the file."""
+def prove(
+    entries: Sequence[FoundEntry], keys: Mapping[str, Cert], cache: Cache, progress: Progress
+) -> None:
+    """Read everything and check each signature. Raises NotAuthentic that names the file; one that
+    was altered since it was archived is renamed, so that it can be fetched anew."""
     signed = [(each, each.signature) for each in entries]
     total = sum(each.entry.size_bytes for each, signature in signed if signature)
     with progress.phase("prove archive", total) as phase:
@@ -89,8 +95,27 @@ def prove(entries: Sequence[FoundEntry], keys: Mapping[str, Cert], progress: Pro
             if signature is not None:
                 key = keys[each.entry.signer or ""]
                 made = parse_signatures(kept_bytes(signature, SIGNATURE_BYTES), key, str(signature))
-                verify_detached(each.content, made, key)
+                try:
+                    verify_detached(each.content, made, key)
+                except NotAuthentic:
+                    _require_unaltered(each, cache)
+                    raise
                 phase.advance(each.entry.size_bytes)
+
+
+def _require_unaltered(each: FoundEntry, cache: Cache) -> None:
+    with Quiet().phase("") as phase:
+        digest = sha256_of(each.content, phase)
+    if digest != each.entry.sha256:
+        archive = Archive(cache) if isinstance(each.entry.pin, Pin) else PackageArchive(cache)
+        aside = archive.set_aside(each.entry.sha256)
+        raise _altered(each.content, digest, f"{_GET_ANEW}; what was here is kept as {aside.name}")
+
+
+def _altered(path: Path, digest: str, hint: str) -> NotAuthentic:
+    return NotAuthentic(
+        f"{path} was altered since it was archived: its sha256 is {digest[:12]}…", hint=hint
+    )
 
 
 def export(
@@ -165,11 +190,7 @@ def _blocks(member: _Member) -> Iterator[bytes]:
             digest.update(block)
             yield block
     if left or digest.hexdigest() != member.sha256:
-        raise NotAuthentic(
-            f"{member.content} was altered since it was archived: its sha256 is "
-            f"{digest.hexdigest()[:12]}…",
-            hint="run picloud-image fetch to get it anew, then export again",
-        )
+        raise _altered(member.content, digest.hexdigest(), _GET_ANEW)
 
 
 @contextmanager

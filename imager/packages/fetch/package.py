@@ -100,7 +100,7 @@ def prove(package: VerifiedPacman, key: Cert) -> None:
     if digest != package.sha256:
         raise NotAuthentic(
             f"{package.path} was altered since it was archived: its sha256 is {digest[:12]}…",
-            hint="run picloud-image lock to get it anew",
+            hint="set it aside and fetch it anew",
         )
     verify_detached(package.path, signatures, key)
     require_itself(package.path, package.name, package.version, package.arch, str(package.path))
@@ -167,7 +167,8 @@ def _otherwise(url: str, expected: Expected, found: str) -> PicloudError:
     return NotAuthentic(
         f"{url} is not the {expected.called} that rack.lock pins "
         f"({expected.sha256[:12]}…): {found}",
-        hint=f"to use what is published now, run picloud-image lock --update {expected.name}",
+        hint=f"to use what is published now, run picloud-image lock --update {expected.name}"
+        " (without a name, all may move)",
     )
 
 
@@ -204,7 +205,7 @@ def _worst(expected: Expected, failures: Sequence[PicloudError]) -> PicloudError
         return NetworkError(
             f"no mirror has {expected.called} any more, which rack.lock pins",
             hint="take it from a computer whose archive has it (picloud-image archive export), or "
-            f"run picloud-image lock --update {expected.name}",
+            f"run picloud-image lock --update {expected.name} (without a name, all may move)",
             details=details,
         )
     return NetworkError(

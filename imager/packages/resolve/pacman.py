@@ -122,7 +122,7 @@ class Pacman:
         except TooMuch as error:
             raise MalformedRelease(
                 f"pacman {operation} {error}",
-                hint="the databases of this mirror are not sound; run it again, or with --release",
+                hint="the databases of this mirror are not sound now; run it again later",
             ) from error
         if done.returncode not in ok:
             raise tool_error(done)

@@ -42,7 +42,7 @@ class Presence(StrEnum):
 ADVICE = {
     Presence.SILENT: "see that it is switched on and on the network; its first boot takes minutes",
     Presence.PENDING: "its key is not the one this rack made, or the master was never given it: "
-    "picloud-image rack keys export",
+    "picloud-image rack keys export --pki DIR",
     Presence.DENIED: "the master knows another key for it: put this rack's there, or its card is "
     "not this rack's",
     Presence.REJECTED: "its key was rejected by hand on the master: accept it there again",

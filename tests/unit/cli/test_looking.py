@@ -38,6 +38,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "clone card.img new.img --dry-run": (0, 20),
     "read card.img saved.img --dry-run": (0, 20),
     "receipt --node pi1": (0, 10),
+    "write card.img --image none.img --dry-run": (10,),
     "version": (0,),
     "write new.img --node pi1 --dry-run": (0,),
     "write new.img --node pi1 --dry-run --offline": (11,),

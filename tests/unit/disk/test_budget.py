@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.units import MiB
-from imager.disk.budget import DEFAULT_LIMITS, Budget, OverBudget, ReadLimits
+from imager.base.units import KiB, MiB
+from imager.disk.budget import (
+    DEFAULT_LIMITS,
+    MAX_FINDINGS,
+    MAX_TEXT_BYTES,
+    Budget,
+    OverBudget,
+    ReadLimits,
+)
+from imager.disk.ext4.volume import _MOST_PIECES
 from imager.disk.fat.geometry import MAX_TABLE_BYTES
 
 SMALL = ReadLimits(
@@ -97,6 +105,9 @@ def test_the_page_on_security_says_what_a_card_may_cost() -> None:
         f"length of a path | {limits.depth}; {limits.path_bytes} bytes |",
         f"their length | {limits.names:,}; {limits.name_bytes / MiB:g} MiB |",
         f"kept at once | {limits.pieces:,} (",
+        f"damaged files, ranges | {MAX_FINDINGS} of a kind |",
+        f"of the boot partition | {MAX_TEXT_BYTES / KiB:g} KiB;",
+        f"({_MOST_PIECES:,} of one file)",
         f"file allocation table | {MAX_TABLE_BYTES / MiB:g} MiB (",
     ):
         assert said in page

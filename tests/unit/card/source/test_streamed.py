@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from imager.base.errors import (
     ConfigurationError,
     MalformedRelease,
+    MissingTool,
     NetworkError,
     NotAuthentic,
     PicloudError,
@@ -223,6 +224,16 @@ def test_any_bytes_are_an_image_or_refused(data: bytes, kind: str) -> None:
         file.flush()
         with suppress(PicloudError):
             read_whole(file.name, limit=MiB)
+
+
+def test_what_unpacks_it_is_missed_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "any.img.zst"
+    path.write_bytes(zstd(IMAGE))
+    monkeypatch.setattr("imager.base.run.find_tool", lambda _: None)
+    with pytest.raises(MissingTool, match="zstd"), opened_source(WantedImage(str(path))):
+        raise AssertionError("it was opened")
 
 
 # ── what lies beside it ─────────────────────────────────────────────────────────────────────────

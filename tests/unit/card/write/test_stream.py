@@ -223,6 +223,18 @@ def test_nobody_waits_for_a_card_that_withdrew() -> None:
     assert_holds(card)
 
 
+def test_a_card_that_left_holds_nobody_up() -> None:
+    given = MemorySource([(0, TABLE), *((at * MiB, b"x") for at in range(1, 80))], 80 * MiB)
+    pouring = Pouring(given, block_bytes=MiB, expected=2)
+    gone, there = pouring.share(80 * MiB), pouring.share(80 * MiB)
+    gone.close()
+    read = threading.Thread(target=lambda: [*there.blocks()], daemon=True)
+    read.start()
+    read.join(10)
+    assert not read.is_alive()
+    assert len(pouring.digests) == 80
+
+
 def test_the_source_is_read_only_a_bounded_way_ahead() -> None:
     seen: list[int] = []
     given = MemorySource([(0, TABLE), *((at * MiB, b"x") for at in range(1, 80))], 80 * MiB)

@@ -129,6 +129,9 @@ def test_names_that_are_kept_are_paid_for_once() -> None:
     assert found.lookup("f6") is not None
     with pytest.raises(OverBudget, match="more than 9 names"):
         opened(data, ReadLimits(names=9)).lookup("f7")
+    assert len(list(opened(data, ReadLimits(names=10)).numbers())) == 1 + 8
+    with pytest.raises(OverBudget, match="more than 9 names in its folders"):
+        list(opened(data, ReadLimits(names=9)).numbers())
     twice = tree(entries(*OWN, *((b"same", 13) for _ in range(8))))
     assert opened(twice, ReadLimits(names=3)).lookup("same") is not None
 

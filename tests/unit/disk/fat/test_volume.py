@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import MiB
-from imager.disk.budget import Budget, ReadLimits
+from imager.disk.budget import MAX_FINDINGS, Budget, ReadLimits
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatError, FatVolume, FaultKind
 from imager.disk.layout import Layout
@@ -109,6 +109,50 @@ def test_a_file_may_lie_in_any_cluster(tmp_path: Path, cluster: int) -> None:
     assert found.read_file("far") == b"far away"
 
 
+@pytest.mark.parametrize(
+    ("size", "lengths"), [(1, [1]), (512, [512]), (513, [512, 1]), (1024, [512, 512])]
+)
+def test_a_file_ends_where_its_size_says(tmp_path: Path, size: int, lengths: list[int]) -> None:
+    """Two clusters that are not side by side; what is left of them is not the file's."""
+    fat = HostileFat()
+    first = fat.claim(bytes(3 * 512))
+    fat.root += record("torn", first, size)
+    fat.table[first] = first + 2
+    found = made(tmp_path, fat).volume()
+    assert [extent.length for extent in found.entries["torn"].extents] == lengths
+    kinds = {FaultKind.LOST_CLUSTERS} | ({FaultKind.CHAIN_LONG} if size <= 512 else set())
+    assert {fault.kind for fault in found.faults} == kinds
+
+
+def test_what_lies_behind_the_last_entry_of_a_table_has_no_meaning(disk: Surgeon) -> None:
+    disk.put(32 * 512 + 4 * 70_002, b"\7")
+    assert disk.faults() == []
+    disk.put((32 + TABLE_SECTORS) * 512 + 4 * 70_002, b"\7")
+    assert disk.faults() == []
+
+
+def test_many_faults_are_counted(tmp_path: Path) -> None:
+    fat = HostileFat()
+    for number in range(MAX_FINDINGS + 2):
+        fat.root += record(f"f{number}", 60_000, 1)
+    found = made(tmp_path, fat).volume()
+    assert len(found.faults) == MAX_FINDINGS
+    assert found.faults_left_out == 2
+
+
+@pytest.mark.parametrize(("files", "more"), [(5, ""), (7, " and 2 more")])
+def test_only_the_first_five_files_of_a_difference_are_named(
+    tmp_path: Path, files: int, more: str
+) -> None:
+    fat = HostileFat()
+    for number in range(files):
+        fat.put(f"f{number}", b"x")
+    disk = made(tmp_path, fat)
+    disk.put((32 + TABLE_SECTORS) * 512 + 4 * 3, bytes(4 * files))
+    ((_, what),) = disk.faults()
+    assert what.endswith(f"(cluster 3): f0, f1, f2, f3, f4{more}")
+
+
 def test_a_folder_without_its_own_entries_was_overwritten(tmp_path: Path) -> None:
     fat = HostileFat()
     fat.root += record("none", fat.claim(record("File", 0, 0)), 0, is_dir=True)
@@ -120,6 +164,9 @@ def test_a_folder_without_its_own_entries_was_overwritten(tmp_path: Path) -> Non
         )
     ]
     assert "none/File" in disk.volume().entries
+    fat.root += record("worse", fat.claim(record("a|b", 0, 0)), 0, is_dir=True)
+    what = made(tmp_path, fat).faults()[-2:]
+    assert any(text.endswith("its entries . and .. (and 1 more)") for _, text in what)
 
 
 def test_files_are_found_and_read(disk: Surgeon) -> None:
@@ -160,12 +207,16 @@ def test_each_mark_of_an_unclean_unmount_is_enough(disk: Surgeon) -> None:
         disk.put(32 * 512 + copy * TABLE_SECTORS * 512 + 7, b"\7")
     assert disk.faults() == [(FaultKind.DIRTY, "it is marked as not cleanly unmounted")]
     assert disk.volume().dirty
+    for copy in (0, 1):
+        disk.put(32 * 512 + copy * TABLE_SECTORS * 512 + 4, b"\xf8\xff\xff\x0f")
+    assert disk.faults() == [], "any mark of an end will do"
 
 
 @pytest.mark.parametrize(
     ("kind", "first_entries", "dirty"),
     [
         (12, "f0ffff", False),
+        (12, "f00fff", False),
         (16, "f8ffffff", False),
         (16, "f8ffff7f", True),
         (16, "f8ff00ff", False),
@@ -200,7 +251,7 @@ def test_tables_that_differ_name_entry_byte_and_files(disk: Surgeon) -> None:
     assert fault.offset == disk.layout.boot.offset + 32 * 512 + 12
     assert found.hurt == {"long.bin", "Sub/File"}
     disk.put(40, b"\x81")  # the second is the one in use
-    assert any(fault.kind is FaultKind.COPIES_DIFFER for fault in disk.volume().faults)
+    assert any("its two tables differ in 2 entries" in what for _, what in disk.faults())
 
 
 def test_a_difference_without_meaning_is_no_cluster_s(disk: Surgeon) -> None:

@@ -1,0 +1,285 @@
+"""Hints that can be followed beside a release and the card of pi7."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from imager.base.units import SECTOR_BYTES, GiB, MiB
+from imager.node.stamp.stamp import STAMP_AREA
+from tests.hints.following import Row, follow, words_of
+from tests.hints.test_without_release import master
+from tests.image.test_command_line import flip_byte_of
+from tests.support.loop import loop_over, missing_abilities, sized_file, udevd_running
+from tests.support.usedcard import UsedCard, copied
+from tests.support.workplace import Said, Workplace, workplace
+
+KEY = "SHA256:" + "A" * 43
+NODES = [f"pi{number}" for number in range(14)]
+LATER = 1_900_000_000
+
+
+@dataclass
+class Shop:
+    """A workplace, and the card that is in its reader; ``held`` is what is undone at the end."""
+
+    workplace: Workplace
+    held: ExitStack = field(default_factory=ExitStack)
+    card: Path = Path("no card is in")
+
+    @property
+    def folder(self) -> Path:
+        return self.workplace.folder
+
+    def typed(self, line: str) -> Said:
+        """Type ``line``; its card is called ``CARD`` there, and in what is said."""
+        given, words = words_of(line.replace("CARD", str(self.card)))
+        place = replace(self.workplace, environment=self.workplace.environment | given)
+        said = place.run(*words)
+        named = [text.replace(str(self.card), "CARD") for text in (said.out, said.err)]
+        return Said(said.code, *named)
+
+    def put_in(self, path: Path) -> None:
+        self.card = self.held.enter_context(loop_over(path)).node
+
+
+def _damaged(place: Shop) -> None:
+    """The archived release, with its last byte changed."""
+    (tarball,) = (place.folder / "cache/releases").glob("*/*.tar.gz")
+    tarball.chmod(0o644)
+    data = tarball.read_bytes()
+    tarball.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def _flipped(place: Shop) -> None:
+    """A byte of pi7's kernel, changed."""
+    flip_byte_of(place.folder / "pi7.img", "kernel7.img")
+
+
+def _copy(place: Shop, name: str) -> UsedCard:
+    return place.held.enter_context(copied(place.folder / "pi7.img", place.folder / name))
+
+
+def _torn(place: Shop) -> None:
+    """A copy of pi7's card that has lost its stamp."""
+    _copy(place, "torn.img").write(STAMP_AREA.offset, bytes(SECTOR_BYTES))
+
+
+def _of_linux(place: Shop) -> None:
+    """A copy of pi7's card whose boot partition has the type of Linux."""
+    card = _copy(place, "torn.img")
+    subprocess.run(["sfdisk", "-q", "--part-type", str(card.path), "1", "83"], check=True)
+
+
+def _blank(place: Shop) -> None:
+    place.put_in(sized_file(place.folder / "blank.raw", 2 * GiB))
+
+
+def _used(place: Shop) -> None:
+    """The card of pi8."""
+    image = place.folder / "pi8.img"
+    if not image.exists():
+        assert place.typed("write pi8.img --node pi8 --size 2GiB").code == 0
+    place.put_in(image)
+
+
+def _smaller(place: Shop) -> None:
+    """A card that holds the image, but not the card of pi7."""
+    place.put_in(sized_file(place.folder / "blank.raw", 1900 * MiB))
+
+
+def _damaged_card(place: Shop) -> None:
+    card = _copy(place, "card.raw")
+    card.flip_in("/boot/kernel7.img")
+    place.put_in(card.path)
+
+
+def _with_another_kernel(place: Shop) -> None:
+    """pi7's card after a node has run from it, which got another kernel."""
+    card = _copy(place, "card.raw")
+    card.mark_mounted(LATER)
+    (place.folder / "kernel7.img").write_bytes(b"a newer kernel")
+    drive = f"{card.path}@@{card.layout.boot.offset}"
+    words = ["mcopy", "-o", "-i", drive, str(place.folder / "kernel7.img"), "::"]
+    subprocess.run(words, check=True)
+    place.put_in(card.path)
+
+
+SHOP = {
+    "look whose they are; --replace puts this rack's in their place": Row(
+        "rack keys export --pki pki",
+        "--replace",
+        "rack keys export --pki pki {said}",
+        20,
+        before=(
+            "rack init --nodes pi7 --rack other",
+            "rack keys export --pki pki --rack other",
+        ),
+    ),
+    "move them elsewhere (--cache DIR, --rack DIR), or choose another target": Row(
+        "write cache/golden/a.img --node pi1 --dry-run",
+        "--cache DIR",
+        "write cache/golden/a.img --node pi1 --dry-run {said}",
+        20,
+        fill={"DIR": "new"},
+    ),
+    "run picloud-image fetch once without --offline": Row(
+        "compose --offline --cache new", "picloud-image --cache new fetch", code=11
+    ),
+    "if it is another rack's card, name that rack with --rack DIR, or its key with --key {}; if "
+    "not, somebody altered it: write it again": Row(
+        f"verify pi7.img --key {KEY}", r"--key SHA256:[\w+/]{43}(?=;)", "verify pi7.img {said}", 23
+    ),
+    "take it elsewhere with the folder of the rack; there: picloud-image archive import FILE": Row(
+        "archive export a.tar",
+        "picloud-image archive import FILE",
+        "{said} --cache elsewhere",
+        0,
+        fill={"FILE": "a.tar"},
+    ),
+    "name another file, or say --replace": Row(
+        "archive export a.tar", "--replace", "archive export a.tar {said}", 20
+    ),
+    "run picloud-image fetch without --offline: it sets this aside and fetches it anew": Row(
+        "fetch --offline", "picloud-image fetch", code=12, before=(_damaged,)
+    ),
+    "write it again: {}": Row(
+        "verify pi7.img --repair --yes",
+        "picloud-image write pi7.img --node pi7",
+        "{said} --size 2GiB --yes",
+        20,
+        before=(_flipped,),
+    ),
+    "say --yes if it is the right one": Row(
+        "write pi7.img --node pi7 --size 2GiB",
+        "--yes",
+        "write pi7.img --node pi7 --size 2GiB {said}",
+    ),
+    "say --size {} or more": Row(
+        "write a.img --node pi1 --size 512MiB",
+        r"--size \d+GiB",
+        "write a.img --node pi1 {said}",
+        20,
+    ),
+    "leave --key and --receipt out, or write the card again": Row(
+        f"verify pi7.img --receipt receipt.json --key {KEY}",
+        "leave --key and --receipt out",
+        "verify pi7.img",
+        23,
+        before=("$ cp $(ls -t rack/.picloud/receipts/*pi7* | head -n 1) receipt.json",),
+    ),
+    "name the rack it was written for with --rack DIR, give --receipt FILE, or write it again": Row(
+        "verify torn.img --rack second",
+        "--rack DIR",
+        "verify torn.img {said}",
+        23,
+        23,
+        fill={"DIR": "rack"},
+        before=("rack init --nodes pi7 --rack second", _torn),
+    ),
+    "use a larger card, or a larger --size for an image file": Row(
+        "write a.img --node pi7 --size 512MiB --dry-run",
+        "--size",
+        "write a.img --node pi7 {said} 2GiB --dry-run",
+        20,
+    ),
+    "{} ({}) is done with another card; --again makes one more": Row(
+        "rack plan pi7 --images images",
+        "--again",
+        "rack plan pi7 --images images {said}",
+        0,
+        before=("$ mkdir images",),
+    ),
+    "Set the type to 0c: 'sfdisk --part-type DISK 1 c'.": Row(
+        "inspect torn.img",
+        "sfdisk --part-type DISK 1 c",
+        "inspect torn.img",
+        25,
+        fill={"DISK": "torn.img"},
+        before=(_of_linux,),
+        between=("$ {said} >sfdisk.log",),
+    ),
+}
+
+
+CARDS = {
+    "say --yes; it takes the rack's own slots, blank cards and cards of this rack": Row(
+        "rack flash pi8 --target CARD",
+        "--yes",
+        "rack flash pi8 --target CARD {said}",
+        before=(_blank,),
+    ),
+    "  → put each in its Pi and switch on, then: picloud-image rack status --wait": Row(
+        "rack flash pi8 --target CARD --yes --again",
+        "picloud-image rack status --wait",
+        "{said} --local",
+        code=0,
+        before=(_used, lambda place: master(place.folder, minions=NODES)),
+    ),
+    "put cards in; picloud-image devices lists every disk and says which may be written": Row(
+        "rack flash pi9 --target CARD", "picloud-image devices", code=20, before=(_used,)
+    ),
+    "command_line('verify', target, '--repair', *where)": Row(
+        "verify CARD",
+        "picloud-image verify CARD --repair",
+        "{said} --yes",
+        23,
+        before=(_damaged_card,),
+    ),
+    "command_line('read', original.name, 'smaller.img', '--shrink')": Row(
+        "clone pi7.img CARD --yes",
+        "picloud-image read .*pi7.img smaller.img --shrink",
+        code=20,
+        before=(_smaller,),
+    ),
+    "command_line('write', target.node, '--image', 'smaller.img')": Row(
+        "clone pi7.img CARD --yes",
+        "picloud-image write CARD --image smaller.img",
+        "PICLOUD_SIGNING_KEY= {said} --yes",
+        20,
+        before=(_smaller, "$ rm -f smaller.img", "read pi7.img smaller.img --shrink"),
+    ),
+    "write the card again: {}": Row(
+        "verify CARD --repair --yes",
+        "picloud-image write .*",
+        "{said} --yes",
+        23,
+        before=(_with_another_kernel,),
+    ),
+}
+"""Cards in readers: loop devices."""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    with udevd_running(), workplace(tmp_path_factory.mktemp("shop")) as place:
+        place.pi7()
+        place.environment["PATH"] = f"{place.folder}/programs:{place.environment['PATH']}"
+        yield place
+
+
+@pytest.fixture
+def shop(workshop: Workplace) -> Iterator[Shop]:
+    place = Shop(workshop)
+    with place.held:
+        yield place
+
+
+@pytest.mark.image
+@pytest.mark.long(minutes=1)
+@pytest.mark.parametrize("text", SHOP)
+def test_it_works_beside_a_release(shop: Shop, text: str) -> None:
+    follow(SHOP[text], shop, shop.folder, shop.typed)
+
+
+@pytest.mark.device
+@pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities())
+@pytest.mark.long(minutes=1)
+@pytest.mark.parametrize("text", CARDS)
+def test_it_works_with_a_card_in_the_reader(shop: Shop, text: str) -> None:
+    follow(CARDS[text], shop, shop.folder, shop.typed)
