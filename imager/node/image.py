@@ -36,6 +36,15 @@ class Delta:
         """The same delta and ``data`` at byte ``offset``; raises ValueError where they overlap."""
         return Delta([*self._pieces, (offset, data)])
 
+    def inside(self, extents: ExtentMap) -> Delta:
+        """What of it lies in ``extents``."""
+        return Delta((part.offset, self._bytes(part)) for part in self.extents & extents)
+
+    def _bytes(self, extent: Extent) -> bytes:
+        buffer = bytearray(extent.length)
+        self.overlay(extent.offset, memoryview(buffer))
+        return bytes(buffer)
+
     def overlay(self, offset: int, buffer: memoryview) -> None:
         """Write the delta's bytes into ``buffer``, which holds the card's bytes from ``offset``."""
         end = offset + len(buffer)

@@ -69,7 +69,8 @@ class SourceOrder:
     ``size_bytes`` or more: what the source says of itself before it is read.
 
     Where a node's card is made of another card, ``node`` is whose it is, ``boot_files`` are its
-    boot files with their digests, and ``seal`` gives its stamp.
+    boot files with their digests, and ``seal`` gives its stamp. With ``grow`` the last partition
+    is made to fill the card.
     """
 
     source: ImageSource
@@ -82,3 +83,4 @@ class SourceOrder:
     node: str = ""
     boot_files: Mapping[str, str] = field(default_factory=dict)
     seal: Seal | None = None
+    grow: bool = False

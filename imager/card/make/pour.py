@@ -42,7 +42,7 @@ def make_poured_card(
         if probe and not card.target.made_anew:
             probe_stranger(card, order.receipts, progress)
         shares = True
-        return pour_card(pouring, card, progress, order.options, order.seal)
+        return pour_card(pouring, card, progress, order.options, order.seal, grow=order.grow)
 
     def told(image: CardImage | None) -> ReceiptContent:
         manifest = image.manifest if image else Manifest(0, ExtentMap(), ())

@@ -11,16 +11,19 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 
 from imager.base.errors import CardIOError, HostStorage
 from imager.base.progress import Progress
 from imager.base.units import align_down
+from imager.card.image import ImageReader
 from imager.card.medium.reopen import FreshRead, reader_of
 from imager.card.source.source import ImageSource
 from imager.card.stages import ClaimedCard
 from imager.card.write.pour import blocks_of
 from imager.disk.extents import ExtentMap
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, Reader, digest_chunk
+from imager.node.image import Delta
 
 _HELD_AT_MOST = 48
 """So many chunks are held that the card does not give back. Where more are wrong, it is not worth
@@ -28,6 +31,7 @@ mending."""
 _CACHED = 8
 _READINGS_AT_MOST = 8
 _NOTHING = ExtentMap()
+_NO_DELTA = Delta(())
 
 
 class PouredImage:
@@ -44,13 +48,16 @@ class PouredImage:
         ends: Mapping[int, bytes],
         card: ClaimedCard,
         progress: Progress,
+        delta: Delta = _NO_DELTA,
     ) -> None:
+        """``delta`` is what this card has in place of, or besides, what the source has there."""
         self.source = source
+        self.delta = delta
         self.manifest = manifest
         self.ends = ends
         self.chunks = {chunk.offset: (chunk, digest) for chunk, digest in manifest.chunks()}
         self.held: dict[int, bytes] = {}
-        self._card = card
+        self.card = card
         self._progress = progress
         self._readings = 0
 
@@ -69,7 +76,7 @@ class PouredImage:
         unknown = (
             extent for at in missing if at not in self.held for extent in self.chunks[at][0].extents
         )
-        with self._card.reopen() as fresh:
+        with self.card.reopen() as fresh:
             yield PouredReader(self, fresh, ExtentMap(unknown))
 
     def _is_wanted(self, offset: int, wanted: ExtentMap) -> bool:
@@ -78,13 +85,13 @@ class PouredImage:
 
     def fetch(self, offsets: Iterable[int]) -> None:
         """Read the source again until the chunks at ``offsets`` are held."""
-        missing = set(offsets)
+        missing = {at for at in offsets if not self._is_own(at)}
         if not missing:
             return
         self._readings += 1
         if self._readings > _READINGS_AT_MOST:
             raise CardIOError(
-                f"{self._card.target.node}: what it gives back is another thing each time",
+                f"{self.card.target.node}: what it gives back is another thing each time",
                 hint="try another reader, cable or port",
             )
         self._progress.note(f"{self.source.name} is read again, for what the card did not keep")
@@ -99,11 +106,52 @@ class PouredImage:
                     raise _altered(self.source)
                 if block.offset in missing:
                     chunk, digest = self.chunks[block.offset]
-                    data = bytes(block.data)
+                    data = self._overlaid(chunk, bytes(block.data))
                     if digest_chunk(chunk, _reader_of(chunk, data)) != digest:
                         raise _altered(self.source)
                     self.held[block.offset] = data
                     missing.remove(block.offset)
+
+    def _is_own(self, at: int) -> bool:
+        """Whether nothing of the chunk at ``at`` is the source's; it is held then."""
+        chunk, _ = self.chunks[at]
+        if not all(self.delta.extents.covers(extent) for extent in chunk.extents):
+            return False
+        self.held[at] = self._overlaid(chunk, b"")
+        return True
+
+    def _overlaid(self, chunk: Chunk, data: bytes) -> bytes:
+        buffer = bytearray(data.ljust(chunk.extents[-1].end - chunk.offset, b"\0"))
+        self.delta.overlay(chunk.offset, memoryview(buffer))
+        return bytes(buffer)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaid:
+    """A reader with ``delta`` over what ``inner`` reads."""
+
+    inner: ImageReader
+    delta: Delta
+
+    @property
+    def unknown(self) -> ExtentMap:
+        """See ImageReader."""
+        return self.inner.unknown - self.delta.extents
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """See ImageReader."""
+        self.inner.read_into(offset, buffer)
+        self.delta.overlay(offset, buffer)
+
+    peek_into = read_into
+
+    def read(self, offset: int, length: int) -> bytes:
+        """See ImageReader."""
+        buffer = bytearray(length)
+        self.read_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    peek = read
 
 
 class PouredReader:

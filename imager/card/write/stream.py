@@ -22,14 +22,15 @@ from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import metered
 from imager.card.medium.raw import flush, write_stubbornly
 from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
+from imager.card.write.grow import CannotGrow, growth
 from imager.card.write.pour import Block, Pouring, Share
-from imager.card.write.poured import PouredImage
+from imager.card.write.poured import Overlaid, PouredImage
 from imager.card.write.verdict import bytes_named, places_named
 from imager.card.write.write import blank_ends, copy, write_first_mib
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.gpt import SIGNATURE, GptError, resized
 from imager.disk.layout import FIRST_MIB
-from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
+from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, build_manifest, chunks_of
 
 Seal = Callable[[Manifest], tuple[int, bytes]]
 """From what a card will hold, without the seal itself, to the seal and its place: a stamp."""
@@ -74,6 +75,11 @@ class Ends:
                 there = data[part.offset - offset : part.end - offset]
                 held[part.offset - at : part.end - at] = there
 
+    @property
+    def held(self) -> Mapping[int, bytes]:
+        """The bytes of each of them, by its place."""
+        return {at: bytes(data) for at, data in self.data.items()}
+
     def keep(self, block: Block) -> ExtentMap:
         """Keep what of ``block`` lies in the ends; what lies in the body is returned."""
         for at, data in self.data.items():
@@ -95,9 +101,12 @@ def pour_card(
     progress: Progress,
     options: WriteOptions,
     seal: Seal | None = None,
+    *,
+    grow: bool = False,
 ) -> WrittenCard:
     """Write all that counts of the source and flush it. The caller waits here for the other cards
     that ``pouring`` expects. ``seal`` gives what is put into the first MiB when the rest is known.
+    With ``grow`` the last partition fills the card, where that can be.
 
     Raises what reading the source raises, TargetRefused for a card that is too small, CardIOError
     with the byte the card refused, Interrupted on Ctrl-C; the card's first MiB is zero then, or the
@@ -110,6 +119,8 @@ def pour_card(
             _pour_body(share, ends, card, progress, options)
         _fit_table(ends, pouring.size_bytes, card, progress)
         image = _image(pouring, ends, card, progress, seal)
+        if grow:
+            image = _grown(image, ends, progress, options)
         extents = image.manifest.extents
         with image.open() as reader, places_named(image, reader):
             end = ends.extents - ExtentMap([FIRST_MIB])
@@ -196,8 +207,34 @@ def _image(
     if seal is not None:
         ends.put(*seal(manifest))
         manifest = _manifest(pouring, ends)
-    held: Mapping[int, bytes] = {at: bytes(data) for at, data in ends.data.items()}
-    return PouredImage(pouring.source, manifest, held, card, progress)
+    return PouredImage(pouring.source, manifest, ends.held, card, progress)
+
+
+def _grown(
+    image: PouredImage, ends: Ends, progress: Progress, options: WriteOptions
+) -> PouredImage:
+    """Write what makes the last partition fill the card, but for what lies in the ends."""
+    card, size = image.card, ends.card_bytes
+    with image.open() as reader, progress.phase("grow"):
+        try:
+            found = growth(reader.read, size)
+        except CannotGrow as error:
+            progress.warn(f"the last partition stays as large as it is in the image: {error}")
+            return image
+        delta = found.delta.inside(ExtentMap([ends.body]))
+        for extent in found.delta.extents & ends.extents:
+            ends.put(
+                extent.offset, Overlaid(reader, found.delta).read(extent.offset, extent.length)
+            )
+        new = Overlaid(reader, found.delta)
+        body = delta.extents.aligned(card.raw.block_bytes)
+        counts, changed = image.manifest.extents | body, delta.extents | ends.extents
+        manifest = build_manifest(size, counts, new.read, base=image.manifest, changed=changed)
+        copy("larger", new, card, [body], options, progress)
+    progress.note(
+        f"p{found.index} and its filesystem reach to byte {found.end_bytes}, the end of the card"
+    )
+    return PouredImage(image.source, manifest, ends.held, card, progress, delta)
 
 
 def _manifest(pouring: Pouring, ends: Ends) -> Manifest:

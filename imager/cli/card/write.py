@@ -26,6 +26,7 @@ from imager.cli.terminal.attention import notify_option
 @click.option("--image", metavar="FILE|URL", help="An image of any system instead of a node.")
 @click.option("--sha256", metavar="HEX", help="What the SHA-256 of --image must be.")
 @click.option("--no-bmap", is_flag=True, help="Do not use the block map beside --image.")
+@click.option("--grow", is_flag=True, help="Let --image's last partition fill the card.")
 @click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @consent_options
@@ -45,6 +46,7 @@ def write(
     image: str | None,
     sha256: str | None,
     no_bmap: bool,
+    grow: bool,
     size: int | None,
     dry_run: bool,
     yes: bool,
@@ -91,10 +93,10 @@ def write(
         dry_run=dry_run,
     )
     if node_name is not None:
-        if sha256 is not None or no_bmap:
+        if sha256 is not None or no_bmap or grow:
             raise UsageError(
-                "--sha256 and --no-bmap are for --image",
+                "--sha256, --no-bmap and --grow are for --image",
                 hint="leave them out: what a node's card is made of is pinned in rack.lock",
             )
         return write_node(session, wish, node_name, update=not full)
-    return write_image(session, wish, ImageWish(image or "", sha256, mapped=not no_bmap))
+    return write_image(session, wish, ImageWish(image or "", sha256, not no_bmap, grow))

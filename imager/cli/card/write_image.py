@@ -41,11 +41,12 @@ _PI_FILE = re.compile(r"(start\w*\.elf|bootcode\.bin|config\.txt|autoboot\.txt)\
 @dataclass(frozen=True, slots=True)
 class ImageWish:
     """Which image: a path or URL, the SHA-256 (hex) it must have, None where the person gave none,
-    and whether a block map beside it is used."""
+    whether a block map beside it is used, and whether its last partition is to fill the card."""
 
     source: str
     sha256: str | None
     mapped: bool
+    grow: bool = False
 
 
 def own_receipts() -> TrustedFolder:
@@ -108,6 +109,7 @@ def write_image(session: Session, wish: CardWish, image: ImageWish) -> CommandRe
             own_receipts(),
             options=options,
             check=_boot_warnings(session),
+            grow=image.grow,
         )
         made = make_poured_card(order, session.console, probe=wish.probe)
     return _show_result(session, request, made)
