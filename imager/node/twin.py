@@ -17,12 +17,14 @@ from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.text import command_line
+from imager.base.units import MiB
 from imager.bootcheck.own_files import FIRSTBOOT_PREFIX
 from imager.bootcheck.sums import SUMS_PATH
 from imager.config.rack import Node, Rack
 from imager.disk.ext4.filesystem import Ext4
+from imager.disk.extents import ExtentMap
 from imager.disk.layout import Layout
-from imager.disk.manifest import Manifest, Reader
+from imager.disk.manifest import Manifest, Reader, chunks_of
 from imager.disk.mbr import MbrError, parse
 from imager.image.compose.file_digests import FileDigests
 from imager.node.content import node_content
@@ -35,11 +37,12 @@ from imager.node.image import Delta
 from imager.node.keys.identity import CardNumbers
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.facts import StampFacts
-from imager.node.stamp.stamp import STAMP_AREA, encode_stamp
+from imager.node.stamp.stamp import STAMP_AREA, StampTooLarge, encode_stamp
 
 _FIRST_BOOT = "/var/lib/picloud/firstboot"
 _OWN_FOLDERS = (_FIRST_BOOT, "/var/lib/dhcpcd", "/var/lib/systemd/network")
 """What a node keeps here is its own: how far its first boot came, and which address it was lent."""
+_MOST_METADATA_BYTES = 512 * MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,15 @@ class Twin:
     def recipe(self) -> str:
         """What the ledger says that it was made from."""
         return f"copy-of-{self.card.node}"
+
+    def require_room(self, size_bytes: int, extents: ExtentMap) -> None:
+        """Raise StampMismatch where ``extents`` of a copy of ``size_bytes`` are more than a stamp
+        has room for."""
+        digests = (bytes(32) for _ in chunks_of(extents))
+        try:
+            self.seal(Manifest(size_bytes, extents, tuple(digests)))
+        except StampTooLarge as error:
+            raise _unusable(f"the card of {self.card.node}", str(error)) from error
 
     def seal(self, manifest: Manifest) -> tuple[int, bytes]:
         """The stamp of the copy that holds what ``manifest`` says, and where it belongs.
@@ -121,7 +133,10 @@ def twin_of(
             used = _used_card(read, layout, card, renderer)
         except ValueError as error:
             raise _unusable(name, f"its filesystems cannot be read: {error}") from error
-        root = used.filesystems.root
+        root, boot = used.filesystems.root, used.filesystems.boot
+        if root.metadata.total_bytes + boot.metadata.total_bytes > _MOST_METADATA_BYTES:
+            # It is all held in memory while it is edited.
+            raise _unusable(name, "its filesystems have too many tables and folders")
         if root.needs_recovery:
             saved = command_line("read", name, "saved.img", "--replay")
             raise StampMismatch(

@@ -75,6 +75,7 @@ def made_other(
     read = _changed(original.read_at, twin.delta)
     _require_bootable(node, twin.boot_files, read, original.card.size_bytes)
     source = replace(original, delta=twin.delta, called=f"{wish.card.node}'s card {original.name}")
+    twin.require_room(original.card.size_bytes, source.extents)
     order = SourceOrder(
         source,
         accepted.need_bytes,
