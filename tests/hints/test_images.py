@@ -69,6 +69,20 @@ IMAGES = {
     "put cards in; picloud-image devices lists every disk and says what is on it": Row(
         "rack save saves", "picloud-image devices", code=20, before=("$ mkdir saves",)
     ),
+    "command_line('read', candidate.target.node, 'FILE.img.zst')": Row(
+        "rack save saves --target odd.img",
+        "picloud-image read .* FILE.img.zst",
+        code=20,
+        fill={"FILE": "odd-saved"},
+        before=("$ mkdir saves; echo odd > odd.img; truncate -s 1M odd.img",),
+    ),
+    "command_line('write', 'TARGET', '--image', path)": Row(
+        "rack restore saves --nodes pi1 --dry-run",
+        r"picloud-image write TARGET --image .*\.img",
+        code=0,
+        fill={"TARGET": "a.img"},
+        before=("$ mkdir saves; truncate -s 1M saves/pi1.img",),
+    ),
     "name its rack with --rack DIR, or make a new card: {}": Row(
         "clone card.img new.img --node pi1",
         "--rack DIR",

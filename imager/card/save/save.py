@@ -76,11 +76,15 @@ class SavedCard:
         more = len(self.lost) - len(self.losses)
         rest = [f"and {more} more ranges, see {self.files.map}"] if more > 0 else []
         count = "one range" if len(self.lost) == 1 else f"{len(self.lost)} ranges"
+        again = (
+            "read it again to a file that is not packed, which a later run goes on with"
+            if self.files.packing
+            else "read again to the same file to try only these once more"
+        )
         return CardIOError(
             f"{self.files.path} is not whole: {count} of the card could not be read, "
             f"{format_size(self.lost.total_bytes)} in all",
-            hint=f"{self.files.map} says which; read again to the same file to try only these "
-            "once more, in another reader if you have one",
+            hint=f"{self.files.map} says which; {again}, in another reader if you have one",
             details=[*map(str, self.losses[:20]), *rest[: len(self.lost)]],
         )
 

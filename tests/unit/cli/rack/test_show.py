@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from imager.cli.main import run
+from imager.rack.history.ledger import Assigned, CardFinished, CardRestored, CardSaved, append
+from imager.rack.report.report import render_report
 from tests.support.rackhistory import rack_with_history
 from tests.support.racks import rack_in
 
@@ -49,3 +51,29 @@ def test_the_same_as_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert nodes["pi4"]["card"]["standing"] == "stale"
     assert nodes["pi7"]["presence"] == "silent"
     assert nodes["pi13"]["slot"] == "B7"
+
+
+def test_what_was_saved_and_put_back_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rack = rack_with_history(tmp_path, 7)
+    at, then, file = "2026-11-24T07:00:00Z", "2026-11-23T09:08:07Z", "/saves/pi1.img.zst"
+    for event in (
+        CardSaved(then, "pi0", "/dev/sdb", "", "/saves/pi0.img.zst", "saved", "", "", ""),
+        CardSaved(then, "pi1", "/dev/sdb", "", file, "saved", "", "", ""),
+        CardSaved(at, "pi1", "/dev/sdb", "", "/other/pi1.img.zst", "io-error", "x", "", ""),
+        Assigned(at, "", "pi1", "/dev/sdb", "", 1, "", "", "", 0),
+        CardRestored(at, "", "pi1", "/dev/sdb", file, then),
+        CardFinished(at, "", "pi1", "/dev/sdb", "", "verified", "", "", "", "ab", "recipe", ""),
+    ):
+        append(tmp_path, event)
+    lines = shown(capsys, tmp_path).splitlines()
+    assert "pi[0-1]: saved to /saves on 2026-11-23" in lines
+    assert "pi1: restored from /saves, saved on 2026-11-23" in lines
+    nodes = {node["node"]: node for node in json.loads(shown(capsys, tmp_path, "--json"))["nodes"]}
+    assert (nodes["pi1"]["saved_to"], nodes["pi1"]["saved_at"]) == (file, then)
+    assert nodes["pi1"]["card"]["restored_from"] == file
+    assert nodes["pi0"]["card"]["restored_from"] is None
+    page = render_report(rack, "now")
+    assert f"{file}, saved 2026-11-23 09:08 UTC" in page
+    assert "/saves/pi0.img.zst, 2026-11-23 09:08 UTC" in page
