@@ -53,6 +53,8 @@ BY_PATH = {
         "card/save/saved_file.py",
         "card/save/smaller.py",
         "card/source/origin.py",
+        "rack/plan/saved.py",
+        "rack/plan/to_save.py",
         "cli/rack/init.py",
         "cli/rack/report.py",
         "config/folder.py",

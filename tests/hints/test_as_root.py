@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import GiB, MiB
-from tests.hints.following import Row, follow, small_disk, typed
+from tests.hints.following import Row, follow, typed
 from tests.support.loop import (
     call,
     loop_over,
@@ -91,6 +91,10 @@ def _mounted(place: Readers) -> None:
     place.held.callback(_quietly, "umount", disk)
 
 
+def _of_a_stranger(place: Readers) -> None:
+    call("mke2fs", "-q", str(_in(place)))
+
+
 def _swapped_to(place: Readers) -> None:
     _in(place)
     call("mkswap", str(place.card))
@@ -103,10 +107,6 @@ def _quietly(*words: str | Path) -> None:
     subprocess.run(words, check=False, stderr=subprocess.DEVNULL)
 
 
-def _small(place: Readers) -> None:
-    small_disk(place.folder / "small", place.held, "size=1m")
-
-
 def _seen_through(place: Readers) -> None:
     """Look at the card through another loop device, as who looks at a part of it does."""
     _in(place)
@@ -114,14 +114,6 @@ def _seen_through(place: Readers) -> None:
 
 
 READERS = {
-    "put the cache elsewhere with --cache DIR": Row(
-        "doctor --offline --cache small/cache",
-        "--cache DIR",
-        "doctor --offline {said}",
-        0,
-        fill={"DIR": "new"},
-        before=(_small,),
-    ),
     "chown -R {} {}": Row(
         "rack show",
         "chown -R .*",
@@ -189,6 +181,13 @@ READERS = {
         20,
         before=(_swapped_to,),
         between=("$ {said}",),
+    ),
+    "command_line('read', candidate.target.node, 'FILE.img.zst')": Row(
+        "rack save saves --target CARD --dry-run",
+        "picloud-image read .*FILE.img.zst",
+        code=0,
+        fill={"FILE": "stranger"},
+        before=(_of_a_stranger,),
     ),
     "stop using it first: swapoff {}": Row(
         "read CARD saved.img",

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import SECTOR_BYTES, GiB, MiB
+from imager.disk.extents import Extent
+from imager.disk.rescue_map import BlockState, RescueMap
 from imager.node.stamp.stamp import STAMP_AREA
 from tests.hints.following import Row, follow, words_of
 from tests.hints.test_without_release import master
@@ -68,6 +70,28 @@ def _copy(place: Shop, name: str) -> UsedCard:
 def _torn(place: Shop) -> None:
     """A copy of pi7's card that has lost its stamp."""
     _copy(place, "torn.img").write(STAMP_AREA.offset, bytes(SECTOR_BYTES))
+
+
+def _pulled(place: Shop) -> None:
+    """A copy of pi7's card that was pulled out while its node ran."""
+    _copy(place, "torn.img").debugfs("feature needs_recovery", at=LATER)
+
+
+def _without_files(place: Shop) -> None:
+    """A copy of pi7's card whose boot partition is no filesystem any more."""
+    card = _copy(place, "torn.img")
+    card.write(card.layout.boot.offset, bytes(SECTOR_BYTES))
+
+
+def _incomplete(place: Shop) -> None:
+    """In the folder ``saves`` is pi7's card, of which a block could not be read."""
+    saves = place.folder / "saves"
+    saves.mkdir(mode=0o700)
+    subprocess.run(["cp", "--sparse=always", place.folder / "pi7.img", saves], check=True)
+    lost = RescueMap(2 * GiB)
+    lost.put(Extent(MiB, 4096), BlockState.BAD)
+    (saves / "pi7.img.map").write_bytes(lost.encode())
+    _blank(place)
 
 
 def _of_linux(place: Shop) -> None:
@@ -143,7 +167,11 @@ SHOP = {
         fill={"FILE": "a.tar"},
     ),
     "name another file, or say --replace": Row(
-        "archive export a.tar", "--replace", "archive export a.tar {said}", 20
+        "archive export a.tar",
+        "--replace",
+        "archive export a.tar {said}",
+        20,
+        before=("$ touch a.tar",),
     ),
     "run picloud-image fetch without --offline: it sets this aside and fetches it anew": Row(
         "fetch --offline", "picloud-image fetch", code=12, before=(_damaged,)
@@ -195,6 +223,22 @@ SHOP = {
         0,
         before=("$ mkdir images",),
     ),
+    "command_line('read', name, 'saved.img', '--replay')": Row(
+        "clone torn.img new.img --node pi8",
+        "picloud-image read .*torn.img saved.img --replay",
+        "clone saved.img new.img --node pi8",
+        23,
+        before=(_pulled,),
+        between=("{said}",),
+    ),
+    "command_line('write', 'TARGET', '--node', 'NAME')": Row(
+        "clone torn.img a.img --node pi8",
+        "picloud-image write TARGET --node NAME",
+        "{said} --dry-run",
+        23,
+        fill={"TARGET": "a.img", "NAME": "pi8"},
+        before=(_without_files,),
+    ),
     "Set the type to 0c: 'sfdisk --part-type DISK 1 c'.": Row(
         "inspect torn.img",
         "sfdisk --part-type DISK 1 c",
@@ -223,6 +267,14 @@ CARDS = {
     ),
     "put cards in; picloud-image devices lists every disk and says which may be written": Row(
         "rack flash pi9 --target CARD", "picloud-image devices", code=20, before=(_used,)
+    ),
+    "command_line('write', 'TARGET', '--image', path)": Row(
+        "rack restore saves --nodes pi7 --target CARD --dry-run",
+        "picloud-image write TARGET --image .*img",
+        "PICLOUD_SIGNING_KEY= {said} --dry-run",
+        0,
+        fill={"TARGET": "CARD"},
+        before=(_incomplete,),
     ),
     "command_line('verify', target, '--repair', *where)": Row(
         "verify CARD",

@@ -23,6 +23,10 @@ def _small(place: Locked, options: str) -> None:
     small_disk(place.folder / "small", place.held, options)
 
 
+def _mirror_off(place: Locked) -> None:
+    place.change(r"127\.0\.0\.1:\d+/os", "127.0.0.1:1/os")
+
+
 def _without_python(place: Locked) -> None:
     """The rack goes over to a release without Python and without mirrors."""
     install(place, "[]")
@@ -56,6 +60,17 @@ def _trusted(place: Locked) -> None:
 
 
 DISKS = {
+    "put the cache elsewhere with --cache DIR": Row(
+        "doctor --offline --cache small/cache",
+        "--cache DIR",
+        "doctor --offline {said}",
+        0,
+        fill={"DIR": "new"},
+        before=(partial(_small, options="size=1m"),),
+    ),
+    "look at the connection; with --offline what is archived is enough": Row(
+        "doctor", "--offline", "doctor {said}", 0, before=(_mirror_off,)
+    ),
     "free some space on its disk; the cache can be put elsewhere with --cache DIR": Row(
         "fetch --cache small/cache",
         "--cache DIR",

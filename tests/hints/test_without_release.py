@@ -326,9 +326,6 @@ BARE = {
         between=(lambda folder: python_package(folder / "packages"),),
         again=0,
     ),
-    "look at the connection; with --offline what is archived is enough": Row(
-        "doctor", "--offline", "doctor {said}", 0, before=(_mirror_at_home,)
-    ),
     "see what is said of each above; picloud-image rack status asks again": Row(
         "rack status --local --wait 0",
         "picloud-image rack status",

@@ -80,6 +80,8 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
         )
     if not told:
         told.append("nothing is known of it beforehand: no sums, no block map, no --sha256")
+    if origin.name.lower().startswith("http://") and not signed and asked is None:
+        told.append("it and what is beside it come over http: anybody on the way can change them")
     return KnownImage(sha256, bmap, _lost(origin), tuple(told))
 
 

@@ -140,7 +140,6 @@ VALUES: Mapping[str, Values] = {
     "name": _documents,
     "names": _words("promote", "undo"),
     "node": _nodes,
-    "--nodes": _listed(_nodes),
     "nodes": _listed(_nodes),
     "racks": _is(FOLDER),
     "shell": _words(*SCRIPTS),

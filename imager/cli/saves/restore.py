@@ -75,11 +75,11 @@ def restore_cards(
     whole is refused, and so is a card that is too small.
 
     Examples:
-        sudo picloud-image rack restore saves/2026-11-29
+        sudo picloud-image rack restore before
             Go back to before the upgrade.
-        sudo picloud-image rack restore saves/2026-11-29 --nodes pi3
+        sudo picloud-image rack restore before --nodes pi3
             Only pi3, on a new card in its slot.
-        sudo picloud-image rack restore saves/2026-11-29 --dry-run
+        sudo picloud-image rack restore before --dry-run
             Which card would get which file?
     """
     rack = open_rack(session, looking=dry_run)

@@ -54,18 +54,19 @@ def save_cards(
     """Save the cards of many nodes side by side, before an upgrade.
 
     Each card that is in a reader and is stamped as a node's of this rack becomes
-    FOLDER/NODE.img.zst, as read makes it; what is there already is not overwritten. A card
-    that is dying and cannot be read at its beginning is the node's in whose slot it is. The
-    files hold the nodes' private keys, so nobody but their owner may read them.
+    FOLDER/NODE.img.zst, as read makes it. What is there already is not overwritten: give each
+    save a folder of its own. A card that is dying and cannot be read at its beginning is the
+    node's in whose slot it is. The files hold the nodes' private keys, so nobody but their
+    owner may read them.
 
     A card that fails or loses something costs no other one. rack restore puts saved cards back.
 
     Examples:
-        sudo picloud-image rack save saves/2026-11-29
-            Keep every card that is in now, in a folder called by the day.
-        sudo picloud-image rack save saves/2026-11-29 --nodes 'pi[1-3]'
+        sudo picloud-image rack save before
+            Keep every card that is in now in the folder before.
+        sudo picloud-image rack save before --nodes 'pi[1-3]'
             Only these.
-        sudo picloud-image rack save saves/2026-11-29 --dry-run
+        sudo picloud-image rack save before --dry-run
             Which card is whose, and what speaks against saving it?
     """
     rack = open_rack(session, looking=dry_run)

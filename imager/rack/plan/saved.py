@@ -20,7 +20,7 @@ from imager.base.units import format_size
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits
 from imager.card.inspect.stamp import signature_of
-from imager.card.save.saved_file import SUFFIXES, SavedFile, map_beside
+from imager.card.save.saved_file import SUFFIXES, SavedFile
 from imager.card.source.beside import beside
 from imager.card.source.opened import WantedImage, opened_source
 from imager.card.source.streamed import StreamedSource
@@ -146,7 +146,7 @@ def _require_whole(path: Path, lacks_bytes: int) -> None:
         write = command_line("write", "TARGET", "--image", path)
         raise TargetRefused(
             f"{path} is not whole: {format_size(lacks_bytes)} of its card could not be read",
-            hint=f"{map_beside(path).name} beside it says which; to write it all the same: {write}",
+            hint=f"{SavedFile(path).map.name} says which; to write it all the same: {write}",
         )
 
 

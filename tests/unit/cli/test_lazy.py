@@ -55,7 +55,7 @@ def test_every_command_is_in_a_group() -> None:
     folder = ROOT / "imager/cli"
     files = (
         path
-        for room in ("about", "card", "rack", "release")
+        for room in ("about", "card", "rack", "release", "saves")
         for path in (folder / room).glob("*.py")
     )
     places = {

@@ -61,6 +61,25 @@ def test_any_map_is_read_as_it_was_written(cuts: list[int], tail: int) -> None:
     assert parse_bmap(encode_bmap(found)) == found
 
 
+@pytest.mark.parametrize("block", [512, 4096, MiB])
+@pytest.mark.parametrize(("algorithm", "length"), [("sha1", 20), ("sha256", 32), ("sha512", 64)])
+def test_each_checksum_has_its_length_and_blocks_are_of_512_bytes_to_1_mib(
+    block: int, algorithm: str, length: int
+) -> None:
+    last = BmapRange(Extent(MiB, 2 * MiB + 100), bytes(range(length)))
+    found = Bmap(3 * MiB + 100, (last,), block, algorithm)
+    assert parse_bmap(encode_bmap(found)) == found
+    short = BmapRange(last.extent, bytes(length - 1))
+    with pytest.raises(BmapError, match="a checksum is"):
+        parse_bmap(encode_bmap(Bmap(found.size_bytes, (short,), block, algorithm)))
+
+
+@pytest.mark.parametrize("block", [256, 768, 2 * MiB])
+def test_blocks_of_another_size_are_refused(block: int) -> None:
+    with pytest.raises(BmapError, match=f"blocks of {block} bytes"):
+        parse_bmap(encode_bmap(Bmap(6 * MiB, (), block)))
+
+
 def test_any_bytes_are_a_map_or_an_error() -> None:
     text = encode_bmap(GOOD)
     for at in range(0, len(text), 3):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from imager.disk.extents import Extent
-from imager.disk.gpt import Gpt, GptError, read_gpt
+from imager.disk.gpt import Gpt, GptError, read_gpt, resized
 from imager.disk.padded import padded
 from imager.disk.table import read_table
 
@@ -65,6 +65,45 @@ def test_either_copy_is_the_table(lba: int) -> None:
     assert (part.index, part.type_guid, part.label) == (1, str(LINUX), "root")
     assert part.guid == str(uuid.UUID(int=40))
     assert part.extent == Extent(40 * SECTOR, 10 * SECTOR)
+
+
+@pytest.mark.parametrize("lba", [1, 63])
+@pytest.mark.parametrize("sectors", [52, 64, 100])
+def test_a_table_is_moved_to_the_end_of_a_disk_of_another_size(lba: int, sectors: int) -> None:
+    """Its partition ends at sector 49; behind it are one sector of entries and a header."""
+    disk = Made(lba=lba).disk()
+    disk[446 + 4], disk[510:512] = 0xEE, b"\x55\xaa"
+    struct.pack_into("<II", disk, 446 + 8, 1, 63)
+    disk[466:474] = b"\xee" * 8  # of another entry, which is of no such type
+    raw = bytes(disk)
+    pieces = resized(lambda at, n: raw[at : at + n], len(raw), sectors * SECTOR)
+    new = bytearray(raw[: sectors * SECTOR].ljust(sectors * SECTOR, b"\0"))
+    for at, piece in pieces:
+        new[at : at + len(piece)] = piece
+    assert len(new) == sectors * SECTOR
+    assert struct.unpack_from("<II", new, 446 + 8) == (1, sectors - 1)
+    assert new[462:510] == disk[462:510]
+    first = Made().read(new)
+    for own, other in ((1, sectors - 1), (sectors - 1, 1)):
+        found = struct.unpack_from("<8sIIIIQQQQ16sQIII", new, own * SECTOR)
+        assert found[5:7] == (own, other)
+        assert found[8] == sectors - 3, "the last sector that a partition may have"
+    new[SECTOR : 2 * SECTOR] = bytes(SECTOR)
+    second = Made().read(new)
+    assert (first.is_backup, second.is_backup) == (False, True)
+    assert first.partitions == second.partitions == Made().read().partitions
+
+
+def test_a_partition_must_fit_before_the_second_copy() -> None:
+    raw = bytes(Made().disk())
+    with pytest.raises(GptError, match=f"do not fit on a disk of {51 * SECTOR} bytes"):
+        resized(lambda at, n: raw[at : at + n], len(raw), 51 * SECTOR)
+    grown = dict(resized(lambda at, n: raw[at : at + n], len(raw), 80 * SECTOR, (1, 70 * SECTOR)))
+    new = bytearray(80 * SECTOR)
+    for at, piece in grown.items():
+        new[at : at + len(piece)] = piece
+    (part,) = Made().read(new).partitions
+    assert part.extent == Extent(40 * SECTOR, 30 * SECTOR)
 
 
 @pytest.mark.parametrize(

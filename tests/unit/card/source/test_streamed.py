@@ -367,13 +367,15 @@ def test_a_url_is_read_on_where_the_connection_broke(suffix: str) -> None:
 
 def test_sums_and_block_map_are_found_beside_a_url() -> None:
     data = PACKED[".xz"](IMAGE)
-    sums = f"{hashlib.sha256(data).hexdigest()}  any.img.xz\n".encode()
-    files = {"/d/any.img.xz": data, "/d/SHA256SUMS": sums, "/d/any.img.bmap": encode_bmap(BMAP)}
+    text = f"{hashlib.sha256(data).hexdigest()}  any.img.xz\n".encode()
+    files = {"/d/any.img.xz": data, "/d/SHA256SUMS": text, "/d/any.img.bmap": encode_bmap(BMAP)}
     with (
         serving(files) as server,
         opened_source(WantedImage(f"{server.address}/d/any.img.xz")) as opened,
     ):
-        assert len(opened.known.told) == 2
+        sums, mapped, http = opened.known.told
+        assert ("SHA256SUMS" in sums, "any.img.bmap" in mapped) == (True, True)
+        assert "can change them" in http
         assert opened.source.bmap == BMAP
 
 

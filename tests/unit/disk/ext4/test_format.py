@@ -11,6 +11,7 @@ import uuid
 
 import pytest
 
+from imager.disk.ext4 import format
 from imager.disk.ext4.checksum import inode_checksum_fits
 from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.format import (
@@ -30,6 +31,7 @@ from imager.disk.ext4.format import (
     parse_xattr_block,
 )
 
+FLAGS = ("COMPAT_", "INCOMPAT_", "RO_COMPAT_", "INODE_UNINIT", "BLOCK_UNINIT", "INODE_ZEROED")
 UUID = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 FIELDS = {
     "inodes": (0, "<I", 3 * 64),
@@ -110,6 +112,12 @@ def test_what_a_feature_changes() -> None:
     large = {"incompat": 0xC0, "blocks": 1, "blocks_high": 1, "per_group": 32768}
     with pytest.raises(Ext4Error, match="131073 block groups are more than"):
         superblock(**large, first_data=0, log_block=2)
+
+
+def test_each_flag_is_one_bit() -> None:
+    flags = {name: value for name, value in vars(format).items() if name.startswith(FLAGS)}
+    assert len(flags) == 14
+    assert {name for name, value in flags.items() if value.bit_count() != 1} == set()
 
 
 def test_a_label_of_sixteen_letters_has_no_end_mark() -> None:
@@ -197,6 +205,7 @@ def test_the_most_groups_and_a_superblock_cut_short() -> None:
         ({}, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81]),
         ({"ro_compat": 0}, list(range(82))),
         ({"compat": 0x200}, [0, 1, 2]),
+        ({"compat": 0xFFFFFDEF}, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81]),
     ],
 )
 def test_which_groups_have_a_copy_of_the_superblock(

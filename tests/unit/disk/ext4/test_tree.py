@@ -13,6 +13,7 @@ from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.directory import require_checksums
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.format import Ext4Error
+from imager.disk.ext4.remembered import RememberedExt4
 from imager.disk.extents import ExtentMap
 from tests.unit.disk.ext4.test_format import UUID
 from tests.unit.disk.ext4.test_maps import (
@@ -272,6 +273,22 @@ def test_kinds_and_times_of_an_inode() -> None:
     assert (file.mtime_ns, file.is_file, file.is_dir, file.is_symlink) == (5e9, True, False, False)
     with pytest.raises(Ext4Error, match="not a whole number of blocks"):
         opened(tree(entries(*OWN), room=1023)).list_directory("/")
+
+
+def test_a_filesystem_that_remembers_says_the_same() -> None:
+    data = tree(entries(*OWN, (b"f", 13), (b"l", 20)), more=links(b"f"))
+    struct.pack_into("<I", data, inode_at(20) + 4, 1)
+    for size in (7, 16384, 16385):
+        struct.pack_into("<I", data, inode_at(13) + 4, size)
+        found = RememberedExt4(volume(data))
+        for _ in range(2):
+            assert found.read_file("l") == b"content".ljust(size, b"\0")
+            assert found.resolve("l") == "/f"
+            link = found.lookup("l", follow=False)
+            assert link is not None
+            assert link.number == 20
+        with pytest.raises(Ext4Error, match="are more than"):
+            found.read_file("l", limit_bytes=size - 1)
 
 
 def test_a_purse_is_shared_by_all_who_look() -> None:

@@ -25,6 +25,8 @@ from imager.rack.history.ledger import (
     BatchBegun,
     BatchEnded,
     CardFinished,
+    CardRestored,
+    CardSaved,
     Event,
     Ledger,
     Standing,
@@ -54,12 +56,22 @@ def finished(node: str, outcome: str = "verified", recipe: str = "r1") -> CardFi
     )  # fmt: skip
 
 
+def saved(node: str, outcome: str = "saved", file: str = "/saves/a.img.zst") -> CardSaved:
+    return CardSaved(AT, node, "/dev/sdb", "A1", file, outcome, "", "ab", "ef")
+
+
+def restored(node: str) -> CardRestored:
+    return CardRestored(AT, "b1", node, "/dev/sdb", "/saves/a.img.zst", AT)
+
+
 texts = st.text(max_size=20)
 numbers = st.integers(0, 2**63 - 1)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(BatchBegun, texts, texts, st.lists(texts, max_size=3).map(tuple), numbers),
     st.builds(Assigned, *[texts] * 5, numbers, texts, texts, texts, numbers),
     st.builds(CardFinished, *[texts] * 12),
+    st.builds(CardSaved, *[texts] * 9),
+    st.builds(CardRestored, *[texts] * 6),
     st.builds(BatchEnded, texts, texts, numbers),
 )
 
@@ -238,6 +250,29 @@ def test_the_standing_of_a_node(told: list[Event], standing: Standing) -> None:
 def test_the_last_good_card_is_remembered() -> None:
     state = Ledger((finished("pi1"), assigned("pi1"), finished("pi1", "faulty"))).state_of("pi1")
     assert state.verified == finished("pi1")
+
+
+def test_what_was_saved_is_remembered_whatever_becomes_of_the_card() -> None:
+    told = (saved("pi1"), saved("pi1", "io-error", "/other"), assigned("pi1"), finished("pi1"))
+    state = Ledger((finished("pi1"), *told)).state_of("pi1")
+    assert state.saved == saved("pi1"), "the one that is whole"
+    assert state.standing() is Standing.VERIFIED
+    assert Ledger((finished("pi1"), saved("pi1", "io-error"))).state_of("pi1").saved is None
+
+
+def test_a_card_is_a_saved_one_until_another_is_made() -> None:
+    told: tuple[Event, ...] = (assigned("pi1"), restored("pi1"), finished("pi1"))
+    state = Ledger(told).state_of("pi1")
+    assert (state.restored, state.standing("r1")) == (restored("pi1"), Standing.CURRENT)
+    again = Ledger((*told, assigned("pi1"), finished("pi1"))).state_of("pi1")
+    assert again.restored is None
+
+
+def test_the_last_good_card_with_an_image_is_found() -> None:
+    told = (finished("pi1", recipe="r0"), finished("pi1", recipe="r1"), finished("pi2"))
+    ledger = Ledger((*told, finished("pi1", "faulty")))
+    assert ledger.made("pi1", "ab") == told[1]
+    assert ledger.made("pi1", "other") is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""Cards are saved side by side: one that fails or is stopped costs no other, the ledger has all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imager.base.units import MiB
+from imager.card.host.targets import target_at
+from imager.card.save.saved_file import SavedFile
+from imager.rack.batch.card_progress import CardEvent
+from imager.rack.batch.savers import SaveJob, SaveOrders, Savers, save
+from imager.rack.batch.workers import AtWork, CardResult, Job
+from imager.rack.history.ledger import CardSaved, read_ledger
+from imager.rack.history.outcome import Outcome
+
+
+class Watching:
+    """A Watch that stops the ``savers``, if there are any, when a card is begun."""
+
+    savers: Savers | None = None
+
+    def began(self, job: Job) -> None:
+        if self.savers:
+            self.savers.stop()
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        pass
+
+    def ended(self, result: CardResult) -> None:
+        pass
+
+    def turn(self, crew: AtWork) -> None:
+        pass
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> list[SaveJob]:
+    """Two cards of no known kind, so that all of each is read."""
+    (tmp_path / "saves").mkdir()
+    made = []
+    for name, suffix in (("pi1", ".img.zst"), ("pi2", ".img")):
+        card = tmp_path / f"{name}.img"
+        card.write_bytes(os.urandom(MiB))
+        files = SavedFile(tmp_path / "saves" / f"{name}{suffix}")
+        made.append(SaveJob(name, target_at(card), files, "A1", image_id="ab"))
+    return made
+
+
+def saved_in(rack: Path) -> dict[str, CardSaved]:
+    events = read_ledger(rack).events
+    return {event.node: event for event in events if isinstance(event, CardSaved)}
+
+
+def test_each_card_is_in_its_file_and_in_the_ledger(jobs: list[SaveJob], tmp_path: Path) -> None:
+    results = save(SaveOrders(tmp_path), jobs, Watching())
+    assert [result.outcome for result in results] == [Outcome.SAVED, Outcome.SAVED]
+    assert jobs[1].files.path.read_bytes() == (tmp_path / "pi2.img").read_bytes()
+    told = saved_in(tmp_path)
+    for result in results:
+        assert result.saved is not None
+        event = told[result.job.name]
+        assert event.is_whole and event.map_sha256 == result.saved.map_sha256
+        assert (event.file, event.image_id) == (str(result.saved.files.path), "ab")
+
+
+def test_a_card_that_is_gone_costs_no_other(jobs: list[SaveJob], tmp_path: Path) -> None:
+    (tmp_path / "pi1.img").unlink()
+    first, second = save(SaveOrders(tmp_path), jobs, Watching())
+    assert (first.outcome, second.outcome) == (Outcome.REFUSED, Outcome.SAVED)
+    event = saved_in(tmp_path)["pi1"]
+    assert not event.is_whole
+    assert first.error is not None and event.reason == first.error.what
+
+
+def test_a_card_that_is_stopped_is_saved_by_the_next_run(
+    jobs: list[SaveJob], tmp_path: Path
+) -> None:
+    watch = Watching()
+    savers = watch.savers = Savers(SaveOrders(tmp_path), watch)
+    savers.add(jobs[0])
+    while savers.is_busy:
+        savers.turn()
+    savers.close()
+    (result,) = savers.results
+    assert result.outcome is Outcome.INTERRUPTED
+    assert result.error is not None and "what was read of it is kept" in result.error.what
+    assert saved_in(tmp_path)["pi1"].outcome == "interrupted"
+    assert not jobs[0].files.path.exists()
+    (again,) = save(SaveOrders(tmp_path), jobs[:1], Watching())
+    assert again.outcome is Outcome.SAVED
+    assert saved_in(tmp_path)["pi1"].is_whole
