@@ -113,9 +113,16 @@ def pour_card(
     details say that even this could not be done.
     """
     ends = Ends(card.raw.size_bytes)
-    with closing(pouring.share(card.raw.size_bytes)) as share, blank_unless_done(card):
-        blank_ends(card, progress)
-        with bytes_named(_places(ends)):
+    with blank_unless_done(card):
+        try:
+            blank_ends(card, progress)
+        except BaseException:
+            pouring.withdraw()
+            raise
+        with (
+            closing(pouring.share(card.raw.size_bytes)) as share,
+            bytes_named(_places(ends)),
+        ):
             _pour_body(share, ends, card, progress, options)
         _fit_table(ends, pouring.size_bytes, card, progress)
         image = _image(pouring, ends, card, progress, seal)

@@ -207,6 +207,15 @@ def test_several_cards_from_one_reading_and_a_bad_one_drops_out() -> None:
         read_back(done, Quiet())
 
 
+def test_nobody_waits_for_a_card_that_cannot_even_be_made_blank() -> None:
+    bad = FaultyCard(SIZE, write_errors=dict.fromkeys(range(0, MiB, 512), 5))
+    card = FaultyCard(SIZE)
+    failed, done = together([bad, card], source())
+    assert isinstance(failed, CardIOError)
+    assert isinstance(done, WrittenCard)
+    assert_holds(card)
+
+
 def test_a_damaged_source_is_told_to_each_card_by_itself() -> None:
     cards = [FaultyCard(SIZE), FaultyCard(SIZE)]
     errors = together(cards, source(MalformedRelease("cut", hint="fetch it again")))
