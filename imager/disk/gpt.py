@@ -144,5 +144,7 @@ def _protective(sector: bytes, end_lba: int) -> bytes:
     for at in range(446, 510, 16):
         if changed[at + 4] == 0xEE:
             (start,) = struct.unpack_from("<I", changed, at + 8)
-            struct.pack_into("<I", changed, at + 12, min(end_lba - start + 1, 0xFFFFFFFF))
+            # A stranger's may begin anywhere, also behind the end.
+            count = min(max(0, end_lba - start + 1), 0xFFFFFFFF)
+            struct.pack_into("<I", changed, at + 12, count)
     return bytes(changed)

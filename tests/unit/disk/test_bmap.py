@@ -80,6 +80,11 @@ def test_blocks_of_another_size_are_refused(block: int) -> None:
         parse_bmap(encode_bmap(Bmap(6 * MiB, (), block)))
 
 
+def test_an_image_without_bytes_has_no_map() -> None:
+    with pytest.raises(BmapError, match="not an image of 0 bytes"):
+        parse_bmap(encode_bmap(Bmap(0, ())))
+
+
 def test_any_bytes_are_a_map_or_an_error() -> None:
     text = encode_bmap(GOOD)
     for at in range(0, len(text), 3):

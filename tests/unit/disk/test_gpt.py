@@ -74,7 +74,8 @@ def test_a_table_is_moved_to_the_end_of_a_disk_of_another_size(lba: int, sectors
     disk = Made(lba=lba).disk()
     disk[446 + 4], disk[510:512] = 0xEE, b"\x55\xaa"
     struct.pack_into("<II", disk, 446 + 8, 1, 63)
-    disk[466:474] = b"\xee" * 8  # of another entry, which is of no such type
+    disk[462:478] = b"\xee" * 4 + b"\x0c" + b"\xee" * 11  # of another type
+    struct.pack_into("<BxxxBxxxII", disk, 478, 0, 0xEE, sectors + 5, 9)  # behind the end
     raw = bytes(disk)
     pieces = resized(lambda at, n: raw[at : at + n], len(raw), sectors * SECTOR)
     new = bytearray(raw[: sectors * SECTOR].ljust(sectors * SECTOR, b"\0"))
@@ -82,7 +83,8 @@ def test_a_table_is_moved_to_the_end_of_a_disk_of_another_size(lba: int, sectors
         new[at : at + len(piece)] = piece
     assert len(new) == sectors * SECTOR
     assert struct.unpack_from("<II", new, 446 + 8) == (1, sectors - 1)
-    assert new[462:510] == disk[462:510]
+    assert new[462:490] == disk[462:490]
+    assert struct.unpack_from("<II", new, 478 + 8) == (sectors + 5, 0)
     first = Made().read(new)
     for own, other in ((1, sectors - 1), (sectors - 1, 1)):
         found = struct.unpack_from("<8sIIIIQQQQ16sQIII", new, own * SECTOR)

@@ -11,8 +11,9 @@ import struct
 import pytest
 
 from imager.disk.budget import Budget, OverBudget, ReadLimits
+from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.format import Ext4Error
-from imager.disk.ext4.journal import replayed
+from imager.disk.ext4.journal import replayed, require_journal
 from imager.disk.manifest import Reader
 from tests.unit.disk.ext4.test_blocks import disk
 
@@ -249,6 +250,18 @@ def test_a_superblock_of_a_journal_that_cannot_be(at: int, value: int, why: str)
     struct.pack_into(">I", made.data, 3000 * BLOCK + at, value)
     with pytest.raises(Ext4Error, match=why):
         made.read()
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_journal_whose_inode_has_no_blocks_is_damage(blocks: int) -> None:
+    """A filesystem of a stranger that says it must be replayed."""
+    made = Journal()
+    struct.pack_into("<H", made.data, INODE_8 + 42, blocks)
+    with pytest.raises(Ext4Error, match="geometry" if blocks else "the journal has no block 0"):
+        made.read()
+    made.data[1024 + 92] |= 4
+    with pytest.raises(Ext4Error, match="geometry" if blocks else "the journal has no blocks"):
+        require_journal(made.raw, Ext4.open(made.raw, 0))
 
 
 @pytest.mark.parametrize(
