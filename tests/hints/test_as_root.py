@@ -91,10 +91,6 @@ def _mounted(place: Readers) -> None:
     place.held.callback(_quietly, "umount", disk)
 
 
-def _of_a_stranger(place: Readers) -> None:
-    call("mke2fs", "-q", str(_in(place)))
-
-
 def _swapped_to(place: Readers) -> None:
     _in(place)
     call("mkswap", str(place.card))
@@ -181,13 +177,6 @@ READERS = {
         20,
         before=(_swapped_to,),
         between=("$ {said}",),
-    ),
-    "command_line('read', candidate.target.node, 'FILE.img.zst')": Row(
-        "rack save saves --target CARD --dry-run",
-        "picloud-image read .*FILE.img.zst",
-        code=0,
-        fill={"FILE": "stranger"},
-        before=(_of_a_stranger,),
     ),
     "stop using it first: swapoff {}": Row(
         "read CARD saved.img",

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import SECTOR_BYTES, GiB, MiB
-from imager.disk.extents import Extent
-from imager.disk.rescue_map import BlockState, RescueMap
 from imager.node.stamp.stamp import STAMP_AREA
 from tests.hints.following import Row, follow, words_of
 from tests.hints.test_without_release import master
@@ -81,17 +79,6 @@ def _without_files(place: Shop) -> None:
     """A copy of pi7's card whose boot partition is no filesystem any more."""
     card = _copy(place, "torn.img")
     card.write(card.layout.boot.offset, bytes(SECTOR_BYTES))
-
-
-def _incomplete(place: Shop) -> None:
-    """In the folder ``saves`` is pi7's card, of which a block could not be read."""
-    saves = place.folder / "saves"
-    saves.mkdir(mode=0o700)
-    subprocess.run(["cp", "--sparse=always", place.folder / "pi7.img", saves], check=True)
-    lost = RescueMap(2 * GiB)
-    lost.put(Extent(MiB, 4096), BlockState.BAD)
-    (saves / "pi7.img.map").write_bytes(lost.encode())
-    _blank(place)
 
 
 def _of_linux(place: Shop) -> None:
@@ -267,14 +254,6 @@ CARDS = {
     ),
     "put cards in; picloud-image devices lists every disk and says which may be written": Row(
         "rack flash pi9 --target CARD", "picloud-image devices", code=20, before=(_used,)
-    ),
-    "command_line('write', 'TARGET', '--image', path)": Row(
-        "rack restore saves --nodes pi7 --target CARD --dry-run",
-        "picloud-image write TARGET --image .*img",
-        "PICLOUD_SIGNING_KEY= {said} --dry-run",
-        0,
-        fill={"TARGET": "CARD"},
-        before=(_incomplete,),
     ),
     "command_line('verify', target, '--repair', *where)": Row(
         "verify CARD",
