@@ -11,6 +11,7 @@ import pytest
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4 import volume
 from imager.disk.ext4.checksum import _crc16
+from imager.disk.ext4.crc32c import crc32c
 from imager.disk.ext4.format import EXTENTS_FL, Ext4Error, parse_inode
 from imager.disk.ext4.maps import metadata
 from imager.disk.ext4.volume import BlockMap, Piece, Volume
@@ -87,6 +88,25 @@ def test_a_descriptor_that_does_not_fit_its_checksum_is_noted() -> None:
         assert found.damaged_groups == damaged
         for group in damaged:
             data[2048 + 32 * group + 12] ^= 1
+
+
+def test_a_bitmap_that_does_not_fit_its_checksum_is_not_believed() -> None:
+    """32 bytes count, for 256 blocks; a short descriptor has 16 bits of the checksum."""
+    data, at = disk(ro_compat=0x401), (8 * 3 + 200) * 1024
+    data[at], data[at + 32] = 7, 9
+    value = crc32c(bytes(data[at : at + 32]), crc32c(UUID.bytes))
+    struct.pack_into("<H", data, 2048 + 32 * 3 + 24, value & 0xFFFF)
+    for place, fits in ((None, True), (0, False), (31, False), (32, True)):
+        if place is not None:
+            data[at + place] ^= 1
+        found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
+        if fits:
+            assert (found.block_bitmap(3) or b"")[:1] == b"\7"
+        else:
+            with pytest.raises(Ext4Error, match="block bitmap of group 3 does not fit"):
+                found.block_bitmap(3)
+        if place is not None:
+            data[at + place] ^= 1
 
 
 @pytest.mark.parametrize(("depth", "whole"), [(0, True), (1, False), (2, False)])
