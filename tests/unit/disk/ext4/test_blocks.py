@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import struct
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -228,6 +229,8 @@ def test_pieces_in_a_row_are_one() -> None:
 
 
 def test_a_file_in_too_many_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[4] / "docs/security.md").read_text()
+    assert f"({volume._MOST_PIECES:,} of one file)" in page
     monkeypatch.setattr(volume, "_MOST_PIECES", 2)
     found, budget = BlockMap(), Budget()
     for number in range(2):
