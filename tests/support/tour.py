@@ -19,6 +19,10 @@ CARDS = ("/dev/loop1", "/dev/loop2", "/dev/loop3", "/dev/loop4")
 """README's names of the disks; this computer's may have other numbers."""
 
 _ANYTHING = "…"
+_NOT_COMPILED = (
+    "there is no Python 3.11 here to compile Salt with: each node does it when Salt first starts, "
+    "which then takes longer"
+)
 _NUMBER = r"\d+(?:\.\d+)?"
 _MAY_DIFFER = (
     # how long something took, and how fast it was; a rate is not told of what took no time
@@ -66,8 +70,8 @@ class Step:
 
 
 def steps_of(readme: str, *, compiles: bool = True) -> list[Step]:
-    """The steps of the tour, in their order. Every block of it begins with a command. Salt is
-    compiled only where the computer has the card's Python."""
+    """The steps of the tour, in their order. Every block of it begins with a command. Where the
+    computer has not the card's Python, it is said instead that Salt is not compiled."""
     steps: list[Step] = []
     is_block = False
     for line in _section(readme, "Five minutes"):
@@ -77,8 +81,10 @@ def steps_of(readme: str, *, compiles: bool = True) -> list[Step]:
         text = line[4:]
         if text.startswith("$ "):
             steps.append(Step(text[2:], ()))
-        elif compiles or not text.startswith("compile Salt: "):
+        else:
             assert is_block, f"README.md: nobody typed anything before {text!r}"
+            if not compiles and text.startswith("compile Salt: "):
+                text = _NOT_COMPILED
             steps[-1] = Step(steps[-1].typed, (*steps[-1].shown, text))
         is_block = True
     return steps
