@@ -89,6 +89,51 @@ def test_what_somebody_else_put_there_is_not_written_to(
     assert other.stat().st_size == 0
 
 
+def test_a_map_that_is_a_link_to_what_only_root_may_read_is_not_followed(
+    loop: Loop,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    image, secret = folder / "saved.img", tmp_path / "secret"
+    image.touch()
+    secret.write_text("only root may read this\n")
+    (folder / "saved.img.map").symlink_to(secret)
+    for path in (folder, image):
+        os.chown(path, PERSON, PERSON)
+    before = sorted(folder.iterdir())
+    for sudo_uid, why in (("", "saved.img belongs to"), (str(PERSON), "saved.img.map is a link")):
+        monkeypatch.setenv("SUDO_UID", sudo_uid)
+        assert run(["read", str(loop.node), str(image)]) == 20
+        said = capsys.readouterr().err
+        assert why in said
+        assert f"rm {image} {image}.map" in said
+        assert sorted(folder.iterdir()) == before
+
+
+def test_a_pipe_in_the_place_of_a_map_is_not_waited_for(
+    loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / ".saved.img.partial.map")
+    assert run(["read", str(loop.node), str(tmp_path / "saved.img")]) == 20
+    assert ".saved.img.partial.map is no file of its own" in capsys.readouterr().err
+
+
+def test_an_image_is_not_written_to_a_loop_device_that_shows_it(
+    loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other name"
+    other.hardlink_to(loop.backing)
+    before = loop.backing.read_bytes()
+    for name in (loop.backing, other, loop.node):
+        words = ["write", str(loop.node), "--image", str(name), "--yes", "--allow-fixed-disk"]
+        assert run(words) == 2
+        assert "nothing can be copied onto itself" in capsys.readouterr().err
+    assert loop.backing.read_bytes() == before
+
+
 def test_a_partition_is_no_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     backing = sized_file(tmp_path / "card.raw", SIZE)
     run_tool(["sfdisk", "--quiet", backing], stdin=b"label: dos\nstart=2048, type=83\n")

@@ -25,7 +25,7 @@ from imager.card.medium.raw import Descriptor
 from imager.disk.rescue_map import MAX_MAP_BYTES, BlockState, RescueMap, RescueMapError
 
 SUFFIXES = (".img", ".img.zst", ".img.xz", ".img.gz")
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def map_beside(image: Path) -> Path:
@@ -104,11 +104,10 @@ class SavedFile:
         with host_storage(self.partial):
             if self.goes_on_with == self.path:
                 self._take_up()
-            fd = os.open(self.partial, _OPEN, 0o600)
+            fd = self._own(self.partial, os.O_RDWR | os.O_CREAT)
         try:
             with host_storage(self.partial):
                 self._lock(fd)
-                self._require_own(fd)
                 give_to(fd, self.path.parent.stat())
                 os.fchmod(fd, 0o600)
                 state = self._earlier(size_bytes) or RescueMap(size_bytes)
@@ -122,7 +121,8 @@ class SavedFile:
     def _take_up(self) -> None:
         """Make the image that lacks something the unfinished one again. Its map is copied first and
         removed last: at no moment is there an image without one."""
-        self.put_beside(self.partial_map, self.map.read_bytes())
+        os.close(self._own(self.path, os.O_RDWR))
+        self.put_beside(self.partial_map, self._text_of(self.map))
         self.path.replace(self.partial)
         self.map.unlink()
 
@@ -135,22 +135,34 @@ class SavedFile:
                 hint="wait until it is done, or give another name",
             ) from error
 
-    def _require_own(self, fd: int) -> None:
-        """Raise TargetRefused for a file that somebody else put there, to read what the card
-        holds."""
-        about = os.fstat(fd)
-        if about.st_uid not in trusted_users():
-            raise self.of_another(f"{self.partial} belongs to {user_name(about.st_uid)}")
-        if about.st_nlink > 1 or not stat.S_ISREG(about.st_mode):
-            raise self.of_another(f"{self.partial} is no file of its own")
+    def _own(self, path: Path, flags: int) -> int:
+        """Open one of these files. Raises TargetRefused for one that somebody else put there, to
+        read what the card holds or, by a link, what only root may; OSError."""
+        if path.is_symlink():
+            raise self.of_another(f"{path} is a link", path)
+        fd = os.open(path, flags | _PLAIN, 0o600)
+        try:
+            about = os.fstat(fd)
+            if about.st_uid not in trusted_users():
+                raise self.of_another(f"{path} belongs to {user_name(about.st_uid)}", path)
+            if about.st_nlink > 1 or not stat.S_ISREG(about.st_mode):
+                raise self.of_another(f"{path} is no file of its own", path)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _text_of(self, path: Path) -> bytes:
+        """What a map says, of at most one byte more than a map may have."""
+        with os.fdopen(self._own(path, os.O_RDONLY), "rb") as file:
+            return file.read(MAX_MAP_BYTES + 1)
 
     def _earlier(self, size_bytes: int) -> RescueMap | None:
         """The map that an earlier run left. TargetRefused when it is not of this card."""
-        if not self.partial_map.exists():
+        if not os.path.lexists(self.partial_map):
             return None
         try:
-            with self.partial_map.open("rb") as file:
-                state = RescueMap.parse(file.read(MAX_MAP_BYTES + 1))
+            state = RescueMap.parse(self._text_of(self.partial_map))
         except RescueMapError as error:
             raise self.of_another(f"{self.partial_map} is no map: {error}") from error
         if state.size_bytes != size_bytes:
@@ -160,9 +172,11 @@ class SavedFile:
             )
         return state
 
-    def of_another(self, what: str) -> TargetRefused:
-        """The error for an earlier run's files that this one cannot go on with."""
-        words = shlex.join(["rm", str(self.partial), str(self.partial_map)])
+    def of_another(self, what: str, path: Path | None = None) -> TargetRefused:
+        """The error for an earlier run's files, of which ``path`` is one, that this one cannot go
+        on with."""
+        image = self.path if path in (self.path, self.map) else self.partial
+        words = shlex.join(["rm", str(image), str(map_beside(image))])
         return TargetRefused(what, hint=f"give another name, or begin anew after: {words}")
 
     def put_beside(self, path: Path, data: bytes) -> None:
