@@ -58,11 +58,21 @@ class LocalFile:
             raise _unreadable(self.name, error) from error
 
     def blocks(self) -> Generator[bytes]:
-        """See Origin."""
-        position = 0
+        """See Origin. HostStorage too for a file that was written to meanwhile: what was read is
+        of no one moment."""
+        position, before = 0, self._state()
         while block := self.look(position, MiB):
             yield block
             position += len(block)
+        if self._state() != before:
+            raise HostStorage(
+                f"{self.name} was written to while it was read",
+                hint="see that nobody uses it, and run the same command again",
+            )
+
+    def _state(self) -> tuple[int, int]:
+        status = os.fstat(self.descriptor)
+        return status.st_size, status.st_mtime_ns
 
 
 @contextmanager

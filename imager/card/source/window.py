@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from imager.base.errors import TargetRefused
-from imager.base.units import MiB, format_size
+from imager.base.units import KiB, MiB, format_size
 from imager.card.source.source import Piece
 from imager.disk.extents import Extent
 from imager.disk.in_use import NotAtHand
@@ -18,6 +18,8 @@ from imager.disk.in_use import NotAtHand
 HELD_AT_MOST = 32 * MiB
 """The bitmaps of ext4 lie before the blocks they speak of, in the first few MiB of each 2 GiB; a
 FAT, of at most 16 MiB on a card of 256 GB, before its clusters."""
+
+_GATHERED = 64 * KiB
 
 
 class Window:
@@ -67,8 +69,19 @@ class Window:
                 self._held.appendleft(rest)
             self.low += len(chunk) - len(rest)
 
+    def _some(self) -> bytes:
+        """The next chunk of the content. Small ones are gathered: a packed file of many streams
+        of a byte each would otherwise take hundreds of bytes of memory for each of them."""
+        chunk = next(self._content, b"")
+        if not 0 < len(chunk) < _GATHERED:
+            return chunk
+        gathered = bytearray(chunk)
+        while len(gathered) < _GATHERED and (chunk := next(self._content, b"")):
+            gathered += chunk
+        return bytes(gathered)
+
     def _pull(self) -> bool:
-        chunk = next(self._content, b"") if self.size_bytes is None else b""
+        chunk = self._some() if self.size_bytes is None else b""
         if not chunk:
             self.size_bytes = self.high
             return False

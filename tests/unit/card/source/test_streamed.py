@@ -7,11 +7,14 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import random
 import subprocess
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import (
     ConfigurationError,
+    HostStorage,
     MalformedRelease,
     MissingTool,
     NetworkError,
@@ -32,10 +36,12 @@ from imager.base.errors import (
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
 from imager.card.source.opened import OpenedSource, WantedImage, measured, opened_source
+from imager.card.source.window import Window
 from imager.disk.bmap import Bmap, BmapRange, encode_bmap
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.mbr import encode
+from imager.image.unpack.inflate import gunzipped
 from imager.release.openpgp import parse_certificate
 from imager.release.transfer.web import TransferLimits
 from tests.support.mirror import Manners, serving
@@ -109,6 +115,25 @@ def test_the_size_is_known_before_where_the_file_says_it(packed: Path) -> None:
         assert opened.source.size_bytes == (SIZE if known else None)
         assert opened.source.least_bytes == (SIZE if known or packed.suffix == ".gz" else 0)
         assert measured(opened.source, Quiet()) == SIZE
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_of_no_one_moment(tmp_path: Path) -> None:
+    path = tmp_path / "any.img"
+    path.write_bytes(IMAGE)
+    written = path.stat().st_mtime_ns
+    with opened_source(WantedImage(str(path))) as opened, opened.source.read(64 * MiB) as reading:
+        pieces = reading.pieces()
+        next(pieces)
+        os.utime(path, ns=(written, written + 1))
+        with pytest.raises(HostStorage, match="was written to while it was read"):
+            deque(pieces, 0)
+
+
+def test_many_small_chunks_are_held_as_few() -> None:
+    count = 100_000
+    window = Window(gunzipped(repeat(gzip.compress(b"\1", 1), count)), MiB, "tiny")
+    assert window.read(0, count) == b"\1" * count
+    assert len([*window.take(Extent(0, MiB))]) == 2
 
 
 def test_several_streams_of_xz_are_not_measured_by_the_last_one(tmp_path: Path) -> None:
