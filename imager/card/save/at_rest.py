@@ -7,17 +7,22 @@ it may be.
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
-from imager.base.errors import TargetRefused
+from imager.base.errors import TargetRefused, UsageError
 from imager.card.host.refusals import refused
 from imager.card.host.sysfs import HostTrees, device_number
 from imager.card.host.target import Limits, RefusalCode, Target
 from imager.card.host.targets import target_at
 from imager.card.host.usage import DiskUse, UseKind, writers_of
 
+Place: TypeAlias = Path | tuple[int, int]
+"""A path, or the device and inode of what is there."""
 _UNREADABLE = (RefusalCode.NOT_A_TARGET, RefusalCode.NO_MEDIUM)
 
 
@@ -44,6 +49,40 @@ def at_rest(path: Path, kernel: HostTrees | None = None) -> Target:
             details=[str(use) for use in uses[1:]],
         )
     return target
+
+
+def require_different(
+    source: Path, targets: Sequence[Target], kernel: HostTrees | None = None
+) -> None:
+    """Raise UsageError where a target is the source, or another target, by whatever name: what is
+    read would be overwritten before it was read."""
+    kernel = kernel or HostTrees()
+    seen = dict.fromkeys(_places(source, kernel), f"is the source {source}")
+    for target in targets:
+        places = {*_places(Path(target.node), kernel)}
+        if same := places & seen.keys():
+            raise UsageError(
+                f"{target.node} {seen[same.pop()]}, and nothing can be copied onto itself",
+                hint="name each card once; picloud-image devices lists them",
+            )
+        seen |= dict.fromkeys(places, f"is the target {target.node} too")
+
+
+def _places(path: Path, kernel: HostTrees) -> Iterator[Place]:
+    """What is overwritten when ``path`` is: the thing itself, and what a loop device shows."""
+    real = Path(os.path.realpath(path))
+    yield from _named(real)
+    for loop, backing in kernel.loops():
+        if real == kernel.dev / loop:
+            yield from _named(Path(backing))
+
+
+def _named(path: Path) -> Iterator[Place]:
+    """A path, and what is there, which may have other names."""
+    yield path
+    with suppress(OSError):
+        status = path.stat()
+        yield status.st_dev, status.st_ino
 
 
 def _writers(path: Path, kernel: HostTrees) -> Iterator[DiskUse]:

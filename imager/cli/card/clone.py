@@ -12,11 +12,11 @@ from imager.base.errors import TargetRefused, UsageError
 from imager.base.text import command_line
 from imager.base.units import format_size
 from imager.card.host.refusals import accept, refusals, refused
-from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits, Refusal, RefusalCode, Target
 from imager.card.host.targets import target_at
 from imager.card.make.order import SourceOrder
 from imager.card.make.pour import make_poured_card
+from imager.card.save.at_rest import require_different
 from imager.card.save.original import Original, opened_original
 from imager.card.write.options import options_for
 from imager.cli.card.clone_node import made_other, stamp_of, wish_of
@@ -77,7 +77,7 @@ def clone(
     ours = folders_of_ours(session)
     found = [target_at(target, ours) for target in targets]
     limits = limits_of(ours, max_size, allow_fixed_disk=allow_fixed_disk)
-    _require_different(source, found)
+    require_different(source, found)
     with opened_original(source) as original:
         _refuse_early(original, found, limits)
         for line in plan_lines(original, found):
@@ -136,27 +136,6 @@ def _copied(
 
 
 # ── what speaks against it ───────────────────────────────────────────────────────────────────────
-
-
-def _require_different(source: Path, targets: Sequence[Target]) -> None:
-    """Raise UsageError where a target is the source, or another target, by whatever name."""
-    kernel = HostTrees()
-    seen = dict.fromkeys(_places(source, kernel), f"is the source {source}")
-    for target in targets:
-        places = {*_places(Path(target.node), kernel)}
-        if same := places & seen.keys():
-            raise UsageError(
-                f"{target.node} {seen[same.pop()]}, and nothing can be copied onto itself",
-                hint="name each card once; picloud-image devices lists them",
-            )
-        seen |= dict.fromkeys(places, f"is the target {target.node} too")
-
-
-def _places(path: Path, kernel: HostTrees) -> Iterator[str]:
-    """What is overwritten when ``path`` is: the thing itself, and what a loop device shows."""
-    real = str(path.resolve())
-    yield real
-    yield from (backing for loop, backing in kernel.loops() if real == str(kernel.dev / loop))
 
 
 def _refuse_early(original: Original, targets: Sequence[Target], limits: Limits) -> None:

@@ -25,6 +25,7 @@ from imager.card.host.targets import target_at
 from imager.card.make.finish import MadeCard
 from imager.card.make.order import Check, SourceOrder
 from imager.card.make.pour import make_poured_card
+from imager.card.save.at_rest import require_different
 from imager.card.source.opened import OpenedSource, WantedImage, measured, opened_source
 from imager.card.stages import WriteOptions
 from imager.cli.card.wish import CardWish
@@ -76,6 +77,7 @@ def write_image(session: Session, wish: CardWish, image: ImageWish) -> CommandRe
     """Look at the source, show the plan, ask, and make the card."""
     ours = folders_of_ours(session)
     target = target_at(wish.path, ours)
+    require_different(Path(image.source), [target])
     options, limits = wish.options(target), wish.limits(ours)
     size = wish.size_for(target)
     refuse_early(target, limits, size or 0)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.durable import host_storage
-from imager.base.errors import PicloudError, TargetRefused
+from imager.base.errors import PicloudError, TargetRefused, UsageError
 from imager.base.text import command_line
 from imager.base.timestamps import timestamp
 from imager.base.units import format_size
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits
 from imager.card.inspect.stamp import signature_of
+from imager.card.save.at_rest import require_different
 from imager.card.save.saved_file import SUFFIXES, SavedFile
 from imager.card.source.beside import beside
 from imager.card.source.opened import WantedImage, opened_source
@@ -73,9 +74,10 @@ def restore_plan(
     steps, refused = [], list(against)
     for step in cards.steps:
         try:
+            require_different(saved[step.node.name].path, [step.candidate.target])
             accept(step.candidate.target, saved[step.node.name].size_bytes, limits)
             steps.append(step)
-        except TargetRefused as error:
+        except (TargetRefused, UsageError) as error:
             refused.append((step.node, error))
     return RestorePlan(replace(cards, steps=tuple(steps)), saved, tuple(refused), tuple(unfit))
 
