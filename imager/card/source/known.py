@@ -108,7 +108,10 @@ def _bmap(origin: Origin) -> tuple[str, bytes, Bmap] | None:
         text = beside(origin, name)
         if text:
             try:
-                return name, text, parse_bmap(text)
+                bmap = parse_bmap(text)
+                if not bmap.ranges:
+                    raise BmapError("it names no block of the image")
+                return name, text, bmap
             except BmapError as error:
                 raise MalformedRelease(
                     f"{name} beside {origin.name} is no block map that can be used: {error}",

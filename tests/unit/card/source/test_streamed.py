@@ -341,8 +341,11 @@ def test_an_image_that_is_not_as_mapped_is_refused(plain: Path) -> None:
     bmap.write_bytes(encode_bmap(Bmap(SIZE, (wrong,))))
     with pytest.raises(MalformedRelease, match="bytes 1048576 to 1052671"):
         read_whole(plain)
-    bmap.write_bytes(encode_bmap(Bmap(2 * SIZE, ())))
+    bmap.write_bytes(encode_bmap(Bmap(2 * SIZE, (wrong,))))
     with pytest.raises(MalformedRelease, match="its block map is of an image of"):
+        read_whole(plain)
+    bmap.write_bytes(encode_bmap(Bmap(SIZE, ())))
+    with pytest.raises(MalformedRelease, match="it names no block of the image"):
         read_whole(plain)
     bmap.write_bytes(b"<bmap/>")
     with pytest.raises(MalformedRelease, match="no block map that can be used"):
