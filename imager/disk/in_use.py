@@ -28,7 +28,7 @@ from imager.disk.ext4.volume import Volume
 from imager.disk.extents import Extent
 from imager.disk.fat import maps as fat_maps
 from imager.disk.fat.geometry import FatError
-from imager.disk.manifest import Reader
+from imager.disk.manifest import NotAtHand, Reader
 from imager.disk.mbr import MbrError, Partition, parse
 from imager.disk.padded import padded
 from imager.disk.signature import signature_at
@@ -37,10 +37,6 @@ from imager.disk.table import EXTENDED, TYPE_PROTECTIVE, TablePartition, read_ta
 _MAPPED = ("ext", "FAT")
 _MEMBER_MARKS = ((0, b"\xfc\x4e\x2b\xa9"), (4096, b"\xfc\x4e\x2b\xa9"), (536, b"LVM2 001"))
 """A member of a RAID or LVM may still have the mark of the filesystem that was there before."""
-
-
-class NotAtHand(Exception):
-    """A way to read cannot give these bytes now, or not any more."""
 
 
 @dataclass(frozen=True, slots=True)

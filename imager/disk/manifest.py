@@ -23,6 +23,10 @@ Reader = Callable[[int, int], bytes]
 """``read(offset, length)`` gives exactly ``length`` bytes of a disk from byte ``offset``."""
 
 
+class NotAtHand(Exception):
+    """A way to read cannot give these bytes now, or not any more: it reads a stream."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """The ranges that lie inside the stretch of 1 MiB that begins at byte ``offset``."""

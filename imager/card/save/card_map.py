@@ -18,8 +18,8 @@ from imager.card.inspect.stamp import read_stamp
 from imager.card.medium.raw import RawCard, is_gone
 from imager.card.medium.reopen import reader_of, remembering
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.in_use import Area, InUse, NotAtHand
-from imager.disk.manifest import Reader
+from imager.disk.in_use import Area, InUse
+from imager.disk.manifest import NotAtHand, Reader
 from imager.node.stamp.facts import StampError
 
 BLOCK_BYTES = 4 * KiB

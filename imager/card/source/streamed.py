@@ -22,7 +22,8 @@ from imager.card.source.window import Window
 from imager.disk.bmap import Bmap, BmapRange
 from imager.disk.budget import Budget
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.in_use import InUse, NotAtHand
+from imager.disk.in_use import InUse
+from imager.disk.manifest import NotAtHand
 from imager.disk.mbr import MbrError
 from imager.disk.padded import padded
 from imager.disk.table import read_table

@@ -13,7 +13,7 @@ from imager.base.errors import TargetRefused
 from imager.base.units import KiB, MiB, format_size
 from imager.card.source.source import Piece
 from imager.disk.extents import Extent
-from imager.disk.in_use import NotAtHand
+from imager.disk.manifest import NotAtHand
 
 HELD_AT_MOST = 32 * MiB
 """The bitmaps of ext4 lie before the blocks they speak of, in the first few MiB of each 2 GiB; a

@@ -10,6 +10,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 
 from imager.base.units import MiB
@@ -22,6 +23,7 @@ from imager.disk.ext4.format import (
 )
 from imager.disk.ext4.volume import RESIZE_INODE, Volume, bits
 from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import NotAtHand
 
 _RUN = re.compile("1+")
 _NO_INDEX_DEPTH = 0
@@ -41,19 +43,24 @@ def used_in_order(volume: Volume) -> Iterator[Extent]:
     """``used``, group after group by ascending byte; neighbours may touch. A range without bytes
     ends each group: all before it has been told.
 
-    A group's bitmap is read before the first range of the group is given. A bitmap that lies
-    before the end of an earlier group, as flex_bg has it, is read with that group and kept: whoever
-    reads a disk from start to end never has to go back. Raises Ext4Error for a bitmap that does not
-    fit its checksum.
+    A group's bitmap is read before the first range of the group is given. A bitmap that lies in an
+    earlier group, as flex_bg has it, is read when its place is reached, and kept: whoever reads a
+    disk from start to end never has to go back. Of a group whose bitmap is NotAtHand all counts: a
+    filesystem that was made larger may have it far behind. Raises Ext4Error for a bitmap that does
+    not fit its checksum.
     """
     fixed = _on_disk(volume, _fixed(volume))
     unused = _on_disk(volume, unused_tables(volume))
     bitmaps = _Bitmaps(volume)
     for number, own in enumerate(_group_extents(volume)):
-        allocated = _extents(volume, bitmaps.runs(number))
-        used_here = ExtentMap(chain(allocated, fixed.within(own.offset, own.length)))
+        try:
+            allocated = _extents(volume, bitmaps.runs(number))
+            used_here = ExtentMap(chain(allocated, fixed.within(own.offset, own.length)))
+        except NotAtHand:
+            used_here = ExtentMap([own])
         unused_here = ExtentMap(unused.within(own.offset, own.length))
-        yield from used_here - unused_here if unused_here else used_here
+        for extent in used_here - unused_here if unused_here else used_here:
+            yield from bitmaps.passing(extent)
         yield Extent(own.end, 0)
 
 
@@ -112,6 +119,7 @@ class _Bitmaps:
             ((group.block_bitmap, number) for number, group in enumerate(volume.groups)),
             reverse=True,
         )
+        self._told = -1
         self._kept: dict[int, bytes] = {}
         self._kept_bytes = 0
 
@@ -119,8 +127,7 @@ class _Bitmaps:
         """The runs of used blocks in group ``number``; to be asked for in ascending order."""
         superblock, budget = self._volume.superblock, self._volume.budget
         first, count = superblock.first_block(number), superblock.blocks_in(number)
-        while self._waiting and self._waiting[-1][0] < first + count:
-            self._keep(self._waiting.pop()[1])
+        self._told = number
         bitmap = self._kept.pop(number, None)
         if bitmap is None:
             # It lies behind its group, or there was no room to keep it.
@@ -130,6 +137,22 @@ class _Bitmaps:
         for match in _RUN.finditer(bits(bitmap, count) if bitmap else ""):
             budget.step(_RUN_STEPS)
             yield first + match.start(), match.end() - match.start()
+
+    def passing(self, extent: Extent) -> Iterator[Extent]:
+        """``extent``, in parts: each bitmap of a later group is read when the parts reach it."""
+        low, size = extent.offset, self._volume.superblock.block_size
+        while self._waiting:
+            place = self._volume.offset + self._waiting[-1][0] * size
+            if place >= extent.end:
+                break
+            number = self._waiting.pop()[1]
+            if number > self._told:
+                if place > low:
+                    yield Extent(low, place - low)
+                    low = place
+                with suppress(NotAtHand):
+                    self._keep(number)
+        yield Extent(low, extent.end - low)
 
     def _keep(self, number: int) -> None:
         if self._kept_bytes < _KEPT_BYTES:
