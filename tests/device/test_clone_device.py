@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from imager.base.run import run as run_tool
 from imager.base.units import KiB, MiB
 from imager.card.save.original import opened_original
 from imager.disk.extents import Extent, ExtentMap
+from imager.node.image import Delta
 from tests.support.faultcard import Fault, FaultCard, fault_card, why_not
 from tests.support.loop import Loop, loop_over, missing_abilities, mounted, sized_file
 from tests.support.workplace import Said
@@ -106,8 +108,24 @@ def test_three_cards_of_other_sizes_become_copies(
     assert len(names) == len(cards)
     for card in cards:
         run_tool(["e2fsck", "-fn", f"{card.node}?offset={ROOT}"])
+        with card.node.open("rb") as disk:
+            disk.seek(ROOT + ROOT_BYTES - 8192)
+            assert disk.read(4096) == bytes(4096), "a label of RAID might be left there"
     written = {one["phases"]["write"]["bytes"] for one in said.result["cards"]}
     assert max(written) < 26 * MiB, "what nobody reads is not written"
+
+
+def test_what_is_changed_in_a_copy_is_read_in_whole_blocks(source: Loop) -> None:
+    with opened_original(source.node) as original:
+        changed = replace(original, delta=Delta([(ROOT - 1536, b"x" * 512)]))
+        assert all(e.offset % 4096 == e.length % 4096 == 0 for e in changed.extents)
+        with changed.read(SIZE) as reading:
+            found = [
+                bytes(data[ROOT - 1536 - offset :][:512])
+                for offset, data in reading.pieces()
+                if offset <= ROOT - 1536 < offset + len(data)
+            ]
+    assert found == [b"x" * 512]
 
 
 @pytest.mark.long(minutes=1)

@@ -175,6 +175,7 @@ def test_of_a_fat_its_tables_say_what_counts(tmp_path: Path, tree: Path, kind: i
     ranges = [*found.ranges()]
     assert ranges == sorted(ranges) and found.areas[0].kind == f"FAT{kind}"
     assert found.areas[0].used_bytes < 8 * MiB
+    assert not found.areas[0].dirty
     copy = copied(image, ranges)
     assert run(["fsck.vfat", "-n", copy]).returncode == 0
     assert run(["mcopy", "-i", copy, "::/large", "-"]).stdout == (tree / "large").read_bytes()

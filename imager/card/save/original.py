@@ -29,7 +29,7 @@ from imager.card.host.usage import uses_of
 from imager.card.inspect.verify import open_target
 from imager.card.medium.raw import RawCard, aligned_buffer, read_fully
 from imager.card.save.at_rest import at_rest
-from imager.card.save.card_map import CardMap, map_card, marks_of
+from imager.card.save.card_map import BLOCK_BYTES, CardMap, map_card, marks_of
 from imager.card.save.saved_file import map_beside
 from imager.card.source.source import Piece
 from imager.disk.extents import Extent, ExtentMap
@@ -86,8 +86,15 @@ class Original:
 
     @property
     def extents(self) -> ExtentMap:
-        """What is copied."""
-        return self.card.extents & ExtentMap([Extent(0, self.size_bytes)]) | self.delta.extents
+        """What is copied: also the end of each partition, where the target may have the label of a
+        RAID from its past."""
+        ends = ExtentMap(
+            Extent(max(part.offset, part.end - MiB), min(part.length, MiB))
+            for part in (area.extent for area in self.card.areas)
+        )
+        whole = ExtentMap([Extent(0, self.size_bytes)])
+        copied = (self.card.extents | ends) & whole | self.delta.extents
+        return copied.aligned(BLOCK_BYTES, limit=self.card.size_bytes)
 
     @contextmanager
     def read(self, limit_bytes: int) -> Iterator[OriginalReading]:

@@ -80,6 +80,14 @@ def test_blocks_of_another_size_are_refused(block: int) -> None:
         parse_bmap(encode_bmap(Bmap(6 * MiB, (), block)))
 
 
+def test_a_map_that_ends_in_the_middle_is_none() -> None:
+    text = encode_bmap(GOOD)
+    own = text.split(b"BmapFileChecksum> ")[1].split()[0]
+    cut = text[: text.rindex(b"</bmap>")]
+    with pytest.raises(BmapError):
+        parse_bmap(with_own_sum(cut.replace(own, b"OWN")))
+
+
 def test_an_image_without_bytes_has_no_map() -> None:
     with pytest.raises(BmapError, match="not an image of 0 bytes"):
         parse_bmap(encode_bmap(Bmap(0, ())))

@@ -318,6 +318,7 @@ def test_every_field_of_an_inode_is_at_its_place() -> None:
 def test_an_inode_without_further_fields_has_whole_seconds(size: int, extra: int) -> None:
     found = parse_inode(raw_inode(size=size, extra=extra))
     assert (found.atime_ns, found.crtime_ns) == (3 * 10**9, 0)
+    assert (found.ctime_ns, found.mtime_ns) == (4 * 10**9, 5 * 10**9)
     assert len(found.inline_xattrs) == (128 - extra if extra else 0)
     assert parse_inode(raw_inode(extra=24)).crtime_ns == 14 * 10**9 + 0x1C
 
