@@ -71,7 +71,12 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
     if mapped and (there := _bmap(origin)) is not None:
         name, text, bmap = there
         signed |= _is_signed(origin, name, text, key, told)
-        told.append(f"what is written is held against its block map {name}")
+        proof = all(one.digest is not None for one in bmap.ranges)
+        told.append(
+            f"what is written is held against its block map {name}"
+            if proof
+            else f"its block map {name} says what is written, and has no checksums of all that"
+        )
     if key is not None and not signed:
         raise NotAuthentic(
             f"{origin.name}: a key was named, and neither sums nor block map beside it are signed",

@@ -326,6 +326,15 @@ def test_a_block_map_says_what_counts(tmp_path: Path, name: str) -> None:
         assert content_of(opened) == IMAGE
 
 
+def test_of_a_block_map_without_checksums_no_proof_is_claimed(plain: Path) -> None:
+    for digest, said in ((BMAP.ranges[1].digest, "is held against"), (None, "has no checksums")):
+        second = BmapRange(BMAP.ranges[1].extent, digest)
+        found = encode_bmap(Bmap(SIZE, (BMAP.ranges[0], second)))
+        plain.with_name("any.img.bmap").write_bytes(found)
+        with opened_source(WantedImage(str(plain))) as opened:
+            assert said in opened.known.told[0]
+
+
 def test_the_end_of_each_partition_counts_whatever_the_block_map_says(plain: Path) -> None:
     """An old label of a RAID would be taken for the new partition's."""
     plain.with_name("any.img.bmap").write_bytes(encode_bmap(BMAP))
