@@ -46,9 +46,11 @@ def _in_other_words(place: Position) -> Position:
 
 
 def foreign_faults_of(seen: Seen) -> Iterator[str]:
-    """As ``faults_of``; what is refused while the image comes in is named by its partition."""
-    early = seen.case.phase in (Phase.ZEROING, Phase.BODY)
-    if seen.position is not None and early and seen.case.outcome is Outcome.IO_ERROR:
+    """As ``faults_of``; what is refused while the image comes in is named by its partition, and
+    before it comes in by its byte."""
+    phase = seen.case.phase if seen.case.outcome is Outcome.IO_ERROR else None
+    if seen.position is not None and phase in (Phase.ZEROING, Phase.BODY):
         number = 1 if seen.position.extent.offset < LAYOUT.root.offset else 2
-        seen = replace(seen, position=replace(seen.position, words=f"partition {number}"))
+        words = "byte" if phase is Phase.ZEROING else f"partition {number}"
+        seen = replace(seen, position=replace(seen.position, words=words))
     yield from faults_of(seen)

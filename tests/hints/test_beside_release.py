@@ -219,11 +219,11 @@ SHOP = {
         between=("{said}",),
     ),
     "command_line('write', 'TARGET', '--node', 'NAME')": Row(
-        "clone torn.img a.img --node pi8",
+        "clone torn.img copy.img --node pi8",
         "picloud-image write TARGET --node NAME",
         "{said} --dry-run",
         23,
-        fill={"TARGET": "a.img", "NAME": "pi8"},
+        fill={"TARGET": "copy.img", "NAME": "pi8"},
         before=(_without_files,),
     ),
     "Set the type to 0c: 'sfdisk --part-type DISK 1 c'.": Row(

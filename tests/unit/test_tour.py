@@ -48,7 +48,7 @@ def came_of(step: Step, *changes: tuple[str, str]) -> str:
     "change",
     [
         ("write: 445.3 MB in 0.7 s, 623.0 MB/s", "write: 451 MB in less than 0.1 s"),
-        ("compile Salt: 1.9 s", "compile Salt: 21 s"),
+        ("compile Salt: 17.6 MB in 1.9 s, 9.3 MB/s", "compile Salt: 17.6 MB in 21 s, 0.8 MB/s"),
         ("will be\r\n    lost.", "will\r\n        be lost."),
         ("20261129T071236.783Z", "20271231T000000.000Z"),
     ],
