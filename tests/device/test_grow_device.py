@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
-CARD = 192 * MiB
+CARD = 96 * MiB
 TABLES = {
     "dos": "label: dos\nstart=2048, size=8192, type=c\nstart=16384, size=65536, type=83\n",
     "gpt": "label: gpt\nstart=2048, size=8192, type=U\nstart=16384, size=65536\n",
@@ -159,7 +159,7 @@ def test_sectors_of_4096_bytes(tmp_path: Path) -> None:
 
 def test_what_a_card_does_not_keep_of_it_is_mended(tmp_path: Path) -> None:
     """In a MiB of which the source gives a part, and in one of which it gives nothing."""
-    image, size = image_of(tmp_path, TABLES["dos"]), 192 * MiB
+    image, size = image_of(tmp_path, TABLES["dos"]), 96 * MiB
     data = image.read_bytes()
     ranges = InUse(lambda at, length: data[at : at + length], len(data)).ranges()
     given = MemorySource(

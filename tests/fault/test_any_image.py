@@ -17,6 +17,7 @@ from tests.support.sampling import one_of_each
 
 pytestmark = [
     pytest.mark.fault,
+    pytest.mark.long(minutes=1),
     pytest.mark.skipif(bool(why_not()), reason=why_not()),
 ]
 

@@ -148,6 +148,7 @@ def test_tables_that_cannot_be_read_leave_nothing_out(
     assert image.read_bytes()[big.offset : big.end] == card.holds(big.offset, big.length)
 
 
+@pytest.mark.long(minutes=1)
 def test_a_run_that_is_killed_is_gone_on_with(
     card: FaultCard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -365,7 +365,14 @@ BARE = {
 }
 
 
-@pytest.mark.parametrize("text", BARE)
+SLOW = "export it with gpg --armor --export {}"
+"""gpg takes fifteen seconds."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [pytest.param(text, marks=[pytest.mark.long(minutes=1)] * (text == SLOW)) for text in BARE],
+)
 def test_it_works_when_typed(here: Path, text: str) -> None:
     row = BARE[text]
     follow(row, here, here, lambda line: typed(here, line, row.rack))
