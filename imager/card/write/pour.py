@@ -25,7 +25,9 @@ GRANULE_BYTES = 4 * KiB
 """What is written begins and ends at a multiple of this: no card has larger blocks."""
 _GAP_BYTES = 64 * KiB
 """A gap below that is written as zeros, for fewer and larger transfers."""
-_AHEAD_BYTES = 32 * MiB
+_AHEAD_BYTES = 64 * MiB
+"""So much is unpacked before it is written: a card goes on for three seconds while nothing but what
+nobody uses comes out of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,13 @@ class Pouring:
         self.sha256 = ""
         self._shares: list[Share] = []
         self._expected = expected
+        # Several cards have memory of their own for what is being written.
+        self._ahead_bytes = _AHEAD_BYTES if expected == 1 else _AHEAD_BYTES // 2
         self._lock = threading.Lock()
 
     def share(self, card_bytes: int) -> Share:
         """The blocks for a card of that size."""
-        share = Share(self, card_bytes, max(2, _AHEAD_BYTES // self.block_bytes))
+        share = Share(self, card_bytes, max(2, self._ahead_bytes // self.block_bytes))
         with self._lock:
             self._shares.append(share)
         self.withdraw()

@@ -246,15 +246,15 @@ def test_a_card_that_left_holds_nobody_up() -> None:
 
 def test_the_source_is_read_only_a_bounded_way_ahead() -> None:
     seen: list[int] = []
-    given = MemorySource([(0, TABLE), *((at * MiB, b"x") for at in range(1, 80))], 80 * MiB)
+    given = MemorySource([(0, TABLE), *((at * MiB, b"x") for at in range(1, 120))], 120 * MiB)
     given.on_piece = seen.append
-    share = Pouring(given, block_bytes=MiB).share(80 * MiB)
+    share = Pouring(given, block_bytes=MiB).share(120 * MiB)
     blocks = share.blocks()
     next(blocks)
     deadline = time.monotonic() + 5
-    while len(seen) < 30 and time.monotonic() < deadline:
+    while len(seen) < 60 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
-    assert len(seen) <= 36
+    assert len(seen) <= 68
     offsets = [block.offset for block in blocks]
     assert all(low < high for low, high in pairwise(offsets))
