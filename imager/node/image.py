@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
-from imager.disk.manifest import Manifest
+from imager.disk.manifest import Manifest, Reader
 from imager.image.compose.golden import GoldenFile, GoldenImage
 
 
@@ -38,12 +38,19 @@ class Delta:
 
     def inside(self, extents: ExtentMap) -> Delta:
         """What of it lies in ``extents``."""
-        return Delta((part.offset, self._bytes(part)) for part in self.extents & extents)
+        read = self.over(lambda _, length: bytes(length))
+        parts = self.extents & extents
+        return Delta((part.offset, read(part.offset, part.length)) for part in parts)
 
-    def _bytes(self, extent: Extent) -> bytes:
-        buffer = bytearray(extent.length)
-        self.overlay(extent.offset, memoryview(buffer))
-        return bytes(buffer)
+    def over(self, read: Reader) -> Reader:
+        """``read`` with the delta's bytes in the place of what is there."""
+
+        def changed(offset: int, length: int) -> bytes:
+            buffer = bytearray(read(offset, length))
+            self.overlay(offset, memoryview(buffer))
+            return bytes(buffer)
+
+        return changed
 
     def overlay(self, offset: int, buffer: memoryview) -> None:
         """Write the delta's bytes into ``buffer``, which holds the card's bytes from ``offset``."""

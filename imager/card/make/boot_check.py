@@ -5,6 +5,8 @@ In: a node and its image. Out: a check as a CardOrder takes it; it raises WouldN
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from imager.base.errors import WouldNotBoot
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.contents import remember
@@ -48,11 +50,18 @@ class BootCheck:
             self._check(read, size_bytes)
 
     def _check(self, read: Reader, size_bytes: int) -> None:
-        node, expected = self._node, dict(self._image.boot_files)
-        report = check_boot(read, size_bytes, model=node.model, expected=expected)
-        if not report.bootable:
-            raise WouldNotBoot(
-                f"{node.name} would not boot: {report.errors[0].what}",
-                hint=report.errors[0].mend,
-                details=[f"{found.code}: {found.what}" for found in report.errors],
-            )
+        require_bootable(self._node, self._image.boot_files, read, size_bytes)
+
+
+def require_bootable(
+    node: Node, boot_files: Mapping[str, str], read: Reader, size_bytes: int
+) -> None:
+    """Raise WouldNotBoot for a card, or an image of one, that would not boot ``node``.
+    ``boot_files`` has the digest (SHA-256 in hex) of each boot file it should have."""
+    report = check_boot(read, size_bytes, model=node.model, expected=dict(boot_files))
+    if not report.bootable:
+        raise WouldNotBoot(
+            f"{node.name} would not boot: {report.errors[0].what}",
+            hint=report.errors[0].mend,
+            details=[f"{found.code}: {found.what}" for found in report.errors],
+        )

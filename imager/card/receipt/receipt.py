@@ -159,6 +159,23 @@ class Receipt:
         seconds = sum(phase.seconds for phase in self.phases)
         return sum(phase.size_bytes for phase in self.phases) / seconds if seconds else 0.0
 
+    def brief(self) -> dict[str, object]:
+        """What a program is told at the end of the command that made the card."""
+        return {
+            "target": self.target.path,
+            "verified": self.result is ReceiptResult.VERIFIED,
+            "image_id": self.image.image_id,
+            "size_bytes": self.target.size_bytes,
+            "mapped_bytes": self.manifest.extents.total_bytes,
+            "cache_bypassed": self.cache_bypassed,
+            "fallbacks": list(self.fallbacks),
+            "phases": {
+                phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
+                for phase in self.phases
+            },
+            "trouble": self.trouble.to_json() if self.trouble else None,
+        }
+
     def to_json(self) -> dict[str, object]:
         """The object a receipt file holds."""
         return {

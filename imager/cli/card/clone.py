@@ -26,7 +26,7 @@ from imager.cli.paths import PATH
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 from imager.cli.views.batch_screen import Screen
-from imager.cli.views.copies import copy_fields, plan_fields, plan_lines, show_copies
+from imager.cli.views.copies import plan_fields, plan_lines, show_copies
 from imager.rack.batch.copies import CopyJob, CopyOrders, copy_to
 
 
@@ -132,7 +132,7 @@ def _copied(
     )
     trouble = made.receipt.trouble
     session.console.lines(*([trouble.meaning] if trouble else []), f"receipt {made.receipt_path}")
-    return {"source": original.name, **copy_fields(made.receipt, made.receipt_path.name)}
+    return {"source": original.name, **made.receipt.brief(), "receipt": made.receipt_path.name}
 
 
 # ── what speaks against it ───────────────────────────────────────────────────────────────────────

@@ -6,24 +6,20 @@ names and numbers, and all else as on the card that was copied; its receipt and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from imager.base.errors import StampMismatch, WouldNotBoot
+from imager.base.errors import StampMismatch
 from imager.base.text import command_line
-from imager.bootcheck.check import check_boot
 from imager.card.host.refusals import AcceptedTarget
 from imager.card.inspect.stamp import read_stamp, signature_of
+from imager.card.make.boot_check import require_bootable
 from imager.card.make.order import SourceOrder
 from imager.card.make.pour import make_poured_card
 from imager.card.save.original import Original
 from imager.card.write.options import options_for
 from imager.cli.choice import open_rack
 from imager.cli.session import CommandResult, Session
-from imager.cli.views.copies import copy_fields
 from imager.config.rack import Node, Rack
-from imager.disk.manifest import Reader
-from imager.node.image import Delta
 from imager.node.stamp.facts import StampError, StampFacts
 from imager.node.stamp.stamp import Stamp
 from imager.node.twin import twin_of
@@ -72,8 +68,8 @@ def made_other(
     """Make the card. Raises as ``write --node`` does."""
     rack, node, console = wish.rack, wish.node, session.console
     twin = twin_of(original.name, original.read_at, wish.card, rack, node, console)
-    read = _changed(original.read_at, twin.delta)
-    _require_bootable(node, twin.boot_files, read, original.card.size_bytes)
+    read = twin.delta.over(original.read_at)
+    require_bootable(node, twin.boot_files, read, original.card.size_bytes)
     source = replace(original, delta=twin.delta, called=f"{wish.card.node}'s card {original.name}")
     twin.require_room(original.card.size_bytes, source.extents)
     order = SourceOrder(
@@ -82,7 +78,7 @@ def made_other(
         accepted,
         rack.receipts,
         options=options_for(accepted.target),
-        check=lambda read, size: _require_bootable(node, twin.boot_files, read, size),
+        check=lambda read, size: require_bootable(node, twin.boot_files, read, size),
         node=node.name,
         boot_files=twin.boot_files,
         seal=twin.seal,
@@ -100,28 +96,6 @@ def made_other(
         "source": original.name,
         "node": node.name,
         "copy_of": wish.card.node,
-        **copy_fields(made.receipt, str(made.receipt_path)),
+        **made.receipt.brief(),
+        "receipt": str(made.receipt_path),
     }
-
-
-def _changed(read: Reader, delta: Delta) -> Reader:
-    """``read`` with what ``delta`` has in its place."""
-
-    def changed(offset: int, length: int) -> bytes:
-        buffer = bytearray(read(offset, length))
-        delta.overlay(offset, memoryview(buffer))
-        return bytes(buffer)
-
-    return changed
-
-
-def _require_bootable(
-    node: Node, boot_files: Mapping[str, str], read: Reader, size_bytes: int
-) -> None:
-    report = check_boot(read, size_bytes, model=node.model, expected=boot_files)
-    if not report.bootable:
-        raise WouldNotBoot(
-            f"{node.name} would not boot: {report.errors[0].what}",
-            hint=report.errors[0].mend,
-            details=[f"{found.code}: {found.what}" for found in report.errors],
-        )

@@ -232,17 +232,6 @@ def _result_fields(made: MadeCard) -> dict[str, object]:
         "image": source.name if source else receipt.node,
         "image_sha256": source.sha256 if source else None,
         "image_bytes": source.size_bytes if source else None,
-        "target": receipt.target.path,
-        "verified": receipt.result == "verified",
-        "image_id": receipt.image.image_id,
-        "size_bytes": receipt.target.size_bytes,
-        "mapped_bytes": receipt.manifest.extents.total_bytes,
-        "cache_bypassed": receipt.cache_bypassed,
-        "fallbacks": list(receipt.fallbacks),
-        "phases": {
-            phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
-            for phase in receipt.phases
-        },
-        "trouble": receipt.trouble.to_json() if receipt.trouble else None,
+        **receipt.brief(),
         "receipt": str(made.receipt_path),
     }

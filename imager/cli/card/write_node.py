@@ -243,18 +243,7 @@ def _receipt_fields(made: MadeCard) -> dict[str, object]:
     receipt = made.receipt
     return {
         "node": receipt.node,
-        "target": receipt.target.path,
-        "verified": receipt.result == "verified",
-        "image_id": receipt.image.image_id,
         "release_sha256": receipt.image.release_sha256,
-        "size_bytes": receipt.target.size_bytes,
-        "mapped_bytes": receipt.manifest.extents.total_bytes,
-        "cache_bypassed": receipt.cache_bypassed,
-        "fallbacks": list(receipt.fallbacks),
-        "phases": {
-            phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
-            for phase in receipt.phases
-        },
-        "trouble": receipt.trouble.to_json() if receipt.trouble else None,
+        **receipt.brief(),
         "receipt": str(made.receipt_path),
     }

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imager.base.errors import BatchFailed, Interrupted
 from imager.base.units import format_rate, format_size
 from imager.card.host.target import Target
-from imager.card.receipt.receipt import Receipt
 from imager.card.save.original import Original
 from imager.cli.console import Console
 from imager.cli.terminal.folding import table
 from imager.cli.views.batch_bars import clock
+from imager.cli.views.plan import batch_error, error_fields, trouble_lines
 from imager.rack.batch.batch import exit_code_of
 from imager.rack.batch.workers import CardResult
 
@@ -52,25 +51,6 @@ def plan_fields(original: Original, targets: Sequence[Target]) -> dict[str, obje
     }
 
 
-def copy_fields(receipt: Receipt, receipt_name: str) -> dict[str, object]:
-    """One copy, for a program."""
-    return {
-        "target": receipt.target.path,
-        "verified": receipt.result == "verified",
-        "image_id": receipt.image.image_id,
-        "size_bytes": receipt.target.size_bytes,
-        "mapped_bytes": receipt.manifest.extents.total_bytes,
-        "cache_bypassed": receipt.cache_bypassed,
-        "fallbacks": list(receipt.fallbacks),
-        "phases": {
-            phase.name: {"bytes": phase.size_bytes, "seconds": round(phase.seconds, 3)}
-            for phase in receipt.phases
-        },
-        "trouble": receipt.trouble.to_json() if receipt.trouble else None,
-        "receipt": receipt_name,
-    }
-
-
 def show_copies(
     console: Console, original: Original, results: Sequence[CardResult]
 ) -> dict[str, object]:
@@ -79,27 +59,16 @@ def show_copies(
     bad = [result for result in results if not result.is_verified]
     rows = [_cells(result) for result in results]
     console.lines(*table(("card", "result", "time", "written, read back"), rows, console.columns))
-    for result in bad:
-        if result.error is not None:
-            details = (f"    {detail}" for detail in result.error.details)
-            console.lines(f"{result.job.name}: {result.fault}", *details)
-            console.lines(f"  → {result.error.hint}")
-    for result in good:
-        if result.receipt is not None and result.receipt.trouble is not None:
-            console.lines(f"{result.job.name}: {result.receipt.trouble.meaning}")
-    code = exit_code_of(results)
+    console.lines(*trouble_lines((*bad, *good)))
     said = f"{len(good)} of {len(results)} are copies of {original.name}, every byte read back"
-    if not code:
+    again = "what is said of each card above holds; run the same command for the others"
+    error = batch_error(results, said, stopped=again)
+    if error is None:
         console.verdict(said, good=True)
-    elif code == Interrupted.exit_code:
-        hint = "what is said of each card above holds; run the same command for the others"
-        console.error(Interrupted(f"interrupted; {said}", hint=hint))
     else:
-        failed = ", ".join(f"{result.job.name} ({result.outcome})" for result in bad)
-        hint = "do what is said above, then run the same command for these"
-        console.error(BatchFailed(f"{said}; not {failed}", hint=hint))
+        console.error(error)
     return {
-        "exit_code": code,
+        "exit_code": exit_code_of(results),
         "source": original.name,
         "cards": [_fields(result) for result in results],
         "verified": [result.job.name for result in good],
@@ -121,14 +90,12 @@ def _cells(result: CardResult) -> tuple[str, ...]:
 def _fields(result: CardResult) -> dict[str, object]:
     error = result.error
     if result.receipt is not None:
-        return {"outcome": result.outcome, **copy_fields(result.receipt, result.receipt_name)}
+        return {"outcome": result.outcome, **result.receipt.brief(), "receipt": result.receipt_name}
     return {
         "outcome": result.outcome,
         "target": result.job.name,
         "verified": False,
-        "reason": error.what if error else "",
-        "hint": error.hint if error else "",
-        "details": list(error.details) if error else [],
+        **error_fields(error),
         "error_exit_code": error.exit_code if error else 0,
         "receipt": result.receipt_name or None,
     }

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from imager.base.errors import BatchFailed, Interrupted, PicloudError
 from imager.base.units import format_rate, format_size
 from imager.cli.terminal.folding import table
 from imager.cli.views.batch_bars import clock
 from imager.config.nodeset import fold
 from imager.config.rack import Node
+from imager.rack.batch.batch import exit_code_of
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit
@@ -178,23 +180,52 @@ def _speeds(result: CardResult) -> str:
     return ", ".join(rates[name] for name in ("write", "read back") if name in rates)
 
 
-def result_fields(result: CardResult) -> dict[str, object]:
-    """The same of one node for a program."""
-    error, receipt = result.error, result.receipt
+def error_fields(error: PicloudError | None) -> dict[str, object]:
+    """What went wrong with one card, for a program; empty where nothing did."""
+    return {
+        "reason": error.what if error else "",
+        "hint": error.hint if error else "",
+        "details": list(error.details) if error else [],
+    }
+
+
+def ending_fields(result: CardResult) -> dict[str, object]:
+    """How the card of one node ended, for a program."""
     return {
         "node": result.job.name,
         "target": result.job.target.node,
         "slot": result.job.slot or None,
         "outcome": result.outcome,
-        "reason": error.what if error else "",
-        "hint": error.hint if error else "",
-        "details": list(error.details) if error else [],
-        "exit_code": error.exit_code if error else 0,
+        **error_fields(result.error),
+        "exit_code": result.error.exit_code if result.error else 0,
         "seconds": round(result.seconds, 3),
+    }
+
+
+def result_fields(result: CardResult) -> dict[str, object]:
+    """The same of a card that was to be written."""
+    receipt = result.receipt
+    return {
+        **ending_fields(result),
         "receipt": result.receipt_name or None,
         "image_id": receipt.image.image_id if receipt else None,
         "trouble": receipt.trouble.to_json() if receipt and receipt.trouble else None,
     }
+
+
+def batch_error(
+    results: Sequence[CardResult], said: str, *, stopped: str
+) -> BatchFailed | Interrupted | None:
+    """The error with which a batch ended, None where all went well. ``said`` is how much of it was
+    done, ``stopped`` what to do where it was interrupted."""
+    code = exit_code_of(results)
+    if code == Interrupted.exit_code:
+        return Interrupted(f"interrupted; {said}", hint=stopped)
+    if code:
+        bad = [f"{one.job.name} ({one.outcome})" for one in results if not one.is_verified]
+        hint = "do what is said above, then run the same command for these"
+        return BatchFailed(f"{said}; not {', '.join(bad)}", hint=hint)
+    return None
 
 
 def said_table(

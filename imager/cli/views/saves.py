@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from imager.base.errors import BatchFailed, Interrupted, PicloudError
+from imager.base.errors import PicloudError
 from imager.base.units import format_rate, format_size
 from imager.cli.console import Console
 from imager.cli.views.batch_bars import clock
 from imager.cli.views.plan import (
+    batch_error,
+    ending_fields,
     left_fields,
     left_line,
     plan_fields,
@@ -92,19 +94,15 @@ def show_saved(
     console.lines(*trouble_lines(results))
     good = [result.job.name for result in results if result.is_verified]
     bad = [result for result in results if not result.is_verified]
-    code = exit_code_of(results)
     said = f"{len(good)} of {len(results)} cards are saved in {folder}"
-    if not code:
+    again = "run the same command for the others: it goes on where it stopped"
+    error = batch_error(results, said, stopped=again)
+    if error is None:
         console.verdict(said, good=True)
-    elif code == Interrupted.exit_code:
-        hint = "run the same command for the others: it goes on where it stopped"
-        console.error(Interrupted(f"interrupted; {said}", hint=hint))
     else:
-        failed = ", ".join(f"{result.job.name} ({result.outcome})" for result in bad)
-        hint = "do what is said above, then run the same command for these"
-        console.error(BatchFailed(f"{said}; not {failed}", hint=hint))
+        console.error(error)
     return {
-        "exit_code": code,
+        "exit_code": exit_code_of(results),
         "folder": str(folder),
         "cards": [_fields(result) for result in results],
         "saved": good,
@@ -128,17 +126,9 @@ def _cells(result: CardResult) -> tuple[str, ...]:
 
 
 def _fields(result: CardResult) -> dict[str, object]:
-    error, saved = result.error, result.saved
+    saved = result.saved
     return {
-        "node": result.job.name,
-        "target": result.job.target.node,
-        "slot": result.job.slot or None,
-        "outcome": result.outcome,
-        "reason": error.what if error else "",
-        "hint": error.hint if error else "",
-        "details": list(error.details) if error else [],
-        "exit_code": error.exit_code if error else 0,
-        "seconds": round(result.seconds, 3),
+        **ending_fields(result),
         "file": str(saved.files.path) if saved else None,
         "sha256": saved.sha256 if saved else None,
         "bmap_sha256": saved.map_sha256 if saved else None,
