@@ -18,6 +18,8 @@ from imager.disk.manifest import Reader
 SIGNATURE = b"EFI PART"
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
+BACKUP_BYTES = 33 * SECTOR_BYTES
+"""The second copy at the end of a disk: 128 entries, and the header in the last sector."""
 _MOST_ENTRIES = 1024
 _LARGEST_ENTRY = 1024
 

@@ -13,9 +13,9 @@ from functools import cached_property
 
 from imager.base.units import SECTOR_BYTES
 from imager.disk.extents import Extent
-from imager.disk.gpt import Gpt, GptError, read_gpt
+from imager.disk.gpt import Gpt, GptError, read_gpt, resized
 from imager.disk.manifest import Reader
-from imager.disk.mbr import Mbr, MbrError, Partition, parse
+from imager.disk.mbr import Mbr, MbrError, Partition, parse, with_end
 
 TYPE_PROTECTIVE = 0xEE
 EXTENDED = frozenset({0x05, 0x0F, 0x85})
@@ -76,6 +76,20 @@ def read_table(read: Reader, size_bytes: int) -> PartitionTable:
         except GptError as error:
             fault = str(error)
     return PartitionTable(mbr, tuple(_logical(read, mbr, size_bytes)), gpt, fault)
+
+
+def ending_at(
+    read: Reader, size_bytes: int, new_size_bytes: int, index: int, end_bytes: int
+) -> list[tuple[int, bytes]]:
+    """What to write where (byte, bytes), so that partition ``index`` of a disk of ``size_bytes``
+    ends at byte ``end_bytes`` and its table fits a disk of ``new_size_bytes``.
+
+    For a GPT, or one of the four of an MBR. Raises MbrError and GptError as reading does, and
+    GptError where a partition does not fit.
+    """
+    if read_table(read, size_bytes).gpt is None:
+        return [(0, with_end(read(0, SECTOR_BYTES), index, end_bytes))]
+    return resized(read, size_bytes, new_size_bytes, (index, end_bytes))
 
 
 def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[Partition]:

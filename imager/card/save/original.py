@@ -33,13 +33,13 @@ from imager.card.save.card_map import BLOCK_BYTES, CardMap, map_card, marks_of
 from imager.card.save.saved_file import map_beside
 from imager.card.source.source import Piece
 from imager.disk.extents import Extent, ExtentMap
+from imager.disk.gpt import BACKUP_BYTES
 from imager.disk.manifest import Reader
 from imager.disk.rescue_map import LOST, MAX_MAP_BYTES, RescueMap, RescueMapError
 from imager.node.image import Delta
 
 _PIECE_BYTES = 4 * MiB
 _DEPTH = 3
-_GPT_BACKUP_BYTES = 33 * SECTOR_BYTES
 _NO_DELTA = Delta(())
 
 
@@ -76,7 +76,7 @@ class Original:
     @property
     def size_bytes(self) -> int:
         """See ImageSource."""
-        behind = _GPT_BACKUP_BYTES if self.card.has_gpt else 0
+        behind = BACKUP_BYTES if self.card.has_gpt else 0
         return min(align_up(self.card.end_bytes + behind, 4 * KiB), self.card.size_bytes)
 
     @property

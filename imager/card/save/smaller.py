@@ -14,15 +14,13 @@ from contextlib import contextmanager
 from imager.base.durable import host_storage
 from imager.base.errors import CardIOError, ToolFailed, UsageError
 from imager.base.run import run
-from imager.base.units import SECTOR_BYTES, MiB, align_up
+from imager.base.units import MiB, align_up
 from imager.card.save.saved_file import HeldFile
 from imager.disk.ext4.volume import Volume
 from imager.disk.extents import Extent
-from imager.disk.gpt import resized
 from imager.disk.in_use import Area
-from imager.disk.mbr import with_end
 from imager.disk.rescue_map import RescueMap
-from imager.disk.table import read_table
+from imager.disk.table import ending_at, read_table
 
 _MENDED = (0, 1)
 """e2fsck(8): there was nothing to do, or it is done."""
@@ -74,12 +72,8 @@ def shrink(held: HeldFile, last: Area) -> int:
         if end >= last.extent.end:
             return old
         number = int(last.name.removeprefix("p"))
-        if read_table(held.read, old).gpt is None:
-            size = end
-            pieces = [(0, with_end(held.read(0, SECTOR_BYTES), number, end))]
-        else:
-            size = end + _GPT_ROOM
-            pieces = resized(held.read, old, size, (number, end))
+        size = end if read_table(held.read, old).gpt is None else end + _GPT_ROOM
+        pieces = ending_at(held.read, old, size, number, end)
         _make_void(held)
         with host_storage(held.names.partial):
             os.ftruncate(held.fd, start)

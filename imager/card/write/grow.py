@@ -18,15 +18,13 @@ from imager.disk.budget import OverBudget
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.extents import Extent, ExtentMap
-from imager.disk.gpt import GptError, resized
+from imager.disk.gpt import BACKUP_BYTES, GptError
 from imager.disk.manifest import Reader
-from imager.disk.mbr import MbrError, with_end
-from imager.disk.table import EXTENDED, PartitionTable, TablePartition, read_table
+from imager.disk.mbr import MbrError
+from imager.disk.table import EXTENDED, PartitionTable, TablePartition, ending_at, read_table
 from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.image import Delta
 
-_GPT_SECTORS = 34
-"""The second copy of a GPT, at the end of the disk, takes 33 sectors."""
 _LARGEST_MBR = 0xFFFF_FFFF * SECTOR_BYTES
 _LAST_PRIMARY = 4
 _MENDED = (0, 1)
@@ -66,9 +64,8 @@ def growth(read: Reader, card_bytes: int) -> Growth:
         with part_of(where, root.metadata, read) as work:
             _resize(work, root.block_size)
             pieces = [*_pieces(work, root, read)]
-        return Growth(
-            last.index, end, Delta([*_table(table, read, card_bytes, last, end), *pieces])
-        )
+        pieces += ending_at(read, card_bytes, card_bytes, last.index, end)
+        return Growth(last.index, end, Delta(pieces))
     except (MbrError, GptError, Ext4Error, OverBudget, struct.error) as error:
         raise CannotGrow(str(error)) from error
     except ToolFailed as error:
@@ -88,15 +85,7 @@ def _last(table: PartitionTable) -> TablePartition:
 def _end(table: PartitionTable, last: TablePartition, card_bytes: int) -> int:
     if table.gpt is None:
         return align_down(min(card_bytes, last.extent.offset + _LARGEST_MBR), MiB)
-    return align_down(card_bytes - _GPT_SECTORS * SECTOR_BYTES, MiB)
-
-
-def _table(
-    table: PartitionTable, read: Reader, card_bytes: int, last: TablePartition, end: int
-) -> list[tuple[int, bytes]]:
-    if table.gpt is None:
-        return [(0, with_end(read(0, SECTOR_BYTES), last.index, end))]
-    return resized(read, card_bytes, card_bytes, (last.index, end))
+    return align_down(card_bytes - BACKUP_BYTES, MiB)
 
 
 def _resize(work: WorkingPartition, block_bytes: int) -> None:

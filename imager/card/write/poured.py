@@ -11,12 +11,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 
 from imager.base.errors import CardIOError, HostStorage
 from imager.base.progress import Progress
 from imager.base.units import align_down
-from imager.card.image import ImageReader
 from imager.card.medium.reopen import FreshRead, reader_of
 from imager.card.source.source import ImageSource
 from imager.card.stages import ClaimedCard
@@ -124,34 +122,6 @@ class PouredImage:
         buffer = bytearray(data.ljust(chunk.extents[-1].end - chunk.offset, b"\0"))
         self.delta.overlay(chunk.offset, memoryview(buffer))
         return bytes(buffer)
-
-
-@dataclass(frozen=True, slots=True)
-class Overlaid:
-    """A reader with ``delta`` over what ``inner`` reads."""
-
-    inner: ImageReader
-    delta: Delta
-
-    @property
-    def unknown(self) -> ExtentMap:
-        """See ImageReader."""
-        return self.inner.unknown - self.delta.extents
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """See ImageReader."""
-        self.inner.read_into(offset, buffer)
-        self.delta.overlay(offset, buffer)
-
-    peek_into = read_into
-
-    def read(self, offset: int, length: int) -> bytes:
-        """See ImageReader."""
-        buffer = bytearray(length)
-        self.read_into(offset, memoryview(buffer))
-        return bytes(buffer)
-
-    peek = read
 
 
 class PouredReader:

@@ -63,7 +63,8 @@ def mend(unproven: UnprovenCard, reading: Reading, attempts: int, progress: Prog
         bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & unproven.extents
         _blank(unproven.card)
         with unproven.image.open() as reader, places_named(unproven.image, reader):
-            copy("repair", reader, unproven.card, [bad - first], unproven.options, progress)
+            read_into, options = reader.read_into, unproven.options
+            copy("repair", read_into, unproven.card, [bad - first], options, progress)
             reading = _read_again(unproven, bad - first, attempts, progress)
             if not reading.is_right:
                 continue
@@ -93,7 +94,7 @@ def mend_in_place(unproven: UnprovenCard, progress: Progress) -> int:
         bad = reading.diagnosis.bad.aligned(GRANULE_BYTES) & unproven.extents
         with unproven.image.open() as reader, places_named(unproven.image, reader):
             steps = [bad - first, bad & first]
-            copy("repair", reader, unproven.card, steps, unproven.options, progress)
+            copy("repair", reader.read_into, unproven.card, steps, unproven.options, progress)
 
 
 def _given_up(

@@ -24,7 +24,7 @@ from imager.card.medium.raw import flush, write_stubbornly
 from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.write.grow import CannotGrow, growth
 from imager.card.write.pour import Block, Pouring, Share
-from imager.card.write.poured import Overlaid, PouredImage
+from imager.card.write.poured import PouredImage
 from imager.card.write.verdict import bytes_named, places_named
 from imager.card.write.write import blank_ends, copy, write_first_mib
 from imager.disk.extents import Extent, ExtentMap
@@ -131,7 +131,7 @@ def pour_card(
         extents = image.manifest.extents
         with image.open() as reader, places_named(image, reader):
             end = ends.extents - ExtentMap([FIRST_MIB])
-            copy("end", reader, card, [end], options, progress)
+            copy("end", reader.read_into, card, [end], options, progress)
             write_first_mib(reader, card, extents, options, progress)
     return WrittenCard(card, image, extents, options)
 
@@ -228,16 +228,18 @@ def _grown(
         except CannotGrow as error:
             progress.warn(f"the last partition stays as large as it is in the image: {error}")
             return image
-        delta = found.delta.inside(ExtentMap([ends.body]))
+        read = found.delta.over(reader.read)
+
+        def read_into(offset: int, buffer: memoryview) -> None:
+            buffer[:] = read(offset, len(buffer))
+
         for extent in found.delta.extents & ends.extents:
-            ends.put(
-                extent.offset, Overlaid(reader, found.delta).read(extent.offset, extent.length)
-            )
-        new = Overlaid(reader, found.delta)
+            ends.put(extent.offset, read(extent.offset, extent.length))
+        delta = found.delta.inside(ExtentMap([ends.body]))
         body = delta.extents.aligned(card.raw.block_bytes)
         counts, changed = image.manifest.extents | body, delta.extents | ends.extents
-        manifest = build_manifest(size, counts, new.read, base=image.manifest, changed=changed)
-        copy("larger", new, card, [body], options, progress)
+        manifest = build_manifest(size, counts, read, base=image.manifest, changed=changed)
+        copy("larger", read_into, card, [body], options, progress)
     progress.note(
         f"p{found.index} and its filesystem reach to byte {found.end_bytes}, the end of the card"
     )

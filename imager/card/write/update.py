@@ -53,7 +53,7 @@ def update_card(
         live = _not_zero(old_first)
         body = _joined(differing - first, _SPARE_BYTES - live.total_bytes)
         _blank(card, live, progress)
-        copy("write", reader, card, [body], options, progress)
+        copy("write", reader.read_into, card, [body], options, progress)
         write_first_mib(reader, card, _not_zero(reader.read(0, MiB)), options, progress)
     return WrittenCard(card, image, body | first, options)
 

@@ -8,7 +8,7 @@ table. A card pulled at any moment is blank or whole.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from imager.base.progress import Progress
 from imager.base.units import KiB, MiB
@@ -44,7 +44,7 @@ def write_card(
     first = ExtentMap([FIRST_MIB])
     with blank_unless_done(card), image.open() as reader, places_named(image, reader):
         blank_ends(card, progress)
-        copy("write", reader, card, [extents - first], options, progress)
+        copy("write", reader.read_into, card, [extents - first], options, progress)
         write_first_mib(reader, card, extents, options, progress)
     return WrittenCard(card, image, extents, options)
 
@@ -80,22 +80,23 @@ def write_first_mib(
 ) -> None:
     """What of ``extents`` lies in the first MiB, the partition table's block last."""
     first, table = extents & ExtentMap([FIRST_MIB]), ExtentMap([TABLE])
-    copy("table", reader, card, [first - table, first & table], options, progress)
+    copy("table", reader.read_into, card, [first - table, first & table], options, progress)
 
 
 def copy(
     name: str,
-    reader: ImageReader,
+    read_into: Callable[[int, memoryview], None],
     card: ClaimedCard,
     steps: Sequence[ExtentMap],
     options: WriteOptions,
     progress: Progress,
 ) -> None:
-    """Copy the steps one after the other; each is on the medium before the next begins."""
+    """Copy the steps one after the other; each is on the medium before the next begins.
+    ``read_into(offset, buffer)`` fills ``buffer`` with what is to be written at ``offset``."""
 
     def work(extent: Extent, buffer: memoryview) -> None:
         block = buffer[: extent.length]
-        reader.read_into(extent.offset, block)
+        read_into(extent.offset, block)
         if write_stubbornly(card.raw, extent.offset, block):
             progress.warn(
                 f"{card.target.node}: the card refused a transfer at byte {extent.offset} and took "
