@@ -7,7 +7,6 @@ is measured on the beginning and reckoned for the whole. Neither of them reads b
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -108,7 +107,7 @@ def _ours(place: Workshop, packed: Path, card: Loop) -> Ran:
     card.require_ours()
     words = [*command(), "--cache", place.cache, "--json", "write", card.node, "--image", packed]
     # Its receipt is none of the person's own.
-    home = {**os.environ, "XDG_DATA_HOME": str(place.folder)}
+    home = {"XDG_DATA_HOME": str(place.folder)}
     return measure([*words, "--yes", "--no-probe", "--no-bmap"], cwd=ROOT, env=home)
 
 

@@ -7,26 +7,23 @@ by one computer, so that four are to take hardly longer than one.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.card import READ_BPS, WRITE_BPS
-from benchmarks.devices import Loop, card_of, no_throttle, throttled
+from benchmarks.devices import Loop, card_of, fill_card, no_throttle, throttled
 from benchmarks.process import Ran, measure, parts
 from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import ROOT, Workshop, command
-from imager.base.run import run
-from imager.base.units import GiB, KiB, MiB
+from imager.base.units import GiB, MiB
 
 LIMIT = 1.05
 MANY = 4
 _MEMORY_LIMIT = 150 * MiB
 _CARD_BYTES = 2 * GiB
 _FILES_BYTES = 200 * MiB
-_ROOT = 8 * MiB
 _WHAT = f"clone to {MANY} cards at once, 20 MB/s and 40 MB/s"
 _LIMIT = f"{LIMIT} × one card"
 
@@ -98,13 +95,6 @@ def _source(place: Workshop) -> Iterator[Loop]:
         tempfile.TemporaryDirectory(prefix="source-", dir=place.folder) as name,
         card_of(Path(name), _CARD_BYTES) as card,
     ):
-        tree = Path(name) / "tree"
-        tree.mkdir()
-        for number in range(8):
-            (tree / f"file-{number}").write_bytes(os.urandom(_FILES_BYTES // 8))
-        table = f"label: dos\nstart={_ROOT // 512}, type=83\n"
-        run(["sfdisk", "--quiet", card.node], stdin=table.encode())
-        size, where = f"{(_CARD_BYTES - _ROOT) // KiB}k", f"offset={_ROOT}"
-        run(["mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", where, card.node, size])
+        fill_card(card.node, _CARD_BYTES, _FILES_BYTES)
         with throttled(card, write_bps=WRITE_BPS, read_bps=READ_BPS):
             yield card

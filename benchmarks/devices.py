@@ -9,17 +9,20 @@ leaves its rule behind, which the next one on that device replaces and removes.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imager.base.units import SECTOR_BYTES
+from imager.base.run import run
+from imager.base.units import SECTOR_BYTES, KiB, MiB
 from tests.support.loop import Loop, call, loop_over, missing_abilities, mounted, sized_file
 
 __all__ = [
     "Loop",
     "call",
     "card_of",
+    "fill_card",
     "missing_abilities",
     "mounted",
     "no_throttle",
@@ -55,6 +58,18 @@ def card_of(folder: Path, size_bytes: int) -> Iterator[Loop]:
             yield loop
     finally:
         backing.unlink()
+
+
+def fill_card(store: Path, size_bytes: int, files_bytes: int) -> None:
+    """Put a partition table, and an ext4 with ``files_bytes`` in eight files, on a disk."""
+    start = 8 * MiB
+    table = f"label: dos\nstart={start // SECTOR_BYTES}, type=83\n"
+    with tempfile.TemporaryDirectory() as tree:
+        for number in range(8):
+            Path(tree, f"file-{number}").write_bytes(os.urandom(files_bytes // 8))
+        run(["sfdisk", "--quiet", store], stdin=table.encode())
+        size, where = f"{(size_bytes - start) // KiB}k", f"offset={start}"
+        run(["mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", where, store, size])
 
 
 @contextmanager

@@ -7,17 +7,17 @@ dd, which reads all, reckoned from its beginning.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.devices import fill_card
 from benchmarks.process import measure, parts
 from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import Workshop
-from imager.base.run import find_tool, run
-from imager.base.units import GiB, KiB, MiB
+from imager.base.run import find_tool
+from imager.base.units import GiB, MiB
 from tests.support.faultcard import FaultCard, fault_card, why_not
 
 READ_BPS = 40e6
@@ -25,7 +25,6 @@ LIMIT = 1.03
 _MEMORY_LIMIT = 150 * MiB
 _CARD_BYTES = 4 * GiB
 _FILES_BYTES = 400 * MiB
-_ROOT = 8 * MiB
 _DD_BYTES = 64 * MiB
 _BUFFER_SECONDS = 0.02
 _WHAT = "save a 4 GiB card of which 400 MiB are in use, 40 MB/s"
@@ -78,15 +77,7 @@ def _card(place: Workshop) -> Iterator[FaultCard]:
         tempfile.TemporaryDirectory(prefix="saving-", dir=place.folder) as name,
         fault_card(Path(name), _CARD_BYTES) as card,
     ):
-        tree = Path(name) / "tree"
-        tree.mkdir()
-        for number in range(8):
-            (tree / f"file-{number}").write_bytes(os.urandom(_FILES_BYTES // 8))
-        table = f"label: dos\nstart={_ROOT // 512}, type=83\n"
-        run(["sfdisk", "--quiet", card.store], stdin=table.encode())
-        size = f"{(_CARD_BYTES - _ROOT) // KiB}k"
-        where = f"offset={_ROOT}"
-        run(["mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", where, card.store, size])
+        fill_card(card.store, _CARD_BYTES, _FILES_BYTES)
         card.set_speed(read_bps=READ_BPS, buffer_seconds=_BUFFER_SECONDS)
         yield card
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +20,7 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.rescue_map import BlockState, RescueMap
 from imager.disk.table import read_table
+from tests.support.workplace import Said
 
 pytestmark = pytest.mark.image
 
@@ -31,18 +30,6 @@ ROOT_BYTES = 36 * MiB
 DOS = "label: dos\nstart=2048, size=40960, type=c\nstart=49152, size=73728, type=83\n"
 GPT = DOS.replace("label: dos", "label: gpt").replace("type=c", "type=U").replace("type=83", "")
 BIG = os.urandom(3 * MiB)
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> dict[str, object]:
-        found: dict[str, object] = json.loads(self.out.splitlines()[-1])
-        return found
 
 
 Typed = Callable[..., Said]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import click
+
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
 from imager.card.host.target import Limits
 from imager.cli.session import CommandResult, Session
@@ -22,6 +24,10 @@ from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.plan import PlannedCard, RackPlan
 from imager.rack.plan.survey import GoldenImages, different
+
+jobs_option = click.option(
+    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
+)
 
 
 def consented_steps(

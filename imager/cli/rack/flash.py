@@ -19,7 +19,7 @@ from imager.cli.choice import (
     require_programs,
 )
 from imager.cli.packages import require_promoted
-from imager.cli.rack.batch import consented_steps, orders_for, show_results, work
+from imager.cli.rack.batch import consented_steps, jobs_option, orders_for, show_results, work
 from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
@@ -29,9 +29,7 @@ from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 @command("flash")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask, except about a stranger's card.")
-@click.option(
-    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
-)
+@jobs_option
 @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
 @notify_option

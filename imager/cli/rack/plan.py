@@ -78,6 +78,16 @@ class Planned:
         }
 
 
+target_option = click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="DISK",
+    type=PATH,
+    help="Take this disk, and no other but those named so; may be repeated.",
+)
+
+
 def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]"),
@@ -89,14 +99,7 @@ def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=FOLDER,
             help="Make image files DIR/<node>.img instead of cards.",
         ),
-        click.option(
-            "--target",
-            "targets",
-            multiple=True,
-            metavar="DISK",
-            type=PATH,
-            help="Take this disk, and no other but those named so; may be repeated.",
-        ),
+        target_option,
         click.argument("nodes", required=False, metavar="[NODES]"),
     ):
         function = option(function)

@@ -12,7 +12,7 @@ from imager.card.host.arrivals import arrivals
 from imager.cli.choice import chosen_nodes, golden_images, open_rack, own_folders
 from imager.cli.consent import SIZE, limits_of
 from imager.cli.packages import require_promoted
-from imager.cli.rack.batch import orders_for
+from imager.cli.rack.batch import jobs_option, orders_for
 from imager.cli.rack.station import at_the_station
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.batch.station import Plans
@@ -31,9 +31,7 @@ from imager.rack.plan.slots import load_slots
 )
 @click.option("--again", is_flag=True, help="Also the nodes that are done.")
 @click.option("--eject", is_flag=True, help="Ask the reader to let go of a finished card.")
-@click.option(
-    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
-)
+@jobs_option
 @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
 @click.argument("nodes", required=False, metavar="[NODES]")
 def watch(

@@ -17,8 +17,9 @@ from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits
 from imager.cli.choice import chosen_nodes, open_rack, own_folders
 from imager.cli.consent import SIZE, limits_of
-from imager.cli.paths import FOLDER, PATH
-from imager.cli.rack.batch import consented_steps, show_results
+from imager.cli.paths import FOLDER
+from imager.cli.rack.batch import consented_steps, jobs_option, show_results
+from imager.cli.rack.plan import target_option
 from imager.cli.saves.folder import folder_of_saves, require_there
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
@@ -40,18 +41,9 @@ _AGAIN = "do what is said above, then run the same command for these"
 @command("restore", uses=("rack", "cache"))
 @click.argument("folder", type=FOLDER)
 @click.option("--nodes", metavar="NODES", help="Only the cards of these nodes, e.g. pi[1-13].")
-@click.option(
-    "--target",
-    "targets",
-    multiple=True,
-    metavar="DISK",
-    type=PATH,
-    help="Take this disk, and no other but those named so; may be repeated.",
-)
+@target_option
 @click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]")
-@click.option(
-    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
-)
+@jobs_option
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask, except about a stranger's card.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")

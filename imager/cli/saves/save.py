@@ -14,6 +14,7 @@ from imager.base.errors import TargetRefused
 from imager.card.host.sysfs import HostTrees
 from imager.cli.choice import chosen_nodes, open_rack, own_folders
 from imager.cli.paths import FOLDER, PATH
+from imager.cli.rack.batch import jobs_option
 from imager.cli.saves.folder import folder_of_saves
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
@@ -38,9 +39,7 @@ from imager.rack.plan.to_save import CardToSave, plan_saving, readable_cards
     type=PATH,
     help="Take this card, and no other but those named so; may be repeated.",
 )
-@click.option(
-    "--jobs", metavar="N", type=click.IntRange(1), help="Cards at a time. [what the bus bears]"
-)
+@jobs_option
 @click.option("--dry-run", is_flag=True, help="Show the plan and write nothing.")
 @notify_option
 def save_cards(
