@@ -14,6 +14,7 @@ import os
 import random
 import struct
 import tarfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,41 @@ def disks(folder: Path) -> Iterator[bytes]:
     for name, kind in (("table", tables), ("fat", fats), ("ext4", ext4s)):
         (folder / name).mkdir()
         yield from kind(folder / name)
+
+
+def gpts(folder: Path) -> Iterator[bytes]:
+    """A disk of 128 KiB with two partitions and both copies; and one whose first copy is spoilt."""
+    image, script = folder / "disk", folder / "script"
+    image.write_bytes(bytes(128 * KiB))
+    lines = ("label: gpt", "table-length: 4", "first-lba: 34", "start=40, size=8, name=a")
+    script.write_text("\n".join((*lines, "start=48, size=8", "")))
+    tool("sh", "-c", f"sfdisk --quiet {image} <{script}")
+    whole = image.read_bytes()
+    yield whole[: 34 * 512].rstrip(b"\0")
+    yield whole[:512] + bytes(512) + whole[1024:]
+
+
+def sources(folder: Path) -> Iterator[bytes]:
+    """The smallest image of a disk in every way of packing."""
+    (folder / "fat").mkdir()
+    small = next(iter(fats(folder / "fat")))[: 64 * KiB].ljust(64 * KiB, b"\0")
+    yield small
+    yield gzip.compress(small, mtime=0)
+    yield lzma.compress(small, check=lzma.CHECK_CRC32)
+    yield bz2.compress(small)
+    tool("sh", "-c", f"head -c {len(small)} {folder}/fat/fat12 | zstd -qc >{folder}/zst")
+    yield (folder / "zst").read_bytes()
+    for way in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        with zipfile.ZipFile(folder / "zip", "w", way) as archive:
+            archive.writestr("README.txt", "read me")
+            archive.writestr("any.img", small)
+        yield (folder / "zip").read_bytes()
+
+
+def told_sums(_: Path) -> Iterator[bytes]:
+    """The forms of sha256sum(1) and of BSD."""
+    yield f"{'ab' * 32}  any.img\n{'cd' * 32} *other.img\n".encode()
+    yield f"SHA256 (any.img) = {'AB' * 32}\n".encode()
 
 
 def bmaps(_: Path) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -19,9 +19,14 @@ from itertools import islice
 from pathlib import Path
 
 from imager.base.boards import BOARDS
-from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic
+from imager.base.errors import (
+    ConfigurationError,
+    MalformedRelease,
+    NotAuthentic,
+    TargetRefused,
+)
 from imager.base.progress import Quiet
-from imager.base.units import SECTOR_BYTES, MiB
+from imager.base.units import SECTOR_BYTES, KiB, MiB
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.formats.cmdline import parse_cmdline
 from imager.bootcheck.formats.config import (
@@ -45,13 +50,17 @@ from imager.bootcheck.root.names import RootFault, RootUnproven, named_root
 from imager.bootcheck.sums import SumsError, encode_sums, parse_sums
 from imager.card.inspect.firstboot import parse_firstboot
 from imager.card.receipt.receipt import ReceiptError, decode_receipt
+from imager.card.source.packed import packing_in
+from imager.card.source.streamed import StreamedSource
+from imager.card.source.sums import sum_of
 from imager.disk.bmap import BmapError, encode_bmap, parse_bmap
 from imager.disk.budget import Budget, OverBudget, ReadLimits
 from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.ext4.journal import replayed
-from imager.disk.extents import Extent
+from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatError, FatVolume
+from imager.disk.gpt import GptError, read_gpt, resized
 from imager.disk.in_use import InUse
 from imager.disk.manifest import Reader
 from imager.disk.mbr import MbrError, parse
@@ -131,6 +140,65 @@ def _in_use(data: bytes) -> None:
     for extent in found.ranges():
         assert position <= extent.offset <= extent.end <= 64 * MiB
         position = extent.end
+
+
+def _gpt(data: bytes) -> None:
+    """A table that is moved to a larger disk says the same there, and lies on no partition."""
+    size = 128 * KiB
+    old = data.ljust(size, b"\0")[:size]
+    larger = bytearray(old + bytes(64 * KiB))
+    before = read_gpt(disk(old, size), size)
+    pieces = resized(disk(old, size), size, len(larger))
+    for offset, piece in pieces:
+        larger[offset : offset + len(piece)] = piece
+    try:
+        after = read_gpt(disk(bytes(larger), len(larger)), len(larger))
+    except GptError as error:
+        raise AssertionError(f"the table is none any more: {error}") from error
+    assert (after.guid, after.partitions) == (before.guid, before.partitions)
+    written = ExtentMap(Extent(offset, len(piece)) for offset, piece in pieces)
+    assert not written & ExtentMap(part.extent for part in after.partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """An Origin in memory, which is asked for nothing that no file or server could have."""
+
+    content: bytes
+    name: str = "any.img"
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content)
+
+    def look(self, offset: int, length: int) -> bytes:
+        assert 0 <= offset <= len(self.content), f"byte {offset} of a file"
+        assert length >= 0, f"{length} bytes of a file"
+        return self.content[offset : offset + length]
+
+    def blocks(self) -> Generator[bytes]:
+        for at in range(0, len(self.content), 64 * KiB):
+            yield self.content[at : at + 64 * KiB]
+
+
+def _source(data: bytes) -> None:
+    """Ranges ascend, and an image ends where it says. Of zstd only the beginning is read here: all
+    else of it is read by zstd(1)."""
+    packing = packing_in(_Given(data))
+    if packing.name == "zstd":
+        return
+    with StreamedSource(_Given(data), packing).read(8 * MiB) as reading:
+        position = 0
+        for offset, piece in reading.pieces():
+            assert position <= offset, f"byte {offset} after byte {position}"
+            position = offset + len(piece)
+        assert position <= reading.size_bytes <= 8 * MiB
+
+
+def _told_sums(data: bytes) -> None:
+    for alone in (False, True):
+        found = sum_of(data, "any.img", alone=alone)
+        assert found is None or len(bytes.fromhex(found)) == 32
 
 
 def _bmap(data: bytes) -> None:
@@ -346,9 +414,12 @@ def _card(data: bytes) -> None:
 
 TARGETS = {
     "mbr": Target(_mbr, seeds.tables, (MbrError,)),
+    "gpt": Target(_gpt, seeds.gpts, (GptError,)),
     "fat": Target(_fat, seeds.fats, (FatError, OverBudget)),
     "ext4": Target(_ext4, seeds.ext4s, (Ext4Error, OverBudget)),
     "in-use": Target(_in_use, seeds.disks),
+    "source": Target(_source, seeds.sources, (MalformedRelease, TargetRefused)),
+    "told-sums": Target(_told_sums, seeds.told_sums),
     "bmap": Target(_bmap, seeds.bmaps, (BmapError,)),
     "rescue-map": Target(_rescue_map, seeds.rescue_maps, (RescueMapError,)),
     "journal": Target(_journal, seeds.journals, (Ext4Error, OverBudget)),

@@ -20,6 +20,7 @@ from imager.image.unpack.inflate import PackingError
 
 _MOST_ENTRIES = 1000
 _LOCAL_HEADER = 30
+_LOCAL_MARK = b"PK\x03\x04"
 _LOOK_BYTES = 64 * 1024
 _MOST_DIRECTORY_BYTES = 4 * MiB
 _BESIDE = (".txt", ".md", ".sha256", ".sha512", ".sig", ".asc", ".pdf", ".html", ".bmap", ".json")
@@ -76,15 +77,18 @@ def zipped(origin: Origin) -> ZippedImage:
             f"{origin.name}: it is no whole zip file: {error}", hint="fetch it again"
         ) from error
     one = _the_image(origin.name, entries)
-    header = origin.look(one.header_offset, _LOCAL_HEADER)
-    if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+    # The directory may name any place, also one before the file or past what a file can have.
+    last = (origin.size_bytes or 0) - _LOCAL_HEADER
+    at = one.header_offset
+    header = origin.look(at, _LOCAL_HEADER) if 0 <= at <= last else b""
+    if not header.startswith(_LOCAL_MARK):
         raise MalformedRelease(
             f"{origin.name}: {one.filename} is not where the zip file says", hint="fetch it again"
         )
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return ZippedImage(
         one.filename,
-        one.header_offset + _LOCAL_HEADER + names,
+        at + _LOCAL_HEADER + names,
         one.compress_size,
         one.file_size,
         one.CRC,

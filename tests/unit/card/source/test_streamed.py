@@ -9,6 +9,7 @@ import io
 import lzma
 import os
 import random
+import struct
 import subprocess
 import zipfile
 from collections import deque
@@ -208,6 +209,27 @@ def test_zips_that_are_refused_before_anything_is_read(
     path = tmp_path / "any.zip"
     path.write_bytes(data)
     with pytest.raises(MalformedRelease, match=words), opened_source(WantedImage(str(path))):
+        raise AssertionError("it was opened")
+
+
+@pytest.mark.parametrize("place", [-1, 1, 1 << 32, 1 << 63])
+def test_a_zip_whose_directory_names_another_place(place: int, tmp_path: Path) -> None:
+    """Before the file, behind it, and behind all that a file can have."""
+    data = zipped(("a.img", IMAGE))
+    directory, end = data.rindex(b"PK\x01\x02"), data.rindex(b"PK\x05\x06")
+    entry, last = bytearray(data[directory:end]), bytearray(data[end:])
+    if place < 0:
+        struct.pack_into("<I", last, 16, directory - place)
+    else:
+        entry[30:32] = struct.pack("<H", 12)
+        struct.pack_into("<I", entry, 42, 0xFFFFFFFF)
+        entry += struct.pack("<HHQ", 1, 8, place)
+        struct.pack_into("<I", last, 12, len(entry))
+    path = tmp_path / "any.zip"
+    path.write_bytes(data[:directory] + entry + last)
+    with pytest.raises(MalformedRelease, match="not where the zip file says"), opened_source(
+        WantedImage(str(path))
+    ):  # fmt: skip
         raise AssertionError("it was opened")
 
 
