@@ -17,6 +17,8 @@ from imager.disk.extents import Extent
 
 MAX_BMAP_BYTES = 32 * MiB
 """A longer block map is not read. That of a full disk of 256 GiB takes 8 MiB."""
+_MOST_RANGES = 500_000
+"""More of them, shorter ones without checksums, would take more than 300 MiB of memory."""
 _LENGTHS = {"sha1": 20, "sha256": 32, "sha512": 64}
 _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 _MOST_BYTES = 1 << 60
@@ -94,6 +96,9 @@ def parse_bmap(text: bytes) -> Bmap:
     """The map in ``text``; raises BmapError for anything but a whole and sound one."""
     if len(text) > MAX_BMAP_BYTES:
         raise BmapError(f"it is longer than {MAX_BMAP_BYTES} bytes")
+    # Each element has two of the one, each attribute one of the other.
+    if text.count(b"<") > 2 * _MOST_RANGES or text.count(b"=") > _MOST_RANGES:
+        raise BmapError(f"it names more than {_MOST_RANGES} ranges")
     found = _Elements(text)
     size, block, count, mapped = (found.number(name) for name in _FIELDS[:4])
     algorithm = found.field("ChecksumType")

@@ -17,6 +17,8 @@ from imager.disk.extents import Extent, ExtentMap
 
 MAX_MAP_BYTES = 16 * MiB
 """A longer map is not read; each of its lines takes at most 50 bytes."""
+_MOST_LINES = 500_000
+"""More of them, shorter ones, would take more than 300 MiB of memory."""
 _NUMBER = r"(0x[0-9a-fA-F]{1,15}|0|[1-9]\d{0,17})"
 _STATUS = re.compile(rf"{_NUMBER}\s+[?*/\-FG+](\s+\d{{1,9}})?\s*")
 _BLOCK = re.compile(rf"{_NUMBER}\s+{_NUMBER}\s+([?*/+-])\s*")
@@ -97,9 +99,11 @@ class RescueMap:
         """The map in ``text``, of this program or of ddrescue. Raises RescueMapError."""
         if len(text) > MAX_MAP_BYTES:
             raise RescueMapError(f"it is longer than {MAX_MAP_BYTES} bytes")
+        if text.count(b"\n") + text.count(b"\r") > _MOST_LINES:
+            raise RescueMapError(f"it has more than {_MOST_LINES} lines")
         notes, lines = [], []
-        for line in text.decode("utf-8", "replace").splitlines():
-            told, _, comment = line.partition("#")
+        for line in text.splitlines():
+            told, _, comment = line.decode("utf-8", "replace").partition("#")
             if told.strip():
                 lines.append(told.strip())
             elif comment and not lines:

@@ -132,6 +132,18 @@ def test_a_map_longer_than_any_is_not_looked_at() -> None:
         parse_bmap(bytes(MAX_BMAP_BYTES + 1))
 
 
+@pytest.mark.parametrize(("mark", "most"), [(b"<", 1_000_000), (b"=", 500_000)])
+def test_more_ranges_or_attributes_than_memory_is_for_are_not_looked_at(
+    mark: bytes, most: int
+) -> None:
+    with pytest.raises(BmapError, match="more than 500000 ranges"):
+        parse_bmap(mark * (most + 1))
+    with pytest.raises(BmapError, match="not XML"):
+        parse_bmap(mark * most)
+    page = (Path(__file__).parents[3] / "docs/security.md").read_text()
+    assert "32 MiB, 500,000 ranges, no DOCTYPE; 16 MiB, 500,000 lines" in page
+
+
 @pytest.mark.skipif(shutil.which("bmaptool") is None, reason="bmaptool is not installed")
 def test_bmaptool_writes_what_we_read_and_reads_what_we_write(tmp_path: Path) -> None:
     image, theirs, ours = tmp_path / "a.img", tmp_path / "a.bmap", tmp_path / "b.bmap"

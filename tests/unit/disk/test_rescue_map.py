@@ -69,6 +69,8 @@ def test_notes_are_kept() -> None:
         (b"0 ?\n0 10 x\n", "no range"),
         (b"0 ?\n0 -1 +\n", "no range"),
         (b"0" * (MAX_MAP_BYTES + 1), "longer"),
+        (b"\r\n" * 250_000, "status line"),
+        (b"\r\n" * 250_000 + b"\n", "more than 500000 lines"),
     ],
 )
 def test_what_is_no_map_is_refused(text: bytes, why: str) -> None:
