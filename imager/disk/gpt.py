@@ -119,11 +119,12 @@ def resized(
         struct.pack_into("<Q", table, (index - 1) * size + 40, end // SECTOR_BYTES - 1)
     sectors = -(-len(table) // SECTOR_BYTES)
     end_lba = new_size_bytes // SECTOR_BYTES - 1
-    ends = [part.extent.end for part in _entries(bytes(table), size)]
-    if max(ends, default=0) > (end_lba - sectors) * SECTOR_BYTES:
-        raise GptError(f"its partitions do not fit on a disk of {new_size_bytes} bytes")
     fields[8], fields[13] = end_lba - sectors - 1, zlib.crc32(table)
     first = 2 if found.is_backup else fields[10]
+    room = Extent((first + sectors) * SECTOR_BYTES, (end_lba - first - 2 * sectors) * SECTOR_BYTES)
+    for part in _entries(bytes(table), size):
+        if not room.offset <= part.extent.offset <= part.extent.end <= room.end:
+            raise GptError(f"its partitions do not fit on a disk of {new_size_bytes} bytes")
     copies = ((1, end_lba, first), (end_lba, 1, end_lba - sectors))
     pieces = [(0, _protective(read(0, SECTOR_BYTES), end_lba))]
     for own, other, entries in copies:

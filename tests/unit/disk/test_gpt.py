@@ -108,6 +108,18 @@ def test_a_partition_must_fit_before_the_second_copy() -> None:
     assert part.extent == Extent(40 * SECTOR, 30 * SECTOR)
 
 
+def test_a_partition_must_begin_behind_the_first_copy() -> None:
+    """That one is lost, and what is left may be of more entries than lie before sector 40."""
+
+    def moved(count: int) -> dict[int, bytes]:
+        raw = bytes(Made(lba=127, first=88, count=count, sectors=128).disk())
+        return dict(resized(lambda at, n: raw[at : at + n], len(raw), 200 * SECTOR))
+
+    assert len(moved(152)[2 * SECTOR]) == 38 * SECTOR
+    with pytest.raises(GptError, match="do not fit"):
+        moved(153)
+
+
 @pytest.mark.parametrize(
     "made",
     [
