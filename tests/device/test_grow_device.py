@@ -21,9 +21,11 @@ from imager.card.make.pour import make_poured_card
 from imager.card.receipt.receipt import Receipt
 from imager.card.source.opened import WantedImage, opened_source
 from imager.card.stages import WriteOptions
+from imager.card.write import grow
 from imager.card.write.pour import Pouring
 from imager.card.write.read_back import read_back
 from imager.card.write.stream import pour_card
+from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import InUse
 from tests.support.cards import FaultyCard, claimed
@@ -147,6 +149,22 @@ def test_a_filesystem_that_was_not_unmounted_is_left_alone(tmp_path: Path) -> No
         file.write(flags.to_bytes(4, "little"))
     _, said = grown(tmp_path, image, sized_file(tmp_path / "card", 64 * MiB, bytes(512)))
     assert len(said.warned) == 1
+
+
+def test_structures_that_are_more_than_memory_is_for_are_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = image_of(tmp_path, TABLES["dos"]).read_bytes()
+
+    def read(offset: int, length: int) -> bytes:
+        return data[offset : offset + length].ljust(length, b"\0")
+
+    most = Ext4.open(read, ROOT).metadata.total_bytes
+    monkeypatch.setattr(grow, "_MOST_COPIED", most)
+    assert grow.growth(read, CARD).end_bytes == CARD
+    monkeypatch.setattr(grow, "_MOST_COPIED", most - 1)
+    with pytest.raises(grow.CannotGrow, match="are its structures"):
+        grow.growth(read, CARD)
 
 
 def test_sectors_of_4096_bytes(tmp_path: Path) -> None:

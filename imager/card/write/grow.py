@@ -28,6 +28,8 @@ from imager.node.image import Delta
 _LARGEST_MBR = 0xFFFF_FFFF * SECTOR_BYTES
 _LAST_PRIMARY = 4
 _MENDED = (0, 1)
+_MOST_COPIED = 512 * MiB
+"""So much metadata is held in memory; a stranger's image may be little else."""
 _MOST_BYTES = 64 * MiB
 """So much may differ; on a card of 256 GB these are some MiB."""
 
@@ -61,7 +63,10 @@ def growth(read: Reader, card_bytes: int) -> Growth:
         if root.needs_recovery:
             raise CannotGrow("its filesystem was not unmounted")
         where = Extent(last.extent.offset, end - last.extent.offset)
-        with part_of(where, root.metadata, read) as work:
+        metadata = root.metadata
+        if metadata.total_bytes > _MOST_COPIED:
+            raise CannotGrow(f"{format_size(metadata.total_bytes)} of it are its structures")
+        with part_of(where, metadata, read) as work:
             _resize(work, root.block_size)
             pieces = [*_pieces(work, root, read)]
         pieces += ending_at(read, card_bytes, card_bytes, last.index, end)
