@@ -109,6 +109,9 @@ class InUse:
         except MbrError as error:
             self.note = str(error)
             return [_Part("disk", whole)]
+        except NotAtHand:
+            self.note = "its first sector cannot be read"
+            return [_Part("disk", whole)]
         if not mbr.partitions:
             self.note = "its table names no partition"
             return [_Part("disk", whole)]

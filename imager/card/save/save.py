@@ -30,6 +30,7 @@ from imager.disk.in_use import InUse
 from imager.disk.rescue_map import LOST, BlockState
 
 _MARKS = "card:"
+_MOST_TOLD = 20
 _SPARE_BYTES = 16 * MiB
 
 
@@ -73,8 +74,9 @@ class SavedCard:
         """What a person is told when something was lost; None when nothing was."""
         if not self.lost:
             return None
-        more = len(self.lost) - len(self.losses)
-        rest = [f"and {more} more ranges, see {self.files.map}"] if more > 0 else []
+        told = [*map(str, self.losses[:_MOST_TOLD])]
+        if more := len(self.lost) - len(told):
+            told.append(f"and {more} more ranges, see {self.files.map}")
         count = "one range" if len(self.lost) == 1 else f"{len(self.lost)} ranges"
         again = (
             "read it again to a file that is not packed, which a later run goes on with"
@@ -85,7 +87,7 @@ class SavedCard:
             f"{self.files.path} is not whole: {count} of the card could not be read, "
             f"{format_size(self.lost.total_bytes)} in all",
             hint=f"{self.files.map} says which; {again}, in another reader if you have one",
-            details=[*map(str, self.losses[:20]), *rest[: len(self.lost)]],
+            details=told,
         )
 
 

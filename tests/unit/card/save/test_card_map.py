@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imager.base.units import KiB
-from imager.card.save.card_map import CardMap, gathered
+from imager.base.errors import CardIOError
+from imager.base.run import run
+from imager.base.units import KiB, MiB
+from imager.card.save.card_map import CardMap, gathered, map_card, marks_of
 from imager.disk.extents import Extent, ExtentMap
+from tests.support.cards import FaultyCard
 
 CARD = CardMap(0, ExtentMap(), (), 0, 0, has_gpt=False, note="", marks=("a", "-", "c"))
 
@@ -35,3 +43,74 @@ def test_a_card_is_known_again_by_what_can_be_read_of_it() -> None:
     assert not CARD.is_of(["a", "b", "d"])
     assert not CARD.is_of(["a", "b"])
     assert not replace(CARD, marks=("a", "b", "c")).is_of(["a", "x", "c"])
+
+
+# ── a whole card: a table, and one partition of nothing known from 1 MiB to 5 MiB ───────────────
+
+SIZE = 8 * MiB
+PART = Extent(MiB, 4 * MiB)
+
+
+@cache
+def image_with(label: str) -> bytes:
+    with TemporaryDirectory() as folder:
+        image = Path(folder) / "image"
+        image.write_bytes(bytes(SIZE))
+        run(["sfdisk", "--quiet", image], stdin=f"label: {label}\nstart=2048, size=8192".encode())
+        return image.read_bytes()
+
+
+def card_with(label: str, size: int = SIZE) -> FaultyCard:
+    card = FaultyCard(size)
+    card.data[:] = image_with(label)[:size].ljust(size, b"\0")
+    return card
+
+
+@pytest.mark.parametrize(
+    ("label", "size", "behind"),
+    [
+        ("dos", SIZE, None),
+        ("gpt", SIZE, Extent(SIZE - MiB, MiB)),
+        ("gpt", 5 * MiB + 512 * KiB, Extent(5 * MiB, 512 * KiB)),
+    ],
+)
+def test_behind_the_last_partition_only_the_second_copy_of_a_gpt_is_read(
+    label: str, size: int, behind: Extent | None
+) -> None:
+    found = map_card(card_with(label, size))
+    wanted = ExtentMap([Extent(0, 5 * MiB)] + [one for one in (behind,) if one])
+    assert found.extents == wanted
+    assert (found.end_bytes, found.has_gpt) == (5 * MiB, label == "gpt")
+    assert found.left_out_bytes == size - wanted.total_bytes
+    assert [area.extent for area in found.areas] == [PART]
+
+
+def test_a_table_that_counts_in_larger_sectors_is_not_believed_where_it_ends() -> None:
+    found = map_card(card_with("dos"), sector_bytes=4096)
+    assert found.extents == ExtentMap([Extent(0, SIZE)])
+    assert (found.end_bytes, found.left_out_bytes) == (SIZE, 0)
+
+
+def test_what_a_card_refuses_is_no_mark_and_leaves_nothing_out() -> None:
+    whole = map_card(card_with("dos"))
+    assert len(whole.marks) == 2 and "-" not in whole.marks
+    card = card_with("dos")
+    card.read_errors = {PART.offset: errno.EIO}
+    found = map_card(card)
+    assert found.marks == (whole.marks[0], "-") == marks_of(card, whole.areas)
+    assert found.extents == whole.extents
+    card.read_errors = {0: errno.EIO}
+    found = map_card(card)
+    assert found.extents == ExtentMap([Extent(0, SIZE)])
+    assert (found.note, found.left_out_bytes) == ("its first sector cannot be read", 0)
+
+
+@pytest.mark.parametrize("place", [0, PART.offset])
+def test_a_card_that_is_gone_is_not_mapped(place: int) -> None:
+    areas = map_card(card_with("dos")).areas
+    card = card_with("dos")
+    card.read_errors = {place: errno.ENODEV}
+    with pytest.raises(CardIOError):
+        map_card(card)
+    with pytest.raises(CardIOError):
+        marks_of(card, areas)

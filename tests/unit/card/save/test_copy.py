@@ -155,3 +155,10 @@ def test_a_second_reading_finds_what_is_not_read_twice_alike(fd: int) -> None:
     assert differing(silent, digests, Quiet(), []) == ExtentMap(
         [other, Extent(4 * PIECE_BYTES, PIECE_BYTES)]
     )
+
+
+def test_a_card_that_is_gone_is_not_taken_for_one_that_differs(fd: int) -> None:
+    copy = copy_of(DyingCard(), fd)
+    copy.read(WHOLE, Quiet())
+    with pytest.raises(CardIOError, match="No such device"):
+        differing(DyingCard(answers=2), copy.digests, Quiet(), [])

@@ -1,0 +1,76 @@
+"""How large a copy of a card is, and what it has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import HostStorage
+from imager.base.run import run
+from imager.base.units import KiB, MiB
+from imager.card.save.original import opened_original
+from imager.card.save.saved_file import map_beside
+from imager.disk.extents import Extent
+from imager.disk.rescue_map import BlockState, RescueMap
+
+SIZE = 8 * MiB
+NOISE = os.urandom(SIZE)
+
+
+def card_with(folder: Path, label: str, sectors: int, size: int = SIZE) -> Path:
+    """A card with one partition of so many sectors from 1 MiB on, of nothing that is known."""
+    card = folder / "card.img"
+    card.write_bytes(bytes(MiB) + NOISE[2 * MiB :] + bytes(MiB))
+    os.truncate(card, size)
+    run(["sfdisk", "--quiet", card], stdin=f"label: {label}\nstart=2048, size={sectors}".encode())
+    return card
+
+
+@pytest.mark.parametrize(
+    ("label", "sectors", "size", "wanted"),
+    [
+        ("dos", 8192, SIZE, 5 * MiB),
+        ("dos", 8193, SIZE, 5 * MiB + 4 * KiB),
+        ("gpt", 8192, SIZE, 5 * MiB + 20 * KiB),
+        ("gpt", 8193, SIZE, 5 * MiB + 20 * KiB),
+        ("dos", 8193, 5 * MiB + 512, 5 * MiB + 512),
+    ],
+)
+def test_a_copy_is_as_large_as_its_partitions_and_a_table_behind_them(
+    tmp_path: Path, label: str, sectors: int, size: int, wanted: int
+) -> None:
+    card = card_with(tmp_path, label, sectors, size)
+    with opened_original(card) as original:
+        assert original.size_bytes == original.least_bytes == wanted
+        assert original.lost_bytes == 0
+        with original.read(SIZE) as reading:
+            found = bytearray()
+            for offset, data in reading.pieces():
+                assert offset == len(found)
+                found += data
+            assert reading.size_bytes == wanted
+    assert found[:wanted] == card.read_bytes()[: len(found)][:wanted]
+
+
+def test_what_a_saved_card_lost_is_known(tmp_path: Path) -> None:
+    card = card_with(tmp_path, "dos", 8192)
+    state = RescueMap(SIZE)
+    state.put(Extent(0, SIZE), BlockState.SAVED)
+    state.put(Extent(MiB, 1024), BlockState.BAD)
+    map_beside(card).write_bytes(state.encode())
+    with opened_original(card) as original:
+        assert original.lost_bytes == 1024
+
+
+def test_a_card_that_was_written_to_meanwhile_is_of_no_one_moment(tmp_path: Path) -> None:
+    card = card_with(tmp_path, "dos", 8192)
+    with opened_original(card) as original, original.read(SIZE) as reading:
+        pieces = reading.pieces()
+        next(pieces)
+        with card.open("r+b") as file:
+            file.seek(MiB)
+            file.write(b"!")
+        with pytest.raises(HostStorage, match="is not what it was when copying began"):
+            list(pieces)

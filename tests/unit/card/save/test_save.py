@@ -1,0 +1,156 @@
+"""What is said before and after a card is saved: is there room, what was lost."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from imager.base.errors import HostStorage, MissingTool, TargetRefused
+from imager.base.units import MiB
+from imager.card.diagnosis.damage import Damage, DamageKind
+from imager.card.save.card_map import CardMap
+from imager.card.save.save import SavedCard, SaveOrder, require_room
+from imager.card.save.saved_file import SavedFile
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.rescue_map import BlockState, RescueMap
+
+USED = 100 * MiB
+SPARE = 16 * MiB
+CARD = CardMap(
+    200 * MiB,
+    ExtentMap([Extent(MiB, USED)]),
+    (),
+    200 * MiB,
+    0,
+    has_gpt=False,
+    note="",
+    marks=("a",),
+)
+
+
+def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    room = SimpleNamespace(f_bavail=free_bytes // 512, f_frsize=512)
+    monkeypatch.setattr("imager.card.save.save.os.statvfs", lambda _: room)
+
+
+def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    free(monkeypatch, USED - SPARE)
+    require_room(CARD, files, SaveOrder())
+    free(monkeypatch, USED - SPARE - 512)
+    with pytest.raises(
+        HostStorage, match=r"has 88\.1 MB free, and 104\.9 MB of the card"
+    ) as caught:
+        require_room(CARD, files, SaveOrder())
+    assert "free some space" in str(caught.value.hint)
+
+
+def test_what_an_earlier_run_has_saved_needs_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.write_bytes(os.urandom(MiB))
+    files.partial_map.write_bytes(RescueMap(CARD.size_bytes).encode())
+    have = files.partial.stat().st_blocks * 512
+    assert have >= MiB
+    free(monkeypatch, USED - SPARE - have)
+    require_room(CARD, files, SaveOrder())
+    free(monkeypatch, USED - SPARE - have - 512)
+    with pytest.raises(HostStorage):
+        require_room(CARD, files, SaveOrder())
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "needed"),
+    [
+        ("saved.img", SaveOrder(replay=True), "e2fsck, resize2fs"),
+        ("saved.img", SaveOrder(shrink=True), "e2fsck, resize2fs"),
+        ("saved.img.zst", SaveOrder(), "zstd"),
+        ("saved.img.xz", SaveOrder(), "xz"),
+    ],
+)
+def test_programs_that_are_missing_are_named_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, order: SaveOrder, needed: str
+) -> None:
+    monkeypatch.setattr("imager.base.run.find_tool", lambda _: None)
+    require_room(CARD, SavedFile.at(tmp_path / "saved.img"), SaveOrder())
+    with pytest.raises(MissingTool, match=f"not installed: {needed}"):
+        require_room(CARD, SavedFile.at(tmp_path / name), order)
+
+
+def saved(folder: Path, lost: int, known: int) -> SavedCard:
+    ranges = [Extent(number * MiB, 512) for number in range(lost)]
+    losses = [Damage(one, DamageKind.UNREADABLE, one.offset, places=()) for one in ranges[:known]]
+    return SavedCard(
+        files=SavedFile(folder / "saved.img"),
+        card=CARD,
+        size_bytes=CARD.size_bytes,
+        mapped_bytes=USED,
+        cache_bypassed=True,
+        phases=(),
+        lost=ExtentMap(ranges),
+        losses=tuple(losses),
+        map_sha256="",
+        sha256="",
+        replayed=(),
+        went_on=False,
+    )
+
+
+def test_a_card_of_which_nothing_was_lost_is_no_error(tmp_path: Path) -> None:
+    assert saved(tmp_path, 0, 0).error() is None
+
+
+@pytest.mark.parametrize(
+    ("lost", "said", "more"),
+    [
+        (1, "one range of the card", 0),
+        (20, "20 ranges of the card", 0),
+        (21, "21 ranges of the card", 1),
+        (300, "300 ranges of the card", 280),
+    ],
+)
+def test_twenty_losses_are_told_and_the_others_counted(
+    tmp_path: Path, lost: int, said: str, more: int
+) -> None:
+    error = saved(tmp_path, lost, min(lost, 200)).error()
+    assert error is not None and said in error.what
+    rest = [f"and {more} more ranges, see {tmp_path}/saved.img.map"] if more else []
+    assert len(error.details) == min(lost, 20) + len(rest)
+    assert [*error.details[20:]] == rest
+
+
+def test_only_what_is_not_packed_can_be_tried_again(tmp_path: Path) -> None:
+    plain = saved(tmp_path, 1, 1)
+    packed = replace(plain, files=SavedFile(tmp_path / "saved.img.zst"))
+    for one, hint in ((plain, "to the same file"), (packed, "to a file that is not packed")):
+        error = one.error()
+        assert error is not None and hint in str(error.hint)
+
+
+def test_an_image_is_gone_on_with_that_lacks_something(tmp_path: Path) -> None:
+    """There is a map beside it. An unfinished one comes first; a packed one cannot be mended."""
+    files, found = SavedFile.at(tmp_path / "saved.img"), []
+    for made in (files.path, files.map, files.partial, files.partial_map):
+        made.touch()
+        found.append(files.goes_on_with)
+    assert found == [None, files.path, files.path, files.partial]
+    packed = SavedFile.at(tmp_path / "saved.img.gz")
+    packed.path.touch()
+    packed.map.touch()
+    assert packed.goes_on_with is None
+
+
+def test_a_file_is_gone_on_with_by_one_run_at_a_time(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    with files.hold(MiB) as held:
+        held.state.put(Extent(0, 512), BlockState.SAVED)
+        held.keep_state(held.state.encode())
+        with pytest.raises(TargetRefused, match="is being made by"):
+            files.hold(MiB).__enter__()
+    with files.hold(MiB) as held:
+        assert held.state.having(BlockState.SAVED).total_bytes == 512

@@ -1,0 +1,85 @@
+"""Which partition can be made smaller, and what a run leaves that is killed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imager.base.errors import CardIOError, UsageError
+from imager.base.run import run
+from imager.base.units import KiB, MiB
+from imager.card.save.saved_file import HeldFile, SavedFile
+from imager.card.save.smaller import require_shrinkable, shrink
+from imager.disk.extents import Extent
+from imager.disk.in_use import Area
+from imager.disk.rescue_map import BlockState, RescueMap
+from imager.disk.table import read_table
+
+BOOT = Area("p1", Extent(MiB, 4 * MiB), "FAT16", MiB)
+ROOT = Area("p2", Extent(8 * MiB, 24 * MiB), "ext4", MiB)
+SIZE = 40 * MiB
+TABLE = b"label: dos\nstart=16384, size=49152, type=83\n"
+
+
+def test_the_last_one_is_made_smaller_whatever_its_number() -> None:
+    assert require_shrinkable([BOOT, ROOT], is_gpt=False) == ROOT
+    fourth, fifth = replace(ROOT, name="p4"), replace(ROOT, name="p5", kind="ext2")
+    assert require_shrinkable([fourth, BOOT], is_gpt=False) == fourth
+    assert require_shrinkable([fifth, BOOT], is_gpt=True) == fifth
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        (
+            replace(ROOT, kind="btrfs"),
+            r"\(p2\) cannot be made smaller: it holds btrfs, not an ext4",
+        ),
+        (replace(ROOT, note="they overlap"), "they overlap"),
+        (replace(ROOT, name="p5"), "it is no partition of the first table"),
+        (replace(ROOT, name="disk"), "it is no partition of the first table"),
+        (replace(ROOT, name="p2+p3"), "it is no partition of the first table"),
+    ],
+)
+def test_what_cannot_be_made_smaller_is_said_before_anything_is_read(last: Area, why: str) -> None:
+    with pytest.raises(UsageError, match=why) as caught:
+        require_shrinkable([BOOT, last], is_gpt=False)
+    assert caught.value.hint == "read it without --shrink"
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[HeldFile]:
+    """An image with an ext4 that is nearly empty, and all of it saved."""
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.write_bytes(bytes(SIZE))
+    run(["sfdisk", "--quiet", files.partial], stdin=TABLE)
+    where = f"offset={ROOT.extent.offset}"
+    size = f"{ROOT.extent.length // KiB}k"
+    run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", where, files.partial, size])
+    state = RescueMap(SIZE, ["card: a b"])
+    state.put(Extent(0, SIZE), BlockState.SAVED)
+    files.put_beside(files.partial_map, state.encode())
+    with files.partial.open("r+b") as file:
+        yield HeldFile(files, file.fileno(), state)
+
+
+def test_what_is_no_more_as_it_was_read_is_not_gone_on_with(image: HeldFile) -> None:
+    size = shrink(image, replace(ROOT, name="p1"))
+    assert size == image.names.partial.stat().st_size < 12 * MiB
+    (last,) = read_table(image.read, size).partitions
+    assert last.extent.end == size
+    left = RescueMap.parse(image.names.partial_map.read_bytes())
+    assert not left.having(BlockState.SAVED)
+    assert "card: a b" in left.notes
+
+
+def test_a_filesystem_that_is_damaged_is_left_as_it_is(image: HeldFile) -> None:
+    data = bytearray(image.names.partial.read_bytes())
+    data[ROOT.extent.offset + 1024 :] = bytes(64 * KiB)
+    image.names.partial.write_bytes(data)
+    with pytest.raises(CardIOError, match="p1 cannot be made smaller: e2fsck"):
+        shrink(image, replace(ROOT, name="p1"))
+    assert image.names.partial.read_bytes() == data
