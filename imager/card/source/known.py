@@ -35,10 +35,10 @@ class KnownImage:
     None where there is none; how many bytes the map of a rescue beside it calls lost; and what
     there is to say about the first two."""
 
-    sha256: str = ""
-    bmap: Bmap | None = None
-    lacks_bytes: int = 0
-    told: tuple[str, ...] = ()
+    sha256: str
+    bmap: Bmap | None
+    lacks_bytes: int
+    told: tuple[str, ...]
 
 
 def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: bool) -> KnownImage:

@@ -105,7 +105,7 @@ def _of_xz(origin: Origin) -> int | None:
     index_bytes = (int.from_bytes(footer[4:8], "little") + 1) * 4
     if index_bytes > min(_MOST_INDEX_BYTES, size):
         return None
-    index = _end_of(origin, 12 + index_bytes)[:-12]
+    index = _end_of(origin, 12 + index_bytes)
     try:
         return _of_index(index, size - 24 - index_bytes)
     except (IndexError, ValueError):

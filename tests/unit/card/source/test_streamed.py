@@ -201,6 +201,7 @@ def test_a_bomb_costs_no_more_than_the_card(suffix: str, tmp_path: Path) -> None
         (zipped(("a.img", b"1"), way=zipfile.ZIP_BZIP2), "not known here"),
         (zipped(("a.img", IMAGE))[:-30], "no whole zip file"),
         (b"PK\x03\x04" + bytes(100), "no whole zip file"),
+        (b"PK\x03\x04" + bytes(10), "no whole zip file"),
     ],
 )
 def test_zips_that_are_refused_before_anything_is_read(
@@ -244,20 +245,22 @@ def test_a_zip_with_a_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "words", "hint"),
     [
-        (b"", "is empty"),
-        (b"7z\xbc\xaf\x27\x1c" + bytes(600), "it is 7z"),
-        (b"QFI\xfb" + bytes(600), "it is qcow2"),
-        (b"<html>not found</html>", "it is web page"),
-        (gzip.compress(bytes(257) + b"ustar" + bytes(300), mtime=0), "it is tar"),
+        (b"", "is empty", "fetch it again"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(600), "it is 7z", "unpack it, and give the image"),
+        (b"QFI\xfb" + bytes(600), "it is qcow2", "qemu-img convert"),
+        (b"<html>not found</html>", "it is web page", "the address of the file itself"),
+        (b"%PDF-1.7\n" + bytes(600), "it is PDF", "give a disk image"),
+        (gzip.compress(bytes(257) + b"ustar" + bytes(300), mtime=0), "it is tar", "unpack it"),
     ],
 )
-def test_what_is_no_disk_image(data: bytes, words: str, tmp_path: Path) -> None:
+def test_what_is_no_disk_image(data: bytes, words: str, hint: str, tmp_path: Path) -> None:
     path = tmp_path / "any.img"
     path.write_bytes(data)
-    with pytest.raises(MalformedRelease, match=words):
+    with pytest.raises(MalformedRelease, match=words) as caught:
         read_whole(path)
+    assert hint in str(caught.value.hint)
 
 
 MARKS = {"": "", "xz": "fd377a585a00", "zip": "504b0304", "zst": "28b52ffd", "gz": "1f8b"}
@@ -314,6 +317,13 @@ def test_sums_beside_it_are_used_and_said(plain: Path, name: str, text: str) -> 
     sums.write_text(text.replace(DIGEST[:8], "00000000").replace(DIGEST[:8].upper(), "00000000"))
     with pytest.raises(NotAuthentic):
         read_whole(plain)
+
+
+def test_an_empty_map_beside_it_says_nothing(plain: Path) -> None:
+    for text, lacks in ((b"", 0), (b"0 ?\n0 512 +\n512 1024 -\n1536 512 *\n", 1536), (b"x", 0)):
+        plain.with_name("any.img.map").write_bytes(text)
+        with opened_source(WantedImage(str(plain))) as opened:
+            assert opened.known.lacks_bytes == lacks
 
 
 def test_sums_of_other_files_say_nothing(plain: Path) -> None:
@@ -436,6 +446,18 @@ def test_sums_and_block_map_are_found_beside_a_url() -> None:
         assert ("SHA256SUMS" in sums, "any.img.bmap" in mapped) == (True, True)
         assert "can change them" in http
         assert opened.source.bmap == BMAP
+
+
+def test_a_signature_by_nobody_does_not_make_http_safe() -> None:
+    text = f"{DIGEST}  any.img\n".encode()
+    files = {"/any.img": IMAGE, "/SHA256SUMS": text, "/SHA256SUMS.asc": b"by nobody"}
+    with (
+        serving(files) as server,
+        opened_source(WantedImage(f"{server.address}/any.img")) as opened,
+    ):
+        signature, sums, http = opened.known.told
+    assert "name the publisher's key" in signature and "SHA256SUMS" in sums
+    assert "can change them" in http
 
 
 def test_a_server_that_has_another_file_now() -> None:
