@@ -432,7 +432,8 @@ def test_attributes_of_an_inode_and_of_a_block() -> None:
         }
     richacl = in_inode(xattr(8, b"", 90, 2), b"no")
     assert parse_inline_xattrs(richacl) == {"system.richacl": b"no"}
-    for raw in (b"", b"\0\0\2", bytes(96)):
+    other_magic = b"\1" + in_inode(entries, b"CAPSno")[1:]
+    for raw in (b"", b"\0\0\2", bytes(96), other_magic):
         assert parse_inline_xattrs(raw) == {}
     block = bytearray(1024)
     block[:4] = struct.pack("<I", 0xEA020000)
