@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from imager.base.errors import StampMismatch
+from imager.base.errors import StampMismatch, ToolFailed
 from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Progress
 from imager.base.run import require_tools
@@ -131,29 +131,31 @@ def twin_of(
         try:
             layout = _layout(name, read, card)
             used = _used_card(read, layout, card, renderer)
+            root, boot = used.filesystems.root, used.filesystems.boot
+            if root.metadata.total_bytes + boot.metadata.total_bytes > _MOST_METADATA_BYTES:
+                # It is all held in memory while it is edited.
+                raise _unusable(name, "its filesystems have too many tables and folders")
+            if root.needs_recovery:
+                saved = command_line("read", name, "saved.img", "--replay")
+                raise StampMismatch(
+                    f"{name} was not unmounted, so its root filesystem cannot be changed",
+                    hint="switch its node on and shut it down, or make a whole copy of it and "
+                    f"clone that: {saved}",
+                )
+            content = node_content(used, rack, node, occasion.imaged_at)
+            old = node_content(used, rack, before, occasion.imaged_at)
+            files = content.card.files
+            gone = (*_only_in(old.card.files, files), *_kept_by(root))
+            edited = edit(
+                layout,
+                used.filesystems,
+                replace(content.card, gone=gone, gone_boot=_reports(used.filesystems)),
+                read,
+            )
         except ValueError as error:
             raise _unusable(name, f"its filesystems cannot be read: {error}") from error
-        root, boot = used.filesystems.root, used.filesystems.boot
-        if root.metadata.total_bytes + boot.metadata.total_bytes > _MOST_METADATA_BYTES:
-            # It is all held in memory while it is edited.
-            raise _unusable(name, "its filesystems have too many tables and folders")
-        if root.needs_recovery:
-            saved = command_line("read", name, "saved.img", "--replay")
-            raise StampMismatch(
-                f"{name} was not unmounted, so its root filesystem cannot be changed",
-                hint="switch its node on and shut it down, or make a whole copy of it and clone "
-                f"that: {saved}",
-            )
-        content = node_content(used, rack, node, occasion.imaged_at)
-        old = node_content(used, rack, before, occasion.imaged_at)
-        files = content.card.files
-        gone = (*_only_in(old.card.files, files), *_kept_by(root))
-        edited = edit(
-            layout,
-            used.filesystems,
-            replace(content.card, gone=gone, gone_boot=_reports(used.filesystems)),
-            read,
-        )
+        except ToolFailed as error:
+            raise _unusable(name, f"its filesystems cannot be changed: {error.what}") from error
     if not content.can_log_in:
         progress.warn(f"nobody can log in to {node.name}: rack.toml names no authorized_keys")
     return Twin(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.run import run
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.mbr import parse
 from tests.support.racks import tool
@@ -162,4 +163,34 @@ def test_a_card_of_nobody_becomes_no_node(made: Made, tmp_path: Path) -> None:
     said = made.place.run("clone", other, tmp_path / "no.img", "--node", "pi8")
     assert said.code == 23
     assert "is no card of the rack" in said.err
+    assert not (tmp_path / "no.img").exists()
+
+
+@pytest.mark.parametrize("odd", [b"50-salt\ndone", b"50-salt\xffdone"])
+def test_a_name_that_debugfs_cannot_be_told_is_no_mistake_of_ours(
+    made: Made, tmp_path: Path, odd: bytes
+) -> None:
+    """Whoever was root on the node gives files any name, and debugfs takes one command a line."""
+    with copied(made.used.path, tmp_path / "odd.img") as card:
+        folder = card.root.lookup("/var/lib/picloud/firstboot")
+        assert folder is not None
+        place = folder.extents[0]
+        names = card.read(place.offset, place.length)
+        assert b"50-salt.done" in names
+        card.write(place.offset, names.replace(b"50-salt.done", odd))
+        mend = ["e2fsck", "-fy", f"{card.path}?offset={card.layout.root.offset}"]
+        assert run(mend, ok=(1,)).returncode == 1  # the checksum of the changed names
+        said = made.place.run("clone", card.path, tmp_path / "no.img", "--node", "pi8")
+    assert said.code == 23, said.err
+    assert "cannot become another node's card" in said.err
+    assert "in its name" in said.err or "not UTF-8" in said.err
+    assert not (tmp_path / "no.img").exists()
+
+
+def test_a_damaged_root_filesystem_becomes_no_node(made: Made, tmp_path: Path) -> None:
+    with copied(made.used.path, tmp_path / "bad.img") as card:
+        card.debugfs("sif /home/program links_count 9", "sif /etc/hostname mode 0", at=0)
+        said = made.place.run("clone", card.path, tmp_path / "no.img", "--node", "pi8")
+    assert said.code == 23, said.err
+    assert "its filesystems cannot be" in said.err
     assert not (tmp_path / "no.img").exists()

@@ -41,7 +41,8 @@ def plan_edits(
 
     Every file written gets ``time`` (seconds since 1970) as all of its times. Missing folders are
     made. Symbolic links in a path are followed as on the running node. Raises ConfigurationError,
-    with one line for each entry that cannot be written.
+    with one line for each entry that cannot be written, and ValueError for a file that cannot be
+    removed because of its name.
     """
     return _Planner(image, accounts, time).plan(tree.root, remove)
 
@@ -101,7 +102,10 @@ class _Planner:
             found = self._image.lookup(path, follow=False)
             if found is not None and not found.is_dir:
                 folder, name = self._split(path)
-                writes.append(Write((_cd(folder), f"rm {_existing(name)}")))
+                try:
+                    writes.append(Write((_cd(folder), f"rm {_existing(name)}")))
+                except ValueError as error:
+                    raise ValueError(f"{path} {error}") from error
         # Folders first, so that a link such as lib -> usr/lib has its target when it is followed.
         for entry in sorted(entries, key=lambda entry: not isinstance(entry, CardFolder)):
             try:
@@ -190,6 +194,8 @@ def quote(text: str) -> str:
     """
     if any(ord(letter) < 0x20 or letter == "\x7f" for letter in text):
         raise ValueError("has a control character in its name")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("has a name that is not UTF-8")
     return '"' + text.replace('"', '""') + '"'
 
 
