@@ -117,6 +117,13 @@ def test_node_is_for_one_target(typed: Typed, card: Path) -> None:
     assert (code, "2 targets are named" in err) == (2, True)
 
 
+def test_of_one_copy_the_result_says_where_its_receipt_lies(typed: Typed, card: Path) -> None:
+    code, out, _ = typed("clone", card, "one.img", "--json")
+    assert code == 0
+    result = json.loads(out.splitlines()[-1])
+    assert json.loads(Path(result["receipt"]).read_text())["result"] == "verified"
+
+
 def test_an_image_that_lacks_something_is_copied_with_a_warning(typed: Typed, card: Path) -> None:
     state = RescueMap(SIZE)
     state.put(Extent(0, SIZE), BlockState.SAVED)

@@ -132,6 +132,7 @@ VALUES: Mapping[str, Values] = {
     "--image": _is(FILE),
     "--model": _models,
     "--node": _nodes,
+    "--nodes": _listed(_nodes),
     "--pki": _is(FOLDER),
     "--release": _releases,
     "--ssh-key": _is(FILE),

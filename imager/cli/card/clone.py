@@ -132,7 +132,7 @@ def _copied(
     )
     trouble = made.receipt.trouble
     session.console.lines(*([trouble.meaning] if trouble else []), f"receipt {made.receipt_path}")
-    return {"source": original.name, **made.receipt.brief(), "receipt": made.receipt_path.name}
+    return {"source": original.name, **made.receipt.brief(), "receipt": str(made.receipt_path)}
 
 
 # ── what speaks against it ───────────────────────────────────────────────────────────────────────
