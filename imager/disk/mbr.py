@@ -93,13 +93,15 @@ def encode(layout: Layout, disk_id: int) -> bytes:
     return bytes(sector)
 
 
-def with_end(sector: bytes, index: int, end_bytes: int) -> bytes:
-    """``sector`` with partition ``index`` (1 to 4) ending at byte ``end_bytes`` of the disk."""
+def with_end(sector: bytes, index: int, end_bytes: int, from_lba: int = 0) -> bytes:
+    """``sector`` with partition ``index`` (1 to 4) ending at byte ``end_bytes`` of the disk. An
+    entry inside an extended partition counts from sector ``from_lba``."""
     changed = bytearray(sector)
     at = _TABLE_OFFSET + (index - 1) * _ENTRY.size
     status, first, type_id, _, start, _ = _ENTRY.unpack_from(sector, at)
     end = end_bytes // SECTOR_BYTES
-    _ENTRY.pack_into(changed, at, status, first, type_id, _chs(end - 1), start, end - start)
+    count = end - from_lba - start
+    _ENTRY.pack_into(changed, at, status, first, type_id, _chs(end - 1), start, count)
     return bytes(changed)
 
 

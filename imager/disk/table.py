@@ -75,7 +75,8 @@ def read_table(read: Reader, size_bytes: int) -> PartitionTable:
             gpt = read_gpt(read, size_bytes)
         except GptError as error:
             fault = str(error)
-    return PartitionTable(mbr, tuple(_logical(read, mbr, size_bytes)), gpt, fault)
+    logical = tuple(each.partition for each in _logical(read, mbr, size_bytes))
+    return PartitionTable(mbr, logical, gpt, fault)
 
 
 def ending_at(
@@ -84,22 +85,49 @@ def ending_at(
     """What to write where (byte, bytes), so that partition ``index`` of a disk of ``size_bytes``
     ends at byte ``end_bytes`` and its table fits a disk of ``new_size_bytes``.
 
-    For a GPT, or one of the four of an MBR. Raises MbrError and GptError as reading does, and
-    GptError where a partition does not fit.
+    With a logical partition, which must be the last of its extended one, that ends there too.
+    Raises MbrError and GptError as reading does, and GptError where a partition does not fit.
     """
-    if read_table(read, size_bytes).gpt is None:
-        return [(0, with_end(read(0, SECTOR_BYTES), index, end_bytes))]
-    return resized(read, size_bytes, new_size_bytes, (index, end_bytes))
+    table = read_table(read, size_bytes)
+    if table.gpt is not None:
+        return resized(read, size_bytes, new_size_bytes, (index, end_bytes))
+    entries = [_Entry(0, index)]
+    for logical in _logical(read, table.mbr, size_bytes):
+        if logical.partition.index == index:
+            entries = [*logical.entries]
+    return [
+        (entry.sector * SECTOR_BYTES, with_end(sector, entry.number, end_bytes, entry.from_lba))
+        for entry in entries
+        for sector in (read(entry.sector * SECTOR_BYTES, SECTOR_BYTES),)
+    ]
 
 
-def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[Partition]:
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Entry ``number`` of a sector with a table; it counts from sector ``from_lba``."""
+
+    sector: int
+    number: int
+    from_lba: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Logical:
+    """A logical partition, and ``entries`` which all say where it ends: that of the extended
+    partition, that which leads to the sector before it, if one does, and its own."""
+
+    partition: Partition
+    entries: tuple[_Entry, ...]
+
+
+def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[_Logical]:
     """The partitions inside extended ones. Each has a sector of its own before it, of which the
     first entry says where it lies from there, and another where the next such sector is, from the
     start of the extended partition."""
     index = _FIRST_LOGICAL
     for outer in mbr.partitions:
         at = outer.start_lba if outer.type_id in EXTENDED else 0
-        links = 0
+        links, led = 0, [_Entry(0, outer.index)]
         while at and links < _LONGEST_CHAIN and index < _FIRST_LOGICAL + _MOST_LOGICAL:
             links += 1
             if (at + 1) * SECTOR_BYTES > size_bytes:
@@ -108,12 +136,15 @@ def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[Partition]:
                 entries = parse(read(at * SECTOR_BYTES, SECTOR_BYTES)).partitions
             except MbrError:
                 break
-            here, at = at, 0
+            here, at, leads = at, 0, led[:1]
             for entry in entries:
-                if entry.type_id in EXTENDED:
-                    at = at or outer.start_lba + entry.start_lba
-                else:
-                    yield replace(entry, index=index, start_lba=here + entry.start_lba)
+                if entry.type_id not in EXTENDED:
+                    place = replace(entry, index=index, start_lba=here + entry.start_lba)
+                    yield _Logical(place, (*led, _Entry(here, entry.index, here)))
                     index += 1
+                elif not at:
+                    at = outer.start_lba + entry.start_lba
+                    leads = [led[0], _Entry(here, entry.index, outer.start_lba)]
             if at == here:
                 break
+            led = leads

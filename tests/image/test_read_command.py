@@ -13,11 +13,12 @@ from typing import cast
 import pytest
 
 from imager.base.run import run as run_tool
-from imager.base.units import KiB, MiB
+from imager.base.units import SECTOR_BYTES, KiB, MiB
 from imager.cli.main import run
 from imager.disk.bmap import parse_bmap
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
+from imager.disk.mbr import parse
 from imager.disk.rescue_map import BlockState, RescueMap
 from imager.disk.table import read_table
 from tests.support.workplace import Said
@@ -29,6 +30,13 @@ ROOT = 24 * MiB
 ROOT_BYTES = 36 * MiB
 DOS = "label: dos\nstart=2048, size=40960, type=c\nstart=49152, size=73728, type=83\n"
 GPT = DOS.replace("label: dos", "label: gpt").replace("type=c", "type=U").replace("type=83", "")
+LOGICAL = """label: dos
+start=2048, size=40960, type=c
+start=43008, type=5
+start=45056, size=2048, type=83
+start=49152, size=73728, type=83
+"""
+"""The ext4 is the second of two logical partitions, and the extended one reaches further."""
 BIG = os.urandom(3 * MiB)
 
 
@@ -133,9 +141,9 @@ def test_a_packed_image_is_the_same_packed(
     assert (tmp_path / "saved.img.bmap").read_bytes() == Path(f"{packed}.bmap").read_bytes()
 
 
-@pytest.mark.parametrize("script", [DOS, GPT])
+@pytest.mark.parametrize(("script", "number"), [(DOS, 2), (GPT, 2), (LOGICAL, 6)])
 def test_an_image_made_smaller_is_whole_and_its_table_fits(
-    tmp_path: Path, typed: Typed, script: str
+    tmp_path: Path, typed: Typed, script: str, number: int
 ) -> None:
     card, image = made_card(tmp_path, script), tmp_path / "saved.img"
     said = typed("read", card, image, "--shrink", "--json")
@@ -146,8 +154,13 @@ def test_an_image_made_smaller_is_whole_and_its_table_fits(
     data = image.read_bytes()
     table = read_table(lambda at, length: data[at : at + length], size)
     assert (table.gpt is not None) == (script is GPT) and not table.gpt_fault
-    last = table.partition(2)
+    last = table.partition(number)
     assert last is not None and last.extent.end <= size
+    if script is LOGICAL:
+        assert table.mbr.partitions[1].extent.end == size
+        first = 43008 * SECTOR_BYTES
+        leads_on = parse(data[first : first + SECTOR_BYTES]).partitions[1]
+        assert first + leads_on.extent.end == size
     assert_is_the_card(image, tmp_path, last.extent.length)
     told = run_tool(["sfdisk", "--verify", image])
     assert b"No errors detected" in told.stdout and not told.stderr
@@ -157,6 +170,18 @@ def test_an_image_made_smaller_is_whole_and_its_table_fits(
         hashlib.sha256(data[one.extent.offset : one.extent.end]).digest() == one.digest
         for one in bmap.ranges
     )
+
+
+def test_what_an_extended_partition_lies_behind_is_not_made_smaller(
+    tmp_path: Path, typed: Typed
+) -> None:
+    card = tmp_path / "card.img"
+    card.write_bytes(bytes(12 * MiB))
+    table = b"label: dos\nstart=2048, size=8192, type=83\nstart=12288, type=5\n"
+    run_tool(["sfdisk", "--quiet", card], stdin=table)
+    run_tool(["mke2fs", "-q", "-t", "ext4", "-E", f"offset={MiB}", card, "4m"])
+    said = typed("read", card, tmp_path / "saved.img", "--shrink")
+    assert said.code == 2 and "an extended partition reaches further" in said.err
 
 
 def with_journal(card: Path, folder: Path) -> None:

@@ -99,7 +99,7 @@ def require_room(card: CardMap, files: SavedFile, order: SaveOrder) -> None:
     if order.replay or order.shrink:
         require_tools("e2fsck", "resize2fs")
     if order.shrink:
-        require_shrinkable(card.areas, is_gpt=card.has_gpt)
+        require_shrinkable(card)
     room = os.statvfs(files.path.parent)
     free = room.f_bavail * room.f_frsize
     kept = files.goes_on_with
@@ -132,7 +132,7 @@ def save_card(
         whole, size = not lost, card.size_bytes
         replayed = replay(held, card.areas) if whole and order.replay else ()
         if whole and order.shrink:
-            size = shrink(held, require_shrinkable(card.areas, is_gpt=card.has_gpt))
+            size = shrink(held, require_shrinkable(card))
         if replayed or size != card.size_bytes:
             found = InUse(held.read, size, Budget.of_our_image())
             ranges = ExtentMap([*found.ranges(), found.behind])

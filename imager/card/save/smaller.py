@@ -15,6 +15,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import CardIOError, ToolFailed, UsageError
 from imager.base.run import run
 from imager.base.units import MiB, align_up
+from imager.card.save.card_map import CardMap
 from imager.card.save.saved_file import HeldFile
 from imager.disk.ext4.volume import Volume
 from imager.disk.extents import Extent
@@ -25,6 +26,7 @@ from imager.disk.table import ending_at, read_table
 _MENDED = (0, 1)
 """e2fsck(8): there was nothing to do, or it is done."""
 _GPT_ROOM = MiB
+_LAST_PRIMARY = 4
 
 
 def replay(held: HeldFile, areas: Sequence[Area]) -> tuple[str, ...]:
@@ -41,17 +43,20 @@ def replay(held: HeldFile, areas: Sequence[Area]) -> tuple[str, ...]:
     return tuple(area.name for area in dirty)
 
 
-def require_shrinkable(areas: Sequence[Area], *, is_gpt: bool) -> Area:
+def require_shrinkable(card: CardMap) -> Area:
     """The partition that can be made smaller: the last one. Raises UsageError where it is none."""
-    last = max(areas, key=lambda area: area.extent)
+    last = max(card.areas, key=lambda area: area.extent)
     number = int(last.name.removeprefix("p")) if last.name[1:].isdecimal() else 0
+    is_logical = number > _LAST_PRIMARY and not card.has_gpt
     why = ""
     if not last.kind.startswith("ext"):
         why = f"it holds {last.kind}, not an ext4"
     elif last.note:
         why = last.note
-    elif not number or (number > 4 and not is_gpt):
-        why = "it is no partition of the first table"
+    elif not number:
+        why = "it is not one partition of a table"
+    elif last.extent.end < card.end_bytes and not is_logical:
+        why = "an extended partition reaches further"
     if why:
         raise UsageError(
             f"--shrink: the last partition ({last.name}) cannot be made smaller: {why}",
