@@ -181,6 +181,8 @@ class InUse:
             raise Ext4Error("the filesystem is larger than its partition")
         if not volume.superblock.checksum_fits:
             raise Ext4Error("the superblock does not fit its checksum")
+        if volume.superblock.has_errors:
+            raise Ext4Error("a system that used it met damage in it")
         if volume.damaged_groups:
             raise Ext4Error(f"the descriptor of group {volume.damaged_groups[0]} is damaged")
         # Behind the filesystem lies what names it: the end of a RAID's member, say.

@@ -150,8 +150,11 @@ def test_a_journal_that_must_be_replayed_is_asked_first(tmp_path: Path, tree: Pa
     free = next(byte for byte in range(900, 1000) if bitmap[byte] == 0)
     bitmap[free] = 0xFF
     (tmp_path / "bitmap").write_bytes(bitmap)
-    script = f"journal_open\njournal_write -b {block} {tmp_path}/bitmap\njournal_close\n"
-    (tmp_path / "commands").write_text(script)
+    descriptors = data[2 * KiB : 3 * KiB]
+    descriptors[12:14] = (int.from_bytes(descriptors[12:14], "little") - 8).to_bytes(2, "little")
+    (tmp_path / "descriptors").write_bytes(descriptors)
+    writes = f"-b {block} {tmp_path}/bitmap\njournal_write -b 2 {tmp_path}/descriptors"
+    (tmp_path / "commands").write_text(f"journal_open\njournal_write {writes}\njournal_close\n")
     place = Extent((1 + 8 * free) * KiB, 8 * KiB)
     assert not ExtentMap(InUse(reader_of(image), SIZE).ranges()).covers(place)
     run(["debugfs", "-w", "-f", tmp_path / "commands", image])
@@ -258,6 +261,30 @@ def test_a_damaged_filesystem_counts_whole(tmp_path: Path, tree: Path) -> None:
         ranges = ExtentMap(found.ranges())
         assert name in found.areas[0].note
         assert ranges == ExtentMap([Extent(0, SIZE)])
+
+
+@pytest.mark.parametrize("lie", ["-R freeb 1100 60", "-R ssv state 3"])
+def test_a_filesystem_without_checksums_that_contradicts_itself_counts_whole(
+    tmp_path: Path, tree: Path, lie: str
+) -> None:
+    """A bitmap that calls files free has too many free blocks; or the kernel saw it."""
+    image = tmp_path / "root.img"
+    filesystem(image, tree, SHAPES["ext3"])
+    before = InUse(reader_of(image), SIZE)
+    assert ExtentMap(before.ranges()).total_bytes < SIZE and not before.areas[0].note
+    option, words = lie.split(" ", 1)
+    run(["debugfs", "-w", option, words, image])
+    if "freeb" in lie:  # debugfs counts what it frees
+        data = bytearray(image.read_bytes())
+        free = int.from_bytes(data[2048 + 12 : 2048 + 14], "little")
+        data[2048 + 12 : 2048 + 14] = (free - 60).to_bytes(2, "little")
+        image.write_bytes(data)
+    found = InUse(reader_of(image), SIZE)
+    assert ExtentMap(found.ranges()) == ExtentMap([Extent(0, SIZE)])
+    assert found.areas[0].note in (
+        "the block bitmap of group 0 does not fit its count of blocks",
+        "a system that used it met damage in it",
+    )
 
 
 def test_what_would_cost_too_much_to_tell_counts_whole(tmp_path: Path, tree: Path) -> None:

@@ -90,6 +90,7 @@ class Superblock:
     mounted_at: int
     checksum_seed: int
     checksum_fits: bool
+    has_errors: bool  # a kernel met damage, and nobody has mended it since then
 
     @property
     def group_count(self) -> int:
@@ -167,6 +168,7 @@ def parse_superblock(raw: bytes) -> Superblock:
         checksum_seed=_checksum_seed(raw, incompat),
         checksum_fits=not ro_compat & RO_COMPAT_METADATA_CSUM
         or crc32c(raw[:1020]) == int.from_bytes(raw[1020:1024], "little"),
+        has_errors=bool(raw[58] & 2),
     )
     _check_superblock(parsed)
     return parsed
@@ -215,12 +217,13 @@ class GroupDescriptor:
     itable_unused: int
     flags: int
     bitmap_checksum: int
+    free_blocks: int
 
 
 def parse_group(raw: bytes, superblock: Superblock) -> GroupDescriptor:
     """Parse one group descriptor of ``superblock.desc_size`` bytes."""
     block_bitmap, inode_bitmap, inode_table = struct.unpack_from("<III", raw, 0)
-    (flags,) = struct.unpack_from("<H", raw, 18)
+    free, _, _, flags = struct.unpack_from("<4H", raw, 12)
     (checksum,) = struct.unpack_from("<H", raw, 24)
     (unused,) = struct.unpack_from("<H", raw, 28)
     if superblock.desc_size >= 64:
@@ -228,6 +231,7 @@ def parse_group(raw: bytes, superblock: Superblock) -> GroupDescriptor:
         block_bitmap |= high[0] << 32
         inode_bitmap |= high[1] << 32
         inode_table |= high[2] << 32
+        free |= struct.unpack_from("<H", raw, 44)[0] << 16
         unused |= struct.unpack_from("<H", raw, 50)[0] << 16
         checksum |= struct.unpack_from("<H", raw, 56)[0] << 16
     if not superblock.has_group_checksums:
@@ -237,7 +241,7 @@ def parse_group(raw: bytes, superblock: Superblock) -> GroupDescriptor:
     table_blocks = -(-superblock.inodes_per_group * superblock.inode_size // superblock.block_size)
     for start, count in ((block_bitmap, 1), (inode_bitmap, 1), (inode_table, table_blocks)):
         check_blocks(start, count, superblock)
-    return GroupDescriptor(block_bitmap, inode_bitmap, inode_table, unused, flags, checksum)
+    return GroupDescriptor(block_bitmap, inode_bitmap, inode_table, unused, flags, checksum, free)
 
 
 def check_blocks(start: int, count: int, superblock: Superblock) -> None:

@@ -147,7 +147,7 @@ class Volume:
     def block_bitmap(self, group: int) -> bytes | None:
         """The bitmap of ``group``, a bit for each block, lowest first; None when it was never
         written, and then nothing but metadata lies in the group. Raises Ext4Error for one that
-        does not fit its checksum."""
+        does not fit its checksum, or the number of free blocks in its descriptor."""
         descriptor = self.groups[group]
         if descriptor.flags & BLOCK_UNINIT:
             return None
@@ -155,6 +155,10 @@ class Volume:
         self.budget.step(len(bitmap) >> 4)
         if not bitmap_fits(bitmap, descriptor.bitmap_checksum, self.superblock):
             raise Ext4Error(f"the block bitmap of group {group} does not fit its checksum")
+        count = self.superblock.blocks_in(group)
+        own = int.from_bytes(bitmap, "little") & (1 << count) - 1
+        if count - own.bit_count() != descriptor.free_blocks:
+            raise Ext4Error(f"the block bitmap of group {group} does not fit its count of blocks")
         return bitmap
 
     def inodes_set_up(self, group: int) -> int:

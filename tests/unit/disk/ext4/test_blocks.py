@@ -29,7 +29,8 @@ def disk(**changes: int) -> bytearray:
     data = bytearray(1024) + raw_superblock(**usual) + bytes(16483 * 1024)
     moved = usual["first_meta_bg"] if usual.get("incompat", 0) & 0x10 else GROUPS
     for group in range(GROUPS):
-        descriptor = struct.pack("<III", 8 * group + 200, 8 * group + 201, 40 * group + 1000)
+        places = 8 * group + 200, 8 * group + 201, 40 * group + 1000
+        descriptor = struct.pack("<IIIH", *places, 256 if group < GROUPS - 1 else 100)
         block = 2 + group // 32
         if group // 32 >= moved:
             block = 1 + group // 32 * 32 * 256
@@ -91,12 +92,28 @@ def test_a_descriptor_that_does_not_fit_its_checksum_is_noted() -> None:
             data[2048 + 32 * group + 12] ^= 1
 
 
+def test_a_bitmap_has_as_many_free_blocks_as_its_descriptor_says() -> None:
+    """The last group has 100 blocks; what its bitmap says of others does not count."""
+    data = disk()
+    for group, byte, free, fits in ((3, 7, 253, True), (3, 3, 253, False), (64, 7, 97, True)):
+        at = (8 * group + 200) * 1024
+        data[at], data[at + 20] = byte, 0xFF * (group == 64)
+        struct.pack_into("<H", data, 2048 + 32 * group + 12, free)
+        found = Volume(lambda offset, length: bytes(data[offset : offset + length]), 0)
+        if fits:
+            assert (found.block_bitmap(group) or b"")[0] == byte
+        else:
+            with pytest.raises(Ext4Error, match=f"group {group} does not fit its count"):
+                found.block_bitmap(group)
+
+
 def test_a_bitmap_that_does_not_fit_its_checksum_is_not_believed() -> None:
     """32 bytes count, for 256 blocks; a short descriptor has 16 bits of the checksum."""
     data, at = disk(ro_compat=0x401), (8 * 3 + 200) * 1024
     data[at], data[at + 32] = 7, 9
     value = crc32c(bytes(data[at : at + 32]), crc32c(UUID.bytes))
     struct.pack_into("<H", data, 2048 + 32 * 3 + 24, value & 0xFFFF)
+    struct.pack_into("<H", data, 2048 + 32 * 3 + 12, 253)
     for place, fits in ((None, True), (0, False), (31, False), (32, True)):
         if place is not None:
             data[at + place] ^= 1

@@ -43,6 +43,7 @@ FIELDS = {
     "mounted_at": (44, "<I", 0),
     "mount_count": (52, "<H", 0),
     "magic": (56, "<H", 0xEF53),
+    "state": (58, "<H", 1),
     "revision": (76, "<I", 1),
     "inode_size": (88, "<H", 256),
     "compat": (92, "<I", 0x10),
@@ -97,7 +98,9 @@ def test_every_field_of_a_superblock_is_at_its_place() -> None:
         mounted_at=4,
         checksum_seed=crc32c(UUID.bytes),
         checksum_fits=True,
+        has_errors=False,
     )
+    assert superblock(state=3).has_errors
     assert (found.group_count, found.has_group_checksums) == (3, False)
     assert [found.first_block(group) for group in range(3)] == [1, 8193, 16385]
     assert [found.blocks_in(group) for group in range(3)] == [8192, 8192, 100]
@@ -216,20 +219,23 @@ def test_which_groups_have_a_copy_of_the_superblock(
 
 
 def raw_group(**changes: int) -> bytes:
-    usual = {"block": 3, "inode": 4, "table": 5, "flags": 7, "unused": 9}
+    usual = {"block": 3, "inode": 4, "table": 5, "flags": 7, "unused": 9, "free": 6}
     usual |= {
         "block_high": 0,
         "inode_high": 0,
         "table_high": 0,
         "unused_high": 0,
         "checksum_high": 0,
+        "free_high": 0,
     }
     usual |= changes
     raw = bytearray(64)
     struct.pack_into("<III", raw, 0, usual["block"], usual["inode"], usual["table"])
+    struct.pack_into("<H", raw, 12, usual["free"])
     struct.pack_into("<H", raw, 18, usual["flags"])
     struct.pack_into("<H", raw, 28, usual["unused"])
     struct.pack_into("<III", raw, 32, *(usual[f"{name}_high"] for name in FIRST_OF_GROUP))
+    struct.pack_into("<H", raw, 44, usual["free_high"])
     struct.pack_into("<H", raw, 50, usual["unused_high"])
     struct.pack_into("<H", raw, 24, 0xBEEF)
     struct.pack_into("<H", raw, 56, usual["checksum_high"])
@@ -241,11 +247,11 @@ FIRST_OF_GROUP = ("block", "inode", "table")
 
 def test_every_field_of_a_group_descriptor_is_at_its_place() -> None:
     checked = superblock(ro_compat=0x11)
-    assert parse_group(raw_group(), checked) == GroupDescriptor(3, 4, 5, 9, 7, 0xBEEF)
-    assert parse_group(raw_group(), superblock()) == GroupDescriptor(3, 4, 5, 0, 0, 0xBEEF)
+    assert parse_group(raw_group(), checked) == GroupDescriptor(3, 4, 5, 9, 7, 0xBEEF, 6)
+    assert parse_group(raw_group(), superblock()) == GroupDescriptor(3, 4, 5, 0, 0, 0xBEEF, 6)
     assert parse_group(raw_group(unused=64), checked).itable_unused == 64
     ignored = raw_group(block_high=1, inode_high=1, table_high=1, unused_high=1)
-    assert parse_group(ignored, checked) == GroupDescriptor(3, 4, 5, 9, 7, 0xBEEF)
+    assert parse_group(ignored, checked) == GroupDescriptor(3, 4, 5, 9, 7, 0xBEEF, 6)
     with pytest.raises(Ext4Error, match="more unused inodes"):
         parse_group(raw_group(unused=65), checked)
 
@@ -261,8 +267,9 @@ def test_every_field_of_a_group_descriptor_is_at_its_place() -> None:
 )
 def test_upper_halves_count_in_a_long_descriptor(name: str, why: str) -> None:
     wide = superblock(ro_compat=0x11, incompat=0xC0, blocks_high=0)
-    assert parse_group(raw_group(), wide) == GroupDescriptor(3, 4, 5, 9, 7, 0xBEEF)
+    assert parse_group(raw_group(), wide) == GroupDescriptor(3, 4, 5, 9, 7, 0xBEEF, 6)
     assert parse_group(raw_group(checksum_high=2), wide).bitmap_checksum == 0x2BEEF
+    assert parse_group(raw_group(free_high=2), wide).free_blocks == 0x20006
     with pytest.raises(Ext4Error, match=why):
         parse_group(raw_group(**{name: 1}), wide)
 

@@ -82,7 +82,9 @@ def test_ends_of_tables_that_were_never_used_are_not_in_use() -> None:
         struct.pack_into("<H", data, at + 28, unused)
     for group in (8, 10):
         data[(8 * group + 200) * 1024] = 0b00111000
+        struct.pack_into("<H", data, 2048 + 32 * group + 12, 253)
     data[(8 * 64 + 200) * 1024 : (8 * 64 + 200) * 1024 + 32] = b"\xff" * 32
+    struct.pack_into("<H", data, 2048 + 32 * 64 + 12, 0)
     dropped = blocks((40 * 5 + 1000 + 8, 8), (40 * 7 + 1000, 16))
     listed = blocks((first(10) + 3, 3), (first(64), 100))
     assert used(volume(data)) == (fixed(POWERS, 4) - dropped) | listed
