@@ -12,10 +12,10 @@ from typing import Protocol
 
 
 class Phase(Protocol):
-    """One stretch of work with a known or unknown number of bytes."""
+    """One stretch of work: a known or unknown number of bytes, or a known number of steps."""
 
-    def advance(self, size_bytes: int) -> None:
-        """Report ``size_bytes`` more done; safe to call from worker threads."""
+    def advance(self, done: int, /) -> None:
+        """Report so many more bytes, or steps, ``done``; safe to call from worker threads."""
 
 
 class FindingData(Protocol):
@@ -31,6 +31,10 @@ class Progress(Protocol):
     def phase(self, name: str, total_bytes: int | None = None) -> AbstractContextManager[Phase]:
         """Begin a phase; leaving the context ends it, an exception in it marks it failed."""
 
+    def steps(self, name: str, count: int) -> AbstractContextManager[Phase]:
+        """As ``phase``, for work that no bytes measure: ``count`` steps, each of about the same
+        time, so that what is left can be estimated."""
+
     def note(self, message: str) -> None:
         """Report something good to know: a cache was used, a default was taken."""
 
@@ -42,7 +46,7 @@ class Progress(Protocol):
 
 
 class _QuietPhase:
-    def advance(self, size_bytes: int) -> None:
+    def advance(self, done: int) -> None:
         pass
 
 
@@ -52,6 +56,11 @@ class Quiet:
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         yield _QuietPhase()
+
+    @contextmanager
+    def steps(self, name: str, count: int) -> Iterator[Phase]:
+        with self.phase(name) as phase:
+            yield phase
 
     def note(self, message: str) -> None:
         pass

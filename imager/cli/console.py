@@ -60,19 +60,26 @@ class Console:
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         """Show one phase while it lasts and one line when it is over."""
+        yield from self._phase(name, total_bytes, 0)
+
+    @contextmanager
+    def steps(self, name: str, count: int) -> Iterator[Phase]:
+        """The same, for ``count`` steps."""
+        yield from self._phase(name, None, count)
+
+    def _phase(self, name: str, total_bytes: int | None, steps: int) -> Iterator[Phase]:
         if self.as_json:
-            yield from self._json_phase(name, total_bytes)
+            yield from self._json_phase(JsonCounter(name, total_bytes, self.event, steps))
         elif self.quiet:
-            yield PhaseCounter(name, total_bytes)
+            yield PhaseCounter(name, total_bytes, steps)
         elif self.on_terminal:
-            yield from self._bar_phase(name, total_bytes)
+            yield from self._bar_phase(BarCounter(name, total_bytes, steps))
         else:
-            counter = PhaseCounter(name, total_bytes)
+            counter = PhaseCounter(name, total_bytes, steps)
             yield counter
             self._err(counter.summary())
 
-    def _json_phase(self, name: str, total_bytes: int | None) -> Iterator[Phase]:
-        counter = JsonCounter(name, total_bytes, self.event)
+    def _json_phase(self, counter: JsonCounter) -> Iterator[Phase]:
         try:
             yield counter
         except BaseException:
@@ -80,8 +87,7 @@ class Console:
             raise
         counter.tell("done")
 
-    def _bar_phase(self, name: str, total_bytes: int | None) -> Iterator[Phase]:
-        counter = BarCounter(name, total_bytes)
+    def _bar_phase(self, counter: BarCounter) -> Iterator[Phase]:
         try:
             yield counter
         except BaseException:

@@ -26,6 +26,9 @@ from imager.node.overlays import Overlays
 _NO_TIME = 315_532_800
 """The imaging time that is used for a recipe: 1980, in which no card is made."""
 
+CONTENT_STEPS = 2
+"""How long it takes to find it, in steps of ``EDIT_STEPS``."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeContent:

@@ -21,12 +21,12 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenImage
-from imager.node.content import node_content
-from imager.node.edit.edit import Edited, OpenGolden, edit, opened
+from imager.node.content import CONTENT_STEPS, node_content
+from imager.node.edit.edit import EDIT_STEPS, Edited, OpenGolden, edit, opened
 from imager.node.files.boot import digests
 from imager.node.files.card_values import Occasion
 from imager.node.image import NodeImage, golden_open
-from imager.node.keys.identity import CardNumbers
+from imager.node.keys.identity import CardNumbers, count_missing_keys, make_keys
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.facts import StampFacts
 from imager.node.stamp.stamp import STAMP_AREA, StampTooLarge, encode_stamp
@@ -64,9 +64,14 @@ def personalise_one(
     _check_model(image, node)
     layout = layout_on(image, size_bytes)
     occasion = occasion or Occasion.now()
-    with progress.phase(f"prepare {node.name}"):
+    lacking = count_missing_keys(rack, node)
+    steps = lacking + CONTENT_STEPS + EDIT_STEPS
+    with progress.steps(f"prepare {node.name}", steps) as phase:
+        if lacking:
+            make_keys(rack, node, phase)
         content = node_content(golden, rack, node, occasion.imaged_at)
-        edited = edit(layout, golden.filesystems, content.card, golden.reader.read)
+        phase.advance(CONTENT_STEPS)
+        edited = edit(layout, golden.filesystems, content.card, golden.reader.read, phase)
     if not content.can_log_in:
         progress.warn(
             f"nobody can log in to {node.name}: its default passwords are locked and rack.toml "

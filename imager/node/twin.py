@@ -9,6 +9,7 @@ node, and what it left of its first boot, are taken out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -27,14 +28,14 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest, Reader, chunks_of
 from imager.disk.mbr import MbrError, parse
 from imager.image.compose.file_digests import FileDigests
-from imager.node.content import node_content
-from imager.node.edit.edit import Filesystems, edit
+from imager.node.content import CONTENT_STEPS, node_content
+from imager.node.edit.edit import EDIT_STEPS, Filesystems, edit
 from imager.node.files.boot import digests
 from imager.node.files.card_values import Occasion
 from imager.node.files.templates import Renderer
 from imager.node.files.tree import CardFolder, CardTree
 from imager.node.image import Delta
-from imager.node.keys.identity import CardNumbers
+from imager.node.keys.identity import CardNumbers, count_missing_keys, make_keys
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.facts import StampFacts
 from imager.node.stamp.stamp import STAMP_AREA, StampTooLarge, encode_stamp
@@ -127,10 +128,13 @@ def twin_of(
     """
     require_tools(*tools_for(ToolUse.NODE))
     before, occasion = rack.node(card.node), Occasion.now()
-    with progress.phase(f"prepare {node.name}"), Renderer() as renderer:
-        try:
+    lacking = count_missing_keys(rack, node)
+    steps = lacking + 3 * CONTENT_STEPS + EDIT_STEPS
+    with progress.steps(f"prepare {node.name}", steps) as phase, Renderer() as renderer:
+        with _said_of(name):
             layout = _layout(name, read, card)
             used = _used_card(read, layout, card, renderer)
+            phase.advance(CONTENT_STEPS)
             root, boot = used.filesystems.root, used.filesystems.boot
             if root.metadata.total_bytes + boot.metadata.total_bytes > _MOST_METADATA_BYTES:
                 # It is all held in memory while it is edited.
@@ -142,8 +146,13 @@ def twin_of(
                     hint="switch its node on and shut it down, or make a whole copy of it and "
                     f"clone that: {saved}",
                 )
+        if lacking:
+            make_keys(rack, node, phase)
+        with _said_of(name):
             content = node_content(used, rack, node, occasion.imaged_at)
+            phase.advance(CONTENT_STEPS)
             old = node_content(used, rack, before, occasion.imaged_at)
+            phase.advance(CONTENT_STEPS)
             files = content.card.files
             gone = (*_only_in(old.card.files, files), *_kept_by(root))
             edited = edit(
@@ -151,11 +160,8 @@ def twin_of(
                 used.filesystems,
                 replace(content.card, gone=gone, gone_boot=_reports(used.filesystems)),
                 read,
+                phase,
             )
-        except ValueError as error:
-            raise _unusable(name, f"its filesystems cannot be read: {error}") from error
-        except ToolFailed as error:
-            raise _unusable(name, f"its filesystems cannot be changed: {error.what}") from error
     if not content.can_log_in:
         progress.warn(f"nobody can log in to {node.name}: rack.toml names no authorized_keys")
     return Twin(
@@ -168,6 +174,17 @@ def twin_of(
         content.card.numbers,
         occasion,
     )
+
+
+@contextmanager
+def _said_of(name: str) -> Iterator[None]:
+    """What is wrong with its filesystems is said of the card ``name``."""
+    try:
+        yield
+    except ValueError as error:
+        raise _unusable(name, f"its filesystems cannot be read: {error}") from error
+    except ToolFailed as error:
+        raise _unusable(name, f"its filesystems cannot be changed: {error.what}") from error
 
 
 def _used_card(read: Reader, layout: Layout, card: StampFacts, renderer: Renderer) -> ReusedCard:

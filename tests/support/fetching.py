@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -63,6 +63,9 @@ class Heard:
                 steps.append(size_bytes)
 
         yield Counted()
+
+    def steps(self, name: str, count: int) -> AbstractContextManager[Phase]:
+        return self.phase(name)
 
     def note(self, message: str) -> None:
         self.notes.append(message)

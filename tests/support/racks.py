@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imager.base.progress import Quiet
+from imager.base.progress import Phase, Quiet
 from imager.base.run import search_path
 from imager.base.units import MiB
 from imager.config.load import load_rack
@@ -35,6 +35,17 @@ class Heard(Quiet):
 
     said: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    counted: dict[str, list[int]] = field(default_factory=dict)
+
+    @contextmanager
+    def steps(self, name: str, count: int) -> Iterator[Phase]:
+        counted = self.counted[name] = [count, 0]
+
+        class Counted:
+            def advance(self, done: int) -> None:
+                counted[1] += done
+
+        yield Counted()
 
     def note(self, message: str) -> None:
         self.said.append(message)

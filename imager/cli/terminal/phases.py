@@ -1,7 +1,7 @@
 """One phase of the work as a person or a program sees it: a bar, a line at its end, or JSON.
 
-In: how many bytes are done, from any thread. Out: a bar with the time left on a terminal, and the
-time gone by where there are no bytes to count; the line that says how long it took.
+In: how many bytes or steps are done, from any thread. Out: a bar with the time left on a terminal,
+and the time gone by where there is nothing to count; the line that says how long it took.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ else:
     _Tqdm = tqdm
 
 _BAR = "{desc:<12} {percentage:3.0f}% |{bar}| {moved}{speed}  {remaining} left"
+_BAR_OF_STEPS = "{desc:<12} {percentage:3.0f}% |{bar}| {remaining} left"
 _BAR_UNSIZED = "{desc} … {elapsed}{speed}"
 _LEAST_NAME, _BESIDE_NAME, _SIZES = 12, 46, 18
 """Columns of a phase's name, of all that must stand beside it (a bar of ten, the rate, the time
@@ -40,22 +41,29 @@ def phase_summary(name: str, done_bytes: int, seconds: float) -> str:
 
 
 class PhaseCounter:
-    """A phase's bytes and time, counted from any thread."""
+    """A phase's time and its bytes, or its steps where ``steps`` says how many it has, counted from
+    any thread."""
 
-    def __init__(self, name: str, total_bytes: int | None) -> None:
+    def __init__(self, name: str, total_bytes: int | None, steps: int = 0) -> None:
         self.name = name
         self.total_bytes = total_bytes
-        self.done_bytes = 0
+        self.steps = steps
+        self.done_bytes = self.done_steps = 0
         self.began = time.monotonic()
         self._lock = threading.Lock()
 
-    def advance(self, size_bytes: int) -> None:
+    def advance(self, done: int) -> None:
         """See Phase."""
         with self._lock:
-            self.done_bytes += size_bytes
-            self.changed(size_bytes)
+            if self.steps:
+                # Their number is an estimate, and no bar goes past its end.
+                done = min(done, self.steps - self.done_steps)
+                self.done_steps += done
+            else:
+                self.done_bytes += done
+            self.changed(done)
 
-    def changed(self, size_bytes: int) -> None:
+    def changed(self, done: int) -> None:
         """Called after every step, while the lock is held."""
 
     @property
@@ -95,16 +103,19 @@ class _Bar(_Tqdm):
 class BarCounter(PhaseCounter):
     """A phase with a bar on standard error."""
 
-    def __init__(self, name: str, total_bytes: int | None) -> None:
-        super().__init__(name, total_bytes)
+    def __init__(self, name: str, total_bytes: int | None, steps: int = 0) -> None:
+        super().__init__(name, total_bytes, steps)
+        sized = _BAR if total_bytes else _BAR_UNSIZED
         self._bar = _Bar(
             desc=printable(name),
-            total=total_bytes,
+            total=steps or total_bytes,
             leave=False,
             dynamic_ncols=True,
             file=sys.stderr,
-            bar_format=_BAR if total_bytes else _BAR_UNSIZED,
+            bar_format=_BAR_OF_STEPS if steps else sized,
             miniters=1,
+            # Steps come in bursts: what is left is estimated from all that were done.
+            smoothing=0 if steps else 0.3,
         )
 
         self._over = threading.Event()
@@ -112,9 +123,9 @@ class BarCounter(PhaseCounter):
             # Without bytes nothing else shows that it is at work.
             threading.Thread(target=self._tick, daemon=True).start()
 
-    def changed(self, size_bytes: int) -> None:
+    def changed(self, done: int) -> None:
         """Move the bar."""
-        self._bar.update(size_bytes)
+        self._bar.update(done)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -129,13 +140,15 @@ class BarCounter(PhaseCounter):
 class JsonCounter(PhaseCounter):
     """A phase as JSON events: begin, running, and done or failed."""
 
-    def __init__(self, name: str, total_bytes: int | None, event: Callable[..., None]) -> None:
-        super().__init__(name, total_bytes)
+    def __init__(
+        self, name: str, total_bytes: int | None, event: Callable[..., None], steps: int = 0
+    ) -> None:
+        super().__init__(name, total_bytes, steps)
         self._event = event
         self._told = 0.0
         self.tell("begin")
 
-    def changed(self, size_bytes: int) -> None:
+    def changed(self, done: int) -> None:
         """Tell it now and then."""
         if time.monotonic() - self._told >= _JSON_INTERVAL_SECONDS:
             self.tell("running")
@@ -143,6 +156,7 @@ class JsonCounter(PhaseCounter):
     def tell(self, state: str) -> None:
         """Tell how far it is."""
         self._told = time.monotonic()
+        steps = {"done_steps": self.done_steps, "total_steps": self.steps} if self.steps else {}
         self._event(
             "progress",
             phase=self.name,
@@ -151,4 +165,5 @@ class JsonCounter(PhaseCounter):
             total_bytes=self.total_bytes,
             seconds=round(self.seconds, 3),
             bytes_per_second=round(self.rate),
+            **steps,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from imager.base.cache import Cache
 from imager.base.durable import host_storage, remove_tree
 from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.programs import ToolUse, tools_for
-from imager.base.progress import Progress
+from imager.base.progress import Phase, Progress
 from imager.base.run import require_tools
 from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB, format_size
@@ -40,8 +40,9 @@ from imager.image.compose.cache import Composed, UnusableEntry, golden_key
 from imager.image.compose.file_digests import FileDigests, digest_files
 from imager.image.compose.golden import GoldenImage
 from imager.image.compose.ids import golden_identity
-from imager.image.compose.root_fs import check_root, make_root
+from imager.image.compose.root_fs import check_root, make_root, root_steps
 from imager.image.compose.staging import Staged, stage
+from imager.image.unpack.members import EntryKind
 from imager.packages.fetch.archive import PackageArchive
 from imager.packages.verified import PackageSet
 from imager.release.archive import prove
@@ -167,8 +168,8 @@ def _compose(made_of: _Ingredients, cache: Cache, key: str, progress: Progress) 
         image = work / golden_cache.IMAGE
         layout = _plan(staged)
         _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
-        with progress.phase("make filesystems"):
-            _make(image, layout, staged, release)
+        with progress.steps("make filesystems", root_steps(staged)) as phase:
+            _make(image, layout, staged, release, phase)
         manifest, boot_files, files = _check(image, layout, staged, release, progress)
         composed = Composed(
             image,
@@ -213,7 +214,9 @@ def _require_space(folder: Path, content_bytes: int) -> None:
         )
 
 
-def _make(image: Path, layout: Layout, staged: Staged, release: VerifiedRelease) -> None:
+def _make(
+    image: Path, layout: Layout, staged: Staged, release: VerifiedRelease, phase: Phase
+) -> None:
     identity = golden_identity(release.sha256)
     with image.open("wb") as file:
         file.truncate(layout.size_bytes)
@@ -221,7 +224,7 @@ def _make(image: Path, layout: Layout, staged: Staged, release: VerifiedRelease)
     # The two filesystems lie in different parts of one file, so they can be made side by side.
     with ThreadPoolExecutor(1) as other_core:
         boot = other_core.submit(make_boot, image, layout.boot, staged, identity)
-        make_root(image, layout.root, staged, identity)
+        make_root(image, layout.root, staged, identity, phase)
         boot.result()
 
 
@@ -234,12 +237,17 @@ def _check(
         def read(offset: int, length: int) -> bytes:
             return os.pread(file.fileno(), length, offset)
 
-        with progress.phase("check filesystems"), ThreadPoolExecutor(2) as other_core:
-            cleared = other_core.submit(remove_tree, staged.root_folder)
+        names = [path for path, entry in staged.root.files() if entry.kind is EntryKind.FILE]
+        # What takes longest: each file is digested, and the staged one it was copied from removed.
+        with (
+            progress.steps("check filesystems", 2 * len(names)) as phase,
+            ThreadPoolExecutor(2) as other_core,
+        ):
+            cleared = other_core.submit(_clear, staged.root_folder, names, phase)
             root_checked = other_core.submit(check_root, image, layout.root, staged.made_at)
             boot = check_boot_fs(image, layout.boot, staged, read)
             root = Ext4.open(read, layout.root.offset, Budget.of_our_image())
-            files = other_core.submit(digest_files, root)
+            files = other_core.submit(digest_files, root, phase)
             extents = block_map(layout, boot, root)
             boot_files = boot_hashes(boot)
             _require_bootable(release, layout, read, boot_files)
@@ -247,6 +255,14 @@ def _check(
             root_checked.result()
             cleared.result()
         return manifest, boot_files, files.result()
+
+
+def _clear(folder: Path, names: Iterable[str], phase: Phase) -> None:
+    """Remove ``folder`` and all in it; a step is done with each of ``names``."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        phase.advance(1)
+    remove_tree(folder)
 
 
 def _manifest(layout: Layout, extents: ExtentMap, read: Reader, progress: Progress) -> Manifest:

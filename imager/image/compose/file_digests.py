@@ -13,8 +13,9 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from imager.base.progress import Phase
 from imager.base.units import GiB
-from imager.disk.ext4.filesystem import Ext4, Inode
+from imager.disk.ext4.filesystem import Ext4
 
 DIGEST_BYTES = 8
 MAX_FILE_BYTES = 4 * GiB
@@ -58,12 +59,14 @@ def digest_of(pieces: Iterable[bytes]) -> bytes:
     return sha256.digest()[:DIGEST_BYTES]
 
 
-def digest_files(filesystem: Ext4) -> FileDigests:
-    """Digest every regular file of ``filesystem`` of at most MAX_FILE_BYTES."""
-    return FileDigests(dict(_digests(filesystem, filesystem.files())))
+def digest_files(filesystem: Ext4, phase: Phase) -> FileDigests:
+    """Digest every regular file of ``filesystem`` of at most MAX_FILE_BYTES, each a step of
+    ``phase``."""
+    return FileDigests(dict(_digests(filesystem, phase)))
 
 
-def _digests(filesystem: Ext4, files: Iterable[Inode]) -> Iterator[tuple[int, bytes]]:
-    for inode in files:
+def _digests(filesystem: Ext4, phase: Phase) -> Iterator[tuple[int, bytes]]:
+    for inode in filesystem.files():
         if inode.raw.size_bytes <= MAX_FILE_BYTES:
             yield inode.number, digest_of(filesystem.content_in_pieces(inode))
+        phase.advance(1)

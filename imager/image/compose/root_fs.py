@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from imager.base.errors import ToolFailed
+from imager.base.progress import Phase
 from imager.base.run import run
 from imager.base.units import KiB
 from imager.disk.budget import Budget
@@ -35,6 +38,7 @@ there would be replayed. It holds only metadata, and a transaction can have a qu
 in the five seconds between two commits, more than an SD card can take. mke2fs gives 16 MiB to a
 filesystem below 1 GiB and 64 MiB from 2 GiB on, with disks in mind."""
 _LOST_AND_FOUND = "lost+found"
+_LOOK_SECONDS = 0.2
 _COMMANDS_PER_RUN = 3000
 """debugfs repeats every command on its output; with so many its output stays at a few MB."""
 
@@ -68,8 +72,16 @@ _TYPE_BITS = {
 _MKNOD_LETTERS = {EntryKind.CHARACTER: "c", EntryKind.BLOCK: "b", EntryKind.FIFO: "p"}
 
 
-def make_root(image: Path, where: Extent, staged: Staged, identity: FilesystemIds) -> None:
-    """Fill the range ``where`` of the file ``image`` with the root filesystem.
+def root_steps(staged: Staged) -> int:
+    """How many steps ``make_root`` takes: each file is copied, and then gets its owner and mode."""
+    return 2 * len(staged.root.entries)
+
+
+def make_root(
+    image: Path, where: Extent, staged: Staged, identity: FilesystemIds, phase: Phase
+) -> None:
+    """Fill the range ``where`` of the file ``image`` with the root filesystem, and advance
+    ``phase`` by ``root_steps``.
 
     Uses the folder of ``image`` for its own files. Raises MalformedRelease for a device whose name
     ``debugfs`` cannot be told, HostStorage when the disk is full.
@@ -79,7 +91,8 @@ def make_root(image: Path, where: Extent, staged: Staged, identity: FilesystemId
     # So they are run in the working folder with a bare name.
     device = f"{image.name}?offset={where.offset}"
     environment = _environment(folder, staged.made_at)
-    run(_mke2fs_words(image.name, where, staged, identity), cwd=folder, env=environment)
+    with _followed(image, staged, phase):
+        run(_mke2fs_words(image.name, where, staged, identity), cwd=folder, env=environment)
     with image.open("rb") as file:
 
         def read(offset: int, length: int) -> bytes:
@@ -91,6 +104,36 @@ def make_root(image: Path, where: Extent, staged: Staged, identity: FilesystemId
         ):
             while batch := list(islice(commands, _COMMANDS_PER_RUN)):
                 _debugfs(device, batch, folder, environment)
+                phase.advance(len(batch))
+
+
+@contextmanager
+def _followed(image: Path, staged: Staged, phase: Phase) -> Iterator[None]:
+    """Advance ``phase`` by a step for each file while mke2fs, which does not say how far it is,
+    fills ``image``: its growth says it."""
+    count, size, before = len(staged.root.entries), staged.root.size_bytes(), _held_bytes(image)
+    over, done = threading.Event(), 0
+
+    def follow() -> None:
+        nonlocal done
+        while not over.wait(_LOOK_SECONDS):
+            reached = count * (_held_bytes(image) - before) // max(size, 1)
+            if done < reached <= count:
+                phase.advance(reached - done)
+                done = reached
+
+    watcher = threading.Thread(target=follow)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+    phase.advance(count - done)
+
+
+def _held_bytes(image: Path) -> int:
+    return image.stat().st_blocks * 512
 
 
 def check_root(image: Path, where: Extent, made_at: int) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from imager.base.errors import ToolFailed
+from imager.base.progress import Phase
 from imager.base.run import run
 from imager.disk import mbr
 from imager.disk.budget import Budget
@@ -94,17 +95,25 @@ class Edited:
     present: set[int]
 
 
-def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader) -> Edited:
-    """The card of ``layout`` with ``content``."""
+EDIT_STEPS = 5
+"""In how many steps ``edit`` says how far it is."""
+
+
+def edit(
+    layout: Layout, old: Filesystems, content: CardContent, golden: Reader, phase: Phase
+) -> Edited:
+    """The card of ``layout`` with ``content``; ``phase`` advances by EDIT_STEPS."""
     files, numbers = content.files, content.numbers
     with (
         part_of(layout.boot, old.boot.metadata, golden) as boot,
         part_of(layout.root, old.root.metadata, golden) as root,
     ):
+        phase.advance(1)
         remove_files(boot.work, old.boot, content.gone_boot)
         put_files(boot.work, old.boot, files.boot, content.time)
         set_volume_id(boot.work, numbers.volume_id)
-        _edit_root(root, content, old.root)
+        phase.advance(1)
+        _edit_root(root, content, old.root, phase)
         new = Filesystems(
             FatVolume.parse(
                 boot.read, layout.boot.offset, layout.boot.length, Budget.of_our_image()
@@ -118,6 +127,7 @@ def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader)
                 *root.changes(_written_on_root(files, old.root, new.root), golden),
             )
         )
+        phase.advance(1)
         return Edited(
             delta=delta,
             extents=block_map(layout, new.boot, new.root),
@@ -126,7 +136,7 @@ def edit(layout: Layout, old: Filesystems, content: CardContent, golden: Reader)
         )
 
 
-def _edit_root(root: WorkingPartition, content: CardContent, old: Ext4) -> None:
+def _edit_root(root: WorkingPartition, content: CardContent, old: Ext4, phase: Phase) -> None:
     files, time = content.files, content.time
     # Else it depends on this computer's kernel whether new inode tables are zeroed here: hundreds
     # of MB on a large card. The node's kernel does it after the first mount.
@@ -137,12 +147,14 @@ def _edit_root(root: WorkingPartition, content: CardContent, old: Ext4) -> None:
         # tune2fs changes the UUID only of a filesystem that was checked since it was mounted.
         run(["e2fsck", "-f", "-p", root.work.path], ok=(0, 1), env=env, inherit=inherit)
     run(["resize2fs", "-f", root.work.path, str(blocks)], env=env, inherit=inherit)
+    phase.advance(1)
     gone = (*shared_secrets(old), *content.gone)
     writes = plan_edits(old, files, gone, accounts_of(old, files), time)
     apply_edits(writes, root.work, time)
     run(["tune2fs", "-U", content.numbers.root_uuid, root.work.path], env=env, inherit=inherit)
     # Names, links, sizes, bitmaps and checksums are all metadata, so the copy can be checked.
     run(["e2fsck", "-fn", root.work.path], env=env, inherit=inherit)
+    phase.advance(1)
 
 
 def _contents(files: CardTree, root: Ext4) -> Iterator[tuple[int, bytes]]:

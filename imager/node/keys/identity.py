@@ -26,12 +26,12 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache, partial
 
 from imager.base.json_fields import read_object
-from imager.base.progress import Progress
+from imager.base.progress import Phase, Progress
 from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.folder import ensure_state
 from imager.config.rack import Node, Rack
-from imager.node.keys.making import make_missing
+from imager.node.keys.making import make_missing, missing
 from imager.node.keys.salt import SaltPair, new_salt_pair, salt_pair
 from imager.node.keys.ssh import HostKey, host_keys, known_host_lines, new_host_keys
 from imager.node.keys.store import (
@@ -115,10 +115,20 @@ def identity_of(rack: Rack, node: Node) -> Identity:
     with store_at_hand(rack.keys):
         if has_identity(rack, node) and not is_half_done(rack.keys, node.name):
             return _identity(rack, node)
-    ensure_state(rack.folder)
-    make_missing(rack.keys, _makers(rack, node))
+    make_keys(rack, node)
     with store_locked(rack.keys, [node.name]):
         return _identity(rack, node)
+
+
+def count_missing_keys(rack: Rack, node: Node) -> int:
+    """How many keys ``make_keys`` would make: some tenths of a second of one core each."""
+    return len(missing(_makers(rack, node)))
+
+
+def make_keys(rack: Rack, node: Node, phase: Phase | None = None) -> None:
+    """Make those keys that ``identity_of`` would make, each a step of ``phase``."""
+    ensure_state(rack.folder)
+    make_missing(rack.keys, _makers(rack, node), phase)
 
 
 def identity_at_hand(rack: Rack, node: Node) -> Identity | None:
@@ -133,10 +143,11 @@ def salt_keys(rack: Rack, progress: Progress) -> SaltKeys:
     Raises ConfigurationError that names the file when one is damaged.
     """
     ensure_state(rack.folder)
-    with progress.phase("make keys"):
-        with store_locked(rack.keys):
-            pass  # what a killed run left half done is mended
-        make_missing(rack.keys, _salt_makers(rack, rack.nodes))
+    with store_locked(rack.keys):
+        pass  # what a killed run left half done is mended
+    makers = _salt_makers(rack, rack.nodes)
+    with progress.steps("make keys", len(missing(makers))) as phase:
+        make_missing(rack.keys, makers, phase)
     return salt_keys_at_hand(rack)
 
 

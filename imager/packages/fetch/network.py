@@ -7,7 +7,7 @@ archived. A module of its own because importing what speaks to the network takes
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 
 from pysequoia import Cert
@@ -119,6 +119,9 @@ class _Within:
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         yield self._phase
+
+    def steps(self, name: str, count: int) -> AbstractContextManager[Phase]:
+        return self._progress.steps(name, count)
 
     def note(self, message: str) -> None:
         self._progress.note(message)

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from imager.base.cache import Cache
 from imager.base.errors import MalformedRelease
 from imager.base.json_fields import JsonFault, JsonObject, read_object
-from imager.base.progress import Progress
+from imager.base.progress import Phase, Progress
 from imager.base.trusted_folder import kept_file
 from imager.base.units import GiB, MiB
 from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, archive_of
@@ -57,8 +57,8 @@ def base_of(release: VerifiedRelease, cache: Cache, progress: Progress) -> BaseS
     if kept is not None:
         return kept
     prove(release, cache, progress)
-    with progress.phase(f"read the packages of {release.name}"):
-        base = _from_tarball(release)
+    with progress.phase(f"read the packages of {release.name}", release.size_bytes) as phase:
+        base = _from_tarball(release, phase)
     text = json.dumps({"settings": dict(base.settings), "local": dict(base.local)})
     cache.made("databases").write(_file_of(release), text.encode())
     return base
@@ -83,10 +83,10 @@ def _texts(read: JsonObject, name: str) -> Mapping[str, str]:
     return MappingProxyType({key: child.text(key) for key in child.values})
 
 
-def _from_tarball(release: VerifiedRelease) -> BaseSystem:
+def _from_tarball(release: VerifiedRelease, phase: Phase) -> BaseSystem:
     settings: dict[str, str] = {}
     local: dict[str, str] = {}
-    members, room = 0, _MOST_TEXT
+    members, room, done = 0, _MOST_TEXT, 0
     try:
         with (
             kept_file(release.tarball) as file,
@@ -95,6 +95,8 @@ def _from_tarball(release: VerifiedRelease) -> BaseSystem:
             while (info := archive.next()) is not None:
                 vars(archive)["members"].clear()  # tarfile keeps every header otherwise
                 members += 1
+                phase.advance(file.tell() - done)
+                done = file.tell()
                 name = info.name.removeprefix("./")
                 place = settings if _SETTINGS.match(name) else local
                 entry = _ENTRY.match(name)

@@ -78,12 +78,22 @@ class _BatchCounter:
         self.began = time.monotonic()
         self._board = board
 
-    def advance(self, size_bytes: int) -> None:
-        self._board.advanced(self, size_bytes)
+    def advance(self, done: int) -> None:
+        self._board.advanced(self, done)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
+
+
+class _BatchSteps:
+    """Steps of a phase: no bytes of the card."""
+
+    def __init__(self, board: CardBoard) -> None:
+        self._board = board
+
+    def advance(self, _: int) -> None:
+        self._board.require_going_on()
 
 
 class CardBoard:
@@ -121,6 +131,12 @@ class CardBoard:
             with self._lock:
                 self._phases.remove(counter)
             self._hear(PhaseEnded(name, counter.done_bytes, total_bytes, counter.seconds, failed))
+
+    @contextmanager
+    def steps(self, name: str, count: int) -> Iterator[Phase]:
+        """See Progress. A batch shows how far its cards are in bytes."""
+        with self.phase(name):
+            yield _BatchSteps(self)
 
     def advanced(self, counter: _BatchCounter, size_bytes: int) -> None:
         """Count; raises KeyboardInterrupt when the batch was stopped."""

@@ -272,10 +272,15 @@ def test_where_u_boot_starts_the_kernel_its_script_gets_the_words(tmp_path: Path
         tree.file(f"./boot/{name}", data, 0o755)
     models = RELEASES[ALARM_AARCH64].models
     release = build_release(tmp_path, tree, models=models)
-    golden = compose(release, Cache(tmp_path / "cache"), Quiet())
+    heard = Heard()
+    golden = compose(release, Cache(tmp_path / "cache"), heard)
     text = DOCKER.replace("MODEL", "pi4").replace("RELEASE", ALARM_AARCH64)
     rack = rack_in(tmp_path / "rack", text)
-    image = personalise(golden, rack, rack.nodes[0], 2 * GiB, Quiet())
+    image = personalise(golden, rack, rack.nodes[0], 2 * GiB, heard)
+    counted = heard.counted
+    assert [*counted] == ["make filesystems", "check filesystems", f"prepare {rack.nodes[0].name}"]
+    # Hard links, devices and lost+found make the numbers of files an estimate.
+    assert all(done == pytest.approx(count, rel=0.01) for count, done in counted.values()), counted
     with written(image, tmp_path / "card") as card:
         for name in ("boot.scr", "boot.txt"):
             assert b'addr}" cgroup_enable=memory\n' in card.boot.read_file(name)

@@ -105,9 +105,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         FACTS, layout=layout, disk_id=0x0BADCA2D, boot_sums=hashlib.sha256(sums).hexdigest(),
         root_uuid=UUID.upper(),
     )  # fmt: skip
-    stamp = Stamp(
-        facts, build_manifest(layout.size_bytes, everything, read), digest_files(root), b"", 100
-    )
+    with Quiet().phase("") as phase:
+        digests = digest_files(root, phase)
+    stamp = Stamp(facts, build_manifest(layout.size_bytes, everything, read), digests, b"", 100)
     return Made(data, layout, stamp, {path: n for path, n in root.numbers() if path in paths})
 
 
