@@ -45,7 +45,7 @@ _SHAPES: Mapping[str, re.Pattern[str]] = {
     "partial": re.compile(r".+-[0-9a-f]{8}\Z"),
     "keys": re.compile(r"[0-9A-F]{40,64}\.asc\Z"),
 }
-"""What is in the folders of a cache from before there was a tag."""
+"""What entries are called; by these a cache from before there was a tag is known."""
 _LOCK = ".lock"
 _WORK = re.compile(rf"[a-z]+-[0-9a-f]{{12}}{re.escape(_LOCK)}\Z")
 
@@ -91,6 +91,11 @@ class Cache:
         """The folder ``name`` of it, whether or not it is there."""
         return TrustedFolder(self.root) / name
 
+    def entries(self, name: str) -> list[str]:
+        """What the folder ``name`` of it keeps, without locks and what was set aside."""
+        shape = _SHAPES[name]
+        return [entry for entry in self.looked_at(name).names() if shape.match(entry)]
+
     def made(self, name: str, mode: int = 0o755) -> TrustedFolder:
         """The folder ``name`` of it, made with ``mode`` where it is missing; the cache is tagged as
         ours. Raises as ``require_ours``."""
@@ -124,10 +129,7 @@ class Cache:
         return TAG in names and _OURS in TrustedFolder(self.root).read(TAG, 1 << 16)
 
     def _has_entries(self, names: list[str]) -> bool:
-        known = (name for name in names if name in _SHAPES)
-        return any(
-            _SHAPES[name].match(entry) for name in known for entry in self.looked_at(name).names()
-        )
+        return any(self.entries(name) for name in names if name in _SHAPES)
 
 
 def _sweep(work: TrustedFolder) -> None:

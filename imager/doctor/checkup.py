@@ -43,6 +43,11 @@ class Checkup:
         return asdict(self)
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 package``, ``2 packages``, ``no packages``"""
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
 def well(area: str, name: str, found: str) -> Checkup:
     """What is as it should be."""
     return Checkup(area, name, Verdict.OK, found)

@@ -82,7 +82,7 @@ def _readers(disks: tuple[Disk, ...]) -> Checkup:
         to_do = "plug a card reader in; in a container, let it see /sys and /dev"
         return warned(_KERNEL, "disks", "none is to be seen", to_do)
     cards = sum(not disk.is_fixed and disk.has_medium for disk in disks)
-    return well(_KERNEL, "disks", f"{len(disks)}, {cards} of them removable and with a medium in")
+    return well(_KERNEL, "disks", f"{len(disks)}, and a card or stick in {cards or 'none'} of them")
 
 
 def _media_count(disks: tuple[Disk, ...]) -> Checkup:
@@ -101,13 +101,15 @@ def _direct(disks: tuple[Disk, ...]) -> Checkup:
             continue
         try:
             os.close(os.open(disk.node, os.O_RDONLY | os.O_DIRECT | os.O_NONBLOCK | os.O_CLOEXEC))
-        except PermissionError:
+        except (PermissionError, FileNotFoundError):
             continue
         except OSError as error:
             to_do = "cards are read back all the same, and the receipt says through which cache"
             return warned(_KERNEL, name, f"{disk.node}: {error.strerror}", to_do)
         return well(_KERNEL, name, f"O_DIRECT, tried on {disk.node}")
-    return well(_KERNEL, name, f"not tried: {user_name(os.geteuid())} may open no disk here")
+    return well(
+        _KERNEL, name, f"not tried: no disk here can be opened by {user_name(os.geteuid())}"
+    )
 
 
 def _udev(kernel: HostTrees) -> Checkup:

@@ -12,7 +12,7 @@ from imager.base.errors import PicloudError
 from imager.base.units import MiB
 from imager.config.nodeset import fold
 from imager.config.rack import Node, Rack
-from imager.doctor.checkup import Checkup, failed, warned, well
+from imager.doctor.checkup import Checkup, counted, failed, warned, well
 from imager.doctor.storage import place_checkup, room_checkup
 from imager.node.keys.identity import has_identity, salt_keys_at_hand, ssh_keys_at_hand
 from imager.rack.history.ledger import ROOM_PER_CARD, read_ledger
@@ -27,7 +27,7 @@ _MOST_FAULTS = 10
 def rack_checkups(rack: Rack) -> Iterator[Checkup]:
     """What there is to say about ``rack``, whose rack.toml is as it should be."""
     nodes = fold([node.name for node in rack.nodes])
-    yield well(AREA, "rack.toml", f"{rack.name}: {len(rack.nodes)} nodes, {nodes}")
+    yield well(AREA, "rack.toml", f"{rack.name}: {counted(len(rack.nodes), 'node')}, {nodes}")
     yield place_checkup(AREA, rack.folder)
     need = max(MiB, len(rack.nodes) * ROOM_PER_CARD)
     yield room_checkup(AREA, rack.folder, need, "move the rack elsewhere")
@@ -51,7 +51,7 @@ def _lock(rack: Rack) -> Checkup:
 
 def _ledger(rack: Rack) -> Checkup:
     ledger = read_ledger(rack.folder)
-    told = f"{len(ledger.events)} lines"
+    told = counted(len(ledger.events), "line") if ledger.events else "no card was written yet"
     if not ledger.unread:
         return well(AREA, "ledger", told)
     found = f"{told}, and {ledger.unread} that cannot be read"
@@ -62,9 +62,13 @@ def _ledger(rack: Rack) -> Checkup:
 def _keys(rack: Rack) -> Iterator[Checkup]:
     faults = list(islice(_damaged_keys(rack), _MOST_FAULTS))
     yield from faults
-    whole = sum(has_identity(rack, node) for node in rack.nodes)
-    if not faults:
-        yield well(AREA, "keys", f"of {whole} nodes made, and whole")
+    if faults:
+        return
+    made = sum(has_identity(rack, node) for node in rack.nodes)
+    of = counted(len(rack.nodes), "node")
+    told = f"{made} of {of} {'has its' if made == 1 else 'have their'} keys, and all are whole"
+    none_yet = "none made yet: a node gets its keys when its first card is written"
+    yield well(AREA, "keys", told if made else none_yet)
 
 
 def _damaged_keys(rack: Rack) -> Iterator[Checkup]:

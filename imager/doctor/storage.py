@@ -14,7 +14,7 @@ from imager.base.cache import Cache
 from imager.base.errors import HostStorage, PicloudError
 from imager.base.ownership import user_name
 from imager.base.units import GiB, format_size
-from imager.doctor.checkup import Checkup, failed, warned, well
+from imager.doctor.checkup import Checkup, counted, failed, warned, well
 from imager.release.archive import Archive
 
 _AREA = "cache"
@@ -69,7 +69,9 @@ def _archived(cache: Cache) -> Iterator[Checkup]:
             sound += archive.find(name) is not None
         except PicloudError as error:
             yield warned(_AREA, "archive", error.what, error.hint)
-    golden = len(cache.looked_at("golden").names())
-    packages = len(cache.looked_at("packages").names())
-    counts = f"{sound} releases, {packages} packages, {golden} golden images"
-    yield well(_AREA, "archive", counts)
+    counts = (
+        counted(sound, "release"),
+        counted(len(cache.entries("packages")), "package"),
+        counted(len(cache.entries("golden")), "golden image"),
+    )
+    yield well(_AREA, "archive", ", ".join(counts))

@@ -41,9 +41,24 @@ def test_a_sound_computer_is_fit(
 ) -> None:
     code, found = asked(capsys, made, tmp_path / "cache")
     assert code == 0
-    assert found["rack: keys"]["found"] == "of 1 nodes made, and whole"
+    assert found["rack: keys"]["found"] == "1 of 3 nodes has its keys, and all are whole"
     assert found["programs: mcopy"]["verdict"] == "ok"
     assert not (tmp_path / "cache").exists()
+
+
+def test_what_there_is_is_counted_in_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    init_rack(tmp_path / "rack", Choices(nodes="pi0", master="pi0"))
+    cache = tmp_path / "cache"
+    for entry in (f"golden/{'5' * 32}", f"packages/{'a' * 64}", f"packages/{'b' * 64}"):
+        (cache / entry).mkdir(parents=True)
+        (cache / f"{entry}.lock").touch()
+    _, found = asked(capsys, tmp_path / "rack", cache)
+    assert found["cache: archive"]["found"] == "no releases, 2 packages, 1 golden image"
+    assert found["rack: rack.toml"]["found"] == "picloud: 1 node, pi0"
+    assert found["rack: ledger"]["found"] == "no card was written yet"
+    assert found["rack: keys"]["found"].startswith("none made yet: a node gets its keys when")
 
 
 def test_a_missing_program_is_the_exit_code_and_stops_work_before_anything_is_fetched(
