@@ -41,6 +41,18 @@ def at_home(path: str) -> Path:
     return Path(path).expanduser()
 
 
+def home_behind_sudo() -> Path | None:
+    """The home folder of who called sudo, where there is one that is theirs; None without sudo."""
+    user = person()
+    if user == os.geteuid():
+        return None
+    try:
+        home = Path(pwd.getpwuid(user).pw_dir)
+        return home if home.stat().st_uid == user else None
+    except (KeyError, OSError):
+        return None
+
+
 def distrust(about: os.stat_result, descriptor: int) -> str | None:
     """Why the open file or folder ``descriptor`` must not be used, None when it may be."""
     if about.st_uid != os.geteuid() and about.st_uid not in trusted_users():

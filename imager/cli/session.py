@@ -24,7 +24,7 @@ import platformdirs
 from imager.base.cache import Cache
 from imager.base.durable import how_to_be_allowed
 from imager.base.errors import HostStorage, Interrupted, PicloudError
-from imager.base.ownership import user_name
+from imager.base.ownership import home_behind_sudo, user_name
 from imager.cli.console import Console
 from imager.cli.pages import PageCommand
 from imager.cli.pasting import pasting
@@ -46,8 +46,8 @@ class Session:
 
     @property
     def cache(self) -> Cache:
-        """The cache the person named, else the one in their cache directory. Raises
-        ConfigurationError for a folder that must not be used as one."""
+        """The cache the person named, else their own, also with sudo. Raises ConfigurationError for
+        a folder that must not be used as one."""
         cache = self.cache_as_named
         cache.require_ours()
         return cache
@@ -56,8 +56,16 @@ class Session:
     def cache_as_named(self) -> Cache:
         """The same, whatever that folder is."""
         named = self.settings.cache
-        default = Path(platformdirs.user_cache_dir("picloud-image"))
-        return Cache(default if named is None else named.absolute())
+        return Cache(_own_cache() if named is None else named.absolute())
+
+
+def _own_cache() -> Path:
+    """With sudo that of who called it: else a release would be fetched by both, and what one of
+    them composed be unknown to the other."""
+    home = None if "XDG_CACHE_HOME" in os.environ else home_behind_sudo()
+    if home is not None:
+        return home / ".cache/picloud-image"
+    return Path(platformdirs.user_cache_dir("picloud-image"))
 
 
 def command(
