@@ -209,3 +209,56 @@ def test_a_minion_waits_for_an_address_of_either_kind(address: str) -> None:
         add = ("ip", "address", "add", address, "dev", "eth0")
         subprocess.run([*entering, *add], check=True)
         assert waiting.wait(timeout=60) == 0
+
+
+MINION = AWAIT_ADDRESS.with_name("salt-minion")
+STUB = """
+import gc, sys
+def salt_minion():
+    print("started", sys.argv[1:], gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+
+
+def minion(folder: Path) -> Path:
+    """What the unit runs, which looks for Salt in ``folder``/salt."""
+    text = MINION.read_text().replace("/opt/picloud/salt", str(folder / "salt"))
+    script = folder / MINION.name
+    script.write_text(text.replace("/usr/lib/picloud/await-address", str(AWAIT_ADDRESS)))
+    return script
+
+
+def test_a_minion_imports_salt_while_its_network_comes_up(tmp_path: Path) -> None:
+    package = tmp_path / "salt" / "salt"
+    package.mkdir(parents=True)
+    (package / "minion.py").write_text('print("imported", flush=True)\n')
+    (package / "scripts.py").write_text(STUB)
+    words = (sys.executable, minion(tmp_path), "--an-option")
+    wire = LIVE_WIRE.replace("ip address add", ": not yet")
+    with (
+        network(wire) as entering,
+        subprocess.Popen([*entering, *words], stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "imported\n"
+        time.sleep(0.3)
+        assert process.poll() is None, "it has no address yet"
+        add = ("ip", "address", "add", "10.0.0.17/24", "dev", "eth0")
+        subprocess.run([*entering, *add], check=True)
+        assert process.stdout.read() == "started ['--an-option'] True True\n"
+    assert process.returncode == 0
+
+
+def test_a_salt_with_a_python_of_its_own_is_run_by_its_command(tmp_path: Path) -> None:
+    own = tmp_path / "bin" / "salt-minion"
+    own.parent.mkdir()
+    own.write_text('#!/bin/sh\necho "$0 $*"\n')
+    own.chmod(0o755)
+    with network(LIVE_WIRE) as entering:
+        done = subprocess.run(
+            [*entering, sys.executable, minion(tmp_path), "--an-option"],
+            env={"PATH": f"{own.parent}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == f"{own} --an-option\n"

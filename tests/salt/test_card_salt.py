@@ -20,7 +20,7 @@ from tests.support.fetching import Heard
 from tests.support.release import release_of
 from tests.support.salt import SaltPrograms
 from tests.support.saltrack import rack_of, running
-from tests.support.standin import StandIn
+from tests.support.standin import ROOT, StandIn
 from tests.support.telling import Tell
 
 pytestmark = [
@@ -33,6 +33,8 @@ pytestmark = [
 VERSION = "3008.3"
 JOIN_SECONDS = 300
 FOLDER = "/opt/picloud/salt"
+MINION = ROOT / "overlays/role/salt-minion/root/usr/lib/picloud/salt-minion"
+AWAIT = "/usr/lib/picloud/await-address"
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,12 @@ def programs(
         place = folder / script.name
         place.write_text(f'#!/bin/sh\nPYTHONPATH={tree} exec {python} {script} "$@"\n')
         place.chmod(0o755)
+    # As the minion's unit runs it, but for the wait: a box has no address but its loopback's.
+    minion = tree / "unit" / MINION.name
+    minion.parent.mkdir()
+    minion.write_text(MINION.read_text().replace(FOLDER, os.fspath(tree)).replace(AWAIT, "true"))
+    words = f'{python} {minion} --disable-keepalive "$@"'
+    (folder / MINION.name).write_text(f"#!/bin/sh\nexec {words}\n")
     (folder / "where").write_text(f'#!/bin/sh\nPYTHONPATH={tree} exec {python} "$@"\n')
     (folder / "where").chmod(0o755)
     return SaltPrograms(folder)
