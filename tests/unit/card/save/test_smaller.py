@@ -11,9 +11,10 @@ import pytest
 from imager.base.errors import CardIOError, UsageError
 from imager.base.run import run
 from imager.base.units import KiB, MiB
+from imager.card.save.card_map import CardMap
 from imager.card.save.saved_file import HeldFile, SavedFile
 from imager.card.save.smaller import require_shrinkable, shrink
-from imager.disk.extents import Extent
+from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import Area
 from imager.disk.rescue_map import BlockState, RescueMap
 from imager.disk.table import read_table
@@ -24,11 +25,17 @@ SIZE = 40 * MiB
 TABLE = b"label: dos\nstart=16384, size=49152, type=83\n"
 
 
+def card(*areas: Area, has_gpt: bool = False, end: int = ROOT.extent.end) -> CardMap:
+    """A card whose partitions are ``areas``; the last of its partitions ends at byte ``end``."""
+    return CardMap(SIZE, ExtentMap(), areas, end, 0, has_gpt=has_gpt, note="", marks=())
+
+
 def test_the_last_one_is_made_smaller_whatever_its_number() -> None:
-    assert require_shrinkable([BOOT, ROOT], is_gpt=False) == ROOT
+    assert require_shrinkable(card(BOOT, ROOT)) == ROOT
     fourth, fifth = replace(ROOT, name="p4"), replace(ROOT, name="p5", kind="ext2")
-    assert require_shrinkable([fourth, BOOT], is_gpt=False) == fourth
-    assert require_shrinkable([fifth, BOOT], is_gpt=True) == fifth
+    assert require_shrinkable(card(fourth, BOOT)) == fourth
+    assert require_shrinkable(card(fifth, BOOT, has_gpt=True)) == fifth
+    assert require_shrinkable(card(BOOT, fifth, end=ROOT.extent.end + MiB)) == fifth
 
 
 @pytest.mark.parametrize(
@@ -39,15 +46,19 @@ def test_the_last_one_is_made_smaller_whatever_its_number() -> None:
             r"\(p2\) cannot be made smaller: it holds btrfs, not an ext4",
         ),
         (replace(ROOT, note="they overlap"), "they overlap"),
-        (replace(ROOT, name="p5"), "it is no partition of the first table"),
-        (replace(ROOT, name="disk"), "it is no partition of the first table"),
-        (replace(ROOT, name="p2+p3"), "it is no partition of the first table"),
+        (replace(ROOT, name="disk"), "it is not one partition of a table"),
+        (replace(ROOT, name="p2+p3"), "it is not one partition of a table"),
     ],
 )
 def test_what_cannot_be_made_smaller_is_said_before_anything_is_read(last: Area, why: str) -> None:
     with pytest.raises(UsageError, match=why) as caught:
-        require_shrinkable([BOOT, last], is_gpt=False)
+        require_shrinkable(card(BOOT, last))
     assert caught.value.hint == "read it without --shrink"
+
+
+def test_an_extended_partition_behind_it_would_be_cut_off() -> None:
+    with pytest.raises(UsageError, match="an extended partition reaches further"):
+        require_shrinkable(card(BOOT, ROOT, end=ROOT.extent.end + MiB))
 
 
 @pytest.fixture
