@@ -25,6 +25,7 @@ class MemorySource:
     on_piece: Callable[[int], None] = lambda _: None
     readings: int = 0
     size_bytes: int | None = None
+    is_slow: bool = False
     least_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:

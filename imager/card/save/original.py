@@ -85,6 +85,11 @@ class Original:
         return self.size_bytes
 
     @property
+    def is_slow(self) -> bool:
+        """See ImageSource: what does not count is not read."""
+        return False
+
+    @property
     def extents(self) -> ExtentMap:
         """What is copied: also the end of each partition, where the target may have the label of a
         RAID from its past."""

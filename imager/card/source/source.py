@@ -51,5 +51,9 @@ class ImageSource(Protocol):
     def least_bytes(self) -> int:
         """How large the image is at least: ``size_bytes`` where that is known."""
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether it takes seconds to pass a GiB of which nothing counts."""
+
     def read(self, limit_bytes: int) -> AbstractContextManager[SourceReading]:
         """Begin a reading. It ends with an error when the image is larger than ``limit_bytes``."""

@@ -57,6 +57,11 @@ class StreamedSource:
         """See ImageSource."""
         return self.size_bytes or self.packing.least_bytes
 
+    @property
+    def is_slow(self) -> bool:
+        """See ImageSource."""
+        return self.packing.is_slow
+
     @contextmanager
     def read(self, limit_bytes: int) -> Iterator[StreamReading]:
         """See ImageSource."""

@@ -11,13 +11,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
-from queue import SimpleQueue
 
 from imager.base.errors import PicloudError
 from imager.base.units import KiB, MiB, align_down
 from imager.card.medium.raw import aligned_buffer
 from imager.card.source.source import ImageSource, Piece
+from imager.card.write.waiting import Block, WaitingBlocks
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Chunk, chunks_of
 
@@ -26,24 +25,8 @@ GRANULE_BYTES = 4 * KiB
 _GAP_BYTES = 64 * KiB
 """A gap below that is written as zeros, for fewer and larger transfers."""
 _AHEAD_BYTES = 64 * MiB
-"""So much is unpacked before it is written: a card goes on for three seconds while nothing but what
-nobody uses comes out of the source."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A stretch of the image at a multiple of its own size: ``data`` is memory as O_DIRECT needs
-    it, ``extents`` what of it counts, as offsets in the image. ``end`` is where its content ends.
-    """
-
-    offset: int
-    data: memoryview
-    extents: ExtentMap
-    end: int
-
-    def part(self, extent: Extent) -> memoryview:
-        """The bytes of ``extent``, which lies in the block."""
-        return self.data[extent.offset - self.offset : extent.end - self.offset]
+"""So much memory is for what waits to be written: a card goes on for three seconds while nothing
+but what nobody uses comes out of the source, and for eight where blocks are packed meanwhile."""
 
 
 def blocks_of(pieces: Iterable[Piece], block_bytes: int) -> Generator[Block]:
@@ -82,13 +65,14 @@ class Pouring:
         self.sha256 = ""
         self._shares: list[Share] = []
         self._expected = expected
-        # Several cards have memory of their own for what is being written.
+        # Several cards have memory of their own for what is being written, and would each pack.
         self._ahead_bytes = _AHEAD_BYTES if expected == 1 else _AHEAD_BYTES // 2
+        self._packs = source.is_slow and expected == 1
         self._lock = threading.Lock()
 
     def share(self, card_bytes: int) -> Share:
         """The blocks for a card of that size."""
-        share = Share(self, card_bytes, max(2, self._ahead_bytes // self.block_bytes))
+        share = Share(self, card_bytes, self._ahead_bytes, packs=self._packs)
         with self._lock:
             self._shares.append(share)
         self.withdraw()
@@ -110,7 +94,7 @@ class Pouring:
                 for block in blocks_of(reading.pieces(), self.block_bytes):
                     self._digest(block)
                     # A list: every card gets the block, also after one that takes none any more.
-                    if not any([share.take(block) for share in self._shares]):
+                    if not any([share.put(block) for share in self._shares]):
                         return
                 self.size_bytes, self.sha256 = reading.size_bytes, reading.sha256
         except Exception as error:  # noqa: BLE001 - raised again in the thread of each card
@@ -126,44 +110,18 @@ class Pouring:
             self.digests[chunk] = sha256.digest()
 
 
-class Share:
+class Share(WaitingBlocks):
     """What one card of ``card_bytes`` gets of a Pouring."""
 
-    def __init__(self, pouring: Pouring, card_bytes: int, ahead: int) -> None:
+    def __init__(self, pouring: Pouring, card_bytes: int, room_bytes: int, *, packs: bool) -> None:
+        super().__init__(room_bytes, packs=packs)
         self.pouring = pouring
         self.card_bytes = card_bytes
-        self._blocks: SimpleQueue[Block | Exception | None] = SimpleQueue()
-        self._room = threading.Semaphore(ahead)
-        self._left = False
 
     def blocks(self) -> Iterator[Block]:
         """Every block, in order. Raises what reading the source raised."""
-        while True:
-            block = self._blocks.get()
-            if isinstance(block, PicloudError):
-                # Each card has an error of its own, to which the state of the card is added.
-                raise type(block)(block.what, hint=block.hint, details=block.details) from block
-            if isinstance(block, Exception):
-                raise block
-            if block is None:
-                return
-            yield block
-            self._room.release()
-
-    def close(self) -> None:
-        """Take no more blocks; whoever waits for one is told that there is none."""
-        self._left = True
-        self._blocks.put(None)
-        self._room.release()
-
-    def take(self, block: Block) -> bool:
-        """Give the card one more block, when it has room; False when it has left."""
-        if not self._left:
-            self._room.acquire()  # close() ends this, too
-        if not self._left:
-            self._blocks.put(block)
-        return not self._left
-
-    def finish(self, error: Exception | None) -> None:
-        """There are no more blocks."""
-        self._blocks.put(error)
+        try:
+            yield from self
+        except PicloudError as error:
+            # Each card has an error of its own, to which the state of the card is added.
+            raise type(error)(error.what, hint=error.hint, details=error.details) from error

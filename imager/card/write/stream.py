@@ -23,9 +23,10 @@ from imager.card.medium.meter import metered
 from imager.card.medium.raw import flush, write_stubbornly
 from imager.card.stages import ClaimedCard, WriteOptions, WrittenCard
 from imager.card.write.grow import CannotGrow, growth
-from imager.card.write.pour import Block, Pouring, Share
+from imager.card.write.pour import Pouring, Share
 from imager.card.write.poured import PouredImage
 from imager.card.write.verdict import bytes_named, places_named
+from imager.card.write.waiting import Block
 from imager.card.write.write import blank_ends, copy, write_first_mib
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.gpt import SIGNATURE, GptError, resized

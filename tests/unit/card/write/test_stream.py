@@ -258,3 +258,26 @@ def test_the_source_is_read_only_a_bounded_way_ahead() -> None:
     assert len(seen) <= 68
     offsets = [block.offset for block in blocks]
     assert all(low < high for low, high in pairwise(offsets))
+
+
+@pytest.mark.parametrize("can_be_packed", [True, False])
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_of_a_slow_source_more_is_held_in_the_same_memory(
+    is_slow: bool, can_be_packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.card.write.pour._AHEAD_BYTES", 4 * MiB)
+    data = [
+        NOISE.randbytes(4096) * 256 if can_be_packed else NOISE.randbytes(MiB) for _ in range(20)
+    ]
+    seen: list[int] = []
+    parts = [(at * MiB, one) for at, one in enumerate(data)]
+    given = MemorySource(parts, 20 * MiB, on_piece=seen.append, is_slow=is_slow)
+    blocks = Pouring(given, block_bytes=MiB).share(20 * MiB).blocks()
+    first = next(blocks)
+    least, most = (20, 20) if is_slow and can_be_packed else (5, 7)
+    deadline = time.monotonic() + 5
+    while len(seen) < least and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert least <= len(seen) <= most
+    assert [bytes(block.data) for block in [first, *blocks]] == data
