@@ -104,6 +104,11 @@ def made(
     while crew.is_busy:
         crew.turn()
     crew.close()
+    for result in crew.results:
+        if result.receipt is not None:
+            told = crew.boards[result.job.name].moment()
+            there_and_back = 2 * result.receipt.manifest.extents.total_bytes
+            assert told.moved_bytes >= told.expected_bytes == there_and_back
     return {result.job.name: result for result in crew.results}
 
 
@@ -169,6 +174,15 @@ class _Broken(MemoryCard):
         if self.fd >= 0:
             raise SystemExit(3)
         yield from ()
+
+
+def test_a_card_without_room_for_the_swap_file_is_not_touched(
+    golden: OpenGolden, rack: Rack, cards: list[MemoryCard]
+) -> None:
+    results = made(golden, replace(rack, swap_bytes=SIZE), [cards[0]])
+    assert results["pi0"].outcome is Outcome.REFUSED
+    assert "has no room for a swap file" in results["pi0"].fault
+    assert os.pread(cards[0].fd, len(OLD), 0) == OLD
 
 
 def test_a_node_that_would_not_boot_touches_no_card(

@@ -59,7 +59,7 @@ class Plans:
     images: GoldenImages
     slots: Slots
     seconds: float
-    again: bool = False
+    again: bool
 
 
 class Station:

@@ -10,7 +10,7 @@ import pytest
 from imager.base.units import MiB
 from imager.card.host.targets import target_at
 from imager.card.save.saved_file import SavedFile
-from imager.rack.batch.card_progress import CardEvent
+from imager.rack.batch.card_progress import CardEvent, Moment
 from imager.rack.batch.savers import SaveJob, SaveOrders, Savers, save
 from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import CardSaved, read_ledger
@@ -21,6 +21,9 @@ class Watching:
     """A Watch that stops the ``savers``, if there are any, when a card is begun."""
 
     savers: Savers | None = None
+
+    def __init__(self) -> None:
+        self.last: dict[str, Moment] = {}
 
     def began(self, job: Job) -> None:
         if self.savers:
@@ -33,7 +36,7 @@ class Watching:
         pass
 
     def turn(self, crew: AtWork) -> None:
-        pass
+        self.last |= {name: now for name in ("pi1", "pi2") if (now := crew.moment(name))}
 
 
 @pytest.fixture
@@ -55,7 +58,10 @@ def saved_in(rack: Path) -> dict[str, CardSaved]:
 
 
 def test_each_card_is_in_its_file_and_in_the_ledger(jobs: list[SaveJob], tmp_path: Path) -> None:
-    results = save(SaveOrders(tmp_path), jobs, Watching())
+    watch = Watching()
+    results = save(SaveOrders(tmp_path), jobs, watch)
+    for name, times in (("pi1", 2), ("pi2", 1)):  # the first one is packed as well
+        assert watch.last[name].moved_bytes == watch.last[name].expected_bytes == times * MiB
     assert [result.outcome for result in results] == [Outcome.SAVED, Outcome.SAVED]
     assert jobs[1].files.path.read_bytes() == (tmp_path / "pi2.img").read_bytes()
     told = saved_in(tmp_path)
