@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -159,3 +160,19 @@ def test_what_lies_below_a_rack_or_a_cache_is_opened_in_one_way() -> None:
     }
     assert {name: lines for name, lines in found.items() if name not in known} == {}
     assert known <= set(found), "BY_PATH names modules that need not be there any more"
+
+
+def test_what_the_page_on_security_names_is_there() -> None:
+    """Tests and modules. A name of a test may be cut short with an ellipsis."""
+    page = (ROOT / "docs/security.md").read_text()
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    text = "\n".join(path.read_text() for path in files)
+    there = {path.name for path in files} | {
+        f"{one}(" for one in re.findall(r"def (test_\w+)", text)
+    }
+    for name in set(re.findall(r"\btest_\w+(?:\.py)?", page)):
+        assert any(one.startswith(name) for one in there), (
+            f"docs/security.md names {name}, which is nowhere"
+        )
+    for name in set(re.findall(r"`((?:[a-z0-9_]+/)+[a-z0-9_]+\.py)`", page)):
+        assert any((ROOT / wing / name).is_file() for wing in ("imager", "")), name
