@@ -57,11 +57,12 @@ def tree(folder: Path) -> dict[str, tuple[int, bytes | None]]:
 
 def test_a_fresh_folder_is_what_a_master_keeps(rack: Rack, keys: SaltKeys, pki: Path) -> None:
     pki = pki / "in/folders/that/are/not/there"
-    mask = os.umask(0)
+    mask, held = os.umask(0), os.listdir("/proc/self/fd")
     try:
         export(pki, plan_export(rack, keys, pki))
     finally:
         os.umask(mask)
+    assert os.listdir("/proc/self/fd") == held, "a rack has thousands of keys"
     assert tree(pki) == {
         "minions": (0o700, None),
         **{f"minions/{name}": (0o644, public) for name, public in keys.minions.items()},
@@ -86,6 +87,10 @@ def test_a_second_export_finds_all_there_and_writes_nothing(
     times = {path: path.stat().st_mtime_ns for path in pki.rglob("*")}
     places = plan_export(rack, keys, pki, own_key=True)
     assert {place.found for place in places} == {MasterFileState.SAME}
+    (pki / "master.pub").rename(pki / "elsewhere")
+    *_, private, public = plan_export(rack, keys, pki, own_key=True)
+    assert (private.found, public.found) == (MasterFileState.SAME, MasterFileState.NOTHING)
+    (pki / "elsewhere").rename(pki / "master.pub")
     export(pki, places)
     assert {path: path.stat().st_mtime_ns for path in pki.rglob("*")} == times
 

@@ -376,6 +376,16 @@ def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
         identity(rack)
 
 
+def test_a_new_node_gets_no_numbers_while_those_of_another_cannot_be_read(rack: Rack) -> None:
+    damaged = rack.keys.path / "pi1/card/identity.json"
+    damaged.write_text("{}")
+    shutil.rmtree(rack.keys.path / "pi0/card")
+    with pytest.raises(ConfigurationError, match="is missing") as caught:
+        identity(rack, "pi0")
+    assert str(damaged) in caught.value.what
+    assert not (rack.keys.path / "pi0/card").exists()
+
+
 def test_disk_ids_do_not_repeat_within_a_rack(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = identity(rack, "pi0").numbers.disk_id
     shutil.rmtree(rack.keys.path / "pi1/card")

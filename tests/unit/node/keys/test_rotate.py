@@ -76,6 +76,13 @@ def test_the_master_s_card_gets_the_new_key(rack: Rack) -> None:
     assert fingerprint(accepted["pi1"]) == done.after == fingerprint(identity(rack).minion.public)
 
 
+def test_a_host_key_is_told_by_the_one_that_ssh_shows_first(rack: Rack) -> None:
+    before = identity(rack).ssh
+    done = rotate(rack, rack.node("pi1"), KeyKind.SSH)
+    first = [key for key in (*before, *identity(rack).ssh) if "ed25519" in key.name]
+    assert [key.fingerprint for key in first] == [done.before, done.after]
+
+
 def test_a_second_rotation_forgets_the_first_key(rack: Rack) -> None:
     first = rotate(rack, rack.node("pi1"), KeyKind.SALT)
     second = rotate(rack, rack.node("pi1"), KeyKind.SALT)
