@@ -63,7 +63,9 @@ _COMMANDS = {
         "card.probe:probe",
         "Find out whether a card stores what it claims, and how fast it is.",
     ),
-    "rack": LazyCommand("rack.group:rack", "Describe a rack and look at it."),
+    "rack": LazyCommand(
+        "rack.group:rack", "Describe a rack, write and save its cards, look at it."
+    ),
     "read": LazyCommand(
         "card.read:read", "Save a card, or a disk of any system, to an image file."
     ),

@@ -28,6 +28,11 @@ _WIDEST_TERM = 24
 _NO_SETTINGS = frozenset(("--version", "--help"))
 """Common options that are no settings."""
 
+_RANGES = (
+    (re.compile(r"(\d+)<=x<=(\d+)(?=[];])"), r"\1 to \2"),
+    (re.compile(r"x>=(\d+)(?=[];])"), r"at least \1"),
+)
+"""How click says what a number may be, and in words."""
 _EXAMPLES = re.compile(r"^Examples?:\n", re.MULTILINE)
 
 
@@ -131,6 +136,8 @@ def _options(command: click.Command, context: click.Context) -> Iterator[Listing
             is_common = param.name in COMMON or not _NO_SETTINGS.isdisjoint(param.opts)
             # Click adds what it knows itself, as a range, in brackets of its own.
             meaning = row[1].replace("]  [", "; ").replace("  [", " [")
+            for shape, words in _RANGES:
+                meaning = shape.sub(words, meaning)
             (common if is_common else own).append((row[0], meaning))
     yield Listing("Options", tuple(own))
     where = "before or after the command" if isinstance(command, click.Group) else ""

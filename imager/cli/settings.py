@@ -72,7 +72,7 @@ _OPTIONS = (
         metavar="DIR",
         type=FOLDER,
         envvar="PICLOUD_CACHE",
-        help="Where releases are archived and golden images kept.",
+        help="Where releases are archived and golden images kept. [~/.cache/picloud-image]",
     ),
     click.option(
         "--release",
@@ -85,7 +85,7 @@ _OPTIONS = (
         metavar="FILE",
         envvar="PICLOUD_SIGNING_KEY",
         type=EXISTING_FILE,
-        help="OpenPGP certificate that signed the release; must have the pinned fingerprint.",
+        help="OpenPGP key that signed the release, as a file; its fingerprint is compared.",
     ),
     click.option(
         "--offline",

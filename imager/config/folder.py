@@ -16,6 +16,7 @@ import platformdirs
 
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
+from imager.base.ownership import home_behind_sudo
 from imager.base.text import command_line
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.example import Choices, initial_rack_toml
@@ -129,8 +130,17 @@ def ensure_state(folder: Path) -> TrustedFolder:
     return state
 
 
+def data_folder() -> Path:
+    """What belongs to no rack is kept there: in the person's home, also with sudo. Where root has
+    such a folder already, as from before that was so, sudo goes on with it: there are keys in it.
+    """
+    own = platformdirs.user_data_path("picloud-image")
+    home = None if "XDG_DATA_HOME" in os.environ else home_behind_sudo()
+    return own if home is None or own.exists() else home / ".local/share/picloud-image"
+
+
 def _default_folder() -> Path:
-    return platformdirs.user_data_path("picloud-image") / "default-rack"
+    return data_folder() / "default-rack"
 
 
 def _default_rack() -> Path:

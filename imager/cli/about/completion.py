@@ -43,7 +43,7 @@ def completion(session: Session, shell: str, answer: bool) -> CommandResult:
         source <(picloud-image completion bash)
             For this bash; in ~/.bashrc for all.
         picloud-image completion zsh > ~/.zfunc/_picloud-image
-            In ~/.zshrc, fpath+=~/.zfunc comes before compinit.
+            Make that folder first; in ~/.zshrc, fpath+=~/.zfunc comes before compinit.
         picloud-image completion fish | source
             For this fish; in ~/.config/fish/config.fish for all.
     """

@@ -55,7 +55,8 @@ def verify(
 ) -> CommandResult:
     """Read a card again and compare it with its own stamp.
 
-    Works on any computer, with no other file. A card that a node has run from is searched
+    The stamp is a signed list, on the card itself, of what it should hold: so this works on any
+    computer, with no other file. A card that a node has run from is searched
     for damage: boot files and files of the release must be as they were. A card without a
     stamp is held against the newest receipt for it, if its rack is at hand. With a rack at
     hand, a stamp that another key signed is refused.

@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
 from pysequoia import Cert
 
 from imager.base.errors import ConfigurationError, TargetRefused
@@ -32,6 +31,7 @@ from imager.cli.card.wish import CardWish
 from imager.cli.choice import rack_at_hand
 from imager.cli.consent import consented, refuse_early
 from imager.cli.session import CommandResult, Session
+from imager.config.folder import data_folder
 from imager.disk.manifest import Reader
 from imager.release.openpgp import fingerprints_in, parse_certificate
 from imager.release.signing_keys import key_file
@@ -52,7 +52,7 @@ class ImageWish:
 
 def own_receipts() -> TrustedFolder:
     """Where receipts are kept of cards that belong to no rack."""
-    return TrustedFolder(platformdirs.user_data_path("picloud-image") / "receipts")
+    return TrustedFolder(data_folder() / "receipts")
 
 
 def folders_of_ours(session: Session) -> tuple[Path, ...]:

@@ -58,7 +58,7 @@ _COMMANDS = {
 @common_options
 @click.pass_context
 def rack(context: click.Context, /, **options: Any) -> None:
-    """Describe a rack and look at it.
+    """Describe a rack, write and save its cards, look at it.
 
     Examples:
         picloud-image rack init --rack ~/rack

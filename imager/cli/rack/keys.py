@@ -31,6 +31,8 @@ _NODES = click.argument("nodes", required=False, metavar="[NODES]")
 def list_keys(session: Session, nodes: str | None) -> CommandResult:
     """Show the fingerprints by which nodes and master know each other.
 
+    NODES are names such as pi[1-13]; all of the rack when left out.
+
     Examples:
         picloud-image rack keys list
             Fingerprints, to compare with salt-key -F.

@@ -19,6 +19,8 @@ from imager.node.keys.identity import known_hosts_at_hand
 def known_hosts(session: Session, nodes: str | None) -> CommandResult:
     """Print the nodes' host keys for ssh: … >> ~/.ssh/known_hosts.
 
+    NODES are names such as pi[1-13]; all of the rack when left out.
+
     Examples:
         picloud-image rack known-hosts >> ~/.ssh/known_hosts
             Never be asked whether a node is the right one.

@@ -46,7 +46,8 @@ def status(
 ) -> CommandResult:
     """Ask the Salt master who has joined, and each node about its card and first boot.
 
-    With --wait ends with code 30 when some did not join in time.
+    NODES are names such as pi[1-13]; all of the rack when left out. With --wait ends with code
+    30 when some did not join in time.
 
     Examples:
         picloud-image rack status

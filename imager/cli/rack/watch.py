@@ -26,8 +26,7 @@ from imager.rack.plan.slots import load_slots
     metavar="SECONDS",
     type=click.FloatRange(0),
     default=5.0,
-    show_default=True,
-    help="Seconds from the moment a card is in until it is begun.",
+    help="Seconds from the moment a card is in until it is begun. [5]",
 )
 @click.option("--again", is_flag=True, help="Also the nodes that are done.")
 @click.option("--eject", is_flag=True, help="Ask the reader to let go of a finished card.")

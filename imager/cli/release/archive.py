@@ -160,7 +160,8 @@ def list_archive(session: Session, racks: tuple[Path, ...]) -> CommandResult:
     """
     locks = {folder: RackLock.load(folder / LOCK) for folder in _folders(session, racks)}
     rows = rows_of(session.cache, locks)
-    session.console.table(HEAD, archive_rows(rows))
+    if rows:
+        session.console.table(HEAD, archive_rows(rows))
     session.console.lines(total_line(rows, session.cache.root))
     missing = {folder: missing_of(session.cache, lock) for folder, lock in locks.items()}
     for folder, entries in missing.items():

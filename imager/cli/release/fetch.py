@@ -22,8 +22,9 @@ from imager.release.verified import VerifiedSalt
 def fetch(session: Session, update: bool) -> CommandResult:
     """Fetch the release, packages and Salt, prove them, archive and pin them.
 
-    What is archived already is read again and compared with its hash. --update leaves packages as
-    they are: picloud-image lock --update moves those.
+    What is pinned, in rack.lock, is used from then on, whatever is published later. What is
+    archived already is read again and compared with its hash. --update leaves packages as they
+    are: picloud-image lock --update moves those.
 
     Examples:
         picloud-image fetch
@@ -38,8 +39,9 @@ def fetch(session: Session, update: bool) -> CommandResult:
     orders = package_orders(session, rack, release)
     sets = tuple(dict.fromkeys(found for order in orders for found in packages_of(order)))
     orders = package_orders(session, rack, release)
-    if any(order.lock.pacman for order in orders):
-        with session.console.phase("prove packages") as phase:
+    total = sum(pin.size_bytes for order in orders for pin in order.lock.pacman.values())
+    if total:
+        with session.console.phase("prove packages", total) as phase:
             for package in chain.from_iterable(verify_archive(order) for order in orders):
                 phase.advance(package.size_bytes)
     salt = proven_salt(session, rack, update=update)

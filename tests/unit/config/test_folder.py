@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -38,6 +40,26 @@ def test_without_one_a_default_rack_is_made_and_said_to_be_one(
     (found.path / "rack.toml").write_text('[rack]\nnodes = "a"\n')
     assert find_rack(tmp_path) == found, "a default rack that is there is kept"
     assert load_rack(found.path).node("a")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="sudo makes a user root")
+def test_with_sudo_the_default_rack_is_that_of_who_called_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, roots = tmp_path / "me", tmp_path / "root"
+    home.mkdir()
+    os.chown(home, 1234, 1234)
+    person = pwd.struct_passwd(("me", "x", 1234, 1234, "", str(home), "/bin/sh"))
+    monkeypatch.setattr("imager.base.ownership.pwd.getpwuid", lambda user: person)
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(roots))
+    monkeypatch.setenv("SUDO_UID", "1234")
+    found = find_rack(tmp_path).path
+    assert found == home / ".local/share/picloud-image/default-rack"
+    assert {path.lstat().st_uid for path in home.rglob("*")} == {1234}
+    assert not roots.exists()
+    (roots / ".local/share/picloud-image").mkdir(parents=True)
+    assert find_rack(tmp_path).path.is_relative_to(roots), "keys may be in it"
 
 
 def test_a_rack_named_that_is_none_is_refused(tmp_path: Path) -> None:
