@@ -9,7 +9,6 @@ TELLS = "It says how things are; nothing is to be typed."
 RACE = "Needs a file that changes between two looks of one run."
 FIXED = "Needs a disk that is built into this computer and that nothing uses."
 NAMES = "Needs a filesystem that cannot hold a name: one that ignores case or wants UTF-8."
-SIGNER = "It is for who publishes the release."
 MASTER = "Copies to /etc of a Salt master elsewhere."
 WORN = "Needs a card that fails after it was read once."
 ELSEWHERE = "Followed by "
@@ -23,9 +22,7 @@ NOT_REACHED: dict[str, str] = {
     "if it is the right one, say --allow-fixed-disk and type its name when asked": FIXED,
     "no batch takes such a disk; picloud-image write can, with --allow-fixed-disk": FIXED,
     "name the rack's folder with --rack DIR, or make one with picloud-image rack init": RACE,
-    "the archived file was damaged; move it away and run: picloud-image fetch": RACE,
     "put the cache on an ordinary ext4, xfs or btrfs filesystem with --cache DIR": NAMES,
-    "whoever signs this release must sign it again with gpg --detach-sign": SIGNER,
     "    scp -r {}/. {}:{}/": MASTER,
     "    ssh {} salt-key --yes --delete {}": f"{ELSEWHERE}tests/salt/test_join.py",
     "    scp {} {}:{}/minions/{}": f"{ELSEWHERE}tests/salt/test_join.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,16 +13,19 @@ import pytest
 
 from imager.base.units import SECTOR_BYTES, GiB, MiB
 from imager.node.stamp.stamp import STAMP_AREA
+from imager.release.openpgp import fingerprints_in
 from tests.hints.following import Row, follow, words_of
 from tests.hints.test_without_release import master
 from tests.image.test_command_line import flip_byte_of
 from tests.support.loop import loop_over, missing_abilities, sized_file, udevd_running
+from tests.support.signing import gnupg
 from tests.support.usedcard import UsedCard, copied
-from tests.support.workplace import Said, Workplace, workplace
+from tests.support.workplace import TARBALL, Said, Workplace, workplace
 
 KEY = "SHA256:" + "A" * 43
 NODES = [f"pi{number}" for number in range(14)]
 LATER = 1_900_000_000
+_OTHER = "/os/Other-rpi-armv7-latest.tar.gz"
 
 
 @dataclass
@@ -54,6 +58,29 @@ def _damaged(place: Shop) -> None:
     tarball.chmod(0o644)
     data = tarball.read_bytes()
     tarball.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def _signed_as_text(place: Shop) -> None:
+    """A rack, ``other``, whose release was signed by GnuPG, in the folder ``signer``, as lines of
+    text and not as bytes."""
+    gpg = place.held.enter_context(gnupg())
+    (place.folder / "signer").symlink_to(gpg.home)
+    gpg("--quick-gen-key", "gpg <g@localhost>", "ed25519", "sign", "never")
+    certificate = gpg("--export")
+    (place.folder / "gpg.asc").write_bytes(certificate)
+    toml = (place.workplace.rack / "rack.toml").read_text().replace(TARBALL, _OTHER)
+    key = f'\nsigning_key = "{fingerprints_in(certificate)[0].upper()}"'
+    (place.folder / "other").mkdir()
+    (place.folder / "other/rack.toml").write_text(re.sub('\nsigning_key = "[^"]+"', key, toml))
+    files = place.workplace.mirror.files
+    files[_OTHER] = files[TARBALL]
+    files[f"{_OTHER}.sig"] = gpg("--textmode", "--detach-sign", stdin=files[TARBALL])
+    (place.folder / "other.tar.gz").write_bytes(files[TARBALL])
+
+
+def _published(place: Shop) -> None:
+    signature = (place.folder / "other.tar.gz.sig").read_bytes()
+    place.workplace.mirror.files[f"{_OTHER}.sig"] = signature
 
 
 def _flipped(place: Shop) -> None:
@@ -141,6 +168,14 @@ SHOP = {
     ),
     "run picloud-image fetch once without --offline": Row(
         "compose --offline --cache new", "picloud-image --cache new fetch", code=11
+    ),
+    "whoever signs this release must sign it again with gpg --detach-sign": Row(
+        "fetch --rack other --signing-key gpg.asc",
+        "gpg --detach-sign",
+        "fetch --rack other --signing-key gpg.asc",
+        12,
+        before=(_signed_as_text,),
+        between=("$ {said} --batch --homedir signer other.tar.gz", _published),
     ),
     "if it is another rack's card, name that rack with --rack DIR, or its key with --key {}; if "
     "not, somebody altered it: write it again": Row(

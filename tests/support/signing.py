@@ -49,11 +49,11 @@ class GnuPG:
     """A GnuPG home of its own, for what pysequoia will not make."""
 
     def __init__(self, home: str) -> None:
-        self._home = home
+        self.home = home
 
     def __call__(self, *words: str, stdin: bytes = b"") -> bytes:
         done = subprocess.run(
-            ["gpg", "--homedir", self._home, "--batch", "--yes", "--quiet", "--pinentry-mode",
+            ["gpg", "--homedir", self.home, "--batch", "--yes", "--quiet", "--pinentry-mode",
              "loopback", "--passphrase", "", *words],
             input=stdin, capture_output=True, check=False,
         )  # fmt: skip

@@ -260,5 +260,5 @@ def _check_digest(digest: str, tarball: Path, sha256: str) -> None:
     if digest != sha256:
         raise NotAuthentic(
             f"{tarball}: its SHA-256 is {digest}, not {sha256} as when fetched",
-            hint="the archived file was damaged; move it away and run: picloud-image fetch",
+            hint="run the same command again: what is altered is set aside and fetched anew",
         )
