@@ -23,6 +23,9 @@ PUBLIC_KEY = "head.pub"
 PATIENCE = 180
 """Seconds that an emulated node may take to answer. It was seen to take 15 on a busy computer."""
 _START_SECONDS = 120
+_WORK_SECONDS = 900
+"""So long a node may work on what it is asked. Then Salt asks whether it still does, and gives it
+up without an answer in 10 s, which an emulated node on a busy computer takes longer for."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class HeadNode:
 
     def ask(self, node: str, *words: str) -> Any:
         """What ``node`` returns for a function of Salt and its arguments."""
-        asking = ("--out=json", "--static", f"--timeout={PATIENCE}", node)
-        said = self.box.run("salt", *asking, *words, seconds=3 * PATIENCE)
+        asking = ("--out=json", "--static", f"--timeout={_WORK_SECONDS}", node)
+        said = self.box.run("salt", *asking, *words, seconds=_WORK_SECONDS + 2 * PATIENCE)
         answers = json.loads(said or "{}")
         assert node in answers, f"{node} did not answer {words}: {said}{self.box.errors}"
         return answers[node]
