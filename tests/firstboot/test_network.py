@@ -229,7 +229,9 @@ def minion(folder: Path) -> Path:
 
 def test_a_minion_imports_salt_while_its_network_comes_up(tmp_path: Path) -> None:
     package = tmp_path / "salt" / "salt"
-    package.mkdir(parents=True)
+    (package / "transport").mkdir(parents=True)
+    for name in ("tcp", "zeromq"):
+        (package / "transport" / f"{name}.py").touch()
     (package / "minion.py").write_text('print("imported", flush=True)\n')
     (package / "scripts.py").write_text(STUB)
     words = (sys.executable, minion(tmp_path), "--an-option")
