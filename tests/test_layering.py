@@ -72,7 +72,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "save",
         "make",
     ),
-    "rack": ("history", "plan", "batch", "master", "report"),
+    "rack": ("history", "plan", "batch", "live", "master", "report", "page"),
     "doctor": ("checkup", "storage"),
     "cli": (
         "terminal",

@@ -92,10 +92,19 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         fsync_folder(path.parent)
 
 
-def replace_in(folder: int, name: str, data: bytes, mode: int, give: Callable[[int], None]) -> None:
+def replace_in(
+    folder: int,
+    name: str,
+    data: bytes,
+    mode: int,
+    give: Callable[[int], None],
+    *,
+    durable: bool = True,
+) -> None:
     """As ``write_atomically``, for the file ``name`` of the open folder ``folder``: whatever
     becomes of the path that led there, nothing is followed. ``give`` is called with the new file's
-    descriptor, before it has its name, to say whose it is."""
+    descriptor, before it has its name, to say whose it is. What need not survive a power cut is
+    not ``durable``: nobody waits for the disk then."""
     temporary = f".{name}.{secrets.token_hex(4)}"
     descriptor = os.open(temporary, _NEW, mode & 0o700, dir_fd=folder)
     try:
@@ -103,7 +112,8 @@ def replace_in(folder: int, name: str, data: bytes, mode: int, give: Callable[[i
             write_all(descriptor, data)
             os.fchmod(descriptor, mode)
             give(descriptor)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -111,7 +121,8 @@ def replace_in(folder: int, name: str, data: bytes, mode: int, give: Callable[[i
         with suppress(FileNotFoundError):
             os.unlink(temporary, dir_fd=folder)
         raise
-    os.fsync(folder)
+    if durable:
+        os.fsync(folder)
 
 
 def remove_tree(folder: Path) -> None:

@@ -218,14 +218,21 @@ class TrustedFolder:
         with self.open(name) as descriptor:
             return os.fstat(descriptor).st_size
 
-    def write(self, name: str, data: bytes, *, mode: int = 0o644) -> None:
+    def write(self, name: str, data: bytes, *, mode: int = 0o644, durable: bool = True) -> None:
         """Replace the file ``name`` by ``data`` so that a reader sees the old file or the new one,
-        whole, also after a power cut. It has ``mode`` from birth, whatever the umask: a secret is
-        never readable by others, not even for a moment."""
+        whole; where it is ``durable``, also after a power cut. It has ``mode`` from birth, whatever
+        the umask: a secret is never readable by others, not even for a moment."""
         with self.reached(make=0o755) as folder, self._trouble(name):
             require_plain(folder, _plain(name), self.path / name)
             owner = os.fstat(folder)
-            replace_in(folder, name, data, mode, lambda descriptor: give_to(descriptor, owner))
+            replace_in(
+                folder,
+                name,
+                data,
+                mode,
+                lambda descriptor: give_to(descriptor, owner),
+                durable=durable,
+            )
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
@@ -245,6 +252,18 @@ class TrustedFolder:
         with self.open(name) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield
+
+    def is_locked(self, name: str) -> bool:
+        """Whether another process holds ``locked`` on the file ``name``; looking holds it shared
+        for an instant."""
+        try:
+            with self.open(name) as descriptor:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     def rename(self, old: str, new: str) -> None:
         """Give what is called ``old`` the name ``new``, durably."""

@@ -115,3 +115,13 @@ def align_up(value: int, step: int) -> int:
 def align_down(value: int, step: int) -> int:
     """The largest multiple of ``step`` that is not above ``value``."""
     return value // step * step
+
+
+def clock(seconds: float | None) -> str:
+    """``0:34``, ``1:02:05``; a dash when it is not known."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -22,6 +22,7 @@ from imager.rack.batch.batch import exit_code_of, flash
 from imager.rack.batch.crew import CardJob, Orders
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
+from imager.rack.live.keeper import kept_live
 from imager.rack.plan.plan import PlannedCard, RackPlan
 from imager.rack.plan.survey import GoldenImages, different
 
@@ -84,10 +85,13 @@ def work(
     for step in steps:
         smallest = images[step.node.name].layout.size_bytes
         jobs.append(_card_job(step, step.candidate.size_bytes or size_bytes or smallest))
-    with Screen(session.console) as screen:
+    with (
+        Screen(session.console) as screen,
+        kept_live(orders.rack.folder, "rack flash", screen, jobs) as watch,
+    ):
         for job in jobs:
             screen.expect(job)
-        return flash(orders, jobs, screen)
+        return flash(orders, jobs, watch)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from imager.rack.batch.batch import begun
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.batch.workers import CardResult
+from imager.rack.live.keeper import kept_live
 from imager.rack.plan.candidates import Candidate, Unfit
 
 _POLL_SECONDS = 0.05
@@ -30,7 +31,13 @@ def at_the_station(
     """Write the cards that are put in until every node has one or the person stops it."""
     view = _StationConsole(session, eject=eject)
     names = [node.name for node in plans.nodes]
-    with view.screen, key_presses() as keys, begun(orders, names, view.screen) as (crew, stopped):
+    live = kept_live(orders.rack.folder, "rack watch", view.screen, wanting=view.nodes_without_card)
+    with (
+        view.screen,
+        key_presses() as keys,
+        live as watch,
+        begun(orders, names, watch) as (crew, stopped),
+    ):
         station = Station(orders, plans, crew, view, time.monotonic)
         view.attend(station)
         session.console.note("put cards in one after the other; Ctrl-C ends")
@@ -83,7 +90,7 @@ class _StationConsole:
             session.console,
             on_end=self._ended,
             standing=self._offer_lines,
-            wanting=self._nodes_without_card,
+            wanting=self.nodes_without_card,
         )
 
     def attend(self, station: Station) -> None:
@@ -146,7 +153,8 @@ class _StationConsole:
             self.screen.say(f"{result.job.name}: {result.fault}")
             self.screen.say(f"  → {self._console.pasted(result.error.hint)}")
 
-    def _nodes_without_card(self) -> list[str]:
+    def nodes_without_card(self) -> list[str]:
+        """The nodes that have no good card yet, by name."""
         return [node.name for node in self._station.missing] if self._station is not None else []
 
     def _offer_lines(self) -> list[str]:

@@ -29,6 +29,7 @@ from imager.config.nodeset import fold
 from imager.config.rack import Rack
 from imager.rack.batch.restorers import RestoreJob, RestoreOrders, restore
 from imager.rack.history.ledger import Ledger, batch_lock, read_ledger
+from imager.rack.live.keeper import kept_live
 from imager.rack.plan.candidates import Unfit
 from imager.rack.plan.plan import RackPlan, Want, make_plan
 from imager.rack.plan.saved import RestorePlan, SavedNode, restore_plan, saved_nodes
@@ -101,10 +102,13 @@ def restore_cards(
             for step in steps
         ]
         orders = RestoreOrders(rack, limits, at_once=jobs, probe=not no_probe)
-        with Screen(session.console) as screen:
+        with (
+            Screen(session.console) as screen,
+            kept_live(rack.folder, "rack restore", screen, work) as watch,
+        ):
             for job in work:
                 screen.expect(job)
-            results = restore(orders, work, screen) if work else ()
+            results = restore(orders, work, watch) if work else ()
     without = [node.name for node in plan.cards.without]
     shown = show_results(session, (*unasked, *results), without, again=_AGAIN)
     return {**shown, **_refusals(session, plan, shown)}

@@ -24,6 +24,7 @@ from imager.rack.batch.savers import SaveJob, SaveOrders, save
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.ledger import batch_lock
 from imager.rack.history.outcome import Outcome
+from imager.rack.live.keeper import kept_live
 from imager.rack.plan.slots import load_slots
 from imager.rack.plan.to_save import CardToSave, plan_saving, readable_cards
 
@@ -90,11 +91,14 @@ def save_cards(
         to_do = [card for card in plan.cards if card.against is None]
         if to_do:
             place.make()
-        with Screen(session.console, whole="all") as screen:
-            work = [_job(card) for card in to_do]
+        work = [_job(card) for card in to_do]
+        with (
+            Screen(session.console, whole="all") as screen,
+            kept_live(rack.folder, "rack save", screen, work) as watch,
+        ):
             for job in work:
                 screen.expect(job)
-            results = save(SaveOrders(rack.folder, jobs, kernel), work, screen)
+            results = save(SaveOrders(rack.folder, jobs, kernel), work, watch)
     refused = [
         CardResult(_job(card), Outcome.REFUSED, error=card.against)
         for card in plan.cards

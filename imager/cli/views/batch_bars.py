@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from imager.base.units import format_rate
+from imager.base.units import clock, format_rate
 from imager.cli.terminal.folding import shortened
 from imager.rack.batch.card_progress import Moment
+from imager.rack.batch.outlook import outlook
 from imager.rack.batch.workers import CardResult, Job
 
 _PHASE_COLUMNS = 12
@@ -32,22 +33,9 @@ class CardRow:
     result: CardResult | None = None
 
     @property
-    def share(self) -> float:
-        """The part of its work that is done, from 0 to 1."""
-        if self.result is not None:
-            return 1.0
-        if self.moment is None or not self.moment.expected_bytes:
-            return 0.0
-        # What is read a second time, or probed, was not expected.
-        return min(0.99, self.moment.moved_bytes / self.moment.expected_bytes)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """An estimate from the present rate; None while there is no rate."""
-        if self.moment is None or not self.moment.done_bytes:
-            return None
-        left = max(0, self.moment.expected_bytes - self.moment.moved_bytes)
-        return left / max(1.0, self.moment.bytes_per_second)
+    def is_good(self) -> bool | None:
+        """Whether it ended well; None until it has ended."""
+        return None if self.result is None else self.result.is_verified
 
 
 def draw(
@@ -100,7 +88,7 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
         return shortened(f"{head}{phase} …{gone}", columns)
     rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
     phase = f"{head}{phase:<{_PHASE_COLUMNS}}"
-    return _with_bar(phase, now.done_bytes / total, rate, clock(row.seconds_left), columns)
+    return _with_bar(phase, now.done_bytes / total, rate, clock(now.seconds_left), columns)
 
 
 def _ending(result: CardResult) -> str:
@@ -110,31 +98,13 @@ def _ending(result: CardResult) -> str:
 
 
 def _last_line(rows: Sequence[CardRow], columns: int, cardless: int, whole: str) -> str:
-    over = [row.result for row in rows if row.result is not None]
-    good = sum(result.is_verified for result in over)
-    nodes = len(rows) + cardless
-    words = [f"{good} of {nodes} done"]
-    if len(over) > good:
-        words.append(f"{len(over) - good} failed")
-    at_work = [row for row in rows if row.result is None and row.moment is not None]
-    rate = sum(row.moment.bytes_per_second for row in at_work if row.moment is not None)
-    share = sum(row.share for row in rows) / nodes if nodes else 1.0
-    shown = format_rate(rate) if rate else ""
-    left = clock(_rack_seconds_left(rows))
-    return _with_bar(f"{whole}: {', '.join(words)} ", share, shown, left, columns)
-
-
-def _rack_seconds_left(rows: Sequence[CardRow]) -> float | None:
-    """The time of the slowest card, and of the waiting ones if as many as now are made at a
-    time."""
-    times = [row.seconds_left for row in rows if row.result is None]
-    known = [time for time in times if time is not None]
-    at_work = sum(row.result is None and row.moment is not None for row in rows)
-    waiting = sum(row.result is None and row.moment is None for row in rows)
-    if not known or not at_work:
-        return None
-    whole = max(known) / max(0.01, 1 - max(0.0, min(row.share for row in rows if row.moment)))
-    return max(known) + whole * -(-waiting // at_work)
+    ahead = outlook(rows, cardless)
+    words = [f"{ahead.good} of {ahead.cards} done"]
+    if ahead.failed:
+        words.append(f"{ahead.failed} failed")
+    rate = format_rate(ahead.bytes_per_second) if ahead.bytes_per_second else ""
+    head = f"{whole}: {', '.join(words)} "
+    return _with_bar(head, ahead.share, rate, clock(ahead.seconds_left), columns)
 
 
 def _with_bar(head: str, share: float, rate: str, left: str, columns: int) -> str:
@@ -150,13 +120,3 @@ def _with_bar(head: str, share: float, rate: str, left: str, columns: int) -> st
     if room < _LEAST_HEAD:
         return shortened(head.rstrip() + percent.rstrip(), columns)
     return shortened(head, room) + percent + time
-
-
-def clock(seconds: float | None) -> str:
-    """``0:34``, ``1:02:05``; a dash when it is not known."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02}"
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from imager.base.text import printable
+from imager.base.units import clock
 from imager.cli.console import Console
 from imager.cli.terminal.phases import phase_summary
 from imager.cli.terminal.streams import spoken
-from imager.cli.views.batch_bars import CardRow, clock, draw
+from imager.cli.views.batch_bars import CardRow, draw
 from imager.rack.batch.card_progress import CardEvent, FindingReported, PhaseBegan, PhaseEnded, Said
 from imager.rack.batch.workers import AtWork, CardResult, Job
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imager.base.units import format_rate, format_size
+from imager.base.units import clock, format_rate, format_size
 from imager.card.host.target import Target
 from imager.card.save.original import Original
 from imager.cli.console import Console
 from imager.cli.terminal.folding import table
-from imager.cli.views.batch_bars import clock
 from imager.cli.views.plan import batch_error, error_fields, trouble_lines
 from imager.rack.batch.batch import exit_code_of
 from imager.rack.batch.workers import CardResult

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from imager.base.errors import BatchFailed, Interrupted, PicloudError
-from imager.base.units import format_rate, format_size
+from imager.base.units import clock, format_rate, format_size
 from imager.cli.terminal.folding import table
-from imager.cli.views.batch_bars import clock
 from imager.config.nodeset import fold
 from imager.config.rack import Node
 from imager.rack.batch.batch import exit_code_of

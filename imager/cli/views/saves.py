@@ -9,9 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from imager.base.errors import PicloudError
-from imager.base.units import format_rate, format_size
+from imager.base.units import clock, format_rate, format_size
 from imager.cli.console import Console
-from imager.cli.views.batch_bars import clock
 from imager.cli.views.plan import (
     batch_error,
     ending_fields,

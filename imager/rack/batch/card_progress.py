@@ -70,6 +70,22 @@ class Moment:
         """The mean rate of the present phase."""
         return self.done_bytes / self.phase_seconds if self.phase_seconds > 0 else 0.0
 
+    @property
+    def share(self) -> float:
+        """The part of all its work that is done, from 0 to 1."""
+        if not self.expected_bytes:
+            return 0.0
+        # What is read a second time, or probed, was not expected.
+        return min(0.99, self.moved_bytes / self.expected_bytes)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """An estimate from the present rate; None while there is no rate."""
+        if not self.done_bytes:
+            return None
+        left = max(0, self.expected_bytes - self.moved_bytes)
+        return left / max(1.0, self.bytes_per_second)
+
 
 class _BatchCounter:
     def __init__(self, board: CardBoard, name: str, total_bytes: int | None) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,7 @@ VERSION = 1
 _LEDGER, _LOCK = "ledger.jsonl", "batch.lock"
 _LIMIT_BYTES = 256 * MiB
 _LONGEST_HOLDER = 4096
+_TRIES, _INSTANT_SECONDS = 5, 0.02
 ROOM_PER_CARD = 2 * MiB
 """More bytes than any receipt, with its lines in the ledger, takes."""
 
@@ -296,18 +298,42 @@ def batch_lock(rack: Path) -> Iterator[None]:
     """Hold the lock under which a rack has one batch at a time. Raises TargetRefused that names
     the run that holds it."""
     state = ensure_state(rack)
-    try:
-        with state.locked(_LOCK, wait=False) as descriptor:
-            who = f"process {os.getpid()}, since {now()}"
-            with host_storage(state.path / _LOCK):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, who.encode(), 0)
-            yield
-    except BlockingIOError:
-        raise TargetRefused(
-            f"cards of this rack are being written by another run ({_holder(state)})",
-            hint="wait until it is done, or end it; then run this again",
-        ) from None
+    with ExitStack() as held:
+        try:
+            descriptor = _locked(state, held)
+        except BlockingIOError:
+            raise TargetRefused(
+                f"cards of this rack are being written by another run ({_holder(state)})",
+                hint="wait until it is done, or end it; then run this again",
+            ) from None
+        who = f"{_who(os.getpid())}, since {now()}"
+        with host_storage(state.path / _LOCK):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, who.encode(), 0)
+        yield
+
+
+def is_batch_at_work(rack: Path, process: int) -> bool:
+    """Whether that process holds the ``batch_lock`` of the rack now."""
+    state = state_folder(rack)
+    return state.is_locked(_LOCK) and _holder(state).startswith(f"{_who(process)},")
+
+
+def _who(process: int) -> str:
+    return f"process {process}"
+
+
+def _locked(state: TrustedFolder, held: ExitStack) -> int:
+    """The lock's descriptor, held until ``held`` is closed. Whoever only looks whether a batch is
+    at work has the lock for an instant, and is waited for."""
+    for left in reversed(range(_TRIES)):
+        try:
+            return held.enter_context(state.locked(_LOCK, wait=False))
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_INSTANT_SECONDS)
+    raise AssertionError("it was tried at least once")
 
 
 def require_room(rack: Path, cards: int) -> None:

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from imager.base.programs import tool_version
 from imager.base.units import format_rate, format_size
-from imager.card.diagnosis.damage import Diagnosis
 from imager.card.receipt.receipt import Receipt
 from imager.config.rack import MASTER, Node, Rack
 from imager.config.slot_labels import tower_and_place
@@ -27,38 +27,22 @@ from imager.node.keys.signing import fingerprint, known_public_key
 from imager.rack.history.ledger import Standing
 from imager.rack.master.presence import Presence
 from imager.rack.report import curve
+from imager.rack.report.badges import (
+    CARD_BADGES,
+    PRESENCE_BADGES,
+    Badge,
+    advice_of,
+    findings_of,
+    presence_badge,
+)
 from imager.rack.report.overview import CardState, NodeView, Tower, overview, pinned, towers
 from imager.release.lock import RackLock
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
+LOOK = Path(__file__).with_name("look.css").read_text()
+"""The colours and shapes of every page about a rack."""
 
 
-@dataclass(frozen=True, slots=True)
-class Badge:
-    """A state in one word. ``kind`` is good, warn, bad or none and decides the colour; ``mark`` is
-    a sign with the same meaning for people who do not see the colour."""
-
-    kind: str
-    mark: str
-    word: str
-
-
-_CARD_BADGES = {
-    Standing.NEVER: Badge("none", "·", "no card yet"),
-    Standing.CURRENT: Badge("good", "✓", "verified"),
-    Standing.VERIFIED: Badge("good", "✓", "verified"),
-    Standing.STALE: Badge("warn", "~", "out of date"),
-    Standing.FAILED: Badge("bad", "✗", "failed"),
-    Standing.CUT_SHORT: Badge("warn", "!", "cut short"),
-}
-_PRESENCE_BADGES = {
-    Presence.JOINED: Badge("good", "●", "joined"),
-    Presence.SILENT: Badge("warn", "○", "does not answer"),
-    Presence.PENDING: Badge("warn", "○", "key not accepted"),
-    Presence.DENIED: Badge("bad", "✗", "key denied"),
-    Presence.REJECTED: Badge("bad", "✗", "key rejected"),
-    Presence.UNKNOWN: Badge("none", "○", "not seen yet"),
-}
 _BEST_FIRST = (
     Standing.CURRENT,
     Standing.VERIFIED,
@@ -67,7 +51,6 @@ _BEST_FIRST = (
     Standing.CUT_SHORT,
     Standing.NEVER,
 )
-_NEVER_ASKED = Badge("none", "○", "master not asked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +94,7 @@ def render_report(rack: Rack, made_at: str, recipes: Mapping[str, str] | None = 
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return environment.from_string(_TEMPLATE.read_text()).render(
+        look=Markup(LOOK),  # noqa: S704 - our own file
         rack=rack,
         towers=stands,
         pages=pages,
@@ -142,10 +126,10 @@ def _is_out(page: NodePage) -> bool:
 def _counts(pages: Sequence[NodePage]) -> tuple[tuple[Badge, int], ...]:
     """How many nodes have each state of card, and how many joined; counts of 0 are left out."""
     cards = Counter(page.card for page in pages)
-    order = dict.fromkeys(_CARD_BADGES[standing] for standing in _BEST_FIRST)
+    order = dict.fromkeys(CARD_BADGES[standing] for standing in _BEST_FIRST)
     joined = sum(page.presence.word == "joined" for page in pages)
     counted = [(badge, cards[badge]) for badge in order if cards[badge]]
-    return (*counted, (_PRESENCE_BADGES[Presence.JOINED], joined))
+    return (*counted, (PRESENCE_BADGES[Presence.JOINED], joined))
 
 
 def _tower(rack: Rack, tower: Tower) -> TowerPage:
@@ -161,13 +145,13 @@ def _page(rack: Rack, view: NodeView) -> NodePage:
         place=str(place) if place is not None else "",
         is_master=MASTER in node.roles,
         address=str(node.address) if node.address else "by DHCP",
-        card=_CARD_BADGES[card.standing],
-        presence=_PRESENCE_BADGES[view.seen.presence] if view.seen else _NEVER_ASKED,
+        card=CARD_BADGES[card.standing],
+        presence=presence_badge(view),
         written_at=_readable(card.at),
         facts=(*(_facts(receipt) if receipt else ()), *_saves(card)),
         prints=fingerprints_of(rack, node.name),
-        findings=tuple(_findings(view)),
-        advice=tuple(_advice(view)),
+        findings=tuple(findings_of(view)),
+        advice=tuple(advice_of(view)),
         curve=curve.curve_of(receipt.phases) if receipt else None,
     )
 
@@ -201,32 +185,6 @@ def _saves(card: CardState) -> Iterator[tuple[str, str]]:
         yield "restored", f"{card.restored.file}, saved {_readable(card.restored.saved_at)}"
     if card.saved is not None:
         yield "saved", f"{card.saved.file}, {_readable(card.saved.at)}"
-
-
-def _advice(view: NodeView) -> list[str]:
-    """What to do: first about the card, because without a good one a node cannot join."""
-    if not view.card.is_good:
-        return [view.card.hint] if view.card.hint else []
-    found = [view.card.hint]
-    if view.seen is not None:
-        found += [view.seen.advice, view.seen.hint if view.seen.firstboot != "complete" else ""]
-    return [text for text in found if text]
-
-
-def _findings(view: NodeView) -> list[str]:
-    """All that is wrong or noteworthy, the most important first."""
-    card, seen, receipt = view.card, view.seen, view.card.receipt
-    found = [card.reason] if card.reason else []
-    if receipt is not None:
-        if receipt.trouble is not None:
-            found += [receipt.trouble.meaning, *Diagnosis(receipt.trouble.found).lines]
-        if card.is_good and not receipt.cache_bypassed:
-            found.append("it was read back through the computer's cache, or not at all")
-        found += receipt.fallbacks
-    if seen is not None and seen.firstboot not in ("", "complete"):
-        at = f" at {seen.step}" if seen.step else ""
-        found.append(f"first boot {seen.firstboot}{at}{f': {seen.note}' if seen.note else ''}")
-    return found
 
 
 def _readable(at: str) -> str:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imager.base.errors import CardFaulty
+from imager.base.units import clock
 from imager.card.host.image_file import ImageFile
-from imager.cli.views.batch_bars import CardRow, clock, draw
+from imager.cli.views.batch_bars import CardRow, draw
 from imager.cli.views.plan import said_table
 from imager.config.rack import Node
 from imager.rack.batch.card_progress import Moment

@@ -1,0 +1,120 @@
+"""Keeps the live state of a run (``snapshot``) while the run shows itself on its own screen.
+
+In: what the workers report. Out: the same reports, handed on, and once a second a new file. A page
+is worth no card: what the disk says against the file is not heard.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from imager.base.errors import PicloudError
+from imager.rack.batch.card_progress import CardEvent, Said
+from imager.rack.batch.workers import AtWork, CardResult, Job, Watch
+from imager.rack.history.ledger import now
+from imager.rack.live.snapshot import LiveCard, LiveEnding, LiveRun, remove_live, write_live
+
+_SECONDS = 1.0
+_MOST_SAID = 20
+
+
+class LiveWatch:
+    """A Watch (``imager.rack.batch.workers``) that hands everything on to another one."""
+
+    def __init__(
+        self,
+        run: LiveRun,
+        rack: Path,
+        shown: Watch,
+        wanting: Callable[[], Sequence[str]],
+        station_of: Callable[[Job], str],
+    ) -> None:
+        self._run, self._rack, self._shown = run, rack, shown
+        self._wanting, self._station_of = wanting, station_of
+        self._cards: dict[str, LiveCard] = {}
+        self._said: deque[str] = deque(maxlen=_MOST_SAID)
+        self._last = 0.0
+
+    def expect(self, job: Job) -> None:
+        """Show a card as one that waits."""
+        self._cards[job.name] = LiveCard(job.name, job.target.node, job.slot, self._station_of(job))
+
+    def began(self, job: Job) -> None:
+        """See Watch."""
+        self.expect(job)
+        self._shown.began(job)
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        """See Watch."""
+        if isinstance(event, Said) and event.warning:
+            self._said.append(f"{job.name}: {event.message}")
+        self._shown.heard(job, event)
+
+    def ended(self, result: CardResult) -> None:
+        """See Watch."""
+        error = result.error
+        ending = LiveEnding(
+            str(result.outcome),
+            round(result.seconds),
+            error.what if error else "",
+            error.hint if error else "",
+        )
+        card = self._cards.get(result.job.name)
+        if card is None:
+            self.expect(result.job)
+            card = self._cards[result.job.name]
+        self._cards[card.node] = replace(card, moment=None, ending=ending)
+        self._shown.ended(result)
+
+    def turn(self, crew: AtWork) -> None:
+        """See Watch."""
+        moment = time.monotonic()
+        if moment - self._last >= _SECONDS:
+            self._last = moment
+            self._keep(crew)
+        self._shown.turn(crew)
+
+    def _keep(self, crew: AtWork) -> None:
+        for name in crew.at_work:
+            self._cards[name] = replace(self._cards[name], moment=crew.moment(name))
+        run = replace(
+            self._run,
+            cardless=sum(name not in self._cards for name in self._wanting()),
+            cards=tuple(self._cards.values()),
+            said=tuple(self._said),
+        )
+        with suppress(PicloudError, FileNotFoundError):
+            write_live(self._rack, run)
+
+
+@contextmanager
+def kept_live(
+    rack: Path,
+    command: str,
+    shown: Watch,
+    jobs: Sequence[Job] = (),
+    *,
+    wanting: Callable[[], Sequence[str]] = tuple,
+    station_of: Callable[[Job], str] = lambda _: "",
+) -> Iterator[LiveWatch]:
+    """A Watch that hands on to ``shown`` and lets others see, until the block ends, what
+    ``command`` does with the cards of the rack in the folder ``rack``; the caller holds its
+    ``batch_lock``.
+
+    ``jobs`` wait from the beginning; ``wanting`` returns the nodes that have no good card yet.
+    ``station_of`` names the station at which the card of a job is; empty for this computer.
+    """
+    watch = LiveWatch(LiveRun(command, os.getpid(), now()), rack, shown, wanting, station_of)
+    for job in jobs:
+        watch.expect(job)
+    try:
+        yield watch
+    finally:
+        with suppress(PicloudError, FileNotFoundError):
+            remove_live(rack)
