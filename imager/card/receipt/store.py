@@ -67,21 +67,28 @@ def all_receipts(folder: TrustedFolder) -> Iterator[tuple[Path, Receipt]]:
     """
     for name in _newest_first(folder):
         try:
-            receipt = decode_receipt(folder.read(name, MAX_RECEIPT_BYTES))
+            receipt = receipt_in(folder, name)
         except (ReceiptError, FileNotFoundError):
             continue
         yield folder.path / name, receipt
 
 
-def newest_by_node(folder: TrustedFolder) -> dict[str, tuple[Path, Receipt]]:
+def receipt_in(folder: TrustedFolder, name: str) -> Receipt:
+    """The receipt in the file ``name`` of ``folder``. Raises ReceiptError for a damaged one."""
+    return decode_receipt(folder.read(name, MAX_RECEIPT_BYTES))
+
+
+def newest_by_node(
+    folder: TrustedFolder, read: Callable[[TrustedFolder, str], Receipt] = receipt_in
+) -> dict[str, tuple[Path, Receipt]]:
     """The newest sound receipt of each node; only those are read, going by their names. Raises as
-    ``all_receipts``."""
+    ``all_receipts``. Whoever asks again and again may ``read`` each once."""
     found: dict[str, tuple[Path, Receipt]] = {}
     for name in _newest_first(folder):
         if name.removesuffix(_SUFFIX).partition("-")[2] in found:
             continue
         with suppress(ReceiptError, FileNotFoundError):
-            receipt = decode_receipt(folder.read(name, MAX_RECEIPT_BYTES))
+            receipt = read(folder, name)
             found.setdefault(receipt.node, (folder.path / name, receipt))
     return found
 

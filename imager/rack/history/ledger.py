@@ -28,7 +28,8 @@ from imager.config.rack import state_folder
 from imager.rack.history.outcome import Outcome
 
 VERSION = 1
-_LEDGER, _LOCK = "ledger.jsonl", "batch.lock"
+LEDGER_FILE = "ledger.jsonl"
+_LOCK = "batch.lock"
 _LIMIT_BYTES = 256 * MiB
 _LONGEST_HOLDER = 4096
 _TRIES, _INSTANT_SECONDS = 5, 0.02
@@ -248,7 +249,7 @@ def read_ledger(rack: Path) -> Ledger:
     Raises HostStorage when the file is there and cannot be read.
     """
     try:
-        return parse_ledger(state_folder(rack).read(_LEDGER, _LIMIT_BYTES))
+        return parse_ledger(state_folder(rack).read(LEDGER_FILE, _LIMIT_BYTES))
     except FileNotFoundError:
         return Ledger()
 
@@ -272,7 +273,7 @@ def append(rack: Path, event: Event) -> None:
     Raises HostStorage, and leaves the file as it was, when there is no room.
     """
     state = ensure_state(rack)
-    with state.locked(_LEDGER) as descriptor, host_storage(state.path / _LEDGER):
+    with state.locked(LEDGER_FILE) as descriptor, host_storage(state.path / LEDGER_FILE):
         end = _whole_lines(descriptor)
         try:
             os.ftruncate(descriptor, end)

@@ -17,7 +17,7 @@ from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.folder import ensure_state
 from imager.config.rack import state_folder
 
-_FILE = "presence.json"
+PRESENCE_FILE = "presence.json"
 _FORMAT = "picloud-image presence"
 _LIMIT_BYTES = 4 << 20
 
@@ -85,7 +85,7 @@ class Seen:
 def load_presence(rack: Path) -> dict[str, Seen]:
     """What the master last said about the nodes of the rack in the folder ``rack``, by name."""
     try:
-        return parse_presence(state_folder(rack).read(_FILE, _LIMIT_BYTES))
+        return parse_presence(state_folder(rack).read(PRESENCE_FILE, _LIMIT_BYTES))
     except FileNotFoundError:
         return {}
 
@@ -108,7 +108,7 @@ def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
     known = {**load_presence(rack), **nodes}
     document = {"format": _FORMAT, "nodes": {name: asdict(seen) for name, seen in known.items()}}
     text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
-    ensure_state(rack).write(_FILE, text.encode(), mode=0o600)
+    ensure_state(rack).write(PRESENCE_FILE, text.encode(), mode=0o600)
 
 
 def _seen(nodes: JsonObject, name: str) -> Seen | None:

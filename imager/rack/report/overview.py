@@ -6,12 +6,13 @@ In: the rack, its ledger and receipts, its lock, and the master's last answer. O
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import Receipt, ReceiptResult
-from imager.card.receipt.store import newest_by_node
+from imager.card.receipt.store import newest_by_node, receipt_in
 from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
 from imager.rack.history.ledger import (
@@ -74,13 +75,17 @@ class Tower:
     views: tuple[NodeView, ...]
 
 
-def overview(rack: Rack, recipes: Mapping[str, str] | None = None) -> tuple[NodeView, ...]:
+def overview(
+    rack: Rack,
+    recipes: Mapping[str, str] | None = None,
+    read: Callable[[TrustedFolder, str], Receipt] = receipt_in,
+) -> tuple[NodeView, ...]:
     """Every node of ``rack``, in its order. ``recipes`` has, by node, the recipe of a card made
-    now, as far as it is known (``imager.node.content``).
+    now, as far as it is known (``imager.node.content``). ``read`` is as for ``newest_by_node``.
 
     Raises ConfigurationError for a broken rack.lock and HostStorage for a ledger that cannot be
     read."""
-    ledger, receipts = read_ledger(rack.folder), newest_by_node(rack.receipts)
+    ledger, receipts = read_ledger(rack.folder), newest_by_node(rack.receipts, read)
     lock, presence = RackLock.load(rack.lock_file), load_presence(rack.folder)
     views = []
     for node in rack.nodes:
