@@ -19,6 +19,7 @@ from imager.doctor.checkup import Checkup, missing, warned, well
 from imager.release.lock import RackLock
 
 _AREA, _PYTHON = "programs", "python"
+_SERVE, _WEB = "rack serve", ("starlette", "uvicorn")
 _MOST_BYTES, _SECONDS = 64 * KiB, 5.0
 _VERSION = re.compile(r"(?<![A-Za-z0-9.])v?(\d+(?:\.\d+)+\w*)|^(\d+)$", re.MULTILINE)
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:>=\s*([0-9.]+))?[^;]*(;.*extra.*)?")
@@ -65,6 +66,25 @@ def library_checkups() -> Iterator[Checkup]:
             yield warned(_PYTHON, name, f"{there}, tried with {least} and newer", to_do)
         else:
             yield well(_PYTHON, name, there)
+
+
+def web_checkup() -> Checkup:
+    """What only ``rack serve`` needs."""
+    found = []
+    for name in _WEB:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            return well(_PYTHON, _SERVE, f"{name} is not installed; nothing else needs it")
+    return well(_PYTHON, _SERVE, " and ".join(found))
+
+
+def web_words() -> str:
+    """How to install what ``rack serve`` needs."""
+    return (
+        "Debian, Ubuntu: apt install python3-starlette python3-uvicorn · Arch: pacman -S "
+        "python-starlette uvicorn · else: pip install 'picloud-image[web]'"
+    )
 
 
 def _version_of(tool: Tool) -> str:

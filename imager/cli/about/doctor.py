@@ -19,7 +19,7 @@ from imager.config.rack import Rack
 from imager.doctor.checkup import Checkup, Verdict, failed, well
 from imager.doctor.computer import kernel_checkups, right_checkups
 from imager.doctor.network import mirror_checkup
-from imager.doctor.programs import library_checkups, program_checkups, uses_of
+from imager.doctor.programs import library_checkups, program_checkups, uses_of, web_checkup
 from imager.doctor.rack import AREA, rack_checkups
 from imager.doctor.storage import cache_checkups
 
@@ -53,6 +53,7 @@ def _checkups(session: Session) -> Iterator[Checkup]:
     rack, of_rack = _rack(session)
     yield from program_checkups(uses_of(rack))
     yield from library_checkups()
+    yield web_checkup()
     yield from right_checkups()
     yield from kernel_checkups(HostTrees())
     yield from cache_checkups(session.cache_as_named)

@@ -36,6 +36,10 @@ _COMMANDS = {
     "save": LazyCommand(
         "saves.save:save_cards", "Save the cards of many nodes side by side, before an upgrade."
     ),
+    "serve": LazyCommand(
+        "rack.serve:serve",
+        "Show the rack as a page, with what a run at work does to each card.",
+    ),
     "show": LazyCommand(
         "rack.show:show",
         "Draw the rack: places, nodes, addresses, roles, the last card of each, who joined.",

@@ -1,0 +1,62 @@
+"""The newest page, for everybody who looks at it.
+
+In: a Lookout. Out: pages, and the stream of what has changed. The rack is looked at once a second
+at most however many look, and not at all while nobody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+from imager.rack.page.lookout import Lookout
+from imager.rack.page.page import Page, Pages
+
+SECONDS = 1.0
+_SIGN_OF_LIFE_SECONDS = 15.0
+
+
+class Feed:
+    """The pages of one rack, one after the other."""
+
+    def __init__(self, lookout: Lookout) -> None:
+        self._lookout, self._pages = lookout, Pages()
+        self._looking = asyncio.Lock()
+        self._looked = float("-inf")
+        self._page: Page | None = None
+
+    async def newest(self) -> Page:
+        """The page as it stands, at most a second old."""
+        async with self._looking:
+            if self._page is None or time.monotonic() - self._looked >= SECONDS:
+                self._page = await asyncio.to_thread(self._look)
+                self._looked = time.monotonic()
+            return self._page
+
+    def _look(self) -> Page:
+        return self._pages.page(self._lookout.look())
+
+    async def changes(self, number: str) -> AsyncIterator[str]:
+        """Server-sent events for a browser that shows the page of that ``number``, until it goes
+        away: one a second at most, and only when something has changed."""
+        page = await self.newest()
+        shown = page if page.number == number else None
+        quiet_since = time.monotonic()
+        yield ": hello\n\n"
+        while True:
+            if page is not shown:
+                yield _event(page, shown)
+                shown, quiet_since = page, time.monotonic()
+            elif time.monotonic() - quiet_since >= _SIGN_OF_LIFE_SECONDS:
+                # Without it neither side would know that the other one is gone.
+                yield ": nothing new\n\n"
+                quiet_since = time.monotonic()
+            await asyncio.sleep(SECONDS)
+            page = await self.newest()
+
+
+def _event(page: Page, shown: Page | None) -> str:
+    """JSON has no line break of its own, which would end the event."""
+    return f"id: {page.number}\ndata: {json.dumps(page.since(shown))}\n\n"
