@@ -81,22 +81,36 @@ def listening(place: Place) -> socket.socket:
     return made
 
 
+class PageServer(uvicorn.Server):
+    """Shows a rack, until a signal ends it."""
+
+    def __init__(self, rack: Rack, token: str | None) -> None:
+        """With a ``token`` only who knows it may look."""
+        super().__init__(
+            uvicorn.Config(
+                page_app(rack, token),
+                loop="asyncio",
+                http=BoundedConnection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                # What strangers send is no news, and addresses hold the token; our own mistakes
+                # are news.
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End at once, also while pages are open."""
+        self.should_exit = self.force_exit = True
+
+
 def serve(rack: Rack, listener: socket.socket, token: str | None) -> None:
-    """Show ``rack`` until Ctrl-C or SIGTERM. With a ``token`` only who knows it may look."""
-    config = uvicorn.Config(
-        page_app(rack, token),
-        loop="asyncio",
-        http=BoundedConnection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        # Requests hold the token, and what strangers send is no news; our own mistakes are.
-        log_level="error",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-    )
-    asyncio.run(_Server(config).serve(sockets=[listener]))
+    """Show ``rack`` to whoever comes to ``listener``, until Ctrl-C or SIGTERM."""
+    asyncio.run(PageServer(rack, token).serve(sockets=[listener]))
 
 
 def page_app(rack: Rack, token: str | None) -> ASGIApp:
@@ -137,9 +151,3 @@ def page_app(rack: Rack, token: str | None) -> ASGIApp:
         Route(STREAM, events),
     ]
     return Guard(Starlette(routes=routes), token)
-
-
-class _Server(uvicorn.Server):
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End at once, also while pages are open."""
-        self.should_exit = self.force_exit = True

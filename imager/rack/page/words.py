@@ -29,19 +29,21 @@ from imager.rack.report.badges import (
 )
 from imager.rack.report.overview import NodeView
 
-_WAITS = Badge("none", "…", "waits for its turn")
+_WAITS = Badge("none", "…", "waiting")
 _AT_WORK = Badge("work", "▸", "at work")
 _COUNTED = tuple(dict.fromkeys((*CARD_BADGES.values(), _WAITS, _AT_WORK)))
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """How far something is: ``done`` of 1000, or None where that cannot be told, and the figures
-    beside the bar."""
+    """How far something is: ``done`` of 1000, or None where that cannot be told, and the words
+    beside the bar: ``rate`` and ``left`` are empty where they are not known."""
 
     what: str
     done: int | None
-    figures: str
+    words: str
+    rate: str = ""
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,17 @@ def run_line(run: LiveRun) -> RunLine:
     ahead = outlook(run.cards, run.cardless)
     failed = f", {ahead.failed} failed" if ahead.failed else ""
     rate = format_rate(ahead.bytes_per_second) if ahead.bytes_per_second else ""
-    figures = [f"{ahead.share * 100:.0f} %", rate, _left(ahead.seconds_left)]
     return RunLine(
         run.command,
         f"{run.began_at[:10]} {run.began_at[11:16]} UTC",
         f"{run.command}: {ahead.good} of {ahead.cards} done{failed}",
-        Bar("all cards", round(ahead.share * 1000), " · ".join(filter(None, figures))),
+        Bar(
+            "all cards",
+            round(ahead.share * 1000),
+            f"{ahead.share * 100:.0f} %",
+            rate,
+            _left(ahead.seconds_left),
+        ),
         tuple(_stations(run.cards)),
         run.said,
     )
@@ -158,8 +165,9 @@ def _stations(cards: Sequence[LiveCard]) -> Iterator[str]:
         ahead = outlook(its)
         if name:
             failed = f", {ahead.failed} failed" if ahead.failed else ""
-            left = f", {_left(ahead.seconds_left)}" if ahead.seconds_left is not None else ""
-            yield f"{name}: {ahead.good} of {ahead.cards} done{failed}{left}"
+            left = _left(ahead.seconds_left)
+            ends = f", {left} left" if left else ""
+            yield f"{name}: {ahead.good} of {ahead.cards} done{failed}{ends}"
 
 
 def _live_badge(live: LiveCard) -> Badge:
@@ -187,12 +195,12 @@ def _bar(name: str, now: Moment) -> Bar:
         return Bar(phase, None, f"{phase} … {gone}".rstrip())
     share = min(1.0, now.done_bytes / now.total_bytes)
     rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
-    figures = [f"{phase} {share * 100:.0f} %", rate, _left(now.seconds_left)]
-    return Bar(phase, round(share * 1000), " · ".join(filter(None, figures)))
+    words = f"{phase} {share * 100:.0f} %"
+    return Bar(phase, round(share * 1000), words, rate, _left(now.seconds_left))
 
 
 def _left(seconds: float | None) -> str:
-    return f"{clock(seconds)} left" if seconds is not None else ""
+    return clock(seconds) if seconds is not None else ""
 
 
 def _where(view: NodeView, live: LiveCard) -> str:
