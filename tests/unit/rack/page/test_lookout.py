@@ -1,0 +1,100 @@
+"""A rack is looked at again only where something has changed, and what is wrong is said."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from imager.config.rack import Rack
+from imager.rack.live.snapshot import write_live
+from imager.rack.master.presence import Presence, Seen, save_presence
+from imager.rack.page import lookout
+from imager.rack.page.lookout import Lookout
+from tests.support.liverun import at_work, run_at
+from tests.support.rackhistory import rack_with_history
+
+
+@pytest.fixture
+def rack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rack:
+    monkeypatch.setattr(lookout, "_REST", 0.0)
+    return rack_with_history(tmp_path / "rack", 14)
+
+
+def test_what_has_not_changed_is_not_read_again(
+    rack: Rack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Lookout(rack)
+    first = looks.look()
+    assert [view.node.name for view in first.views] == [node.name for node in rack.nodes]
+
+    def never(*_: object) -> None:
+        raise AssertionError("nothing has changed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lookout, "overview", never)
+        second = looks.look()
+    assert all(a is b for a, b in zip(first.views, second.views, strict=True))
+
+
+def test_receipts_are_read_once(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Lookout(rack)
+    first = looks.look()
+    monkeypatch.setattr(lookout, "receipt_in", None)
+    save_presence(rack.folder, {"pi6": Seen(Presence.JOINED, "2026-11-29T10:00:00Z")})
+    second = looks.look()
+    assert second.trouble == ""
+    assert (first.views[6].is_joined, second.views[6].is_joined) == (False, True)
+    assert second.views[1].card.receipt == first.views[1].card.receipt is not None
+
+
+def test_a_long_reading_is_not_repeated_at_once(
+    rack: Rack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "_REST", 1e6)
+    looks = Lookout(rack)
+    looks.look()
+    save_presence(rack.folder, {"pi6": Seen(Presence.JOINED, "2026-11-29T10:00:00Z")})
+    assert not looks.look().views[6].is_joined
+
+
+def test_a_run_is_seen_as_long_as_it_is_at_work(rack: Rack) -> None:
+    looks, run = Lookout(rack), run_at(rack)
+    assert looks.look().run is None
+    with at_work(rack.folder):
+        write_live(rack.folder, run)
+        assert looks.look().run == run
+    assert looks.look().run is None
+
+
+def test_what_cannot_be_read_is_said_and_the_rest_stays(rack: Rack) -> None:
+    looks = Lookout(rack)
+    views = looks.look().views
+    toml = rack.folder / "rack.toml"
+    text = toml.read_text()
+    toml.write_text("[rack]\nnodes = 7\n")
+    broken = looks.look()
+    assert "rack.toml" in broken.trouble
+    assert broken.views == views
+    toml.write_text(text)
+    assert looks.look().trouble == ""
+    ledger = rack.folder / ".picloud/ledger.jsonl"
+    ledger.rename(rack.folder / "elsewhere")
+    ledger.symlink_to(rack.folder / "elsewhere")
+    assert "ledger.jsonl" in looks.look().trouble
+
+
+def test_looking_writes_nothing(rack: Rack) -> None:
+    def stamps() -> dict[str, tuple[int, int]]:
+        return {
+            str(path): (path.lstat().st_mtime_ns, path.lstat().st_mode)
+            for path in rack.folder.rglob("*")
+        }
+
+    before = stamps()
+    looks = Lookout(rack)
+    for _ in range(3):
+        looks.look()
+    assert stamps() == before
+    assert os.listdir(rack.folder / ".picloud")
