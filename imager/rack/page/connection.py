@@ -63,11 +63,13 @@ class BoundedConnection(H11Protocol):
         super().resume_writing()
 
     def shutdown(self) -> None:
-        """See uvicorn: the server ends, and nobody is waited for."""
+        """See uvicorn: the server ends, and nobody is waited for, as Python 3.12 would."""
         self.cut()
 
     def cut(self) -> None:
         """End it at once; what was not sent is not sent."""
+        # The loop only hears of it later, and it must not be chosen again to give way.
+        self.connections.discard(self)
         self.transport.abort()
 
     def _judge(self) -> None:

@@ -114,9 +114,8 @@ def test_any_bytes_are_a_run_or_a_fault(noise: bytes) -> None:
 @pytest.mark.parametrize("name", ["command", "process", "began_at", "cardless", "cards", "said"])
 def test_a_field_of_another_type_is_a_fault(run: LiveRun, name: str) -> None:
     document = json.loads(encode_live(run))
-    for wrong in (None, {}, -1, [1], 1.5):
-        if (name, wrong) == ("cards", {}):
-            continue
+    wrongs: tuple[object, ...] = (None, {}, -1, [1], 1.5)
+    for wrong in wrongs:
         with pytest.raises(JsonFault, match=name):
             decode_live(json.dumps(document | {name: wrong}).encode())
     del document[name]
