@@ -75,7 +75,7 @@ def web_checkup() -> Checkup:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
-            return well(_PYTHON, _SERVE, f"{name} is not installed; nothing else needs it")
+            return well(_PYTHON, _SERVE, f"{name} is not installed, and nothing else needs it")
     return well(_PYTHON, _SERVE, " and ".join(found))
 
 

@@ -36,6 +36,7 @@ LOCKED: dict[str, tuple[str, ...]] = {
         "lock promote",
         "lock undo",
         "rack plan",
+        "rack serve --listen 127.0.0.1:0",
         "rack slots forget A1",
         "rack slots learn A1",
         "rack slots show",

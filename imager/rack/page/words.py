@@ -62,7 +62,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class ToLookAt:
     """A node that somebody should look at: what was found, and what to do."""
 
     name: str
@@ -105,7 +105,7 @@ def cell_of(view: NodeView, live: LiveCard | None) -> Cell:
     )
 
 
-def trouble_of(view: NodeView, live: LiveCard | None) -> Trouble | None:
+def trouble_of(view: NodeView, live: LiveCard | None) -> ToLookAt | None:
     """What is wrong with a node; None when nothing is, or when its card is being made anew."""
     card, found, advice = CARD_BADGES[view.card.standing], findings_of(view), advice_of(view)
     if live is not None:
@@ -123,7 +123,7 @@ def trouble_of(view: NodeView, live: LiveCard | None) -> Trouble | None:
     if card.kind not in ("bad", "warn") and not is_out:
         return None
     what = next(filter(None, found), presence.word)
-    return Trouble(
+    return ToLookAt(
         view.node.name, view.node.slot or "", card, what, "; ".join(filter(None, advice))
     )
 

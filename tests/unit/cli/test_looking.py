@@ -57,6 +57,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "rack known-hosts": (0,),
     "rack status --ssh --host 127.0.0.1 --port 1": (10,),
     "rack report --out -": (0, 10),
+    "rack serve --listen 1": (2, 10),
 }
 """What looks, and how it may end: an empty home has no rack to report; the card is a blank one."""
 CHANGING = (

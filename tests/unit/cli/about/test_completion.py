@@ -30,6 +30,7 @@ FREE = {
     "--host",
     "--jobs",
     "--key",
+    "--listen",
     "--master",
     "--max-size",
     "--port",
@@ -63,8 +64,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 COMMANDS = [
-    "flash", "init", "keys", "known-hosts", "plan", "report", "restore", "save", "show", "slots",
-    "status",
+    "flash", "init", "keys", "known-hosts", "plan", "report", "restore", "save", "serve", "show",
+    "slots", "status",
 ]  # fmt: skip
 NODES = [f"pi{number}" for number in range(12)]
 
