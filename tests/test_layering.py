@@ -28,6 +28,7 @@ WINGS = (
     "node",
     "card",
     "rack",
+    "stations",
     "doctor",
     "cli",
 )
@@ -73,6 +74,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "make",
     ),
     "rack": ("history", "plan", "batch", "live", "master", "report", "page"),
+    "stations": ("wire", "salt", "desk", "head"),
     "doctor": ("checkup", "storage"),
     "cli": (
         "terminal",

@@ -32,6 +32,11 @@ class Delta:
         if self.extents.total_bytes != sum(len(data) for _, data in self._pieces):
             raise ValueError("the pieces of a delta overlap")
 
+    @property
+    def pieces(self) -> tuple[tuple[int, bytes], ...]:
+        """What it was made of, by ascending offset: (offset on the card, bytes)."""
+        return tuple(self._pieces)
+
     def with_piece(self, offset: int, data: bytes) -> Delta:
         """The same delta and ``data`` at byte ``offset``; raises ValueError where they overlap."""
         return Delta([*self._pieces, (offset, data)])

@@ -1,1 +1,1 @@
-"""in: a rack, and computers with card readers that are minions of its Salt master. out: their cards, made."""
+"""in: a rack, and minions of its Salt master that have card readers. out: the cards, made there."""

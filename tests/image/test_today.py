@@ -123,7 +123,7 @@ def test_an_image_of_it_has_what_salt_needs_and_its_own_pacman_agrees(
     said = json.loads(rack.command("compose", "--offline", "--json").splitlines()[-1])
     about = (said["release"], ("pi2",), said["release_sha256"], today.tarball)
     release = VerifiedRelease(*about, 0, today.fingerprint, source_url="", fetched_at="")
-    golden = load(release, Cache(tmp_path / "cache"), said["key"])
+    golden = load(release.sha256, Cache(tmp_path / "cache"), said["key"])
     assert golden is not None
     laid = laid_out(tmp_path / "root", golden)
     assert "No database errors" in laid.pacman("-Dk")

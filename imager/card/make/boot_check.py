@@ -6,15 +6,27 @@ In: a node and its image. Out: a check as a CardOrder takes it; it raises WouldN
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from imager.base.errors import WouldNotBoot
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.contents import remember
 from imager.bootcheck.formats.kernel import inspect_kernel
-from imager.config.rack import Node
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
+
+
+class Booted(Protocol):
+    """What is to start from a card."""
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+
+    @property
+    def model(self) -> str:
+        """Its board, such as ``pi2``."""
 
 
 class BootCheck:
@@ -22,7 +34,7 @@ class BootCheck:
 
     __slots__ = ("_asked", "_image", "_node")
 
-    def __init__(self, node: Node, image: NodeImage) -> None:
+    def __init__(self, node: Booted, image: NodeImage) -> None:
         self._node = node
         self._image = image
         self._asked: ExtentMap | None = None
@@ -54,7 +66,7 @@ class BootCheck:
 
 
 def require_bootable(
-    node: Node, boot_files: Mapping[str, str], read: Reader, size_bytes: int
+    node: Booted, boot_files: Mapping[str, str], read: Reader, size_bytes: int
 ) -> None:
     """Raise WouldNotBoot for a card, or an image of one, that would not boot ``node``.
     ``boot_files`` has the digest (SHA-256 in hex) of each boot file it should have."""

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -36,9 +36,10 @@ COMPOSER_VERSION = 3
 _PACKAGES_VERSION = 2
 """The same for images that have packages beyond the release's; part of the keys of these alone."""
 IMAGE = "image"
-_DESCRIPTION = "golden.json"
+DESCRIPTION = "golden.json"
 _FORMAT = 2
-_LIMIT_BYTES = 1 << 30
+LIMIT_BYTES = 1 << 30
+"""No description is larger."""
 _VERSION_QUESTIONS = (("mke2fs", "-V"), ("mkfs.vfat", "--help"), ("mcopy", "-V"))
 
 
@@ -83,8 +84,9 @@ def _version(tool: str, question: str) -> str:
     return next((line for line in said if line[:1].isalpha() and any(map(str.isdigit, line))), tool)
 
 
-def load(release: VerifiedRelease, cache: Cache, key: str) -> GoldenImage | None:
-    """The cached image of ``release`` under ``key``, or None when there is none.
+def load(release_sha256: str, cache: Cache, key: str) -> GoldenImage | None:
+    """The cached image under ``key`` of the release with this SHA-256 (hex), or None when there is
+    none.
 
     Raises UnusableEntry for one that is damaged, truncated or altered, ConfigurationError for one
     that is a link or a stranger's, and HostStorage when it may not be read.
@@ -96,12 +98,12 @@ def load(release: VerifiedRelease, cache: Cache, key: str) -> GoldenImage | None
     try:
         with entry.open(IMAGE) as descriptor:
             status = os.fstat(descriptor)
-        golden = _decode(entry.read(_DESCRIPTION, _LIMIT_BYTES), folder / IMAGE)
+        golden = decode_golden(entry.read(DESCRIPTION, LIMIT_BYTES), folder / IMAGE)
     except FileNotFoundError as error:
         raise UnusableEntry(f"{folder / str(error.filename)}: {error.strerror}") from error
     except ValueError as error:
-        raise UnusableEntry(f"{folder / _DESCRIPTION} is damaged ({error})") from error
-    if golden.key != key or golden.release_sha256 != release.sha256:
+        raise UnusableEntry(f"{folder / DESCRIPTION} is damaged ({error})") from error
+    if golden.key != key or golden.release_sha256 != release_sha256:
         raise UnusableEntry(f"{folder} describes another image")
     if status.st_size != golden.layout.size_bytes:
         raise UnusableEntry(f"{folder / IMAGE} has {status.st_size} bytes, not what it was made of")
@@ -130,9 +132,8 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
 
     The caller holds the lock of this key. Both files are on disk before the entry appears.
     """
-    place = cache.golden / composed.key
     golden = GoldenImage(
-        path=place / IMAGE,
+        path=composed.image,
         key=composed.key,
         release_name=composed.release.name,
         release_sha256=composed.release.sha256,
@@ -143,25 +144,32 @@ def publish(composed: Composed, cache: Cache) -> GoldenImage:
         files=composed.files,
         first_boot=composed.first_boot,
         kernels=composed.kernels,
-        mtime_ns=composed.image.stat().st_mtime_ns,
     )
-    work = composed.image.parent
-    folder = work / "golden"
+    return add(golden, cache)
+
+
+def add(golden: GoldenImage, cache: Cache) -> GoldenImage:
+    """Move the image of ``golden`` from its working folder into the cache, with its description;
+    else as ``publish``."""
+    place, work = cache.golden / golden.key, golden.path.parent
+    folder, image = work / "golden", golden.path
     with host_storage(place):
         folder.mkdir()
-        composed.image.chmod(0o444)
-        write_atomically(folder / _DESCRIPTION, _encode(golden))
-        with composed.image.open("rb") as file:
+        golden = replace(golden, path=place / IMAGE, mtime_ns=image.stat().st_mtime_ns)
+        image.chmod(0o444)
+        write_atomically(folder / DESCRIPTION, encode_golden(golden))
+        with image.open("rb") as file:
             os.fsync(file.fileno())
-        composed.image.rename(folder / IMAGE)
+        image.rename(folder / IMAGE)
         fsync_folder(folder)
         kept = cache.looked_at("golden")
-        kept.remove_folder(composed.key)
-        kept.adopt(folder, composed.key)
+        kept.remove_folder(golden.key)
+        kept.adopt(folder, golden.key)
     return golden
 
 
-def _encode(golden: GoldenImage) -> bytes:
+def encode_golden(golden: GoldenImage) -> bytes:
+    """The description of ``golden``, which lies beside its image."""
     document: dict[str, object] = {
         "format": _FORMAT,
         "key": golden.key,
@@ -183,7 +191,8 @@ def _encode(golden: GoldenImage) -> bytes:
     return json.dumps(document | {"sha256": _digest(document)}, indent=1).encode() + b"\n"
 
 
-def _decode(data: bytes, path: Path) -> GoldenImage:
+def decode_golden(data: bytes, path: Path) -> GoldenImage:
+    """The image at ``path`` that a description speaks of; raises ValueError."""
     read = read_object(data)
     document = dict(read.values)
     claimed = document.pop("sha256", None)

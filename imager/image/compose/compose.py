@@ -85,7 +85,7 @@ def cached_golden(
     None. Nothing is made or changed."""
     require_tools(*_TOOLS)
     try:
-        return golden_cache.load(release, cache, golden_key(release, salt, packages))
+        return golden_cache.load(release.sha256, cache, golden_key(release, salt, packages))
     except UnusableEntry:
         return None
 
@@ -138,7 +138,7 @@ def _loaded_or_composed(
 ) -> GoldenImage:
     """The image under ``key``, whose lock the caller holds."""
     try:
-        golden = golden_cache.load(made_of.release, cache, key)
+        golden = golden_cache.load(made_of.release.sha256, cache, key)
     except UnusableEntry as reason:
         progress.note(f"the cached image is composed again: {reason}")
         golden = None

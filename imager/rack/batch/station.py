@@ -18,7 +18,14 @@ from imager.config.rack import Node
 from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.ledger import read_ledger
-from imager.rack.plan.candidates import Candidate, Holds, Unfit, look_at, sort_disks
+from imager.rack.plan.candidates import (
+    Candidate,
+    Holds,
+    Unfit,
+    look_at,
+    reasons_against,
+    sort_disks,
+)
 from imager.rack.plan.plan import Action, PlannedCard, Want, make_plan
 from imager.rack.plan.slots import Slots
 from imager.rack.plan.survey import GoldenImages, wants_of
@@ -93,7 +100,11 @@ class Station:
         self.offers.pop(_name(disk), None)
         self._put_off.pop(_name(disk), None)
         goldens = plans.images.values()
-        fit, unfit = sort_disks([disk], plans.slots, goldens, orders.rack, orders.limits)
+        fit, unfit = sort_disks(
+            [disk],
+            plans.slots,
+            lambda card: reasons_against(card, goldens, orders.rack, orders.limits),
+        )
         for refused in unfit:
             self._tell.refused(refused)
         for card in fit:

@@ -7,7 +7,7 @@ nothing that is recognised and its first MiB is empty.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -79,11 +79,10 @@ def reasons_against(
 def sort_disks(
     disks: Iterable[Disk],
     slots: Slots,
-    goldens: Collection[GoldenImage],
-    rack: Rack,
-    limits: Limits,
+    against: Callable[[Disk], tuple[str, ...]],
 ) -> tuple[list[Disk], list[Unfit]]:
-    """The disks that a batch may use without being told, and the cards that it may not use.
+    """The disks that a batch may use without being told, and the cards that it may not use, as
+    ``against`` gives reasons.
 
     Disks that are part of the computer are in neither list: a batch never uses one. Loop devices,
     which show somebody's files, are only there when slots.toml names them.
@@ -94,7 +93,7 @@ def sort_disks(
         label = slots.label_of(disk.by_path)
         if disk.is_fixed or not disk.has_medium or (disk.bus is Bus.LOOP and label is None):
             continue
-        reasons = reasons_against(disk, goldens, rack, limits)
+        reasons = against(disk)
         if reasons:
             unfit.append(Unfit(disk, label, reasons))
         else:
@@ -108,7 +107,15 @@ def _order(disk: Disk, slots: Slots) -> tuple[object, ...]:
 
 
 def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = None) -> Candidate:
-    """What ``target`` holds; a card that cannot be read is a foreign one that says so."""
+    """What ``target`` holds, seen from the rack in the folder ``rack``; a card that cannot be read
+    is a foreign one that says so."""
+    return look(target, slots, lambda stamp: bool(signature_of(stamp, rack).known), wanted=wanted)
+
+
+def look(
+    target: Target, slots: Slots, signed: Callable[[Stamp], bool], *, wanted: str | None = None
+) -> Candidate:
+    """As ``look_at``; a stamp is the rack's own if it is ``signed`` so."""
     slot = slots.label_of(target.by_path)
     if target.is_new:
         return Candidate(target, Holds.BLANK, "a new file", wanted=wanted)
@@ -123,7 +130,7 @@ def look_at(target: Target, slots: Slots, rack: Path, *, wanted: str | None = No
         holds, about = _judged(target, first, system)
         facts = None
     else:
-        holds, about, facts = _stamped(stamp, rack)
+        holds, about, facts = _stamped(stamp, signed)
     return Candidate(target.shown_with(first), holds, about, slot, facts, wanted)
 
 
@@ -134,9 +141,9 @@ def _stamp_in(first_mib: bytes) -> Stamp | None:
         return None
 
 
-def _stamped(stamp: Stamp, rack: Path) -> tuple[Holds, str, StampFacts | None]:
+def _stamped(stamp: Stamp, signed: Callable[[Stamp], bool]) -> tuple[Holds, str, StampFacts | None]:
     facts = stamp.facts
-    if signature_of(stamp, rack).known:
+    if signed(stamp):
         return Holds.OURS, f"{facts.node} of {facts.day}", facts
     return Holds.FOREIGN, f"{facts.node} of another rack, {facts.day}", None
 

@@ -79,7 +79,10 @@ def cards_here(
 ) -> tuple[list[Candidate], list[Unfit]]:
     """Every card in this computer's readers that a batch may use, and those it may not use."""
     found = list_disks(limits.ours, kernel)
-    disks, unfit = sort_disks(found, slots, different(images), rack, limits)
+    goldens = different(images)
+    disks, unfit = sort_disks(
+        found, slots, lambda disk: reasons_against(disk, goldens, rack, limits)
+    )
     return [look_at(disk, slots, rack.folder) for disk in disks], unfit
 
 

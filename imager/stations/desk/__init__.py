@@ -1,1 +1,1 @@
-"""in: orders from the head. out: cards, made here by the engine of ``rack flash``; their reports."""
+"""in: orders of a head. out: cards, made here by the engine of ``rack flash``; their reports."""

@@ -1,1 +1,1 @@
-"""in: what head and station tell each other. out: values, checked; each is JSON or bytes on the way."""
+"""in: what head and station tell each other. out: values, checked, each of bounded size."""

@@ -20,7 +20,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import plan_layout
 from imager.disk.manifest import Manifest
 from imager.image.compose.golden import GoldenImage
-from imager.rack.plan.candidates import sort_disks
+from imager.rack.plan.candidates import reasons_against, sort_disks
 from imager.rack.plan.slots import load_slots
 from tests.support.racks import rack_in
 
@@ -98,7 +98,9 @@ def test_a_batch_leaves_such_a_card_alone_and_takes_the_others(tmp_path: Path) -
     rack = rack_with(tmp_path, "2GiB")
     large = replace(CARD, node="/dev/sdc", size_bytes=8 * GiB)
     slots = load_slots(rack.folder)
-    fit, unfit = sort_disks([CARD, large], slots, [golden()], rack, Limits())
+    fit, unfit = sort_disks(
+        [CARD, large], slots, lambda card: reasons_against(card, [golden()], rack, Limits())
+    )
     assert fit == [large]
     assert [card.target for card in unfit] == [CARD]
     assert "[swap] size" in unfit[0].reasons[0]

@@ -1,0 +1,241 @@
+"""What a station remembers of its cards until the head has it: a file for each, written in time.
+
+In: cards that are begun, and their reports. Out: the same again, also after a power cut: a card
+whose work was cut short with its program is reported as interrupted. Nothing secret is in a record.
+
+``work/<job>.lock`` is held by the program that does the job; ``work/<job>+<node>.json`` is one
+card of it; ``<job>.stop`` asks that program to stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from imager.base.errors import HostStorage, TargetRefused
+from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.base.trusted_folder import TrustedFolder
+from imager.base.units import format_size
+from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
+from imager.rack.history.ledger import ROOM_PER_CARD
+from imager.rack.history.outcome import Outcome
+from imager.stations.wire.order import CLOCK_SECONDS, ORDER_SECONDS, CardWork, WorkOrder
+from imager.stations.wire.report import (
+    MOST_RECEIPT_BYTES,
+    AtDesk,
+    CardReport,
+    Reports,
+    report_from,
+)
+from imager.stations.wire.survey import digest
+
+_LIMIT_BYTES = 2 * MOST_RECEIPT_BYTES
+_ANSWER_BYTES = 1 << 20
+"""A collection of reports is not much larger: more are asked for again."""
+_LOCK, _STOP, _RECORD, _SINCE, _BEGIN = ".lock", ".stop", ".json", "since", "begin.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of one station, in its own private ``folder``."""
+
+    folder: TrustedFolder
+
+    @classmethod
+    def own(cls) -> Records:
+        """Those of this computer: in the data directory of whoever runs this, mostly root."""
+        return cls(TrustedFolder(platformdirs.user_data_path("picloud-image") / "station"))
+
+    @property
+    def receipts(self) -> TrustedFolder:
+        """The receipts of all cards ever made here."""
+        return self.folder / "receipts"
+
+    @property
+    def _work(self) -> TrustedFolder:
+        return self.folder / "work"
+
+    def since(self) -> float:
+        """When this station began to remember, in seconds since 1970; begins now if it never
+        did."""
+        self.folder.make_private()
+        with self.folder.locked(f"{_SINCE}{_LOCK}"):
+            try:
+                return float(self.folder.read(_SINCE, 100))
+            except (FileNotFoundError, ValueError):
+                now = time.time()
+                self.folder.write(_SINCE, str(now).encode(), mode=0o600)
+                return now
+
+    @contextmanager
+    def doing(self, order: WorkOrder) -> Iterator[Path]:
+        """Do a job: no other program does the same one meanwhile, nor has ever done it. Yields the
+        path of the file whose presence asks to stop.
+
+        Raises TargetRefused for a job that was begun before, HostStorage where there is no room for
+        the reports.
+        """
+        self._require_room(len(order.cards))
+        lock = f"{order.job}{_LOCK}"
+        with ExitStack() as held:
+            with self.folder.locked(_BEGIN):
+                if lock in self._work.names():
+                    raise TargetRefused(
+                        f"job {order.job} was begun here before",
+                        hint="run the head's command again",
+                    )
+                held.enter_context(self._work.make_private().locked(lock))
+            for card in order.cards:
+                self._write(order, card, None)
+            yield self._work.path / f"{order.job}{_STOP}"
+
+    def ended(self, order: WorkOrder, card: CardWork, report: CardReport) -> None:
+        """Remember how a card of a job ended."""
+        self._write(order, card, report)
+
+    def receipt(self, name: str) -> Receipt | None:
+        """The receipt of that file name; None where there is none."""
+        if not name:
+            return None
+        try:
+            return decode_receipt(self.receipts.read(name, MOST_RECEIPT_BYTES))
+        except (FileNotFoundError, ReceiptError):
+            return None
+
+    def stop(self, batch: str) -> int:
+        """Ask every job of ``batch`` that is being done to stop; returns how many."""
+        jobs = [job for job in self._jobs() if job.startswith(f"{batch}.") and self._is_held(job)]
+        for job in jobs:
+            self._work.write(f"{job}{_STOP}", b"")
+        return len(jobs)
+
+    def hand_over(self, rack: str, done: Sequence[str]) -> Reports:
+        """Forget the reports ``done`` of ``rack``, which the head has; give the next ones."""
+        reports: list[CardReport] = []
+        making: list[AtDesk] = []
+        size, more = 0, False
+        for name in self._work.names():
+            record = self._read(name) if name.endswith(_RECORD) else None
+            if record is None or record.rack != rack:
+                continue
+            stem = name.removesuffix(_RECORD)
+            if record.report is None and self._is_held(record.job):
+                making.append(record.card)
+            elif stem in done:
+                self._work.remove(name)
+            elif size > _ANSWER_BYTES:
+                more = True
+            else:
+                # It may have ended since it was read.
+                record = self._read(name) or record
+                report = record.report or _cut_short(stem, record)
+                reports.append(report)
+                size += len(report.receipt.encode()) if report.receipt else 0
+        self._sweep()
+        return Reports(tuple(reports), tuple(making), more)
+
+    def _sweep(self) -> None:
+        """Remove what is left of jobs that are over, whose reports are handed over, and that would
+        be too old to be begun again."""
+        names = self._work.names()
+        for job in self._jobs():
+            if any(name.startswith(f"{job}+") for name in names) or self._is_held(job):
+                continue
+            with self._work.open(f"{job}{_LOCK}") as lock:
+                age = time.time() - os.fstat(lock).st_mtime
+            if age > ORDER_SECONDS + 2 * CLOCK_SECONDS:
+                self._work.remove(f"{job}{_STOP}")
+                self._work.remove(f"{job}{_LOCK}")
+
+    def _jobs(self) -> list[str]:
+        """Each job that is remembered."""
+        names = self._work.names()
+        return [name.removesuffix(_LOCK) for name in names if name.endswith(_LOCK)]
+
+    def _is_held(self, job: str) -> bool:
+        """Whether a program is doing it now."""
+        if f"{job}{_LOCK}" not in self._work.names():
+            return False
+        try:
+            with self._work.locked(f"{job}{_LOCK}", wait=False):
+                return False
+        except BlockingIOError:
+            return True
+
+    def _write(self, order: WorkOrder, card: CardWork, report: CardReport | None) -> None:
+        document = {
+            "rack": order.rack,
+            "job": order.job,
+            "batch": order.batch,
+            "node": card.node,
+            "slot": card.slot,
+            "path": card.path,
+            "report": report.to_json() if report else None,
+        }
+        name = f"{report_name(order, card)}{_RECORD}"
+        self._work.write(name, json.dumps(document).encode(), mode=0o600)
+
+    def _read(self, name: str) -> _Record | None:
+        """None for one that is gone, or that another version wrote."""
+        try:
+            return _record(read_object(self._work.read(name, _LIMIT_BYTES)))
+        except (FileNotFoundError, JsonFault):
+            return None
+
+    def _require_room(self, cards: int) -> None:
+        room = os.statvfs(self.folder.make_private().path)
+        free, need = room.f_bavail * room.f_frsize, cards * ROOM_PER_CARD
+        if free < need:
+            raise HostStorage(
+                f"{self.folder}: {format_size(free)} free, and the reports of {cards} cards may "
+                f"take {format_size(need)}",
+                hint="free some space on that station first; no card was touched",
+            )
+
+
+def report_name(order: WorkOrder, card: CardWork) -> str:
+    """What the report of a card is called, on its station."""
+    return f"{order.job}+{card.node}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    rack: str
+    job: str
+    path: str
+    card: AtDesk
+    report: CardReport | None
+
+
+def _record(read: JsonObject) -> _Record:
+    report = read.optional("report", read.child)
+    return _Record(
+        digest(read, "rack"),
+        read.text("job"),
+        read.text("path"),
+        AtDesk(read.text("batch"), read.text("node"), read.text("slot")),
+        None if report is None else report_from(report),
+    )
+
+
+def _cut_short(name: str, record: _Record) -> CardReport:
+    return CardReport(
+        name=name,
+        batch=record.card.batch,
+        node=record.card.node,
+        path=record.path,
+        slot=record.card.slot,
+        outcome=Outcome.INTERRUPTED,
+        reason=f"{record.path}: the station's program was ended while it made this card",
+        hint="the card is blank or whole; run the same command again",
+        details=(),
+        seconds=0.0,
+        receipt=None,
+    )
