@@ -67,6 +67,11 @@ BY_PATH = {
         "release/pacman_packages.py",
         "release/signing_keys.py",
     ),
+    "the key of a station in /run, and what is offered to all minions": (
+        "stations/salt/offering.py",
+        "stations/salt/on_minion.py",
+        "stations/salt/sealing.py",
+    ),
     "what comes with this program, or /dev/null": (
         "cli/terminal/streams.py",
         "config/shipped_trees.py",

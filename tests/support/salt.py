@@ -26,7 +26,7 @@ READY = "ready"
 # writes to are the box's own; /run is empty, so nothing here can meet a daemon of the host.
 _FURNISH = f"""
 set -eu
-box=$1; shift
+box=$1 furnishing=$2; shift 2
 mount --make-rprivate /
 mount --bind /etc "$box/host"
 mount -t tmpfs box /etc
@@ -39,6 +39,7 @@ done
 mount -t tmpfs box /run
 mount -t tmpfs box /var/cache
 mount --bind "$box/log" /var/log
+eval "$furnishing"
 hostname "$(cat "$box/etc/hostname")"
 echo {READY}
 for daemon in "$@"; do
@@ -89,7 +90,7 @@ class Wire:
 @contextmanager
 def wire(addresses: Sequence[str]) -> Iterator[Wire]:
     """Make a network whose loopback has ``addresses``; it is gone with the block."""
-    with _network("".join(f"ip address add {address}/32 dev lo\n" for address in addresses)) as on:
+    with network("".join(f"ip address add {address}/32 dev lo\n" for address in addresses)) as on:
         yield on
 
 
@@ -97,7 +98,7 @@ def wire(addresses: Sequence[str]) -> Iterator[Wire]:
 def bridged(name: str, address: str) -> Iterator[Wire]:
     """Make a network with the bridge ``name``, on which this computer has ``address``/24."""
     adding = f"ip link add {name} type bridge\nip address add {address}/24 dev {name}\n"
-    with _network(f"{adding}ip link set {name} up\n") as on:
+    with network(f"{adding}ip link set {name} up\n") as on:
         yield on
 
 
@@ -113,7 +114,7 @@ def unplugged(on: Wire) -> Iterator[None]:
 
 
 @contextmanager
-def _network(furnishing: str) -> Iterator[Wire]:
+def network(furnishing: str) -> Iterator[Wire]:
     script = f"set -eu\nip link set lo up\n{furnishing}echo {READY}\nexec sleep infinity"
     with _started(["unshare", "--net", "sh", "-c", script]) as process:
         yield Wire(process.pid)
@@ -197,13 +198,26 @@ class Box:
 
 
 @contextmanager
-def switched_on(folder: Path, on: Wire, programs: SaltPrograms, *daemons: str) -> Iterator[Box]:
-    """Run ``daemons`` as the computer whose /etc is ``folder``/etc, until the block ends."""
+def switched_on(
+    folder: Path, on: Wire, programs: SaltPrograms, *daemons: str, furnishing: str = ""
+) -> Iterator[Box]:
+    """Run ``daemons`` as the computer whose /etc is ``folder``/etc, until the block ends.
+    ``furnishing`` is a script for more mounts, with ``folder`` as ``$box``."""
     for name in ("host", "log"):
         (folder / name).mkdir(exist_ok=True)
     apart = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
     started = [os.fspath(programs(daemon)) for daemon in daemons]
-    words = [*on.entering, *apart, "sh", "-c", _FURNISH, "box", os.fspath(folder), *started]
+    words = [
+        *on.entering,
+        *apart,
+        "sh",
+        "-c",
+        _FURNISH,
+        "box",
+        os.fspath(folder),
+        furnishing,
+        *started,
+    ]
     with _started(words) as process:
         yield Box(folder, process, programs)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,10 @@ class Door:
                 hint="log in as root, or as a user whom sudo -n lets do everything",
             )
         return done.stdout.decode(errors="replace")
+
+    def command(self, script: str) -> tuple[str, ...]:
+        """The command that runs ``script`` there and leaves its standard input to the caller."""
+        return (*self.words[:-1], "-c", script if self.is_local else shlex.quote(script))
 
 
 def door_to_master(rack: Rack, way: Way) -> Door:

@@ -1,0 +1,96 @@
+"""Hears the events of one session as they come, in a thread of its own.
+
+In: a Door to the master. Out: JSON objects, in order of arrival; nothing of them is proven yet.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from subprocess import Popen, TimeoutExpired
+from typing import IO, cast
+
+from imager.base.errors import NetworkError
+from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.base.run import running
+from imager.rack.master.connection import Door
+from imager.stations.salt.scripts import LISTENING, listening
+
+_LONGEST_LINE = 4 << 20
+_MOST_WAITING = 10_000
+_READY_SECONDS = 120.0
+_GRACE_SECONDS = 5.0
+
+
+class Listener:
+    """What the master's event bus says of one session."""
+
+    def __init__(self, process: Popen[bytes], door: Door) -> None:
+        self._process = process
+        self._door = door
+        self._events: queue.Queue[JsonObject | None] = queue.Queue(_MOST_WAITING)
+        self._is_ready = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="events of the master", daemon=True)
+        self._thread.start()
+
+    def wait_until_ready(self, answer: int) -> None:
+        """Return when every event from now on is heard, and write a line into ``answer``."""
+        if not self._is_ready.wait(_READY_SECONDS) or self._process.poll() is not None:
+            raise self._gone()
+        os.write(answer, b"\n")
+
+    def next(self, seconds: float) -> JsonObject | None:
+        """The next event; None when there is none within ``seconds``. Raises NetworkError when the
+        master says nothing any more."""
+        try:
+            event = self._events.get(timeout=seconds) if seconds > 0 else self._events.get_nowait()
+        except queue.Empty:
+            return None
+        if event is None:
+            self._events.put(None)
+            raise self._gone()
+        return event
+
+    def _gone(self) -> NetworkError:
+        return NetworkError(
+            f"{self._door.name}: its events are not heard any more",
+            hint="look at the master itself: systemctl status salt-master",
+        )
+
+    def _read(self) -> None:
+        said = cast("IO[bytes]", self._process.stdout)
+        while line := said.readline(_LONGEST_LINE):
+            tag, _, text = line.partition(b"\t")
+            if tag.endswith(b"/" + LISTENING.encode()):
+                self._is_ready.set()
+                continue
+            with suppress(JsonFault):
+                self._events.put(read_object(text))
+        self._is_ready.set()
+        self._events.put(None)
+
+
+@contextmanager
+def listener(door: Door, session: str) -> Iterator[Listener]:
+    """Hear the events of ``session`` until the block ends."""
+    reading, writing = os.pipe()
+    try:
+        with running(door.command(listening(session)), stdin=reading) as process:
+            os.close(reading)
+            reading = -1
+            hears = Listener(process, door)
+            try:
+                hears.wait_until_ready(writing)
+                yield hears
+            finally:
+                os.close(writing)
+                writing = -1
+                with suppress(TimeoutExpired):
+                    process.wait(_GRACE_SECONDS)
+    finally:
+        for descriptor in (reading, writing):
+            if descriptor >= 0:
+                os.close(descriptor)

@@ -1,0 +1,88 @@
+"""Files for every minion, in the master's file server: pieces of a golden image, packages.
+
+In: a folder of files that are no secret. Out: where minions find them. What is there already, by
+its name and size, is not sent again; whoever fetches a file proves it by its digest.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+from imager.base.errors import ConfigurationError, NetworkError
+from imager.base.json_fields import JsonFault
+from imager.base.run import running
+from imager.rack.master.answers import PRELUDE, NoAnswer, object_in, parts_of
+from imager.rack.master.connection import Door
+from imager.rack.master.status import no_salt
+from imager.stations.salt.on_minion import PILLAR
+
+_ROOTS = (
+    "ask roots salt-run --out=json --log-level=quiet config.get file_roots\n"
+    # a runner prints what it found alone; as one object it is read like the rest
+)
+
+
+def files_root(door: Door) -> str:
+    """The first folder on the master from which its file server serves. Raises as ``Door.run``,
+    and ConfigurationError for a master that serves none."""
+    try:
+        roots = object_in(parts_of(door.run(PRELUDE + _ROOTS)), "roots", "salt-run")
+        first = roots.texts("base")[0]
+    except NoAnswer as error:
+        raise no_salt(door, error) from error
+    except (JsonFault, IndexError):
+        first = ""
+    if not first.startswith("/"):
+        raise ConfigurationError(
+            f"{door.name}: its file server has no folder of files",
+            hint="name one in /etc/salt/master: file_roots, base",
+        )
+    return first
+
+
+def offer(door: Door, name: str, folder: Path) -> str:
+    """Offer the files of ``folder`` as ``name/FILE`` and return ``name``. Raises as ``Door.run``
+    and NetworkError when they do not all arrive."""
+    place = f"{files_root(door)}/{PILLAR}/{name}"
+    listed = door.run(
+        f"mkdir -p '{place}' && cd '{place}' && find . -type f -printf '%P %s\\n'\n"
+    ).split("\n")
+    there = set(listed)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    missing = [path for path in files if f"{path.name} {path.stat().st_size}" not in there]
+    if missing:
+        _send(door, place, missing)
+    return name
+
+
+def _send(door: Door, place: str, files: list[Path]) -> None:
+    reading, writing = os.pipe()
+    with running(door.command(f"tar -C '{place}' -xf - && echo all"), stdin=reading) as process:
+        os.close(reading)
+        sender = threading.Thread(target=_pack, args=(os.fdopen(writing, "wb"), files))
+        sender.start()
+        said, _ = process.communicate()
+        sender.join()
+    if said.strip() != b"all":
+        raise NetworkError(
+            f"{door.name}: it did not take all files into {place}",
+            hint=f"see whether its disk is full: df {place}",
+        )
+
+
+def _pack(pipe: BinaryIO, files: list[Path]) -> None:
+    try:
+        with pipe, tarfile.open(fileobj=pipe, mode="w|") as archive:
+            for path in files:
+                info = archive.gettarinfo(path, path.name)
+                info.uid = info.gid = 0
+                info.uname = info.gname = "root"
+                info.mode = 0o644
+                with path.open("rb") as file:
+                    archive.addfile(info, file)
+    except BrokenPipeError:
+        pass  # tar ended early: what it said, or did not say, tells why

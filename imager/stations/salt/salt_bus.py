@@ -1,0 +1,223 @@
+"""The stations as the head reaches them: through the programs ``salt`` and ``salt-run`` of the
+rack's master.
+
+In: a Door to the master. Out: a ``Bus`` (``imager/stations/wire/bus.py``).
+
+Every bus is a session of its own. Each station that is spoken to gets a token into its pillar, by
+which it proves what it says (``proof.py``), and the secrets that are handed to it, sealed
+(``sealing.py``). All of it is removed when the bus is closed.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from imager.base.errors import NetworkError, PicloudError, UsageError
+from imager.base.json_fields import JsonFault, JsonObject
+from imager.base.run import TooMuch
+from imager.base.text import printable
+from imager.rack.master.answers import NoAnswer, object_in, parts_of
+from imager.rack.master.connection import Door
+from imager.rack.master.status import no_salt
+from imager.stations.salt import scripts
+from imager.stations.salt.listening import Listener, listener
+from imager.stations.salt.offering import offer
+from imager.stations.salt.proof import Proven, proven
+from imager.stations.salt.sealing import seal
+from imager.stations.wire.bus import Answer, Document, Heard
+
+_KEY_LETTERS = 64
+_LONGEST_FAULT = 300
+_SILENT = "it does not answer: is it on, does salt-minion run there, is its name right?"
+_INSTALL = "sudo picloud-image rack stations install"
+
+
+class SaltBus:
+    """See ``Bus``. ``opened_bus`` makes one."""
+
+    def __init__(self, door: Door, closing: ExitStack) -> None:
+        self._door = door
+        self._closing = closing
+        self._session = secrets.token_hex(16)
+        self._lock = threading.Lock()
+        self._tokens: dict[str, str] = {}
+        self._keys: dict[str, bytes] = {}
+        self._begun: dict[tuple[str, str], int] = {}
+        self._listener: Listener | None = None
+        closing.callback(self._forget)
+
+    def ask(
+        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
+    ) -> Mapping[str, Answer]:
+        """See Bus."""
+        if not stations:
+            return {}
+        request, word = self._asked(action, arguments, ())
+        script = self._introduced(stations) + scripts.asking(stations, word, max(1, int(seconds)))
+        try:
+            parts = parts_of(self._door.run(script))
+        except NetworkError as error:
+            if isinstance(error.__cause__, TooMuch) and len(stations) > 1:
+                return self._one_by_one(stations, action, arguments, seconds)
+            raise
+        try:
+            found = object_in(parts, "said", "salt", int(seconds) + 60)
+        except NoAnswer as error:
+            if "No minions matched" not in str(error):
+                raise no_salt(self._door, error) from error
+            found = JsonObject({})
+        return {name: self._answer(name, request, found) for name in stations}
+
+    def begin(
+        self, station: str, action: str, arguments: Document, secrets: Sequence[str] = ()
+    ) -> None:
+        """See Bus."""
+        with self._lock:
+            if self._listener is None:
+                self._listener = self._closing.enter_context(listener(self._door, self._session))
+        request, word = self._asked(action, arguments, secrets, streams=True)
+        self._begun[station, request] = 0
+        script = self._introduced([station]) + scripts.beginning(station, word)
+        begun = parts_of(self._door.run(script)).get("begun")
+        if begun is None or begun.status:
+            said = printable(begun.text.strip())[:_LONGEST_FAULT] if begun else "nothing"
+            raise NetworkError(
+                f"{station} was not told to begin: salt said {said}",
+                hint="look at the master itself: systemctl status salt-master",
+            )
+
+    def heard(self, seconds: float) -> Sequence[Heard]:
+        """See Bus."""
+        found: list[Heard] = []
+        if self._listener is None:
+            return found
+        event = self._listener.next(seconds)
+        while event is not None:
+            found += self._heard_in(event)
+            event = self._listener.next(0.0)
+        return found
+
+    def hand(self, station: str, name: str, secret: bytes) -> None:
+        """See Bus. Raises UsageError for a station that was never asked anything."""
+        if station not in self._keys:
+            raise UsageError(
+                f"{station} told no key to seal a secret to", hint="it has to be asked first"
+            )
+        sealed = base64.b64encode(seal(self._keys[station], secret)).decode()
+        self._run(scripts.handing(station, self._session, name, sealed))
+
+    def take_back(self, station: str, name: str) -> None:
+        """See Bus."""
+        self._run(scripts.taking_back(station, self._session, name))
+
+    def publish(self, name: str, folder: Path) -> str:
+        """See Bus."""
+        return offer(self._door, name, folder)
+
+    def _asked(
+        self, action: str, arguments: Document, secrets_: Sequence[str], *, streams: bool = False
+    ) -> tuple[str, str]:
+        request = secrets.token_hex(8)
+        asked = {
+            "session": self._session,
+            "request": request,
+            "action": action,
+            "arguments": arguments,
+            "secrets": list(secrets_),
+            "streams": streams,
+        }
+        return request, scripts.word_of(asked)
+
+    def _introduced(self, stations: Sequence[str]) -> str:
+        """A script that gives each of ``stations`` its token, where it has none yet."""
+        script = "" if self._tokens else scripts.forgetting_old()
+        for name in stations:
+            if name not in self._tokens:
+                self._tokens[name] = secrets.token_hex(32)
+                script += scripts.handing(name, self._session, "token", self._tokens[name])
+        return script
+
+    def _run(self, script: str) -> None:
+        self._door.run(script)
+
+    def _one_by_one(
+        self, stations: Sequence[str], action: str, arguments: Document, seconds: float
+    ) -> Mapping[str, Answer]:
+        """One station said more than it may, and is not to silence the others."""
+        found: dict[str, Answer] = {}
+        for name in stations:
+            try:
+                found |= self.ask([name], action, arguments, seconds=seconds)
+            except NetworkError as error:
+                found[name] = Answer(None, str(error))
+        return found
+
+    def _answer(self, name: str, request: str, found: JsonObject) -> Answer:
+        if name not in found:
+            return Answer(None, _SILENT)
+        value = found.values[name]
+        if not isinstance(value, dict):
+            return Answer(None, _fault_in(value))
+        signed = JsonObject(value)
+        if "fault" in signed:
+            fault = printable(str(signed.values["fault"]))[:_LONGEST_FAULT]
+            return Answer(None, f"{fault}: {_INSTALL}")
+        said = proven(signed, self._tokens)
+        if said is None or said.station != name or said.request != request:
+            return Answer(None, "what came in its name was not said by it")
+        lines = self._without_key(said)
+        if said.fault or not lines:
+            return Answer(None, said.fault or "it said nothing")
+        return Answer(lines[-1].values)
+
+    def _heard_in(self, event: JsonObject) -> list[Heard]:
+        try:
+            said = proven(event.child("data"), self._tokens)
+        except JsonFault:
+            return []
+        if said is None or said.number <= self._begun.get((said.station, said.request), 1 << 62):
+            return []
+        self._begun[said.station, said.request] = said.number
+        lines = [Heard(said.station, line.values) for line in self._without_key(said)]
+        if said.is_last and said.fault:
+            lines.append(Heard(said.station, {"event": "ended", "fault": said.fault}))
+        return lines
+
+    def _without_key(self, said: Proven) -> list[JsonObject]:
+        """The lines but for the one that tells the station's key, which is remembered."""
+        lines = list(said.lines)
+        if lines and lines[0].values.get("event") == "key":
+            with suppress(JsonFault, ValueError):
+                key = bytes.fromhex(lines[0].text("key")[:_KEY_LETTERS])
+                if 2 * len(key) == _KEY_LETTERS:
+                    self._keys[said.station] = key
+            del lines[0]
+        return lines
+
+    def _forget(self) -> None:
+        script = "".join(scripts.taking_back(name, self._session) for name in self._tokens)
+        if script:
+            with suppress(PicloudError):  # the day after, the next run removes it
+                self._door.run(script)
+
+
+@contextmanager
+def opened_bus(door: Door) -> Iterator[SaltBus]:
+    """A bus until the block ends; then nothing is left of what was handed."""
+    with ExitStack() as closing:
+        yield SaltBus(door, closing)
+
+
+def _fault_in(value: object) -> str:
+    """Why there is no answer, from what Salt says in its place."""
+    text = printable(str(value).strip())
+    if "is not available" in text:
+        return f"it has nothing of picloud-image: {_INSTALL}"
+    if value is False or "did not return" in text:
+        return _SILENT
+    return text[:_LONGEST_FAULT] or "it said nothing"
