@@ -42,6 +42,8 @@ def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int | None) -> l
         where = f"{card.slot}, " if card.slot else ""
         lines.append(f"refused: {where}{card.target.node}:")
         lines += [f"    {reason}" for reason in card.reasons]
+    for name, where in plan.elsewhere.items():
+        lines.append(f"unknown: {name}: look at the card in {where}; it was begun there")
     if plan.done:
         lines.append(f"done already: {_names(plan.done)}")
     if plan.without:

@@ -21,12 +21,14 @@ _CARD_MARKS = {
     Standing.STALE: "~",
     Standing.FAILED: "✗",
     Standing.CUT_SHORT: "!",
+    Standing.UNKNOWN: "?",
 }
 _LEGEND = {
     "✓": "verified",
     "~": "verified, out of date",
     "✗": "failed",
     "!": "cut short",
+    "?": "begun on a station",
     "·": "no card yet",
     "●": "joined",
     "○": "not joined",

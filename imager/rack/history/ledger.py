@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -51,7 +51,8 @@ class BatchBegun:
 class Assigned:
     """Work on a node's card begins now. ``card_size_bytes`` and the fields after it describe the
     card, as far as this computer can see. ``slot`` is the label of the card reader, or empty.
-    Outside a batch ``batch`` is empty."""
+    Outside a batch ``batch`` is empty. ``station`` is the computer that makes the card where that
+    is another one, else empty; a line from before there were stations has none."""
 
     at: str
     batch: str
@@ -63,6 +64,13 @@ class Assigned:
     serial: str
     cid: str
     diskseq: int
+    station: str = ""
+
+    @property
+    def where(self) -> str:
+        """Where to look for the card: ``desk2's slot A3``."""
+        place = f"slot {self.slot}" if self.slot else self.target.removeprefix(f"{self.station}:")
+        return f"{self.station}'s {place}" if self.station else place
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +170,8 @@ class Standing(StrEnum):
     """The last card failed."""
     CUT_SHORT = "cut short"
     """Work on a card was begun and its end is not in the ledger: killed, or going on now."""
+    UNKNOWN = "unknown"
+    """The same, on a station: what became of the card is known there, and by looking at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +203,7 @@ class NodeState:
         """The state in one word. ``recipe`` is that of a card made now, None where it is not
         known."""
         if self.begun is not None:
-            return Standing.CUT_SHORT
+            return Standing.UNKNOWN if self.begun.station else Standing.CUT_SHORT
         if self.last is None:
             return Standing.NEVER
         if not self.last.is_verified:
@@ -291,6 +301,8 @@ def append(rack: Path, event: Event) -> None:
 def encode_event(event: Event) -> bytes:
     """The line of an event, with its line break."""
     document = {"v": VERSION, "event": _NAMES[type(event)], **asdict(event)}
+    if document.get("station") == "":
+        del document["station"]
     return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
@@ -377,7 +389,11 @@ def _decode(line: bytes) -> Event | None:
         kind = _KINDS.get(str(read.values.get("event")))
         if kind is None or read.values.get("v") != VERSION:
             return None
-        values = {field.name: _READ[str(field.type)](read, field.name) for field in fields(kind)}
+        values = {
+            field.name: _READ[str(field.type)](read, field.name)
+            for field in fields(kind)
+            if field.name in read or field.default is MISSING
+        }
     except JsonFault:
         return None
     return kind(**values)  # type: ignore[arg-type]

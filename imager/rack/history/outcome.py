@@ -27,6 +27,8 @@ class Outcome(StrEnum):
     """The card may not be overwritten, or was exchanged or taken by somebody meanwhile."""
     FAILED = "failed"
     """Nothing is wrong with the card: rack.toml, this computer's disk, or our own mistake."""
+    UNKNOWN = "unknown"
+    """A station began it and cannot be asked. It has no line in the ledger until it can."""
 
 
 def outcome_of(error: BaseException) -> Outcome:

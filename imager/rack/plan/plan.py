@@ -4,14 +4,15 @@ In: the nodes that are wanted, the cards that are there, what the ledger says ab
 a RackPlan, which the person sees and confirms as a whole. Pure.
 
 A card is for the node whose slot it is in, else for the node that its stamp names, else for the
-next node that needs a card. A node that has its card gets no second one, and a card that is right
-is left as it is, unless all cards are to be made again.
+next node that needs a card. A node that has its card gets no second one, nor does one whose card a
+station began and whose end nobody knows; and a card that is right is left as it is. All that
+changes when cards are to be made again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imager.config.rack import Node
@@ -58,6 +59,12 @@ class Want:
         """Whether it has a verified card that is the same as one made now."""
         return self.standing is Standing.CURRENT
 
+    @property
+    def elsewhere(self) -> str:
+        """Where a station began a card of which nobody knows the end; empty where none did."""
+        begun = self.state.begun
+        return begun.where if begun is not None and begun.station else ""
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedCard:
@@ -90,12 +97,14 @@ class Left:
 @dataclass(frozen=True, slots=True)
 class RackPlan:
     """``without`` are the nodes that need a card but get none, because too few are there; ``done``
-    are the nodes that need none."""
+    are the nodes that need none. ``elsewhere`` says of nodes that get none where their card was
+    begun, of which nobody knows the end."""
 
     steps: tuple[PlannedCard, ...]
     left: tuple[Left, ...]
     without: tuple[Node, ...]
     done: tuple[Node, ...]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def to_do(self) -> tuple[PlannedCard, ...]:
@@ -124,6 +133,7 @@ def make_plan(
         left=tuple(matching.left),
         without=tuple(want.node for want in idle if not want.is_done),
         done=tuple(want.node for want in idle if want.is_done),
+        elsewhere={want.node.name: want.elsewhere for want in idle if want.elsewhere and not again},
     )
 
 
@@ -150,7 +160,7 @@ class _Matching:
         stale card still works."""
         for stale in (False, True):
             for name, want in self._wants.items():
-                done = want.is_done and not self._again
+                done = (want.is_done or want.elsewhere) and not self._again
                 if (
                     not done
                     and name not in self._busy
@@ -182,6 +192,12 @@ class _Matching:
             return self._leave(candidate, f"it is for {name} ({why}), which was not asked for")
         if name in self._busy or name in self.taken:
             return self._leave(candidate, f"it is for {name} ({why}), as is another card here")
+        if want.elsewhere and not self._again:
+            return self._leave(
+                candidate,
+                f"it is for {name} ({why}), whose card was begun in {want.elsewhere}: look at that "
+                "one; --again makes one more",
+            )
         if want.is_done and not self._again:
             if not _is_its_card(candidate, want):
                 done = f"{name} ({why}) is done with another card; --again makes one more"

@@ -30,6 +30,7 @@ CARD_BADGES = {
     Standing.STALE: Badge("warn", "~", "out of date"),
     Standing.FAILED: Badge("bad", "✗", "failed"),
     Standing.CUT_SHORT: Badge("warn", "!", "cut short"),
+    Standing.UNKNOWN: Badge("warn", "?", "unknown"),
 }
 PRESENCE_BADGES = {
     Presence.JOINED: Badge("good", "●", "joined"),

@@ -132,7 +132,11 @@ def _card(state: NodeState, newest: tuple[Path, Receipt] | None) -> CardState:
     if state.begun is not None and state.begun.at > written:
         reason = f"work on {state.begun.target} was begun and did not end"
         hint = "run it again: a card that was cut short is blank or whole"
-        return CardState(Standing.CUT_SHORT, state.begun.at, "", reason, hint, receipt, path)
+        standing = state.standing()
+        if standing is Standing.UNKNOWN:
+            reason = f"begun in {state.begun.where}, and its end is not known"
+            hint = "look at that card; the next run asks the station"
+        return CardState(standing, state.begun.at, "", reason, hint, receipt, path)
     last = state.last
     if last is not None and (last.at >= written or receipt is None):
         standing = Standing.VERIFIED if last.is_verified else Standing.FAILED

@@ -49,6 +49,7 @@ _BEST_FIRST = (
     Standing.STALE,
     Standing.FAILED,
     Standing.CUT_SHORT,
+    Standing.UNKNOWN,
     Standing.NEVER,
 )
 

@@ -126,16 +126,16 @@ class Records:
             if record is None or record.rack != rack:
                 continue
             stem = name.removesuffix(_RECORD)
-            if record.report is None and self._is_held(record.job):
-                making.append(record.card)
+            report = record.report
+            if not record.ended and self._is_held(record.job):
+                making.append(AtDesk(report.batch, report.node, report.slot))
             elif stem in done:
                 self._work.remove(name)
             elif size > _ANSWER_BYTES:
                 more = True
             else:
                 # It may have ended since it was read.
-                record = self._read(name) or record
-                report = record.report or _cut_short(stem, record)
+                report = (self._read(name) or record).report
                 reports.append(report)
                 size += len(report.receipt.encode()) if report.receipt else 0
         self._sweep()
@@ -173,11 +173,8 @@ class Records:
         document = {
             "rack": order.rack,
             "job": order.job,
-            "batch": order.batch,
-            "node": card.node,
-            "slot": card.slot,
-            "path": card.path,
-            "report": report.to_json() if report else None,
+            "ended": report is not None,
+            "report": (report or _cut_short(order, card)).to_json(),
         }
         name = f"{report_name(order, card)}{_RECORD}"
         self._work.write(name, json.dumps(document).encode(), mode=0o600)
@@ -207,35 +204,36 @@ def report_name(order: WorkOrder, card: CardWork) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
+    """``report`` says that the card was cut short, until it has ``ended``."""
+
     rack: str
     job: str
-    path: str
-    card: AtDesk
-    report: CardReport | None
+    ended: bool
+    report: CardReport
 
 
 def _record(read: JsonObject) -> _Record:
-    report = read.optional("report", read.child)
     return _Record(
         digest(read, "rack"),
         read.text("job"),
-        read.text("path"),
-        AtDesk(read.text("batch"), read.text("node"), read.text("slot")),
-        None if report is None else report_from(report),
+        read.boolean("ended"),
+        report_from(read.child("report")),
     )
 
 
-def _cut_short(name: str, record: _Record) -> CardReport:
+def _cut_short(order: WorkOrder, card: CardWork) -> CardReport:
     return CardReport(
-        name=name,
-        batch=record.card.batch,
-        node=record.card.node,
-        path=record.path,
-        slot=record.card.slot,
+        name=report_name(order, card),
+        batch=order.batch,
+        node=card.node,
+        path=card.path,
+        slot=card.slot,
         outcome=Outcome.INTERRUPTED,
-        reason=f"{record.path}: the station's program was ended while it made this card",
+        reason=f"{card.path}: the station's program was ended while it made this card",
         hint="the card is blank or whole; run the same command again",
         details=(),
         seconds=0.0,
+        recipe=card.recipe,
+        release_sha256=order.golden.release_sha256,
         receipt=None,
     )

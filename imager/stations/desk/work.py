@@ -279,5 +279,7 @@ def _report(
         hint=error.hint if error else "",
         details=error.details if error else (),
         seconds=result.seconds,
+        recipe=card.recipe,
+        release_sha256=order.golden.release_sha256,
         receipt=receipt,
     )

@@ -1,6 +1,6 @@
 """How the head speaks to stations: one small interface, which Salt carries.
 
-In: nothing. Out: ``Bus``, and what is heard on one.
+In: nothing. Out: ``StationBus``, and what is heard on one.
 
 A station runs ``picloud-image --json station ACTION``. Its standard input is one line of JSON, the
 arguments, and then one line for each secret: ``{"secret": NAME, "base64": BYTES}``. What it prints
@@ -20,7 +20,7 @@ Document = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StationAnswer:
     """What came of asking one station: its ``document``, or a ``fault`` in words."""
 
     document: Document | None = None
@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class StationSaid:
     """A line that a station printed while it works. ``station`` is who sent it, as Salt
     authenticated it, whatever the document says."""
 
@@ -36,13 +36,13 @@ class Heard:
     document: Document
 
 
-class Bus(Protocol):
+class StationBus(Protocol):
     """Stations are called by the names of their minions. Only one thread calls ``heard``; the rest
     may be called by several threads at once."""
 
     def ask(
         self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
-    ) -> Mapping[str, Answer]:
+    ) -> Mapping[str, StationAnswer]:
         """Ask all at once, wait for ``seconds`` at most, and return what each answered; a station
         that did not answer has a fault that says so. No secret is handed to it."""
 
@@ -52,7 +52,7 @@ class Bus(Protocol):
         """Have the station begin, with the ``secrets`` of these names that were handed to it; what
         it prints is heard. Does not wait. Raises PicloudError where it cannot even be asked."""
 
-    def heard(self, seconds: float) -> Sequence[Heard]:
+    def heard(self, seconds: float) -> Sequence[StationSaid]:
         """What has come in, in the order of arrival; waits for ``seconds`` at most for the
         first."""
 

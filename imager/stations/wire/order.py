@@ -37,7 +37,8 @@ class GoldenWanted:
 @dataclass(frozen=True, slots=True)
 class CardWork:
     """One card: for which node, on which disk, which must still be what it was in the survey
-    (``size_bytes``, ``diskseq``, ``first_mib``). ``image_id`` is what it will hold."""
+    (``size_bytes``, ``diskseq``, ``first_mib``). ``image_id`` is what it will hold,
+    ``recipe`` what that is made from, for the ledger."""
 
     node: str
     model: str
@@ -47,6 +48,7 @@ class CardWork:
     diskseq: int
     first_mib: str | None
     image_id: str
+    recipe: str
     secret: str
 
 
@@ -132,5 +134,6 @@ def _card(read: JsonObject) -> CardWork:
         diskseq=read.integer("diskseq"),
         first_mib=read.optional("first_mib", lambda name: digest(read, name)),
         image_id=digest(read, "image_id"),
+        recipe=digest(read, "recipe"),
         secret=named(read, "secret"),
     )

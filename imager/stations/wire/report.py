@@ -16,7 +16,7 @@ from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
 from imager.rack.batch.card_progress import CardEvent, Moment, PhaseBegan, PhaseEnded, Said
 from imager.rack.history.outcome import Outcome
 from imager.stations.wire.order import named, node_named
-from imager.stations.wire.survey import MOST_CARDS, MOST_TEXT, bounded, short
+from imager.stations.wire.survey import MOST_CARDS, MOST_TEXT, bounded, digest, short
 
 MOST_RECEIPT_BYTES = 16 * MiB
 _MOST_TOLD = 1000
@@ -25,7 +25,8 @@ _MOST_SECONDS = 1e9
 
 @dataclass(frozen=True, slots=True)
 class CardReport:
-    """How one card ended; ``name`` is unique on its station. ``receipt`` is None where the card was
+    """How one card ended; ``name`` is unique on its station. ``recipe`` and
+    ``release_sha256`` are what was ordered. ``receipt`` is None where the card was
     refused. ``path`` and ``slot`` say where it is."""
 
     name: str
@@ -38,6 +39,8 @@ class CardReport:
     hint: str
     details: tuple[str, ...]
     seconds: float
+    recipe: str
+    release_sha256: str
     receipt: Receipt | None
 
     def to_json(self) -> dict[str, object]:
@@ -62,8 +65,12 @@ def report_from(read: JsonObject) -> CardReport:
         hint=read.text("hint")[:MOST_TEXT],
         details=tuple(detail[:MOST_TEXT] for detail in details),
         seconds=read.number("seconds", _MOST_SECONDS),
+        recipe=digest(read, "recipe"),
+        release_sha256=digest(read, "release_sha256"),
         receipt=None if receipt is None else _receipt(read, receipt),
     )
+    if report.outcome in (Outcome.SAVED, Outcome.UNKNOWN):
+        raise read.fault("outcome", f"{report.outcome} is no end of a card on a station")
     verified = report.outcome is Outcome.VERIFIED
     if verified and (report.receipt is None or report.receipt.result.value != Outcome.VERIFIED):
         raise read.fault("receipt", "does not say that the card is verified")
