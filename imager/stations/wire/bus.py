@@ -3,7 +3,9 @@
 In: nothing. Out: ``StationBus``, and what is heard on one.
 
 A station runs ``picloud-image --json station ACTION``. Its standard input is one line of JSON, the
-arguments, and then one line for each secret: ``{"secret": NAME, "base64": BYTES}``. What it prints
+arguments, then a line for each secret, ``{"secret": NAME, "base64": BYTES}``, and an empty line;
+what
+it asks for of what was published follows later (``imager.stations.salt``). What it prints
 is one JSON object a line: each is an event, and the last one, the result, is the answer. Whoever
 carries them limits their size; whoever reads them takes every value for a stranger's.
 """
@@ -63,6 +65,6 @@ class StationBus(Protocol):
     def take_back(self, station: str, name: str) -> None:
         """Remove a secret that was handed; none of that name is fine."""
 
-    def publish(self, name: str, folder: Path) -> str:
-        """Make the files of ``folder`` readable for every minion, under ``name``: no secret.
-        Returns what a station is told to fetch them by (``source`` of the action ``fetch``)."""
+    def publish(self, name: str, folder: Path) -> None:
+        """Make each file of ``folder`` readable for every minion, as ``name/FILE``: no secret. The
+        folder stays as it is until the bus is closed."""
