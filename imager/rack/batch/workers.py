@@ -243,7 +243,7 @@ class Workers(ABC, Generic[JobT]):
                     receipt_name=done.receipt_path.name,
                 )
         except BaseException as error:  # noqa: BLE001 - one card must not end the others' work
-            known = error if isinstance(error, PicloudError) else _unexpected(error)
+            known = known_error(error)
             result = CardResult(
                 job,
                 outcome_of(error),
@@ -254,8 +254,15 @@ class Workers(ABC, Generic[JobT]):
         self._told.put((job, result))
 
 
+class Closed(Protocol):
+    """Who works in threads that must have ended before the program goes on."""
+
+    def close(self) -> None:
+        """Stop them, and wait until they have ended."""
+
+
 @contextmanager
-def interruptible(workers: Workers[JobT]) -> Iterator[threading.Event]:
+def interruptible(workers: Closed) -> Iterator[threading.Event]:
     """While the block runs, Ctrl-C and SIGTERM set the event and do not interrupt the main thread
     in the middle of its work. When the block ends, for any reason, all workers have ended."""
     stopped = threading.Event()
@@ -285,8 +292,11 @@ def worked_off(
     return tuple(found[job.name] for job in jobs)
 
 
-def _unexpected(error: BaseException) -> PicloudError:
-    """The error for an unexpected exception in a worker: probably our own mistake."""
+def known_error(error: BaseException) -> PicloudError:
+    """``error``, or one that says what an unexpected exception in a worker was: probably our own
+    mistake."""
+    if isinstance(error, PicloudError):
+        return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted before its card was touched", hint="run it again")
     lines = traceback.format_exception(error)

@@ -49,6 +49,12 @@ def wanted_golden(golden: GoldenImage) -> GoldenWanted:
     return GoldenWanted(golden.key, golden.manifest.digest, golden.release_sha256)
 
 
+def published_name(wanted: GoldenWanted) -> str:
+    """What the folder of its pieces is called where stations fetch from; two images of one key
+    that differ are in two folders."""
+    return f"golden-{wanted.key}-{wanted.digest[:16]}"
+
+
 def lay_out_pieces(golden: GoldenImage, folder: Path) -> None:
     """Write ``golden`` into ``folder`` in pieces; raises HostStorage."""
     with host_storage(folder), golden.open() as file:

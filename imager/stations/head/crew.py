@@ -1,0 +1,301 @@
+"""The cards of many stations in one batch: begun, watched, collected, whatever fails meanwhile.
+
+In: groups of jobs, each for one station; more can be added at any time. Out: a result for each job,
+and a line in the ledger for all but those whose station cannot be asked: of these the ledger knows
+that they were begun, and the next run asks. Progress is heard as events, which may be lost; what
+counts are the reports, which are collected.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from imager.base.errors import ConfigurationError, Interrupted
+from imager.base.json_fields import JsonFault, JsonObject
+from imager.image.compose.golden import GoldenImage
+from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
+from imager.rack.batch.crew import Orders
+from imager.rack.batch.workers import CardResult, Watch, known_error
+from imager.rack.history.ledger import read_ledger
+from imager.rack.history.outcome import Outcome, outcome_of
+from imager.stations.head.collect import LATEST_SECONDS, Collected, not_begun
+from imager.stations.head.line import Line
+from imager.stations.head.prepare import Prepared, prepare
+from imager.stations.head.remote import RemoteJob
+from imager.stations.head.results import result_of_report, unknown
+from imager.stations.wire.bus import StationBus, StationSaid
+from imager.stations.wire.report import StationProgress, progress_from
+from imager.stations.wire.survey import Survey
+
+QUIET_SECONDS = 20.0
+"""A station that was not heard for so long is asked for its reports."""
+GIVE_UP_SECONDS = 300.0
+"""One that does not answer for so long is given up: its cards are unknown."""
+STOPPED_SECONDS = 60.0
+"""The same, once a person stopped the batch."""
+_LEAST_SECONDS = 2.0
+"""Between two collections of one station."""
+_TURN_SECONDS = 0.2
+_THE_REST = "run the same command again for the rest"
+_NEVER = "its station never began it"
+
+
+@dataclass(slots=True)
+class _Group:
+    """Jobs of one station that are ordered together: ``jobs`` are those that have not ended,
+    ``ordered`` the images (their ids) of those that were ordered, by node. ``ordering`` is set once
+    they are. ``refused`` says why the station has no such order, for sure."""
+
+    name: str
+    line: Line
+    golden: GoldenImage
+    jobs: dict[str, RemoteJob]
+    preparing: dict[str, Future[Prepared]]
+    ordered: dict[str, str] = field(default_factory=dict)
+    ordering: Future[None] | None = None
+    ordered_at: float = 0.0
+    refused: tuple[str, str] | None = None
+
+
+class StationCrew:
+    """The cards of one batch on stations; for one thread only."""
+
+    def __init__(
+        self,
+        orders: Orders,
+        watch: Watch,
+        bus: StationBus,
+        surveys: Mapping[str, Survey],
+        publish: Callable[[GoldenImage], None],
+    ) -> None:
+        """``surveys`` say which golden images each station has; ``publish`` makes one readable for
+        the others, and may be called by several threads at once."""
+        self._orders, self._watch, self._bus = orders, watch, bus
+        self._surveys, self._publish = surveys, publish
+        self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
+        self._told: queue.SimpleQueue[tuple[RemoteJob, CardEvent]] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._lines: dict[str, Line] = {}
+        self._groups: dict[str, _Group] = {}
+        self._boards: dict[str, CardBoard] = {}
+        self._moments: dict[str, Moment] = {}
+        self._stopped_at: float | None = None
+        self._count = 0
+        self.results: list[CardResult] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any card has not ended."""
+        return bool(self._groups)
+
+    @property
+    def at_work(self) -> tuple[str, ...]:
+        """See AtWork."""
+        return tuple(name for group in self._groups.values() for name in group.jobs)
+
+    def moment(self, name: str) -> Moment | None:
+        """See AtWork."""
+        if name in self._moments:
+            return self._moments[name]
+        board = self._boards.get(name)
+        return board.moment() if board is not None else None
+
+    def add(self, jobs: Sequence[RemoteJob]) -> None:
+        """Order the cards ``jobs``; those of one station and one golden image go together."""
+        groups: dict[tuple[str, str], list[RemoteJob]] = {}
+        for job in jobs:
+            key = self._orders.golden_of(job.node).image.key
+            groups.setdefault((job.station, key), []).append(job)
+        for (station, _), its in groups.items():
+            self._count += 1
+            self._add(f"{self._orders.batch}.{self._count}", station, its)
+
+    def _add(self, name: str, station: str, jobs: Sequence[RemoteJob]) -> None:
+        orders = self._orders
+        if station not in self._lines:
+            has = self._surveys[station].goldens
+            self._lines[station] = Line(station, self._bus, orders, has, self._publish)
+        preparing = {}
+        for job in jobs:
+            self._watch.began(job)
+            board = CardBoard(partial(self._report, job), self._stop)
+            self._boards[job.name] = board
+            preparing[job.name] = self._preparers.submit(
+                prepare,
+                job,
+                orders.golden_of(job.node),
+                orders.rack,
+                f"{name}+{job.name}",
+                board,
+            )
+        golden = orders.golden_of(jobs[0].node).image
+        named = {job.name: job for job in jobs}
+        self._groups[name] = _Group(name, self._lines[station], golden, named, preparing)
+
+    def _report(self, job: RemoteJob, event: CardEvent) -> None:
+        """In the thread that prepares ``job``."""
+        self._told.put((job, event))
+
+    def turn(self, seconds: float = _TURN_SECONDS) -> None:
+        """Go on with everything for about ``seconds``, and show what happened."""
+        until = time.monotonic() + seconds
+        for said in self._bus.heard(seconds):
+            self._hear(said)
+        # A bus to which nobody listens yet does not wait.
+        time.sleep(max(0.0, min(seconds, until - time.monotonic())))
+        while not self._told.empty():
+            self._watch.heard(*self._told.get())
+        for group in list(self._groups.values()):
+            self._go_on(group)
+        for line in self._lines.values():
+            self._collect(line)
+        for group in list(self._groups.values()):
+            if not group.jobs:
+                del self._groups[group.name]
+        self._watch.turn(self)
+
+    def stop(self) -> None:
+        """Stop every card as Ctrl-C would; the caller goes on calling ``turn``."""
+        if self._stopped_at is not None:
+            return
+        self._stopped_at = time.monotonic()
+        self._stop.set()
+        for line in self._lines.values():
+            line.stop()
+
+    def close(self) -> None:
+        """Take back what was handed over. What stations began they finish, and the next run
+        collects."""
+        self._stop.set()
+        self._preparers.shutdown(cancel_futures=True)
+        for line in self._lines.values():
+            line.close()
+
+    # ── one group of cards ──────────────────────────────────────────────────────────────────
+
+    def _go_on(self, group: _Group) -> None:
+        if group.ordering is None:
+            self._order(group)
+        elif group.ordering.done() and group.name not in group.line.asked:
+            # Once it was asked, it may have been told whatever went wrong: its reports say.
+            error = group.ordering.exception()
+            if error is not None:
+                known = known_error(error)
+                group.refused = (known.what, known.hint)
+
+    def _order(self, group: _Group) -> None:
+        """Order the cards of ``group`` once all are prepared; one that cannot be is none of it."""
+        if not all(future.done() for future in group.preparing.values()):
+            return
+        cards = []
+        for name, future in group.preparing.items():
+            error = future.exception()
+            if error is None and self._stop.is_set():
+                error = Interrupted(f"{name}: not begun", hint=_THE_REST)
+            if error is None:
+                cards.append(future.result())
+            else:
+                result = CardResult(group.jobs[name], outcome_of(error), error=known_error(error))
+                self._end(group, name, result)
+        group.preparing = {}
+        if cards:
+            group.ordered = {card.job.name: card.work.image_id for card in cards}
+            group.ordered_at = group.line.heard_at = time.monotonic()
+            group.ordering = group.line.begin(group.name, cards, group.golden)
+
+    def _hear(self, said: StationSaid) -> None:
+        """What a station says counts for jobs of its own."""
+        document, line = JsonObject(said.document), self._lines.get(said.station)
+        if line is None:
+            return
+        line.heard_at = time.monotonic()
+        if document.values.get("event") != "progress":
+            # The last line of an order, for one.
+            line.nudged = True
+            return
+        with suppress(JsonFault):
+            progress = progress_from(document)
+            group = self._groups.get(progress.job)
+            if group is not None and group.line is line:
+                self._show(group, progress)
+
+    def _show(self, group: _Group, progress: StationProgress) -> None:
+        for one in progress.moments:
+            if one.node in group.jobs:
+                self._moments[one.node] = one.moment
+        for told in progress.told:
+            if told.node in group.jobs:
+                self._watch.heard(group.jobs[told.node], told.event)
+        group.line.take_back()
+        if progress.fault:
+            group.refused = (f"{group.line.station}: {progress.fault}", progress.hint)
+        if progress.fault or progress.ended:
+            group.line.nudged = True
+
+    # ── reports ─────────────────────────────────────────────────────────────────────────────
+
+    def _collect(self, line: Line) -> None:
+        groups = [one for one in self._groups.values() if one.line is line and one.ordered]
+        if line.collecting is not None:
+            if line.collecting.done():
+                found, line.collecting = line.collecting.result(), None
+                self._collected(line, groups, found)
+            return
+        now = time.monotonic()
+        nudged = line.nudged or any(group.refused for group in groups)
+        quiet = now - max(line.heard_at, line.collected_at) >= QUIET_SECONDS
+        if groups and (quiet or nudged) and now - line.collected_at >= _LEAST_SECONDS:
+            line.collect({n: image for one in groups for n, image in one.ordered.items()})
+
+    def _collected(self, line: Line, groups: Sequence[_Group], found: Collected) -> None:
+        for one in found.settled:
+            for group in groups:
+                if one.report.batch == self._orders.batch and one.report.node in group.jobs:
+                    job = group.jobs[one.report.node]
+                    self._end(group, job.name, result_of_report(job, one))
+        now = time.monotonic()
+        if found.fault:
+            self._without_answer(line, groups, found.fault, now)
+            return
+        line.heard_at = now
+        making = {card.node for card in found.making if card.batch == self._orders.batch}
+        for group in groups:
+            never = group.refused or (
+                now - group.ordered_at > LATEST_SECONDS and (_NEVER, _THE_REST)
+            )
+            if never:
+                for name in [name for name in group.jobs if name not in making]:
+                    self._not_begun(group, name, *never)
+
+    def _without_answer(self, line: Line, groups: Sequence[_Group], fault: str, now: float) -> None:
+        since, patience = line.heard_at, GIVE_UP_SECONDS
+        if self._stopped_at is not None:
+            since, patience = max(since, self._stopped_at), STOPPED_SECONDS
+        if now - since > patience:
+            for group in groups:
+                for name, job in list(group.jobs.items()):
+                    self._end(group, name, unknown(job, fault))
+
+    def _not_begun(self, group: _Group, name: str, what: str, hint: str) -> None:
+        """The card is as it was."""
+        rack, station = self._orders.rack, group.line.station
+        begun = read_ledger(rack.folder).state_of(name).begun
+        if begun is not None and (begun.station, begun.batch) == (station, self._orders.batch):
+            not_begun(rack, begun, Outcome.FAILED, what, hint)
+        error = ConfigurationError(what, hint=hint)
+        self._end(group, name, CardResult(group.jobs[name], Outcome.FAILED, error=error))
+
+    def _end(self, group: _Group, name: str, result: CardResult) -> None:
+        del group.jobs[name]
+        self._moments.pop(name, None)
+        self._boards.pop(name, None)
+        self.results.append(result)
+        self._watch.ended(result)

@@ -1,0 +1,126 @@
+"""Everything the head does with one station, one thing after the other and beside the others.
+
+In: prepared cards. Out: an order that the station has, assigned in the ledger before; reports. Each
+call waits for Salt, so it runs in the line's own thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from imager.base.errors import PicloudError
+from imager.base.programs import tool_version
+from imager.image.compose.golden import GoldenImage
+from imager.node.keys.signing import rack_key
+from imager.rack.batch.crew import Orders
+from imager.rack.history.ledger import Assigned, append, now
+from imager.stations.head.collect import Collected, collect
+from imager.stations.head.prepare import Prepared
+from imager.stations.wire.bus import StationBus
+from imager.stations.wire.golden import wanted_golden
+from imager.stations.wire.order import WorkOrder
+
+STOP_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Line:
+    """``goldens`` are the images that the station has (key -> digest); ``publish(golden)`` makes
+    another one readable for it. ``heard_at`` is when it last said anything (seconds of a monotonic
+    clock), ``nudged`` whether it has something to collect. ``asked`` are the jobs of which it may
+    have been told."""
+
+    station: str
+    bus: StationBus
+    orders: Orders
+    goldens: Mapping[str, str]
+    publish: Callable[[GoldenImage], None]
+    heard_at: float = field(default_factory=time.monotonic)
+    collected_at: float = field(default_factory=time.monotonic)
+    collecting: Future[Collected] | None = None
+    nudged: bool = False
+    asked: set[str] = field(default_factory=set)
+    _handed: set[str] = field(default_factory=set)
+    _thread: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"line to {self.station}")
+
+    def begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> Future[None]:
+        """Assign ``cards`` in the ledger, hand over their deltas, and have the station begin."""
+        return self._thread.submit(self._begin, job, cards, golden)
+
+    def collect(self, ordered: Mapping[str, str]) -> None:
+        """Take the station's reports, of which ``ordered`` are the images by node; the future is
+        ``collecting``."""
+        self.collected_at, self.nudged = time.monotonic(), False
+        self.collecting = self._thread.submit(
+            collect, self.orders.rack, self.bus, self.station, ordered
+        )
+
+    def stop(self) -> None:
+        """Ask the station to stop every card of this batch."""
+        asked = {"batch": self.orders.batch}
+        self._thread.submit(self.bus.ask, [self.station], "stop", asked, seconds=STOP_SECONDS)
+
+    def take_back(self) -> None:
+        """Take back every delta that was handed over."""
+        self._thread.submit(self._take_back)
+
+    def close(self) -> None:
+        """Wait for what is being done, begin nothing more, and take back every delta."""
+        self._thread.shutdown(cancel_futures=True)
+        self._take_back()
+
+    def _begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> None:
+        orders = self.orders
+        wanted = wanted_golden(golden)
+        if self.goldens.get(wanted.key) != wanted.digest:
+            self.publish(golden)
+        key = rack_key(orders.rack)
+        for card in cards:
+            append(orders.rack.folder, self._assigned(card))
+        for card in cards:
+            self._handed.add(card.work.secret)
+            self.bus.hand(self.station, card.work.secret, card.delta)
+        order = WorkOrder(
+            job=job,
+            batch=orders.batch,
+            rack=key.public.hex(),
+            version=tool_version(),
+            at=time.time(),
+            golden=wanted,
+            cards=tuple(card.work for card in cards),
+            update=orders.update,
+            probe=orders.probe,
+            at_once=orders.at_once,
+            max_size_bytes=orders.limits.max_size_bytes,
+        )
+        secrets = [card.work.secret for card in cards]
+        self.asked.add(job)
+        self.bus.begin(self.station, "work", order.to_json(), secrets)
+
+    def _take_back(self) -> None:
+        while self._handed:
+            with suppress(PicloudError):
+                self.bus.take_back(self.station, self._handed.pop())
+
+    def _assigned(self, card: Prepared) -> Assigned:
+        facts = card.job.target.facts
+        return Assigned(
+            at=now(),
+            batch=self.orders.batch,
+            node=card.job.name,
+            target=card.job.target.node,
+            slot=card.job.slot,
+            card_size_bytes=facts.size_bytes,
+            model=facts.model,
+            serial=facts.serial,
+            cid=facts.cid,
+            diskseq=facts.diskseq,
+            station=self.station,
+        )

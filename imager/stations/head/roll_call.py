@@ -1,0 +1,118 @@
+"""Asks every station what is there, and who cannot take part is named, before anything is planned.
+
+In: names of stations, the rack, its golden images as far as they are composed. Out: a RollCall.
+Nothing is changed anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from imager.base.errors import TargetRefused
+from imager.base.json_fields import JsonFault, JsonObject
+from imager.base.programs import tool_version
+from imager.base.text import printable
+from imager.card.host.swap_room import swap_refusals
+from imager.card.host.target import Limits, TargetFacts
+from imager.config.rack import Rack
+from imager.node.keys.signing import known_public_key
+from imager.rack.plan.candidates import Candidate, Holds, Unfit
+from imager.rack.plan.survey import GoldenImages, different
+from imager.stations.head.remote import RemoteCard, candidate_of
+from imager.stations.wire.bus import StationAnswer, StationBus
+from imager.stations.wire.golden import wanted_golden
+from imager.stations.wire.order import CLOCK_SECONDS
+from imager.stations.wire.survey import Survey, SurveyedCard, survey_from
+
+ASK_SECONDS = 60.0
+"""A station reads the first MiB of each of its cards meanwhile."""
+NO_KEY = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class RollCall:
+    """The cards of all stations that may take part; ``absent`` says of the others why not."""
+
+    surveys: Mapping[str, Survey]
+    absent: Mapping[str, str]
+    candidates: tuple[Candidate, ...]
+    cards: Mapping[str, RemoteCard]
+    unfit: tuple[Unfit, ...]
+
+    def lines(self) -> list[str]:
+        """Who cannot take part, for a person."""
+        return [f"left out: {name}: {why}" for name, why in self.absent.items()]
+
+
+def call_roll(
+    bus: StationBus, stations: Sequence[str], rack: Rack, images: GoldenImages, limits: Limits
+) -> RollCall:
+    """Survey ``stations``. Raises TargetRefused where none of them can take part."""
+    goldens = different(images)
+    asked = {
+        "rack": (known_public_key(rack.folder) or b"").hex() or NO_KEY,
+        "need_bytes": max((golden.layout.size_bytes for golden in goldens), default=0),
+        "goldens": [asdict(wanted_golden(golden)) for golden in goldens],
+        "max_size_bytes": limits.max_size_bytes,
+    }
+    before = time.time()
+    answers = bus.ask(stations, "survey", asked, seconds=ASK_SECONDS)
+    now = time.time()
+    surveys: dict[str, Survey] = {}
+    absent: dict[str, str] = {}
+    for name in stations:
+        found = _judged(answers.get(name, StationAnswer(None, "it was not asked")), before, now)
+        if isinstance(found, str):
+            absent[name] = found
+        else:
+            surveys[name] = found
+    if not surveys:
+        raise TargetRefused(
+            "no station can take part" if len(stations) > 1 else f"{stations[0]} cannot take part",
+            hint="mend what is said of each, or name others with --stations",
+            details=[f"{name}: {why}" for name, why in absent.items()],
+        )
+    cards = [RemoteCard(name, seen) for name, one in surveys.items() for seen in one.cards]
+    unfit = [
+        Unfit(_unfit_card(name, card.path), card.slot, card.reasons)
+        for name, one in surveys.items()
+        for card in one.unfit
+    ]
+    fit: dict[str, RemoteCard] = {}
+    for card in cards:
+        reasons = swap_refusals(card, goldens, rack)
+        if reasons:
+            unfit.append(Unfit(card, card.seen.slot, tuple(map(str, reasons))))
+        else:
+            fit[card.node] = card
+    candidates = tuple(map(candidate_of, fit.values()))
+    return RollCall(surveys, absent, candidates, fit, tuple(unfit))
+
+
+def _judged(answer: StationAnswer, before: float, now: float) -> Survey | str:
+    """The survey, or why its station cannot take part."""
+    if answer.document is None:
+        return answer.fault
+    try:
+        found = survey_from(JsonObject(answer.document))
+    except JsonFault as error:
+        return printable(f"its answer cannot be understood: {error}")
+    if found.version != tool_version():
+        return printable(
+            f"it has picloud-image {found.version}, and this is {tool_version()}; "
+            "picloud-image rack stations install gives it this one"
+        )
+    if not before - CLOCK_SECONDS <= found.clock <= now + CLOCK_SECONDS:
+        off = found.clock - (before + now) / 2
+        return (
+            f"its clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this one; "
+            "let it keep time (timedatectl set-ntp true)"
+        )
+    return found
+
+
+def _unfit_card(station: str, path: str) -> RemoteCard:
+    facts = TargetFacts(path=path, size_bytes=0, bus="")
+    return RemoteCard(station, SurveyedCard(facts, path, Holds.FOREIGN, "", None, None, None))
