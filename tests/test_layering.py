@@ -93,6 +93,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "about",
         "release",
         "card",
+        "stations",
         "rack",
         "saves",
     ),

@@ -92,11 +92,19 @@ class CommandGroup(PageCommand, click.Group):
 
 
 class LazyGroup(CommandGroup):
-    """A group of the commands ``lazy``, by their names."""
+    """A group of the commands ``lazy``, by their names, and of those that only other programs call,
+    ``unlisted``: no page and no completion speaks of them."""
 
-    def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **attributes: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lazy: Mapping[str, LazyCommand],
+        unlisted: Mapping[str, LazyCommand] | None = None,
+        **attributes: Any,
+    ) -> None:
         super().__init__(*args, **attributes)
         self.lazy = lazy
+        self.unlisted = unlisted or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the help page."""
@@ -104,7 +112,7 @@ class LazyGroup(CommandGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, imported now; None for a name that is not known."""
-        known = self.lazy.get(cmd_name)
+        known = self.lazy.get(cmd_name) or self.unlisted.get(cmd_name)
         return known.load() if known else None
 
     def summaries(self) -> dict[str, str]:

@@ -82,10 +82,17 @@ _COMMANDS = {
     ),
 }
 
+_UNLISTED = {
+    "station": LazyCommand(
+        "stations.station:station", "Do what the head of a rack asks of this computer."
+    )
+}
+
 
 @click.group(
     cls=LazyGroup,
     lazy=_COMMANDS,
+    unlisted=_UNLISTED,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes and what to do about each: picloud-image docs exit-codes.",
 )

@@ -17,8 +17,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from imager.base.errors import HostStorage, TargetRefused
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.trusted_folder import TrustedFolder
@@ -47,11 +45,6 @@ class Records:
     """The records of one station, in its own private ``folder``."""
 
     folder: TrustedFolder
-
-    @classmethod
-    def own(cls) -> Records:
-        """Those of this computer: in the data directory of whoever runs this, mostly root."""
-        return cls(TrustedFolder(platformdirs.user_data_path("picloud-image") / "station"))
 
     @property
     def receipts(self) -> TrustedFolder:
@@ -120,7 +113,7 @@ class Records:
         """Forget the reports ``done`` of ``rack``, which the head has; give the next ones."""
         reports: list[CardReport] = []
         making: list[AtDesk] = []
-        size, more = 0, False
+        size = 0
         for name in self._work.names():
             record = self._read(name) if name.endswith(_RECORD) else None
             if record is None or record.rack != rack:
@@ -131,15 +124,13 @@ class Records:
                 making.append(AtDesk(report.batch, report.node, report.slot))
             elif stem in done:
                 self._work.remove(name)
-            elif size > _ANSWER_BYTES:
-                more = True
-            else:
+            elif size <= _ANSWER_BYTES:
                 # It may have ended since it was read.
                 report = (self._read(name) or record).report
                 reports.append(report)
                 size += len(report.receipt.encode()) if report.receipt else 0
         self._sweep()
-        return Reports(tuple(reports), tuple(making), more)
+        return Reports(tuple(reports), tuple(making), self.since())
 
     def _sweep(self) -> None:
         """Remove what is left of jobs that are over, whose reports are handed over, and that would

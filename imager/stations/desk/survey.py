@@ -49,7 +49,6 @@ def survey(asked: JsonObject, records: Records, cache: Cache, kernel: HostTrees)
     return Survey(
         version=tool_version(),
         clock=time.time(),
-        since=records.since(),
         free_bytes=_free(cache),
         goldens={each.key: each.digest for each in wanted if golden_at_hand(each, cache)},
         cards=tuple(map(_surveyed, found)),

@@ -8,7 +8,7 @@ this batch: nothing else that a station says changes what is known of a node.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -48,10 +48,11 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What one station gave out: ``settled`` are the reports that are in the ledger now, ``making``
-    what it makes now. ``fault`` says why it gave nothing."""
+    what it makes now, and it remembers all that it did ``since`` then (seconds since 1970). ``fault`` says why it gave nothing."""
 
     settled: tuple[Settled, ...] = ()
     making: tuple[AtDesk, ...] = ()
+    since: float = 0.0
     fault: str = ""
 
 
@@ -66,20 +67,22 @@ def collect(
         return Collected()
     settled: list[Settled] = []
     making: tuple[AtDesk, ...] = ()
+    since = time.time()
     done: list[str] = []
     for _ in range(_MOST_ROUNDS):
         found = _asked(bus, station, {"rack": key, "done": done})
         if isinstance(found, str):
-            return Collected(tuple(settled), (), found)
+            return Collected(tuple(settled), fault=found)
         for report in found.reports:
             held = _held_against(report, (ordered or {}).get(report.node))
             one = settle(rack, station, held)
             if one is not None:
                 settled.append(one)
-        making, done = found.making, [one.name for one in found.reports]
+        making, since = found.making, found.since
+        done = [one.name for one in found.reports]
         if not done:
             break
-    return Collected(tuple(settled), making)
+    return Collected(tuple(settled), making, since)
 
 
 def _asked(bus: StationBus, station: str, asked: Mapping[str, object]) -> Reports | str:
@@ -172,14 +175,14 @@ def not_begun(rack: Rack, begun: Assigned, outcome: Outcome, reason: str, hint: 
 
 
 def collect_earlier(
-    rack: Rack, bus: StationBus, since: Mapping[str, float]
+    rack: Rack, bus: StationBus, stations: Sequence[str]
 ) -> tuple[tuple[Settled, ...], Mapping[str, AtDesk]]:
-    """Bring into the ledger what earlier runs of the head left on the stations, which keep their
-    reports ``since`` that time. Returns what was settled, and what is being made there now, by
+    """Bring into the ledger what earlier runs of the head left on ``stations``. Returns what was
+    settled, and what is being made there now, by
     node. The caller holds ``batch_lock``."""
     settled: list[Settled] = []
     making: dict[str, AtDesk] = {}
-    for station, remembers in since.items():
+    for station in stations:
         found = collect(rack, bus, station)
         settled += found.settled
         if found.fault:
@@ -188,7 +191,7 @@ def collect_earlier(
         making |= here
         for begun in _unended(rack, station):
             # A station that was made anew meanwhile cannot know what it did before.
-            if begun.node not in here and _is_past(begun) and remembers < _time_of(begun):
+            if begun.node not in here and _is_past(begun) and found.since < _time_of(begun):
                 not_begun(
                     rack,
                     begun,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +31,7 @@ class Conversation:
     it. ``secrets`` are what was handed to this station, by name."""
 
     arguments: JsonObject
-    secrets: Mapping[str, bytes]
+    secrets: dict[str, bytes]
     key: str
     _replies: BinaryIO
 

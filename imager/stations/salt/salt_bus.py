@@ -1,7 +1,7 @@
 """The stations as the head reaches them: through the programs ``salt`` and ``salt-run`` of the
 rack's master.
 
-In: a Door to the master. Out: a ``Bus`` (``imager/stations/wire/bus.py``).
+In: a Door to the master. Out: a ``StationBus`` (``imager/stations/wire/bus.py``).
 
 Every bus is a session of its own. Each station that is spoken to gets a token into its pillar, by
 which it proves what it says (``proof.py``), and the secrets that are handed to it, sealed
@@ -29,7 +29,7 @@ from imager.stations.salt.listening import Listener, listener
 from imager.stations.salt.offering import offer
 from imager.stations.salt.proof import Proven, proven
 from imager.stations.salt.sealing import seal
-from imager.stations.wire.bus import Answer, Document, Heard
+from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 
 _KEY_LETTERS = 64
 _LONGEST_FAULT = 300
@@ -38,7 +38,7 @@ _INSTALL = "sudo picloud-image rack stations install"
 
 
 class SaltBus:
-    """See ``Bus``. ``opened_bus`` makes one."""
+    """See ``StationBus``. ``opened_bus`` makes one."""
 
     def __init__(self, door: Door, closing: ExitStack) -> None:
         self._door = door
@@ -53,8 +53,8 @@ class SaltBus:
 
     def ask(
         self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
-    ) -> Mapping[str, Answer]:
-        """See Bus."""
+    ) -> Mapping[str, StationAnswer]:
+        """See StationBus."""
         if not stations:
             return {}
         request, word = self._asked(action, arguments, ())
@@ -76,7 +76,7 @@ class SaltBus:
     def begin(
         self, station: str, action: str, arguments: Document, secrets: Sequence[str] = ()
     ) -> None:
-        """See Bus."""
+        """See StationBus."""
         with self._lock:
             if self._listener is None:
                 self._listener = self._closing.enter_context(listener(self._door, self._session))
@@ -91,9 +91,9 @@ class SaltBus:
                 hint="look at the master itself: systemctl status salt-master",
             )
 
-    def heard(self, seconds: float) -> Sequence[Heard]:
-        """See Bus."""
-        found: list[Heard] = []
+    def heard(self, seconds: float) -> Sequence[StationSaid]:
+        """See StationBus."""
+        found: list[StationSaid] = []
         if self._listener is None:
             return found
         event = self._listener.next(seconds)
@@ -103,7 +103,7 @@ class SaltBus:
         return found
 
     def hand(self, station: str, name: str, secret: bytes) -> None:
-        """See Bus. Raises UsageError for a station that was never asked anything."""
+        """See StationBus. Raises UsageError for a station that was never asked anything."""
         if station not in self._keys:
             raise UsageError(
                 f"{station} told no key to seal a secret to", hint="it has to be asked first"
@@ -112,11 +112,11 @@ class SaltBus:
         self._run(scripts.handing(station, self._session, name, sealed))
 
     def take_back(self, station: str, name: str) -> None:
-        """See Bus."""
+        """See StationBus."""
         self._run(scripts.taking_back(station, self._session, name))
 
     def publish(self, name: str, folder: Path) -> str:
-        """See Bus."""
+        """See StationBus."""
         return offer(self._door, name, folder)
 
     def _asked(
@@ -147,35 +147,35 @@ class SaltBus:
 
     def _one_by_one(
         self, stations: Sequence[str], action: str, arguments: Document, seconds: float
-    ) -> Mapping[str, Answer]:
+    ) -> Mapping[str, StationAnswer]:
         """One station said more than it may, and is not to silence the others."""
-        found: dict[str, Answer] = {}
+        found: dict[str, StationAnswer] = {}
         for name in stations:
             try:
                 found |= self.ask([name], action, arguments, seconds=seconds)
             except NetworkError as error:
-                found[name] = Answer(None, str(error))
+                found[name] = StationAnswer(None, str(error))
         return found
 
-    def _answer(self, name: str, request: str, found: JsonObject) -> Answer:
+    def _answer(self, name: str, request: str, found: JsonObject) -> StationAnswer:
         if name not in found:
-            return Answer(None, _SILENT)
+            return StationAnswer(None, _SILENT)
         value = found.values[name]
         if not isinstance(value, dict):
-            return Answer(None, _fault_in(value))
+            return StationAnswer(None, _fault_in(value))
         signed = JsonObject(value)
         if "fault" in signed:
             fault = printable(str(signed.values["fault"]))[:_LONGEST_FAULT]
-            return Answer(None, f"{fault}: {_INSTALL}")
+            return StationAnswer(None, f"{fault}: {_INSTALL}")
         said = proven(signed, self._tokens)
         if said is None or said.station != name or said.request != request:
-            return Answer(None, "what came in its name was not said by it")
+            return StationAnswer(None, "what came in its name was not said by it")
         lines = self._without_key(said)
         if said.fault or not lines:
-            return Answer(None, said.fault or "it said nothing")
-        return Answer(lines[-1].values)
+            return StationAnswer(None, said.fault or "it said nothing")
+        return StationAnswer(lines[-1].values)
 
-    def _heard_in(self, event: JsonObject) -> list[Heard]:
+    def _heard_in(self, event: JsonObject) -> list[StationSaid]:
         try:
             said = proven(event.child("data"), self._tokens)
         except JsonFault:
@@ -183,9 +183,9 @@ class SaltBus:
         if said is None or said.number <= self._begun.get((said.station, said.request), 1 << 62):
             return []
         self._begun[said.station, said.request] = said.number
-        lines = [Heard(said.station, line.values) for line in self._without_key(said)]
+        lines = [StationSaid(said.station, line.values) for line in self._without_key(said)]
         if said.is_last and said.fault:
-            lines.append(Heard(said.station, {"event": "ended", "fault": said.fault}))
+            lines.append(StationSaid(said.station, {"event": "ended", "fault": said.fault}))
         return lines
 
     def _without_key(self, said: Proven) -> list[JsonObject]:

@@ -21,6 +21,7 @@ from imager.stations.wire.survey import MOST_CARDS, MOST_TEXT, bounded, digest, 
 MOST_RECEIPT_BYTES = 16 * MiB
 _MOST_TOLD = 1000
 _MOST_SECONDS = 1e9
+_MOST_TIME = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +191,19 @@ class AtDesk:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """What a station gives out of its reports: some of them, whether there are ``more``, and which
-    cards it is ``making`` now."""
+    """What a station gives out of its reports: some of them, and which cards it is ``making`` now.
+    It remembers all that it did ``since`` then (seconds since 1970)."""
 
     reports: tuple[CardReport, ...]
     making: tuple[AtDesk, ...]
-    more: bool
+    since: float
 
     def to_json(self) -> dict[str, object]:
         """The object on the wire."""
         return {
             "reports": [report.to_json() for report in self.reports],
             "making": [asdict(card) for card in self.making],
-            "more": self.more,
+            "since": self.since,
         }
 
 
@@ -216,7 +217,7 @@ def reports_from(read: JsonObject) -> Reports:
             AtDesk(named(card, "batch"), node_named(card, "node"), short(card, "slot"))
             for card in read.children("making")
         ),
-        read.boolean("more"),
+        read.number("since", _MOST_TIME),
     )
 
 

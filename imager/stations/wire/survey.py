@@ -61,13 +61,11 @@ class UnfitCard:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """``clock`` is the station's time in seconds since 1970, ``since`` when it began to keep
-    reports. ``free_bytes`` is the room in its cache. ``goldens`` are the golden images it has: key
+    """``clock`` is the station's time in seconds since 1970, ``free_bytes`` the room in its cache. ``goldens`` are the golden images it has: key
     -> digest of the manifest (hex)."""
 
     version: str
     clock: float
-    since: float
     free_bytes: int
     goldens: Mapping[str, str]
     cards: tuple[SurveyedCard, ...]
@@ -78,7 +76,6 @@ class Survey:
         return {
             "version": self.version,
             "clock": self.clock,
-            "since": self.since,
             "free_bytes": self.free_bytes,
             "goldens": dict(self.goldens),
             "cards": [card.to_json() for card in self.cards],
@@ -93,7 +90,6 @@ def survey_from(read: JsonObject) -> Survey:
     return Survey(
         version=short(read, "version"),
         clock=read.number("clock", _MOST_SECONDS),
-        since=read.number("since", _MOST_SECONDS),
         free_bytes=read.integer("free_bytes"),
         goldens={key: digest(goldens, key) for key in goldens.values},
         cards=tuple(map(_card, _few(read, "cards"))),

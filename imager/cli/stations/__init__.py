@@ -1,0 +1,1 @@
+"""the commands of stations, and what ``rack`` needs of them."""

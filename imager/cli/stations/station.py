@@ -1,0 +1,226 @@
+"""``station``: what the head of a rack has this computer do, by way of Salt. Not for people.
+
+In: standard input, as ``imager.stations.salt.conversation`` says. Out: one JSON object a line, the
+last one the answer. docs/stations.md says what each action does.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from imager.base.cache import Cache
+from imager.base.errors import PicloudError, UsageError
+from imager.base.json_fields import JsonFault
+from imager.base.trusted_folder import TrustedFolder
+from imager.card.host.sysfs import HostTrees
+from imager.cli.lazy import CommandGroup
+from imager.cli.paths import FOLDER
+from imager.cli.session import CommandResult, Session, command
+from imager.cli.settings import common_options, take
+from imager.rack.batch.batch import exit_code_of
+from imager.stations.desk.records import Records
+from imager.stations.desk.survey import survey as survey_of
+from imager.stations.desk.work import Desk
+from imager.stations.desk.work import work as do_work
+from imager.stations.salt.conversation import Conversation, conversation
+from imager.stations.wire.golden import published_name
+from imager.stations.wire.order import named, order_from
+from imager.stations.wire.report import StationProgress, names_in
+from imager.stations.wire.survey import digest
+
+STATE = Path("/var/lib/picloud-image/station")
+"""Where a station keeps its reports, its receipts and its slots.toml."""
+CACHE = Path("/var/cache/picloud-image")
+_MOST_UNHEARD = 100
+_LAST_WORDS_SECONDS = 5.0
+
+_state_option = click.option(
+    "--state",
+    metavar="DIR",
+    type=FOLDER,
+    default=STATE,
+    envvar="PICLOUD_STATION",
+    help="Where its reports are kept.",
+)
+
+
+@click.group("station", cls=CommandGroup, hidden=True)
+@common_options
+@click.pass_context
+def station(context: click.Context, /, **options: Any) -> None:
+    """Do what the head of a rack asks of this computer.
+
+    Examples:
+        picloud-image rack stations
+            What people type, on the head.
+    """
+    context.obj = take(context, options)
+
+
+@command("survey", uses=("cache",))
+@_state_option
+def survey(session: Session, state: Path) -> CommandResult:
+    """Say which cards are here.
+
+    Examples:
+        picloud-image --json station survey
+            What the head asks first.
+    """
+    asked = _begun(session)
+    with _understood():
+        found = survey_of(asked.arguments, _records(state), _cache(session), HostTrees())
+    return found.to_json()
+
+
+@command("reports", uses=())
+@_state_option
+def reports(session: Session, state: Path) -> CommandResult:
+    """Give out the reports that the head has not got yet.
+
+    Examples:
+        picloud-image --json station reports
+            What the head asks while cards are made, and after it was away.
+    """
+    asked = _begun(session).arguments
+    with _understood():
+        rack, done = digest(asked, "rack"), names_in(asked, "done")
+    return _records(state).hand_over(rack, done).to_json()
+
+
+@command("stop", uses=())
+@_state_option
+def stop(session: Session, state: Path) -> CommandResult:
+    """Stop the cards of a batch, as Ctrl-C would.
+
+    Examples:
+        picloud-image --json station stop
+            What the head asks when somebody presses Ctrl-C there.
+    """
+    asked = _begun(session).arguments
+    with _understood():
+        batch = named(asked, "batch")
+    return {"stopping": _records(state).stop(batch)}
+
+
+@command("work", uses=("cache",))
+@_state_option
+def work(session: Session, state: Path) -> CommandResult:
+    """Make the cards of an order.
+
+    Examples:
+        picloud-image --json station work
+            What the head has a station do.
+    """
+    asked = _begun(session)
+    with _understood():
+        order = order_from(asked.arguments)
+    with _speaking(session) as voice:
+
+        def bring(name: str) -> Path:
+            return asked.bring(voice.now, f"{published_name(order.golden)}/{name}")
+
+        desk = Desk(_records(state), _cache(session), bring, voice.progress)
+        try:
+            results = do_work(desk, order, asked.secrets)
+        except PicloudError as error:
+            voice.progress(StationProgress(order.job, fault=error.what, hint=error.hint))
+            raise
+    return {"exit_code": exit_code_of(results)}
+
+
+for _command in (survey, reports, stop, work):
+    station.add_command(_command)
+
+
+def _begun(session: Session) -> Conversation:
+    """What is asked; this station's own key is told first."""
+    if not session.settings.as_json:
+        raise UsageError(
+            "station is for the head of a rack, which speaks JSON",
+            hint="see what stations there are with picloud-image rack stations",
+        )
+    with _understood():
+        asked = conversation(sys.stdin.buffer)
+    session.console.event("key", key=asked.key)
+    return asked
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    try:
+        yield
+    except JsonFault as error:
+        raise UsageError(
+            f"what the head asked cannot be understood: {error}",
+            hint="picloud-image rack stations install gives both the same version",
+        ) from None
+
+
+def _records(state: Path) -> Records:
+    return Records(TrustedFolder(state.absolute()))
+
+
+def _cache(session: Session) -> Cache:
+    """The cache that was named, else the system's: a station works for nobody's home."""
+    cache = session.cache_as_named if session.settings.cache else Cache(CACHE)
+    cache.require_ours()
+    return cache
+
+
+class _Voice:
+    """Speaks to whoever listens, and never waits for one who does not."""
+
+    def __init__(self, session: Session) -> None:
+        self._console = session.console
+        self._lines: queue.Queue[Mapping[str, object] | None] = queue.Queue(_MOST_UNHEARD)
+        self._one_at_a_time = threading.Lock()
+        self.thread = threading.Thread(target=self._speak, name="voice", daemon=True)
+
+    def progress(self, said: StationProgress) -> None:
+        """Say it soon, or never."""
+        try:
+            self._lines.put_nowait({"event": "progress", **said.to_json()})
+        except queue.Full:
+            return
+
+    def now(self, document: Mapping[str, object]) -> None:
+        """Say it now, to one who will answer."""
+        self._say(document)
+
+    def end(self) -> None:
+        """Say the last words, if somebody listens."""
+        try:
+            self._lines.put(None, timeout=_LAST_WORDS_SECONDS)
+        except queue.Full:
+            return
+        self.thread.join(_LAST_WORDS_SECONDS)
+
+    def _speak(self) -> None:
+        while (document := self._lines.get()) is not None:
+            self._say(document)
+
+    def _say(self, document: Mapping[str, object]) -> None:
+        fields = dict(document)
+        try:
+            with self._one_at_a_time:
+                self._console.event(str(fields.pop("event")), **fields)
+        except (OSError, PicloudError):
+            return  # nobody listens any more, and the cards are made all the same
+
+
+@contextmanager
+def _speaking(session: Session) -> Iterator[_Voice]:
+    voice = _Voice(session)
+    voice.thread.start()
+    try:
+        yield voice
+    finally:
+        voice.end()
