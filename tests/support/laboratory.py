@@ -7,15 +7,18 @@ where the head is, and a real salt-minion on each station. Every computer has it
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.rack.master.connection import Door
 from imager.stations.salt.install import MASTER_FILE, master_settings
-from tests.support.salt import READY, Box, SaltPrograms, Wire, bridged, network, switched_on
+from tests.support.salt import Box, SaltPrograms, Wire, bridged, network, switched_on
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "head"
@@ -44,6 +47,16 @@ auth_timeout: 10
 """
 
 
+_TAP = """
+import socket, sys
+tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+tap.bind(("switch", 0))
+while True:
+    sys.stdout.buffer.write(tap.recv(70000))
+    sys.stdout.buffer.flush()
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """A station: its box, and the folder of what is its own on this computer's disk."""
@@ -63,15 +76,38 @@ class Desk:
 class Laboratory:
     """The head's computer and its stations, all switched on."""
 
-    def __init__(self, hub: Wire, head: Box, folder: Path, desks: Mapping[str, Desk]) -> None:
+    def __init__(
+        self,
+        hub: Wire,
+        head: Box,
+        folder: Path,
+        desks: Mapping[str, Desk],
+        programs: SaltPrograms,
+    ) -> None:
+        self._programs = programs
         self.hub = hub
         self.head = head
         self.folder = folder
         self.desks = desks
 
-    def sync(self) -> None:
-        """Have every minion take the modules that the master offers now."""
-        self.head.run("salt", "--out=json", "--static", "*", "saltutil.sync_modules")
+    @property
+    def door(self) -> Door:
+        """The way to the master from the head, which is the same computer."""
+        path = f"PATH={self._programs.folder}:{os.environ['PATH']}"
+        return Door("this computer", (*self.head.entering, "env", path, "sh", "-s"), is_local=True)
+
+    @contextmanager
+    def wiretapped(self) -> Iterator[Path]:
+        """All frames on the switch go into a file."""
+        file = self.folder / "wire"
+        with (
+            file.open("wb") as out,
+            subprocess.Popen([*self.hub.entering, sys.executable, "-c", _TAP], stdout=out) as tap,
+        ):
+            try:
+                yield file
+            finally:
+                tap.kill()
 
     @contextmanager
     def unplugged(self, name: str) -> Iterator[None]:
@@ -110,7 +146,7 @@ def laboratory(
             )
             desks[name] = Desk(name, box, folder / name, wire)
         head.wait_until_answering(set(names), seconds=120)
-        yield Laboratory(hub, head, folder, desks)
+        yield Laboratory(hub, head, folder, desks, programs)
 
 
 def _lay_out(folder: Path, name: str, files: Mapping[str, str]) -> None:
@@ -138,6 +174,3 @@ def _plugged_in(hub: Wire, name: str, address: str) -> Iterator[Wire]:
         take = f"ip address add {address}/24 dev eth0\nip link set eth0 up\n"
         subprocess.run([*own.entering, "sh", "-euc", take], check=True)
         yield own
-
-
-__all__ = ["HEAD", "READY", "Desk", "Laboratory", "laboratory"]

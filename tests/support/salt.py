@@ -131,6 +131,11 @@ class Box:
         self._pid = int(children[0])
 
     @property
+    def pid(self) -> int:
+        """The first process here, as the host counts."""
+        return self._pid
+
+    @property
     def entering(self) -> tuple[str, ...]:
         """The words before a command that is to run here."""
         return ("nsenter", f"--target={self._pid}", "--mount", "--uts", "--net", "--pid", "--")

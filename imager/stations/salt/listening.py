@@ -54,6 +54,10 @@ class Listener:
             raise self._gone()
         return event
 
+    def wait_until_over(self, seconds: float) -> None:
+        """Return when the master's program has ended, at most after so many seconds."""
+        self._thread.join(seconds)
+
     def _gone(self) -> NetworkError:
         return NetworkError(
             f"{self._door.name}: its events are not heard any more",
@@ -62,13 +66,14 @@ class Listener:
 
     def _read(self) -> None:
         said = cast("IO[bytes]", self._process.stdout)
-        while line := said.readline(_LONGEST_LINE):
-            tag, _, text = line.partition(b"\t")
-            if tag.endswith(b"/" + LISTENING.encode()):
-                self._is_ready.set()
-                continue
-            with suppress(JsonFault):
-                self._events.put(read_object(text))
+        with suppress(ValueError):  # closed, because it did not end in time
+            while line := said.readline(_LONGEST_LINE):
+                tag, _, text = line.partition(b"\t")
+                if tag.endswith(b"/" + LISTENING.encode()):
+                    self._is_ready.set()
+                    continue
+                with suppress(JsonFault):
+                    self._events.put(read_object(text))
         self._is_ready.set()
         self._events.put(None)
 
@@ -90,6 +95,7 @@ def listener(door: Door, session: str) -> Iterator[Listener]:
                 writing = -1
                 with suppress(TimeoutExpired):
                     process.wait(_GRACE_SECONDS)
+                hears.wait_until_over(_GRACE_SECONDS)
     finally:
         for descriptor in (reading, writing):
             if descriptor >= 0:

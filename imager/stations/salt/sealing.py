@@ -1,9 +1,9 @@
 """Secrets on their way to a station are sealed: only the memory of that station can open them.
 
 In: a secret, and the public key that the station told of itself. Out: bytes that may lie anywhere.
-Salt encrypts a minion's pillar on the wire, but a master of Salt 3006 keeps each pillar that it
-compiled on its disk (``minion_data_cache``), and backups of that disk are made. The station's
-private key lies in /run, which is memory, and is made anew each time the computer starts.
+Salt encrypts a minion's pillar on the wire, but a master keeps each pillar that it compiled on its
+disk (in /var/cache/salt/master, for ``minion_data_cache``). The station's private key lies in /run,
+which is memory, and is made anew each time the computer starts.
 """
 
 from __future__ import annotations

@@ -1,0 +1,185 @@
+"""What Salt carries between a head and stations: real master, real minions, one of which listens
+to all it can and lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from imager.stations.salt.listening import listener
+from imager.stations.salt.on_minion import PILLAR
+from imager.stations.salt.salt_bus import SaltBus, opened_bus
+from imager.stations.salt.scripts import PILLAR_FOLDER
+from tests.support.fakedesk import ROOT, fake_desk
+from tests.support.laboratory import Laboratory, laboratory
+from tests.support.salt import SaltPrograms
+
+pytestmark = [
+    pytest.mark.salt,
+    pytest.mark.long(minutes=7),  # with all other tests beside it
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root for namespaces"),
+]
+ASK_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def lab(
+    salt_programs: SaltPrograms, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Laboratory]:
+    """Two desks, and eve, who is a minion, too."""
+    folder = tmp_path_factory.mktemp("lab")
+    with laboratory(
+        folder, salt_programs, ["desk1", "desk2", "eve"], path=str(fake_desk(folder / "bin"))
+    ) as made:
+        modules = folder / "head/srv/salt/_modules"
+        modules.mkdir(parents=True)
+        shutil.copy(ROOT / "imager/stations/salt/on_minion.py", modules / "picloud_image.py")
+        pillar(made).mkdir(parents=True)
+        made.head.run("salt", "--static", "*", "saltutil.sync_modules")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bus(lab: Laboratory) -> Iterator[SaltBus]:
+    with opened_bus(lab.door) as opened:
+        yield opened
+
+
+def pillar(lab: Laboratory) -> Path:
+    return lab.folder / f"head{PILLAR_FOLDER}"
+
+
+def heard_until(bus: SaltBus, key: str, *, seconds: float = 60) -> list[dict[str, object]]:
+    """All that is heard up to the line that has ``key``."""
+    found: list[dict[str, object]] = []
+    end = time.monotonic() + seconds
+    while not (found and key in found[-1]):
+        assert time.monotonic() < end, found
+        found += [dict(heard.document) for heard in bus.heard(1.0)]
+    return found
+
+
+def places_with(needles: Sequence[bytes], *folders: Path) -> set[Path]:
+    """The files in which any of ``needles`` stands."""
+    found = set()
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                data = path.read_bytes()
+                if found_in(needles, data):
+                    found.add(path)
+    return found
+
+
+def found_in(needles: Sequence[bytes], data: bytes) -> bool:
+    return any(needle in data for needle in needles)
+
+
+def memory_of(first: int) -> Iterator[bytes]:
+    """What the processes of the computer whose first process is ``first`` have in their memory."""
+    theirs = Path(f"/proc/{first}/ns/pid").readlink()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "ns/pid").readlink() != theirs:
+                continue
+            with (process / "mem").open("rb", 0) as memory:
+                for line in (process / "maps").read_text().splitlines():
+                    area, rights = line.split()[:2]
+                    start, end = (int(part, 16) for part in area.split("-"))
+                    if rights.startswith("rw"):
+                        memory.seek(start)
+                        yield memory.read(end - start)
+
+
+def test_all_are_asked_at_once_and_who_is_silent_is_named(bus: SaltBus, lab: Laboratory) -> None:
+    asked = {"word": "ä'\" $(x) {y} =1"}
+    began = time.monotonic()
+    with lab.unplugged("desk2"):
+        said = bus.ask(["desk1", "desk2", "nobody"], "survey", asked, seconds=5)
+    assert time.monotonic() - began < 60
+    assert said["desk1"].document == {"arguments": asked}
+    assert {name for name in said if "does not answer" in said[name].fault} == {"desk2", "nobody"}
+    assert (
+        "it ended with 1: it is broken" in bus.ask(["desk1"], "fail", {}, seconds=20)["desk1"].fault
+    )
+    much = bus.ask(["desk1"], "much", {}, seconds=ASK_SECONDS)["desk1"]
+    assert much.document is None and "too much" in much.fault
+
+
+def test_a_secret_reaches_one_station_and_lies_nowhere(bus: SaltBus, lab: Laboratory) -> None:
+    secret = secrets.token_bytes(200_000)
+    needles = [secret[at : at + 24] for at in range(0, len(secret), 5_000)]
+    bus.ask(["desk1", "eve"], "survey", {}, seconds=ASK_SECONDS)
+    words, said = set(), list[dict[str, object]]()
+    with lab.wiretapped() as wire:
+        bus.hand("desk1", "delta", secret)
+        (place,) = pillar(lab).rglob("delta")
+        sealed = place.read_bytes()[:64]
+        bus.begin("desk1", "work", {}, ["delta"])
+        while not (said and "secrets" in said[-1]):
+            said += [dict(heard.document) for heard in bus.heard(0.3)]
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    words.add(path.read_bytes())
+        eves = [*memory_of(lab.desks["eve"].box.pid)]
+    assert said[-1] == {"secrets": {"delta": hashlib.sha256(secret).hexdigest()}}
+    assert [line["number"] for line in said[:-1]] == list(range(30))
+    tokens = [path.read_bytes().strip() for path in pillar(lab).glob("hosts/desk1/*/*/token")]
+    private = (*needles, *tokens)
+    assert tokens and not any(found_in((*private, sealed), memory) for memory in eves)
+    assert any(b"picloud_image" in memory for memory in eves), "there is something to look through"
+    assert wire.stat().st_size > len(secret)
+    assert not found_in(private, wire.read_bytes())
+    assert not any(found_in(private, word) for word in words)
+    assert places_with(needles, lab.folder) == set()
+    # The master keeps pillars that it compiled, which is why secrets are sealed.
+    assert places_with([sealed], *(desk.folder for desk in lab.desks.values())) == set()
+
+    bus.take_back("desk1", "delta")
+    bus.begin("desk1", "work", {}, ["delta"])
+    assert heard_until(bus, "secrets")[-1] == {"secrets": {}}
+
+
+def test_what_a_minion_says_in_another_name_is_not_believed(bus: SaltBus, lab: Laboratory) -> None:
+    bus.begin("desk1", "work", {})
+    session = next(pillar(lab).glob("hosts/desk1/*/*")).name
+    said = {"station": "desk1", "request": "0", "number": 99, "lines": ['{"forged": 1}']}
+    forged = json.dumps({"text": json.dumps(said), "mac": "0" * 64})
+    with listener(lab.door, session) as all_events:
+        lab.desks["eve"].box.run(
+            "salt-call", "event.fire_master", forged, f"{PILLAR}/{session}/forged"
+        )
+        came = []
+        while (event := all_events.next(1.0)) is not None:
+            came.append(json.dumps(dict(event.values)))
+    assert any("forged" in event for event in came), "the master passed it on"
+    assert not any("forged" in line for line in heard_until(bus, "secrets"))
+
+
+def test_files_are_offered_to_all(bus: SaltBus, lab: Laboratory, tmp_path: Path) -> None:
+    piece = secrets.token_bytes(3 << 20)
+    (tmp_path / "0000").write_bytes(piece)
+    source = bus.publish("golden/key", tmp_path)
+    said = bus.ask(["desk2"], "fetch", {"name": f"{source}/0000"}, seconds=ASK_SECONDS)
+    assert said["desk2"].document == {"bytes": len(piece)}
+    assert places_with([piece[:100]], lab.folder / "desk2") == set()
+    gone = bus.ask(["desk2"], "fetch", {"name": f"{source}/0001"}, seconds=ASK_SECONDS)
+    assert "the master does not offer golden/key/0001" in gone["desk2"].fault
+
+
+def test_nothing_stays_when_the_bus_is_closed(lab: Laboratory) -> None:
+    with opened_bus(lab.door) as opened:
+        opened.ask(["desk1"], "survey", {}, seconds=ASK_SECONDS)
+        opened.hand("desk1", "delta", b"secret")
+        left = {path.parent for path in pillar(lab).rglob("delta")}
+        assert len(left) == 1
+    assert not left.pop().exists()
