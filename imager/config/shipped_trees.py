@@ -28,6 +28,13 @@ def trees_folder() -> Path:
     )
 
 
+def udev_rule() -> bytes:
+    """The rule that lets who sits at a computer write its cards (docs/permissions.md)."""
+    trees = trees_folder()
+    folder = trees / "udev" if trees.name == "data" else trees / "packaging/udev"
+    return (folder / "70-picloud-image.rules").read_bytes()
+
+
 def documents() -> dict[str, str]:
     """The text of each document by its name (``salt`` for docs/salt.md), sorted."""
     found = {path.stem: path for path in (trees_folder() / "docs").glob("*.md")}

@@ -24,9 +24,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAD = "head"
 _MASTER_ADDRESS = "10.78.0.1"
 _OWN = """
-for name in cache srv lib by-path; do mkdir -p "$box/$name"; done
+for name in cache srv lib opt by-path; do mkdir -p "$box/$name"; done
 mount --bind "$box/cache" /var/cache
 mount --bind "$box/srv" /srv
+mount --bind "$box/opt" /opt
 mkdir -p /var/lib/picloud-image /dev/disk/by-path
 mount --bind "$box/lib" /var/lib/picloud-image
 mount --bind "$box/by-path" /dev/disk/by-path

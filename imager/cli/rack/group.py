@@ -48,6 +48,10 @@ _COMMANDS = {
         "rack.slots:slots",
         "Name the slots of the card readers, so that each card goes to its node.",
     ),
+    "stations": LazyCommand(
+        "stations.stations:stations",
+        "See which computers with card readers take part, and make them do so.",
+    ),
     "status": LazyCommand(
         "rack.status:status",
         "Ask the Salt master who has joined, and each node about its card and first boot.",

@@ -48,7 +48,8 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What one station gave out: ``settled`` are the reports that are in the ledger now, ``making``
-    what it makes now, and it remembers all that it did ``since`` then (seconds since 1970). ``fault`` says why it gave nothing."""
+    what it makes now, and it remembers all that it did ``since`` then (seconds since 1970).
+    ``fault`` says why it gave nothing."""
 
     settled: tuple[Settled, ...] = ()
     making: tuple[AtDesk, ...] = ()

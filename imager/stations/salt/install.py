@@ -1,23 +1,174 @@
-"""What makes a minion a station, as Salt puts it there: program, udev rule and our module.
+"""Makes minions stations: program, udev rule and our module, by a Salt state.
 
-In: a Door to the master. Out: files in its file server, and its setting for pillars.
+In: a Door to the master, names of minions. Out: the same program as here on each of them, by the
+master's file server: they need no internet. What is put there is described in docs/stations.md.
 """
 
 from __future__ import annotations
 
-from imager.stations.salt.scripts import PILLAR_FOLDER
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from imager.base.errors import ConfigurationError
+from imager.base.json_fields import JsonObject
+from imager.base.text import printable
+from imager.config.shipped_trees import udev_rule
+from imager.rack.master.answers import PRELUDE, NoAnswer, object_in, parts_of
+from imager.rack.master.connection import Door
+from imager.rack.master.status import no_salt
+from imager.stations.salt import on_minion
+from imager.stations.salt.offering import files_root, send
+from imager.stations.salt.on_minion import PILLAR, PLACE
+from imager.stations.salt.program import PackedProgram, pack_program
+from imager.stations.salt.scripts import PILLAR_FOLDER, SILENT, listed
 
 MASTER_FILE = "picloud-image.conf"
 """In /etc/salt/master.d."""
+STATE = f"{PILLAR}.station"
+_SECONDS = 600
+_LONGEST_FAULT = 300
+_END = "==picloud-end=="
+_USER = r"^user: *\([a-z_-]*\) *$"
+"""The line of a master's settings that says as whom it runs."""
+_OTHER_PYTHON = (
+    "it has not the Python of this computer, or is of another kind: install this version's package "
+    "there (docs/install.md)"
+)
 
 
 def master_settings() -> str:
     """What the master needs to know: where lies what is for one minion alone."""
     return (
-        "# Written by picloud-image rack stations install.\n"
-        "# What is handed to one station is in a folder of its name. If you have an ext_pillar of\n"
-        "# your own elsewhere, put this entry into that list and remove this file.\n"
+        "# Written by picloud-image rack stations install: what is handed to one station lies in\n"
+        "# a folder of its name there.\n"
         "ext_pillar:\n"
         "  - file_tree:\n"
         f"      root_dir: {PILLAR_FOLDER}\n"
     )
+
+
+def prepare_master(door: Door) -> None:
+    """Make the master know of the pillars of stations. Raises as ``Door.run``, and
+    ConfigurationError when it has to be started again, or has pillars of its own to be added to."""
+    said = door.run(
+        f"PATH=$PATH:/usr/sbin:/sbin; cd /etc/salt || exit 0; mkdir -p master.d\n"
+        "own=$(cat master master.d/*.conf 2>/dev/null)\n"
+        f"user=$(printf '%s\\n' \"$own\" | sed -n 's/{_USER}/\\1/p' | tail -n 1)\n"
+        f"(umask 077; mkdir -p {PILLAR_FOLDER}/hosts)\n"
+        f'chown -R "${{user:-root}}" {PILLAR_FOLDER}\n'
+        f"if printf '%s\\n' \"$own\" | grep -q 'root_dir: *{PILLAR_FOLDER}'; then echo known\n"
+        "elif printf '%s\\n' \"$own\" | grep -q '^ext_pillar:'; then echo other\n"
+        f"else cat >master.d/{MASTER_FILE} <<'{_END}'\n{master_settings()}{_END}\n"
+        "echo told\nfi\n"
+    ).strip()
+    if said == "other":
+        raise ConfigurationError(
+            f"{door.name}: it has an ext_pillar already, which only you can add to",
+            hint=f"add this to that list: {{file_tree: {{root_dir: {PILLAR_FOLDER}}}}}, and start "
+            "salt-master again",
+        )
+    if said == "told":
+        raise ConfigurationError(
+            f"{door.name}: its Salt master was told of stations, and reads that when it starts",
+            hint="systemctl restart salt-master there, then the same command again",
+        )
+    if said != "known":
+        raise ConfigurationError(
+            f"{door.name}: there is no /etc/salt", hint="see that the Salt master is that computer"
+        )
+
+
+def install(door: Door, stations: Sequence[str]) -> Mapping[str, str]:
+    """Make ``stations`` what their name says; returns for each why it is none, empty where it is.
+
+    Raises as ``prepare_master`` and ``offer``.
+    """
+    prepare_master(door)
+    send(door, files_root(door), _files(pack_program()))
+    names = listed(stations)
+    salt = f"salt --out=json --static --log-level=quiet --timeout=60 -L {names}"
+    parts = parts_of(
+        door.run(
+            f"{PRELUDE}limit={_SECONDS}\n"
+            f"ask modules {salt} saltutil.sync_modules\n"
+            f"ask states {salt} state.apply {STATE}\n"
+        )
+    )
+    try:
+        found = object_in(parts, "states", "salt", _SECONDS)
+    except NoAnswer as error:
+        if "No minions matched" not in str(error):
+            raise no_salt(door, error) from error
+        found = JsonObject({})
+    return {name: _fault_in(found.values.get(name, False)) for name in stations}
+
+
+def state_of(program: PackedProgram) -> str:
+    """The Salt state that puts ``program`` on a minion; YAML without a template."""
+    folder = _folder(program)
+    has_it = f'test "$(uname -m)" = {program.machine} && {program.python} --version'
+    return f"""\
+#!yaml
+picloud-image python:
+  cmd.run:
+    - name: {has_it}
+    - unless: {has_it}
+picloud-image program:
+  archive.extracted:
+    - name: {folder}
+    - source: salt://{PILLAR}/program.tar.gz
+    - source_hash: sha256={program.sha256}
+    - enforce_toplevel: False
+    - require:
+      - cmd: picloud-image python
+picloud-image command:
+  file.managed:
+    - name: {PLACE}/bin/picloud-image
+    - source: salt://{PILLAR}/picloud-image
+    - mode: '0755'
+    - makedirs: True
+    - require:
+      - archive: picloud-image program
+picloud-image rule:
+  file.managed:
+    - name: /etc/udev/rules.d/70-picloud-image.rules
+    - source: salt://{PILLAR}/70-picloud-image.rules
+    - mode: '0644'
+    - makedirs: True
+picloud-image before:
+  cmd.run:
+    - name: find {PLACE} -maxdepth 1 -name 'lib-*' ! -path {folder} -exec rm -rf {{}} +
+    - onchanges:
+      - file: picloud-image command
+"""
+
+
+def _files(program: PackedProgram) -> Mapping[str, bytes]:
+    return {
+        f"{PILLAR}/station.sls": state_of(program).encode(),
+        f"{PILLAR}/program.tar.gz": program.data,
+        f"{PILLAR}/picloud-image": program.launcher(_folder(program)).encode(),
+        f"{PILLAR}/70-picloud-image.rules": udev_rule(),
+        "_modules/picloud_image.py": Path(on_minion.__file__).read_bytes(),
+    }
+
+
+def _folder(program: PackedProgram) -> str:
+    return f"{PLACE}/lib-{program.sha256[:16]}"
+
+
+def _fault_in(found: object) -> str:
+    """Why a state was not reached on a minion, in one line; empty where it was."""
+    if found is False or (isinstance(found, str) and "did not return" in found):
+        return SILENT
+    if not isinstance(found, dict):
+        said = found[0] if isinstance(found, list) and found else found
+        return printable(str(said).strip().rpartition("\n")[2])[:_LONGEST_FAULT]
+    for name, state in found.items():
+        if isinstance(state, dict) and state.get("result") is True:
+            continue
+        if "picloud-image python" in name:
+            return _OTHER_PYTHON
+        said = state.get("comment") if isinstance(state, dict) else state
+        return printable(str(said).strip())[:_LONGEST_FAULT]
+    return ""

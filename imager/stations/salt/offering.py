@@ -9,6 +9,9 @@ from __future__ import annotations
 import os
 import tarfile
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,10 +23,7 @@ from imager.rack.master.connection import Door
 from imager.rack.master.status import no_salt
 from imager.stations.salt.on_minion import PILLAR
 
-_ROOTS = (
-    "ask roots salt-run --out=json --log-level=quiet config.get file_roots\n"
-    # a runner prints what it found alone; as one object it is read like the rest
-)
+_ROOTS = "ask roots salt-run --out=json --log-level=quiet config.get file_roots\n"
 
 
 def files_root(door: Door) -> str:
@@ -44,24 +44,25 @@ def files_root(door: Door) -> str:
     return first
 
 
-def offer(door: Door, name: str, folder: Path) -> str:
-    """Offer the files of ``folder`` as ``name/FILE`` and return ``name``. Raises as ``Door.run``
-    and NetworkError when they do not all arrive."""
+def offer(door: Door, name: str, folder: Path) -> None:
+    """Offer the files of ``folder`` as ``name/FILE``. Raises as ``Door.run``, and NetworkError when
+    they do not all arrive."""
     place = f"{files_root(door)}/{PILLAR}/{name}"
-    listed = door.run(
-        f"mkdir -p '{place}' && cd '{place}' && find . -type f -printf '%P %s\\n'\n"
-    ).split("\n")
-    there = set(listed)
+    said = door.run(f"mkdir -p '{place}' && cd '{place}' && find . -type f -printf '%P %s\\n'\n")
+    there = set(said.split("\n"))
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    missing = [path for path in files if f"{path.name} {path.stat().st_size}" not in there]
+    missing = {
+        path.name: path for path in files if f"{path.name} {path.stat().st_size}" not in there
+    }
     if missing:
-        _send(door, place, missing)
-    return name
+        send(door, place, missing)
 
 
-def _send(door: Door, place: str, files: list[Path]) -> None:
+def send(door: Door, place: str, files: Mapping[str, Path | bytes]) -> None:
+    """Put ``files``, by their paths below it, into the folder ``place`` of the master."""
+    script = f"mkdir -p '{place}' && tar -C '{place}' -xf - && echo all"
     reading, writing = os.pipe()
-    with running(door.command(f"tar -C '{place}' -xf - && echo all"), stdin=reading) as process:
+    with running(door.command(script), stdin=reading) as process:
         os.close(reading)
         sender = threading.Thread(target=_pack, args=(os.fdopen(writing, "wb"), files))
         sender.start()
@@ -74,15 +75,16 @@ def _send(door: Door, place: str, files: list[Path]) -> None:
         )
 
 
-def _pack(pipe: BinaryIO, files: list[Path]) -> None:
-    try:
-        with pipe, tarfile.open(fileobj=pipe, mode="w|") as archive:
-            for path in files:
-                info = archive.gettarinfo(path, path.name)
-                info.uid = info.gid = 0
-                info.uname = info.gname = "root"
-                info.mode = 0o644
-                with path.open("rb") as file:
+def _pack(pipe: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
+    # Where tar ends early, what it said, or did not say, tells why.
+    with suppress(BrokenPipeError), pipe, tarfile.open(fileobj=pipe, mode="w|") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.mode = 0o644
+            if isinstance(content, bytes):
+                info.size = len(content)
+                archive.addfile(info, BytesIO(content))
+            else:
+                info.size = content.stat().st_size
+                with content.open("rb") as file:
                     archive.addfile(info, file)
-    except BrokenPipeError:
-        pass  # tar ended early: what it said, or did not say, tells why

@@ -29,6 +29,8 @@ from typing import IO, Any, cast
 __virtualname__ = "picloud_image"
 
 PILLAR = "picloud-image"
+PLACE = "/opt/picloud-image"
+"""Where the program is that the head has put there."""
 EVERY_SECONDS = 1.0
 MOST_BYTES = 512 << 10
 """An event carries no more than this, and what is said of work no more than one a second."""
@@ -83,7 +85,8 @@ def act(word: str) -> dict[str, Any]:
 
 
 def _path() -> str:
-    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/bin:/usr/sbin:/sbin"
+    inherited = os.environ.get("PATH", "/usr/bin:/bin")
+    return f"{PLACE}/bin:{inherited}:/usr/local/bin:/usr/sbin:/sbin"
 
 
 def _scope() -> list[str]:

@@ -28,12 +28,12 @@ from imager.stations.salt import scripts
 from imager.stations.salt.listening import Listener, listener
 from imager.stations.salt.offering import offer
 from imager.stations.salt.proof import Proven, proven
+from imager.stations.salt.scripts import SILENT
 from imager.stations.salt.sealing import seal
 from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 
 _KEY_LETTERS = 64
 _LONGEST_FAULT = 300
-_SILENT = "it does not answer: is it on, does salt-minion run there, is its name right?"
 _INSTALL = "sudo picloud-image rack stations install"
 
 
@@ -115,9 +115,9 @@ class SaltBus:
         """See StationBus."""
         self._run(scripts.taking_back(station, self._session, name))
 
-    def publish(self, name: str, folder: Path) -> str:
+    def publish(self, name: str, folder: Path) -> None:
         """See StationBus."""
-        return offer(self._door, name, folder)
+        offer(self._door, name, folder)
 
     def _asked(
         self, action: str, arguments: Document, secrets_: Sequence[str], *, streams: bool = False
@@ -159,7 +159,7 @@ class SaltBus:
 
     def _answer(self, name: str, request: str, found: JsonObject) -> StationAnswer:
         if name not in found:
-            return StationAnswer(None, _SILENT)
+            return StationAnswer(None, SILENT)
         value = found.values[name]
         if not isinstance(value, dict):
             return StationAnswer(None, _fault_in(value))
@@ -219,5 +219,5 @@ def _fault_in(value: object) -> str:
     if "is not available" in text:
         return f"it has nothing of picloud-image: {_INSTALL}"
     if value is False or "did not return" in text:
-        return _SILENT
+        return SILENT
     return text[:_LONGEST_FAULT] or "it said nothing"

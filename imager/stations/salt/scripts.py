@@ -24,6 +24,8 @@ _END = "==picloud-end=="
 _OLD_MINUTES = 24 * 60
 ACT = "picloud_image.act"
 LISTENING = "listening"
+SILENT = "it does not answer: is it on, does salt-minion run there, is its name right?"
+"""What to say of a station from which nothing came."""
 
 
 def word_of(asked: Mapping[str, object]) -> str:
@@ -37,14 +39,14 @@ def asking(stations: Sequence[str], word: str, seconds: int) -> str:
     return (
         f"{PRELUDE}limit={seconds + 60}\n"
         f"ask said salt --out=json --static --log-level=quiet --timeout={seconds} "
-        f"-L {_listed(stations)} {ACT} {word}\n"
+        f"-L {listed(stations)} {ACT} {word}\n"
     )
 
 
 def beginning(station: str, word: str) -> str:
     """Have ``station`` begin; the part ``begun`` is how that went."""
     return (
-        f"{PRELUDE}ask begun salt --async --log-level=quiet -L {_listed([station])} {ACT} {word}\n"
+        f"{PRELUDE}ask begun salt --async --log-level=quiet -L {listed([station])} {ACT} {word}\n"
     )
 
 
@@ -95,7 +97,8 @@ def _folder(station: str, session: str) -> str:
     return f"{PILLAR_FOLDER}/hosts/{_plain(station)}/{PILLAR}/{session}"
 
 
-def _listed(stations: Sequence[str]) -> str:
+def listed(stations: Sequence[str]) -> str:
+    """``stations`` as the option -L of salt wants them; raises UsageError."""
     return ",".join(_plain(name) for name in stations)
 
 

@@ -61,8 +61,8 @@ class UnfitCard:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """``clock`` is the station's time in seconds since 1970, ``free_bytes`` the room in its cache. ``goldens`` are the golden images it has: key
-    -> digest of the manifest (hex)."""
+    """``clock`` is the station's time in seconds since 1970, ``free_bytes`` the room in its cache.
+    ``goldens`` are the golden images it has: key -> digest of the manifest (hex)."""
 
     version: str
     clock: float

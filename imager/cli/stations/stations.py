@@ -1,0 +1,164 @@
+"""``rack stations``: which minions of the rack's master are stations, and how one becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from imager.base.errors import BatchFailed, UsageError
+from imager.base.text import as_counted
+from imager.base.units import format_size
+from imager.card.host.target import Limits
+from imager.cli.choice import existing_rack, golden_images_at_hand
+from imager.cli.lazy import CommandGroup
+from imager.cli.master import master_options
+from imager.cli.session import CommandResult, Session, command
+from imager.cli.settings import common_options, take
+from imager.config.nodeset import expand
+from imager.config.rack import Rack
+from imager.rack.master.answers import question_who, who
+from imager.rack.master.connection import Door, Way, door_to_master
+from imager.rack.master.presence import Presence
+from imager.rack.plan.survey import different
+from imager.stations.head.roll_call import RollCall, call_roll
+from imager.stations.salt.install import install as install_on
+from imager.stations.salt.salt_bus import opened_bus
+
+_STATIONS = click.argument("stations", required=False, metavar="[STATIONS]")
+
+
+class _ListsByItself(CommandGroup):
+    """A group that lists where no command is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See CommandGroup."""
+        if not {"--help", *self.commands}.intersection(args):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("stations", cls=_ListsByItself)
+@common_options
+@click.pass_context
+def stations(context: click.Context, /, **options: Any) -> None:
+    """See which computers with card readers take part, and make them do so.
+
+    A station is a minion of the rack's Salt master that has this program and card readers.
+
+    Examples:
+        picloud-image rack stations
+            Which are there, which cards are in them, what keeps one from being one?
+        picloud-image rack stations install 'desk[1-4]'
+            Put this program on four minions.
+    """
+    context.obj = take(context, options)
+
+
+@command("list", uses=("rack", "cache"))
+@_STATIONS
+@master_options
+def list_stations(session: Session, stations: str | None, way: Way) -> CommandResult:
+    """Show the stations, their cards, and what keeps a minion from being a station.
+
+    STATIONS are ids of minions such as desk[1-4]; all minions that are no nodes when left out.
+
+    Examples:
+        picloud-image rack stations
+            All of them.
+        picloud-image rack stations 'desk[1-4]'
+            Four of them.
+    """
+    rack = existing_rack(session)
+    door = door_to_master(rack, way)
+    session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
+    names = _named(stations) if stations else _minions(rack, door)
+    if not names:
+        session.console.lines("No minion is there but the nodes of the rack.")
+        return {"stations": []}
+    images = golden_images_at_hand(session, rack, rack.nodes)
+    with opened_bus(door) as bus:
+        found = call_roll(bus, names, rack, images, Limits(allow_fixed_disk=None))
+    goldens = {golden.key: golden.manifest.digest for golden in different(images)}
+    rows = [_row(name, found, goldens) for name in names]
+    session.console.table(["station", "cards", "of no use", "room", "image", "program"], rows)
+    for name in (name for name in names if name in found.absent):
+        session.console.lines(f"{name}: {found.absent[name]}")
+    return {"stations": [_fields(name, found) for name in names]}
+
+
+@command("install", uses=("rack",))
+@click.argument("stations", metavar="STATIONS")
+@master_options
+def install(session: Session, stations: str, way: Way) -> CommandResult:
+    """Put this very program, its udev rule and its module of Salt on minions.
+
+    STATIONS are ids of minions such as desk[1-4]. They get it from the master, so they need no
+    internet, but the same version of Python and the same kind of processor as this computer.
+
+    Examples:
+        picloud-image rack stations install 'desk[1-4]'
+            Four desks with card readers become stations.
+    """
+    rack = existing_rack(session)
+    names = _named(stations)
+    door = door_to_master(rack, way)
+    session.console.note(f"putting this program on {stations}, by {door.name}: some minutes")
+    faults = install_on(door, names)
+    failed = [name for name in names if faults[name]]
+    for name in names:
+        session.console.lines(f"{name}: {faults[name] or 'is a station'}")
+    fields = {"stations": {name: faults[name] or None for name in names}}
+    if not failed:
+        return fields
+    session.console.error(
+        BatchFailed(
+            f"{len(failed)} of {len(names)} are no stations yet",
+            hint="mend what is said of each, and run the same command again",
+        )
+    )
+    return {"exit_code": BatchFailed.exit_code, **fields}
+
+
+for _command in (list_stations, install):
+    stations.add_command(_command)
+
+
+def _named(text: str) -> tuple[str, ...]:
+    try:
+        return expand(text, example="desk[1-4]")
+    except ValueError as error:
+        raise UsageError(f"{text!r} {error}", hint="for example 'desk[1-4]'") from None
+
+
+def _minions(rack: Rack, door: Door) -> tuple[str, ...]:
+    """The accepted minions that are no nodes of the rack."""
+    nodes = {node.name for node in rack.nodes}
+    known = who(door.run(question_who())).standing
+    accepted = {Presence.JOINED, Presence.SILENT}
+    found = (name for name, presence in known.items() if presence in accepted)
+    return tuple(sorted(set(found) - nodes, key=as_counted))
+
+
+def _row(name: str, found: RollCall, goldens: Mapping[str, str]) -> list[str]:
+    survey = found.surveys.get(name)
+    if survey is None:
+        return [name, *["-"] * 5]
+    places = [card.slot or card.facts.path for card in survey.cards]
+    unfit = [card.slot or card.path for card in survey.unfit]
+    has = sum(survey.goldens.get(key) == digest for key, digest in goldens.items())
+    return [
+        name,
+        f"{len(places)}: {' '.join(places)}" if places else "none",
+        " ".join(unfit) or "-",
+        format_size(survey.free_bytes),
+        "-" if not goldens else f"{has} of {len(goldens)}",
+        survey.version,
+    ]
+
+
+def _fields(name: str, found: RollCall) -> dict[str, object]:
+    survey = found.surveys.get(name)
+    fields: dict[str, object] = {"station": name, "fault": found.absent.get(name)}
+    return fields if survey is None else {**fields, **survey.to_json()}
