@@ -7,6 +7,7 @@ to do, and the same command again does only what is missing.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -20,8 +21,17 @@ from imager.cli.choice import (
 )
 from imager.cli.packages import require_promoted
 from imager.cli.rack.batch import consented_steps, jobs_option, orders_for, show_results, work
-from imager.cli.rack.plan import Planned, card_options, flash_request, planned_cards, show_plan
+from imager.cli.rack.plan import (
+    Planned,
+    card_options,
+    flash_request,
+    planned_cards,
+    require_cards_there,
+    seen_plan,
+    show_plan,
+)
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.stations.head import Asked, reached, stations_option
 from imager.cli.terminal.attention import notify_option
 from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 
@@ -33,9 +43,11 @@ from imager.rack.history.ledger import batch_lock, read_ledger, require_room
 @click.option("--full", is_flag=True, help="Write all, even if a card holds most of it.")
 @click.option("--no-probe", is_flag=True, help="Trust the size of cards never seen before.")
 @notify_option
+@stations_option
 @card_options
 def flash(
     session: Session,
+    asked: Asked | None,
     nodes: str | None,
     targets: tuple[Path, ...],
     images: Path | None,
@@ -61,24 +73,34 @@ def flash(
             Which card would become which node?
         picloud-image rack flash 'pi[1-3]' --images cards
             Make image files in the folder cards.
+        picloud-image rack flash --stations 'desk[1-4]'
+            On the head: cards in the readers of four other computers.
     """
     rack = open_rack(session, looking=dry_run)
     require_programs(rack)
     request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
+    require_cards_there(request, asked)
     require_promoted(rack, request.nodes)
     if dry_run:
         at_hand = golden_images_at_hand(session, rack, request.nodes)
-        planned = planned_cards(session, request, at_hand)
+        planned = seen_plan(session, request, at_hand, asked)
         show_plan(session, planned)
         session.console.lines("Nothing was touched (--dry-run).")
         return {"dry_run": True, **planned.to_json()}
-    with batch_lock(rack.folder):
+    with ExitStack() as held:
+        held.enter_context(batch_lock(rack.folder))
         require_room(rack.folder, len(request.nodes))
+        stations = held.enter_context(reached(session, rack, asked)) if asked else None
+        if stations is not None:
+            stations.collect(session, rack)
         ledger = read_ledger(rack.folder)
         # Whether a card is still what the rack would give cannot be show_results without the image.
-        first = any(ledger.state_of(node.name).verified for node in request.nodes)
+        first = stations is not None or any(
+            ledger.state_of(node.name).verified for node in request.nodes
+        )
         golden = (golden_images if first else golden_images_at_hand)(session, rack, request.nodes)
-        planned = planned_cards(session, request, golden)
+        roll = stations.roll(rack, golden, request.limits) if stations is not None else None
+        planned = planned_cards(session, request, golden, roll)
         show_plan(session, planned)
         if not planned.plan.to_do:
             return _nothing_to_do(session, planned)
@@ -88,7 +110,11 @@ def flash(
         with orders_for(
             rack, golden, request.limits, jobs, update=not full, probe=not no_probe
         ) as orders:
-            results = (*refused, *work(session, orders, steps, golden, request.size_bytes))
+            if stations is not None and roll is not None:
+                done = stations.work(session, orders, steps, roll)
+            else:
+                done = work(session, orders, steps, golden, request.size_bytes)
+            results = (*refused, *done)
         return show_results(session, results, [node.name for node in planned.plan.without])
 
 

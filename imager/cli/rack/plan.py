@@ -5,7 +5,7 @@ In: the nodes asked for, and the cards at hand. Out: the plan, shown whole; no c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,15 @@ from imager.cli.consent import SIZE, limits_of, whole_sectors
 from imager.cli.packages import nodes_on_trial, trial_line
 from imager.cli.paths import FOLDER, PATH
 from imager.cli.session import CommandResult, Session, command
+from imager.cli.stations.head import Asked, reached, stations_option
 from imager.cli.views.plan import made_from, plan_fields, plan_lines
 from imager.config.rack import Node, Rack
 from imager.rack.history.ledger import read_ledger
-from imager.rack.plan.candidates import Unfit
+from imager.rack.plan.candidates import Candidate, Unfit
 from imager.rack.plan.plan import RackPlan, make_plan
 from imager.rack.plan.slots import load_slots
 from imager.rack.plan.survey import GoldenImages, cards_here, cards_named, files_for, wants_of
+from imager.stations.head.roll_call import RollCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class FlashRequest:
 class Planned:
     """A plan, the ``release`` and the Salt that its cards are made from, and the disks that may not
     be written. ``trial`` is a line about packages on trial, ``on_trial`` the nodes that get them.
+    ``absent`` says of stations that were named why they cannot take part.
     """
 
     release: str
@@ -61,12 +64,14 @@ class Planned:
     unfit: tuple[Unfit, ...]
     trial: str | None
     on_trial: tuple[str, ...]
+    absent: Mapping[str, str] | None = None
 
     def lines(self, columns: int | None) -> list[str]:
         """For a person whose terminal is ``columns`` wide; None for no terminal."""
         trial = [self.trial] if self.trial else []
         lines = plan_lines(self.plan, self.unfit, columns)
-        return [made_from(self.release, self.salt), *trial, *lines]
+        absent = [f"left out: {name}: {why}" for name, why in (self.absent or {}).items()]
+        return [made_from(self.release, self.salt), *trial, *lines, *absent]
 
     def to_json(self) -> dict[str, object]:
         """For a program."""
@@ -75,6 +80,7 @@ class Planned:
             "salt": self.salt,
             "on_trial": list(self.on_trial),
             **plan_fields(self.plan, self.unfit),
+            **({} if self.absent is None else {"left_out": dict(self.absent)}),
         }
 
 
@@ -107,9 +113,11 @@ def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command("plan")
+@stations_option
 @card_options
 def plan(
     session: Session,
+    asked: Asked | None,
     nodes: str | None,
     targets: tuple[Path, ...],
     images: Path | None,
@@ -126,11 +134,14 @@ def plan(
             With the cards that are in now.
         picloud-image rack plan 'pi[1-13]' --images cards
             For image files instead.
+        picloud-image rack plan --stations 'desk[1-4]'
+            With the cards in the readers of other computers.
     """
     rack = open_rack(session, looking=True)
     request = flash_request(session, rack, nodes, targets, images, size, max_size, again=again)
+    require_cards_there(request, asked)
     at_hand = golden_images_at_hand(session, rack, request.nodes)
-    planned = planned_cards(session, request, at_hand)
+    planned = seen_plan(session, request, at_hand, asked)
     show_plan(session, planned)
     return planned.to_json()
 
@@ -171,12 +182,41 @@ def flash_request(
     )
 
 
-def planned_cards(session: Session, request: FlashRequest, images: GoldenImages) -> Planned:
-    """Which card that is in now becomes the card of which node. ``images`` are composed already."""
+def require_cards_there(request: FlashRequest, asked: Asked | None) -> None:
+    """Raise UsageError where stations are asked for, and cards here."""
+    if asked is not None and (request.targets or request.images is not None):
+        raise UsageError(
+            "--stations is for the cards in readers of other computers",
+            hint="leave out --target and --images, or --stations",
+        )
+
+
+def seen_plan(
+    session: Session, request: FlashRequest, images: GoldenImages, asked: Asked | None
+) -> Planned:
+    """The plan for the cards here, or on the stations that are ``asked``, for who only looks."""
+    if asked is None:
+        return planned_cards(session, request, images)
+    with reached(session, request.rack, asked) as stations:
+        roll = stations.roll(request.rack, images, request.limits)
+    return planned_cards(session, request, images, roll)
+
+
+def planned_cards(
+    session: Session,
+    request: FlashRequest,
+    images: GoldenImages,
+    roll: RollCall | None = None,
+) -> Planned:
+    """Which card that is in now, here or on the stations of ``roll``, becomes the card of which
+    node. ``images`` are composed already."""
     rack, limits, kernel = request.rack, request.limits, HostTrees()
     slots = load_slots(rack.folder)
     unfit: list[Unfit] = []
-    if request.images is not None:
+    candidates: Sequence[Candidate]
+    if roll is not None:
+        candidates, unfit = roll.candidates, list(roll.unfit)
+    elif request.images is not None:
         candidates = files_for(request.nodes, request.images, rack, slots, limits)
     elif request.targets:
         candidates = cards_named(request.targets, rack, slots, images, limits, kernel)
@@ -186,7 +226,15 @@ def planned_cards(session: Session, request: FlashRequest, images: GoldenImages)
     plan = make_plan(wants, candidates, rack.nodes, again=request.again)
     release = session.settings.release or rack.release.source
     on_trial = tuple(nodes_on_trial(rack))
-    return Planned(release, rack.salt_version, plan, tuple(unfit), trial_line(rack), on_trial)
+    return Planned(
+        release,
+        rack.salt_version,
+        plan,
+        tuple(unfit),
+        trial_line(rack),
+        on_trial,
+        roll.absent if roll is not None else None,
+    )
 
 
 def show_plan(session: Session, planned: Planned) -> None:

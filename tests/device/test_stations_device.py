@@ -1,0 +1,321 @@
+"""A head and its stations, each with readers of its own: loop devices. Pipes carry what Salt would;
+tests/salt has the real one."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from imager.base.cache import Cache
+from imager.base.errors import TargetRefused
+from imager.card.host.target import Limits
+from imager.config.load import load_rack
+from imager.image.compose.cache import decode_golden
+from imager.image.compose.golden import GoldenImage
+from imager.node.edit.edit import opened
+from imager.rack.batch.card_progress import CardEvent, PhaseBegan, PhaseEnded
+from imager.rack.batch.crew import Orders
+from imager.rack.batch.workers import AtWork, CardResult, Job
+from imager.rack.history.ledger import Standing, batch_lock, read_ledger
+from imager.rack.history.outcome import Outcome
+from imager.rack.plan.plan import make_plan
+from imager.rack.plan.survey import wants_of
+from imager.stations.head.collect import collect_earlier
+from imager.stations.head.flash import Head, flash_on_stations
+from imager.stations.head.remote import RemoteJob
+from imager.stations.head.roll_call import RollCall, call_roll
+from tests.support.loop import (
+    Loop,
+    call,
+    loop_over,
+    missing_abilities,
+    sized_file,
+    socket_links,
+    udevd_running,
+)
+from tests.support.pipebus import PipeBus, stations
+from tests.support.rackcards import SIZE, forget, is_whole
+from tests.support.workplace import Workplace, workplace
+
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
+]
+DESKS = ("desk1", "desk2")
+
+
+@dataclass
+class Looking:
+    """A Watch that keeps what it is told."""
+
+    phases: set[str] = field(default_factory=set)
+
+    def began(self, job: Job) -> None:
+        del job
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        del job
+        if isinstance(event, PhaseEnded):
+            self.phases.add(event.phase)
+
+    def ended(self, result: CardResult) -> None:
+        del result
+
+    def turn(self, crew: AtWork) -> None:
+        assert all(crew.moment(name) is not None for name in crew.at_work)
+
+
+class Killed(BaseException):
+    """What a head does not catch."""
+
+
+class Dying(Looking):
+    """The head is killed when a card was begun."""
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        if isinstance(event, PhaseBegan) and event.phase == "write":
+            raise Killed
+
+
+@contextmanager
+def struck(lab: Lab, desk: str, strike: Callable[[], None]) -> Iterator[None]:
+    """``strike`` as soon as the desk has noted that it begins."""
+    over = threading.Event()
+
+    def wait() -> None:
+        work = lab.bus.state(desk) / "work"
+        while not over.wait(0.002):
+            if any(work.glob("*.json")):
+                strike()
+                return
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@dataclass
+class Lab:
+    """A rack, and desks with readers whose slots have labels: desk1 has Y0 and Y1, desk2 Z0
+    and Z1, which no node has."""
+
+    place: Workplace
+    bus: PipeBus
+    loops: dict[str, list[Loop]]
+    golden: GoldenImage
+
+    def roll(self) -> RollCall:
+        rack = load_rack(self.place.rack)
+        images = dict.fromkeys((node.name for node in rack.nodes), self.golden)
+        return call_roll(self.bus, DESKS, rack, images, Limits())
+
+    def flash(
+        self, names: Sequence[str], watch: Looking | None = None, *, again: bool = False
+    ) -> dict[str, CardResult]:
+        rack = load_rack(self.place.rack)
+        nodes = [rack.node(name) for name in names]
+        images = dict.fromkeys(names, self.golden)
+        with batch_lock(rack.folder), opened(self.golden) as view:
+            collect_earlier(rack, self.bus, DESKS)
+            roll = self.roll()
+            wants = wants_of(rack, nodes, read_ledger(rack.folder), images)
+            plan = make_plan(wants, roll.candidates, rack.nodes, again=again)
+            jobs = [
+                RemoteJob(
+                    step.node, roll.cards[step.candidate.target.node], step.candidate.slot or ""
+                )
+                for step in plan.to_do
+            ]
+            orders = Orders(rack, lambda _: view, Limits())
+            head = Head(self.bus, roll.surveys, Cache(self.place.cache))
+            results = flash_on_stations(orders, jobs, watch or Looking(), head)
+        return {result.job.name: result for result in results}
+
+    def standing(self, name: str) -> Standing:
+        return read_ledger(self.place.rack).state_of(name).standing()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("stations")
+    with ExitStack() as held:
+        held.enter_context(udevd_running())
+        place = held.enter_context(workplace(folder))
+        said = place.json("compose")
+        assert said.code == 0, said.err
+        bus = held.enter_context(stations(folder))
+        files: dict[Path, str] = {}
+        for desk in DESKS:
+            bus.state(desk).mkdir(parents=True)
+            names = {f"{desk}-{n}": folder / f"{desk}-{n}.raw" for n in range(2)}
+            files |= {sized_file(path, SIZE): f"pci-{name}" for name, path in names.items()}
+            slots = "".join(f'{desk[-1]}A{n} = "pci-{desk}-{n}"\n' for n in range(2))
+            (bus.state(desk) / "slots.toml").write_text(
+                "[slots]\n" + slots.replace("1A", "Y").replace("2A", "Z")
+            )
+        held.enter_context(socket_links(files))
+        loops = {
+            desk: [held.enter_context(loop_over(folder / f"{desk}-{n}.raw")) for n in range(2)]
+            for desk in DESKS
+        }
+        call("udevadm", "settle")
+        entry = place.cache / "golden" / said.result["key"]
+        golden = decode_golden((entry / "golden.json").read_bytes(), entry / "image")
+        yield Lab(place, bus, loops, golden)
+
+
+@pytest.fixture(autouse=True)
+def forgetful(lab: Lab) -> Iterator[None]:
+    """Each test begins with a rack that never wrote a card, and with blank ones."""
+    for loops in lab.loops.values():
+        for loop in loops:
+            with loop.backing.open("r+b") as card:
+                card.write(bytes(2**20))
+    yield
+    lab.bus.silent.clear()
+    lab.bus.kill()
+    for desk in DESKS:
+        shutil.rmtree(lab.bus.state(desk) / "work", ignore_errors=True)
+    forget(lab.place)
+
+
+@pytest.mark.long(minutes=1)
+def test_four_cards_on_two_stations(lab: Lab) -> None:
+    watch = Looking()
+    results = lab.flash(["pi0", "pi1", "pi2", "pi3"], watch)
+    assert {name: result.outcome for name, result in results.items()} == dict.fromkeys(
+        ("pi0", "pi1", "pi2", "pi3"), Outcome.VERIFIED
+    ), [result.error and (result.error.what, result.error.details) for result in results.values()]
+    made = [loop for desk in DESKS for loop in lab.loops[desk]]
+    for result, loop in zip(results.values(), made, strict=True):
+        assert result.job.target.node.partition(":")[2] == str(loop.node)
+        assert is_whole(loop.backing, lab.place, result.receipt_name)
+    assert watch.phases >= {"write", "read back"}
+    assert lab.bus.secrets == {}, "all is taken back"
+    assert len(lab.bus.handed) == 4
+
+
+LONG = pytest.mark.long(minutes=7)
+
+
+@LONG
+def test_a_station_killed_while_it_writes_leaves_a_node_that_can_be_made_again(lab: Lab) -> None:
+    with struck(lab, "desk2", lambda: lab.bus.kill("desk2")):
+        results = lab.flash(["pi0", "pi1", "pi2", "pi3"])
+    assert [results[name].outcome for name in ("pi0", "pi1")] == [Outcome.VERIFIED] * 2
+    assert [results[name].outcome for name in ("pi2", "pi3")] == [Outcome.INTERRUPTED] * 2
+    assert lab.standing("pi2") is Standing.FAILED
+    again = lab.flash(["pi0", "pi1", "pi2", "pi3"])
+    assert {name: one.outcome for name, one in again.items()} == {
+        "pi2": Outcome.VERIFIED,
+        "pi3": Outcome.VERIFIED,
+    }
+
+
+@LONG
+def test_a_station_that_vanishes_is_unknown_and_no_second_card_is_made(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.stations.head.crew.GIVE_UP_SECONDS", 3.0)
+    monkeypatch.setattr("imager.stations.head.crew.QUIET_SECONDS", 2.0)
+    with struck(lab, "desk2", lambda: lab.bus.silent.add("desk2")):
+        results = lab.flash(["pi0", "pi2", "pi3"])
+    assert results["pi3"].outcome is Outcome.UNKNOWN
+    assert results["pi3"].error is not None
+    assert "look at the card in desk2's slot Z0" in results["pi3"].error.hint
+    assert lab.standing("pi3") is Standing.UNKNOWN
+    # Its cable is still out: nobody else's card becomes pi3.
+    assert lab.flash(["pi3"], again=False) == {}
+    # It has finished what it began, and is heard again.
+    for station, process in lab.bus.running:
+        assert process.wait(60) == 0, station
+    lab.bus.silent.clear()
+    assert lab.flash(["pi3"]) == {}
+    assert lab.standing("pi3") is Standing.VERIFIED
+    last = read_ledger(lab.place.rack).state_of("pi3").last
+    assert last is not None
+    assert is_whole(lab.loops["desk2"][0].backing, lab.place, last.receipt)
+
+
+@LONG
+def test_a_killed_head_loses_nothing(lab: Lab) -> None:
+    with pytest.raises(Killed):
+        lab.flash(["pi0", "pi1"], Dying())
+    assert lab.standing("pi0") is Standing.UNKNOWN
+    for _, process in lab.bus.running:
+        assert process.wait(60) == 0
+    assert lab.flash(["pi0", "pi1"]) == {}
+    assert lab.standing("pi0") is lab.standing("pi1") is Standing.VERIFIED
+
+
+@LONG
+def test_a_card_swapped_after_the_survey_is_not_written(lab: Lab) -> None:
+    other = lab.loops["desk1"][0]
+
+    def swap() -> None:
+        with other.backing.open("r+b") as card:
+            card.write(b"somebody's photos")
+
+    hand = lab.bus.hand
+
+    def handing(station: str, name: str, secret: bytes) -> None:
+        hand(station, name, secret)
+        swap()
+
+    lab.bus.hand = handing  # type: ignore[method-assign]
+    try:
+        results = lab.flash(["pi0"])
+    finally:
+        lab.bus.hand = hand  # type: ignore[method-assign]
+    assert results["pi0"].outcome is Outcome.REFUSED
+    assert other.backing.open("rb").read(17) == b"somebody's photos"
+    assert lab.standing("pi0") is Standing.FAILED
+
+
+@LONG
+def test_nothing_secret_is_said_or_kept_on_a_station(lab: Lab) -> None:
+    lab.flash(["pi0", "pi2", "pi3"])
+    keys = [
+        path.read_bytes()
+        for path in (lab.place.rack / ".picloud/keys").rglob("*")
+        if path.is_file() and path.suffix not in (".pub", ".json", ".lock")
+    ]
+    bodies = [line for key in keys for line in key.splitlines() if len(line) > 50]
+    assert len(bodies) > 10
+    kept = [
+        path.read_bytes()
+        for desk in DESKS
+        for path in (lab.bus.folder / desk).rglob("*")
+        if path.is_file() and path.stat().st_size < 2**26
+    ]
+    assert len(kept) > 4
+    for data in (*kept, *lab.bus.lines):
+        assert not any(body in data for body in bodies)
+
+
+@LONG
+def test_who_cannot_take_part_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.bus.silent.add("desk2")
+    roll = lab.roll()
+    assert roll.absent == {"desk2": "it does not answer"}
+    assert {card.station for card in roll.cards.values()} == {"desk1"}
+    lab.bus.silent.clear()
+    monkeypatch.setattr("imager.stations.head.roll_call.tool_version", lambda: "9.9")
+    with pytest.raises(TargetRefused, match="no station can take part") as refused:
+        lab.roll()
+    assert "and this is 9.9" in refused.value.details[0]
+    monkeypatch.undo()
+    monkeypatch.setattr("imager.stations.head.roll_call.CLOCK_SECONDS", -1000.0)
+    with pytest.raises(TargetRefused) as refused:
+        lab.roll()
+    assert "its clock is" in refused.value.details[0]
