@@ -114,6 +114,8 @@ class Records:
         reports: list[CardReport] = []
         making: list[AtDesk] = []
         size = 0
+        # Known before the records are read: none of such a job is written afterwards.
+        over = tuple(job for job in self._jobs() if not self._is_held(job))
         for name in self._work.names():
             record = self._read(name) if name.endswith(_RECORD) else None
             if record is None or record.rack != rack:
@@ -130,7 +132,7 @@ class Records:
                 reports.append(report)
                 size += len(report.receipt.encode()) if report.receipt else 0
         self._sweep()
-        return Reports(tuple(reports), tuple(making), self.since())
+        return Reports(tuple(reports), tuple(making), over, self.since())
 
     def _sweep(self) -> None:
         """Remove what is left of jobs that are over, whose reports are handed over, and that would

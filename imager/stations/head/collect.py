@@ -48,11 +48,12 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What one station gave out: ``settled`` are the reports that are in the ledger now, ``making``
-    what it makes now, and it remembers all that it did ``since`` then (seconds since 1970).
-    ``fault`` says why it gave nothing."""
+    what it makes now, ``over`` are jobs that nothing more comes of. It remembers all that it did
+    ``since`` then (seconds since 1970). ``fault`` says why it gave nothing."""
 
     settled: tuple[Settled, ...] = ()
     making: tuple[AtDesk, ...] = ()
+    over: tuple[str, ...] = ()
     since: float = 0.0
     fault: str = ""
 
@@ -68,6 +69,7 @@ def collect(
         return Collected()
     settled: list[Settled] = []
     making: tuple[AtDesk, ...] = ()
+    over: tuple[str, ...] = ()
     since = time.time()
     done: list[str] = []
     for _ in range(_MOST_ROUNDS):
@@ -79,11 +81,11 @@ def collect(
             one = settle(rack, station, held)
             if one is not None:
                 settled.append(one)
-        making, since = found.making, found.since
+        making, over, since = found.making, found.over, found.since
         done = [one.name for one in found.reports]
         if not done:
             break
-    return Collected(tuple(settled), making, since)
+    return Collected(tuple(settled), making, over, since)
 
 
 def _asked(bus: StationBus, station: str, asked: Mapping[str, object]) -> Reports | str:

@@ -45,7 +45,6 @@ _LEAST_SECONDS = 2.0
 """Between two collections of one station."""
 _TURN_SECONDS = 0.2
 _THE_REST = "run the same command again for the rest"
-_NEVER = "its station never began it"
 
 
 @dataclass(slots=True)
@@ -268,10 +267,10 @@ class StationCrew:
         line.heard_at = now
         making = {card.node for card in found.making if card.batch == self._orders.batch}
         for group in groups:
-            never = group.refused or (
-                now - group.ordered_at > LATEST_SECONDS and (_NEVER, _THE_REST)
-            )
-            if never:
+            never = group.refused
+            if group.name in found.over or now - group.ordered_at > LATEST_SECONDS:
+                never = never or (f"{line.station} never began it", _THE_REST)
+            if never is not None:
                 for name in [name for name in group.jobs if name not in making]:
                     self._not_begun(group, name, *never)
 

@@ -192,10 +192,12 @@ class AtDesk:
 @dataclass(frozen=True, slots=True)
 class Reports:
     """What a station gives out of its reports: some of them, and which cards it is ``making`` now.
-    It remembers all that it did ``since`` then (seconds since 1970)."""
+    ``over`` are jobs that nothing more comes of. It remembers all that it did ``since`` then
+    (seconds since 1970)."""
 
     reports: tuple[CardReport, ...]
     making: tuple[AtDesk, ...]
+    over: tuple[str, ...]
     since: float
 
     def to_json(self) -> dict[str, object]:
@@ -203,6 +205,7 @@ class Reports:
         return {
             "reports": [report.to_json() for report in self.reports],
             "making": [asdict(card) for card in self.making],
+            "over": list(self.over),
             "since": self.since,
         }
 
@@ -217,6 +220,7 @@ def reports_from(read: JsonObject) -> Reports:
             AtDesk(named(card, "batch"), node_named(card, "node"), short(card, "slot"))
             for card in read.children("making")
         ),
+        names_in(read, "over", _MOST_TOLD),
         read.number("since", _MOST_TIME),
     )
 
