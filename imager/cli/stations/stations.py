@@ -22,7 +22,7 @@ from imager.rack.master.answers import question_who, who
 from imager.rack.master.connection import Door, Way, door_to_master
 from imager.rack.master.presence import Presence
 from imager.rack.plan.survey import different
-from imager.stations.head.roll_call import RollCall, call_roll
+from imager.stations.head.roll_call import RollCall, looked_round
 from imager.stations.salt.install import install as install_on
 from imager.stations.salt.salt_bus import opened_bus
 
@@ -79,7 +79,7 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
         return {"stations": []}
     images = golden_images_at_hand(session, rack, rack.nodes)
     with opened_bus(door) as bus:
-        found = call_roll(bus, names, rack, images, Limits(allow_fixed_disk=None))
+        found = looked_round(bus, names, rack, images, Limits(allow_fixed_disk=None))
     goldens = {golden.key: golden.manifest.digest for golden in different(images)}
     rows = [_row(name, found, goldens) for name in names]
     session.console.table(["station", "cards", "of no use", "room", "image", "program"], rows)

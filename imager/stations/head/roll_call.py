@@ -50,6 +50,20 @@ def call_roll(
     bus: StationBus, stations: Sequence[str], rack: Rack, images: GoldenImages, limits: Limits
 ) -> RollCall:
     """Survey ``stations``. Raises TargetRefused where none of them can take part."""
+    found = looked_round(bus, stations, rack, images, limits)
+    if not found.surveys:
+        raise TargetRefused(
+            "no station can take part" if len(stations) > 1 else f"{stations[0]} cannot take part",
+            hint="mend what is said of each, or name others with --stations",
+            details=[f"{name}: {why}" for name, why in found.absent.items()],
+        )
+    return found
+
+
+def looked_round(
+    bus: StationBus, stations: Sequence[str], rack: Rack, images: GoldenImages, limits: Limits
+) -> RollCall:
+    """Survey ``stations``, also where none of them can take part."""
     goldens = different(images)
     asked = {
         "rack": (known_public_key(rack.folder) or b"").hex() or NO_KEY,
@@ -68,12 +82,6 @@ def call_roll(
             absent[name] = found
         else:
             surveys[name] = found
-    if not surveys:
-        raise TargetRefused(
-            "no station can take part" if len(stations) > 1 else f"{stations[0]} cannot take part",
-            hint="mend what is said of each, or name others with --stations",
-            details=[f"{name}: {why}" for name, why in absent.items()],
-        )
     cards = [RemoteCard(name, seen) for name, one in surveys.items() for seen in one.cards]
     unfit = [
         Unfit(_unfit_card(name, card.path), card.slot, card.reasons)

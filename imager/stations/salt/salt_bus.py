@@ -20,7 +20,7 @@ from pathlib import Path
 from imager.base.errors import NetworkError, PicloudError, UsageError
 from imager.base.json_fields import JsonFault, JsonObject
 from imager.base.run import TooMuch
-from imager.base.text import printable
+from imager.base.text import command_line, printable
 from imager.rack.master.answers import NoAnswer, object_in, parts_of
 from imager.rack.master.connection import Door
 from imager.rack.master.status import no_salt
@@ -34,7 +34,6 @@ from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 
 _KEY_LETTERS = 64
 _LONGEST_FAULT = 300
-_INSTALL = "sudo picloud-image rack stations install"
 
 
 class SaltBus:
@@ -162,11 +161,11 @@ class SaltBus:
             return StationAnswer(None, SILENT)
         value = found.values[name]
         if not isinstance(value, dict):
-            return StationAnswer(None, _fault_in(value))
+            return StationAnswer(None, _fault_in(name, value))
         signed = JsonObject(value)
         if "fault" in signed:
             fault = printable(str(signed.values["fault"]))[:_LONGEST_FAULT]
-            return StationAnswer(None, f"{fault}: {_INSTALL}")
+            return StationAnswer(None, f"{fault}: {_install(name)}")
         said = proven(signed, self._tokens)
         if said is None or said.station != name or said.request != request:
             return StationAnswer(None, "what came in its name was not said by it")
@@ -213,11 +212,15 @@ def opened_bus(door: Door) -> Iterator[SaltBus]:
         yield SaltBus(door, closing)
 
 
-def _fault_in(value: object) -> str:
+def _install(station: str) -> str:
+    return command_line("rack", "stations", "install", station)
+
+
+def _fault_in(station: str, value: object) -> str:
     """Why there is no answer, from what Salt says in its place."""
     text = printable(str(value).strip())
     if "is not available" in text:
-        return f"it has nothing of picloud-image: {_INSTALL}"
+        return f"it has nothing of picloud-image yet: {_install(station)}"
     if value is False or "did not return" in text:
         return SILENT
     return text[:_LONGEST_FAULT] or "it said nothing"
