@@ -22,7 +22,8 @@ from imager.node.edit.edit import opened
 from imager.rack.batch.card_progress import CardEvent, PhaseBegan, PhaseEnded
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import AtWork, CardResult, Job
-from imager.rack.history.ledger import Standing, batch_lock, read_ledger
+from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.plan import make_plan
 from imager.rack.plan.survey import wants_of

@@ -14,7 +14,7 @@ from pathlib import Path
 from imager.base.units import MiB
 from imager.config.rack import Node, Rack
 from imager.rack.batch.card_progress import Moment
-from imager.rack.history.ledger import batch_lock
+from imager.rack.history.lock import batch_lock
 from imager.rack.live.snapshot import LiveCard, LiveEnding, LiveRun, remove_live, write_live
 
 WHOLE = 600 * MiB

@@ -33,7 +33,8 @@ from imager.cli.rack.plan import (
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.stations.head import Asked, reached, stations_option
 from imager.cli.terminal.attention import notify_option
-from imager.rack.history.ledger import batch_lock, read_ledger, require_room
+from imager.rack.history.ledger import read_ledger, require_room
+from imager.rack.history.lock import batch_lock
 
 
 @command("flash")

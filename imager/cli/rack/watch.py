@@ -16,7 +16,7 @@ from imager.cli.rack.batch import jobs_option, orders_for
 from imager.cli.rack.station import at_the_station
 from imager.cli.session import CommandResult, Session, command
 from imager.rack.batch.station import Plans
-from imager.rack.history.ledger import batch_lock
+from imager.rack.history.lock import batch_lock
 from imager.rack.plan.slots import load_slots
 
 

@@ -28,7 +28,8 @@ from imager.cli.views.saves import restore_fields, restore_lines
 from imager.config.nodeset import fold
 from imager.config.rack import Rack
 from imager.rack.batch.restorers import RestoreJob, RestoreOrders, restore
-from imager.rack.history.ledger import Ledger, batch_lock, read_ledger
+from imager.rack.history.ledger import Ledger, read_ledger
+from imager.rack.history.lock import batch_lock
 from imager.rack.live.keeper import kept_live
 from imager.rack.plan.candidates import Unfit
 from imager.rack.plan.plan import RackPlan, Want, make_plan

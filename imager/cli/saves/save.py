@@ -22,7 +22,7 @@ from imager.cli.views.batch_screen import Screen
 from imager.cli.views.saves import save_fields, save_lines, show_saved
 from imager.rack.batch.savers import SaveJob, SaveOrders, save
 from imager.rack.batch.workers import CardResult
-from imager.rack.history.ledger import batch_lock
+from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome
 from imager.rack.live.keeper import kept_live
 from imager.rack.plan.slots import load_slots

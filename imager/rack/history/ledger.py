@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
 from imager.base.durable import host_storage, write_all
-from imager.base.errors import HostStorage, TargetRefused
+from imager.base.errors import HostStorage
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.timestamps import timestamp
-from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB, format_size
 from imager.config.folder import ensure_state
 from imager.config.rack import state_folder
@@ -29,10 +26,7 @@ from imager.rack.history.outcome import Outcome
 
 VERSION = 1
 LEDGER_FILE = "ledger.jsonl"
-_LOCK = "batch.lock"
 _LIMIT_BYTES = 256 * MiB
-_LONGEST_HOLDER = 4096
-_TRIES, _INSTANT_SECONDS = 5, 0.02
 ROOM_PER_CARD = 2 * MiB
 """More bytes than any receipt, with its lines in the ledger, takes."""
 
@@ -306,49 +300,6 @@ def encode_event(event: Event) -> bytes:
     return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 
-@contextmanager
-def batch_lock(rack: Path) -> Iterator[None]:
-    """Hold the lock under which a rack has one batch at a time. Raises TargetRefused that names
-    the run that holds it."""
-    state = ensure_state(rack)
-    with ExitStack() as held:
-        try:
-            descriptor = _locked(state, held)
-        except BlockingIOError:
-            raise TargetRefused(
-                f"cards of this rack are being written by another run ({_holder(state)})",
-                hint="wait until it is done, or end it; then run this again",
-            ) from None
-        who = f"{_who(os.getpid())}, since {now()}"
-        with host_storage(state.path / _LOCK):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, who.encode(), 0)
-        yield
-
-
-def is_batch_at_work(rack: Path, process: int) -> bool:
-    """Whether that process holds the ``batch_lock`` of the rack now."""
-    state = state_folder(rack)
-    return state.is_locked(_LOCK) and _holder(state).startswith(f"{_who(process)},")
-
-
-def _who(process: int) -> str:
-    return f"process {process}"
-
-
-def _locked(state: TrustedFolder, held: ExitStack) -> int:
-    """The lock's descriptor, held until ``held`` is closed. Whoever only looks whether a batch is
-    at work has the lock for an instant, and is waited for."""
-    for left in reversed(range(_TRIES)):
-        try:
-            return held.enter_context(state.locked(_LOCK, wait=False))
-        except BlockingIOError:
-            if not left:
-                raise
-            time.sleep(_INSTANT_SECONDS)
-    raise AssertionError("it was tried at least once")
-
-
 def require_room(rack: Path, cards: int) -> None:
     """Raise HostStorage when there is no room for the receipts of ``cards`` cards; to be called
     before any card is written."""
@@ -362,11 +313,6 @@ def require_room(rack: Path, cards: int) -> None:
             f"{format_size(need)}",
             hint="free some space first; no card was touched",
         )
-
-
-def _holder(state: TrustedFolder) -> str:
-    said = state.read(_LOCK, _LONGEST_HOLDER).decode(errors="replace").strip()
-    return said or "it does not say which"
 
 
 def _whole_lines(descriptor: int) -> int:

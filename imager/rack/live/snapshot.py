@@ -15,7 +15,7 @@ from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.config.folder import ensure_state
 from imager.config.rack import state_folder
 from imager.rack.batch.card_progress import Moment
-from imager.rack.history.ledger import is_batch_at_work
+from imager.rack.history.lock import is_batch_at_work
 from imager.rack.history.outcome import Outcome
 
 _FILE = "live.json"

@@ -31,12 +31,12 @@ from imager.rack.history.ledger import (
     Ledger,
     Standing,
     append,
-    batch_lock,
     encode_event,
     parse_ledger,
     read_ledger,
     require_room,
 )
+from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.rack.history.recorded import Work, recorded
 from tests.support.racks import rack_in

@@ -17,7 +17,7 @@ from imager.rack.batch.batch import flash
 from imager.rack.batch.card_progress import CardEvent, Moment, Said
 from imager.rack.batch.crew import CardJob, Orders
 from imager.rack.batch.workers import AtWork, CardResult, Job
-from imager.rack.history.ledger import batch_lock
+from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome
 from imager.rack.live import keeper
 from imager.rack.live.keeper import kept_live

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from imager.base.errors import ConfigurationError
 from imager.base.json_fields import JsonFault
-from imager.rack.history.ledger import batch_lock
+from imager.rack.history.lock import batch_lock
 from imager.rack.live.snapshot import (
     LiveCard,
     LiveRun,
