@@ -15,6 +15,7 @@ from pysequoia.packet import HashAlgorithm, PacketPile, SignatureType, Tag
 
 from imager.base.errors import NotAuthentic
 from imager.base.run import running
+from imager.release.signature_packets import signature_packets
 
 _STRONG_HASHES = (
     HashAlgorithm.SHA256,
@@ -66,15 +67,12 @@ def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ..
     another key, one over text (which does not cover line endings), or one with a weak hash.
     """
     try:
-        packets = list(PacketPile.from_bytes(data))
-        found = [Sig.from_bytes(bytes(packet)) for packet in packets]
-    except RuntimeError:
-        packets, found = [], []
-    if not found or any(packet.tag != Tag.Signature for packet in packets):
+        found = [Sig.from_bytes(packet) for packet in signature_packets(data)]
+    except (RuntimeError, ValueError):
         raise NotAuthentic(
             f"{name} is not an OpenPGP signature: it begins {data[:16]!r}",
             hint="the server gave something else, a sign-in page perhaps; try another network",
-        )
+        ) from None
     own = [signature for signature in found if _may_be_by(signature, certificate)]
     if not own:
         raise NotAuthentic(

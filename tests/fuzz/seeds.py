@@ -16,7 +16,10 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+from pysequoia import Cert
 
 from imager.base.units import KiB, MiB
 from imager.bootcheck.sums import encode_sums
@@ -25,6 +28,7 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.fat.geometry import parse_geometry
 from imager.disk.rescue_map import BlockState, RescueMap
+from imager.release.openpgp import parse_certificate
 from tests.support.bootfiles import (
     CMDLINE_TXT,
     CONFIG_TXT,
@@ -41,7 +45,7 @@ from tests.support.carrying import Carrying
 from tests.support.fatdisk import make_fat, reader, tool
 from tests.support.pacman import package
 from tests.support.repository import database_of
-from tests.support.signing import make_key
+from tests.support.signing import SigningKey, make_key, sign_detached
 from tests.support.stamps import by_hand
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -164,6 +168,31 @@ def told_sums(_: Path) -> Iterator[bytes]:
     """The forms of sha256sum(1) and of BSD."""
     yield f"{'ab' * 32}  any.img\n{'cd' * 32} *other.img\n".encode()
     yield f"SHA256 (any.img) = {'AB' * 32}\n".encode()
+
+
+@cache
+def _key() -> SigningKey:
+    return make_key()
+
+
+@cache
+def certificate() -> Cert:
+    """The key that ``signatures`` are made with."""
+    found = parse_certificate(_key().certificate, _key().fingerprint)
+    assert found is not None
+    return found
+
+
+def signatures(_: Path) -> Iterator[bytes]:
+    """A detached signature, in armour, and beside another."""
+    one = sign_detached(_key(), b"signed")
+    yield from (one, sign_detached(_key(), b"signed", armor=True), one + one)
+
+
+def keyrings(_: Path) -> Iterator[bytes]:
+    """A certificate, and the same in binary twice."""
+    yield _key().certificate
+    yield bytes(certificate()) * 2
 
 
 def bmaps(_: Path) -> Iterator[bytes]:

@@ -78,6 +78,7 @@ from imager.packages.resolve.repositories import repositories_of
 from imager.rack.history.ledger import encode_event, parse_ledger
 from imager.rack.master.answers import NoAnswer, card_said, who
 from imager.rack.master.presence import parse_presence
+from imager.release.openpgp import fingerprints_in, parse_signatures
 from tests.fuzz import seeds
 from tests.support.stamps import KEY, PUBLIC
 
@@ -400,6 +401,14 @@ def _notes(data: bytes) -> None:
     parse_presence(data)
 
 
+def _signature(data: bytes) -> None:
+    assert parse_signatures(data, seeds.certificate(), "any.sig")
+
+
+def _keyring(data: bytes) -> None:
+    fingerprints_in(data)
+
+
 def _master(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     with suppress(NoAnswer):
@@ -440,6 +449,8 @@ TARGETS = {
     "stamp": Target(_stamp, seeds.stamps, (StampError,)),
     "receipt": Target(_receipt, seeds.receipts, (ReceiptError,)),
     "ledger": Target(_ledger, seeds.ledgers),
+    "signature": Target(_signature, seeds.signatures, (NotAuthentic,)),
+    "keyring": Target(_keyring, seeds.keyrings),
     "notes": Target(_notes, seeds.notes),
     "master": Target(_master, seeds.answers, (NoAnswer,)),
     "card": Target(_card, seeds.cards),
