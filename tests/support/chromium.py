@@ -52,8 +52,8 @@ class Look:
     asked: list[str]
 
 
-def look(page: Path, *switches: str) -> Look:
-    """Open ``page`` once with ``switches``."""
+def look(page: Path | str, *switches: str) -> Look:
+    """Open ``page``, a file or an address, once with ``switches``."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "net.json"
         done = subprocess.run(
@@ -63,7 +63,7 @@ def look(page: Path, *switches: str) -> Look:
                 f"--user-data-dir={folder}/profile",
                 f"--log-net-log={log}",
                 *switches,
-                page.absolute().as_uri(),
+                page if isinstance(page, str) else page.absolute().as_uri(),
             ],
             env={"PATH": os.environ["PATH"], "HOME": folder, "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,

@@ -63,7 +63,8 @@ class Page:
     def whole(self) -> str:
         """A document, for a browser that asks for the first time."""
         number, version = self.number, tool_version()
-        return _macro("whole", self.rack, self.main(), number, version, REFRESH_SECONDS).strip()
+        made = _macro("whole", self.rack, self.main(), number, version, REFRESH_SECONDS)
+        return str(made.strip())
 
 
 class Pages:
