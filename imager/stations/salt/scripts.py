@@ -19,7 +19,7 @@ from imager.stations.salt.on_minion import PILLAR
 PILLAR_FOLDER = "/srv/picloud-image/pillar"
 """Where the master looks for what is handed to minions; ``rack stations install`` makes it."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:+._-]{0,200}\Z")
 _END = "==picloud-end=="
 _OLD_MINUTES = 24 * 60
 ACT = "picloud_image.act"
@@ -54,7 +54,7 @@ def handing(station: str, session: str, name: str, text: str) -> str:
     """Put ``text`` into the pillar of ``station`` alone."""
     folder = _folder(station, session)
     return (
-        f"(umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name)} <<'{_END}'\n"
+        f"(umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name, _NAME)} <<'{_END}'\n"
         f"{text}\n{_END}\n"
         f") && chown -R --reference={PILLAR_FOLDER} {PILLAR_FOLDER}/hosts/{_plain(station)} "
         "|| exit 3\n"
@@ -64,7 +64,7 @@ def handing(station: str, session: str, name: str, text: str) -> str:
 def taking_back(station: str, session: str, name: str | None = None) -> str:
     """Remove what was handed as ``name``, or all that ``station`` has of this session."""
     folder = _folder(station, session)
-    return f"rm -f {folder}/{_plain(name)}\n" if name else f"rm -rf {folder}\n"
+    return f"rm -f {folder}/{_plain(name, _NAME)}\n" if name else f"rm -rf {folder}\n"
 
 
 def forgetting_old() -> str:
@@ -102,10 +102,10 @@ def listed(stations: Sequence[str]) -> str:
     return ",".join(_plain(name) for name in stations)
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, allowed: re.Pattern[str] = NODE_ID) -> str:
     """``name`` if it means only itself to a shell and in a path; raises UsageError."""
-    if not (NODE_ID.match(name) and _NAME.match(name)):
+    if not allowed.match(name):
         raise UsageError(
-            f"{name!r} is no name of a minion", hint="its letters, digits, and . _ - between them"
+            f"{name!r} is no id of a minion", hint="an id has letters, digits, and . _ - in between"
         )
     return name
