@@ -41,7 +41,7 @@ from tests.support.loop import (
     udevd_running,
 )
 from tests.support.pipebus import PipeBus, stations
-from tests.support.rackcards import SIZE, forget, is_whole
+from tests.support.rackcards import SIZE, first_mib, forget, is_whole
 from tests.support.workplace import Workplace, workplace
 
 pytestmark = [
@@ -185,6 +185,7 @@ def forgetful(lab: Lab) -> Iterator[None]:
     yield
     lab.bus.silent.clear()
     lab.bus.kill()
+    lab.bus.running.clear()
     for desk in DESKS:
         shutil.rmtree(lab.bus.state(desk) / "work", ignore_errors=True)
     forget(lab.place)
@@ -252,7 +253,8 @@ def test_a_station_that_vanishes_is_unknown_and_no_second_card_is_made(
 def test_a_killed_head_loses_nothing(lab: Lab) -> None:
     with pytest.raises(Killed):
         lab.flash(["pi0", "pi1"], Dying())
-    assert lab.standing("pi0") is Standing.UNKNOWN
+    # What the head had begun to collect when it died may be in the ledger.
+    assert {lab.standing("pi0"), lab.standing("pi1")} <= {Standing.UNKNOWN, Standing.VERIFIED}
     for _, process in lab.bus.running:
         assert process.wait(60) == 0
     assert lab.flash(["pi0", "pi1"]) == {}
@@ -279,7 +281,7 @@ def test_a_card_swapped_after_the_survey_is_not_written(lab: Lab) -> None:
     finally:
         lab.bus.hand = hand  # type: ignore[method-assign]
     assert results["pi0"].outcome is Outcome.REFUSED
-    assert other.backing.open("rb").read(17) == b"somebody's photos"
+    assert first_mib(other.backing)[:17] == b"somebody's photos"
     assert lab.standing("pi0") is Standing.FAILED
 
 

@@ -168,12 +168,11 @@ def test_what_a_minion_says_in_another_name_is_not_believed(bus: SaltBus, lab: L
 def test_files_are_offered_to_all(bus: SaltBus, lab: Laboratory, tmp_path: Path) -> None:
     piece = secrets.token_bytes(3 << 20)
     (tmp_path / "0000").write_bytes(piece)
-    source = "golden/key"
-    bus.publish(source, tmp_path)
-    said = bus.ask(["desk2"], "fetch", {"name": f"{source}/0000"}, seconds=ASK_SECONDS)
+    bus.publish("golden/key", tmp_path)
+    said = bus.ask(["desk2"], "fetch", {"name": "golden/key/0000"}, seconds=ASK_SECONDS)
     assert said["desk2"].document == {"bytes": len(piece)}
     assert places_with([piece[:100]], lab.folder / "desk2") == set()
-    gone = bus.ask(["desk2"], "fetch", {"name": f"{source}/0001"}, seconds=ASK_SECONDS)
+    gone = bus.ask(["desk2"], "fetch", {"name": "golden/key/0001"}, seconds=ASK_SECONDS)
     assert "the master does not offer golden/key/0001" in gone["desk2"].fault
 
 

@@ -6,18 +6,22 @@ In: orders, plans, and cards as they come. Out: the fields of the command's resu
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from threading import Event
+from typing import Protocol
 
 from imager.base.errors import Interrupted
 from imager.card.host.arrivals import Arrivals
+from imager.card.host.disks import Disk
 from imager.cli.rack.batch import show_results
 from imager.cli.session import CommandResult, Session
 from imager.cli.terminal.folding import folded
 from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
-from imager.rack.batch.batch import begun
 from imager.rack.batch.crew import Orders
-from imager.rack.batch.station import Offer, Plans, Station
-from imager.rack.batch.workers import CardResult
+from imager.rack.batch.station import Makers, Offer, Plans, Station, Teller
+from imager.rack.batch.workers import CardResult, Watch
 from imager.rack.live.keeper import kept_live
 from imager.rack.plan.candidates import Candidate, Unfit
 
@@ -25,8 +29,55 @@ _POLL_SECONDS = 0.05
 _KEYS = "Enter: begin now, s: skip"
 
 
+class Readers(Protocol):
+    """Where cards are put in and taken out."""
+
+    def tell(self, station: Station, teller: Teller, seconds: float) -> None:
+        """Tell ``station`` of what came or went; wait for it for ``seconds`` at most."""
+
+
+class ReadersHere:
+    """The readers of this computer."""
+
+    def __init__(self, cards: Arrivals) -> None:
+        self._cards = cards
+        self._present: Sequence[Disk] = cards.present
+
+    def tell(self, station: Station, teller: Teller, seconds: float) -> None:
+        """See Readers."""
+        del teller
+        present, self._present = self._present, ()
+        for disk in present:
+            station.arrived(disk)
+        change = self._cards.wait(seconds)
+        if change is None:
+            return
+        if change.disk is None:
+            station.gone(change.name)
+        else:
+            station.arrived(change.disk)
+
+
+class CrewAtWork(Makers, Protocol):
+    """Makers that are given time, and can be stopped."""
+
+    @property
+    def results(self) -> Sequence[CardResult]:
+        """How each card ended, as far as they have."""
+
+    def turn(self, seconds: float) -> None:
+        """Go on for ``seconds``."""
+
+    def stop(self) -> None:
+        """Stop every card; the caller goes on calling ``turn``."""
+
+
+Begin = Callable[[Sequence[str], Watch], AbstractContextManager[tuple[CrewAtWork, Event]]]
+"""Begins a batch over nodes of these names, and gives its crew and the event that a signal sets."""
+
+
 def at_the_station(
-    session: Session, orders: Orders, plans: Plans, cards: Arrivals, *, eject: bool
+    session: Session, orders: Orders, plans: Plans, begin: Begin, cards: Readers, *, eject: bool
 ) -> CommandResult:
     """Write the cards that are put in until every node has one or the person stops it."""
     view = _StationConsole(session, eject=eject)
@@ -36,20 +87,14 @@ def at_the_station(
         view.screen,
         key_presses() as keys,
         live as watch,
-        begun(orders, names, watch) as (crew, stopped),
+        begin(names, watch) as (crew, stopped),
     ):
         station = Station(orders, plans, crew, view, time.monotonic)
         view.attend(station)
         session.console.note("put cards in one after the other; Ctrl-C ends")
-        for disk in cards.present:
-            station.arrived(disk)
         while not (station.is_over or (stopped.is_set() and not crew.is_busy)):
-            change = cards.wait(_POLL_SECONDS)
-            if change is not None and not stopped.is_set():
-                if change.disk is None:
-                    station.gone(change.name)
-                else:
-                    station.arrived(change.disk)
+            if not stopped.is_set():
+                cards.tell(station, view, _POLL_SECONDS)
             for key in keys():
                 if key in "\r\n":
                     station.begin()
@@ -103,7 +148,7 @@ class _StationConsole:
         self._console.event(
             "offer",
             node=node.name,
-            target=offer.disk.node,
+            target=candidate.target.node,
             slot=candidate.slot,
             holds=candidate.holds,
             about=candidate.about,
@@ -136,6 +181,11 @@ class _StationConsole:
             "refused", target=unfit.target.node, slot=unfit.slot, reasons=list(unfit.reasons)
         )
         self.screen.say(f"{unfit.slot or unfit.target.node} is refused: {unfit.reasons[0]}")
+
+    def absent(self, name: str, why: str) -> None:
+        """See Teller."""
+        self._console.event("left_out", station=name, because=why)
+        self.screen.say(f"left out: {name}: {why}")
 
     def _ended(self, result: CardResult) -> None:
         if self._station is not None:

@@ -6,7 +6,7 @@ made there, shown as those made here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -29,7 +29,7 @@ from imager.rack.plan.plan import PlannedCard
 from imager.rack.plan.survey import GoldenImages
 from imager.stations.head.collect import collect_earlier
 from imager.stations.head.flash import Head, flash_on_stations
-from imager.stations.head.remote import RemoteJob
+from imager.stations.head.remote import RemoteCard, RemoteJob
 from imager.stations.head.roll_call import RollCall, call_roll
 from imager.stations.salt.salt_bus import opened_bus
 from imager.stations.wire.bus import StationBus
@@ -73,7 +73,7 @@ class Stations:
         roll: RollCall,
     ) -> tuple[CardResult, ...]:
         """Do the steps, side by side, and show how far each is."""
-        jobs = [job_of(step, roll) for step in steps]
+        jobs = [job_of(step, roll.cards) for step in steps]
         with Screen(session.console) as screen:
             for job in jobs:
                 screen.expect(job)
@@ -81,9 +81,9 @@ class Stations:
             return flash_on_stations(orders, jobs, screen, head)
 
 
-def job_of(step: PlannedCard, roll: RollCall) -> RemoteJob:
-    """The job of one step of a plan over the cards of ``roll``."""
-    card = roll.cards[step.candidate.target.node]
+def job_of(step: PlannedCard, cards: Mapping[str, RemoteCard]) -> RemoteJob:
+    """The job of one step of a plan over ``cards``."""
+    card = cards[step.candidate.target.node]
     return RemoteJob(step.node, card, step.candidate.slot or "")
 
 

@@ -29,6 +29,7 @@ from imager.node.personalise import personalise_one
 from imager.rack.batch.card_progress import CardBoard
 from imager.rack.batch.workers import Watch, Workers
 from imager.rack.history.recorded import Work, recorded
+from imager.rack.plan.plan import PlannedCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,16 @@ class Crew(Workers[CardJob]):
         # Few threads do it, because each keeps the memory it has used (malloc's arenas).
         self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
         self._bootable: set[tuple[str, tuple[str, ...]]] = set()
+
+    @property
+    def busy(self) -> tuple[str, ...]:
+        """See Makers (``imager.rack.batch.station``)."""
+        return (*self.at_work, *(job.name for job in self.waiting))
+
+    def make(self, step: PlannedCard) -> None:
+        """See Makers."""
+        card = step.candidate
+        self.add(CardJob(step.node, card.target, card.size_bytes, card.slot or ""))
 
     def close(self) -> None:
         """See Workers."""

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from imager.card.host.disks import Disk
+from imager.card.host.target import Target
 from imager.config.rack import Node
-from imager.rack.batch.crew import CardJob, Crew, Orders
+from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.ledger import read_ledger
 from imager.rack.plan.candidates import (
@@ -34,11 +36,11 @@ from imager.rack.plan.survey import GoldenImages, wants_of
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A card that could be written. ``due`` is when it begins by itself, in seconds of the
-    station's clock; None if a person has to say so."""
+    station's clock; None if a person has to say so. ``judge`` judges the card once more."""
 
     step: PlannedCard
-    disk: Disk
     due: float | None
+    judge: Callable[[], None]
 
 
 class Teller(Protocol):
@@ -56,6 +58,24 @@ class Teller(Protocol):
     def refused(self, unfit: Unfit) -> None:
         """A card may not be written."""
 
+    def absent(self, name: str, why: str) -> None:
+        """A computer whose cards were asked for cannot take part now."""
+
+
+class Makers(Protocol):
+    """Who makes the cards that are begun."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any card is being made or waits."""
+
+    @property
+    def busy(self) -> tuple[str, ...]:
+        """The nodes whose cards are being made or wait."""
+
+    def make(self, step: PlannedCard) -> None:
+        """Add a card to be made; it is begun as soon as the limits allow it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plans:
@@ -70,18 +90,18 @@ class Plans:
 
 
 class Station:
-    """Which cards are offered, by the kernel names of their disks. Only one thread may use it."""
+    """Which cards are offered, by the names of their disks. Only one thread may use it."""
 
     def __init__(
-        self, orders: Orders, plans: Plans, crew: Crew, tell: Teller, clock: Callable[[], float]
+        self, orders: Orders, plans: Plans, crew: Makers, tell: Teller, clock: Callable[[], float]
     ) -> None:
         self._orders, self._plans, self._crew = orders, plans, crew
         self._tell, self._clock = tell, clock
         self._missing = {node.name for node in plans.nodes}
         if not plans.again:
             self._missing -= {want.node.name for want in self._wants(plans.nodes) if want.is_done}
-        self._put_off: dict[str, Disk] = {}
-        self._said: dict[str, tuple[Disk, str]] = {}
+        self._put_off: dict[str, Callable[[], None]] = {}
+        self._said: dict[str, tuple[Target, str]] = {}
         self.offers: dict[str, Offer] = {}
 
     @property
@@ -97,8 +117,7 @@ class Station:
     def arrived(self, disk: Disk) -> None:
         """A card was put in."""
         orders, plans = self._orders, self._plans
-        self.offers.pop(_name(disk), None)
-        self._put_off.pop(_name(disk), None)
+        self._forget(name_of(disk))
         goldens = plans.images.values()
         fit, unfit = sort_disks(
             [disk],
@@ -108,10 +127,21 @@ class Station:
         for refused in unfit:
             self._tell.refused(refused)
         for card in fit:
-            self._offer(card, look_at(card, plans.slots, orders.rack.folder))
+            candidate = look_at(card, plans.slots, orders.rack.folder)
+            self._offer(candidate, partial(self.arrived, disk))
+
+    def came(self, candidate: Candidate) -> None:
+        """A card that another computer looked at was put in there."""
+        self._forget(name_of(candidate.target))
+        self._offer(candidate, partial(self.came, candidate))
+
+    def _forget(self, name: str) -> None:
+        self.offers.pop(name, None)
+        self._put_off.pop(name, None)
 
     def gone(self, name: str) -> None:
-        """A card was taken out. If it is being written, its worker finds that out by itself."""
+        """The card of the disk ``name`` (``name_of``) was taken out. If it is being written, its
+        worker finds that out by itself."""
         self._put_off.pop(name, None)
         self._said.pop(name, None)
         offer = self.offers.pop(name, None)
@@ -148,10 +178,10 @@ class Station:
     def _judge_again(self) -> None:
         """A node is nobody's any more: a card that was put off for another one may have it."""
         waiting, self._put_off = self._put_off, {}
-        for disk in waiting.values():
-            self.arrived(disk)
+        for judge in waiting.values():
+            judge()
 
-    def _offer(self, disk: Disk, candidate: Candidate) -> None:
+    def _offer(self, candidate: Candidate, judge: Callable[[], None]) -> None:
         orders, plans = self._orders, self._plans
         slots = {node.slot for node in orders.rack.nodes if node.slot is not None}
         stranger = candidate.holds is Holds.FOREIGN and candidate.slot not in slots
@@ -161,7 +191,8 @@ class Station:
             for offer in self.offers.values()
             if stranger or offer.due is not None
         ]
-        busy = {*self._crew.at_work, *(job.name for job in self._crew.waiting), *offered}
+        busy = {*self._crew.busy, *offered}
+        name, target = name_of(candidate.target), candidate.target
         # With ``again`` every card is made anew, but only once in this run.
         again = plans.again and bool(self._missing)
         nodes = self.missing if again else plans.nodes
@@ -169,35 +200,37 @@ class Station:
         plan = make_plan(wants, [candidate], orders.rack.nodes, again=again, busy=busy)
         for left in plan.left:
             # A card that was put off is judged again whenever another one is done or gone.
-            if self._said.get(_name(disk)) != (disk, left.because):
-                self._said[_name(disk)] = (disk, left.because)
+            if self._said.get(name) != (target, left.because):
+                self._said[name] = (target, left.because)
                 self._tell.left(left.candidate, left.because)
             if busy:
-                self._put_off[_name(disk)] = disk
+                self._put_off[name] = judge
         for step in plan.steps:
             if step.action is Action.NOTHING:
                 self._tell.left(candidate, f"it is {step.node.name}'s, and is done")
                 continue
             due = None if step.needs_a_word else self._clock() + plans.seconds
-            self.offers[_name(disk)] = Offer(step, disk, due)
-            self._tell.offered(self.offers[_name(disk)])
-            self._move_on(_name(disk), step.node)
+            self.offers[name] = Offer(step, due, judge)
+            self._tell.offered(self.offers[name])
+            self._move_on(name, step.node)
 
     def _move_on(self, name: str, node: Node) -> None:
         """Find another node for the cards that were offered ``node`` before the disk ``name``."""
         for other, offer in list(self.offers.items()):
             if other != name and offer.step.node == node:
-                self.arrived(offer.disk)
+                offer.judge()
 
     def _begin(self, name: str, offer: Offer) -> None:
         del self.offers[name]
-        card, slot = offer.step.candidate.target, offer.step.candidate.slot or ""
-        self._crew.add(CardJob(offer.step.node, card, offer.disk.size_bytes, slot))
+        self._crew.make(offer.step)
 
     def _wants(self, nodes: Sequence[Node]) -> tuple[Want, ...]:
         rack = self._orders.rack
         return wants_of(rack, nodes, read_ledger(rack.folder), self._plans.images)
 
 
-def _name(disk: Disk) -> str:
-    return disk.node.rpartition("/")[2]
+def name_of(target: Target) -> str:
+    """What a disk is called here: its kernel name, behind that of its computer where it is another
+    one (``sdb``, ``desk2:sdb``)."""
+    computer, colon, path = target.node.rpartition(":/")
+    return f"{computer}{colon[:1]}{path.rpartition('/')[2]}"

@@ -120,7 +120,8 @@ class StationCrew:
     def _add(self, name: str, station: str, jobs: Sequence[RemoteJob]) -> None:
         orders = self._orders
         if station not in self._lines:
-            has = self._surveys[station].goldens
+            survey = self._surveys.get(station)
+            has = survey.goldens if survey is not None else {}
             self._lines[station] = Line(station, self._bus, orders, has, self._publish)
         preparing = {}
         for job in jobs:

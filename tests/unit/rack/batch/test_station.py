@@ -79,6 +79,9 @@ class Told:
     def refused(self, unfit: Unfit) -> None:
         self.said.append(("refused", unfit.reasons[0]))
 
+    def absent(self, name: str, why: str) -> None:
+        raise AssertionError(f"{name}: {why}")
+
     def new(self) -> list[tuple[str, str]]:
         """What was said since the last time."""
         new, self.said = self.said, []
