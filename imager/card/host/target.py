@@ -167,6 +167,11 @@ class Target(ABC):
         """
 
     @property
+    def station(self) -> str:
+        """The computer whose card it is, by its Salt minion; empty for this one."""
+        return ""
+
+    @property
     def title(self) -> str:
         """One line by which a person can tell it from the others."""
         return self.node

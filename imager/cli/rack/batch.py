@@ -14,7 +14,7 @@ import click
 from imager.base.errors import BatchFailed, Interrupted, TargetRefused, UsageError
 from imager.card.host.target import Limits
 from imager.cli.session import CommandResult, Session
-from imager.cli.views.batch_screen import Screen
+from imager.cli.views.batch_screen import shown_batch
 from imager.cli.views.plan import closing_lines, result_fields, result_lines
 from imager.config.rack import Rack
 from imager.node.edit.edit import opened
@@ -22,7 +22,6 @@ from imager.rack.batch.batch import exit_code_of, flash
 from imager.rack.batch.crew import CardJob, Orders
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
-from imager.rack.live.keeper import kept_live
 from imager.rack.plan.plan import PlannedCard, RackPlan
 from imager.rack.plan.survey import GoldenImages, different
 
@@ -85,12 +84,7 @@ def work(
     for step in steps:
         smallest = images[step.node.name].layout.size_bytes
         jobs.append(_card_job(step, step.candidate.size_bytes or size_bytes or smallest))
-    with (
-        Screen(session.console) as screen,
-        kept_live(orders.rack.folder, "rack flash", screen, jobs) as watch,
-    ):
-        for job in jobs:
-            screen.expect(job)
+    with shown_batch(session.console, orders.rack.folder, "rack flash", jobs) as watch:
         return flash(orders, jobs, watch)
 
 

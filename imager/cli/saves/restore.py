@@ -23,14 +23,13 @@ from imager.cli.rack.plan import target_option
 from imager.cli.saves.folder import folder_of_saves, require_there
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
-from imager.cli.views.batch_screen import Screen
+from imager.cli.views.batch_screen import shown_batch
 from imager.cli.views.saves import restore_fields, restore_lines
 from imager.config.nodeset import fold
 from imager.config.rack import Rack
 from imager.rack.batch.restorers import RestoreJob, RestoreOrders, restore
 from imager.rack.history.ledger import Ledger, read_ledger
 from imager.rack.history.lock import batch_lock
-from imager.rack.live.keeper import kept_live
 from imager.rack.plan.candidates import Unfit
 from imager.rack.plan.plan import RackPlan, Want, make_plan
 from imager.rack.plan.saved import RestorePlan, SavedNode, restore_plan, saved_nodes
@@ -103,12 +102,7 @@ def restore_cards(
             for step in steps
         ]
         orders = RestoreOrders(rack, limits, at_once=jobs, probe=not no_probe)
-        with (
-            Screen(session.console) as screen,
-            kept_live(rack.folder, "rack restore", screen, work) as watch,
-        ):
-            for job in work:
-                screen.expect(job)
+        with shown_batch(session.console, rack.folder, "rack restore", work) as watch:
             results = restore(orders, work, watch) if work else ()
     without = [node.name for node in plan.cards.without]
     shown = show_results(session, (*unasked, *results), without, again=_AGAIN)

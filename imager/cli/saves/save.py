@@ -18,13 +18,12 @@ from imager.cli.rack.batch import jobs_option
 from imager.cli.saves.folder import folder_of_saves
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
-from imager.cli.views.batch_screen import Screen
+from imager.cli.views.batch_screen import shown_batch
 from imager.cli.views.saves import save_fields, save_lines, show_saved
 from imager.rack.batch.savers import SaveJob, SaveOrders, save
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome
-from imager.rack.live.keeper import kept_live
 from imager.rack.plan.slots import load_slots
 from imager.rack.plan.to_save import CardToSave, plan_saving, readable_cards
 
@@ -92,12 +91,8 @@ def save_cards(
         if to_do:
             place.make()
         work = [_job(card) for card in to_do]
-        with (
-            Screen(session.console, whole="all") as screen,
-            kept_live(rack.folder, "rack save", screen, work) as watch,
-        ):
-            for job in work:
-                screen.expect(job)
+        shown = shown_batch(session.console, rack.folder, "rack save", work, whole="all")
+        with shown as watch:
             results = save(SaveOrders(rack.folder, jobs, kernel), work, watch)
     refused = [
         CardResult(_job(card), Outcome.REFUSED, error=card.against)

@@ -18,7 +18,7 @@ from imager.base.errors import UsageError
 from imager.card.host.target import Limits
 from imager.cli.master import master_options
 from imager.cli.session import Session
-from imager.cli.views.batch_screen import Screen
+from imager.cli.views.batch_screen import shown_batch
 from imager.config.nodeset import expand
 from imager.config.rack import Rack
 from imager.rack.batch.crew import Orders
@@ -74,11 +74,9 @@ class Stations:
     ) -> tuple[CardResult, ...]:
         """Do the steps, side by side, and show how far each is."""
         jobs = [job_of(step, roll.cards) for step in steps]
-        with Screen(session.console) as screen:
-            for job in jobs:
-                screen.expect(job)
-            head = Head(self.bus, roll.surveys, session.cache)
-            return flash_on_stations(orders, jobs, screen, head)
+        head = Head(self.bus, roll.surveys, session.cache)
+        with shown_batch(session.console, orders.rack.folder, "rack flash", jobs) as watch:
+            return flash_on_stations(orders, jobs, watch, head)
 
 
 def job_of(step: PlannedCard, cards: Mapping[str, RemoteCard]) -> RemoteJob:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from imager.base.text import printable
 from imager.base.units import clock
@@ -17,10 +19,26 @@ from imager.cli.terminal.phases import phase_summary
 from imager.cli.terminal.streams import spoken
 from imager.cli.views.batch_bars import CardRow, draw
 from imager.rack.batch.card_progress import CardEvent, FindingReported, PhaseBegan, PhaseEnded, Said
-from imager.rack.batch.workers import AtWork, CardResult, Job
+from imager.rack.batch.workers import AtWork, CardResult, Job, Watch
+from imager.rack.live.keeper import kept_live
 
 _REDRAW_SECONDS = 0.2
 _JSON_SECONDS = 0.5
+
+
+@contextmanager
+def shown_batch(
+    console: Console, rack: Path, command: str, jobs: Sequence[Job], *, whole: str = "rack"
+) -> Iterator[Watch]:
+    """Show how far each of ``jobs`` is until the block ends, on ``console``, and to others as what
+    ``command`` does with the rack in the folder ``rack``. ``whole`` is as for Screen."""
+    with (
+        Screen(console, whole=whole) as screen,
+        kept_live(rack, command, screen, jobs) as watch,
+    ):
+        for job in jobs:
+            screen.expect(job)
+        yield watch
 
 
 class Screen:

@@ -33,17 +33,17 @@ class LiveWatch:
         rack: Path,
         shown: Watch,
         wanting: Callable[[], Sequence[str]],
-        station_of: Callable[[Job], str],
     ) -> None:
         self._run, self._rack, self._shown = run, rack, shown
-        self._wanting, self._station_of = wanting, station_of
+        self._wanting = wanting
         self._cards: dict[str, LiveCard] = {}
         self._said: deque[str] = deque(maxlen=_MOST_SAID)
         self._last = 0.0
 
     def expect(self, job: Job) -> None:
         """Show a card as one that waits."""
-        self._cards[job.name] = LiveCard(job.name, job.target.node, job.slot, self._station_of(job))
+        target = job.target
+        self._cards[job.name] = LiveCard(job.name, target.node, job.slot, target.station)
 
     def began(self, job: Job) -> None:
         """See Watch."""
@@ -101,16 +101,14 @@ def kept_live(
     jobs: Sequence[Job] = (),
     *,
     wanting: Callable[[], Sequence[str]] = tuple,
-    station_of: Callable[[Job], str] = lambda _: "",
 ) -> Iterator[LiveWatch]:
     """A Watch that hands on to ``shown`` and lets others see, until the block ends, what
     ``command`` does with the cards of the rack in the folder ``rack``; the caller holds its
     ``batch_lock``.
 
     ``jobs`` wait from the beginning; ``wanting`` returns the nodes that have no good card yet.
-    ``station_of`` names the station at which the card of a job is; empty for this computer.
     """
-    watch = LiveWatch(LiveRun(command, os.getpid(), now()), rack, shown, wanting, station_of)
+    watch = LiveWatch(LiveRun(command, os.getpid(), now()), rack, shown, wanting)
     for job in jobs:
         watch.expect(job)
     try:

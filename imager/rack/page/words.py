@@ -204,8 +204,9 @@ def _left(seconds: float | None) -> str:
 
 
 def _where(view: NodeView, live: LiveCard) -> str:
-    at = "" if live.slot and live.slot == view.node.slot else live.slot or live.target
-    return " ".join(filter(None, (live.station, at)))
+    if not live.slot:
+        return live.target
+    return " ".join(filter(None, (live.station, live.slot if live.slot != view.node.slot else "")))
 
 
 def live_by_node(run: LiveRun | None) -> Mapping[str, LiveCard]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from imager.base.errors import TargetRefused
 from imager.card.host.sysfs import HostTrees
@@ -22,8 +22,8 @@ from imager.stations.wire.survey import SurveyedCard
 class RemoteCard(Target):
     """A card of ``station``, which looked at it and found no reason against it."""
 
-    station: str
-    seen: SurveyedCard
+    station: str = field()
+    seen: SurveyedCard = field()
 
     noun = "a card of a station"
 

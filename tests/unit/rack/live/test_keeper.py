@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ from imager.rack.history.outcome import Outcome
 from imager.rack.live import keeper
 from imager.rack.live.keeper import kept_live
 from imager.rack.live.snapshot import LiveRun, read_live
+from imager.rack.plan.candidates import Holds
+from imager.stations.head.remote import RemoteCard
+from imager.stations.wire.survey import SurveyedCard
 from tests.support.liverun import moment_at
 from tests.support.memorycard import memory_card
 from tests.support.racks import rack_in
@@ -79,6 +83,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_card_is_seen_waiting_at_work_and_ended(rack: Rack, jobs: list[CardJob]) -> None:
     shown = Shown(rack.folder)
+    facts = replace(jobs[2].target.facts, path="/dev/sdb")
+    seen = SurveyedCard(facts, "a card", Holds.BLANK, "blank", None, None, None)
+    jobs[2] = replace(jobs[2], target=RemoteCard("desk2", seen))
     with (
         batch_lock(rack.folder),
         kept_live(
@@ -87,7 +94,6 @@ def test_each_card_is_seen_waiting_at_work_and_ended(rack: Rack, jobs: list[Card
             shown,
             jobs,
             wanting=lambda: ["pi1", "pi8", "pi9"],
-            station_of=lambda job: "desk2" if job.name == "pi2" else "",
         ) as watch,
     ):
         watch.began(jobs[1])
@@ -102,6 +108,7 @@ def test_each_card_is_seen_waiting_at_work_and_ended(rack: Rack, jobs: list[Card
     assert second is not None
     assert (first.command, first.cardless, first.said) == ("rack flash", 2, ("pi1: no flock",))
     assert [card.node for card in first.cards] == ["pi0", "pi1", "pi2"]
+    assert first.cards[2].target == "desk2:/dev/sdb"
     assert [card.station for card in first.cards] == ["", "", "desk2"]
     assert [card.moment for card in first.cards] == [None, moment_at(0.5), None]
     assert first.cards[1].slot == "A2"
