@@ -14,7 +14,7 @@ from imager.base.errors import NetworkError
 from imager.card.source.origin import LocalFile, Origin, RemoteFile, local_file
 from imager.disk.bmap import MAX_BMAP_BYTES
 
-_PACKED = (".xz", ".gz", ".bz2", ".zst", ".zip")
+PACKED_NAMES = (".xz", ".gz", ".bz2", ".zst", ".zip")
 
 
 def file_name(origin: Origin) -> str:
@@ -26,7 +26,7 @@ def file_name(origin: Origin) -> str:
 
 def unpacked_names(name: str) -> tuple[str, ...]:
     """``name``, and what it may be called without how it is packed, and without ``.img`` too."""
-    stem = next((name.removesuffix(end) for end in _PACKED if name.endswith(end)), name)
+    stem = next((name.removesuffix(end) for end in PACKED_NAMES if name.endswith(end)), name)
     return tuple(dict.fromkeys((name, stem, stem.removesuffix(".img"))))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pysequoia import Cert
 
-from imager.base.errors import MalformedRelease, NetworkError
+from imager.base.errors import MalformedRelease, NetworkError, TargetRefused
 from imager.base.progress import Progress
 from imager.card.source.known import KnownImage, known_of
 from imager.card.source.origin import Origin, is_url, local_file, remote_file
@@ -81,14 +81,30 @@ def _origin(wanted: WantedImage, limits: TransferLimits) -> Iterator[Origin]:
         yield remote_file(wanted.name, web)
 
 
-def measured(source: StreamedSource, progress: Progress) -> int:
-    """The size of the image, unpacked for nothing else where it does not say so itself."""
+def measured(source: StreamedSource, progress: Progress, limit_bytes: int = MAX_DISK_BYTES) -> int:
+    """The size of the image, unpacked for nothing else where it does not say so itself. Raises
+    TargetRefused where it is larger than ``limit_bytes``."""
     if source.size_bytes is not None:
         return source.size_bytes
     with (
         progress.phase("measure", source.least_bytes or None) as phase,
-        source.read(MAX_DISK_BYTES) as reading,
+        source.read(limit_bytes) as reading,
     ):
         for _, data in reading.pieces():
             phase.advance(len(data))
         return reading.size_bytes
+
+
+def needed(opened: OpenedSource, room_bytes: int | None, progress: Progress) -> int:
+    """How large the image is at least, which is to fit into ``room_bytes``, None for any size.
+
+    Before it is said to be too large, a gzip file is unpacked as far as it says: the last four
+    bytes of one that was cut are any. Raises as a reading does for what is damaged.
+    """
+    least = opened.source.least_bytes
+    if opened.packing != "gzip" or room_bytes is None or least <= room_bytes:
+        return least
+    try:
+        return measured(opened.source, progress, least)
+    except TargetRefused:
+        return least

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from imager.base.errors import MalformedRelease, NetworkError
 from imager.base.run import require_tools
 from imager.base.units import MiB
+from imager.card.source.beside import PACKED_NAMES, file_name
 from imager.card.source.origin import Origin
 from imager.card.source.zip import zipped
 from imager.disk.signature import Form, Recognised, signature_at
@@ -24,6 +25,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _MOST_INDEX_BYTES = 16 * MiB
 _NO_DISK = (Form.PACKED, Form.IMAGE, Form.TEXT, Form.OTHER)
+_CALLED_PACKED = (*PACKED_NAMES, ".lzma", ".lz", ".lz4", ".7z", ".rar", ".tar", ".tgz")
 _BOOT_MARK = (510, b"\x55\xaa")
 
 
@@ -59,6 +61,7 @@ def packing_in(origin: Origin) -> Packing:
     if head.startswith(b"BZh"):
         return Packing("bzip2", unpack)
     refuse_other_kinds(origin.name, head)
+    _refuse_misnamed(origin, head)
     return Packing("", unpack, origin.size_bytes, origin.size_bytes or 0, is_slow=False)
 
 
@@ -74,6 +77,22 @@ def refuse_other_kinds(name: str, head: bytes) -> None:
     if found.form in (Form.TEXT, Form.OTHER) and head.startswith(_BOOT_MARK[1], _BOOT_MARK[0]):
         return
     raise MalformedRelease(f"{name} is no disk image: it is {found.kind}", hint=_instead(found))
+
+
+def _refuse_misnamed(origin: Origin, head: bytes) -> None:
+    """Raise MalformedRelease for a plain file that is called a packed one, unless a disk or a
+    filesystem begins in it: programs that fetch files unpack some and leave the name as it was."""
+    called = file_name(origin).casefold()
+    suffix = next((end for end in _CALLED_PACKED if called.endswith(end)), "")
+    found = signature_at(lambda at, length: head[at : at + length], 0, len(head))
+    is_disk = head.startswith(_BOOT_MARK[1], _BOOT_MARK[0]) or (
+        found is not None and found.form in (Form.FILESYSTEM, Form.CONTAINER, Form.SWAP)
+    )
+    if suffix and not is_disk:
+        raise MalformedRelease(
+            f"{origin.name} is called {suffix}, and is packed in no way that is known here",
+            hint="fetch it again; if it is a plain image after all, call it .img",
+        )
 
 
 def _instead(found: Recognised) -> str:
@@ -152,6 +171,7 @@ def _of_zstd(head: bytes) -> int:
 
 
 def _of_gzip(origin: Origin) -> int:
-    """What the last member says of its size, modulo 4 GiB (RFC 1952): the content has no less."""
+    """What the last member says of its size, modulo 4 GiB (RFC 1952): the content has no less, if
+    the file was not cut and has nothing behind its end."""
     end = _end_of(origin, 4)
     return struct.unpack("<I", end)[0] if len(end) == 4 else 0

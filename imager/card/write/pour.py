@@ -24,7 +24,7 @@ GRANULE_BYTES = 4 * KiB
 """What is written begins and ends at a multiple of this: no card has larger blocks."""
 _GAP_BYTES = 64 * KiB
 """A gap below that is written as zeros, for fewer and larger transfers."""
-_AHEAD_BYTES = 64 * MiB
+_AHEAD_BYTES = 56 * MiB
 """So much memory is for what waits to be written: a card goes on for three seconds while nothing
 but what nobody uses comes out of the source, and for eight where blocks are packed meanwhile."""
 
@@ -114,7 +114,7 @@ class Share(WaitingBlocks):
     """What one card of ``card_bytes`` gets of a Pouring."""
 
     def __init__(self, pouring: Pouring, card_bytes: int, room_bytes: int, *, packs: bool) -> None:
-        super().__init__(room_bytes, packs=packs)
+        super().__init__(pouring.block_bytes, room_bytes, packs=packs)
         self.pouring = pouring
         self.card_bytes = card_bytes
 

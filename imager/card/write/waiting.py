@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
+from imager.base.units import KiB
 from imager.card.medium.raw import aligned_buffer
 from imager.disk.extents import Extent, ExtentMap
 
-_NOTHING = memoryview(b"")
 _QUICKEST = 1
 """zlib's level that takes the least time: 100 MB/s, and a third remains of a root filesystem."""
+_PIECE_BYTES = 64 * KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +40,61 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A block as it waits. ``packed`` is its data by zlib, empty where the block has them."""
+    """A block as it waits; with its data packed by zlib, where ``is_packed``."""
 
     block: Block
-    packed: bytes = b""
+    is_packed: bool = False
 
     @property
     def size_bytes(self) -> int:
-        return len(self.packed) or len(self.block.data)
+        return len(self.block.data)
 
     def smaller(self) -> _Held:
-        packed = zlib.compress(self.block.data, _QUICKEST)
-        if len(packed) >= len(self.block.data):
+        packed = _filled(_packed(self.block.data), self.size_bytes)
+        if len(packed) == self.size_bytes:
             return self
-        return _Held(replace(self.block, data=_NOTHING), packed)
+        return _Held(replace(self.block, data=packed), is_packed=True)
 
-    def whole(self) -> Block:
-        if not self.packed:
+    def whole(self, block_bytes: int) -> Block:
+        if not self.is_packed:
             return self.block
-        content = zlib.decompress(self.packed)
-        data = aligned_buffer(len(content))
-        data[:] = content
-        return replace(self.block, data=data)
+        return replace(self.block, data=_filled(_unpacked(self.block.data), block_bytes))
+
+
+def _filled(parts: Iterable[bytes], size_bytes: int) -> memoryview:
+    """``parts`` one after the other, as far as they fit into ``size_bytes``. The memory goes back
+    to the system as soon as nobody needs it; that of large objects would stay with the program."""
+    data, end = aligned_buffer(size_bytes), 0
+    for part in parts:
+        part = part[: size_bytes - end]
+        data[end : end + len(part)] = part
+        end += len(part)
+    return data[:end]
+
+
+def _packed(data: memoryview) -> Iterator[bytes]:
+    pack = zlib.compressobj(_QUICKEST)
+    for at in range(0, len(data), _PIECE_BYTES):
+        yield pack.compress(data[at : at + _PIECE_BYTES])
+    yield pack.flush()
+
+
+def _unpacked(data: memoryview) -> Iterator[bytes]:
+    unpack = zlib.decompressobj()
+    for at in range(0, len(data), _PIECE_BYTES):
+        waiting: bytes | memoryview = data[at : at + _PIECE_BYTES]
+        while waiting:
+            yield unpack.decompress(waiting, _PIECE_BYTES)
+            waiting = unpack.unconsumed_tail
+    yield unpack.flush()
 
 
 class WaitingBlocks:
-    """Blocks that take ``room_bytes`` of memory at most, or one block. With ``packs`` they are
-    packed while half of that is taken."""
+    """Blocks of ``block_bytes`` each, in ``room_bytes`` of memory at most, or one block. With
+    ``packs`` they are packed while half of that is taken."""
 
-    def __init__(self, room_bytes: int, *, packs: bool) -> None:
+    def __init__(self, block_bytes: int, room_bytes: int, *, packs: bool) -> None:
+        self._block_bytes = block_bytes
         self._room_bytes = room_bytes
         self._packs = packs
         self._queue: SimpleQueue[_Held | Exception | None] = SimpleQueue()
@@ -108,7 +135,7 @@ class WaitingBlocks:
         """Every block, in order, each held until the next is asked for. Raises the error that
         ``finish`` was given."""
         while isinstance(held := self._queue.get(), _Held):
-            yield held.whole()
+            yield held.whole(self._block_bytes)
             with self._lock:
                 self._used_bytes -= held.size_bytes
             self._changed.set()

@@ -25,7 +25,7 @@ from imager.card.make.finish import MadeCard
 from imager.card.make.order import Check, SourceOrder
 from imager.card.make.pour import make_poured_card
 from imager.card.save.at_rest import require_different
-from imager.card.source.opened import OpenedSource, WantedImage, measured, opened_source
+from imager.card.source.opened import OpenedSource, WantedImage, measured, needed, opened_source
 from imager.card.stages import WriteOptions
 from imager.cli.card.wish import CardWish
 from imager.cli.choice import rack_at_hand
@@ -90,7 +90,7 @@ def write_image(session: Session, wish: CardWish, image: ImageWish) -> CommandRe
     )
     with opened_source(wanted) as opened:
         request = _Request(image.source, opened, target, options, size)
-        _require_room(request, limits)
+        _require_room(session, request, limits)
         session.console.event("plan", **_plan_fields(request))
         for line in _plan_lines(request):
             session.console.say(line)
@@ -139,8 +139,9 @@ def _named_key(session: Session) -> Cert | None:
     return certificate
 
 
-def _require_room(request: _Request, limits: Limits) -> None:
-    need, size = request.opened.source.least_bytes, request.size_bytes
+def _require_room(session: Session, request: _Request, limits: Limits) -> None:
+    size = request.size_bytes
+    need = needed(request.opened, size or request.target.capacity_bytes, session.console)
     if request.target.capacity_bytes is None and size is not None and size < need:
         raise TargetRefused(
             f"--size {size} is too small: the image in {request.name} has {need} bytes "

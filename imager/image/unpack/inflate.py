@@ -36,26 +36,37 @@ class PackingError(ValueError):
     """The file is not whole, or not packed as it seems; the text says why and at which byte."""
 
 
+SLICE_BYTES = 4 * KiB
+"""What is left of a slice behind the end of a stream is copied. So the first slices behind an end
+have this size; later ones are ever larger. Thousands of tiny streams then take no longer than as
+many bytes of one."""
+
+
 def gunzipped(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
     """The content of a gzip file (RFC 1952: one member or more) given as blocks of bytes."""
     member = zlib.decompressobj(_GZIP)
-    position = 0
+    position, step = 0, CHUNK_BYTES
     for block in blocks:
-        waiting = block
-        while waiting:
+        at = 0
+        while at < len(block):
+            waiting = block[at : at + step]
             if member.eof:
                 # Behind a member nothing may follow but another member.
                 if not waiting.startswith(GZIP_MAGIC[: len(waiting)]):
-                    byte = position + len(block) - len(waiting)
-                    raise PackingError(f"trailing garbage at its byte {byte}")
+                    raise PackingError(f"trailing garbage at its byte {position + at}")
                 member = zlib.decompressobj(_GZIP)
-            try:
-                chunk = member.decompress(waiting, CHUNK_BYTES)
-            except zlib.error as error:
-                raise PackingError(f"{error} before its byte {position + len(block)}") from error
-            if chunk:
-                yield chunk
-            waiting = member.unused_data if member.eof else member.unconsumed_tail
+            at, step = at + len(waiting), min(2 * step, CHUNK_BYTES)
+            while waiting and not member.eof:
+                try:
+                    chunk = member.decompress(waiting, CHUNK_BYTES)
+                except zlib.error as error:
+                    byte = position + len(block)
+                    raise PackingError(f"{error} before its byte {byte}") from error
+                if chunk:
+                    yield chunk
+                waiting = member.unconsumed_tail
+            if member.eof:
+                at, step = at - len(member.unused_data), SLICE_BYTES
         position += len(block)
     # zlib has been given all the input, so a member that is not finished now was cut short.
     if not member.eof:

@@ -20,7 +20,14 @@ from typing import Protocol
 from imager.base.durable import write_all
 from imager.base.run import running
 from imager.base.units import GiB, MiB, format_chosen
-from imager.image.unpack.inflate import CHUNK_BYTES, GZIP_MAGIC, PackingError, Unpack, gunzipped
+from imager.image.unpack.inflate import (
+    CHUNK_BYTES,
+    GZIP_MAGIC,
+    SLICE_BYTES,
+    PackingError,
+    Unpack,
+    gunzipped,
+)
 
 _LARGEST = 4 * GiB
 _XZ_MEMORY = 128 * MiB
@@ -81,22 +88,28 @@ def _unpacked(
     blocks: Iterator[bytes], begin: Callable[[], _Decompressor], padding: bytes
 ) -> _Content:
     """The content of one stream or more; between them may be ``padding``."""
-    stream, position = begin(), 0
+    stream, position, step = begin(), 0, CHUNK_BYTES
     for block in blocks:
-        waiting = block
-        while waiting or not (stream.needs_input or stream.eof):
+        at = 0
+        while at < len(block):
+            waiting = block[at : at + step]
+            at, step = at + len(waiting), min(2 * step, CHUNK_BYTES)
             if stream.eof:
                 waiting = waiting.lstrip(padding) if padding else waiting
                 if not waiting:
-                    break
+                    continue
                 stream = begin()
-            try:
-                chunk = stream.decompress(waiting, CHUNK_BYTES)
-            except (lzma.LZMAError, OSError, MemoryError) as error:
-                raise PackingError(f"{error} before its byte {position + len(block)}") from error
-            if chunk:
-                yield chunk
-            waiting = stream.unused_data if stream.eof else b""
+            while waiting or not (stream.needs_input or stream.eof):
+                try:
+                    chunk = stream.decompress(waiting, CHUNK_BYTES)
+                except (lzma.LZMAError, OSError, MemoryError) as error:
+                    byte = position + len(block)
+                    raise PackingError(f"{error} before its byte {byte}") from error
+                if chunk:
+                    yield chunk
+                waiting = b""
+            if stream.eof:
+                at, step = at - len(stream.unused_data), SLICE_BYTES
         position += len(block)
     if not stream.eof:
         raise PackingError(f"it ends in the middle, at its byte {position}")

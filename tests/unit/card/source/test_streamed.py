@@ -36,7 +36,13 @@ from imager.base.errors import (
 )
 from imager.base.progress import Quiet
 from imager.base.units import KiB, MiB
-from imager.card.source.opened import OpenedSource, WantedImage, measured, opened_source
+from imager.card.source.opened import (
+    OpenedSource,
+    WantedImage,
+    measured,
+    needed,
+    opened_source,
+)
 from imager.card.source.window import Window
 from imager.disk.bmap import Bmap, BmapRange, encode_bmap
 from imager.disk.extents import Extent, ExtentMap
@@ -261,6 +267,39 @@ def test_what_is_no_disk_image(data: bytes, words: str, hint: str, tmp_path: Pat
     with pytest.raises(MalformedRelease, match=words) as caught:
         read_whole(path)
     assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("name", ["any.img.xz", "any.ZST", "any.img.gz", "any.lzma"])
+@pytest.mark.parametrize("head", [bytes(1000), b"\xfd7zXY\0", random.Random(3).randbytes(9000)])
+def test_what_is_called_packed_and_is_not(name: str, head: bytes, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(head.ljust(MiB, b"\0"))
+    with pytest.raises(MalformedRelease, match="packed in no way"):
+        read_whole(path)
+    path.write_bytes(IMAGE)
+    assert read_whole(path) == IMAGE, "it was unpacked on its way and kept its name"
+
+
+def needed_of(path: Path, room: int | None) -> int:
+    with opened_source(WantedImage(str(path))) as opened:
+        return needed(opened, room, Quiet())
+
+
+def test_a_gzip_file_is_too_large_only_when_it_is_unpacked(tmp_path: Path) -> None:
+    """What it says of its size are its last bytes, whatever they are."""
+    path, data = tmp_path / "any.img.gz", gzip.compress(IMAGE, 1)
+    path.write_bytes(data)
+    assert needed_of(path, SIZE) == needed_of(path, SIZE - 1) == SIZE
+    for rest in (b"whatever", b"\xff" * 4):
+        path.write_bytes(data + rest)
+        with pytest.raises(MalformedRelease, match="trailing garbage"):
+            needed_of(path, SIZE)
+    path.write_bytes(data[:-9] + b"\xff")
+    with pytest.raises(MalformedRelease, match=r"in the middle|before its byte"):
+        needed_of(path, SIZE)
+    larger = gzip.compress(IMAGE[:MiB], 1) + gzip.compress(IMAGE[MiB:], 1)
+    path.write_bytes(larger)
+    assert needed_of(path, 4 * MiB) == 5 * MiB, "its last member is too large alone"
 
 
 MARKS = {"": "", "xz": "fd377a585a00", "zip": "504b0304", "zst": "28b52ffd", "gz": "1f8b"}

@@ -76,6 +76,17 @@ def test_the_error_says_at_which_byte(pack: Pack) -> None:
         list(chunks(packed + b"garbage" * 2))
 
 
+@pytest.mark.parametrize(
+    "stream", [gzip.compress(b"\1"), lzma.compress(b"\1") + bytes(4), bz2.compress(b"")]
+)
+def test_very_many_tiny_streams_take_no_longer_than_their_bytes(stream: bytes) -> None:
+    """What is behind the end of each would be copied: 100 GB of it."""
+    began = time.thread_time()
+    count = 4 * MiB // len(stream)
+    assert sum(map(len, chunks(stream * count, 4 * MiB))) in (0, count)
+    assert time.thread_time() - began < 3
+
+
 @needs_zstd
 def test_zstd_says_itself_what_is_wrong() -> None:
     with pytest.raises(PackingError, match=r"^[^:]*premature.*end"):
