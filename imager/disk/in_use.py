@@ -111,7 +111,7 @@ class InUse:
             return [_Part("disk", whole)]
         except NotAtHand:
             self.note = "its first sector cannot be read"
-            return [_Part("disk", whole)]
+            return [_Part("disk", whole, self.note)]
         if not mbr.partitions:
             self.note = "its table names no partition"
             return [_Part("disk", whole)]

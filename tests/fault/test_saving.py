@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -134,18 +135,66 @@ def test_of_a_hundred_bad_sectors_no_other_byte_is_lost(
 def test_tables_that_cannot_be_read_leave_nothing_out(
     card: FaultCard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where the card does not say what is in use, all of the partition is read."""
+    """Where the card does not say what of a group is in use, all of the group is read."""
     image = tmp_path / "saved.img"
     bitmap = ROOT + Ext4.open(card.holds, ROOT)._volume.groups[0].block_bitmap * 1024
     dying(card, sectors(bitmap))
+    try:
+        code, _, said = read(capsys, card.node, image)
+    finally:
+        well(card)
+    assert code == 22, said
+    saved = RescueMap.parse(Path(f"{image}.map").read_bytes()).having(BlockState.SAVED)
+    group = ExtentMap([Extent(ROOT, 8 * MiB)])
+    assert group - saved == sectors(bitmap)
+    big = places_of(card, "/big")[0]
+    assert image.read_bytes()[big.offset : big.end] == card.holds(big.offset, big.length)
+
+
+def test_a_card_whose_first_sector_is_lost_is_read_whole(
+    card: FaultCard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "saved.img"
+    dying(card, sectors(0))
     try:
         code, result, said = read(capsys, card.node, image)
     finally:
         well(card)
     assert code == 22, said
-    assert result["in_use_bytes"] == SIZE
-    big = places_of(card, "/big")[0]
-    assert image.read_bytes()[big.offset : big.end] == card.holds(big.offset, big.length)
+    assert lost_in(image) == sectors(0) and result["in_use_bytes"] == SIZE
+    assert image.read_bytes()[512:] == card.holds(512, SIZE)
+
+
+def test_one_bad_sector_of_a_table_does_not_hide_those_beside_it(
+    card: FaultCard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies behind a partition table of one sector is nobody's, and is lost alone."""
+    image = tmp_path / "saved.img"
+    dying(card, sectors(512))
+    try:
+        code, result, said = read(capsys, card.node, image)
+    finally:
+        well(card)
+    assert code == 22, said
+    assert lost_in(image) == sectors(512)
+    (partition,) = cast(list[dict[str, Any]], result["partitions"])
+    assert partition["note"] == "" and partition["used_bytes"] < partition["length"]
+
+
+def test_when_another_program_has_read_all_that_counts_nothing_is_read(
+    card: FaultCard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / "saved.img"
+    image.write_bytes(card.holds(0, SIZE))
+    state = RescueMap(SIZE)
+    state.put(Extent(0, SIZE), BlockState.SAVED)
+    free = Extent(SIZE - 64 * KiB, 512)
+    state.put(free, BlockState.BAD)
+    Path(f"{image}.map").write_bytes(state.encode())
+    code, result, said = read(capsys, card.node, image)
+    assert code == 0, said
+    assert result["went_on"] is True and result["phases"] == []
+    assert not Path(f"{image}.map").exists()
 
 
 @pytest.mark.long(minutes=1)

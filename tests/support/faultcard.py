@@ -72,11 +72,18 @@ class FaultCard:
         return self.loop.node
 
     def arm(
-        self, faults: Sequence[Fault] = (), *, real_bytes: int = 0, keeps_beyond: bool = True
+        self,
+        faults: Sequence[Fault] = (),
+        *,
+        worn: Sequence[int] = (),
+        real_bytes: int = 0,
+        keeps_beyond: bool = True,
     ) -> None:
         """Forget all earlier faults, be a working card again, and lay these in wait.
 
-        ``real_bytes`` is where a fake card wraps around, or, unless it ``keeps_beyond``, forgets.
+        ``worn`` are the numbers of sectors that can no longer be read, thousands of them if need
+        be. ``real_bytes`` is where a fake card wraps around, or, unless it ``keeps_beyond``,
+        forgets.
         """
         self._do(
             do="arm",
@@ -92,6 +99,7 @@ class FaultCard:
                 }
                 for fault in faults
             ],
+            worn=[*worn],
             real_bytes=real_bytes,
             keeps_beyond=keeps_beyond,
         )

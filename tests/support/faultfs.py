@@ -27,6 +27,7 @@ import mfusepy
 FILE = "card"
 _UNIT = 4 << 20
 _PAGE = 4096
+_SECTOR = 512
 _END_WITH_US = 1  # PR_SET_PDEATHSIG of prctl(2)
 _SIGTERM = 15
 
@@ -103,6 +104,8 @@ class Card:
     unflushed: list[tuple[int, bytes]] = field(default_factory=list)
     forgetful: bool = False
     cached: list[tuple[int, bytes]] = field(default_factory=list)
+    worn: bytearray = field(default_factory=bytearray)
+    """A byte for each sector: 1 where it cannot be read."""
     counts: dict[str, int] = field(default_factory=lambda: {"read": 0, "write": 0, "flush": 0})
 
     def read(self, offset: int, length: int) -> bytes:
@@ -110,6 +113,8 @@ class Card:
         self._require_there()
         self.speed.spend("read", offset, length)
         self.counts["read"] += length
+        if 1 in self.worn[offset // _SECTOR : -(-(offset + length) // _SECTOR)]:
+            raise OSError(errno.EIO, "worn out")
         data = bytearray(self._load(offset, length))
         for fault in self._striking("read", offset, offset + length):
             self._fail(fault)
@@ -271,6 +276,9 @@ def obey(card: Card) -> None:
                 card.faults = [Fault(**fault) for fault in words["faults"]]
                 card.real_bytes = words["real_bytes"]
                 card.keeps_beyond = words["keeps_beyond"]
+                card.worn = bytearray(card.size_bytes // _SECTOR)
+                for sector in words["worn"]:
+                    card.worn[sector] = 1
                 card.locked = card.gone = False
                 card.unflushed.clear()
                 card.counts = dict.fromkeys(card.counts, 0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from imager.base.errors import CardIOError
 from imager.base.units import KiB, align_down, align_up
 from imager.card.medium.raw import (
     Descriptor,
@@ -20,9 +21,10 @@ from imager.card.medium.raw import (
     aligned_buffer,
     card_error,
     drop_cache,
+    is_gone,
     read_fully,
 )
-from imager.disk.manifest import Reader
+from imager.disk.manifest import NotAtHand, Reader
 
 _WINDOW_BYTES = 64 * KiB
 
@@ -93,16 +95,27 @@ def reader_of(raw: RawCard) -> Reader:
 
 def remembering(read: Reader, size_bytes: int) -> Reader:
     """As ``read``, of a card of ``size_bytes``, but it keeps the last 16 MiB that it read, because
-    a filesystem is read in many small pieces that lie side by side."""
+    a filesystem is read in many small pieces that lie side by side. Where something of a large
+    piece cannot be read, the small ones are read one by one."""
 
     @lru_cache(maxsize=256)
-    def window(offset: int) -> bytes:
-        return read(offset, min(_WINDOW_BYTES, size_bytes - offset))
+    def window(offset: int) -> bytes | None:
+        try:
+            return read(offset, min(_WINDOW_BYTES, size_bytes - offset))
+        except NotAtHand:
+            return None
+        except CardIOError as error:
+            if is_gone(error):
+                raise
+            return None
 
     def reading(offset: int, length: int) -> bytes:
         start = align_down(offset, _WINDOW_BYTES)
         if offset + length > min(start + _WINDOW_BYTES, size_bytes):
             return read(offset, length)
-        return window(start)[offset - start : offset - start + length]
+        kept = window(start)
+        if kept is None:
+            return read(offset, length)
+        return kept[offset - start : offset - start + length]
 
     return reading

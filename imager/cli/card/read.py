@@ -153,13 +153,9 @@ def _show(session: Session, target: Path, saved: SavedCard) -> CommandResult:
     if failure is not None:
         console.error(failure)
         return {"exit_code": failure.exit_code, **fields}
-    count, seconds = saved.phases[0].size_bytes, saved.phases[0].seconds
-    console.verdict(
-        f"{files.path} holds the card: {format_transfer(count, seconds)}"
-        if saved.phases and not saved.went_on
-        else f"{files.path} holds the card",
-        good=True,
-    )
+    first = saved.phases[0] if saved.phases and not saved.went_on else None
+    speed = f": {format_transfer(first.size_bytes, first.seconds)}" if first else ""
+    console.verdict(f"{files.path} holds the card{speed}", good=True)
     if saved.replayed:
         console.lines(f"    journal replayed: {', '.join(saved.replayed)}")
     if saved.size_bytes < saved.card.size_bytes:
