@@ -22,7 +22,10 @@ def worn_and_way(death: Death) -> tuple[int, str]:
     return death.worn, death.way
 
 
-@pytest.mark.parametrize("death", one_of_each(all_deaths(), worn_and_way), ids=str)
+DRAWN = one_of_each(all_deaths(), worn_and_way)
+
+
+@pytest.mark.parametrize("death", DRAWN, ids=str)
 def test_all_that_is_sound_is_saved_and_the_rest_is_named(death: Death, tmp_path: Path) -> None:
     with dying_card(tmp_path, death.kind) as dying:
         (tmp_path / "out").mkdir()
