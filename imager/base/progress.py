@@ -6,9 +6,12 @@ bars, plain lines or JSON, and is the only wing that prints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
+
+_LOOK_SECONDS = 0.2
 
 
 class Phase(Protocol):
@@ -16,6 +19,32 @@ class Phase(Protocol):
 
     def advance(self, done: int, /) -> None:
         """Report so many more bytes, or steps, ``done``; safe to call from worker threads."""
+
+
+@contextmanager
+def followed(phase: Phase, reached: Callable[[], int]) -> Iterator[None]:
+    """Advance ``phase`` while the block runs something that does not say how far it is, to what
+    ``reached`` says, which is asked now and then, and once at the end."""
+    over, done = threading.Event(), 0
+
+    def look() -> None:
+        nonlocal done
+        if (now := reached()) > done:
+            phase.advance(now - done)
+            done = now
+
+    def follow() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            look()
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    try:
+        yield
+    finally:
+        over.set()
+        follower.join()
+    look()
 
 
 class FindingData(Protocol):

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from imager.base.errors import ToolFailed
-from imager.base.progress import Phase
+from imager.base.progress import Phase, followed
 from imager.base.run import run
 from imager.base.units import KiB
 from imager.disk.budget import Budget
@@ -38,7 +36,6 @@ there would be replayed. It holds only metadata, and a transaction can have a qu
 in the five seconds between two commits, more than an SD card can take. mke2fs gives 16 MiB to a
 filesystem below 1 GiB and 64 MiB from 2 GiB on, with disks in mind."""
 _LOST_AND_FOUND = "lost+found"
-_LOOK_SECONDS = 0.2
 _COMMANDS_PER_RUN = 3000
 """debugfs repeats every command on its output; with so many its output stays at a few MB."""
 
@@ -91,7 +88,9 @@ def make_root(
     # So they are run in the working folder with a bare name.
     device = f"{image.name}?offset={where.offset}"
     environment = _environment(folder, staged.made_at)
-    with _followed(image, staged, phase):
+    count, size, before = len(staged.root.entries), staged.root.size_bytes(), _held_bytes(image)
+    # mke2fs does not say how far it is; how the image grows says it.
+    with followed(phase, lambda: min(count, count * (_held_bytes(image) - before) // size)):
         run(_mke2fs_words(image.name, where, staged, identity), cwd=folder, env=environment)
     with image.open("rb") as file:
 
@@ -105,31 +104,6 @@ def make_root(
             while batch := list(islice(commands, _COMMANDS_PER_RUN)):
                 _debugfs(device, batch, folder, environment)
                 phase.advance(len(batch))
-
-
-@contextmanager
-def _followed(image: Path, staged: Staged, phase: Phase) -> Iterator[None]:
-    """Advance ``phase`` by a step for each file while mke2fs, which does not say how far it is,
-    fills ``image``: its growth says it."""
-    count, size, before = len(staged.root.entries), staged.root.size_bytes(), _held_bytes(image)
-    over, done = threading.Event(), 0
-
-    def follow() -> None:
-        nonlocal done
-        while not over.wait(_LOOK_SECONDS):
-            reached = count * (_held_bytes(image) - before) // max(size, 1)
-            if done < reached <= count:
-                phase.advance(reached - done)
-                done = reached
-
-    watcher = threading.Thread(target=follow)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-    phase.advance(count - done)
 
 
 def _held_bytes(image: Path) -> int:

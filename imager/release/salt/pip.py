@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError, MissingTool, NetworkError
@@ -36,6 +37,7 @@ _WORDS = (
     *("--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--retries", "2"),
 )
 _FOREIGN = re.compile(r"PIP_\w+|\w+_proxy|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE", re.IGNORECASE)
+_SOURCE, _WHEEL = _ENDINGS = (".tar.gz", "-none-any.whl")
 _VERSIONS = re.compile(r"\(from versions: (.+)\)")
 
 
@@ -46,14 +48,25 @@ def fetch_source(name: str, version: str, folder: Path) -> Path:
     version, MissingTool without pip.
     """
     only = ("--no-binary", ":all:", "--no-build-isolation")
-    return _fetch(f"{name}=={version}", only, folder, ".tar.gz")
+    return _fetch(f"{name}=={version}", only, folder, _SOURCE)
 
 
 def fetch_wheel(name: str, version: str | None, folder: Path) -> Path:
     """A wheel of ``name`` for every Python 3 and every machine: of ``version``, or the newest when
     that is None. Raises as ``fetch_source``."""
     only = ("--only-binary", ":all:", "--platform", "any", "--python-version", "3.12")
-    return _fetch(f"{name}=={version}" if version else name, only, folder, "-none-any.whl")
+    return _fetch(f"{name}=={version}" if version else name, only, folder, _WHEEL)
+
+
+def downloaded_bytes(folder: Path) -> int:
+    """How much of the file is in the private ``folder`` by now: pip does not say."""
+    sizes = [0]
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # pip moves it when it is whole
+                if name.endswith(_ENDINGS):
+                    sizes.append(Path(above, name).lstat().st_size)
+    return max(sizes)
 
 
 def _fetch(requirement: str, only: Sequence[str], folder: Path, ending: str) -> Path:

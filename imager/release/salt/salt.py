@@ -15,12 +15,12 @@ from pathlib import Path
 from imager.base.cache import Cache
 from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic
-from imager.base.progress import Quiet
+from imager.base.progress import Quiet, followed
 from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import kept_file
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
-from imager.release.salt.pip import fetch_source, fetch_wheel
+from imager.release.salt.pip import downloaded_bytes, fetch_source, fetch_wheel
 from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
@@ -134,12 +134,16 @@ class _SaltFetch:
             here = None if self.terms.update else self._here(name, version, pin)
             if here is not None:
                 return here
-            with self.terms.progress.phase(f"fetch {what}") as phase, host_storage(work):
+            total = pin.size_bytes if pin else None
+            with (
+                self.terms.progress.phase(f"fetch {what}", total) as phase,
+                host_storage(work),
+                followed(phase, lambda: downloaded_bytes(work)),
+            ):
                 if name in WHEELS:
                     file = fetch_wheel(name, wanted, work)
                 else:
                     file = fetch_source(name, what.partition(" ")[2], work)
-                phase.advance(file.stat().st_size)
             package = publish(file, name, self.terms.cache)
         if pin and package.sha256 != pin.sha256:
             # It stays in the archive, so that --update need not fetch it again.

@@ -85,7 +85,7 @@ def test_salt_is_fetched_archived_and_pinned(scene: Scene, pypi: Index) -> None:
     assert pin.size_bytes == len(source_release())
     assert scene.lock.package("looseversion") is not None
     assert any("salt: pin moved from nothing to 3008.3" in note for note in scene.heard.notes)
-    assert scene.heard.phases["fetch salt 3008.3"] == [len(source_release())]
+    assert sum(scene.heard.phases["fetch salt 3008.3"]) == len(source_release())
     assert not list(scene.cache.work.glob("pip-*")), "nothing is left of pip's folders"
 
 
