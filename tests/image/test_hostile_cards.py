@@ -139,6 +139,7 @@ def test_a_fat_that_asks_for_too_much(tmp_path: Path, name: str) -> None:
     within_limits(cost, 25)
     assert cost.out.count("\n    why: ") <= 200
     assert "[not-looked-at]" in cost.out or " more findings like these" in cost.out
+    within_limits(measured("read", card, tmp_path / "saved.img", "--dry-run"), 0)
 
 
 # -- inspect: the files of the boot partition ------------------------------------------------------
@@ -356,6 +357,7 @@ def test_a_root_filesystem_that_asks_for_too_much(tmp_path: Path, name: str) -> 
     cost = measured("verify", card)
     within_limits(cost, 23)
     assert words in cost.err
+    within_limits(measured("read", card, tmp_path / "saved.img", "--dry-run"), 0)
 
 
 def test_a_list_of_boot_files_that_is_one_large_hole(tmp_path: Path) -> None:
