@@ -16,6 +16,7 @@ from imager.release.transfer.download import (
     parse_version,
     version_of,
 )
+from imager.release.transfer.web import TryAgain, cut_short
 
 MONDAY, TUESDAY = "Mon, 02 Nov 2026 10:00:00 GMT", "Tue, 03 Nov 2026 10:00:00 GMT"
 KNOWN = Version(200, '"v1"', MONDAY)
@@ -146,3 +147,9 @@ def test_a_version_that_was_tampered_with_is_none(text: str, why: str) -> None:
     """What is in it is sent to the server as a header."""
     with pytest.raises(JsonFault, match=why):
         parse_version(text.encode())
+
+
+def test_a_body_that_ended_early_may_be_whole_the_next_time() -> None:
+    error = cut_short("http://a/b", 5, 9)
+    assert isinstance(error, TryAgain)
+    assert error.what == "http://a/b: the connection was cut after 5 of 9 bytes"
