@@ -58,7 +58,7 @@ def seen_live(rack: Rack, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[
     return found[0]
 
 
-@pytest.mark.parametrize("count", [14, pytest.param(56, marks=pytest.mark.long(minutes=1))])
+@pytest.mark.parametrize("count", [14, pytest.param(56, marks=pytest.mark.long(minutes=7))])
 def test_it_keeps_itself_up_to_date_and_what_others_say_is_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:

@@ -9,14 +9,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from imager.config.load import load_rack
 from imager.disk.fat.volume import FatVolume
 from imager.disk.mbr import parse
+from imager.rack.page import feed
 from tests.support.mirror import Manners
 from tests.support.racks import KEY
+from tests.support.served import ask, served
 from tests.support.workplace import TARBALL, Said, Workplace, workplace
 
 pytestmark = pytest.mark.image
@@ -382,3 +386,25 @@ def test_rack_show_tells_a_card_the_rack_would_make_otherwise_now(
     finally:
         toml.write_text(before)
     assert (now["pi11"], now["pi12"]) == ("current", "stale")
+
+
+def test_rack_flash_is_seen_from_outside_while_it_works(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "SECONDS", 0.05)
+    words = ("rack", "flash", "pi[4-5]", "--images", tmp_path, "--size", "2GiB", "--yes")
+    with served(load_rack(place.rack)) as port, ThreadPoolExecutor() as beside:
+        work = beside.submit(place.json, *words)
+        seen = []
+        while not work.done():
+            seen.append(ask(port, "/").body)
+            time.sleep(0.05)
+        after = ask(port, "/").body
+    assert work.result().code == 0, work.result().out
+    pages = [page for page in seen if "rack flash: 0 of 2 done" in page]
+    assert any('<progress aria-label="pi4: ' in page for page in pages)
+    assert "Nothing is at work." in after
+    for name in ("pi4", "pi5"):
+        its = after.partition(f'<li id="node-{name}">')[2].partition("</li>")[0]
+        assert "card verified" in its
+    assert not (place.rack / ".picloud/live.json").exists()

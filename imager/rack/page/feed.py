@@ -23,20 +23,21 @@ class Feed:
 
     def __init__(self, lookout: Lookout) -> None:
         self._lookout, self._pages = lookout, Pages()
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[Page] | None = None
         self._looked = float("-inf")
-        self._page: Page | None = None
 
     async def newest(self) -> Page:
         """The page as it stands, at most a second old."""
-        async with self._looking:
-            if self._page is None or time.monotonic() - self._looked >= SECONDS:
-                self._page = await asyncio.to_thread(self._look)
-                self._looked = time.monotonic()
-            return self._page
+        looking = self._looking
+        if looking is None or (looking.done() and time.monotonic() - self._looked >= SECONDS):
+            looking = self._looking = asyncio.create_task(self._look())
+        # Who goes away while it is looked must not end that for the others: a thread goes on.
+        return await asyncio.shield(looking)
 
-    def _look(self) -> Page:
-        return self._pages.page(self._lookout.look())
+    async def _look(self) -> Page:
+        page = await asyncio.to_thread(lambda: self._pages.page(self._lookout.look()))
+        self._looked = time.monotonic()
+        return page
 
     async def changes(self, number: str) -> AsyncIterator[str]:
         """Server-sent events for a browser that shows the page of that ``number``, until it goes
