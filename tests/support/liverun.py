@@ -66,8 +66,9 @@ def run_at(
         card_at(node, n, step, hostile=hostile, station=stations[n % len(stations)])
         for n, node in enumerate(rack.nodes)
     )
+    offers = (f"B5 (/dev/sdz): blank{hostile} → pi8, begins in 4 s",)
     said = (f"pi2: no flock on /dev/sdd{hostile}",)
-    return LiveRun(command, os.getpid(), BEGAN, 0, cards, said)
+    return LiveRun(command, os.getpid(), BEGAN, 0, cards, offers, said)
 
 
 @contextmanager

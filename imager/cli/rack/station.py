@@ -82,7 +82,13 @@ def at_the_station(
     """Write the cards that are put in until every node has one or the person stops it."""
     view = _StationConsole(session, eject=eject)
     names = [node.name for node in plans.nodes]
-    live = kept_live(orders.rack.folder, "rack watch", view.screen, wanting=view.nodes_without_card)
+    live = kept_live(
+        orders.rack.folder,
+        "rack watch",
+        view.screen,
+        wanting=view.nodes_without_card,
+        offers=view.offers,
+    )
     with (
         view.screen,
         key_presses() as keys,
@@ -208,8 +214,14 @@ class _StationConsole:
         return [node.name for node in self._station.missing] if self._station is not None else []
 
     def _offer_lines(self) -> list[str]:
-        """A line for every card that is offered, and one for the keys."""
-        if self._station is None or not self._station.offers:
+        """Those of ``offers`` for the terminal, and one for the keys."""
+        lines = self.offers()
+        columns = self._console.screen.columns - 1
+        return [part for line in (*lines, _KEYS) for part in folded(line, columns) if lines]
+
+    def offers(self) -> list[str]:
+        """A line for every card that is offered."""
+        if self._station is None:
             return []
         lines = []
         for offer in self._station.offers.values():
@@ -217,8 +229,7 @@ class _StationConsole:
             when = "waits for Enter" if left is None else f"begins in {left:.0f} s"
             candidate = offer.step.candidate
             lines.append(f"{_where(candidate)}: {candidate.about} → {offer.step.node.name}, {when}")
-        columns = self._console.screen.columns - 1
-        return [part for line in (*lines, _KEYS) for part in folded(line, columns)]
+        return lines
 
 
 def _where(candidate: Candidate) -> str:

@@ -33,9 +33,10 @@ class LiveWatch:
         rack: Path,
         shown: Watch,
         wanting: Callable[[], Sequence[str]],
+        offers: Callable[[], Sequence[str]],
     ) -> None:
         self._run, self._rack, self._shown = run, rack, shown
-        self._wanting = wanting
+        self._wanting, self._offers = wanting, offers
         self._cards: dict[str, LiveCard] = {}
         self._said: deque[str] = deque(maxlen=_MOST_SAID)
         self._last = 0.0
@@ -87,6 +88,7 @@ class LiveWatch:
             self._run,
             cardless=sum(name not in self._cards for name in self._wanting()),
             cards=tuple(self._cards.values()),
+            offers=tuple(self._offers()),
             said=tuple(self._said),
         )
         with suppress(PicloudError, FileNotFoundError):
@@ -101,14 +103,16 @@ def kept_live(
     jobs: Sequence[Job] = (),
     *,
     wanting: Callable[[], Sequence[str]] = tuple,
+    offers: Callable[[], Sequence[str]] = tuple,
 ) -> Iterator[LiveWatch]:
     """A Watch that hands on to ``shown`` and lets others see, until the block ends, what
     ``command`` does with the cards of the rack in the folder ``rack``; the caller holds its
     ``batch_lock``.
 
-    ``jobs`` wait from the beginning; ``wanting`` returns the nodes that have no good card yet.
+    ``jobs`` wait from the beginning; ``wanting`` returns the nodes that have no good card yet,
+    ``offers`` a line for each card that is in and not begun.
     """
-    watch = LiveWatch(LiveRun(command, os.getpid(), now()), rack, shown, wanting)
+    watch = LiveWatch(LiveRun(command, os.getpid(), now()), rack, shown, wanting, offers)
     for job in jobs:
         watch.expect(job)
     try:

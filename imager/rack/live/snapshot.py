@@ -65,13 +65,15 @@ class LiveCard:
 @dataclass(frozen=True, slots=True)
 class LiveRun:
     """The run at work. ``began_at`` is UTC, ISO 8601; ``cardless`` is how many nodes wait for a
-    card that nobody has put in yet; ``said`` are its last warnings."""
+    card that nobody has put in yet; ``offers`` say which cards are in and not begun, ``said`` are
+    its last warnings."""
 
     command: str
     process: int
     began_at: str
     cardless: int = 0
     cards: tuple[LiveCard, ...] = ()
+    offers: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
 
 
@@ -92,7 +94,8 @@ def decode_live(data: bytes) -> LiveRun:
         _text(read, "began_at"),
         read.integer("cardless"),
         tuple(_card(child) for child in read.children("cards")[:MOST_CARDS]),
-        tuple(said[:_LONGEST_TEXT] for said in read.texts("said")[:MOST_CARDS]),
+        _texts(read, "offers"),
+        _texts(read, "said"),
     )
 
 
@@ -144,6 +147,10 @@ def _moment(read: JsonObject) -> Moment:
 def _ending(read: JsonObject) -> LiveEnding:
     reason, hint = _text(read, "reason"), _text(read, "hint")
     return LiveEnding(_text(read, "outcome"), read.integer("seconds"), reason, hint)
+
+
+def _texts(read: JsonObject, name: str) -> tuple[str, ...]:
+    return tuple(text[:_LONGEST_TEXT] for text in read.texts(name)[:MOST_CARDS])
 
 
 def _text(read: JsonObject, name: str) -> str:

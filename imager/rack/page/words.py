@@ -75,13 +75,14 @@ class ToLookAt:
 @dataclass(frozen=True, slots=True)
 class RunLine:
     """The run at work: what it is, how it stands (said aloud when it changes), how far it is, what
-    each station does, and what it warned of."""
+    each station does, which cards are in and not begun, and what it warned of."""
 
     command: str
     since: str
     standing: str
     bar: Bar
     stations: tuple[str, ...]
+    offers: tuple[str, ...]
     said: tuple[str, ...]
 
 
@@ -153,6 +154,7 @@ def run_line(run: LiveRun) -> RunLine:
             _left(ahead.seconds_left),
         ),
         tuple(_stations(run.cards)),
+        run.offers,
         run.said,
     )
 

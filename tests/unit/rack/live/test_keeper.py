@@ -94,6 +94,7 @@ def test_each_card_is_seen_waiting_at_work_and_ended(rack: Rack, jobs: list[Card
             shown,
             jobs,
             wanting=lambda: ["pi1", "pi8", "pi9"],
+            offers=lambda: ["A9: blank → pi9"],
         ) as watch,
     ):
         watch.began(jobs[1])
@@ -107,6 +108,7 @@ def test_each_card_is_seen_waiting_at_work_and_ended(rack: Rack, jobs: list[Card
     assert first is not None
     assert second is not None
     assert (first.command, first.cardless, first.said) == ("rack flash", 2, ("pi1: no flock",))
+    assert first.offers == ("A9: blank → pi9",)
     assert [card.node for card in first.cards] == ["pi0", "pi1", "pi2"]
     assert first.cards[2].target == "desk2:/dev/sdb"
     assert [card.station for card in first.cards] == ["", "", "desk2"]

@@ -111,7 +111,9 @@ def test_any_bytes_are_a_run_or_a_fault(noise: bytes) -> None:
         decode_live(noise)
 
 
-@pytest.mark.parametrize("name", ["command", "process", "began_at", "cardless", "cards", "said"])
+@pytest.mark.parametrize(
+    "name", ["command", "process", "began_at", "cardless", "cards", "offers", "said"]
+)
 def test_a_field_of_another_type_is_a_fault(run: LiveRun, name: str) -> None:
     document = json.loads(encode_live(run))
     wrongs: tuple[object, ...] = (None, {}, -1, [1], 1.5)

@@ -60,7 +60,8 @@ def test_a_run_is_shown_card_by_card_and_as_a_whole(rack: Rack, idle: RackNow) -
     assert page.parts["standing"] == "rack flash: 4 of 14 done, 2 failed"
     now = words(page.parts["now"])
     assert now.startswith("since 2026-11-29 10:40 UTC")
-    assert re.search(r"\d+ % \d+\.\d MB/s \d+:\d\d left pi2: no flock on /dev/sdd", now)
+    assert re.search(r"\d+ % \d+\.\d MB/s \d+:\d\d left B5 \(/dev/sdz\): blank → pi8, begins", now)
+    assert now.endswith("begins in 4 s pi2: no flock on /dev/sdd")
     assert of_node(page, "pi4") == "5 pi4 ▸ ● , card at work, joined write 48 % 20.0 MB/s 0:48 left"
     assert of_node(page, "pi7").endswith("card at work, does not answer check … 0:13")
     assert of_node(page, "pi9") == "3 pi9 … ● , card waiting, joined"
