@@ -215,7 +215,9 @@ def test_a_station_killed_while_it_writes_leaves_a_node_that_can_be_made_again(l
     with struck(lab, "desk2", lambda: lab.bus.kill("desk2")):
         results = lab.flash(["pi0", "pi1", "pi2", "pi3"])
     assert [results[name].outcome for name in ("pi0", "pi1")] == [Outcome.VERIFIED] * 2
-    assert [results[name].outcome for name in ("pi2", "pi3")] == [Outcome.INTERRUPTED] * 2
+    # The last one may not even have been noted down there.
+    ended = {results[name].outcome for name in ("pi2", "pi3")}
+    assert Outcome.INTERRUPTED in ended <= {Outcome.INTERRUPTED, Outcome.FAILED}
     assert lab.standing("pi2") is Standing.FAILED
     again = lab.flash(["pi0", "pi1", "pi2", "pi3"])
     assert {name: one.outcome for name, one in again.items()} == {
@@ -237,7 +239,7 @@ def test_a_station_that_vanishes_is_unknown_and_no_second_card_is_made(
     assert "look at the card in desk2's slot Z0" in results["pi3"].error.hint
     assert lab.standing("pi3") is Standing.UNKNOWN
     # Its cable is still out: nobody else's card becomes pi3.
-    assert lab.flash(["pi3"], again=False) == {}
+    assert lab.flash(["pi3"]) == {}
     # It has finished what it began, and is heard again.
     for station, process in lab.bus.running:
         assert process.wait(60) == 0, station
@@ -322,3 +324,25 @@ def test_who_cannot_take_part_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TargetRefused) as refused:
         lab.roll()
     assert "its clock is" in refused.value.details[0]
+
+
+@LONG
+def test_a_person_says_that_one_more_card_is_to_be_made(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.stations.head.crew.GIVE_UP_SECONDS", 3.0)
+    monkeypatch.setattr("imager.stations.head.crew.QUIET_SECONDS", 2.0)
+    with struck(lab, "desk2", lambda: lab.bus.silent.add("desk2")):
+        lab.flash(["pi0", "pi1", "pi3"])
+    assert lab.standing("pi3") is Standing.UNKNOWN
+    again = lab.flash(["pi3"], again=True)
+    assert again["pi3"].outcome is Outcome.VERIFIED
+    assert again["pi3"].job.target.node.startswith("desk1:")
+    for _, process in lab.bus.running:
+        process.wait(120)
+    lab.bus.silent.clear()
+    lab.flash(["pi3"])
+    # What desk2 says at last of the card before does not change what is known of this one.
+    last = read_ledger(lab.place.rack).state_of("pi3").last
+    assert last is not None
+    assert last.target.startswith("desk1:")

@@ -14,6 +14,9 @@ WORN = "Needs a card that fails after it was read once."
 ELSEWHERE = "Followed by "
 
 NOT_REACHED: dict[str, str] = {
+    "it is for {} ({}), whose card was begun in {}: look at that one; --again makes one more": (
+        f"{ELSEWHERE}tests/device/test_stations_device.py"
+    ),
     "picloud-image receipt": TELLS,
     "Nothing was touched (--dry-run).": TELLS,
     "Nothing was touched (--dry-run); signatures are checked when it is.": TELLS,

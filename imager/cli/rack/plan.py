@@ -187,7 +187,7 @@ def require_cards_there(request: FlashRequest, asked: Asked | None) -> None:
     if asked is not None and (request.targets or request.images is not None):
         raise UsageError(
             "--stations is for the cards in readers of other computers",
-            hint="leave out --target and --images, or --stations",
+            hint="name cards here or stations, not both",
         )
 
 

@@ -106,14 +106,14 @@ def _asked(stations: str | None, way: Way) -> Asked | None:
         if way != Way():
             raise UsageError(
                 "--user, --host, --port, --identity and --local say how the Salt master is reached",
-                hint="name the stations too, with --stations",
+                hint="say which stations, too",
             )
         return None
     try:
         return Asked(tuple(expand(stations)), way)
     except ValueError as error:
         raise UsageError(
-            f"--stations: {stations!r} {error}", hint="for example --stations 'desk[1-4]'"
+            f"--stations: {stations!r} {error}", hint="for example 'desk[1-4]'"
         ) from None
 
 

@@ -145,7 +145,7 @@ def _begun(session: Session) -> Conversation:
     if not session.settings.as_json:
         raise UsageError(
             "station is for the head of a rack, which speaks JSON",
-            hint="see what stations there are with picloud-image rack stations",
+            hint="it is no command for people: docs/stations.md says what is",
         )
     with _understood():
         asked = conversation(sys.stdin.buffer)
@@ -160,7 +160,7 @@ def _understood() -> Iterator[None]:
     except JsonFault as error:
         raise UsageError(
             f"what the head asked cannot be understood: {error}",
-            hint="picloud-image rack stations install gives both the same version",
+            hint="head and station must have the same version of this program",
         ) from None
 
 

@@ -182,7 +182,7 @@ def _require_fresh(order: WorkOrder) -> None:
     if order.version != tool_version():
         raise ConfigurationError(
             f"this station has picloud-image {tool_version()}, the head {order.version}",
-            hint="picloud-image rack stations install gives it the head's version",
+            hint="install the head's version on this station",
         )
     late = time.time() - order.at
     if not -CLOCK_SECONDS < late < ORDER_SECONDS:

@@ -68,7 +68,7 @@ class RemoteCard(Target):
         """See Target; only its station opens it."""
         del size_bytes, limits, kernel
         raise TargetRefused(
-            f"{self.node} is a card of {self.station}", hint="name the station with --stations"
+            f"{self.node} is a card of {self.station}", hint="only its own station writes it"
         )
 
 

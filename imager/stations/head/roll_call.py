@@ -54,7 +54,7 @@ def call_roll(
     if not found.surveys:
         raise TargetRefused(
             "no station can take part" if len(stations) > 1 else f"{stations[0]} cannot take part",
-            hint="mend what is said of each, or name others with --stations",
+            hint="mend what is said of each, or name other stations",
             details=[f"{name}: {why}" for name, why in found.absent.items()],
         )
     return found
@@ -110,7 +110,7 @@ def _judged(answer: StationAnswer, before: float, now: float) -> Survey | str:
     if found.version != tool_version():
         return printable(
             f"it has picloud-image {found.version}, and this is {tool_version()}; "
-            "picloud-image rack stations install gives it this one"
+            "install this one there (rack stations install)"
         )
     if not before - CLOCK_SECONDS <= found.clock <= now + CLOCK_SECONDS:
         off = found.clock - (before + now) / 2

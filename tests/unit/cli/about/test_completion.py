@@ -37,6 +37,7 @@ FREE = {
     "--sha256",
     "--size",
     "--slots",
+    "--stations",
     "--user",
     "--wait",
 }
