@@ -232,5 +232,5 @@ class Station:
 def name_of(target: Target) -> str:
     """What a disk is called here: its kernel name, behind that of its computer where it is another
     one (``sdb``, ``desk2:sdb``)."""
-    computer, colon, path = target.node.rpartition(":/")
-    return f"{computer}{colon[:1]}{path.rpartition('/')[2]}"
+    name = target.node.rpartition("/")[2]
+    return f"{target.station}:{name}" if target.station else name
