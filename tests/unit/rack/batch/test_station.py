@@ -27,7 +27,7 @@ from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import CardFinished, append
 from imager.rack.history.outcome import Outcome
-from imager.rack.plan.candidates import Candidate, Unfit
+from imager.rack.plan.candidates import Candidate, Holds, Unfit
 from imager.rack.plan.plan import Want
 from imager.rack.plan.slots import Slots
 from imager.rack.plan.survey import wants_of
@@ -350,3 +350,12 @@ def test_loops_and_fixed_disks_are_no_cards(place: Place) -> None:
     for change in changes:
         place.station.arrived(change(place.disk("sdb")))
     assert place.told.new() == []
+
+
+def test_a_card_of_another_computer_comes_and_goes_under_its_computer_s_name(place: Place) -> None:
+    for computer in ("desk1", "desk2"):
+        card = Disk(f"{computer}:/dev/sdb", "8:0", MiB, Bus.USB, removable=True)
+        place.station.came(Candidate(card, Holds.BLANK, "blank"))
+    assert list(place.station.offers) == ["desk1:sdb", "desk2:sdb"]
+    place.station.gone("desk1:sdb")
+    assert list(place.station.offers) == ["desk2:sdb"]

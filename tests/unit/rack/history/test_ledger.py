@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ texts = st.text(max_size=20)
 numbers = st.integers(0, 2**63 - 1)
 events: st.SearchStrategy[Event] = st.one_of(
     st.builds(BatchBegun, texts, texts, st.lists(texts, max_size=3).map(tuple), numbers),
-    st.builds(Assigned, *[texts] * 5, numbers, texts, texts, texts, numbers),
+    st.builds(Assigned, *[texts] * 5, numbers, texts, texts, texts, numbers, texts),
     st.builds(CardFinished, *[texts] * 12),
     st.builds(CardSaved, *[texts] * 9),
     st.builds(CardRestored, *[texts] * 6),
@@ -301,3 +302,18 @@ def test_ctrl_c_is_told_in_words(tmp_path: Path) -> None:
     last = read_ledger(tmp_path).state_of("pi1").last
     assert last is not None
     assert (last.outcome, last.reason) == ("interrupted", "interrupted")
+
+
+def test_a_card_of_a_station_is_unknown_until_it_is_over() -> None:
+    begun = replace(assigned("pi1"), target="desk2:/dev/sdb", station="desk2")
+    assert begun.where == "desk2's slot A1"
+    assert replace(begun, slot="").where == "desk2's /dev/sdb"
+    assert Ledger((begun,)).state_of("pi1").standing() is Standing.UNKNOWN
+    over = Ledger((begun, finished("pi1"))).state_of("pi1")
+    assert over.standing("r1") is Standing.CURRENT
+
+
+def test_a_line_of_this_computer_is_as_it_was_before_there_were_stations() -> None:
+    line = encode_event(assigned("pi1"))
+    assert b"station" not in line
+    assert parse_ledger(line).events == (assigned("pi1"),)

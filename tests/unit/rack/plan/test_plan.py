@@ -53,6 +53,10 @@ def done(
 
 CUT_SHORT = NodeState(begun=Assigned("", "", "pi1", "", "", 0, "", "", "", 0))
 
+ELSEWHERE = NodeState(
+    begun=Assigned("", "", "pi1", "desk2:/dev/sdb", "C3", 0, "", "", "", 0, "desk2")
+)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -146,6 +150,22 @@ def test_steps_are_in_the_order_of_the_rack_and_the_rest_is_named() -> None:
     assert [step.node.name for step in plan.steps] == ["pi1", "pi3"]
     assert [node.name for node in plan.without] == ["pi2"]
     assert [node.name for node in plan.done] == ["pi0"]
+
+
+def test_a_node_whose_card_a_station_began_gets_no_second_one() -> None:
+    states = (("pi1", ELSEWHERE),)
+    for its in (card("b", slot="A1"), card("b", of=stamp("pi1"))):
+        plan = plan_of(Row("", (its,), {}, states=states))
+        assert plan.steps == ()
+        (left,) = plan.left
+        assert "begun in desk2's slot C3: look at that one" in left.because
+    row = Row("", (card("b"), card("c"), card("d"), card("e")), {}, states=states)
+    plan = plan_of(row)
+    assert [step.node.name for step in plan.steps] == ["pi0", "pi2", "pi3"]
+    assert plan.elsewhere == {"pi1": "desk2's slot C3"}
+    said = plan_of(replace(row, again=True))
+    assert [step.node.name for step in said.steps] == ["pi0", "pi1", "pi2", "pi3"]
+    assert said.elsewhere == {}
 
 
 @pytest.mark.parametrize(
