@@ -69,6 +69,26 @@ def cards_in(root: Path) -> Iterator[list[Loop]]:
         yield sorted(loops, key=lambda loop: int(loop.name.removeprefix("loop")))
 
 
+@contextmanager
+def only_these_loops(root: Path, loops: list[Loop]) -> Iterator[None]:
+    """Hide the loop devices of everybody else: what others test beside this is no part of the tour,
+    nor of a recording."""
+    disks = root / "sys/class/block"
+    ours = {loop.name for loop in loops}
+    links = {
+        path.name: path.readlink()
+        for path in disks.iterdir()
+        if not path.name.startswith("loop") or path.name in ours
+    }
+    subprocess.run(["mount", "-t", "tmpfs", "disks", disks], check=True)
+    try:
+        for name, link in links.items():
+            (disks / name).symlink_to(link)
+        yield
+    finally:
+        subprocess.run(["umount", disks], check=True)
+
+
 def install(shell: Shell, package: Path) -> None:
     """Type what README says, or for a wheel docs/install.md; each names the file its own way."""
     readme = README.read_text()
@@ -105,6 +125,7 @@ def take_the_tour(root: Path, package: Path, terminal: str | None) -> str:
     with (
         release.served() as url,
         cards_in(root) as cards,
+        only_these_loops(root, cards),
         shell_in(root) as shell,
         open(terminal or os.devnull, "wb") as shown,
     ):
