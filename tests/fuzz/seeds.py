@@ -15,6 +15,7 @@ import random
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,11 @@ from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import Extent
 from imager.disk.fat.geometry import parse_geometry
 from imager.disk.rescue_map import BlockState, RescueMap
+from imager.node.image import Delta
+from imager.rack.batch.card_progress import Moment
+from imager.rack.live.snapshot import LiveCard, LiveEnding, LiveRun, encode_live
 from imager.release.openpgp import parse_certificate
+from imager.stations.wire.delta import pack_delta
 from tests.support.bootfiles import (
     CMDLINE_TXT,
     CONFIG_TXT,
@@ -47,6 +52,7 @@ from tests.support.pacman import package
 from tests.support.repository import database_of
 from tests.support.signing import SigningKey, make_key, sign_detached
 from tests.support.stamps import by_hand
+from tests.unit.stations.wire.test_documents import READERS
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = ROOT / "tests/data/before_rooms/written.tar.xz"
@@ -408,6 +414,29 @@ def answers(_: Path) -> Iterator[bytes]:
     parts = (f"\n{mark} begin {name}\n{text}\n{mark} end {name} 0\n" for name, text in said.items())
     yield "".join(parts).encode()
     yield (json.dumps(_NODE) + "\n" + json.dumps(_FIRSTBOOT)).encode()
+
+
+def live(_: Path) -> Iterator[bytes]:
+    """A run with a card under way and one that ended."""
+    moment = Moment("write", 5, 10, 1.5, 5, 20)
+    ended = LiveEnding("faulty", 95, "byte 7 differs", "throw it away")
+    cards = (
+        LiveCard("pi1", "/dev/sdb", "A1", "", moment, None),
+        LiveCard("pi2", "/dev/sdc", "", "desk1", None, ended),
+    )
+    yield encode_live(LiveRun("rack flash", 7, "2026-11-29T00:00:00Z", 1, cards, ("o",), ("s",)))
+
+
+def wire(_: Path) -> Iterator[bytes]:
+    """An order, a survey, reports and progress."""
+    for document, _reader, _value in READERS:
+        yield json.dumps(document).encode()
+
+
+def deltas(_: Path) -> Iterator[bytes]:
+    """A delta of two pieces, packed and not."""
+    packed = pack_delta(Delta([(0, b"first"), (4096, b"second")]))
+    yield from (packed, zlib.decompress(packed))
 
 
 def cards(folder: Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import struct
 import tempfile
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from imager.base.errors import (
     NotAuthentic,
     TargetRefused,
 )
+from imager.base.json_fields import JsonFault, read_object
 from imager.base.progress import Quiet
 from imager.base.units import SECTOR_BYTES, KiB, MiB
 from imager.bootcheck.check import check_boot
@@ -76,9 +78,14 @@ from imager.packages.resolve.base_system import BaseSystem
 from imager.packages.resolve.database import Database
 from imager.packages.resolve.repositories import repositories_of
 from imager.rack.history.ledger import encode_event, parse_ledger
+from imager.rack.live.snapshot import decode_live, encode_live
 from imager.rack.master.answers import NoAnswer, card_said, who
 from imager.rack.master.presence import parse_presence
 from imager.release.openpgp import fingerprints_in, parse_signatures
+from imager.stations.wire.delta import DeltaFault, pack_delta, unpack_delta
+from imager.stations.wire.order import order_from
+from imager.stations.wire.report import progress_from, reports_from
+from imager.stations.wire.survey import survey_from
 from tests.fuzz import seeds
 from tests.support.stamps import KEY, PUBLIC
 
@@ -416,6 +423,26 @@ def _master(data: bytes) -> None:
     card_said(text)
 
 
+def _live(data: bytes) -> None:
+    run = decode_live(data)
+    assert decode_live(encode_live(run)) == run
+
+
+def _wire(data: bytes) -> None:
+    """What head and station tell each other, taken for each kind."""
+    for of in (order_from, reports_from, progress_from, survey_from):
+        with suppress(JsonFault):
+            of(read_object(data))
+
+
+def _delta(data: bytes) -> None:
+    """As it is packed, and what it would be unpacked."""
+    for packed in (data, zlib.compress(data, 0)):
+        with suppress(DeltaFault):
+            delta = unpack_delta(packed)
+            assert unpack_delta(pack_delta(delta)).pieces == delta.pieces
+
+
 def _card(data: bytes) -> None:
     report = check_boot(disk(data), 64 * MiB)
     report.to_json()
@@ -453,6 +480,9 @@ TARGETS = {
     "keyring": Target(_keyring, seeds.keyrings),
     "notes": Target(_notes, seeds.notes),
     "master": Target(_master, seeds.answers, (NoAnswer,)),
+    "live": Target(_live, seeds.live, (JsonFault,)),
+    "wire": Target(_wire, seeds.wire),
+    "delta": Target(_delta, seeds.deltas),
     "card": Target(_card, seeds.cards),
 }
 """Every reader by its name; its kept inputs are in ``kept/NAME``."""

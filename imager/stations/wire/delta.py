@@ -20,6 +20,8 @@ from imager.node.image import Delta
 MAGIC = b"PICDELTA"
 MOST_BYTES = 64 * MiB
 """Of the unpacked delta; a node's is some hundred KiB."""
+_MOST_PIECES = 100_000
+"""A node's has some hundred."""
 _COUNT = struct.Struct("<Q")
 _PIECE = struct.Struct("<QQ")
 
@@ -43,6 +45,8 @@ def unpack_delta(packed: bytes) -> Delta:
     if len(data) < start or not data.startswith(MAGIC):
         raise DeltaFault("it does not begin as a delta does")
     (count,) = _COUNT.unpack_from(data, len(MAGIC))
+    if count > _MOST_PIECES:
+        raise DeltaFault(f"it has more than {_MOST_PIECES} pieces")
     position = start + count * _PIECE.size
     if position > len(data):
         raise DeltaFault(f"it ends before its {count} pieces")
