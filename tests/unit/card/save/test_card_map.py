@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from imager.base.errors import CardIOError
 from imager.base.run import run
 from imager.base.units import KiB, MiB
-from imager.card.save.card_map import CardMap, gathered, map_card, marks_of
+from imager.card.save.card_map import _MOST_RANGES, CardMap, gathered, map_card, marks_of
 from imager.disk.extents import Extent, ExtentMap
 from tests.support.cards import FaultyCard
 
@@ -33,8 +33,10 @@ def test_all_that_counts_is_read_and_gaps_that_are_not_worth_it(
 
 
 def test_a_card_in_a_million_pieces_is_read_with_the_gaps() -> None:
+    page = (Path(__file__).parents[4] / "docs/security.md").read_text()
+    assert f"ranges of a card that `read` reads | {_MOST_RANGES:,};" in page
     found = gathered(Extent(number * 128 * KiB, 4 * KiB) for number in range(250_000))
-    assert len(found) <= 100_000
+    assert len(found) <= _MOST_RANGES
     assert found.covers(Extent(0, 4 * KiB)) and found.end == 249_999 * 128 * KiB + 4 * KiB
 
 
@@ -114,3 +116,12 @@ def test_a_card_that_is_gone_is_not_mapped(place: int) -> None:
         map_card(card)
     with pytest.raises(CardIOError):
         marks_of(card, areas)
+
+
+@pytest.mark.parametrize("part", [0, PART.offset])
+def test_a_mark_is_of_the_first_8_kib(part: int) -> None:
+    card = card_with("dos")
+    found = map_card(card)
+    for at, same in ((8 * KiB, True), (8 * KiB - 1, False)):
+        card.data[part + at] ^= 1
+        assert found.is_of(marks_of(card, found.areas)) == same

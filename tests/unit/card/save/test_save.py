@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from imager.base.errors import HostStorage, MissingTool, TargetRefused
+from imager.base.errors import HostStorage, MissingTool, TargetRefused, UsageError
+from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.damage import Damage, DamageKind
-from imager.card.save.card_map import CardMap
-from imager.card.save.save import SavedCard, SaveOrder, require_room
+from imager.card.medium.reopen import FreshRead
+from imager.card.save.card_map import CardMap, map_card
+from imager.card.save.save import SavedCard, SaveOrder, require_room, save_card
 from imager.card.save.saved_file import SavedFile
 from imager.disk.extents import Extent, ExtentMap
+from imager.disk.in_use import Area
 from imager.disk.rescue_map import BlockState, RescueMap
+from tests.support.cards import FaultyCard
 
 USED = 100 * MiB
 SPARE = 16 * MiB
@@ -80,6 +85,36 @@ def test_programs_that_are_missing_are_named_before_anything_is_read(
     require_room(CARD, SavedFile.at(tmp_path / "saved.img"), SaveOrder())
     with pytest.raises(MissingTool, match=f"not installed: {needed}"):
         require_room(CARD, SavedFile.at(tmp_path / name), order)
+
+
+def test_what_cannot_be_made_smaller_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    card = replace(CARD, areas=(Area("p1", Extent(MiB, USED), "FAT16", USED),))
+    require_room(card, files, SaveOrder())
+    with pytest.raises(UsageError, match="it holds FAT16"):
+        require_room(card, files, SaveOrder(shrink=True))
+
+
+def test_a_second_reading_tries_nothing_that_was_lost(tmp_path: Path) -> None:
+    """A piece of 4 MiB with a bad sector is not lost as a whole because it fails again."""
+    raw = FaultyCard(8 * MiB, read_errors={5 * MiB: errno.EIO})
+    card = map_card(raw)
+    files = SavedFile.at(tmp_path / "saved.img")
+    found = save_card(FreshRead(raw, True), card, files, SaveOrder(verify=True), Quiet())
+    assert found.lost == ExtentMap([Extent(5 * MiB, 512)])
+    state = RescueMap.parse(files.map.read_bytes())
+    assert state.having(BlockState.BAD) == found.lost
+    wanted = bytearray(raw.data)
+    wanted[5 * MiB : 5 * MiB + 512] = bytes(512)
+    assert files.path.read_bytes() == wanted
+
+
+def test_a_map_that_is_none_is_not_gone_on_with(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.touch()
+    files.partial_map.write_text("hello")
+    with pytest.raises(TargetRefused, match="is no map: it does not begin with a status line"):
+        files.hold(MiB).__enter__()
 
 
 def saved(folder: Path, lost: int, known: int) -> SavedCard:

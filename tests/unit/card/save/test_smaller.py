@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from imager.base.errors import CardIOError, UsageError
 from imager.base.run import run
 from imager.base.units import KiB, MiB
+from imager.card.save import smaller
 from imager.card.save.card_map import CardMap
 from imager.card.save.saved_file import HeldFile, SavedFile
 from imager.card.save.smaller import require_shrinkable, shrink
@@ -85,6 +87,33 @@ def test_what_is_no_more_as_it_was_read_is_not_gone_on_with(image: HeldFile) -> 
     left = RescueMap.parse(image.names.partial_map.read_bytes())
     assert not left.having(BlockState.SAVED)
     assert "card: a b" in left.notes
+
+
+def test_what_is_a_hole_in_the_smaller_filesystem_is_no_old_content(
+    image: HeldFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables that the tools fill with zeros become holes."""
+    make, hole = smaller._make_small, 512 * KiB
+
+    def make_with_hole(small: int, name: str) -> None:
+        make(small, name)
+        words = ["fallocate", "--punch-hole", "-o", str(hole), "-l", "64KiB", f"/dev/fd/{small}"]
+        run(words, inherit=[small])
+
+    place = ROOT.extent.offset + hole
+    os.pwrite(image.fd, b"x" * 64 * KiB, place)
+    monkeypatch.setattr(smaller, "_make_small", make_with_hole)
+    shrink(image, replace(ROOT, name="p1"))
+    assert image.read(place, 64 * KiB) == bytes(64 * KiB)
+
+
+def test_one_that_is_full_keeps_its_size(image: HeldFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smaller, "_make_small", lambda *_: None)
+    before = image.names.partial.read_bytes()
+    assert shrink(image, replace(ROOT, name="p1")) == SIZE
+    assert image.names.partial.read_bytes() == before
+    state = RescueMap.parse(image.names.partial_map.read_bytes())
+    assert state.having(BlockState.SAVED).total_bytes == SIZE
 
 
 def test_a_filesystem_that_is_damaged_is_left_as_it_is(image: HeldFile) -> None:
