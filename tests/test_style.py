@@ -71,12 +71,15 @@ BY_PATH = {
         "stations/salt/offering.py",
         "stations/salt/on_minion.py",
         "stations/salt/sealing.py",
+        "stations/wire/golden.py",
     ),
     "what comes with this program, or /dev/null": (
         "cli/terminal/streams.py",
         "config/shipped_trees.py",
         "rack/page/page.py",
         "rack/report/report.py",
+        "stations/salt/install.py",
+        "stations/salt/program.py",
     ),
 }
 """Modules that open or look at something by its path, and what it is. Nothing of it lies below a

@@ -65,9 +65,9 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
     STATIONS are ids of minions such as desk[1-4]; all minions that are no nodes when left out.
 
     Examples:
-        picloud-image rack stations
-            All of them.
-        picloud-image rack stations 'desk[1-4]'
+        picloud-image rack stations list
+            All of them; picloud-image rack stations is the same.
+        picloud-image rack stations list 'desk[1-4]'
             Four of them.
     """
     rack = existing_rack(session)

@@ -55,7 +55,7 @@ def prepare_master(door: Door) -> None:
         "own=$(cat master master.d/*.conf 2>/dev/null)\n"
         f"user=$(printf '%s\\n' \"$own\" | sed -n 's/{_USER}/\\1/p' | tail -n 1)\n"
         f"(umask 077; mkdir -p {PILLAR_FOLDER}/hosts)\n"
-        f'chown -R "${{user:-root}}" {PILLAR_FOLDER}\n'
+        f'chown "${{user:-root}}" -R {PILLAR_FOLDER}\n'
         f"if printf '%s\\n' \"$own\" | grep -q 'root_dir: *{PILLAR_FOLDER}'; then echo known\n"
         "elif printf '%s\\n' \"$own\" | grep -q '^ext_pillar:'; then echo other\n"
         f"else cat >master.d/{MASTER_FILE} <<'{_END}'\n{master_settings()}{_END}\n"
@@ -106,7 +106,7 @@ def install(door: Door, stations: Sequence[str]) -> Mapping[str, str]:
 def state_of(program: PackedProgram) -> str:
     """The Salt state that puts ``program`` on a minion; YAML without a template."""
     folder = _folder(program)
-    has_it = f'test "$(uname -m)" = {program.machine} && {program.python} --version'
+    has_it = f'test "$(uname -m)" = {program.machine} && {program.python} -V'
     return f"""\
 #!yaml
 picloud-image python:

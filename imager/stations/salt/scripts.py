@@ -56,7 +56,7 @@ def handing(station: str, session: str, name: str, text: str) -> str:
     return (
         f"(umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name, _NAME)} <<'{_END}'\n"
         f"{text}\n{_END}\n"
-        f") && chown -R --reference={PILLAR_FOLDER} {PILLAR_FOLDER}/hosts/{_plain(station)} "
+        f") && chown $(stat -c %u {PILLAR_FOLDER}) -R {PILLAR_FOLDER}/hosts/{_plain(station)} "
         "|| exit 3\n"
     )
 

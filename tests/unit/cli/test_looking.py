@@ -56,6 +56,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "rack keys export --pki pki --dry-run": (0,),
     "rack known-hosts": (0,),
     "rack status --ssh --host 127.0.0.1 --port 1": (10,),
+    "rack stations list --ssh --host 127.0.0.1 --port 1": (10,),
     "rack report --out -": (0, 10),
     "rack serve --listen 1": (2, 10),
 }
@@ -68,6 +69,7 @@ CHANGING = (
     "rack init",
     "rack slots forget",
     "rack slots learn",
+    "rack stations install",
     "rack watch",
 )
 """Commands that have no way to be called that only looks."""

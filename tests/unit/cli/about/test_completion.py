@@ -38,6 +38,7 @@ FREE = {
     "--size",
     "--slots",
     "--stations",
+    "stations",
     "--user",
     "--wait",
 }
@@ -66,7 +67,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 COMMANDS = [
     "flash", "init", "keys", "known-hosts", "plan", "report", "restore", "save", "serve", "show",
-    "slots", "status",
+    "slots", "stations", "status",
 ]  # fmt: skip
 NODES = [f"pi{number}" for number in range(12)]
 
