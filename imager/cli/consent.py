@@ -22,6 +22,9 @@ from imager.card.host.target import Limits, Target
 from imager.card.inspect.identity import identity_of
 from imager.cli.session import Session
 
+_MOST_GIB = 2048
+"""Whoever says less than this without a unit means GiB: no card has so few bytes."""
+
 
 def SIZE(value: object) -> int:
     """``8GiB`` on a command line as bytes; a usage error that says how sizes are written."""
@@ -36,7 +39,9 @@ def whole_sectors(size_bytes: int) -> int:
     if size_bytes % SECTOR_BYTES:
         raise UsageError(
             f"--size {size_bytes}: a card is a whole number of {SECTOR_BYTES}-byte sectors",
-            hint=f"say --size {align_up(size_bytes, SECTOR_BYTES)}",
+            hint=f"a number alone counts bytes: say --size {size_bytes}GiB"
+            if size_bytes <= _MOST_GIB
+            else f"say --size {align_up(size_bytes, SECTOR_BYTES)}",
         )
     return size_bytes
 

@@ -140,8 +140,13 @@ BARE = {
     "make one with picloud-image rack init, or name its folder with --rack DIR": Row(
         "rack report", "picloud-image rack init", code=10, rack=""
     ),
+    "a number alone counts bytes: say --size {}GiB": Row(
+        "write a.img --node pi1 --size 8 --dry-run",
+        "(?<=say )--size 8GiB",
+        "write a.img --node pi1 {said} --dry-run",
+    ),
     "say --size {}": Row(
-        "write a.img --node pi1 --size 100 --dry-run",
+        "write a.img --node pi1 --size 4100 --dry-run",
         r"(?<=say )--size \d+",
         "write a.img --node pi1 {said} --dry-run",
     ),

@@ -27,7 +27,7 @@ from imager.cli.terminal.attention import notify_option
 @click.option("--sha256", metavar="HEX", help="What the SHA-256 of --image must be.")
 @click.option("--no-bmap", is_flag=True, help="Do not use the block map beside --image.")
 @click.option("--grow", is_flag=True, help="Let --image's last partition fill the card.")
-@click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB.")
+@click.option("--size", type=SIZE, help="Size of a new image file, e.g. 8GiB. [the least]")
 @click.option("--dry-run", is_flag=True, help="Show the plan and touch nothing.")
 @consent_options
 @notify_option

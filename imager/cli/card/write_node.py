@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from imager.base.errors import TargetRefused
-from imager.base.units import format_rate, format_size
+from imager.base.units import format_chosen, format_rate, format_size
 from imager.card.host.refusals import accept
 from imager.card.host.swap_room import require_swap_room
 from imager.card.host.target import Limits, Target
@@ -176,7 +176,7 @@ def _node_image(session: Session, request: WriteRequest) -> tuple[NodeImage, Boo
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
         raise TargetRefused(
-            f"--size {request.size_bytes} is too small: the image needs "
+            f"--size {format_chosen(request.size_bytes)} is too small: the image needs "
             f"{golden.layout.size_bytes} bytes ({format_size(golden.layout.size_bytes)})",
             hint=f"say --size {_round_size(golden)} or more",
         )

@@ -98,7 +98,7 @@ def card_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--max-size", type=SIZE, help="Largest disk taken for a card. [256GiB]"),
         click.option("--again", is_flag=True, help="Also the cards that are done."),
-        click.option("--size", type=SIZE, help="Size of new image files, e.g. 8GiB."),
+        click.option("--size", type=SIZE, help="Size of new image files, e.g. 8GiB. [the least]"),
         click.option(
             "--images",
             metavar="DIR",
