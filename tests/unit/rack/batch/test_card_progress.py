@@ -93,6 +93,17 @@ def test_a_stopped_card_ends_at_its_next_report_which_still_counts(heard: Heard)
     assert len(heard.events) == 2, "the second phase never began"
 
 
+def test_steps_are_no_bytes_of_the_card(heard: Heard) -> None:
+    with heard.board.steps("prepare pi7", 9) as phase:
+        phase.advance(4)
+        now = heard.board.moment()
+        assert (now.phase, now.done_bytes, now.moved_bytes) == ("prepare pi7", 0, 0)
+        heard.stop.set()
+        with pytest.raises(KeyboardInterrupt):
+            phase.advance(1)
+    assert [type(event) for event in heard.events] == [PhaseBegan, PhaseEnded]
+
+
 @pytest.mark.parametrize(("seconds", "rate"), [(4.0, 250.0), (0.5, 2000.0), (0.0, 0.0)])
 def test_the_rate_is_the_mean_of_the_phase(seconds: float, rate: float) -> None:
     assert Moment("write", 1000, None, seconds, 0, 0).bytes_per_second == rate
