@@ -213,9 +213,9 @@ def test_a_minion_waits_for_an_address_of_either_kind(address: str) -> None:
 
 MINION = AWAIT_ADDRESS.with_name("salt-minion")
 STUB = """
-import gc, sys
+import sys
 def salt_minion():
-    print("started", sys.argv[1:], gc.isenabled(), gc.get_freeze_count() > 0)
+    print("started", sys.argv[1:])
 """
 
 
@@ -246,7 +246,7 @@ def test_a_minion_imports_salt_while_its_network_comes_up(tmp_path: Path) -> Non
         assert process.poll() is None, "it has no address yet"
         add = ("ip", "address", "add", "10.0.0.17/24", "dev", "eth0")
         subprocess.run([*entering, *add], check=True)
-        assert process.stdout.read() == "started ['--an-option'] True True\n"
+        assert process.stdout.read() == "started ['--an-option']\n"
     assert process.returncode == 0
 
 
