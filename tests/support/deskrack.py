@@ -33,12 +33,12 @@ class DeskRack:
     programs: SaltPrograms
     cards: tuple[Loop, ...]
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *words: str, as_json: bool = True) -> list[str]:
         """The command with ``words``, as it is run on the head."""
         path = f"{self.programs.folder}:{os.environ['PATH']}"
         env = {**self.place.environment, "PATH": path}
         entering = [*self.lab.head.entering, "env", "--chdir", os.fspath(self.place.folder)]
-        program = [sys.executable, "-m", "imager", "--json", "--offline"]
+        program = [sys.executable, "-m", "imager", *(["--json"] if as_json else []), "--offline"]
         return [*entering, *(f"{k}={v}" for k, v in env.items()), *program, *words, "--local"]
 
     def run(self, *words: str) -> Said:

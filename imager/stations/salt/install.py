@@ -25,7 +25,7 @@ from imager.stations.salt.scripts import PILLAR_FOLDER, SILENT, listed
 MASTER_FILE = "picloud-image.conf"
 """In /etc/salt/master.d."""
 STATE = f"{PILLAR}.station"
-_SECONDS = 600
+_ANSWER_SECONDS, _APPLY_SECONDS, _MORE_SECONDS = 30, 400, 100
 _LONGEST_FAULT = 300
 _END = "==picloud-end=="
 _USER = r"^user: *\([a-z_-]*\) *$"
@@ -85,22 +85,25 @@ def install(door: Door, stations: Sequence[str]) -> Mapping[str, str]:
     """
     prepare_master(door)
     send(door, files_root(door), _files(pack_program()))
-    names = listed(stations)
-    salt = f"salt --out=json --static --log-level=quiet --timeout=60 -L {names}"
-    parts = parts_of(
-        door.run(
-            f"{PRELUDE}limit={_SECONDS}\n"
-            f"ask modules {salt} saltutil.sync_modules\n"
-            f"ask states {salt} state.apply {STATE}\n"
-        )
-    )
-    try:
-        found = object_in(parts, "states", "salt", _SECONDS)
-    except NoAnswer as error:
-        if "No minions matched" not in str(error):
-            raise no_salt(door, error) from error
-        found = JsonObject({})
+    # Who is silent is known from this question; who answers it may take minutes for the next one.
+    here = _told(door, stations, "saltutil.sync_modules", _ANSWER_SECONDS)
+    answering = [name for name in stations if name in here]
+    found = _told(door, answering, f"state.apply {STATE}", _APPLY_SECONDS)
     return {name: _fault_in(found.values.get(name, False)) for name in stations}
+
+
+def _told(door: Door, stations: Sequence[str], words: str, seconds: int) -> JsonObject:
+    """What each of ``stations`` says when it is told to do what ``words`` say."""
+    if not stations:
+        return JsonObject({})
+    salt = f"salt --out=json --static --log-level=quiet --timeout={seconds} -L {listed(stations)}"
+    script = f"{PRELUDE}limit={seconds + _MORE_SECONDS}\nask said {salt} {words}\n"
+    try:
+        return object_in(parts_of(door.run(script)), "said", "salt", seconds + _MORE_SECONDS)
+    except NoAnswer as error:
+        if "No minions matched" in str(error):
+            return JsonObject({})
+        raise no_salt(door, error) from error
 
 
 def state_of(program: PackedProgram) -> str:
