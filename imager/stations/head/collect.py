@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from imager.base.errors import PicloudError
 from imager.base.json_fields import JsonFault, JsonObject
 from imager.base.text import printable
 from imager.card.receipt.receipt import Receipt
@@ -89,7 +90,11 @@ def collect(
 
 
 def _asked(bus: StationBus, station: str, asked: Mapping[str, object]) -> Reports | str:
-    answer = bus.ask([station], "reports", asked, seconds=ASK_SECONDS)[station]
+    try:
+        answer = bus.ask([station], "reports", asked, seconds=ASK_SECONDS)[station]
+    except PicloudError as error:
+        # The master itself may be away for a while.
+        return error.what
     if answer.document is None:
         return answer.fault
     try:

@@ -18,10 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from imager.base.errors import ConfigurationError, Interrupted
+from imager.base.errors import ConfigurationError, Interrupted, NetworkError
 from imager.base.json_fields import JsonFault, JsonObject
 from imager.image.compose.golden import GoldenImage
-from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
+from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment, Said
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import CardResult, Watch, known_error
 from imager.rack.history.ledger import read_ledger
@@ -147,8 +147,15 @@ class StationCrew:
     def turn(self, seconds: float = _TURN_SECONDS) -> None:
         """Go on with everything for about ``seconds``, and show what happened."""
         until = time.monotonic() + seconds
-        for said in self._bus.heard(seconds):
-            self._hear(said)
+        try:
+            for said in self._bus.heard(seconds):
+                self._hear(said)
+        except NetworkError as error:
+            # The master was started anew, perhaps. The bars stand still; reports are collected.
+            deaf = Said(f"{error.what}; how its card ended is asked for", warning=True)
+            for group in self._groups.values():
+                for job in group.jobs.values():
+                    self._watch.heard(job, deaf)
         # A bus to which nobody listens yet does not wait.
         time.sleep(max(0.0, min(seconds, until - time.monotonic())))
         while not self._told.empty():

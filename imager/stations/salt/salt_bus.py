@@ -95,10 +95,14 @@ class SaltBus:
         found: list[StationSaid] = []
         if self._listener is None:
             return found
-        event = self._listener.next(seconds)
-        while event is not None:
-            found += self._heard_in(event)
-            event = self._listener.next(0.0)
+        try:
+            event = self._listener.next(seconds)
+            while event is not None:
+                found += self._heard_in(event)
+                event = self._listener.next(0.0)
+        except NetworkError:
+            self._listener = None
+            raise
         return found
 
     def hand(self, station: str, name: str, secret: bytes) -> None:

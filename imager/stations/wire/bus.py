@@ -55,8 +55,8 @@ class StationBus(Protocol):
         it prints is heard. Does not wait. Raises PicloudError where it cannot even be asked."""
 
     def heard(self, seconds: float) -> Sequence[StationSaid]:
-        """What has come in, in the order of arrival; waits for ``seconds`` at most for the
-        first."""
+        """What has come in, in the order of arrival; waits for ``seconds`` at most for the first.
+        Raises NetworkError, once, when nothing can be heard any more until the next ``begin``."""
 
     def hand(self, station: str, name: str, secret: bytes) -> None:
         """Make the secret readable for this station alone, under ``name``, until it is taken
