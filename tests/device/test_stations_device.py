@@ -3,6 +3,7 @@ tests/salt has the real one."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,7 @@ from tests.support.loop import (
     call,
     loop_over,
     missing_abilities,
+    mounted,
     sized_file,
     socket_links,
     udevd_running,
@@ -121,7 +123,12 @@ class Lab:
         return call_roll(self.bus, DESKS, rack, images, Limits())
 
     def flash(
-        self, names: Sequence[str], watch: Looking | None = None, *, again: bool = False
+        self,
+        names: Sequence[str],
+        watch: Looking | None = None,
+        *,
+        again: bool = False,
+        full: bool = False,
     ) -> dict[str, CardResult]:
         rack = load_rack(self.place.rack)
         nodes = [rack.node(name) for name in names]
@@ -137,7 +144,7 @@ class Lab:
                 )
                 for step in plan.to_do
             ]
-            orders = Orders(rack, lambda _: view, Limits())
+            orders = Orders(rack, lambda _: view, Limits(), update=not full)
             head = Head(self.bus, roll.surveys, Cache(self.place.cache))
             results = flash_on_stations(orders, jobs, watch or Looking(), head)
         return {result.job.name: result for result in results}
@@ -346,3 +353,37 @@ def test_a_person_says_that_one_more_card_is_to_be_made(
     last = read_ledger(lab.place.rack).state_of("pi3").last
     assert last is not None
     assert last.target.startswith("desk1:")
+
+
+@LONG
+def test_a_golden_image_that_lies_is_written_on_no_card_and_fetched_anew(lab: Lab) -> None:
+    assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
+    image = lab.bus.cache("desk1") / "golden" / lab.golden.key / "image"
+    before = image.stat()
+    chunk = max(lab.golden.manifest.extents, key=lambda extent: extent.length)
+    image.chmod(0o644)
+    with image.open("r+b") as file:
+        file.seek(chunk.offset + chunk.length // 2)
+        file.write(b"a lie")
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    lied = lab.flash(["pi0"], again=True, full=True)["pi0"]
+    assert lied.outcome is Outcome.FAILED
+    assert lied.error is not None
+    assert "golden image was altered" in lied.error.what
+    assert not any(first_mib(lab.loops["desk1"][0].backing))
+    assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
+    assert b"a lie" not in image.read_bytes()
+
+
+@LONG
+def test_a_station_without_room_touches_no_card(lab: Lab) -> None:
+    state = lab.bus.state("desk1")
+    slots = (state / "slots.toml").read_bytes()
+    with mounted(Path("tmpfs"), state, "-ttmpfs", "-osize=1M"):
+        (state / "slots.toml").write_bytes(slots)
+        results = lab.flash(["pi0"])
+    assert results["pi0"].outcome is Outcome.FAILED
+    assert results["pi0"].error is not None
+    assert "the reports of 1 cards may take" in results["pi0"].error.what
+    assert not any(first_mib(lab.loops["desk1"][0].backing))
+    assert lab.standing("pi0") is Standing.FAILED

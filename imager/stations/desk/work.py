@@ -10,10 +10,17 @@ import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.errors import ConfigurationError, NotAuthentic, PicloudError, TargetRefused
+from imager.base.errors import (
+    ConfigurationError,
+    HostStorage,
+    NotAuthentic,
+    PicloudError,
+    TargetRefused,
+)
 from imager.base.programs import tool_version
 from imager.base.progress import Phase, Quiet
 from imager.card.host.disks import Disk, disk_named
@@ -34,7 +41,13 @@ from imager.stations.desk.image import ordered_image
 from imager.stations.desk.records import Records, report_name
 from imager.stations.desk.survey import station_limits
 from imager.stations.wire.golden import Bring, take_golden
-from imager.stations.wire.order import CLOCK_SECONDS, ORDER_SECONDS, CardWork, WorkOrder
+from imager.stations.wire.order import (
+    CLOCK_SECONDS,
+    ORDER_SECONDS,
+    CardWork,
+    GoldenWanted,
+    WorkOrder,
+)
 from imager.stations.wire.report import CardReport, NodeMoment, StationProgress, Told
 
 Tell = Callable[[StationProgress], None]
@@ -159,13 +172,24 @@ def work(
             for job in jobs:
                 teller.ended(CardResult(job, Outcome.FAILED, error=error))
             raise
-        with golden.open():
-            crew = DeskCrew(desk, order, golden, secrets, teller)
-            with interruptible(crew) as stopped:
-                teller.stop = stopped.set
-                results = worked_off(crew, jobs, stopped)
-                teller.turn(crew)
+        golden = replace(golden, again=partial(_forgotten, desk, order.golden))
+        crew = DeskCrew(desk, order, golden, secrets, teller)
+        with interruptible(crew) as stopped:
+            teller.stop = stopped.set
+            results = worked_off(crew, jobs, stopped)
+            teller.turn(crew)
         return results
+
+
+def _forgotten(desk: Desk, golden: GoldenWanted, why: str, inode: int) -> GoldenImage:
+    """See ``GoldenImage.again``: an image that was altered is removed. The head hands its pieces
+    out only to who said before that it has none."""
+    del inode
+    desk.cache.looked_at("golden").remove_folder(golden.key)
+    raise HostStorage(
+        f"this station's golden image was altered: {why}",
+        hint="run the same command again: the image is fetched anew",
+    )
 
 
 def _disk(card: CardWork, kernel: HostTrees) -> Disk:
