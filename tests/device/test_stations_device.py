@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,17 +17,22 @@ import pytest
 from imager.base.cache import Cache
 from imager.base.errors import TargetRefused
 from imager.card.host.target import Limits
+from imager.cli.stations.head import Stations
+from imager.cli.stations.watch import StationReaders, shift_on_stations
 from imager.config.load import load_rack
 from imager.image.compose.cache import decode_golden
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.edit import opened
 from imager.rack.batch.card_progress import CardEvent, PhaseBegan, PhaseEnded
 from imager.rack.batch.crew import Orders
+from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import Standing, read_ledger
 from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome
+from imager.rack.plan.candidates import Candidate, Unfit
 from imager.rack.plan.plan import make_plan
+from imager.rack.plan.slots import Slots
 from imager.rack.plan.survey import wants_of
 from imager.stations.head.collect import collect_earlier
 from imager.stations.head.flash import Head, flash_on_stations
@@ -387,3 +393,58 @@ def test_a_station_without_room_touches_no_card(lab: Lab) -> None:
     assert "the reports of 1 cards may take" in results["pi0"].error.what
     assert not any(first_mib(lab.loops["desk1"][0].backing))
     assert lab.standing("pi0") is Standing.FAILED
+
+
+@dataclass
+class Attending(Looking):
+    """A Watch and a Teller of a flashing station, which is told of each card that ended."""
+
+    station: Station | None = None
+    said: list[str] = field(default_factory=list)
+
+    def ended(self, result: CardResult) -> None:
+        assert self.station is not None
+        self.station.ended(result)
+
+    def offered(self, offer: Offer) -> None:
+        self.said.append(f"{offer.step.candidate.slot} for {offer.step.node.name}")
+
+    def withdrawn(self, offer: Offer) -> None:
+        self.said.append(f"{offer.step.candidate.slot} is gone")
+
+    def left(self, candidate: Candidate, because: str) -> None:
+        self.said.append(because)
+
+    def refused(self, unfit: Unfit) -> None:
+        self.said.append(unfit.reasons[0])
+
+    def absent(self, name: str, why: str) -> None:
+        self.said.append(f"{name}: {why}")
+
+
+@LONG
+def test_a_card_put_in_at_any_desk_gets_the_next_node(lab: Lab) -> None:
+    rack = load_rack(lab.place.rack)
+    nodes = tuple(rack.node(name) for name in ("pi0", "pi1", "pi2", "pi3"))
+    images = dict.fromkeys((node.name for node in nodes), lab.golden)
+    lab.bus.silent.add("desk2")
+    desks, view = Stations(DESKS, lab.bus), Attending()
+    with batch_lock(rack.folder), opened(lab.golden) as golden:
+        orders = Orders(rack, lambda _: golden, Limits())
+        readers = StationReaders(desks, orders, images)
+        names = [node.name for node in nodes]
+        cache = Cache(lab.place.cache)
+        with shift_on_stations(cache, orders, desks, readers, names, view) as (shift, _):
+            plans = Plans(nodes, images, Slots({}), 0.0, again=False)
+            view.station = Station(orders, plans, shift, view, time.monotonic)
+            until = time.monotonic() + 240
+            while not view.station.is_over:
+                assert time.monotonic() < until, view.said
+                readers.tell(view.station, view, 0.0)
+                view.station.look()
+                shift.turn(0.2)
+                if len(shift.results) == 2:
+                    lab.bus.silent.clear()  # desk2 is switched on
+    assert {lab.standing(name) for name in names} == {Standing.VERIFIED}
+    assert view.said[0] == "desk2: it does not answer"
+    assert {"Y0 for pi0", "Y1 for pi1", "Z0 for pi2", "Z1 for pi3"} <= set(view.said)

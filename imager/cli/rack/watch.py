@@ -88,7 +88,7 @@ def watch(
         readers: Readers
         if stations is not None:
             desks = StationReaders(stations, orders, images)
-            begin = partial(shift_on_stations, session, orders, stations, desks)
+            begin = partial(shift_on_stations, session.cache, orders, stations, desks)
             readers = desks
         else:
             assert here is not None  # noqa: S101 - one of the two is there

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
+from imager.base.cache import Cache
 from imager.base.errors import TargetRefused
-from imager.cli.session import Session
 from imager.cli.stations.head import Stations, job_of
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Station, Teller, name_of
@@ -122,7 +122,7 @@ class Shift:
 
 @contextmanager
 def shift_on_stations(
-    session: Session,
+    cache: Cache,
     orders: Orders,
     stations: Stations,
     readers: StationReaders,
@@ -130,7 +130,7 @@ def shift_on_stations(
     watch: Watch,
 ) -> Iterator[tuple[Shift, threading.Event]]:
     """Who makes the cards; a batch in the ledger, until the block ends."""
-    head = Head(stations.bus, readers.surveys, session.cache)
+    head = Head(stations.bus, readers.surveys, cache)
     try:
         with begun_on_stations(orders, nodes, watch, head) as (crew, stopped):
             yield Shift(crew, readers), stopped
