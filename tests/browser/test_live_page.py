@@ -70,13 +70,13 @@ def test_it_keeps_itself_up_to_date_and_what_others_say_is_text(
         time.sleep(2.5)
 
     with at_work(rack.folder):
-        show_run(rack, run_at(rack))
+        show_run(rack, run_at(rack, stations=(HOSTILE,)))  # so that only parts are sent later
         seen = seen_live(rack, monkeypatch, go_on)
     its = re.search(r'<li id="node-pi4">.*?</li>', seen.printed, re.DOTALL)
     assert its is not None
     assert "<span>write 48 %</span><span>20.0 MB/s</span><span>0:48" in its[0], "at first: 28 %"
     moving = sum(card.moment is not None for card in last.cards)
-    assert seen.printed.count("<progress") == 1 + moving
+    assert seen.printed.count("<progress") == 1 + 2 * moving, "in its tower, and at its station"
     assert "The connection is lost: what is shown is old." in seen.printed
     assert "<title>Rack picloud, now</title>" in seen.printed
     assert "<img" not in seen.printed

@@ -22,6 +22,7 @@ from imager.rack.page.words import (
     Cell,
     cell_of,
     counts_of,
+    desks_of,
     live_by_node,
     run_line,
     trouble_of,
@@ -41,24 +42,31 @@ _Seen = tuple[NodeView, LiveCard | None]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The page as it stands: its ``parts`` by the names of the elements they fill, and the towers
-    with the nodes of each. No two pages of one server have the same ``number``."""
+    """The page as it stands: its ``parts`` by the names of the elements they fill, the towers with
+    the nodes of each, and the stations at work. No two pages of one server have the same
+    ``number``."""
 
     number: str
     rack: Rack
     stands: _Stands
+    desks: tuple[str, ...]
     parts: Mapping[str, Markup]
+
+    @property
+    def _frame(self) -> tuple[object, ...]:
+        """What decides which elements there are."""
+        return self.rack.name, self.stands, self.desks
 
     def since(self, old: Page | None) -> dict[str, str]:
         """What must be shown anew where ``old`` is shown: the parts that differ, or all of it as
         the part ``main`` if other elements are needed."""
-        if old is None or (old.stands, old.rack.name) != (self.stands, self.rack.name):
+        if old is None or old._frame != self._frame:
             return {"main": self.main()}
         return {name: text for name, text in self.parts.items() if old.parts[name] != text}
 
     def main(self) -> Markup:
         """All that is on the page."""
-        return _macro("main", self.rack, self.stands, self.parts)
+        return _macro("main", self.rack, self.stands, self.desks, self.parts)
 
     def whole(self) -> str:
         """A document, for a browser that asks for the first time."""
@@ -92,14 +100,19 @@ class Pages:
             "todo": _macro("todo", [trouble for trouble in troubles if trouble is not None]),
         }
         parts |= {f"node-{cell.name}": text for cell, text in cells}
+        desks = desks_of(now.run) if now.run is not None else {}
+        for place, its in enumerate(desks.values(), 1):
+            parts[f"desk-{place}"] = _macro("desk", its)
         stands = tuple(
             (tower.name, tuple(view.node.name for view in tower.views))
             for tower in towers(now.views)
         )
         last = self._last
-        if last is None or (last.parts, last.stands) != (parts, stands):
+        number = f"{self._name}-{self._made + 1}"
+        page = Page(number, now.rack, stands, tuple(desks), parts)
+        if last is None or page.since(last):
             self._made += 1
-            last = self._last = Page(f"{self._name}-{self._made}", now.rack, stands, parts)
+            last = self._last = page
         return last
 
     def _cell(self, view: NodeView, live: LiveCard | None) -> tuple[Cell, Markup]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from imager.base.units import clock, format_rate
 from imager.config.rack import MASTER
-from imager.config.slot_labels import tower_and_place
+from imager.config.slot_labels import by_place, tower_and_place
 from imager.rack.batch.card_progress import Moment
 from imager.rack.batch.outlook import outlook
 from imager.rack.history.ledger import Standing
@@ -48,15 +48,16 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One node in its tower. ``bar`` is there while its card is being made, ``where`` says in which
-    reader that card is, if it is not in the node's own slot, ``counted`` as what it counts."""
+    """One node in its tower, or one card at its station. ``bar`` is there while the card is being
+    made, ``where`` says in which reader it is, if it is not in the node's own slot; ``counted`` is
+    as what it counts. At a station it is not said who has joined."""
 
     name: str
     place: str
     is_master: bool
     card: Badge
     counted: Badge
-    presence: Badge
+    presence: Badge | None
     where: str = ""
     bar: Bar | None = None
 
@@ -104,6 +105,29 @@ def cell_of(view: NodeView, live: LiveCard | None) -> Cell:
         _where(view, live) if live is not None else "",
         bar,
     )
+
+
+def desks_of(run: LiveRun) -> dict[str, tuple[Cell, ...]]:
+    """The cards of the run by the stations in whose readers they are, each by its slot."""
+    found: dict[str, list[LiveCard]] = {}
+    for card in run.cards:
+        if card.station:
+            found.setdefault(card.station, []).append(card)
+    return {
+        station: tuple(_at_desk(card) for card in sorted(found[station], key=_by_slot))
+        for station in sorted(found)
+    }
+
+
+def _by_slot(card: LiveCard) -> tuple[bool, tuple[str, int, str], str]:
+    return not card.slot, by_place(card.slot), card.target
+
+
+def _at_desk(card: LiveCard) -> Cell:
+    badge = _live_badge(card)
+    bar = _bar(card.node, card.moment) if card.moment and card.ending is None else None
+    where = "" if card.slot else card.target.removeprefix(f"{card.station}:")
+    return Cell(card.node, card.slot, False, badge, badge, None, where, bar)
 
 
 def trouble_of(view: NodeView, live: LiveCard | None) -> ToLookAt | None:

@@ -107,6 +107,30 @@ def test_a_card_in_another_reader_says_where(rack: Rack, idle: RackNow) -> None:
     assert "desk2: 0 of 1 done, 0:47 left" in words(page.parts["now"])
 
 
+def test_each_station_shows_its_own_readers(rack: Rack, idle: RackNow) -> None:
+    cards = (
+        LiveCard("pi0", "/dev/sdc", "B10", "desk2", moment_at(0.5)),
+        LiveCard("pi1", "/dev/sdb", "B2", "desk2", ending=LiveEnding("verified", 80)),
+        LiveCard("pi2", "desk1:/dev/sdd", "", "desk1"),
+        LiveCard("pi3", "/dev/sde", "A4"),
+    )
+    pages = Pages()
+    run = replace(run_at(rack), cards=cards)
+    page = pages.page(replace(idle, run=run))
+    assert page.desks == ("desk1", "desk2")
+    assert words(page.parts["desk-1"]) == "pi2 … , card waiting waiting /dev/sdd"
+    assert words(page.parts["desk-2"]) == (
+        "B2 pi1 ✓ , card verified B10 pi0 ▸ , card at work write 50 % 20.0 MB/s 0:47 left"
+    )
+    assert "The stations" in page.main()
+    farther = replace(cards[0], moment=moment_at(0.6))
+    later = pages.page(replace(idle, run=replace(run, cards=(farther, *cards[1:]))))
+    assert set(later.since(page)) == {"node-pi0", "desk-2", "now"}
+    gone = pages.page(idle)
+    assert set(gone.since(later)) == {"main"}
+    assert "The stations" not in gone.main()
+
+
 def test_only_what_has_changed_is_said_again(rack: Rack, idle: RackNow) -> None:
     pages = Pages()
     run = run_at(rack)
