@@ -7,6 +7,7 @@ where that is known. What cannot be an image, as a tar archive, is refused by na
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 from imager.base.errors import MalformedRelease, NetworkError
@@ -126,7 +127,9 @@ def _of_xz(origin: Origin) -> int | None:
     index_bytes = (int.from_bytes(footer[4:8], "little") + 1) * 4
     if index_bytes > min(_MOST_INDEX_BYTES, size):
         return None
-    index = _end_of(origin, 12 + index_bytes)
+    index = _end_of(origin, 12 + index_bytes)[:-12]
+    if zlib.crc32(index[:-4]) != int.from_bytes(index[-4:], "little"):
+        return None
     try:
         return _of_index(index, size - 24 - index_bytes)
     except (IndexError, ValueError):

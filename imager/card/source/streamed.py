@@ -29,6 +29,8 @@ from imager.disk.padded import padded
 from imager.disk.table import read_table
 from imager.image.unpack.inflate import PackingError
 
+_BESIDES_BYTES = 64 * MiB
+"""So much may lie in a source beside the image."""
 _AGAIN = "fetch it again; if it is the same then, its publisher has to mend it"
 
 
@@ -80,6 +82,7 @@ class StreamReading:
         self.sha256 = ""
         self._source = source
         self._whole = hashlib.sha256()
+        self._limit_bytes = limit_bytes
         self._blocks = source.origin.blocks()
         self._content = source.packing.unpack(self._hashed())
         self._window = Window(self._content, limit_bytes, source.name)
@@ -103,8 +106,17 @@ class StreamReading:
         self._require_proven()
 
     def _hashed(self) -> Generator[bytes]:
+        """The source as it is packed. It has an end: what holds nothing might come for ever."""
+        passed = 0
         with closing(self._blocks):
             for block in self._blocks:
+                passed += len(block)
+                if passed > self._limit_bytes * 9 // 8 + _BESIDES_BYTES:
+                    raise MalformedRelease(
+                        f"{self._source.name}: it goes on behind byte {passed}, which is longer "
+                        "than an image that fits can be, however it is packed",
+                        hint=_AGAIN,
+                    )
                 self._whole.update(block)
                 yield block
 

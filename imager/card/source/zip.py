@@ -8,6 +8,7 @@ written.
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Generator, Iterator
@@ -23,6 +24,10 @@ _LOCAL_HEADER = 30
 _LOCAL_MARK = b"PK\x03\x04"
 _LOOK_BYTES = 64 * 1024
 _MOST_DIRECTORY_BYTES = 4 * MiB
+_SAID_BEHIND = 1 << 3
+"""The flag of a file of which sizes and checksum are told behind its data (APPNOTE.TXT, 4.4.4)."""
+_MOST_DEFLATED = 1032
+"""No byte of deflate becomes more (zlib's technical details)."""
 _BESIDE = (".txt", ".md", ".sha256", ".sha512", ".sig", ".asc", ".pdf", ".html", ".bmap", ".json")
 
 
@@ -85,6 +90,7 @@ def zipped(origin: Origin) -> ZippedImage:
         raise MalformedRelease(
             f"{origin.name}: {one.filename} is not where the zip file says", hint="fetch it again"
         )
+    _require_one_story(origin.name, one, header)
     names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
     return ZippedImage(
         one.filename,
@@ -127,6 +133,20 @@ def _the_image(name: str, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
             hint="unpack it and give the image itself",
         )
     return one
+
+
+def _require_one_story(name: str, one: zipfile.ZipInfo, header: bytes) -> None:
+    """What the directory says of the image must be possible, and what is said where it begins:
+    before it is unpacked its size decides which card is too small."""
+    flags, *told = struct.unpack("<6xH6xIII4x", header)
+    known = not flags & _SAID_BEHIND and 0xFFFFFFFF not in told
+    packed, size = one.compress_size, one.file_size
+    most = packed * _MOST_DEFLATED if one.compress_type == zipfile.ZIP_DEFLATED else packed
+    if size > most or (known and told != [one.CRC, packed, size]):
+        raise MalformedRelease(
+            f"{name}: its directory is wrong about {one.filename}: {size} bytes of {packed} packed",
+            hint="fetch it again",
+        )
 
 
 class _Seekable(io.RawIOBase):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 import socket
 import ssl
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from imager.base.errors import NetworkError
+from imager.base.units import MiB
+from imager.card.source.opened import WantedImage, opened_source
 from imager.release.transfer.web import NotThere, TryAgain, Web
 from tests.support.fetching import LIMITS
 from tests.support.mirror import Manners, Mirror, serving
@@ -199,6 +202,23 @@ def test_a_server_nobody_vouches_for_is_not_spoken_to(tls: tuple[Mirror, Path], 
     assert type(caught.value) is NetworkError, "another try is no use"
     assert "ca-certificates" in caught.value.hint
     assert server.log == []
+
+
+def test_an_image_behind_https_is_not_fetched_over_http(
+    tls: tuple[Mirror, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, certificate = tls
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    image = b"\xeb\x3c\x90".ljust(MiB, b"\1")
+    secure, known = f"{server.address}/any.img", hashlib.sha256(image).hexdigest()
+    server.files["/any.img"] = image
+    with serving({"/any.img": image}) as plain:
+        server.misbehave("/any.img", Manners(redirect=f"{plain.address}/any.img"))
+        with pytest.raises(NetworkError) as caught, opened_source(WantedImage(secure)):
+            raise AssertionError("it was opened")
+        address = caught.value.hint.removeprefix("use another address, or ").partition(" ")[0]
+        with opened_source(WantedImage(address, known)) as opened, opened.source.read(MiB) as found:
+            assert b"".join(bytes(data) for _, data in found.pieces()) == image
 
 
 def test_the_cause_of_a_failure_is_said_in_one_line(web: Web) -> None:

@@ -77,7 +77,9 @@ def test_the_error_says_at_which_byte(pack: Pack) -> None:
 
 
 @pytest.mark.parametrize(
-    "stream", [gzip.compress(b"\1"), lzma.compress(b"\1") + bytes(4), bz2.compress(b"")]
+    "stream",
+    [gzip.compress(b"\1"), lzma.compress(b"\1") + bytes(4), bz2.compress(b"")],
+    ids=["gzip", "xz", "bzip2"],
 )
 def test_very_many_tiny_streams_take_no_longer_than_their_bytes(stream: bytes) -> None:
     """What is behind the end of each would be copied: 100 GB of it."""
