@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import stat
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,14 @@ import pytest
 
 from imager.base.units import MiB
 from imager.card.receipt.store import load_receipt
-from imager.disk.extents import Extent
+from imager.card.save.original import opened_original
+from imager.disk.extents import Extent, ExtentMap
 from imager.disk.rescue_map import BlockState, RescueMap
 from imager.rack.history.ledger import NodeState, Standing, read_ledger
+from tests.fault.dying import first_differing
 from tests.support.loop import Loop, missing_abilities, udevd_running
 from tests.support.rackcards import SIZE, blank_cards, first_mib, flash_words
+from tests.support.sampling import SEED
 from tests.support.workplace import Workplace, workplace
 
 pytestmark = [
@@ -25,6 +31,10 @@ pytestmark = [
     pytest.mark.long(minutes=1),
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
+
+_ROUNDS = 4
+_LONGEST_SECONDS = 6.0
+"""Two cards are saved in about that."""
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +137,40 @@ def refusals_are_named(place: Workplace, saves: Path, bad: Path, card: Loop) -> 
     assert "several saved cards of pi5" in cannot["pi5"]
     assert "has no saved card of pi6" in cannot["pi6"]
     assert bytes_of(card) == whole
+
+
+@pytest.mark.long(minutes=7)
+def test_killed_at_any_moment_a_save_is_whole_or_has_no_name(
+    place: Workplace, tmp_path: Path
+) -> None:
+    chance = random.Random(os.environ[SEED])
+    with blank_cards(tmp_path, 2) as cards:
+        assert place.run(*flash_words("pi[1-2]", [card.node for card in cards])).code == 0
+        in_use = [_in_use(card) for card in cards]
+        for number in range(_ROUNDS):
+            saves = place.folder / "saves" / f"killed-{number}"
+            words = place.command("rack", "save", saves, *named(*cards))
+            null = subprocess.DEVNULL
+            with subprocess.Popen(words, env=place.environment, stdout=null, stderr=null) as begun:
+                time.sleep(chance.uniform(0.5, _LONGEST_SECONDS))
+                begun.kill()
+            made = {path.name for path in saves.glob("*.img.zst")}
+            again = place.json("rack", "save", saves, *named(*cards))
+            assert again.code == (30 if made else 0), again.out
+            assert {f"{node}.img.zst" for node in again.result["failed"]} == made
+            for card, counts, node in zip(cards, in_use, ("pi1", "pi2"), strict=True):
+                image = tmp_path / f"{node}.img"
+                with image.open("wb") as file:
+                    packed = saves / f"{node}.img.zst"
+                    subprocess.run(["zstd", "-dc", "--sparse", packed], stdout=file, check=True)
+                assert first_differing(card.backing, image, counts) is None
+                image.unlink()
+            shutil.rmtree(saves)
+
+
+def _in_use(card: Loop) -> ExtentMap:
+    with opened_original(card.node) as original:
+        return original.card.extents
 
 
 def test_a_card_that_is_too_small_is_refused(place: Workplace, tmp_path: Path) -> None:

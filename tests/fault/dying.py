@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -69,7 +68,8 @@ def dying_card(folder: Path, kind: str) -> Iterator[Dying]:
     with fault_card(folder / "card", SIZE) as card:
         KINDS[kind](card.store, folder)
         with opened_original(card.node) as original:
-            yield Dying(card, original.card.extents)
+            in_use = original.card.extents
+        yield Dying(card, in_use)
 
 
 def faults_of(dying: Dying, death: Death, folder: Path, seed: str) -> Iterator[str]:
@@ -83,7 +83,7 @@ def faults_of(dying: Dying, death: Death, folder: Path, seed: str) -> Iterator[s
         if death.way == KILLED:
             card.set_speed(read_bps=_SLOW)
             for _ in range(_KILLS):
-                run_for(chance.uniform(0.3, 2.5), "read", card.node, image)
+                run_for(chance.uniform(0, 2), "read", card.node, image)
             card.set_speed()
         elif death.way == DDRESCUE:
             run_tool(["ddrescue", "-dnq", card.node, image, f"{image}.map"], ok=(0, 1))
@@ -134,14 +134,20 @@ def words_of(*words: object) -> list[str]:
     return [sys.executable, "-m", "imager", *map(str, words), "--json"]
 
 
-def run_for(seconds: float, *words: object) -> int:
-    """Kill the command with ``words`` after so long; the status it ended with."""
+def run_for(seconds: float, *words: object) -> float:
+    """Kill the command with ``words`` so long after the first that it said; how long it took from
+    there on."""
     with subprocess.Popen(
-        words_of(*words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        words_of(*words), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-    return process.returncode
+        assert process.stdout is not None
+        process.stdout.readline()
+        began = time.monotonic()
+        try:
+            process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return time.monotonic() - began
 
 
 def run_to_the_end(*words: object) -> tuple[int, list[dict[str, Any]]]:
