@@ -97,7 +97,8 @@ class UsedCard:
         self.debugfs("ssv mnt_count 1", f"ssv mtime @{at}", at=at)
 
     def live_on(self, at: int, source: Path) -> None:
-        """A node's life: a file written, one replaced, one removed, one touched."""
+        """A node's life: a file written, one replaced, one removed, one touched. ``at`` is a later
+        second than that of the image: by it ``verify`` knows what the node did."""
         source.write_bytes(b"what the node wrote\n" * 5000)
         self.mark_mounted(at)
         self.debugfs(
