@@ -8,7 +8,8 @@ import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +159,34 @@ def test_killed_at_any_moment_a_save_is_whole_or_has_no_name(
             again = place.json("rack", "save", saves, *named(*cards))
             assert again.code == (30 if made else 0), again.out
             assert {f"{node}.img.zst" for node in again.result["failed"]} == made
-            for card, counts, node in zip(cards, in_use, ("pi1", "pi2"), strict=True):
-                image = tmp_path / f"{node}.img"
-                with image.open("wb") as file:
-                    packed = saves / f"{node}.img.zst"
-                    subprocess.run(["zstd", "-dc", "--sparse", packed], stdout=file, check=True)
-                assert first_differing(card.backing, image, counts) is None
-                image.unlink()
+            _require_saved(saves, cards, in_use)
             shutil.rmtree(saves)
+
+
+@pytest.mark.long(minutes=7)
+def test_of_two_at_once_one_is_refused(place: Workplace, tmp_path: Path) -> None:
+    saves = place.folder / "saves" / "twice"
+    with blank_cards(tmp_path, 2) as cards:
+        assert place.run(*flash_words("pi[1-2]", [card.node for card in cards])).code == 0
+        in_use = [_in_use(card) for card in cards]
+        with ThreadPoolExecutor(2) as pool:
+            words = "rack", "save", saves, *named(*cards)
+            both = [*pool.map(lambda _: place.json(*words), range(2))]
+        assert sorted(said.code for said in both) == [0, 20], [said.out for said in both]
+        assert [said.result["saved"] for said in both if not said.code] == [["pi1", "pi2"]]
+        _require_saved(saves, cards, in_use)
+        assert len([*saves.iterdir()]) == 4, [*saves.iterdir()]
+
+
+def _require_saved(saves: Path, cards: Sequence[Loop], in_use: Sequence[ExtentMap]) -> None:
+    """Each image is its card in all that counts."""
+    for card, counts, node in zip(cards, in_use, ("pi1", "pi2"), strict=True):
+        image = card.backing.with_name(f"{node}.unpacked")
+        with image.open("wb") as file:
+            packed = saves / f"{node}.img.zst"
+            subprocess.run(["zstd", "-dc", "--sparse", packed], stdout=file, check=True)
+        assert first_differing(card.backing, image, counts) is None
+        image.unlink()
 
 
 def _in_use(card: Loop) -> ExtentMap:
