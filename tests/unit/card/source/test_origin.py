@@ -47,6 +47,16 @@ def test_no_more_is_read_of_the_beginning_than_was_asked_for() -> None:
     assert web.given == 72_000
 
 
+def test_behind_the_end_of_a_file_there_is_nothing() -> None:
+    with (
+        serving({"/any.img": IMAGE}) as server,
+        opened_source(WantedImage(f"{server.address}/any.img"), QUICK) as opened,
+    ):
+        origin = opened.source.origin
+        assert origin.look(len(IMAGE) - 3, 10) == IMAGE[-3:]
+        assert origin.look(len(IMAGE), 10) == b""
+
+
 def read(cut_after: list[int]) -> int:
     """Download IMAGE from a server that breaks off so; the number of times it was asked."""
     with (

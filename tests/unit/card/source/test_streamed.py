@@ -11,6 +11,7 @@ import os
 import random
 import struct
 import subprocess
+import threading
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.mbr import encode
 from imager.image.unpack.inflate import gunzipped
+from imager.rack.batch.card_progress import CardBoard, CardEvent, PhaseBegan
 from imager.release.openpgp import parse_certificate
 from imager.release.transfer.web import TransferLimits
 from tests.support.mirror import Manners, serving
@@ -110,8 +112,11 @@ def packed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_every_way_of_packing(packed: Path) -> None:
-    digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+    digest, held = hashlib.sha256(packed.read_bytes()).hexdigest(), os.listdir("/proc/self/fd")
     assert read_whole(packed, sha256=digest) == IMAGE
+    assert os.listdir("/proc/self/fd") == held
+    with opened_source(WantedImage(str(packed), digest)) as opened:
+        assert opened.known.told == ("its SHA-256 is held against the one you gave",)
     with pytest.raises(NotAuthentic, match="not what it should be"):
         read_whole(packed, sha256="0" * 64)
 
@@ -122,6 +127,19 @@ def test_the_size_is_known_before_where_the_file_says_it(packed: Path) -> None:
         assert opened.source.size_bytes == (SIZE if known else None)
         assert opened.source.least_bytes == (SIZE if known or packed.suffix == ".gz" else 0)
         assert measured(opened.source, Quiet()) == SIZE
+
+
+def test_how_far_it_is_measured_is_shown_where_it_says_how_large_it_is_at_least(
+    tmp_path: Path,
+) -> None:
+    events: list[CardEvent] = []
+    board = CardBoard(events.append, threading.Event())
+    for suffix, total in ((".gz", SIZE), (".bz2", None)):
+        path = tmp_path / f"any.img{suffix}"
+        path.write_bytes(PACKED[suffix](IMAGE))
+        with opened_source(WantedImage(str(path))) as opened:
+            assert measured(opened.source, board) == SIZE
+        assert events[-2] == PhaseBegan("measure", total)
 
 
 def test_a_file_that_is_written_to_while_it_is_read_is_of_no_one_moment(tmp_path: Path) -> None:
@@ -300,6 +318,18 @@ def test_a_gzip_file_is_too_large_only_when_it_is_unpacked(tmp_path: Path) -> No
     larger = gzip.compress(IMAGE[:MiB], 1) + gzip.compress(IMAGE[MiB:], 1)
     path.write_bytes(larger)
     assert needed_of(path, 4 * MiB) == 5 * MiB, "its last member is too large alone"
+
+
+def test_a_disk_may_begin_with_any_letters(tmp_path: Path) -> None:
+    """Its first bytes are a program; at the end of the sector is a mark."""
+    path = tmp_path / "any.img"
+    whole = bytearray(b"%PDF-1.7" + IMAGE[8:])
+    path.write_bytes(whole)
+    assert read_whole(path) == whole
+    whole[510:512] = bytes(2)
+    path.write_bytes(whole)
+    with pytest.raises(MalformedRelease, match="it is PDF"):
+        read_whole(path)
 
 
 MARKS = {"": "", "xz": "fd377a585a00", "zip": "504b0304", "zst": "28b52ffd", "gz": "1f8b"}
