@@ -188,13 +188,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield Lab(place, bus, loops, golden)
 
 
+def blank(loop: Loop) -> None:
+    """Make its card one that was never used."""
+    with loop.backing.open("r+b") as card:
+        card.write(bytes(2**20))
+
+
 @pytest.fixture(autouse=True)
 def forgetful(lab: Lab) -> Iterator[None]:
     """Each test begins with a rack that never wrote a card, and with blank ones."""
     for loops in lab.loops.values():
         for loop in loops:
-            with loop.backing.open("r+b") as card:
-                card.write(bytes(2**20))
+            blank(loop)
     yield
     lab.bus.silent.clear()
     lab.bus.kill()
@@ -348,6 +353,7 @@ def test_a_person_says_that_one_more_card_is_to_be_made(
     with struck(lab, "desk2", lambda: lab.bus.silent.add("desk2")):
         lab.flash(["pi0", "pi1", "pi3"])
     assert lab.standing("pi3") is Standing.UNKNOWN
+    blank(lab.loops["desk1"][1])
     again = lab.flash(["pi3"], again=True)
     assert again["pi3"].outcome is Outcome.VERIFIED
     assert again["pi3"].job.target.node.startswith("desk1:")
@@ -388,6 +394,7 @@ def test_a_station_without_room_touches_no_card(lab: Lab) -> None:
     with mounted(Path("tmpfs"), state, "-ttmpfs", "-osize=1M"):
         (state / "slots.toml").write_bytes(slots)
         results = lab.flash(["pi0"])
+    assert results["pi0"].job.target.node.startswith("desk1:")
     assert results["pi0"].outcome is Outcome.FAILED
     assert results["pi0"].error is not None
     assert "the reports of 1 cards may take" in results["pi0"].error.what
