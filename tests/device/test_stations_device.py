@@ -391,7 +391,7 @@ def test_a_golden_image_that_lies_is_written_on_no_card_and_fetched_anew(lab: La
 def test_a_station_without_room_touches_no_card(lab: Lab) -> None:
     state = lab.bus.state("desk1")
     slots = (state / "slots.toml").read_bytes()
-    with mounted(Path("tmpfs"), state, "-ttmpfs", "-osize=1M"):
+    with mounted(Path("tmpfs"), state, "-ttmpfs", "-osize=1M,mode=700"):
         (state / "slots.toml").write_bytes(slots)
         results = lab.flash(["pi0"])
     assert results["pi0"].job.target.node.startswith("desk1:")
