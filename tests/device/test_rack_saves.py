@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.rescue_map import BlockState, RescueMap
 from imager.rack.history.ledger import NodeState, Standing, read_ledger
 from tests.fault.dying import first_differing
+from tests.support.faultcard import Fault, fault_card, why_not
 from tests.support.loop import Loop, missing_abilities, udevd_running
 from tests.support.rackcards import SIZE, blank_cards, first_mib, flash_words
 from tests.support.sampling import SEED
@@ -176,6 +178,28 @@ def test_of_two_at_once_one_is_refused(place: Workplace, tmp_path: Path) -> None
         assert [said.result["saved"] for said in both if not said.code] == [["pi1", "pi2"]]
         _require_saved(saves, cards, in_use)
         assert len([*saves.iterdir()]) == 4, [*saves.iterdir()]
+
+
+@pytest.mark.long(minutes=7)
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_a_card_pulled_out_fails_alone_and_the_next_run_saves_it(
+    place: Workplace, tmp_path: Path
+) -> None:
+    saves = place.folder / "saves" / "pulled"
+    with blank_cards(tmp_path, 1) as (one,), fault_card(tmp_path / "other", SIZE) as other:
+        assert place.run(*flash_words("pi[1-2]", [one.node, other.node])).code == 0
+        in_use = [_in_use(one), _in_use(other.loop)]
+        place_of_pull = [*in_use[1].split(MiB)][len(in_use[1]) // 2 + 20]
+        other.arm([Fault("vanish", place_of_pull, ("",), on="read")])
+        other.phase("")
+        said = place.json("rack", "save", saves, *named(one, other.loop))
+        assert (said.code, said.result["saved"], said.result["failed"]) == (30, ["pi1"], ["pi2"])
+        assert not (saves / "pi2.img.zst").exists()
+        other.arm()
+        again = place.json("rack", "save", saves, "--nodes", "pi2", *named(one, other.loop))
+        assert again.code == 0, again.out
+        store = replace(other.loop, backing=other.store)
+        _require_saved(saves, [one, store], in_use)
 
 
 def _require_saved(saves: Path, cards: Sequence[Loop], in_use: Sequence[ExtentMap]) -> None:
