@@ -47,9 +47,9 @@ class RestoreOrders:
 
     rack: Rack
     limits: Limits
+    probe: bool
     batch: str = ""
     at_once: int | None = None
-    probe: bool = True
     kernel: HostTrees = field(default_factory=HostTrees)
 
 

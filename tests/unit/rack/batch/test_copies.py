@@ -94,7 +94,7 @@ def test_what_hangs_on_one_port_waits_but_for_copies(cards: list[MemoryCard]) ->
     watch, anything = Watching(), cast(Any, SimpleNamespace())
     rack, saved = cast(Rack, anything), cast(SavedNode, anything)
     saver = Savers(SaveOrders(Path()), watch)
-    restorer = Restorers(RestoreOrders(rack, Limits()), watch)
+    restorer = Restorers(RestoreOrders(rack, Limits(), probe=True), watch)
     crew = Crew(Orders(rack, lambda _: anything, Limits()), watch)
     source = MemorySource(PARTS, SIZE)
     copy = CopyJob(accept(card, SIZE, Limits()))

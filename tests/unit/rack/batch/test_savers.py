@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from imager.base.units import MiB
 from imager.card.host.targets import target_at
 from imager.card.save.saved_file import SavedFile
 from imager.rack.batch.card_progress import CardEvent, Moment
+from imager.rack.batch.limiter import Limiter
 from imager.rack.batch.savers import SaveJob, SaveOrders, Savers, save
 from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import CardSaved, read_ledger
@@ -70,6 +72,18 @@ def test_each_card_is_in_its_file_and_in_the_ledger(jobs: list[SaveJob], tmp_pat
         event = told[result.job.name]
         assert event.is_whole and event.map_sha256 == result.saved.map_sha256
         assert (event.file, event.image_id) == (str(result.saved.files.path), "ab")
+
+
+def test_how_fast_the_cards_are_is_looked_at_while_they_are_made(
+    jobs: list[SaveJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else no more than the first few on a port would ever be made at a time."""
+    looked: list[float] = []
+    monkeypatch.setattr(Limiter, "look", lambda _, now: looked.append(now))
+    began = time.monotonic()
+    save(SaveOrders(tmp_path), jobs, Watching())
+    assert looked == sorted(looked)
+    assert began <= looked[0] <= looked[-1] <= time.monotonic()
 
 
 def test_a_card_that_is_gone_costs_no_other(jobs: list[SaveJob], tmp_path: Path) -> None:
