@@ -28,10 +28,19 @@ for name in cache srv lib opt by-path; do mkdir -p "$box/$name"; done
 mount --bind "$box/cache" /var/cache
 mount --bind "$box/srv" /srv
 mount --bind "$box/opt" /opt
-mkdir -p /var/lib/picloud-image /dev/disk/by-path
+mkdir -p /var/lib/picloud-image
 mount --bind "$box/lib" /var/lib/picloud-image
-mount --bind "$box/by-path" /dev/disk/by-path
+mkdir -p "$box/dev"
+mount -t tmpfs box "$box/dev"
+for name in null zero full random urandom tty fd stdin stdout stderr; do
+    cp -a "/dev/$name" "$box/dev/"
+done
+mkdir -p "$box/dev/shm" "$box/dev/disk/by-path"
+mount --bind "$box/by-path" "$box/dev/disk/by-path"
+mount --rbind "$box/dev" /dev
 """
+# Its own /dev: udevd of the host removes folders of links there once they are empty, and what is
+# mounted on them with them.
 _MASTER = f"""\
 interface: {_MASTER_ADDRESS}
 auto_accept: True
@@ -68,7 +77,12 @@ class Desk:
     wire: Wire
 
     def put(self, slot: str, device: Path) -> None:
-        """Have the reader's slot with the name ``slot`` in by-path show ``device``."""
+        """Have the reader's slot with the name ``slot`` in by-path show ``device``, which no other
+        computer of the laboratory has."""
+        number = device.stat().st_rdev
+        node = f"{device} b {os.major(number)} {os.minor(number)}"
+        making = ["sh", "-c", f"test -b {device} || mknod {node}"]
+        subprocess.run([*self.box.entering, *making], check=True)
         link = self.folder / "by-path" / slot
         link.unlink(missing_ok=True)
         link.symlink_to(device)
