@@ -16,7 +16,7 @@ from imager.base.errors import HostStorage
 from imager.base.units import GiB, MiB
 from imager.card.host.disk_facts import Bus
 from imager.card.host.disks import Disk
-from imager.card.host.target import Limits
+from imager.card.host.target import Limits, TargetFacts
 from imager.config.rack import Node, Rack
 from imager.node.edit.edit import OpenGolden
 from imager.node.keys.signing import rack_key
@@ -31,6 +31,8 @@ from imager.rack.plan.candidates import Candidate, Holds, Unfit
 from imager.rack.plan.plan import Want
 from imager.rack.plan.slots import Slots
 from imager.rack.plan.survey import wants_of
+from imager.stations.head.remote import RemoteCard, candidate_of
+from imager.stations.wire.survey import SurveyedCard
 from tests.support.racks import rack_in
 from tests.support.stamps import FACTS
 from tests.unit.node.stamp.test_stamp import FILES, MANIFEST
@@ -353,9 +355,11 @@ def test_loops_and_fixed_disks_are_no_cards(place: Place) -> None:
 
 
 def test_a_card_of_another_computer_comes_and_goes_under_its_computer_s_name(place: Place) -> None:
+    seen = SurveyedCard(
+        TargetFacts("/dev/sdb", MiB, "usb"), "a card", Holds.BLANK, "blank", None, None, None
+    )
     for computer in ("desk1", "desk2"):
-        card = Disk(f"{computer}:/dev/sdb", "8:0", MiB, Bus.USB, removable=True)
-        place.station.came(Candidate(card, Holds.BLANK, "blank"))
+        place.station.came(candidate_of(RemoteCard(computer, seen)))
     assert list(place.station.offers) == ["desk1:sdb", "desk2:sdb"]
     place.station.gone("desk1:sdb")
     assert list(place.station.offers) == ["desk2:sdb"]
