@@ -35,8 +35,9 @@ from imager.stations.wire.report import (
 from imager.stations.wire.survey import digest
 
 _LIMIT_BYTES = 2 * MOST_RECEIPT_BYTES
-_ANSWER_BYTES = 1 << 20
-"""A collection of reports is not much larger: more are asked for again."""
+_ANSWER_BYTES = 256 << 10
+"""Reports are given out until there are so many bytes; the rest when the head asks again. Salt cuts
+off what is larger than 1 MiB (max_event_size), and a receipt of 8 GB is 400 KiB."""
 _LOCK, _STOP, _RECORD, _SINCE, _BEGIN = ".lock", ".stop", ".json", "since", "begin.lock"
 
 
@@ -130,7 +131,7 @@ class Records:
                 # It may have ended since it was read.
                 report = (self._read(name) or record).report
                 reports.append(report)
-                size += len(report.receipt.encode()) if report.receipt else 0
+                size += len(json.dumps(report.to_json()))
         self._sweep()
         return Reports(tuple(reports), tuple(making), over, self.since())
 

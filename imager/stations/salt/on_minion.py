@@ -35,7 +35,7 @@ EVERY_SECONDS = 1.0
 MOST_BYTES = 512 << 10
 """An event carries no more than this, and what is said of work no more than one a second."""
 MOST_ANSWER_BYTES = 4 << 20
-LONGEST_LINE_BYTES = 256 << 10
+LONGEST_LINE_BYTES = MOST_ANSWER_BYTES
 BRING = b'{"event": "bring"'
 """How a line begins by which the program asks for a file of the master's."""
 

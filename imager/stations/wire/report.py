@@ -7,6 +7,8 @@ it has them.
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
@@ -47,7 +49,7 @@ class CardReport:
     def to_json(self) -> dict[str, object]:
         """The object on the wire, and in the station's file."""
         document = asdict(replace(self, receipt=None))
-        return document | {"receipt": self.receipt.encode().decode() if self.receipt else None}
+        return document | {"receipt": _packed(self.receipt) if self.receipt else None}
 
 
 def report_from(read: JsonObject) -> CardReport:
@@ -80,12 +82,19 @@ def report_from(read: JsonObject) -> CardReport:
     return report
 
 
+def _packed(receipt: Receipt) -> str:
+    """Base64 of zlib: on its way a text within a text within a text would grow by its quotes."""
+    return base64.b64encode(zlib.compress(receipt.encode())).decode()
+
+
 def _receipt(read: JsonObject, text: str) -> Receipt:
-    if len(text) > MOST_RECEIPT_BYTES:
-        raise read.fault("receipt", f"is larger than {MOST_RECEIPT_BYTES} bytes")
+    unpacker = zlib.decompressobj()
     try:
-        return decode_receipt(text.encode())
-    except (ReceiptError, UnicodeEncodeError, ValueError) as error:
+        data = unpacker.decompress(base64.b64decode(text, validate=True), MOST_RECEIPT_BYTES)
+        if not unpacker.eof:
+            raise ValueError(f"it is cut short, or larger than {MOST_RECEIPT_BYTES} bytes")
+        return decode_receipt(data)
+    except (ReceiptError, zlib.error, ValueError) as error:
         raise read.fault("receipt", str(error)) from None
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
+from imager.base.units import MiB
 from imager.card.host.target import TargetFacts
+from imager.disk.extents import Extent, ExtentMap
+from imager.disk.manifest import Manifest
 from imager.rack.batch.card_progress import Moment, PhaseBegan, PhaseEnded, Said
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder, order_from
 from imager.stations.wire.report import (
+    MOST_RECEIPT_BYTES,
     AtDesk,
     CardReport,
     NodeMoment,
@@ -25,6 +32,7 @@ from imager.stations.wire.report import (
     reports_from,
 )
 from imager.stations.wire.survey import Survey, SurveyedCard, UnfitCard, survey_from
+from tests.support.rackhistory import receipt_of
 
 SHA = "a" * 64
 CARD = SurveyedCard(
@@ -130,3 +138,22 @@ def test_a_verified_card_has_a_receipt_that_says_so() -> None:
         reports = replace(REPORTS, reports=(replace(REPORT, outcome=outcome),))
         with pytest.raises(JsonFault):
             reports_from(read_object(json.dumps(reports.to_json())))
+
+
+def test_a_receipt_travels_packed() -> None:
+    receipt = receipt_of("pi1", 1)
+    digests = tuple(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(1600))
+    extents = ExtentMap([Extent(0, 1600 * MiB)])
+    receipt = replace(receipt, manifest=Manifest(32 * 1024 * MiB, extents, digests))
+    report = replace(REPORT, outcome=Outcome.VERIFIED, receipt=receipt)
+    document = json.dumps(replace(REPORTS, reports=(report,)).to_json())
+    assert len(document) < 100_000, "Salt cuts off what is larger than 1 MiB"
+    assert reports_from(read_object(document)).reports == (report,)
+
+
+def test_a_receipt_that_unpacks_to_more_than_any_is_refused() -> None:
+    packed = base64.b64encode(zlib.compress(bytes(MOST_RECEIPT_BYTES + 1), 1)).decode()
+    document = REPORTS.to_json()
+    document["reports"] = [REPORT.to_json() | {"receipt": packed}]
+    with pytest.raises(JsonFault, match="larger than"):
+        reports_from(read_object(json.dumps(document)))
