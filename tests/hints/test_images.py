@@ -36,14 +36,6 @@ IMAGES = {
     "fetch it again, or say --no-bmap": Row(
         WRITE, "--no-bmap", f"{WRITE} {{said}}", 13, before=("$ echo nonsense > card.img.bmap",)
     ),
-    "fetch it again; if it is a plain image after all, call it .img": Row(
-        "write a.img --image odd.xz",
-        r"\.img$",
-        "write a.img --image odd{said}",
-        13,
-        before=("$ cp card.img odd.xz",),
-        between=("$ mv odd.xz odd{said}",),
-    ),
     "fetch both again, or say --no-bmap": Row(
         "write a.img --image saved.img",
         "--no-bmap",

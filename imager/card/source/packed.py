@@ -18,7 +18,7 @@ from imager.card.source.origin import Origin
 from imager.card.source.zip import zipped
 from imager.disk.signature import Form, Recognised, signature_at
 from imager.image.unpack.inflate import GZIP_MAGIC, Unpack
-from imager.image.unpack.packings import way_of
+from imager.image.unpack.packings import PZSTD, way_of
 
 LOOKED_AT = 70 * 1024
 _XZ = b"\xfd7zXZ\x00"
@@ -54,9 +54,10 @@ def packing_in(origin: Origin) -> Packing:
     if head.startswith(_XZ):
         size = _of_xz(origin)
         return Packing("xz", unpack, size, size or 0)
-    if head.startswith(_ZSTD):
+    if head.startswith((_ZSTD, PZSTD)):
         require_tools("zstd")
-        return Packing("zstd", unpack, None, _of_zstd(head), is_slow=False)
+        least = _of_zstd(head) if head.startswith(_ZSTD) else 0
+        return Packing("zstd", unpack, None, least, is_slow=False)
     if head.startswith(GZIP_MAGIC):
         return Packing("gzip", unpack, None, _of_gzip(origin))
     if head.startswith(b"BZh"):

@@ -30,6 +30,8 @@ from imager.image.unpack.inflate import (
 )
 
 _LARGEST = 4 * GiB
+PZSTD = b"\x50\x2a\x4d\x18"
+"""What pzstd(1) begins with, before frames of zstd: a frame to be skipped (RFC 8878, 3.1.2)."""
 _XZ_MEMORY = 128 * MiB
 """Twice what the strongest preset, xz -9, needs (xz(1))."""
 
@@ -156,4 +158,5 @@ _WAYS: Mapping[bytes, Unpack] = {
     b"\xfd7zXZ": _unxz,
     b"BZh": _bunzip,
     b"\x28\xb5\x2f\xfd": _unzstd,
+    PZSTD: _unzstd,
 }

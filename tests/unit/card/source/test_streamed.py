@@ -177,6 +177,14 @@ def test_zstd_says_its_size_where_it_knew_it(tmp_path: Path) -> None:
         assert (opened.source.size_bytes, opened.source.least_bytes) == (None, SIZE)
 
 
+def test_what_pzstd_made_begins_with_a_frame_to_be_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "any.img.zst"
+    path.write_bytes(bytes.fromhex("502a4d18 04000000 11223344") + zstd(IMAGE))
+    with opened_source(WantedImage(str(path))) as opened:
+        assert (opened.packing, opened.source.least_bytes) == ("zstd", 0)
+        assert content_of(opened) == IMAGE
+
+
 def test_a_packed_source_that_is_cut_is_never_taken_for_whole(packed: Path, tmp_path: Path) -> None:
     data, cut = packed.read_bytes(), tmp_path / packed.name
     lengths = random.Random(18)
