@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,24 @@ class Laboratory:
                 yield file
             finally:
                 tap.kill()
+
+    def kill(self, box: Box, words: bytes) -> int:
+        """End every process of one computer whose command has ``words``, as a power cut would;
+        returns how many there were."""
+        ours = Path(f"/proc/{box.pid}/ns/pid").readlink()
+        ended = 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                is_there = (process / "ns/pid").readlink() == ours
+                if is_there and words in (process / "cmdline").read_bytes():
+                    os.kill(int(process.name), signal.SIGKILL)
+                    ended += 1
+        return ended
+
+    def start(self, box: Box, daemon: str) -> None:
+        """Start ``daemon`` there again; it ends with its computer."""
+        words = [*box.entering, os.fspath(self._programs(daemon)), "--daemon"]
+        subprocess.run(words, check=True)
 
     @contextmanager
     def unplugged(self, name: str) -> Iterator[None]:
