@@ -40,6 +40,8 @@ LOCKED: dict[str, tuple[str, ...]] = {
         "rack slots forget A1",
         "rack slots learn A1",
         "rack slots show",
+        "rack stations install desk1 --host 127.0.0.1 --port 1",
+        "rack stations list --host 127.0.0.1 --port 1",
         "rack watch",
         "write a.img --node pi1",
     ),
