@@ -453,5 +453,5 @@ def test_a_card_put_in_at_any_desk_gets_the_next_node(lab: Lab) -> None:
                 if len(shift.results) == 2:
                     lab.bus.silent.clear()  # desk2 is switched on
     assert {lab.standing(name) for name in names} == {Standing.VERIFIED}
-    assert view.said[0] == "desk2: it does not answer"
+    assert "desk2: it does not answer" in view.said
     assert {"Y0 for pi0", "Y1 for pi1", "Z0 for pi2", "Z1 for pi3"} <= set(view.said)

@@ -123,7 +123,7 @@ def test_eight_cards_at_two_desks(room: Room) -> None:
 
     again = room.run("rack", "flash", "pi[0-7]", "--yes")
     assert again.code == 0, again.out
-    assert [step["action"] for step in again.result["steps"]] == ["nothing"] * 8
+    assert [step["action"] for step in again.result["steps"]] == ["nothing"] * 8, again.out
 
     # Nothing of a node's keys is left anywhere but in the rack.
     bodies = [
