@@ -185,9 +185,10 @@ class _Seekable(io.RawIOBase):
             window = align_down(at, _LOOK_BYTES)
             if window not in self._windows:
                 self._windows[window] = self._origin.look(window, _LOOK_BYTES)
-            piece = self._windows[window][at - window :][: length - len(found)]
+            piece = self._windows[window][at - window :]
             if not piece:
                 break
             found += piece
+        del found[length:]
         self._position += len(found)
         return bytes(found)

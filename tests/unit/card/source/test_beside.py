@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import ConfigurationError, UsageError
+from imager.base.errors import ConfigurationError, HostStorage, UsageError
 from imager.card.source.beside import beside, file_name, unpacked_names
-from imager.card.source.origin import LocalFile, RemoteFile
+from imager.card.source.origin import LocalFile, RemoteFile, local_file
 from imager.card.source.sums import sum_of
 from imager.release.transfer.download import Version
 from imager.release.transfer.web import TransferLimits, Web
@@ -53,6 +53,12 @@ def test_beside_a_file_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match="is no file"):
         beside(file, "any.bmap")
+
+
+def test_what_cannot_be_opened_is_this_computers_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HostStorage, match="Not a directory"), local_file(tmp_path / "file/a.img"):
+        raise AssertionError("it was opened")
 
 
 @pytest.mark.parametrize(

@@ -47,23 +47,34 @@ def test_it_is_found_between_others_in_blocks_of_any_size(path: Path, way: int, 
     assert unpacked(path, block) == content
 
 
-def field(data: bytearray, at: int, value: int, form: str = "<I") -> bytes:
-    """``data`` with another value in the directory's first entry."""
-    struct.pack_into(form, data, data.index(b"PK\x01\x02") + at, value)
+def field(data: bytearray, at: int, value: int) -> bytes:
+    """``data`` with another number at byte ``at`` of the image's entry in the directory, and where
+    it begins."""
+    struct.pack_into("<I", data, data.index(b"PK\x01\x02") + at, value)
+    struct.pack_into("<I", data, at - 2, value)
     return bytes(data)
 
 
-@pytest.mark.parametrize("way", [STORED, DEFLATED])
-def test_its_length_and_its_checksum_are_counted(path: Path, way: int) -> None:
-    for at, value, why in (
-        (16, 7, "does not fit its checksum"),
-        (24, len(CONTENT) - 1, "is longer than"),
-        (24, len(CONTENT) + 1, f"ends after {len(CONTENT)} of"),
-        (20, 10, "ends after"),
-    ):
-        path.write_bytes(field(made("any.img", way=way), at, value))
-        with pytest.raises(PackingError, match=why):
-            unpacked(path)
+CRC, PACKED_BYTES, SIZE = 16, 20, 24
+
+
+@pytest.mark.parametrize(
+    ("way", "at", "value", "why"),
+    [
+        (STORED, CRC, 7, "does not fit its checksum"),
+        (DEFLATED, CRC, 7, "does not fit its checksum"),
+        (STORED, SIZE, len(CONTENT) - 1, "is longer than"),
+        (DEFLATED, SIZE, len(CONTENT) - 1, "is longer than"),
+        (DEFLATED, SIZE, len(CONTENT) + 1, f"ends after {len(CONTENT)} of"),
+        (DEFLATED, PACKED_BYTES, 3000, "ends after"),
+    ],
+)
+def test_its_length_and_its_checksum_are_counted(
+    path: Path, way: int, at: int, value: int, why: str
+) -> None:
+    path.write_bytes(field(made("any.img", way=way), at, value))
+    with pytest.raises(PackingError, match=why):
+        unpacked(path)
 
 
 def test_a_damaged_byte_is_told_with_its_place(path: Path) -> None:

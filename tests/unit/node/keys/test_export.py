@@ -250,6 +250,19 @@ def test_another_master_s_pair_is_replaced_as_a_whole(
     assert (private.stale, private.conflict is None, public.conflict) == ((), False, None)
 
 
+def test_a_master_of_salt_3008_keeps_its_key_under_its_own_name(
+    rack: Rack, keys: SaltKeys, other: SaltPair, pki: Path
+) -> None:
+    pki.mkdir()
+    (pki / "desk.pem").write_bytes(other.private)
+    (pki / "master.pem").symlink_to("/etc/salt/pki/master/desk.pem")
+    found = plan_export(rack, keys, pki, own_key=True)[-2:]
+    assert [place.path for place in found] == [pki / "desk.pem", pki / "desk.pub"]
+    (pki / "desk.pem").unlink()
+    found = plan_export(rack, keys, pki, own_key=True)[-2:]
+    assert [place.path for place in found] == [pki / "master.pem", pki / "master.pub"]
+
+
 def test_a_link_that_salt_did_not_make_is_another_key(
     rack: Rack, keys: SaltKeys, other: SaltPair, pki: Path, tmp_path: Path
 ) -> None:

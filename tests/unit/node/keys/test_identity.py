@@ -376,6 +376,13 @@ def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
         identity(rack)
 
 
+def test_keys_are_made_where_git_does_not_look(rack: Rack) -> None:
+    shutil.rmtree(rack.state.path)
+    identity(rack)
+    assert (rack.state.path / ".gitignore").read_text().endswith("\n*\n")
+    assert stat.S_IMODE(rack.state.path.stat().st_mode) == 0o700
+
+
 def test_a_new_node_gets_no_numbers_while_those_of_another_cannot_be_read(rack: Rack) -> None:
     damaged = rack.keys.path / "pi1/card/identity.json"
     damaged.write_text("{}")
