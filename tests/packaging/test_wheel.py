@@ -15,7 +15,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = {"imager": "imager", **{f"imager/data/{n}": n for n in ("docs", "firstboot", "overlays")}}
+SHIPPED = {
+    "imager": "imager",
+    **{f"imager/data/{n}": n for n in ("docs", "firstboot", "overlays")},
+    "imager/data/udev": "packaging/udev",
+}
 COMMANDS = (
     "--version",
     "docs exit-codes",
