@@ -154,7 +154,7 @@ def test_what_a_minion_says_in_another_name_is_not_believed(bus: SaltBus, lab: L
     session = next(pillar(lab).glob("hosts/desk1/*/*")).name
     said = {"station": "desk1", "request": "0", "number": 99, "lines": ['{"forged": 1}']}
     forged = json.dumps({"text": json.dumps(said), "mac": "0" * 64})
-    with listener(lab.door, session) as all_events:
+    with listener(lab.door, session, lambda _: True) as all_events:
         lab.desks["eve"].box.run(
             "salt-call", "event.fire_master", forged, f"{PILLAR}/{session}/forged"
         )

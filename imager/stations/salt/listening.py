@@ -1,6 +1,7 @@
 """Hears the events of one session as they come, in a thread of its own.
 
-In: a Door to the master. Out: JSON objects, in order of arrival; nothing of them is proven yet.
+In: a Door to the master, and which events are wanted: any minion may send others, as many and as
+long as it likes, so these are dropped at once. Out: JSON objects, in order of arrival.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from subprocess import Popen, TimeoutExpired
 from typing import IO, cast
@@ -19,17 +20,21 @@ from imager.base.run import running
 from imager.rack.master.connection import Door
 from imager.stations.salt.scripts import LISTENING, listening
 
-_LONGEST_LINE = 4 << 20
-_MOST_WAITING = 10_000
+_LONGEST_LINE = 2 << 20
+"""No event of Salt is longer than 1 MiB, before it is written as JSON."""
+_MOST_WAITING = 1000
 _READY_SECONDS = 120.0
 _GRACE_SECONDS = 5.0
+
+Wanted = Callable[[JsonObject], bool]
 
 
 class Listener:
     """What the master's event bus says of one session."""
 
-    def __init__(self, process: Popen[bytes], door: Door) -> None:
+    def __init__(self, process: Popen[bytes], door: Door, wanted: Wanted) -> None:
         self._process = process
+        self._wanted = wanted
         self._door = door
         self._events: queue.Queue[JsonObject | None] = queue.Queue(_MOST_WAITING)
         self._is_ready = threading.Event()
@@ -73,20 +78,22 @@ class Listener:
                     self._is_ready.set()
                     continue
                 with suppress(JsonFault):
-                    self._events.put(read_object(text))
+                    event = read_object(text)
+                    if self._wanted(event):
+                        self._events.put(event)
         self._is_ready.set()
         self._events.put(None)
 
 
 @contextmanager
-def listener(door: Door, session: str) -> Iterator[Listener]:
-    """Hear the events of ``session`` until the block ends."""
+def listener(door: Door, session: str, wanted: Wanted) -> Iterator[Listener]:
+    """Hear the ``wanted`` events of ``session`` until the block ends."""
     reading, writing = os.pipe()
     try:
         with running(door.command(listening(session)), stdin=reading) as process:
             os.close(reading)
             reading = -1
-            hears = Listener(process, door)
+            hears = Listener(process, door, wanted)
             try:
                 hears.wait_until_ready(writing)
                 yield hears

@@ -78,7 +78,11 @@ class SaltBus:
         """See StationBus."""
         with self._lock:
             if self._listener is None:
-                self._listener = self._closing.enter_context(listener(self._door, self._session))
+                self._listener = self._closing.enter_context(
+                    listener(
+                        self._door, self._session, lambda event: self._said_in(event) is not None
+                    )
+                )
         request, word = self._asked(action, arguments, secrets, streams=True)
         self._begun[station, request] = 0
         script = self._introduced([station]) + scripts.beginning(station, word)
@@ -179,10 +183,7 @@ class SaltBus:
         return StationAnswer(lines[-1].values)
 
     def _heard_in(self, event: JsonObject) -> list[StationSaid]:
-        try:
-            said = proven(event.child("data"), self._tokens)
-        except JsonFault:
-            return []
+        said = self._said_in(event)
         if said is None or said.number <= self._begun.get((said.station, said.request), 1 << 62):
             return []
         self._begun[said.station, said.request] = said.number
@@ -190,6 +191,12 @@ class SaltBus:
         if said.is_last and said.fault:
             lines.append(StationSaid(said.station, {"event": "ended", "fault": said.fault}))
         return lines
+
+    def _said_in(self, event: JsonObject) -> Proven | None:
+        try:
+            return proven(event.child("data"), self._tokens)
+        except JsonFault:
+            return None
 
     def _without_key(self, said: Proven) -> list[JsonObject]:
         """The lines but for the one that tells the station's key, which is remembered."""
