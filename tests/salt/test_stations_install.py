@@ -14,7 +14,7 @@ from tests.support.salt import SaltPrograms
 
 pytestmark = [
     pytest.mark.salt,
-    pytest.mark.long(minutes=2),
+    pytest.mark.long(minutes=1),
     pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
