@@ -61,7 +61,8 @@ class PacmanPackage:
 
 class Unpacked:
     """An archive, unpacked as ``tarfile`` reads it, but not without end: a few kilobytes can become
-    gigabytes, and a header is read into memory. Raises tarfile.ReadError for those."""
+    gigabytes, and a header is read into memory. Raises tarfile.ReadError for those, and for what
+    does not go on."""
 
     def __init__(self, file: BinaryIO, most_bytes: int = GiB) -> None:
         magic = file.read(_MAGIC_BYTES)
@@ -74,6 +75,10 @@ class Unpacked:
         return self._file.tell()
 
     def seek(self, position: int) -> int:
+        # Between two members tarfile goes back by one byte, to see that it is there. A member of
+        # less than no bytes would have it read one header for ever.
+        if position < self.tell() - 1:
+            raise tarfile.ReadError("a member ends before it begins")
         self._bound(position)
         return self._file.seek(position)
 
