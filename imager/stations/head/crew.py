@@ -241,7 +241,7 @@ class StationCrew:
         for told in progress.told:
             if told.node in group.jobs:
                 self._watch.heard(group.jobs[told.node], told.event)
-        group.line.take_back()
+        group.line.take_back(group.name)
         if progress.fault:
             group.refused = (f"{group.line.station}: {progress.fault}", progress.hint)
         if progress.fault or progress.ended:

@@ -44,7 +44,7 @@ class Line:
     collecting: Future[Collected] | None = None
     nudged: bool = False
     asked: set[str] = field(default_factory=set)
-    _handed: set[str] = field(default_factory=set)
+    _handed: dict[str, list[str]] = field(default_factory=dict)
     _thread: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,14 +67,17 @@ class Line:
         asked = {"batch": self.orders.batch}
         self._thread.submit(self.bus.ask, [self.station], "stop", asked, seconds=STOP_SECONDS)
 
-    def take_back(self) -> None:
-        """Take back every delta that was handed over."""
-        self._thread.submit(self._take_back)
+    def take_back(self, job: str) -> None:
+        """Take back the deltas of ``job``, which the station has; those of a job that it has not
+        read yet stay."""
+        if job in self._handed:
+            self._thread.submit(self._take_back, job)
 
     def close(self) -> None:
         """Wait for what is being done, begin nothing more, and take back every delta."""
         self._thread.shutdown(cancel_futures=True)
-        self._take_back()
+        for job in list(self._handed):
+            self._take_back(job)
 
     def _begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> None:
         orders = self.orders
@@ -85,7 +88,7 @@ class Line:
         for card in cards:
             append(orders.rack.folder, self._assigned(card))
         for card in cards:
-            self._handed.add(card.work.secret)
+            self._handed.setdefault(job, []).append(card.work.secret)
             self.bus.hand(self.station, card.work.secret, card.delta)
         order = WorkOrder(
             job=job,
@@ -104,10 +107,10 @@ class Line:
         self.asked.add(job)
         self.bus.begin(self.station, "work", order.to_json(), secrets)
 
-    def _take_back(self) -> None:
-        while self._handed:
+    def _take_back(self, job: str) -> None:
+        for secret in self._handed.pop(job, ()):
             with suppress(PicloudError):
-                self.bus.take_back(self.station, self._handed.pop())
+                self.bus.take_back(self.station, secret)
 
     def _assigned(self, card: Prepared) -> Assigned:
         facts = card.job.target.facts
