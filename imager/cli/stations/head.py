@@ -57,13 +57,17 @@ class Stations:
     def collect(self, session: Session, rack: Rack) -> None:
         """Bring into the ledger what an earlier run left there, and say so. The caller holds
         ``batch_lock``."""
-        settled, making = collect_earlier(rack, self.bus, self.names)
-        for one in settled:
+        earlier = collect_earlier(rack, self.bus, self.names)
+        for one in earlier.settled:
             report = one.report
             how = "" if report.outcome is Outcome.VERIFIED else f": {report.reason}"
             session.console.note(f"{report.node}: {report.outcome}, in an earlier run{how}")
-        for card in making.values():
+        for card in earlier.making.values():
             session.console.note(f"{card.node}: being made now, from an earlier run")
+        for station, fault in earlier.untold.items():
+            session.console.warn(
+                f"{station}: what became of cards that it began is not known: {fault}"
+            )
 
     def work(
         self,

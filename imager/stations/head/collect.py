@@ -59,6 +59,17 @@ class Collected:
     fault: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What was left of earlier runs: ``settled`` is in the ledger now, ``making`` is being made
+    now, by node. ``untold`` has, by their names, why stations did not say what became of cards that
+    they began."""
+
+    settled: tuple[Settled, ...]
+    making: Mapping[str, AtDesk]
+    untold: Mapping[str, str]
+
+
 def collect(
     rack: Rack, bus: StationBus, station: str, ordered: Mapping[str, str] | None = None
 ) -> Collected:
@@ -182,18 +193,18 @@ def not_begun(rack: Rack, begun: Assigned, outcome: Outcome, reason: str, hint: 
     append(rack.folder, _finished(begun, outcome, reason=reason, hint=hint))
 
 
-def collect_earlier(
-    rack: Rack, bus: StationBus, stations: Sequence[str]
-) -> tuple[tuple[Settled, ...], Mapping[str, AtDesk]]:
-    """Bring into the ledger what earlier runs of the head left on ``stations``. Returns what was
-    settled, and what is being made there now, by
-    node. The caller holds ``batch_lock``."""
+def collect_earlier(rack: Rack, bus: StationBus, stations: Sequence[str]) -> Earlier:
+    """Bring into the ledger what earlier runs of the head left on ``stations``. The caller holds
+    ``batch_lock``."""
     settled: list[Settled] = []
     making: dict[str, AtDesk] = {}
+    untold: dict[str, str] = {}
     for station in stations:
         found = collect(rack, bus, station)
         settled += found.settled
         if found.fault:
+            if _unended(rack, station):
+                untold[station] = found.fault
             continue
         here = {card.node: card for card in found.making}
         making |= here
@@ -207,7 +218,7 @@ def collect_earlier(
                     f"{station} never began this card",
                     "it is as it was; run the same command again",
                 )
-    return tuple(settled), making
+    return Earlier(tuple(settled), making, untold)
 
 
 def _unended(rack: Rack, station: str) -> list[Assigned]:
