@@ -17,10 +17,9 @@ import platformdirs
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError
 from imager.base.ownership import home_behind_sudo
-from imager.base.text import command_line
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.example import Choices, initial_rack_toml
-from imager.config.load import parse_rack
+from imager.config.load import no_rack_in, parse_rack
 from imager.config.rack import RACK_FILE, Rack, state_folder
 
 
@@ -43,10 +42,7 @@ def find_rack(start: Path, named: Path | None = None) -> RackFolder:
     if named is not None:
         folder = named.parent if named.name == RACK_FILE else named
         if not _has_rack(folder):
-            raise ConfigurationError(
-                f"{folder / RACK_FILE}: no such file",
-                hint=f"make one with {command_line('rack', 'init', '--rack', folder)}",
-            )
+            raise no_rack_in(folder)
         return RackFolder(_judged(folder.absolute()), is_default=False)
     near = _nearest(start)
     if near is not None:

@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
+from imager.base.text import command_line
 from imager.base.trusted_folder import TrustedFolder
 from imager.config import sections
 from imager.config.addresses import address_in, deal_addresses, read_network
@@ -39,6 +40,14 @@ def load_rack(folder: Path) -> Rack:
     return parse_rack(folder, _read_text(folder.absolute()))
 
 
+def no_rack_in(folder: Path) -> ConfigurationError:
+    """What is raised where ``folder`` has no rack.toml, or has lost it since it was found."""
+    return ConfigurationError(
+        f"{folder / RACK_FILE}: no such file",
+        hint=f"make one with {command_line('rack', 'init', '--rack', folder)}",
+    )
+
+
 def parse_rack(folder: Path, text: str) -> Rack:
     """The rack described by ``text``, as if it were ``folder``/rack.toml; raises as load_rack."""
     folder = folder.absolute()
@@ -60,10 +69,7 @@ def _read_text(folder: Path) -> str:
     try:
         data = TrustedFolder(folder).read(RACK_FILE, _LIMIT_BYTES)
     except FileNotFoundError as error:
-        raise ConfigurationError(
-            f"{path}: {error.strerror}",
-            hint="name the rack's folder with --rack DIR, or make one with picloud-image rack init",
-        ) from error
+        raise no_rack_in(folder) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,7 +6,6 @@ A new text does not belong here because its situation is laborious; it does if n
 from __future__ import annotations
 
 TELLS = "It says how things are; nothing is to be typed."
-RACE = "Needs a file that changes between two looks of one run."
 FIXED = "Needs a disk that is built into this computer and that nothing uses."
 NAMES = "Needs a filesystem that cannot hold a name: one that ignores case or wants UTF-8."
 MASTER = "Copies to /etc of a Salt master elsewhere."
@@ -26,7 +25,6 @@ NOT_REACHED: dict[str, str] = {
     "see [salt] in rack.toml: the master needs Salt": TELLS,
     "if it is the right one, say --allow-fixed-disk and type its name when asked": FIXED,
     "no batch takes such a disk; picloud-image write can, with --allow-fixed-disk": FIXED,
-    "name the rack's folder with --rack DIR, or make one with picloud-image rack init": RACE,
     "put the cache on an ordinary ext4, xfs or btrfs filesystem with --cache DIR": NAMES,
     "    scp -r {}/. {}:{}/": MASTER,
     "    ssh {} salt-key --yes --delete {}": f"{ELSEWHERE}tests/salt/test_join.py",

@@ -107,3 +107,13 @@ def test_the_default_rack_to_be_is_the_one_that_is_made(tmp_path: Path, data_hom
     to_be = default_rack_to_be()
     assert not data_home.exists()
     assert to_be == load_rack(find_rack(tmp_path).path)
+
+
+def test_a_rack_that_was_lost_is_told_as_one_that_was_never_there(tmp_path: Path) -> None:
+    (made, _) = init_rack(tmp_path / "r")
+    made.unlink()
+    with pytest.raises(ConfigurationError) as lost:
+        load_rack(tmp_path / "r")
+    with pytest.raises(ConfigurationError) as never_there:
+        find_rack(tmp_path, tmp_path / "r")
+    assert (lost.value.what, lost.value.hint) == (never_there.value.what, never_there.value.hint)
