@@ -9,7 +9,6 @@ TELLS = "It says how things are; nothing is to be typed."
 FIXED = "Needs a disk that is built into this computer and that nothing uses."
 NAMES = "Needs a filesystem that cannot hold a name: one that ignores case or wants UTF-8."
 MASTER = "Copies to /etc of a Salt master elsewhere."
-WORN = "Needs a card that fails after it was read once."
 ELSEWHERE = "Followed by "
 
 NOT_REACHED: dict[str, str] = {
@@ -36,6 +35,4 @@ NOT_REACHED: dict[str, str] = {
     "copy it, and the copy is yours: cp -r {} NEW": f"{ELSEWHERE}tests/hints/test_not_allowed.py",
     "if a run with sudo left it to root, take it back: sudo chown -R {} {}": f"{ELSEWHERE}"
     "tests/hints/test_not_allowed.py",
-    "command_line('read', original.target.node, 'saved.img')": WORN,
-    "command_line('write', 'TARGET', '--image', 'saved.img')": WORN,
 }

@@ -15,9 +15,10 @@ from tests.hints.test_images import IMAGES
 from tests.hints.test_packages import LOCKED
 from tests.hints.test_releases import PINNED
 from tests.hints.test_without_release import BARE
+from tests.hints.test_worn import WORN
 from tests.support.workplace import ROOT
 
-TABLES = (BARE, IMAGES, READERS, BY_SSH, LOCKED, PINNED, SHOP, CARDS, NOT_REACHED)
+TABLES = (BARE, IMAGES, READERS, BY_SSH, LOCKED, PINNED, SHOP, CARDS, WORN, NOT_REACHED)
 
 
 def test_every_hint_has_a_row() -> None:
