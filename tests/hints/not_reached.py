@@ -7,7 +7,6 @@ from __future__ import annotations
 
 TELLS = "It says how things are; nothing is to be typed."
 FIXED = "Needs a disk that is built into this computer and that nothing uses."
-NAMES = "Needs a filesystem that cannot hold a name: one that ignores case or wants UTF-8."
 ELSEWHERE = "Followed by "
 
 NOT_REACHED: dict[str, str] = {
@@ -23,7 +22,6 @@ NOT_REACHED: dict[str, str] = {
     "see [salt] in rack.toml: the master needs Salt": TELLS,
     "if it is the right one, say --allow-fixed-disk and type its name when asked": FIXED,
     "no batch takes such a disk; picloud-image write can, with --allow-fixed-disk": FIXED,
-    "put the cache on an ordinary ext4, xfs or btrfs filesystem with --cache DIR": NAMES,
     "    ssh {} salt-key --yes --delete {}": f"{ELSEWHERE}tests/salt/test_join.py",
     "    scp {} {}:{}/minions/{}": f"{ELSEWHERE}tests/salt/test_join.py",
     "name an address of this computer (ip address) and a port that is free, for example --listen "

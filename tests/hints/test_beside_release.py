@@ -17,6 +17,7 @@ from imager.release.openpgp import fingerprints_in
 from tests.hints.following import Row, follow, words_of
 from tests.hints.test_without_release import master
 from tests.image.test_command_line import flip_byte_of
+from tests.support.fusing import fuse_process, why_no_fuse
 from tests.support.loop import loop_over, missing_abilities, sized_file, udevd_running
 from tests.support.signing import gnupg
 from tests.support.usedcard import UsedCard, copied
@@ -114,6 +115,16 @@ def _of_linux(place: Shop) -> None:
     subprocess.run(["sfdisk", "-q", "--part-type", str(card.path), "1", "83"], check=True)
 
 
+def _wanting_utf8(place: Shop) -> None:
+    """Have the folder ``odd`` on a filesystem that takes no name but UTF-8."""
+    if why := why_no_fuse():
+        pytest.skip(why)
+    odd, store = place.folder / "odd", place.folder / "store"
+    odd.mkdir()
+    store.mkdir()
+    place.held.enter_context(fuse_process("tests.support.utf8fs", odd, store))
+
+
 def _blank(place: Shop) -> None:
     place.put_in(sized_file(place.folder / "blank.raw", 2 * GiB))
 
@@ -165,6 +176,14 @@ SHOP = {
         "write cache/golden/a.img --node pi1 --dry-run {said}",
         20,
         fill={"DIR": "new"},
+    ),
+    "put the cache on an ordinary ext4, xfs or btrfs filesystem with --cache DIR": Row(
+        "compose --cache odd/cache",
+        "--cache DIR",
+        "compose {said}",
+        41,
+        fill={"DIR": "cache"},
+        before=(_wanting_utf8,),
     ),
     "run picloud-image fetch once without --offline": Row(
         "compose --offline --cache new", "picloud-image --cache new fetch", code=11
