@@ -6,7 +6,6 @@ A new text does not belong here because its situation is laborious; it does if n
 from __future__ import annotations
 
 TELLS = "It says how things are; nothing is to be typed."
-FIXED = "Needs a disk that is built into this computer and that nothing uses."
 ELSEWHERE = "Followed by "
 
 NOT_REACHED: dict[str, str] = {
@@ -20,8 +19,6 @@ NOT_REACHED: dict[str, str] = {
     "Nothing was touched (--dry-run); signatures are checked when it is.": TELLS,
     "nothing is known of it beforehand: no sums, no block map, no --sha256": TELLS,
     "see [salt] in rack.toml: the master needs Salt": TELLS,
-    "if it is the right one, say --allow-fixed-disk and type its name when asked": FIXED,
-    "no batch takes such a disk; picloud-image write can, with --allow-fixed-disk": FIXED,
     "    ssh {} salt-key --yes --delete {}": f"{ELSEWHERE}tests/salt/test_join.py",
     "    scp {} {}:{}/minions/{}": f"{ELSEWHERE}tests/salt/test_join.py",
     "name an address of this computer (ip address) and a port that is free, for example --listen "

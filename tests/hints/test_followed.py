@@ -10,6 +10,7 @@ from tests.hints.collected import texts_to_follow
 from tests.hints.not_reached import ELSEWHERE, NOT_REACHED
 from tests.hints.test_as_root import READERS
 from tests.hints.test_beside_release import CARDS, SHOP
+from tests.hints.test_built_in import BUILT_IN
 from tests.hints.test_by_ssh import BY_SSH, COPIED
 from tests.hints.test_images import IMAGES
 from tests.hints.test_packages import LOCKED
@@ -18,7 +19,10 @@ from tests.hints.test_without_release import BARE
 from tests.hints.test_worn import WORN
 from tests.support.workplace import ROOT
 
-TABLES = (BARE, IMAGES, READERS, BY_SSH, COPIED, LOCKED, PINNED, SHOP, CARDS, WORN, NOT_REACHED)
+TABLES = (
+    *(BARE, IMAGES, READERS, BY_SSH, COPIED, LOCKED, PINNED, SHOP, CARDS, BUILT_IN, WORN),
+    NOT_REACHED,
+)
 
 
 def test_every_hint_has_a_row() -> None:
