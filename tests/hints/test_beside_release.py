@@ -62,7 +62,7 @@ def _damaged(place: Shop) -> None:
 
 
 def _signed_as_text(place: Shop) -> None:
-    """A rack, ``other``, whose release was signed by GnuPG, in the folder ``signer``, as lines of
+    """A rack, ``theirs``, whose release was signed by GnuPG, in the folder ``signer``, as lines of
     text and not as bytes."""
     gpg = place.held.enter_context(gnupg())
     (place.folder / "signer").symlink_to(gpg.home)
@@ -71,8 +71,8 @@ def _signed_as_text(place: Shop) -> None:
     (place.folder / "gpg.asc").write_bytes(certificate)
     toml = (place.workplace.rack / "rack.toml").read_text().replace(TARBALL, _OTHER)
     key = f'\nsigning_key = "{fingerprints_in(certificate)[0].upper()}"'
-    (place.folder / "other").mkdir()
-    (place.folder / "other/rack.toml").write_text(re.sub('\nsigning_key = "[^"]+"', key, toml))
+    (place.folder / "theirs").mkdir()
+    (place.folder / "theirs/rack.toml").write_text(re.sub('\nsigning_key = "[^"]+"', key, toml))
     files = place.workplace.mirror.files
     files[_OTHER] = files[TARBALL]
     files[f"{_OTHER}.sig"] = gpg("--textmode", "--detach-sign", stdin=files[TARBALL])
@@ -189,9 +189,9 @@ SHOP = {
         "compose --offline --cache new", "picloud-image --cache new fetch", code=11
     ),
     "whoever signs this release must sign it again with gpg --detach-sign": Row(
-        "fetch --rack other --signing-key gpg.asc",
+        "fetch --rack theirs --signing-key gpg.asc",
         "gpg --detach-sign",
-        "fetch --rack other --signing-key gpg.asc",
+        "fetch --rack theirs --signing-key gpg.asc",
         12,
         before=(_signed_as_text,),
         between=("$ {said} --batch --homedir signer other.tar.gz", _published),

@@ -220,7 +220,7 @@ def test_an_image_file_that_exists_is_replaced_only_on_a_yes(
         (["write", "x.img", "--node", "pi99"], 10, "pi99"),
         (["write", "x.bin", "--node", "pi7"], 20, "x.bin"),
         (["write", "/dev/no-such-disk", "--node", "pi7"], 20, "/dev/no-such-disk"),
-        (["write", "x.img", "--node", "pi7", "--size", "64MiB"], 20, "67108864"),
+        (["write", "x.img", "--node", "pi7", "--size", "64MiB"], 20, "--size 64 MiB is too small"),
         (["write", "x.img", "--node", "pi7", "--size", "many"], 2, "many"),
         (["write", "x.img", "--node", "pi7", "--block-size", "64KiB"], 2, "64 KiB"),
         (["write", "x.img"], 2, "--node"),
@@ -392,7 +392,7 @@ def test_rack_flash_is_seen_from_outside_while_it_works(
     place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "SECONDS", 0.05)
-    words = ("rack", "flash", "pi[4-5]", "--images", tmp_path, "--size", "2GiB", "--yes")
+    words = ("rack", "flash", "pi[4-7]", "--images", tmp_path, "--size", "2GiB", "--jobs", "1")
     with served(load_rack(place.rack)) as port, ThreadPoolExecutor() as beside:
         work = beside.submit(place.json, *words)
         seen = []
@@ -401,10 +401,11 @@ def test_rack_flash_is_seen_from_outside_while_it_works(
             time.sleep(0.05)
         after = ask(port, "/").body
     assert work.result().code == 0, work.result().out
-    pages = [page for page in seen if "rack flash: 0 of 2 done" in page]
-    assert any('<progress aria-label="pi4: ' in page for page in pages)
+    # A run says once a second what it does: of four cards one at a time, some are seen at work.
+    pages = [page for page in seen if re.search("rack flash: [0-3] of 4 done", page)]
+    assert any('<progress aria-label="pi' in page for page in pages)
     assert "Nothing is at work." in after
-    for name in ("pi4", "pi5"):
+    for name in ("pi4", "pi7"):
         its = after.partition(f'<li id="node-{name}">')[2].partition("</li>")[0]
         assert "card verified" in its
     assert not (place.rack / ".picloud/live.json").exists()
