@@ -393,7 +393,18 @@ def test_rack_flash_is_seen_from_outside_while_it_works(
     place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "SECONDS", 0.05)
-    words = ("rack", "flash", "pi[4-7]", "--images", tmp_path, "--size", "2GiB", "--jobs", "1")
+    words = (
+        "rack",
+        "flash",
+        "pi[4-7]",
+        "--images",
+        tmp_path,
+        "--size",
+        "2GiB",
+        "--again",
+        "--jobs",
+        "1",
+    )
     with served(load_rack(place.rack)) as port, ThreadPoolExecutor() as beside:
         work = beside.submit(place.json, *words)
         seen = []
@@ -404,7 +415,8 @@ def test_rack_flash_is_seen_from_outside_while_it_works(
     assert work.result().code == 0, work.result().out
     # A run says once a second what it does: of four cards one at a time, some are seen at work.
     pages = [page for page in seen if re.search("rack flash: [0-3] of 4 done", page)]
-    assert any('<progress aria-label="pi' in page for page in pages)
+    found = [re.findall('<progress aria-label="[^"]*"', page) for page in pages]
+    assert any("pi" in bar for bars in found for bar in bars), found
     assert "Nothing is at work." in after
     for name in ("pi4", "pi7"):
         its = after.partition(f'<li id="node-{name}">')[2].partition("</li>")[0]

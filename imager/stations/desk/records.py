@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.errors import HostStorage, TargetRefused
+from imager.base.errors import HostStorage, Interrupted, PicloudError, TargetRefused
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import format_size
@@ -196,6 +196,33 @@ def report_name(order: WorkOrder, card: CardWork) -> str:
     return f"{order.job}+{card.node}"
 
 
+def report_on(
+    order: WorkOrder,
+    card: CardWork,
+    outcome: Outcome,
+    error: PicloudError | None,
+    *,
+    seconds: float = 0.0,
+    receipt: Receipt | None = None,
+) -> CardReport:
+    """How work on ``card`` ended."""
+    return CardReport(
+        name=report_name(order, card),
+        batch=order.batch,
+        node=card.node,
+        path=card.path,
+        slot=card.slot,
+        outcome=outcome,
+        reason=error.what if error else "",
+        hint=error.hint if error else "",
+        details=error.details if error else (),
+        seconds=seconds,
+        recipe=card.recipe,
+        release_sha256=order.golden.release_sha256,
+        receipt=receipt,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
     """``report`` says that the card was cut short, until it has ``ended``."""
@@ -216,18 +243,8 @@ def _record(read: JsonObject) -> _Record:
 
 
 def _cut_short(order: WorkOrder, card: CardWork) -> CardReport:
-    return CardReport(
-        name=report_name(order, card),
-        batch=order.batch,
-        node=card.node,
-        path=card.path,
-        slot=card.slot,
-        outcome=Outcome.INTERRUPTED,
-        reason=f"{card.path}: the station's program was ended while it made this card",
+    error = Interrupted(
+        f"{card.path}: the station's program was ended while it made this card",
         hint="the card is blank or whole; run the same command again",
-        details=(),
-        seconds=0.0,
-        recipe=card.recipe,
-        release_sha256=order.golden.release_sha256,
-        receipt=None,
     )
+    return report_on(order, card, Outcome.INTERRUPTED, error)

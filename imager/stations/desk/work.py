@@ -31,14 +31,13 @@ from imager.card.make.boot_check import BootCheck
 from imager.card.make.finish import MadeCard
 from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
-from imager.card.receipt.receipt import Receipt
 from imager.card.stages import WriteOptions
 from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
 from imager.rack.batch.workers import AtWork, CardResult, Job, Workers, interruptible, worked_off
 from imager.rack.history.outcome import Outcome
 from imager.stations.desk.image import ordered_image
-from imager.stations.desk.records import Records, report_name
+from imager.stations.desk.records import Records, report_on
 from imager.stations.desk.survey import station_limits
 from imager.stations.wire.golden import Bring, take_golden
 from imager.stations.wire.order import (
@@ -48,7 +47,7 @@ from imager.stations.wire.order import (
     GoldenWanted,
     WorkOrder,
 )
-from imager.stations.wire.report import CardReport, NodeMoment, StationProgress, Told
+from imager.stations.wire.report import NodeMoment, StationProgress, Told
 
 Tell = Callable[[StationProgress], None]
 """Says something to the head, if it still listens; it never raises."""
@@ -238,7 +237,15 @@ class _Teller:
         card = next(card for card in self._order.cards if card.node == result.job.name)
         records = self._desk.records
         receipt = result.receipt or records.receipt(result.receipt_name)
-        records.ended(self._order, card, _report(self._order, card, result, receipt))
+        report = report_on(
+            self._order,
+            card,
+            result.outcome,
+            result.error,
+            seconds=result.seconds,
+            receipt=receipt,
+        )
+        records.ended(self._order, card, report)
         self._ended.append(card.node)
 
     def turn(self, crew: AtWork) -> None:
@@ -286,24 +293,3 @@ class _Fetched:
             moment = Moment(self._name, int(self._done), self._total, seconds, 0, 0)
             moments = (NodeMoment(card.node, moment) for card in self._order.cards)
             self._desk.tell(StationProgress(self._order.job, tuple(moments)))
-
-
-def _report(
-    order: WorkOrder, card: CardWork, result: CardResult, receipt: Receipt | None
-) -> CardReport:
-    error = result.error
-    return CardReport(
-        name=report_name(order, card),
-        batch=order.batch,
-        node=card.node,
-        path=card.path,
-        slot=card.slot,
-        outcome=result.outcome,
-        reason=error.what if error else "",
-        hint=error.hint if error else "",
-        details=error.details if error else (),
-        seconds=result.seconds,
-        recipe=card.recipe,
-        release_sha256=order.golden.release_sha256,
-        receipt=receipt,
-    )

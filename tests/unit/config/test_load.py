@@ -611,7 +611,7 @@ def test_a_file_that_is_not_text_is_refused_with_the_line(tmp_path: Path) -> Non
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="No such file") as caught:
+    with pytest.raises(ConfigurationError, match="no such file") as caught:
         load_rack(tmp_path)
     assert "rack init" in caught.value.hint
 
