@@ -60,15 +60,18 @@ def card_of(folder: Path, size_bytes: int) -> Iterator[Loop]:
         backing.unlink()
 
 
+FILLED_FROM = 8 * MiB
+"""Where the only partition of a filled card begins, in bytes."""
+
+
 def fill_card(store: Path, size_bytes: int, files_bytes: int) -> None:
     """Put a partition table, and an ext4 with ``files_bytes`` in eight files, on a disk."""
-    start = 8 * MiB
-    table = f"label: dos\nstart={start // SECTOR_BYTES}, type=83\n"
+    table = f"label: dos\nstart={FILLED_FROM // SECTOR_BYTES}, type=83\n"
     with tempfile.TemporaryDirectory() as tree:
         for number in range(8):
             Path(tree, f"file-{number}").write_bytes(os.urandom(files_bytes // 8))
         run(["sfdisk", "--quiet", store], stdin=table.encode())
-        size, where = f"{(size_bytes - start) // KiB}k", f"offset={start}"
+        size, where = f"{(size_bytes - FILLED_FROM) // KiB}k", f"offset={FILLED_FROM}"
         run(["mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", where, store, size])
 
 

@@ -2,7 +2,8 @@
 
 The card is the FUSE model of ``tests.support.faultcard`` at 40 MB/s. Its own limit is every byte
 that counts, once. Beside it partclone.ext4, which saves one partition, where it is installed, and
-dd, which reads all, reckoned from its beginning.
+dd, which reads all, reckoned from its beginning. An image as small as it can be is what PiShrink
+makes of dd's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.devices import fill_card
+from benchmarks.devices import FILLED_FROM, fill_card
 from benchmarks.process import measure, parts
 from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import Workshop
@@ -48,6 +49,8 @@ def saving_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
                 path.unlink()
             tell(f"saving {number + 1}: {parts(ran, since='read')}, of {ideal[-1]:.1f} s")
         peers = [_dd(card), _partclone(place, card)]
+        shrunk = place.picloud("read", card.node, place.folder / "small.img", "--shrink")
+        shrinking = _shrinking(place, card)
     ours, limit = Sample(tuple(seconds)), Sample(tuple(ideal))
     yield Row(
         _WHAT,
@@ -69,6 +72,14 @@ def saving_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
         else:
             text = f"{name}: {theirs:.1f} s"
             yield Row("… beside", "–", ours.text("s"), text, ours.median / theirs)
+    theirs = (peers[0][1] or 0.0) + shrinking
+    yield Row(
+        "… as small as it can be (--shrink)",
+        "–",
+        f"{(small := shrunk.seconds - shrunk.phase('read').began):.1f} s",
+        f"dd of all of it (reckoned), e2fsck -pf, resize2fs -M: {theirs:.1f} s",
+        small / theirs,
+    )
 
 
 @contextmanager
@@ -86,6 +97,17 @@ def _dd(card: FaultCard) -> tuple[str, float | None]:
     words = ["dd", f"if={card.node}", "of=/dev/null", "bs=4M", "iflag=direct", "status=none"]
     ran = measure([*words, f"count={_DD_BYTES // (4 * MiB)}"])
     return "dd of all of it (reckoned)", ran.seconds * _CARD_BYTES / _DD_BYTES
+
+
+def _shrinking(place: Workshop, card: FaultCard) -> float:
+    """Seconds that the tools take by which PiShrink makes the image of ``card`` small."""
+    part = place.folder / "part"
+    skip = f"skip={FILLED_FROM // MiB}"
+    measure(["dd", f"if={card.store}", f"of={part}", "bs=1M", skip, "conv=sparse", "status=none"])
+    tools = (("e2fsck", "-pf"), ("resize2fs", "-M"))
+    seconds = sum(measure([*words, part]).seconds for words in tools)
+    part.unlink()
+    return seconds
 
 
 def _partclone(place: Workshop, card: FaultCard) -> tuple[str, float | None]:
