@@ -189,9 +189,9 @@ SHOP = {
         "compose --offline --cache new", "picloud-image --cache new fetch", code=11
     ),
     "whoever signs this release must sign it again with gpg --detach-sign": Row(
-        "fetch --rack theirs --signing-key gpg.asc",
+        "fetch --rack theirs --cache new --signing-key gpg.asc",
         "gpg --detach-sign",
-        "fetch --rack theirs --signing-key gpg.asc",
+        "fetch --rack theirs --cache new --signing-key gpg.asc",
         12,
         before=(_signed_as_text,),
         between=("$ {said} --batch --homedir signer other.tar.gz", _published),
