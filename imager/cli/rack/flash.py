@@ -95,7 +95,7 @@ def flash(
         if stations is not None:
             stations.collect(session, rack)
         ledger = read_ledger(rack.folder)
-        # Whether a card is still what the rack would give cannot be show_results without the image.
+        # Whether a card is still what the rack would give cannot be told without the image.
         first = stations is not None or any(
             ledger.state_of(node.name).verified for node in request.nodes
         )

@@ -113,12 +113,15 @@ def _asked(stations: str | None, way: Way) -> Asked | None:
                 hint="say which stations, too",
             )
         return None
+    return Asked(station_names(stations, "--stations"), way)
+
+
+def station_names(text: str, word: str) -> tuple[str, ...]:
+    """The stations that ``text`` names, as ``word`` of a command line."""
     try:
-        return Asked(tuple(expand(stations)), way)
+        return expand(text, example="desk[1-4]")
     except ValueError as error:
-        raise UsageError(
-            f"--stations: {stations!r} {error}", hint="for example 'desk[1-4]'"
-        ) from None
+        raise UsageError(f"{word}: {text!r} {error}", hint="for example 'desk[1-4]'") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from imager.base.errors import BatchFailed, UsageError
+from imager.base.errors import BatchFailed
 from imager.base.text import as_counted
 from imager.base.units import format_size
 from imager.card.host.target import Limits
@@ -16,7 +16,7 @@ from imager.cli.lazy import CommandGroup
 from imager.cli.master import master_options
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
-from imager.config.nodeset import expand
+from imager.cli.stations.head import station_names
 from imager.config.rack import Rack
 from imager.rack.master.answers import question_who, who
 from imager.rack.master.connection import Door, Way, door_to_master
@@ -73,7 +73,7 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
     rack = existing_rack(session)
     door = door_to_master(rack, way)
     session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
-    names = _named(stations) if stations else _minions(rack, door)
+    names = station_names(stations, "STATIONS") if stations else _minions(rack, door)
     if not names:
         session.console.lines("No minion is there but the nodes of the rack.")
         return {"stations": []}
@@ -102,7 +102,7 @@ def install(session: Session, stations: str, way: Way) -> CommandResult:
             Four desks with card readers become stations.
     """
     rack = existing_rack(session)
-    names = _named(stations)
+    names = station_names(stations, "STATIONS")
     door = door_to_master(rack, way)
     session.console.note(f"putting this program on {stations}, by {door.name}: some minutes")
     faults = install_on(door, names)
@@ -123,13 +123,6 @@ def install(session: Session, stations: str, way: Way) -> CommandResult:
 
 for _command in (list_stations, install):
     stations.add_command(_command)
-
-
-def _named(text: str) -> tuple[str, ...]:
-    try:
-        return expand(text, example="desk[1-4]")
-    except ValueError as error:
-        raise UsageError(f"{text!r} {error}", hint="for example 'desk[1-4]'") from None
 
 
 def _minions(rack: Rack, door: Door) -> tuple[str, ...]:

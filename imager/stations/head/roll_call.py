@@ -41,10 +41,6 @@ class RollCall:
     cards: Mapping[str, RemoteCard]
     unfit: tuple[Unfit, ...]
 
-    def lines(self) -> list[str]:
-        """Who cannot take part, for a person."""
-        return [f"left out: {name}: {why}" for name, why in self.absent.items()]
-
 
 def call_roll(
     bus: StationBus, stations: Sequence[str], rack: Rack, images: GoldenImages, limits: Limits
