@@ -13,20 +13,19 @@ from imager.base.errors import ConfigurationError
 from imager.base.json_fields import JsonObject
 from imager.base.text import printable
 from imager.config.shipped_trees import udev_rule
-from imager.rack.master.answers import PRELUDE, NoAnswer, object_in, parts_of
+from imager.rack.master.answers import PRELUDE
 from imager.rack.master.connection import Door
-from imager.rack.master.status import no_salt
 from imager.stations.salt import on_minion
+from imager.stations.salt.answers import LONGEST_FAULT, SILENT, answers_in, is_silent
 from imager.stations.salt.offering import files_root, send
 from imager.stations.salt.on_minion import PILLAR, PLACE
 from imager.stations.salt.program import PackedProgram, pack_program
-from imager.stations.salt.scripts import PILLAR_FOLDER, SILENT, listed
+from imager.stations.salt.scripts import PILLAR_FOLDER, listed
 
 MASTER_FILE = "picloud-image.conf"
 """In /etc/salt/master.d."""
 STATE = f"{PILLAR}.station"
 _ANSWER_SECONDS, _APPLY_SECONDS, _MORE_SECONDS = 30, 400, 100
-_LONGEST_FAULT = 300
 _END = "==picloud-end=="
 _USER = r"^user: *\([a-z_-]*\) *$"
 """The line of a master's settings that says as whom it runs."""
@@ -98,12 +97,7 @@ def _told(door: Door, stations: Sequence[str], words: str, seconds: int) -> Json
         return JsonObject({})
     salt = f"salt --out=json --static --log-level=quiet --timeout={seconds} -L {listed(stations)}"
     script = f"{PRELUDE}limit={seconds + _MORE_SECONDS}\nask said {salt} {words}\n"
-    try:
-        return object_in(parts_of(door.run(script)), "said", "salt", seconds + _MORE_SECONDS)
-    except NoAnswer as error:
-        if "No minions matched" in str(error):
-            return JsonObject({})
-        raise no_salt(door, error) from error
+    return answers_in(door, door.run(script), seconds + _MORE_SECONDS)
 
 
 def state_of(program: PackedProgram) -> str:
@@ -162,16 +156,16 @@ def _folder(program: PackedProgram) -> str:
 
 def _fault_in(found: object) -> str:
     """Why a state was not reached on a minion, in one line; empty where it was."""
-    if found is False or (isinstance(found, str) and "did not return" in found):
+    if is_silent(found):
         return SILENT
     if not isinstance(found, dict):
         said = found[0] if isinstance(found, list) and found else found
-        return printable(str(said).strip().rpartition("\n")[2])[:_LONGEST_FAULT]
+        return printable(str(said).strip().rpartition("\n")[2])[:LONGEST_FAULT]
     for name, state in found.items():
         if isinstance(state, dict) and state.get("result") is True:
             continue
         if "picloud-image python" in name:
             return _OTHER_PYTHON
         said = state.get("comment") if isinstance(state, dict) else state
-        return printable(str(said).strip())[:_LONGEST_FAULT]
+        return printable(str(said).strip())[:LONGEST_FAULT]
     return ""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.text import printable
+from imager.stations.salt.answers import LONGEST_FAULT
 
 _MOST_LINES = 10_000
-_LONGEST_FAULT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def proven(signed: JsonObject, tokens: Mapping[str, str]) -> Proven | None:
             said.integer("number"),
             tuple(_objects(lines[:_MOST_LINES])),
             "status" in said,
-            printable(said.text("fault") if "fault" in said else "")[:_LONGEST_FAULT],
+            printable(said.text("fault") if "fault" in said else "")[:LONGEST_FAULT],
         )
     except JsonFault:
         return None

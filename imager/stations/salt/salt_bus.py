@@ -21,19 +21,17 @@ from imager.base.errors import NetworkError, PicloudError, UsageError
 from imager.base.json_fields import JsonFault, JsonObject
 from imager.base.run import TooMuch
 from imager.base.text import command_line, printable
-from imager.rack.master.answers import NoAnswer, object_in, parts_of
+from imager.rack.master.answers import parts_of
 from imager.rack.master.connection import Door
-from imager.rack.master.status import no_salt
 from imager.stations.salt import scripts
+from imager.stations.salt.answers import LONGEST_FAULT, SILENT, answers_in, is_silent
 from imager.stations.salt.listening import Listener, listener
 from imager.stations.salt.offering import offer
 from imager.stations.salt.proof import Proven, proven
-from imager.stations.salt.scripts import SILENT
 from imager.stations.salt.sealing import seal
 from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 
 _KEY_LETTERS = 64
-_LONGEST_FAULT = 300
 
 
 class SaltBus:
@@ -59,17 +57,12 @@ class SaltBus:
         request, word = self._asked(action, arguments, ())
         script = self._introduced(stations) + scripts.asking(stations, word, max(1, int(seconds)))
         try:
-            parts = parts_of(self._door.run(script))
+            printed = self._door.run(script)
         except NetworkError as error:
             if isinstance(error.__cause__, TooMuch) and len(stations) > 1:
                 return self._one_by_one(stations, action, arguments, seconds)
             raise
-        try:
-            found = object_in(parts, "said", "salt", int(seconds) + 60)
-        except NoAnswer as error:
-            if "No minions matched" not in str(error):
-                raise no_salt(self._door, error) from error
-            found = JsonObject({})
+        found = answers_in(self._door, printed, int(seconds) + 60)
         return {name: self._answer(name, request, found) for name in stations}
 
     def begin(
@@ -88,7 +81,7 @@ class SaltBus:
         script = self._introduced([station]) + scripts.beginning(station, word)
         begun = parts_of(self._door.run(script)).get("begun")
         if begun is None or begun.status:
-            said = printable(begun.text.strip())[:_LONGEST_FAULT] if begun else "nothing"
+            said = printable(begun.text.strip())[:LONGEST_FAULT] if begun else "nothing"
             raise NetworkError(
                 f"{station} was not told to begin: salt said {said}",
                 hint="look at the master itself: systemctl status salt-master",
@@ -172,7 +165,7 @@ class SaltBus:
             return StationAnswer(None, _fault_in(name, value))
         signed = JsonObject(value)
         if "fault" in signed:
-            fault = printable(str(signed.values["fault"]))[:_LONGEST_FAULT]
+            fault = printable(str(signed.values["fault"]))[:LONGEST_FAULT]
             return StationAnswer(None, f"{fault}: {_install(name)}")
         said = proven(signed, self._tokens)
         if said is None or said.station != name or said.request != request:
@@ -232,6 +225,6 @@ def _fault_in(station: str, value: object) -> str:
     text = printable(str(value).strip())
     if "is not available" in text:
         return f"it has nothing of picloud-image yet: {_install(station)}"
-    if value is False or "did not return" in text:
+    if is_silent(value):
         return SILENT
-    return text[:_LONGEST_FAULT] or "it said nothing"
+    return text[:LONGEST_FAULT] or "it said nothing"

@@ -24,8 +24,6 @@ _END = "==picloud-end=="
 _OLD_MINUTES = 24 * 60
 ACT = "picloud_image.act"
 LISTENING = "listening"
-SILENT = "it does not answer: is it on, does salt-minion run there, is its name right?"
-"""What to say of a station from which nothing came."""
 
 
 def word_of(asked: Mapping[str, object]) -> str:
