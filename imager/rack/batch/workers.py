@@ -119,7 +119,9 @@ class Workers(ABC, Generic[JobT]):
         """``at_once`` is the most cards that a person wants at a time; None for no such limit."""
         self._watch = watch
         self._limiter = Limiter(at_once)
-        self._told: queue.SimpleQueue[tuple[JobT, CardEvent | CardResult]] = queue.SimpleQueue()
+        # Not a SimpleQueue: a signal at the very end of its timeout makes that wait for ever
+        # (seen with CPython 3.11.7), and then Ctrl-C would be the one thing that is not heard.
+        self._told: queue.Queue[tuple[JobT, CardEvent | CardResult]] = queue.Queue()
         self._stop = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
         self._moved: dict[str, int] = {}

@@ -6,6 +6,7 @@ or make it fail. tests/image/test_crew.py makes whole cards.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -283,3 +284,29 @@ def test_one_word_is_not_said_twice(rack: Rack, cards: list[MemoryCard]) -> None
     (job,) = jobs_for(rack, cards[:1])
     stopped = CardResult(job, Outcome.INTERRUPTED, error=Interrupted("interrupted", hint="again"))
     assert stopped.fault == "interrupted"
+
+
+def test_a_signal_at_the_end_of_a_turn_does_not_make_it_endless(rack: Rack) -> None:
+    """Ctrl-C may come at any moment of a turn, also at the very end of its wait."""
+    crew, _ = crew_of(rack, [], Gate().golden_of)
+    end = time.monotonic() + PATIENCE_SECONDS
+    over = threading.Event()
+
+    def heard(*_: object) -> None:
+        time.sleep(0.001)
+        assert time.monotonic() < end, "the turn does not end"
+
+    def storm(thread: int) -> None:
+        while not over.wait(0.0017):
+            signal.pthread_kill(thread, signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, heard)
+    sender = threading.Thread(target=storm, args=(threading.get_ident(),))
+    sender.start()
+    try:
+        for _ in range(200):
+            crew.turn(0.001)
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, previous)
