@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from threading import Event
 from typing import Protocol
 
 from imager.base.errors import Interrupted
@@ -21,7 +20,7 @@ from imager.cli.views.batch_screen import Screen
 from imager.cli.views.key_presses import key_presses
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Makers, Offer, Plans, Station, Teller
-from imager.rack.batch.workers import CardResult, Watch
+from imager.rack.batch.workers import CardResult, Stop, Watch
 from imager.rack.live.keeper import kept_live
 from imager.rack.plan.candidates import Candidate, Unfit
 
@@ -72,8 +71,8 @@ class CrewAtWork(Makers, Protocol):
         """Stop every card; the caller goes on calling ``turn``."""
 
 
-Begin = Callable[[Sequence[str], Watch], AbstractContextManager[tuple[CrewAtWork, Event]]]
-"""Begins a batch over nodes of these names, and gives its crew and the event that a signal sets."""
+Begin = Callable[[Sequence[str], Watch], AbstractContextManager[tuple[CrewAtWork, Stop]]]
+"""Begins a batch over nodes of these names, and gives its crew and the stop that a signal sets."""
 
 
 def at_the_station(

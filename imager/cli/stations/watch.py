@@ -6,7 +6,6 @@ is asked every few seconds what is in its readers.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,7 @@ from imager.base.errors import TargetRefused
 from imager.cli.stations.head import Stations, job_of
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Station, Teller, name_of
-from imager.rack.batch.workers import CardResult, Watch
+from imager.rack.batch.workers import CardResult, Stop, Watch
 from imager.rack.plan.candidates import Unfit
 from imager.rack.plan.plan import PlannedCard
 from imager.rack.plan.survey import GoldenImages
@@ -128,7 +127,7 @@ def shift_on_stations(
     readers: StationReaders,
     nodes: Sequence[str],
     watch: Watch,
-) -> Iterator[tuple[Shift, threading.Event]]:
+) -> Iterator[tuple[Shift, Stop]]:
     """Who makes the cards; a batch in the ledger, until the block ends."""
     head = Head(stations.bus, readers.surveys, cache)
     try:

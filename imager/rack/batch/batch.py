@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from imager.base.errors import BatchFailed, Interrupted
 from imager.rack.batch.crew import CardJob, Crew, Orders
-from imager.rack.batch.workers import CardResult, Watch, interruptible, worked_off
+from imager.rack.batch.workers import CardResult, Stop, Watch, interruptible, worked_off
 from imager.rack.history.ledger import BatchBegun, BatchEnded, append, now, require_room
 from imager.rack.history.outcome import Outcome
 
@@ -32,10 +31,8 @@ def flash(orders: Orders, jobs: Sequence[CardJob], watch: Watch) -> tuple[CardRe
 
 
 @contextmanager
-def begun(
-    orders: Orders, nodes: Sequence[str], watch: Watch
-) -> Iterator[tuple[Crew, threading.Event]]:
-    """A crew whose work is a batch in the ledger, and the event that a signal sets. When the block
+def begun(orders: Orders, nodes: Sequence[str], watch: Watch) -> Iterator[tuple[Crew, Stop]]:
+    """A crew whose work is a batch in the ledger, and the stop that a signal sets. When the block
     ends, all workers have ended. Raises as ``flash`` does."""
     folder = orders.rack.folder
     batch = begin_batch(folder, nodes)

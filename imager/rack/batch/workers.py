@@ -263,11 +263,30 @@ class Closed(Protocol):
         """Stop them, and wait until they have ended."""
 
 
+class Stop:
+    """Whether somebody asked for the end. A signal's handler sets it, and the next signal may come
+    while that one runs: the lock of a threading.Event would then be waited for by the very thread
+    that holds it."""
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        """Ask for the end."""
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        """Whether it was asked for."""
+        return self._is_set
+
+
 @contextmanager
-def interruptible(workers: Closed) -> Iterator[threading.Event]:
-    """While the block runs, Ctrl-C and SIGTERM set the event and do not interrupt the main thread
+def interruptible(workers: Closed) -> Iterator[Stop]:
+    """While the block runs, Ctrl-C and SIGTERM set the stop and do not interrupt the main thread
     in the middle of its work. When the block ends, for any reason, all workers have ended."""
-    stopped = threading.Event()
+    stopped = Stop()
     previous = {
         number: signal.signal(number, lambda *_: stopped.set())
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -281,7 +300,7 @@ def interruptible(workers: Closed) -> Iterator[threading.Event]:
 
 
 def worked_off(
-    workers: Workers[JobT], jobs: Sequence[JobT], stopped: threading.Event
+    workers: Workers[JobT], jobs: Sequence[JobT], stopped: Stop
 ) -> tuple[CardResult, ...]:
     """Do every job, until ``stopped`` is set, and return the results in the order of ``jobs``."""
     for job in jobs:

@@ -17,7 +17,7 @@ from imager.base.cache import Cache
 from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.batch import begin_batch, end_batch
 from imager.rack.batch.crew import Orders
-from imager.rack.batch.workers import CardResult, Watch, interruptible
+from imager.rack.batch.workers import CardResult, Stop, Watch, interruptible
 from imager.stations.head.crew import StationCrew
 from imager.stations.head.remote import RemoteJob
 from imager.stations.wire.bus import StationBus
@@ -38,8 +38,8 @@ class Head:
 @contextmanager
 def begun_on_stations(
     orders: Orders, nodes: Sequence[str], watch: Watch, head: Head
-) -> Iterator[tuple[StationCrew, threading.Event]]:
-    """A crew whose work on ``nodes`` is a batch in the ledger, and the event that a signal sets.
+) -> Iterator[tuple[StationCrew, Stop]]:
+    """A crew whose work on ``nodes`` is a batch in the ledger, and the stop that a signal sets.
 
     The caller holds ``batch_lock``. Raises HostStorage, before any card is begun, when this
     computer has no room for the ledger and the receipts.
