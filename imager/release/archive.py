@@ -1,9 +1,10 @@
 """Every release that was ever used, kept for good under the hash of its bytes.
 
 In: a tarball whose signature was proven. Out: a folder ``<cache>/releases/<sha256>/`` with the
-tarball, its signature and where it came from; the folder is whole or absent. The distribution
-keeps no archive and replaces "latest" in place, so this program never deletes anything here. A
-damaged folder is renamed.
+tarball, its signature and where it came from; the folder is whole or absent. Where another key
+signed the same bytes too, its signature and record lie beside the first, under that key's
+fingerprint. The distribution keeps no archive and replaces "latest" in place, so this program
+never deletes anything here. A damaged folder is renamed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.json_fields import read_object
 from imager.base.progress import Phase, Progress
-from imager.base.trusted_folder import kept_file
+from imager.base.trusted_folder import TrustedFolder, kept_file
 from imager.base.units import MiB
 from imager.release.content_store import placed, record_in, set_aside, size_in
 from imager.release.verified import VerifiedRelease
@@ -50,10 +51,11 @@ class TarballRecord:
 
 @dataclass(frozen=True, slots=True)
 class ArchivedTarball:
-    """One folder of the archive, with all its files."""
+    """One folder of the archive, with the ``record`` and the signature of one key."""
 
     folder: Path
     record: TarballRecord
+    signature_name: str = SIGNATURE
 
     @property
     def tarball(self) -> Path:
@@ -61,7 +63,7 @@ class ArchivedTarball:
 
     @property
     def signature(self) -> Path:
-        return self.folder / SIGNATURE
+        return self.folder / self.signature_name
 
 
 class DamagedEntry(NotAuthentic):
@@ -105,8 +107,9 @@ class Archive:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def find(self, sha256: str) -> ArchivedTarball | None:
-        """The entry of that hash; None when there is none.
+    def find(self, sha256: str, signer: str | None = None) -> ArchivedTarball | None:
+        """The entry of that hash, as the key ``signer`` (a fingerprint) signed it, or as the first
+        one did; None when there is none.
 
         Checks only what a full disk or a power cut damages: the record must be whole and the
         tarball as long as it says. ``prove`` checks every byte. Raises DamagedEntry that names
@@ -115,29 +118,24 @@ class Archive:
         folder = self._cache.looked_at("releases") / sha256
         if not folder.exists():
             return None
-        entry = ArchivedTarball(folder.path, record_in(folder, RECORD, parse_record, _damaged))
-        record = entry.record
-        if record.sha256 != sha256:
-            raise _damaged(folder.path / RECORD, f"it speaks of {record.sha256[:12]}…")
-        size, _ = (size_in(folder, name, _damaged) for name in (TARBALL, SIGNATURE))
-        if size != record.size_bytes:
-            raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
+        entry = _entry(folder, RECORD, SIGNATURE)
+        if signer is not None and signer != entry.record.fingerprint:
+            own_record, own_signature = _names_of(signer)
+            if own_record not in folder.names():
+                return None
+            entry = _entry(folder, own_record, own_signature)
         return entry
 
     def of_name(self, name: str, fingerprint: str) -> tuple[ArchivedTarball, ...]:
         """Every sound entry of that release signed by that key, newest first."""
-        found = [
-            entry
-            for entry in self._sound()
-            if (entry.record.name, entry.record.fingerprint) == (name, fingerprint)
-        ]
+        found = [entry for entry in self._sound(fingerprint) if entry.record.name == name]
         return tuple(sorted(found, key=lambda entry: entry.record.fetched_at, reverse=True))
 
-    def _sound(self) -> Iterator[ArchivedTarball]:
+    def _sound(self, signer: str) -> Iterator[ArchivedTarball]:
         for name in self._cache.looked_at("releases").names():
             if _SHA256.match(name):
                 try:
-                    entry = self.find(name)
+                    entry = self.find(name, signer)
                 except DamagedEntry:
                     continue  # ``find`` reports it when it is asked for by its hash
                 if entry is not None:
@@ -146,22 +144,25 @@ class Archive:
     def publish(self, tarball: Path, signature: bytes, record: TarballRecord) -> ArchivedTarball:
         """Move the proven ``tarball`` into the archive, unless it is there already.
 
-        If it is there with the signature of another key, only the signature is replaced.
+        If it is there with the signature of another key, that one stays, for the racks that go by
+        it, and this one is put beside it.
         """
+        signer = record.fingerprint
         try:
-            present = self.find(record.sha256)
+            first, present = self.find(record.sha256), self.find(record.sha256, signer)
         except DamagedEntry:
             self.set_aside(record.sha256)
-            present = None
+            first = present = None
+        if present is not None:
+            return present
         folder = self._cache.releases / record.sha256
         text = encode_record(record)
-        if present is not None:
-            if present.record.fingerprint == record.fingerprint:
-                return present
+        if first is not None:
+            own_record, own_signature = _names_of(signer)
             kept = self._cache.looked_at("releases") / record.sha256
-            kept.write(SIGNATURE, signature)
-            kept.write(RECORD, text)
-            return ArchivedTarball(folder, record)
+            kept.write(own_signature, signature)
+            kept.write(own_record, text)  # last: it is what makes them count
+            return ArchivedTarball(folder, record, own_signature)
         with placed(self._cache, folder) as staged:
             write_atomically(staged / SIGNATURE, signature)
             write_atomically(staged / RECORD, text)
@@ -172,6 +173,23 @@ class Archive:
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
         return set_aside(self._cache.looked_at("releases") / sha256)
+
+
+def _names_of(signer: str) -> tuple[str, str]:
+    """The names of record and signature of a key that was not the first."""
+    return f"{signer}.json", f"{signer}.sig"
+
+
+def _entry(folder: TrustedFolder, record_name: str, signature_name: str) -> ArchivedTarball:
+    """The entry that the record of that name makes of ``folder``. Raises DamagedEntry."""
+    record = record_in(folder, record_name, parse_record, _damaged)
+    entry = ArchivedTarball(folder.path, record, signature_name)
+    if record.sha256 != folder.name:
+        raise _damaged(folder.path / record_name, f"it speaks of {record.sha256[:12]}…")
+    size, _ = (size_in(folder, name, _damaged) for name in (TARBALL, signature_name))
+    if size != record.size_bytes:
+        raise _damaged(entry.tarball, f"{size} bytes instead of {record.size_bytes}")
+    return entry
 
 
 def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:

@@ -50,15 +50,14 @@ class Wanted:
                 hint=f"for one by {self.spec.signing_key}, run picloud-image fetch --update",
             )
         try:
-            entry = self.archive.find(pin.sha256)
+            # Another rack may have the same bytes with the signature of another key, no proof for us.
+            return self.archive.find(pin.sha256, self.spec.signing_key)
         except DamagedEntry as error:
             if not mend:
                 raise
             aside = self.archive.set_aside(pin.sha256)
             self.terms.progress.warn(f"{error.what}; it is kept as {aside.name}")
             return None
-        # Another rack may have the same bytes with the signature of another key, no proof for us.
-        return entry if entry and entry.record.fingerprint == self.spec.signing_key else None
 
     def not_here(self) -> NetworkError:
         """The error for --offline when the release is not in the archive."""

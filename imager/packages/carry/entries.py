@@ -126,8 +126,8 @@ def found(entry: Entry, cache: Cache) -> FoundEntry | None:
     """
     match entry.pin:
         case Pin() as pin:
-            tarball = Archive(cache).find(pin.sha256)
-            if tarball is None or tarball.record.fingerprint != pin.fingerprint:
+            tarball = Archive(cache).find(pin.sha256, pin.fingerprint)
+            if tarball is None:
                 return None
             record = encode_record(tarball.record)
             return FoundEntry(entry, tarball.tarball, record, tarball.signature)

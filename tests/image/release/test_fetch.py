@@ -166,7 +166,7 @@ def test_a_pin_of_another_key_is_not_used(
 def test_the_same_bytes_by_another_key_are_proven_again(
     scene: Scene, mirror: Mirror, other_key: SigningKey
 ) -> None:
-    first = scene.fetch(mirror, locked=True)
+    first, first_key = scene.fetch(mirror, locked=True), scene.key
     scene.key = other_key
     scene.key_file.write_bytes(other_key.certificate)
     text = scene.lock_path.read_text()
@@ -179,6 +179,10 @@ def test_the_same_bytes_by_another_key_are_proven_again(
     for offline in (False, True):
         again = scene.fetch(mirror, locked=True, offline=offline)
         assert (again.sha256, again.fingerprint) == (first.sha256, other_key.fingerprint)
+    # The rack that was here first still finds its own, without asking anybody.
+    scene.key = first_key
+    scene.lock_path.write_text(text)
+    assert scene.fetch(mirror, locked=True, offline=True) == first
 
 
 # --- offline ----------------------------------------------------------------------------------

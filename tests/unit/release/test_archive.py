@@ -29,7 +29,7 @@ from tests.support.syncing import fsyncs
 
 DATA = b"tarball" * 1000
 SHA256 = hashlib.sha256(DATA).hexdigest()
-KEY = "AB" * 20
+KEY, OTHER = "AB" * 20, "CD" * 20
 
 
 def record(fetched_at: str = "2026-11-02T10:00:00+00:00", data: bytes = DATA) -> TarballRecord:
@@ -91,16 +91,26 @@ def test_publishing_twice_keeps_the_first(cache: Cache, tmp_path: Path) -> None:
     assert again == first
 
 
-def test_the_same_bytes_under_another_key_get_its_signature(cache: Cache, tmp_path: Path) -> None:
-    publish(cache, tmp_path, record())
+def test_the_same_bytes_by_two_keys_are_kept_with_both_signatures(
+    cache: Cache, tmp_path: Path
+) -> None:
+    first, archive = publish(cache, tmp_path, record()), Archive(cache)
+    assert archive.find(SHA256, OTHER) is None
     tarball = tmp_path / "partial"
     tarball.write_bytes(DATA)
-    other = replace(record(), fingerprint="CD" * 20)
-    Archive(cache).publish(tarball, b"another", other)
-    entry = Archive(cache).find(SHA256)
-    assert entry is not None
-    assert entry.record == other
-    assert entry.signature.read_bytes() == b"another"
+    other = replace(record(), fingerprint=OTHER)
+    second = archive.publish(tarball, b"another", other)
+    assert archive.find(SHA256) == archive.find(SHA256, KEY) == first
+    assert archive.find(SHA256, OTHER) == second
+    assert (second.record, second.tarball) == (other, first.tarball)
+    assert [entry.signature.read_bytes() for entry in (first, second)] == [b"signature", b"another"]
+    for key, entry in ((KEY, first), (OTHER, second)):
+        assert archive.of_name("stand-in", key) == (entry,)
+        assert archive.publish(tarball, b"again", replace(record(), fingerprint=key)) == entry
+    second.signature.unlink()
+    assert archive.find(SHA256, KEY) == first
+    with pytest.raises(DamagedEntry, match=rf"{OTHER}\.sig is damaged: the file is gone"):
+        archive.find(SHA256, OTHER)
 
 
 def test_the_newest_of_a_name_comes_first_and_only_of_that_key(
