@@ -62,9 +62,15 @@ class Assigned:
 
     @property
     def where(self) -> str:
-        """Where to look for the card: ``desk2's slot A3``."""
-        place = f"slot {self.slot}" if self.slot else self.target.removeprefix(f"{self.station}:")
-        return f"{self.station}'s {place}" if self.station else place
+        """See ``reader_said``."""
+        return reader_said(self.target, self.slot, self.station)
+
+
+def reader_said(target: str, slot: str, station: str) -> str:
+    """Where to look for a card: ``desk2's slot A3``. ``slot`` and ``station`` may be empty, as for
+    an Assigned."""
+    place = f"slot {slot}" if slot else target.removeprefix(f"{station}:")
+    return f"{station}'s {place}" if station else place
 
 
 @dataclass(frozen=True, slots=True)

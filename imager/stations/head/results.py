@@ -18,6 +18,7 @@ from imager.base.errors import (
     WouldNotBoot,
 )
 from imager.rack.batch.workers import CardResult
+from imager.rack.history.ledger import reader_said
 from imager.rack.history.outcome import Outcome
 from imager.stations.head.collect import Settled
 from imager.stations.head.remote import RemoteJob
@@ -53,10 +54,10 @@ def result_of_report(job: RemoteJob, settled: Settled) -> CardResult:
 
 def unknown(job: RemoteJob, fault: str) -> CardResult:
     """The result of a card whose station cannot be asked; ``fault`` says why."""
-    place = f"slot {job.slot}" if job.slot else job.target.seen.facts.path
+    reader = reader_said(job.target.node, job.slot, job.station)
     error = NetworkError(
         f"{job.station} cannot be asked what became of it: {fault}",
-        hint=f"look at the card in {job.station}'s {place}; the same command asks {job.station} "
-        "first, and makes no second card",
+        hint=f"look at the card in {reader}; the same command asks {job.station} first, and makes "
+        "no second card",
     )
     return CardResult(job, Outcome.UNKNOWN, error=error)

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import NetworkError
+from imager.card.host.target import TargetFacts
 from imager.node.keys.signing import rack_key
 from imager.rack.history.ledger import Assigned, append, read_ledger
+from imager.rack.plan.candidates import Holds
 from imager.stations.head.collect import collect_earlier
+from imager.stations.head.remote import RemoteCard, RemoteJob
+from imager.stations.head.results import unknown
 from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 from imager.stations.wire.report import Reports
+from imager.stations.wire.survey import SurveyedCard
 from tests.support.racks import rack_in
 
 LONG_AGO = "2026-01-01T00:00:00.000Z"
@@ -87,3 +92,18 @@ def test_a_card_of_which_a_station_knows_nothing_was_never_begun(tmp_path: Path)
         "interrupted",
         "desk1 never began this card",
     )
+
+
+@pytest.mark.parametrize("slot", ["A1", ""])
+def test_the_person_and_the_ledger_are_told_the_same_reader(tmp_path: Path, slot: str) -> None:
+    node = rack_in(tmp_path, '[rack]\nnodes = "pi1"\n').nodes[0]
+    facts = TargetFacts("/dev/sdb", 8 << 30, "usb")
+    seen = SurveyedCard(facts, "a card", Holds.BLANK, "blank", None, None, None)
+    job = RemoteJob(node, RemoteCard("desk2", seen), slot)
+    begun = Assigned(
+        LONG_AGO, "b", "pi1", job.target.node, slot, 1, "", "", "", None, station="desk2"
+    )
+    error = unknown(job, "no answer").error
+    assert error is not None
+    assert f"look at the card in {begun.where}; " in error.hint
+    assert begun.where == ("desk2's slot A1" if slot else "desk2's /dev/sdb")
