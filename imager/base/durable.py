@@ -1,8 +1,8 @@
 """Files that are whole or absent, in places a person named for them alone.
 
 In: bytes and paths. Out: files that survive a power cut and a ``kill -9`` in the middle, because
-they appear under their name only when complete. What lies below a rack or a cache is reached
-another way (``trusted_folder``).
+they appear under their name only when complete; and whether there is room for them. What lies below
+a rack or a cache is reached another way (``trusted_folder``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imager.base.errors import HostStorage
+from imager.base.units import format_size
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -50,6 +51,24 @@ def how_to_be_allowed() -> str:
     if os.geteuid() != 0:
         return "run the command with sudo, or as the user to whom it belongs"
     return "look whether its filesystem is read-only, or the file immutable (lsattr)"
+
+
+def free_bytes(folder: Path) -> int:
+    """How much whoever runs this may still write on the disk of ``folder``, which need not be there
+    yet. What a filesystem keeps for root counts only for root. Raises HostStorage."""
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    with host_storage(there):
+        room = os.statvfs(there)
+    return (room.f_bavail if os.geteuid() else room.f_bfree) * room.f_frsize
+
+
+def require_free(folder: Path, need_bytes: int, what: str, hint: str) -> None:
+    """Raise HostStorage with ``hint`` where less than ``need_bytes`` are free; ``what`` needs them,
+    with its verb: ``composing takes about``."""
+    free = free_bytes(folder)
+    if free < need_bytes:
+        need = format_size(need_bytes)
+        raise HostStorage(f"{folder}: {format_size(free)} free, and {what} {need}", hint=hint)
 
 
 def fsync_folder(folder: Path) -> None:

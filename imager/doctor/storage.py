@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imager.base.cache import Cache
+from imager.base.durable import free_bytes
 from imager.base.errors import HostStorage, PicloudError
 from imager.base.ownership import user_name
 from imager.base.units import GiB, format_size
@@ -48,8 +49,7 @@ def place_checkup(area: str, folder: Path) -> Checkup:
 
 def room_checkup(area: str, folder: Path, need_bytes: int, instead: str) -> Checkup:
     """Whether the filesystem of ``folder`` has ``need_bytes`` left for whoever runs this."""
-    found = os.statvfs(_nearest(folder))
-    free = (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize
+    free = free_bytes(folder)
     said = f"{format_size(free)} free"
     if free >= need_bytes:
         return well(area, "room", said)

@@ -50,7 +50,7 @@ class Wanted:
                 hint=f"for one by {self.spec.signing_key}, run picloud-image fetch --update",
             )
         try:
-            # Another rack may have the same bytes with the signature of another key, no proof for us.
+            # The same bytes with the signature of another key are no proof for this rack.
             return self.archive.find(pin.sha256, self.spec.signing_key)
         except DamagedEntry as error:
             if not mend:

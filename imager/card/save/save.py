@@ -10,7 +10,8 @@ import hashlib
 import os
 from dataclasses import dataclass
 
-from imager.base.errors import CardIOError, HostStorage
+from imager.base.durable import require_free
+from imager.base.errors import CardIOError
 from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.units import MiB, format_size
@@ -100,16 +101,14 @@ def require_room(card: CardMap, files: SavedFile, order: SaveOrder) -> None:
         require_tools("e2fsck", "resize2fs")
     if order.shrink:
         require_shrinkable(card)
-    room = os.statvfs(files.path.parent)
-    free = room.f_bavail * room.f_frsize
     kept = files.goes_on_with
     have = kept.stat().st_blocks * 512 if kept else 0
-    if card.in_use_bytes > free + have + _SPARE_BYTES:
-        raise HostStorage(
-            f"{files.path.parent} has {format_size(free)} free, and "
-            f"{format_size(card.in_use_bytes)} of the card are in use",
-            hint="free some space, or choose a folder on another disk",
-        )
+    require_free(
+        files.path.parent,
+        card.in_use_bytes - have - _SPARE_BYTES,
+        "what is in use on the card takes at least",
+        "free some space, or choose a folder on another disk",
+    )
 
 
 def save_card(

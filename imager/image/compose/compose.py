@@ -9,7 +9,6 @@ for an image.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import host_storage, remove_tree
-from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
+from imager.base.durable import host_storage, remove_tree, require_free
+from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Phase, Progress
 from imager.base.run import require_tools
 from imager.base.trusted_folder import TrustedFolder
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.contents import said_by
 from imager.bootcheck.formats.kernel import inspect_kernel
@@ -205,13 +204,12 @@ def _plan(staged: Staged) -> Layout:
 
 
 def _require_space(folder: Path, content_bytes: int) -> None:
-    need = content_bytes + _METADATA_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise HostStorage(
-            f"{folder}: composing needs about {format_size(need)} and {format_size(free)} are free",
-            hint="free some space, or put the cache elsewhere with --cache DIR",
-        )
+    require_free(
+        folder,
+        content_bytes + _METADATA_BYTES,
+        "composing takes about",
+        "free some space, or put the cache elsewhere with --cache DIR",
+    )
 
 
 def _make(

@@ -15,11 +15,10 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
-from imager.base.durable import host_storage, write_all
-from imager.base.errors import HostStorage
+from imager.base.durable import host_storage, require_free, write_all
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.timestamps import timestamp
-from imager.base.units import MiB, format_size
+from imager.base.units import MiB
 from imager.config.folder import ensure_state
 from imager.config.rack import state_folder
 from imager.rack.history.outcome import Outcome
@@ -309,16 +308,12 @@ def encode_event(event: Event) -> bytes:
 def require_room(rack: Path, cards: int) -> None:
     """Raise HostStorage when there is no room for the receipts of ``cards`` cards; to be called
     before any card is written."""
-    state = ensure_state(rack).path
-    with host_storage(state):
-        room = os.statvfs(state)
-    free, need = room.f_bavail * room.f_frsize, cards * ROOM_PER_CARD
-    if free < need:
-        raise HostStorage(
-            f"{state}: {format_size(free)} free, and the receipts of {cards} cards may take "
-            f"{format_size(need)}",
-            hint="free some space first; no card was touched",
-        )
+    require_free(
+        ensure_state(rack).path,
+        cards * ROOM_PER_CARD,
+        f"the receipts of {cards} cards may take",
+        "free some space first; no card was touched",
+    )
 
 
 def _whole_lines(descriptor: int) -> int:

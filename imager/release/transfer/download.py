@@ -18,8 +18,8 @@ from pathlib import Path
 
 import requests
 
-from imager.base.durable import host_storage, write_all
-from imager.base.errors import HostStorage, NetworkError
+from imager.base.durable import host_storage, require_free, write_all
+from imager.base.errors import NetworkError
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Progress
 from imager.base.trusted_folder import TrustedFolder
@@ -278,13 +278,10 @@ def _check_size(url: str, version: Version, cap_bytes: int) -> None:
 
 def _check_room(folder: Path, version: Version, have: int) -> None:
     """Raise HostStorage before the transfer when there is no room for the whole file."""
-    if version.size_bytes is None:
-        return
-    found = os.statvfs(folder)
-    blocks = found.f_bavail if os.geteuid() else found.f_bfree
-    free, need = blocks * found.f_frsize, version.size_bytes - have
-    if free < need:
-        raise HostStorage(
-            f"{folder}: {format_size(need)} are still to come, {format_size(free)} are free",
-            hint="free some space, or put the cache elsewhere with --cache DIR",
+    if version.size_bytes is not None:
+        require_free(
+            folder,
+            version.size_bytes - have,
+            "what is still to come takes",
+            "free some space, or put the cache elsewhere with --cache DIR",
         )

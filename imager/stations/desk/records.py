@@ -17,10 +17,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imager.base.errors import HostStorage, Interrupted, PicloudError, TargetRefused
+from imager.base.durable import require_free
+from imager.base.errors import Interrupted, PicloudError, TargetRefused
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.trusted_folder import TrustedFolder
-from imager.base.units import format_size
 from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
 from imager.rack.history.ledger import ROOM_PER_CARD
 from imager.rack.history.outcome import Outcome
@@ -181,14 +181,12 @@ class Records:
             return None
 
     def _require_room(self, cards: int) -> None:
-        room = os.statvfs(self.folder.make_private().path)
-        free, need = room.f_bavail * room.f_frsize, cards * ROOM_PER_CARD
-        if free < need:
-            raise HostStorage(
-                f"{self.folder}: {format_size(free)} free, and the reports of {cards} cards may "
-                f"take {format_size(need)}",
-                hint="free some space on that station first; no card was touched",
-            )
+        require_free(
+            self.folder.make_private().path,
+            cards * ROOM_PER_CARD,
+            f"the reports of {cards} cards may take",
+            "free some space on that station first; no card was touched",
+        )
 
 
 def report_name(order: WorkOrder, card: CardWork) -> str:

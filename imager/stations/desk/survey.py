@@ -6,10 +6,10 @@ each card only the first MiB is read.
 
 from __future__ import annotations
 
-import os
 import time
 
 from imager.base.cache import Cache
+from imager.base.durable import free_bytes
 from imager.base.json_fields import JsonObject
 from imager.base.programs import tool_version
 from imager.card.host.disks import Disk, list_disks
@@ -49,7 +49,7 @@ def survey(asked: JsonObject, records: Records, cache: Cache, kernel: HostTrees)
     return Survey(
         version=tool_version(),
         clock=time.time(),
-        free_bytes=_free(cache),
+        free_bytes=free_bytes(cache.root),
         goldens={each.key: each.digest for each in wanted if golden_at_hand(each, cache)},
         cards=tuple(map(_surveyed, found)),
         unfit=tuple(map(_unfit, unfit)),
@@ -60,15 +60,6 @@ def station_limits(records: Records, cache: Cache, max_size_bytes: int) -> Limit
     """What a station never writes: a disk that belongs in it, and where it keeps its own files."""
     ours = (cache.root.resolve(), records.folder.path.resolve())
     return Limits(max_size_bytes=max_size_bytes, allow_fixed_disk=None, ours=ours)
-
-
-def _free(cache: Cache) -> int:
-    """The room where the cache is, or will be."""
-    place = cache.root
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    room = os.statvfs(place)
-    return room.f_bavail * room.f_frsize
 
 
 def _surveyed(candidate: Candidate) -> SurveyedCard:

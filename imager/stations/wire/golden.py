@@ -19,10 +19,9 @@ from itertools import islice
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import host_storage
+from imager.base.durable import host_storage, require_free
 from imager.base.errors import HostStorage, NotAuthentic
 from imager.base.progress import Progress
-from imager.base.units import format_size
 from imager.disk.manifest import CHUNK_BYTES, Chunk
 from imager.image.compose.cache import (
     DESCRIPTION,
@@ -100,7 +99,12 @@ def take_golden(
             named = wanted_golden(golden)
             if named != wanted:
                 raise _not_the_heads(wanted, "it describes another one")
-            _require_room(work, golden)
+            require_free(
+                work,
+                golden.manifest.extents.total_bytes,
+                "the golden image takes",
+                "free some space on that station; no card was touched",
+            )
             with progress.phase(
                 "fetch golden image", golden.manifest.extents.total_bytes
             ) as counter:
@@ -156,16 +160,6 @@ def _brought(bring: Bring, name: str, limit: int) -> bytes:
         data = file.read(limit + 1)
     path.unlink()
     return data[:limit]
-
-
-def _require_room(work: Path, golden: GoldenImage) -> None:
-    room, need = os.statvfs(work), golden.manifest.extents.total_bytes
-    free = room.f_bavail * room.f_frsize
-    if free < need:
-        raise HostStorage(
-            f"{work}: {format_size(free)} free, and the golden image takes {format_size(need)}",
-            hint="free some space on that station; no card was touched",
-        )
 
 
 def _not_the_heads(wanted: GoldenWanted, what: str) -> NotAuthentic:

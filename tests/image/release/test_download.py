@@ -121,7 +121,7 @@ def test_a_disk_without_room_is_told_before_the_transfer(
         mirror.misbehave(PATH, Manners(cut_after=[50_000]))
         assert scene.fetch(mirror).tarball.read_bytes() == scene.data
         return
-    with pytest.raises(HostStorage, match="are still to come") as caught:
+    with pytest.raises(HostStorage, match="and what is still to come takes") as caught:
         scene.fetch(mirror)
     assert "--cache" in caught.value.hint
     assert not list(scene.cache.partial.rglob("tarball")), "nothing of it was stored"

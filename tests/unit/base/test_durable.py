@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.cache import Cache
-from imager.base.durable import remove_tree, write_atomically
+from imager.base.durable import free_bytes, remove_tree, require_free, write_atomically
 from imager.base.errors import HostStorage
 from imager.base.trusted_folder import TrustedFolder
 
@@ -52,6 +52,28 @@ def test_an_unwritable_place_is_host_storage() -> None:
     with pytest.raises(HostStorage) as caught:
         write_atomically(Path("/proc/picloud/file"), b"x")
     assert "/proc/picloud" in caught.value.what
+
+
+def test_room_is_that_of_the_nearest_folder_and_who_runs_this(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def nearly_full(path: Path) -> os.statvfs_result:
+        asked.append(path)
+        return os.statvfs_result((4096, 1000, 9000, 5000, 4000, 0, 0, 0, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert free_bytes(tmp_path / "not" / "yet") == 5_000_000
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert free_bytes(tmp_path) == 4_000_000
+    assert asked == [tmp_path] * 2
+    require_free(tmp_path, 4_000_000, "this takes", "make room")
+    with pytest.raises(HostStorage) as caught:
+        require_free(tmp_path, 4_100_000, "this takes", "make room")
+    assert caught.value.what == f"{tmp_path}: 4 MB free, and this takes 4.1 MB"
+    assert caught.value.hint == "make room"
 
 
 def test_a_second_holder_is_turned_away_until_the_first_ends(tmp_path: Path) -> None:

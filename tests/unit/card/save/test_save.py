@@ -38,8 +38,8 @@ CARD = CardMap(
 
 
 def free(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
-    room = SimpleNamespace(f_bavail=free_bytes // 512, f_frsize=512)
-    monkeypatch.setattr("imager.card.save.save.os.statvfs", lambda _: room)
+    room = SimpleNamespace(f_bavail=free_bytes // 512, f_bfree=free_bytes // 512, f_frsize=512)
+    monkeypatch.setattr(os, "statvfs", lambda _: room)
 
 
 def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_what_does_not_fit_is_not_begun(tmp_path: Path, monkeypatch: pytest.Monk
     require_room(CARD, files, SaveOrder())
     free(monkeypatch, USED - SPARE - 512)
     with pytest.raises(
-        HostStorage, match=r"has 88\.1 MB free, and 104\.9 MB of the card"
+        HostStorage, match=r": 88\.1 MB free, and what is in use on the card takes at least 88\.1"
     ) as caught:
         require_room(CARD, files, SaveOrder())
     assert "free some space" in str(caught.value.hint)

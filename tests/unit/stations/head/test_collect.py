@@ -100,9 +100,7 @@ def test_the_person_and_the_ledger_are_told_the_same_reader(tmp_path: Path, slot
     facts = TargetFacts("/dev/sdb", 8 << 30, "usb")
     seen = SurveyedCard(facts, "a card", Holds.BLANK, "blank", None, None, None)
     job = RemoteJob(node, RemoteCard("desk2", seen), slot)
-    begun = Assigned(
-        LONG_AGO, "b", "pi1", job.target.node, slot, 1, "", "", "", None, station="desk2"
-    )
+    begun = Assigned(LONG_AGO, "b", "pi1", job.target.node, slot, 1, "", "", "", 0, station="desk2")
     error = unknown(job, "no answer").error
     assert error is not None
     assert f"look at the card in {begun.where}; " in error.hint
