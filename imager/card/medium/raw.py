@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from imager.base.errors import CardIOError
-from imager.base.units import KiB
+from imager.base.units import SECTOR_BYTES, KiB
 
 # <linux/fs.h>: _IO(0x12, n) and _IOR(0x12, n, type).
 BLKROGET = 0x125E
@@ -160,6 +160,25 @@ def read_fully(card: RawCard, offset: int, buffer: memoryview) -> None:
                 hint="try another reader; if it says the same, the card is broken",
             )
         offset, buffer = offset + count, buffer[count:]
+
+
+def read_stubbornly(
+    card: RawCard,
+    offset: int,
+    buffer: memoryview,
+    steps: Sequence[int] = (*_SMALLER, SECTOR_BYTES),
+) -> None:
+    """As ``read_fully``; what is refused is tried again in smaller pieces, and the CardIOError is
+    that of the single block that the card refuses."""
+    try:
+        read_fully(card, offset, buffer)
+    except CardIOError as error:
+        smaller = [step for step in steps if card.block_bytes <= step < len(buffer)]
+        if not smaller or not is_refusal(error):
+            raise
+        for start in range(0, len(buffer), smaller[0]):
+            piece = buffer[start : start + smaller[0]]
+            read_stubbornly(card, offset + start, piece, smaller[1:])
 
 
 def flush(card: RawCard) -> None:

@@ -27,7 +27,7 @@ from imager.card.host.sysfs import HostTrees, device_number
 from imager.card.host.target import Target
 from imager.card.host.usage import uses_of
 from imager.card.inspect.verify import open_target
-from imager.card.medium.raw import RawCard, aligned_buffer, read_fully
+from imager.card.medium.raw import RawCard, aligned_buffer, read_stubbornly
 from imager.card.save.at_rest import at_rest
 from imager.card.save.card_map import BLOCK_BYTES, CardMap, map_card, marks_of
 from imager.card.save.saved_file import map_beside
@@ -126,7 +126,7 @@ class OriginalReading:
             for count, extent in enumerate(original.extents.split(_PIECE_BYTES)):
                 # One more buffer than transfers: the last piece that was given is done with.
                 buffer = buffers[count % len(buffers)][: extent.length]
-                reading = pool.submit(read_fully, original.raw, extent.offset, buffer)
+                reading = pool.submit(read_stubbornly, original.raw, extent.offset, buffer)
                 ahead.append((extent.offset, buffer, reading))
                 if len(ahead) == _DEPTH:
                     yield self._filled(*ahead.popleft())

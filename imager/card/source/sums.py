@@ -6,6 +6,8 @@ In: the text of such a file, as sha256sum(1) writes it. Out: the sum of one name
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 
 _LINE = re.compile(r"\\?([0-9a-fA-F]{64})(?:[ \t]+[ *]?(.*))?")
 _BSD = re.compile(r"SHA256 \((.*)\) = ([0-9a-fA-F]{64})")
@@ -14,12 +16,20 @@ _BSD = re.compile(r"SHA256 \((.*)\) = ([0-9a-fA-F]{64})")
 def sum_of(text: bytes, name: str, *, alone: bool = False) -> str | None:
     """The SHA-256 (hex) that ``text`` has for the file ``name``; None where it has none. With
     ``alone`` the file is about this one image only, and its one sum counts under any name."""
-    found: dict[str, str] = {}
-    for line in text.decode(errors="replace").splitlines():
+    own: str | None = None
+    last: tuple[str, str] | None = None
+    has_one = True
+    for said, digest in _sums(text):
+        has_one = has_one and (last is None or last[0] == said)
+        last = said, digest
+        own = digest if said == name else own
+    return last[1] if alone and has_one and last else own
+
+
+def _sums(text: bytes) -> Iterator[tuple[str, str]]:
+    """Names and their sums, one after the other: a stranger's file may have millions of lines."""
+    for line in TextIOWrapper(BytesIO(text), "utf-8", "replace"):
         if match := _BSD.fullmatch(line.strip()):
-            found[match[1].rpartition("/")[2]] = match[2].lower()
+            yield match[1].rpartition("/")[2], match[2].lower()
         elif match := _LINE.fullmatch(line.strip()):
-            found[(match[2] or "").strip().rpartition("/")[2]] = match[1].lower()
-    if alone and len(found) == 1:
-        return next(iter(found.values()))
-    return found.get(name)
+            yield (match[2] or "").strip().rpartition("/")[2], match[1].lower()

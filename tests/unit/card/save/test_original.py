@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from imager.card.save.original import opened_original
 from imager.card.save.saved_file import map_beside
 from imager.disk.extents import Extent
 from imager.disk.rescue_map import BlockState, RescueMap
+from tests.support.cards import FaultyCard
 
 SIZE = 8 * MiB
 NOISE = os.urandom(SIZE)
@@ -62,6 +65,19 @@ def test_what_a_saved_card_lost_is_known(tmp_path: Path) -> None:
     map_beside(card).write_bytes(state.encode())
     with opened_original(card) as original:
         assert original.lost_bytes == 1024
+
+
+def test_the_bad_sector_is_named_and_what_fails_once_is_read_again(tmp_path: Path) -> None:
+    bad = 2 * MiB + 5 * KiB
+    worn = FaultyCard(SIZE, read_errors={bad + 7: errno.EIO}, failing_once={MiB})
+    with opened_original(card_with(tmp_path, "dos", 8192)) as original:
+        reading = replace(original, raw=worn).read(SIZE)
+        with reading as its, pytest.raises(HostStorage) as caught:
+            list(its.pieces())
+    assert caught.value.what == (
+        "the card to be copied cannot be read: /dev/faulty: reading at byte "
+        f"{bad} failed: Input/output error"
+    )
 
 
 def test_a_card_that_was_written_to_meanwhile_is_of_no_one_moment(tmp_path: Path) -> None:

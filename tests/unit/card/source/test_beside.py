@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import ConfigurationError, HostStorage, UsageError
+from imager.base.units import MiB
 from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import LocalFile, RemoteFile, local_file
 from imager.card.source.sums import sum_of
@@ -78,3 +80,14 @@ def test_what_cannot_be_opened_is_this_computers_fault(tmp_path: Path) -> None:
 def test_the_sum_of_one_name(text: str, named: str | None, alone: str | None) -> None:
     assert sum_of(text.encode(), "any.img") == named
     assert sum_of(text.encode(), "any.img", alone=True) == alone
+
+
+@pytest.mark.parametrize("line", [b"ab\n", b"%064x  y\n" % 7])
+def test_a_file_of_very_many_lines_takes_little_more_than_its_text(line: bytes) -> None:
+    text = line * (MiB // 2 // len(line))
+    tracemalloc.start()
+    try:
+        sum_of(text, "any.img")
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(text)
+    finally:
+        tracemalloc.stop()
