@@ -157,9 +157,9 @@ def _brought(bring: Bring, name: str, limit: int) -> bytes:
             hint="run the same command again: what was fetched is kept",
         ) from None
     with path.open("rb") as file:
-        data = file.read(limit + 1)
+        data = file.read(limit)
     path.unlink()
-    return data[:limit]
+    return data
 
 
 def _not_the_heads(wanted: GoldenWanted, what: str) -> NotAuthentic:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imager.disk.mbr import MAX_DISK_BYTES
 from imager.node.image import Delta
 from imager.stations.wire.delta import MAGIC, MOST_BYTES, DeltaFault, pack_delta, unpack_delta
 
@@ -37,6 +38,8 @@ def test_anything_else_is_a_fault(data: bytes) -> None:
         (struct.pack("<Q", 100_000), "ends before its"),
         (struct.pack("<Q", 100_001), "more than 100000 pieces"),
         (struct.pack("<QQQ", 1, 0, 2**60), "cannot be"),
+        (struct.pack("<QQQ", 1, 0, 3) + b"xy", "cannot be"),
+        (struct.pack("<QQQ", 1, MAX_DISK_BYTES, 1) + b"x", "cannot be"),
         (struct.pack("<QQQ", 1, 2**62, 1) + b"x", "cannot be"),
         (struct.pack("<QQQQQ", 2, 0, 2, 1, 2) + b"abcd", "overlap"),
         (struct.pack("<QQQ", 1, 0, 1) + b"xy", "1 bytes follow"),
@@ -45,6 +48,22 @@ def test_anything_else_is_a_fault(data: bytes) -> None:
 def test_a_table_that_cannot_be(body: bytes, why: str) -> None:
     with pytest.raises(DeltaFault, match=why):
         unpack_delta(zlib.compress(MAGIC + body))
+
+
+def test_a_piece_may_end_where_the_largest_disk_does() -> None:
+    delta = Delta([(MAX_DISK_BYTES - 1, b"x")])
+    assert unpack_delta(pack_delta(delta)).pieces == delta.pieces
+
+
+@pytest.mark.parametrize("cut", [slice(None, -1), slice(0, 0)])
+def test_one_that_is_cut_short_is_none(cut: slice) -> None:
+    with pytest.raises(DeltaFault, match="cut short"):
+        unpack_delta(pack_delta(Delta([(0, b"x")]))[cut])
+
+
+def test_nothing_follows_it() -> None:
+    with pytest.raises(DeltaFault):
+        unpack_delta(pack_delta(Delta([(0, b"x")])) + b"y")
 
 
 def test_a_bomb_is_not_unpacked() -> None:

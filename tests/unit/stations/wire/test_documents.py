@@ -8,15 +8,23 @@ import json
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.units import MiB
 from imager.card.host.target import TargetFacts
+from imager.card.receipt.receipt import ReceiptResult
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Manifest
-from imager.rack.batch.card_progress import Moment, PhaseBegan, PhaseEnded, Said
+from imager.rack.batch.card_progress import (
+    FindingReported,
+    Moment,
+    PhaseBegan,
+    PhaseEnded,
+    Said,
+)
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder, order_from
@@ -33,6 +41,7 @@ from imager.stations.wire.report import (
 )
 from imager.stations.wire.survey import Survey, SurveyedCard, UnfitCard, survey_from
 from tests.support.rackhistory import receipt_of
+from tests.support.stamps import FACTS
 
 SHA = "a" * 64
 CARD = SurveyedCard(
@@ -64,7 +73,9 @@ PROGRESS = StationProgress(
     "f",
     "h",
 )
-READERS: list[tuple[dict[str, object], Callable[[JsonObject], object], object]] = [
+Sent = WorkOrder | Survey | Reports | StationProgress
+Reader = Callable[[JsonObject], Any]
+READERS: list[tuple[dict[str, object], Reader, Sent]] = [
     (SURVEY.to_json(), survey_from, SURVEY),
     (ORDER.to_json(), order_from, ORDER),
     (REPORTS.to_json(), reports_from, REPORTS),
@@ -72,10 +83,13 @@ READERS: list[tuple[dict[str, object], Callable[[JsonObject], object], object]] 
 ]
 
 
+def travelled(value: Sent, reader: Reader) -> Any:
+    """``value`` as it comes out at the other end."""
+    return reader(read_object(json.dumps(value.to_json())))
+
+
 @pytest.mark.parametrize(("document", "reader", "value"), READERS)
-def test_it_arrives_as_it_was(
-    document: dict[str, object], reader: Callable[[JsonObject], object], value: object
-) -> None:
+def test_it_arrives_as_it_was(document: dict[str, object], reader: Reader, value: Sent) -> None:
     assert reader(read_object(json.dumps(document))) == value
 
 
@@ -83,8 +97,8 @@ def test_it_arrives_as_it_was(
 @pytest.mark.parametrize("wrong", [None, [], {}, "x" * 5000, -1, 1e300, [1] * 300, [{}] * 2])
 def test_each_field_is_checked(
     document: dict[str, object],
-    reader: Callable[[JsonObject], object],
-    value: object,
+    reader: Reader,
+    value: Sent,
     wrong: object,
 ) -> None:
     """Whatever a field is, it is a fault or a value of bounded size, and no other error."""
@@ -107,13 +121,18 @@ def wrong_order(**changes: object) -> WorkOrder:
     [
         {"path": "/dev/../etc/passwd"},
         {"path": "card.img"},
+        {"path": "//dev/sdb"},
+        {"path": "/dev/a b"},
         {"node": "../pi1"},
         {"node": "pi 1"},
         {"secret": "../x"},
         {"secret": ""},
+        {"secret": ".x"},
+        {"secret": "x" * 81},
         {"image_id": "x"},
         {"recipe": "x"},
         {"size_bytes": -1},
+        {"slot": "x" * 1001},
     ],
 )
 def test_an_order_that_is_none(changes: dict[str, object]) -> None:
@@ -121,16 +140,67 @@ def test_an_order_that_is_none(changes: dict[str, object]) -> None:
         wrong_order(**changes)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"at_once": 0}, {"golden": GoldenWanted("0" * 31, SHA, SHA)}, {"batch": ""}, {"rack": "a"}],
+)
+def test_an_order_of_what_cannot_be(changes: dict[str, object]) -> None:
+    with pytest.raises(JsonFault):
+        travelled(replace(ORDER, **changes), order_from)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, None])
+def test_as_many_at_once_as_a_person_wants(at_once: int | None) -> None:
+    assert travelled(replace(ORDER, at_once=at_once), order_from).at_once == at_once
+
+
 def test_no_order_has_two_cards_of_one_node_or_disk() -> None:
-    for other in (
-        replace(WORK, path="/dev/sdc", secret="s"),
-        replace(WORK, node="pi2", secret="s"),
-        replace(WORK, node="pi2", path="/dev/sdc"),
-    ):
-        with pytest.raises(JsonFault, match="two have the same"):
-            order_from(
-                JsonObject(json.loads(json.dumps(replace(ORDER, cards=(WORK, other)).to_json())))
-            )
+    others = {"node": "pi2", "path": "/dev/sdc", "secret": "s"}
+    for what in others:
+        alike = {name: value for name, value in others.items() if name != what}
+        with pytest.raises(JsonFault, match=f"two have the same {what}"):
+            travelled(replace(ORDER, cards=(WORK, replace(WORK, **alike))), order_from)  # type: ignore[arg-type]
+    travelled(replace(ORDER, cards=(WORK, replace(WORK, **others))), order_from)  # type: ignore[arg-type]
+
+
+CARDS = tuple(replace(WORK, node=f"n{n}", path=f"/dev/sd{n}", secret=f"s{n}") for n in range(257))
+
+
+@pytest.mark.parametrize(
+    ("most", "made", "reader"),
+    [
+        (256, lambda n: replace(ORDER, cards=CARDS[:n]), order_from),
+        (256, lambda n: replace(SURVEY, cards=(CARD,) * n), survey_from),
+        (256, lambda n: replace(SURVEY, unfit=SURVEY.unfit * n), survey_from),
+        (256, lambda n: replace(SURVEY, unfit=(UnfitCard("p", None, ("r",) * n),)), survey_from),
+        (256, lambda n: replace(SURVEY, goldens={str(k): SHA for k in range(n)}), survey_from),
+        (1000, lambda n: replace(SURVEY, cards=(replace(CARD, title="x" * n),)), survey_from),
+        (256, lambda n: replace(REPORTS, reports=(REPORT,) * n), reports_from),
+        (256, lambda n: replace(REPORTS, making=REPORTS.making * n), reports_from),
+        (1000, lambda n: replace(REPORTS, over=("b.1",) * n), reports_from),
+        (
+            1000,
+            lambda n: replace(REPORTS, reports=(replace(REPORT, details=("d",) * n),)),
+            reports_from,
+        ),
+        (1000, lambda n: replace(PROGRESS, told=PROGRESS.told[:1] * n), progress_from),
+        (1000, lambda n: replace(PROGRESS, moments=PROGRESS.moments * n), progress_from),
+        (1000, lambda n: replace(PROGRESS, ended=("pi1",) * n), progress_from),
+    ],
+)
+def test_so_much_and_no_more(most: int, made: Callable[[int], Sent], reader: Reader) -> None:
+    """Of anything that a stranger may send, what is allowed arrives, and one more is a fault."""
+    assert travelled(made(most), reader) == made(most)
+    with pytest.raises(JsonFault):
+        travelled(made(most + 1), reader)
+
+
+@pytest.mark.parametrize("field", ["reason", "hint", "details"])
+def test_words_of_a_report_are_cut(field: str) -> None:
+    words: object = "x" * 1001 if field != "details" else ("x" * 1001,)
+    cut: object = "x" * 1000 if field != "details" else ("x" * 1000,)
+    sent = replace(REPORTS, reports=(replace(REPORT, **{field: words}),))  # type: ignore[arg-type]
+    assert getattr(travelled(sent, reports_from).reports[0], field) == cut
 
 
 def test_a_verified_card_has_a_receipt_that_says_so() -> None:
@@ -138,6 +208,47 @@ def test_a_verified_card_has_a_receipt_that_says_so() -> None:
         reports = replace(REPORTS, reports=(replace(REPORT, outcome=outcome),))
         with pytest.raises(JsonFault):
             reports_from(read_object(json.dumps(reports.to_json())))
+
+
+def test_a_receipt_is_that_of_the_card() -> None:
+    good = replace(REPORT, outcome=Outcome.VERIFIED, receipt=receipt_of("pi1", 1))
+    faulty = receipt_of("pi1", 1, result=ReceiptResult.FAULTY, failure="it is")
+    assert travelled(replace(REPORTS, reports=(good,)), reports_from).reports == (good,)
+    for report, why in (
+        (replace(good, receipt=None), "does not say that the card is verified"),
+        (replace(good, receipt=faulty), "does not say that the card is verified"),
+        (replace(good, receipt=receipt_of("pi2", 1)), "is not that of a card of pi1"),
+    ):
+        with pytest.raises(JsonFault, match=f"receipt: {why}"):
+            travelled(replace(REPORTS, reports=(report,)), reports_from)
+    kept = replace(good, outcome=Outcome.FAULTY, receipt=faulty)
+    assert travelled(replace(REPORTS, reports=(kept,)), reports_from).reports == (kept,)
+
+
+def test_a_stamp_travels_as_its_own_text() -> None:
+    cards = (replace(CARD, holds=Holds.OURS, stamp=FACTS),)
+    assert travelled(replace(SURVEY, cards=cards), survey_from).cards == cards
+    document = json.dumps(replace(SURVEY, cards=cards).to_json())
+    with pytest.raises(JsonFault, match="stamp"):
+        survey_from(read_object(document.replace("imaged_at", "imaged")))
+
+
+def test_findings_stay_on_the_station() -> None:
+    """They are in the receipt."""
+
+    class Finding:
+        def to_json(self) -> dict[str, object]:
+            return {}
+
+    told = (*PROGRESS.told, Told("pi1", FindingReported(Finding())))
+    assert travelled(replace(PROGRESS, told=told), progress_from) == PROGRESS
+
+
+def test_an_event_of_a_kind_that_is_not_known() -> None:
+    document = json.dumps(PROGRESS.to_json())
+    for kind in ("began", "ended", "said"):
+        with pytest.raises(JsonFault):
+            progress_from(read_object(document.replace(f'"kind": "{kind}"', '"kind": "x"')))
 
 
 def test_a_receipt_travels_packed() -> None:
@@ -149,6 +260,16 @@ def test_a_receipt_travels_packed() -> None:
     document = json.dumps(replace(REPORTS, reports=(report,)).to_json())
     assert len(document) < 100_000, "Salt cuts off what is larger than 1 MiB"
     assert reports_from(read_object(document)).reports == (report,)
+
+
+def test_a_receipt_that_is_no_base64_is_refused() -> None:
+    document = REPORTS.to_json()
+    sent = replace(REPORT, receipt=receipt_of("pi1", 1)).to_json()
+    document["reports"] = [
+        sent | {"receipt": f"{sent['receipt']}"[:4] + "\n" + f"{sent['receipt']}"[4:]}
+    ]
+    with pytest.raises(JsonFault, match="receipt"):
+        reports_from(read_object(json.dumps(document)))
 
 
 def test_a_receipt_that_unpacks_to_more_than_any_is_refused() -> None:

@@ -1,0 +1,245 @@
+"""What a station remembers of its cards: all of it, until the head has it, and nothing for ever."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from imager.base.errors import CardFaulty, HostStorage, TargetRefused
+from imager.base.trusted_folder import TrustedFolder
+from imager.card.receipt.store import save_receipt
+from imager.rack.history.ledger import ROOM_PER_CARD
+from imager.rack.history.outcome import Outcome
+from imager.stations.desk.records import Records, report_on
+from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder
+from imager.stations.wire.report import AtDesk, CardReport
+from tests.support.rackhistory import receipt_of
+
+SHA, RACK = "a" * 64, "b" * 64
+CARDS = tuple(
+    CardWork(name, "pi2", f"/dev/sd{name[-1]}", "A1", 2**30, 7, SHA, SHA, SHA, f"b.1+{name}")
+    for name in ("pi1", "pi2")
+)
+ORDER = WorkOrder(
+    "b.1", "b", RACK, "1.0", 1e9, GoldenWanted("0" * 32, SHA, "c" * 64), CARDS, True, True, None, 1
+)
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    return Records(TrustedFolder(tmp_path / "station"))
+
+
+@pytest.fixture
+def at_work(records: Records) -> Iterator[Path]:
+    """``ORDER`` is being done."""
+    with records.doing(ORDER) as stop:
+        yield stop
+
+
+def names(records: Records) -> set[str]:
+    return {path.name for path in (records.folder.path / "work").iterdir()} - {"begin.lock"}
+
+
+def good(number: int = 0) -> CardReport:
+    card = CARDS[number]
+    receipt = receipt_of(card.node, number)
+    return report_on(ORDER, card, Outcome.VERIFIED, None, seconds=2.5, receipt=receipt)
+
+
+def test_a_station_knows_since_when_it_remembers(records: Records) -> None:
+    before = time.time()
+    since = records.since()
+    assert before <= since <= time.time()
+    assert records.since() == since
+    kept = records.folder.path / "since"
+    assert (records.folder.path.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (
+        0o700,
+        0o600,
+    )
+    kept.write_text("yesterday")
+    again = records.since()
+    assert again > since
+    assert records.since() == again
+
+
+def test_a_card_that_is_being_made_is_no_report(records: Records, at_work: Path) -> None:
+    found = records.hand_over(RACK, ())
+    assert found.reports == ()
+    assert found.making == (AtDesk("b", "pi1", "A1"), AtDesk("b", "pi2", "A1"))
+    assert found.over == ()
+    assert found.since == records.since()
+    work = records.folder.path / "work"
+    assert {path.name: path.stat().st_mode & 0o777 for path in work.glob("*.json")} == {
+        "b.1+pi1.json": 0o600,
+        "b.1+pi2.json": 0o600,
+    }
+
+
+def test_a_report_is_given_until_the_head_has_it(records: Records, at_work: Path) -> None:
+    records.ended(ORDER, CARDS[0], good())
+    for _ in range(2):
+        found = records.hand_over(RACK, ("b.1+pi2",))
+        assert found.reports == (good(),)
+        assert found.making == (AtDesk("b", "pi2", "A1"),), "that one has not ended"
+    found = records.hand_over(RACK, ("b.1+pi1",))
+    assert found.reports == ()
+    assert names(records) == {"b.1.lock", "b.1+pi2.json"}
+
+
+def test_what_the_program_did_not_end_was_cut_short(records: Records) -> None:
+    with records.doing(ORDER):
+        records.ended(ORDER, CARDS[1], good(1))
+    first, second = records.hand_over(RACK, ()).reports
+    assert second == good(1)
+    assert (first.node, first.outcome, first.receipt) == ("pi1", Outcome.INTERRUPTED, None)
+    assert first.reason == "/dev/sd1: the station's program was ended while it made this card"
+    assert first.hint == "the card is blank or whole; run the same command again"
+    assert records.hand_over(RACK, ()).over == ("b.1",)
+
+
+def test_another_racks_reports_are_not_given(records: Records) -> None:
+    with records.doing(ORDER):
+        pass
+    found = records.hand_over("d" * 64, ("b.1+pi1", "b.1+pi2"))
+    assert (found.reports, found.making) == ((), ())
+    assert len(records.hand_over(RACK, ()).reports) == 2, "nor forgotten"
+
+
+def test_what_another_version_wrote_is_left_alone(records: Records) -> None:
+    with records.doing(ORDER):
+        pass
+    (records.folder.path / "work/b.1+pi1.json").write_text("{}")
+    found = records.hand_over(RACK, ("b.1+pi1",))
+    assert [report.node for report in found.reports] == ["pi2"]
+    assert "b.1+pi1.json" in names(records)
+
+
+def test_a_job_is_begun_once(records: Records) -> None:
+    with records.doing(ORDER):
+        records.ended(ORDER, CARDS[0], good())
+    with (
+        pytest.raises(TargetRefused, match=r"job b\.1 was begun here before"),
+        records.doing(ORDER),
+    ):
+        pass
+    assert records.hand_over(RACK, ()).reports[0] == good(), "its reports stay"
+    with records.doing(replace(ORDER, job="b.2", cards=())):
+        pass
+
+
+def test_so_many_reports_as_salt_carries_at_a_time(records: Records, at_work: Path) -> None:
+    """As many as it takes to reach 256 KiB; the rest when the head asks again."""
+    details = tuple("x" * 1000 for _ in range(270))
+    large = replace(good(), outcome=Outcome.FAULTY, receipt=None, details=details)
+    records.ended(ORDER, CARDS[0], large)
+    records.ended(ORDER, CARDS[1], good(1))
+    assert records.hand_over(RACK, ()).reports == (large,)
+    assert records.hand_over(RACK, ("b.1+pi1",)).reports == (good(1),)
+    little = replace(large, details=details[:250])
+    records.ended(ORDER, CARDS[0], little)
+    assert records.hand_over(RACK, ()).reports == (little, good(1))
+
+
+def test_a_card_that_ends_while_it_is_looked_is_told_as_it_ended(
+    records: Records, at_work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Records._is_held
+
+    def ends(self: Records, job: str) -> bool:
+        if held(self, job):
+            records.ended(ORDER, CARDS[0], good())
+        return False
+
+    monkeypatch.setattr(Records, "_is_held", ends)
+    assert records.hand_over(RACK, ()).reports[0] == good()
+
+
+def test_what_is_over_and_handed_over_is_forgotten_when_it_cannot_begin_again(
+    records: Records,
+) -> None:
+    with records.doing(ORDER) as stop:
+        assert records.stop("b") == 1
+        assert stop.exists()
+    done = ("b.1+pi1", "b.1+pi2")
+    lock = records.folder.path / "work/b.1.lock"
+    times = (time.time() - 400, time.time() - 440)
+    os.utime(lock, (times[1], times[1]))
+    records.hand_over(RACK, done[:1])
+    assert names(records) == {"b.1.lock", "b.1.stop", "b.1+pi2.json"}
+    os.utime(lock, (times[0], times[0]))
+    records.hand_over(RACK, done)
+    assert names(records) == {"b.1.lock", "b.1.stop"}, "the same order may come again"
+    os.utime(lock, (times[1], times[1]))
+    assert records.hand_over(RACK, ()).over == ("b.1",)
+    assert names(records) == set()
+
+
+def test_a_job_at_work_is_never_forgotten(records: Records) -> None:
+    with records.doing(replace(ORDER, cards=())):
+        lock = records.folder.path / "work/b.1.lock"
+        os.utime(lock, (1, 1))
+        records.hand_over(RACK, ())
+        assert lock.exists()
+
+
+def test_only_the_jobs_of_the_batch_are_stopped(records: Records, at_work: Path) -> None:
+    with (
+        records.doing(replace(ORDER, job="b.2", cards=())) as second,
+        records.doing(replace(ORDER, job="b2.1", batch="b2", cards=())) as other,
+    ):
+        with records.doing(replace(ORDER, job="b.3", cards=())) as over:
+            pass
+        assert not any(stop.exists() for stop in (at_work, second, other, over))
+        assert records.stop("b") == 2
+        assert [stop.exists() for stop in (at_work, second, other, over)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
+    assert records.stop("b9") == 0
+
+
+def test_a_receipt_by_its_name(records: Records) -> None:
+    receipt = receipt_of("pi1", 1)
+    name = save_receipt(receipt, records.receipts).name
+    assert records.receipt(name) == receipt
+    assert records.receipt("") is None
+    assert records.receipt("none.json") is None
+    (records.folder.path / "receipts" / name).write_text("{}")
+    assert records.receipt(name) is None
+
+
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_no_job_begins_without_room_for_its_reports(
+    records: Records, monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    room = SimpleNamespace(f_bavail=2 * ROOM_PER_CARD - lacking, f_frsize=1)
+    monkeypatch.setattr("imager.stations.desk.records.os.statvfs", lambda _: room)
+    if lacking:
+        with pytest.raises(HostStorage, match="reports of 2 cards"), records.doing(ORDER):
+            pass
+        assert not (records.folder.path / "work").exists()
+    else:
+        with records.doing(ORDER):
+            assert len(records.hand_over(RACK, ()).making) == 2
+
+
+def test_a_report_says_what_was_ordered_and_how_it_ended() -> None:
+    error = CardFaulty("it flips bits", hint="throw it away", details=["byte 7"])
+    report = report_on(ORDER, CARDS[0], Outcome.FAULTY, error)
+    assert (report.name, report.batch, report.node) == ("b.1+pi1", "b", "pi1")
+    assert (report.path, report.slot) == ("/dev/sd1", "A1")
+    assert (report.reason, report.hint) == ("it flips bits", "throw it away")
+    assert report.details == ("byte 7",)
+    assert (report.recipe, report.release_sha256) == (SHA, "c" * 64)
+    assert (report.seconds, report.receipt) == (0.0, None)
+    ended = good()
+    assert (ended.reason, ended.hint, ended.details, ended.seconds) == ("", "", (), 2.5)
