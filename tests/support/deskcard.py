@@ -46,8 +46,9 @@ class Ordered:
     packed: bytes
 
 
-def ordered_card(folder: Path, *, kernel: Mapping[str, bytes] = {}) -> Ordered:
-    """The order; the boot files of ``kernel`` replace those that boot a Pi 2."""
+def ordered_card(folder: Path, *, boot: Mapping[str, bytes] | None = None) -> Ordered:
+    """The order; the files of ``boot`` are there in place of those that boot a Pi 2."""
+    others = boot or {}
     folder.mkdir(exist_ok=True)
     small = small_card(folder, node=NODE)
     mtime = small.golden.path.stat().st_mtime_ns
@@ -55,10 +56,10 @@ def ordered_card(folder: Path, *, kernel: Mapping[str, bytes] = {}) -> Ordered:
     own = folder / "own.raw"
     shutil.copyfile(golden.path, own)
     boot_files = dict(small.boot_files) | {
-        name: hashlib.sha256(data).hexdigest() for name, data in kernel.items()
+        name: hashlib.sha256(data).hexdigest() for name, data in others.items()
     }
     sums = encode_sums(boot_files)
-    put_files(own, LAYOUT.boot.offset, {**kernel, SUMS_PATH: sums})
+    put_files(own, LAYOUT.boot.offset, {**others, SUMS_PATH: sums})
     boot_sums = hashlib.sha256(sums).hexdigest()
     with reading(golden.path) as before, reading(own) as after:
         delta = _differences(before, after)
