@@ -190,8 +190,6 @@ def _digests(held: HeldFile, extents: ExtentMap, known: dict[Extent, bytes]) -> 
 
 def _losses(held: HeldFile, lost: ExtentMap) -> list[Damage]:
     """The first ranges of ``lost`` with the files they belong to, as the copy names them."""
-    if not lost:
-        return []
     size = held.state.size_bytes
     places = Places(None, held.read, size, Budget.of_disk(size))
     return [

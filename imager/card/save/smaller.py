@@ -147,5 +147,5 @@ def _data(fd: int, low: int, end: int) -> list[Extent]:
         stop = min(os.lseek(fd, start, os.SEEK_HOLE), end)
         if start < stop:
             found.append(Extent(start, stop - start))
-        position = max(stop, start + 1)
+        position = stop
     return found

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from imager.base.errors import HostStorage
+from imager.base.errors import HostStorage, TargetRefused
 from imager.base.run import run
 from imager.base.units import KiB, MiB
-from imager.card.save.original import opened_original
+from imager.card.save.original import _opened_alone, opened_original
 from imager.card.save.saved_file import map_beside
 from imager.disk.extents import Extent
 from imager.disk.rescue_map import BlockState, RescueMap
 from tests.support.cards import FaultyCard
+from tests.support.sysfs import FakeHost
 
 SIZE = 8 * MiB
 NOISE = os.urandom(SIZE)
@@ -48,6 +50,7 @@ def test_a_copy_is_as_large_as_its_partitions_and_a_table_behind_them(
     with opened_original(card) as original:
         assert original.size_bytes == original.least_bytes == wanted
         assert original.lost_bytes == 0
+        assert not original.is_slow
         with original.read(SIZE) as reading:
             found = bytearray()
             for offset, data in reading.pieces():
@@ -78,6 +81,31 @@ def test_the_bad_sector_is_named_and_what_fails_once_is_read_again(tmp_path: Pat
         "the card to be copied cannot be read: /dev/faulty: reading at byte "
         f"{bad} failed: Input/output error"
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "mounted", "refused"),
+    [(errno.EBUSY, False, True), (errno.EBUSY, True, False), (errno.ENXIO, False, False)],
+)
+def test_what_another_program_holds_is_not_copied(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    mounted: bool,
+    refused: bool,
+) -> None:
+    """But for what is mounted, which ``at_rest`` judges; whoever reads it says what else it is."""
+    host = FakeHost(tmp_path)
+    host.disk("sdb", "8:16")
+    if mounted:
+        host.mount("8:16", "/media/card")
+
+    def fails(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("imager.card.save.original.os.open", fails)
+    with pytest.raises(TargetRefused, match="in use by another") if refused else nullcontext():
+        assert _opened_alone(Path("/dev/sdb"), "8:16", host.kernel) is None
 
 
 def test_a_card_that_was_written_to_meanwhile_is_of_no_one_moment(tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_a_second_reading_tries_nothing_that_was_lost(tmp_path: Path) -> None:
     assert files.path.read_bytes() == wanted
 
 
+def test_what_a_run_left_that_saved_nothing_is_in_no_image(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.write_bytes(b"x" * 8192)
+    files.put_beside(files.partial_map, RescueMap(8192).encode())
+    with files.hold(8192) as held:
+        assert held.read(0, 8192) == bytes(8192)
+
+
 def test_a_map_that_is_none_is_not_gone_on_with(tmp_path: Path) -> None:
     files = SavedFile.at(tmp_path / "saved.img")
     files.partial.touch()

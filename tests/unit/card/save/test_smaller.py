@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imager.base.errors import CardIOError, UsageError
+from imager.base.errors import CardIOError, ToolFailed, UsageError
 from imager.base.run import run
 from imager.base.units import KiB, MiB
 from imager.card.save import smaller
@@ -114,6 +115,29 @@ def test_one_that_is_full_keeps_its_size(image: HeldFile, monkeypatch: pytest.Mo
     assert image.names.partial.read_bytes() == before
     state = RescueMap.parse(image.names.partial_map.read_bytes())
     assert state.having(BlockState.SAVED).total_bytes == SIZE
+
+
+@pytest.mark.parametrize("spoilt", [1, 2])
+def test_what_the_tools_have_spoilt_is_not_put_back(
+    image: HeldFile, monkeypatch: pytest.MonkeyPatch, spoilt: int
+) -> None:
+    """Neither after the first time nor after the second."""
+    sizes = []
+
+    def run_and_spoil(words: Sequence[str], **named: Any) -> object:
+        done = run(words, **named)
+        if words[0] == "resize2fs":
+            sizes.append(words[-1])
+            if len(sizes) == spoilt:
+                os.pwrite(named["inherit"][0], bytes(64 * KiB), 0)
+        return done
+
+    monkeypatch.setattr(smaller, "run", run_and_spoil)
+    before = image.names.partial.read_bytes()
+    with pytest.raises(ToolFailed, match="e2fsck"):
+        shrink(image, replace(ROOT, name="p1"))
+    assert len(sizes) == spoilt
+    assert image.names.partial.read_bytes() == before
 
 
 def test_a_filesystem_that_is_damaged_is_left_as_it_is(image: HeldFile) -> None:
