@@ -56,7 +56,7 @@ class CopyOrders:
     source: ImageSource
     mapped_bytes: int
     receipts: TrustedFolder
-    probe: bool = True
+    probe: bool
 
 
 class Copiers(Workers[CopyJob]):

@@ -98,7 +98,7 @@ def test_what_hangs_on_one_port_waits_but_for_copies(cards: list[MemoryCard]) ->
     crew = Crew(Orders(rack, lambda _: anything, Limits()), watch)
     source = MemorySource(PARTS, SIZE)
     copy = CopyJob(accept(card, SIZE, Limits()))
-    copier = Copiers(CopyOrders(source, 0, TrustedFolder(Path())), [copy], watch)
+    copier = Copiers(CopyOrders(source, 0, TrustedFolder(Path()), probe=False), [copy], watch)
     assert saver._port(SaveJob("pi1", card, SavedFile(Path()))) == "usb1"
     assert restorer._port(RestoreJob(saved, card)) == "usb1"
     assert crew._port(CardJob(anything, card, SIZE)) == "usb1"

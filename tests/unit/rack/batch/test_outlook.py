@@ -37,9 +37,10 @@ def test_a_run_without_cards_is_done() -> None:
 
 
 def test_cards_that_ended_are_work_done_however_they_ended() -> None:
-    found = outlook([Card(is_good=True), Card(is_good=False), Card(moment(500)), Card()], 1)
-    assert (found.cards, found.good, found.failed) == (5, 1, 1)
-    assert found.share == pytest.approx(2.5 / 5)
+    ended = [Card(is_good=good) for good in (True, False, False)]
+    found = outlook([*ended, Card(moment(500)), Card()], 1)
+    assert (found.cards, found.good, found.failed) == (6, 1, 2)
+    assert found.share == pytest.approx(3.5 / 6)
     assert found.bytes_per_second == 10.0
 
 

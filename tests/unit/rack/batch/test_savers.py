@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from imager.base.errors import MissingTool
 from imager.base.units import MiB
 from imager.card.host.targets import target_at
+from imager.card.medium.raw import RawCard
+from imager.card.save.card_map import CardMap, map_card
 from imager.card.save.saved_file import SavedFile
 from imager.rack.batch.card_progress import CardEvent, Moment
 from imager.rack.batch.limiter import Limiter
@@ -84,6 +88,36 @@ def test_how_fast_the_cards_are_is_looked_at_while_they_are_made(
     save(SaveOrders(tmp_path), jobs, Watching())
     assert looked == sorted(looked)
     assert began <= looked[0] <= looked[-1] <= time.monotonic()
+
+
+@pytest.mark.parametrize(("logical_bytes", "wanted"), [(4096, 4096), (0, 512)])
+def test_a_card_is_read_in_sectors_as_large_as_its_reader_says(
+    jobs: list[SaveJob],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logical_bytes: int,
+    wanted: int,
+) -> None:
+    facts = SimpleNamespace(logical_bytes=logical_bytes)
+    sectors: list[int] = []
+
+    def mapped(raw: RawCard, *, sector_bytes: int) -> CardMap:
+        sectors.append(sector_bytes)
+        return map_card(raw)
+
+    monkeypatch.setattr("imager.rack.batch.savers.at_rest", lambda *_: SimpleNamespace(facts=facts))
+    monkeypatch.setattr("imager.rack.batch.savers.map_card", mapped)
+    save(SaveOrders(tmp_path), jobs[1:], Watching())
+    assert sectors == [wanted]
+
+
+def test_a_card_that_cannot_be_packed_is_not_begun(
+    jobs: list[SaveJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.base.run.find_tool", lambda _: None)
+    (result,) = save(SaveOrders(tmp_path), jobs[:1], Watching())
+    assert isinstance(result.error, MissingTool), result.error
+    assert not jobs[0].files.partial.exists()
 
 
 def test_a_card_that_is_gone_costs_no_other(jobs: list[SaveJob], tmp_path: Path) -> None:

@@ -363,3 +363,13 @@ def test_a_card_of_another_computer_comes_and_goes_under_its_computer_s_name(pla
     assert list(place.station.offers) == ["desk1:sdb", "desk2:sdb"]
     place.station.gone("desk1:sdb")
     assert list(place.station.offers) == ["desk2:sdb"]
+
+
+def test_a_card_that_was_exchanged_at_another_computer_is_judged_anew(place: Place) -> None:
+    """Also where nobody saw it go: the card before holds no node back."""
+    seen = SurveyedCard(
+        TargetFacts("/dev/sdb", MiB, "usb"), "a card", Holds.BLANK, "blank", None, None, None
+    )
+    for _ in range(2):
+        place.station.came(candidate_of(RemoteCard("desk1", seen)))
+        assert place.told.new() == [("offered", "pi0")]
