@@ -32,6 +32,7 @@ from imager.stations.head.flash import Head, flash_on_stations
 from imager.stations.head.remote import RemoteCard, RemoteJob
 from imager.stations.head.roll_call import RollCall, call_roll
 from imager.stations.salt.salt_bus import opened_bus
+from imager.stations.salt.scripts import require_id
 from imager.stations.wire.bus import StationBus
 
 
@@ -117,11 +118,14 @@ def _asked(stations: str | None, way: Way) -> Asked | None:
 
 
 def station_names(text: str, word: str) -> tuple[str, ...]:
-    """The stations that ``text`` names, as ``word`` of a command line."""
+    """The stations that ``text`` names, as ``word`` of a command line. Raises UsageError."""
     try:
-        return expand(text, example="desk[1-4]")
+        names = expand(text, example="desk[1-4]")
     except ValueError as error:
         raise UsageError(f"{word}: {text!r} {error}", hint="for example 'desk[1-4]'") from None
+    for name in names:
+        require_id(name)
+    return names
 
 
 @contextmanager

@@ -70,10 +70,11 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
         picloud-image rack stations list 'desk[1-4]'
             Four of them.
     """
+    named = station_names(stations, "STATIONS") if stations else ()
     rack = existing_rack(session)
     door = door_to_master(rack, way)
     session.console.note(f"asking the Salt master {rack.master.name} ({door.name})")
-    names = station_names(stations, "STATIONS") if stations else _minions(rack, door)
+    names = named or _minions(rack, door)
     if not names:
         session.console.lines("No minion is there but the nodes of the rack.")
         return {"stations": []}
@@ -101,8 +102,8 @@ def install(session: Session, stations: str, way: Way) -> CommandResult:
         picloud-image rack stations install 'desk[1-4]'
             Four desks with card readers become stations.
     """
-    rack = existing_rack(session)
     names = station_names(stations, "STATIONS")
+    rack = existing_rack(session)
     door = door_to_master(rack, way)
     session.console.note(f"putting this program on {stations}, by {door.name}: some minutes")
     faults = install_on(door, names)

@@ -32,6 +32,9 @@ from imager.stations.salt.sealing import seal
 from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 
 _KEY_LETTERS = 64
+_MOST_AT_ONCE = 8
+"""Scripts on the master: an sshd turns away who comes while ten are logging in (MaxStartups), and
+each program of Salt takes some 60 MB there."""
 
 
 class SaltBus:
@@ -42,6 +45,7 @@ class SaltBus:
         self._closing = closing
         self._session = secrets.token_hex(16)
         self._lock = threading.Lock()
+        self._few = threading.Semaphore(_MOST_AT_ONCE)
         self._tokens: dict[str, str] = {}
         self._keys: dict[str, bytes] = {}
         self._begun: dict[tuple[str, str], int] = {}
@@ -57,7 +61,7 @@ class SaltBus:
         request, word = self._asked(action, arguments, ())
         script = self._introduced(stations) + scripts.asking(stations, word, max(1, int(seconds)))
         try:
-            printed = self._door.run(script)
+            printed = self._run(script)
         except NetworkError as error:
             if isinstance(error.__cause__, TooMuch) and len(stations) > 1:
                 return self._one_by_one(stations, action, arguments, seconds)
@@ -79,7 +83,7 @@ class SaltBus:
         request, word = self._asked(action, arguments, secrets, streams=True)
         self._begun[station, request] = 0
         script = self._introduced([station]) + scripts.beginning(station, word)
-        begun = parts_of(self._door.run(script)).get("begun")
+        begun = parts_of(self._run(script)).get("begun")
         if begun is None or begun.status:
             said = printable(begun.text.strip())[:LONGEST_FAULT] if begun else "nothing"
             raise NetworkError(
@@ -142,8 +146,9 @@ class SaltBus:
                 script += scripts.handing(name, self._session, "token", self._tokens[name])
         return script
 
-    def _run(self, script: str) -> None:
-        self._door.run(script)
+    def _run(self, script: str) -> str:
+        with self._few:
+            return self._door.run(script)
 
     def _one_by_one(
         self, stations: Sequence[str], action: str, arguments: Document, seconds: float

@@ -100,6 +100,11 @@ def listed(stations: Sequence[str]) -> str:
     return ",".join(_plain(name) for name in stations)
 
 
+def require_id(name: str) -> None:
+    """Raise UsageError for what cannot be the id of a minion."""
+    _plain(name)
+
+
 def _plain(name: str, allowed: re.Pattern[str] = NODE_ID) -> str:
     """``name`` if it means only itself to a shell and in a path; raises UsageError."""
     if not allowed.match(name):

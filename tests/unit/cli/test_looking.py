@@ -57,6 +57,8 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "rack known-hosts": (0,),
     "rack status --ssh --host 127.0.0.1 --port 1": (10,),
     "rack stations list --ssh --host 127.0.0.1 --port 1": (10,),
+    "rack stations list desk[1-": (2,),
+    "rack stations list desk/1": (2,),
     "rack report --out -": (0, 10),
     "rack serve --listen 1": (2, 10),
 }

@@ -1,0 +1,30 @@
+"""How a bus uses its master: never too many programs there at once."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from imager.rack.master.connection import Door
+from imager.stations.salt.salt_bus import opened_bus
+
+SETTLING_SECONDS = 0.5
+
+
+def test_twenty_stations_do_not_come_to_the_master_all_at_once(tmp_path: Path) -> None:
+    """A sshd turns some of them away then."""
+    here, go = tmp_path / "here", tmp_path / "go"
+    here.touch()
+    waiting = f"cat >/dev/null; echo >>{here}; until [ -e {go} ]; do sleep 0.1; done"
+    door = Door("it", ("sh", "-c", waiting), is_local=True)
+    with opened_bus(door) as bus, ThreadPoolExecutor(20) as all_at_once:
+        done = [all_at_once.submit(bus.take_back, f"desk{n}", "delta") for n in range(20)]
+        while here.stat().st_size < 8:
+            time.sleep(0.01)
+        time.sleep(SETTLING_SECONDS)
+        most = here.stat().st_size
+        go.touch()
+    assert most == 8
+    assert [one.result() for one in done] == [None] * 20
+    assert here.stat().st_size == 20
