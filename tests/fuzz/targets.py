@@ -84,7 +84,8 @@ from imager.rack.master.presence import parse_presence
 from imager.release.openpgp import fingerprints_in, parse_signatures
 from imager.stations.wire.delta import DeltaFault, pack_delta, unpack_delta
 from imager.stations.wire.order import order_from
-from imager.stations.wire.report import progress_from, reports_from
+from imager.stations.wire.report import progress_from
+from imager.stations.wire.reports import reports_from
 from imager.stations.wire.survey import survey_from
 from tests.fuzz import seeds
 from tests.support.stamps import KEY, PUBLIC

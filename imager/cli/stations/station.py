@@ -33,7 +33,8 @@ from imager.stations.desk.work import work as do_work
 from imager.stations.salt.conversation import Conversation, conversation
 from imager.stations.wire.golden import published_name
 from imager.stations.wire.order import named, order_from
-from imager.stations.wire.report import StationProgress, names_in
+from imager.stations.wire.report import StationProgress
+from imager.stations.wire.reports import names_in, piece_of
 from imager.stations.wire.survey import digest
 
 STATE = Path("/var/lib/picloud-image/station")
@@ -92,6 +93,10 @@ def reports(session: Session, state: Path) -> CommandResult:
     asked = _begun(session).arguments
     with _understood():
         rack, done = digest(asked, "rack"), names_in(asked, "done")
+        large = named(asked, "large") if "large" in asked else ""
+        start = asked.integer("start") if large else 0
+    if large:
+        return {"piece": piece_of(_records(state).report(rack, large), start)}
     return _records(state).hand_over(rack, done).to_json()
 
 

@@ -25,19 +25,11 @@ from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
 from imager.rack.history.ledger import ROOM_PER_CARD
 from imager.rack.history.outcome import Outcome
 from imager.stations.wire.order import CLOCK_SECONDS, ORDER_SECONDS, CardWork, WorkOrder
-from imager.stations.wire.report import (
-    MOST_RECEIPT_BYTES,
-    AtDesk,
-    CardReport,
-    Reports,
-    report_from,
-)
-from imager.stations.wire.survey import digest
+from imager.stations.wire.report import MOST_RECEIPT_BYTES, CardReport, report_from
+from imager.stations.wire.reports import AtDesk, Reports, given_out
+from imager.stations.wire.survey import MOST_CARDS, digest
 
 _LIMIT_BYTES = 2 * MOST_RECEIPT_BYTES
-_ANSWER_BYTES = 256 << 10
-"""Reports are given out until there are so many bytes; the rest when the head asks again. Salt cuts
-off what is larger than 1 MiB (max_event_size), and a receipt of 8 GB is 400 KiB."""
 _LOCK, _STOP, _RECORD, _SINCE, _BEGIN = ".lock", ".stop", ".json", "since", "begin.lock"
 
 
@@ -114,7 +106,6 @@ class Records:
         """Forget the reports ``done`` of ``rack``, which the head has; give the next ones."""
         reports: list[CardReport] = []
         making: list[AtDesk] = []
-        size = 0
         # Known before the records are read: none of such a job is written afterwards.
         over = tuple(job for job in self._jobs() if not self._is_held(job))
         for name in self._work.names():
@@ -127,13 +118,18 @@ class Records:
                 making.append(AtDesk(report.batch, report.node, report.slot))
             elif stem in done:
                 self._work.remove(name)
-            elif size <= _ANSWER_BYTES:
+            elif len(reports) < MOST_CARDS:
                 # It may have ended since it was read.
-                report = (self._read(name) or record).report
-                reports.append(report)
-                size += len(json.dumps(report.to_json()))
+                reports.append((self._read(name) or record).report)
         self._sweep()
-        return Reports(tuple(reports), tuple(making), over, self.since())
+        return given_out(reports, making, over, self.since())
+
+    def report(self, rack: str, name: str) -> CardReport:
+        """The report ``name`` of ``rack``. Raises TargetRefused where there is none."""
+        record = self._read(f"{name}{_RECORD}")
+        if record is None or record.rack != rack:
+            raise TargetRefused(f"there is no report {name} here", hint="ask for the reports again")
+        return record.report
 
     def _sweep(self) -> None:
         """Remove what is left of jobs that are over, whose reports are handed over, and that would

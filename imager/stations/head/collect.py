@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from imager.base.errors import PicloudError
+from imager.base.errors import NetworkError, PicloudError
 from imager.base.json_fields import JsonFault, JsonObject
 from imager.base.text import printable
 from imager.card.receipt.receipt import Receipt
@@ -30,7 +30,8 @@ from imager.rack.history.ledger import (
 from imager.rack.history.outcome import Outcome
 from imager.stations.wire.bus import StationBus
 from imager.stations.wire.order import CLOCK_SECONDS, ORDER_SECONDS
-from imager.stations.wire.report import AtDesk, CardReport, Reports, reports_from
+from imager.stations.wire.report import CardReport
+from imager.stations.wire.reports import AtDesk, report_of_pieces, reports_from
 
 ASK_SECONDS = 30.0
 LATEST_SECONDS = ORDER_SECONDS + 2 * CLOCK_SECONDS
@@ -85,33 +86,43 @@ def collect(
     since = time.time()
     done: list[str] = []
     for _ in range(_MOST_ROUNDS):
-        found = _asked(bus, station, {"rack": key, "done": done})
-        if isinstance(found, str):
-            return Collected(tuple(settled), fault=found)
-        for report in found.reports:
+        try:
+            found = reports_from(_asked(bus, station, {"rack": key, "done": done}))
+            large = [_large(bus, station, key, name) for name in found.large]
+        except JsonFault as error:
+            fault = printable(f"its reports cannot be understood: {error}")
+            return Collected(tuple(settled), fault=fault)
+        except PicloudError as error:
+            # The master itself may be away for a while.
+            return Collected(tuple(settled), fault=error.what)
+        reports = (*found.reports, *large)
+        for report in reports:
             held = _held_against(report, (ordered or {}).get(report.node))
             one = settle(rack, station, held)
             if one is not None:
                 settled.append(one)
         making, over, since = found.making, found.over, found.since
-        done = [one.name for one in found.reports]
+        done = [one.name for one in reports]
         if not done:
             break
     return Collected(tuple(settled), making, over, since)
 
 
-def _asked(bus: StationBus, station: str, asked: Mapping[str, object]) -> Reports | str:
-    try:
-        answer = bus.ask([station], "reports", asked, seconds=ASK_SECONDS)[station]
-    except PicloudError as error:
-        # The master itself may be away for a while.
-        return error.what
+def _asked(bus: StationBus, station: str, asked: Mapping[str, object]) -> JsonObject:
+    answer = bus.ask([station], "reports", asked, seconds=ASK_SECONDS)[station]
     if answer.document is None:
-        return answer.fault
-    try:
-        return reports_from(JsonObject(answer.document))
-    except JsonFault as error:
-        return printable(f"its reports cannot be understood: {error}")
+        raise NetworkError(answer.fault, hint="see that it is on")
+    return JsonObject(answer.document)
+
+
+def _large(bus: StationBus, station: str, key: str, name: str) -> CardReport:
+    """A report that is too large for an answer."""
+
+    def piece(start: int) -> str:
+        asked = {"rack": key, "done": [], "large": name, "start": start}
+        return _asked(bus, station, asked).text("piece")
+
+    return report_of_pieces(name, piece)
 
 
 def _held_against(report: CardReport, image_id: str | None) -> CardReport:

@@ -1,7 +1,8 @@
 """Salt runs this on the minions that are stations: it is ``picloud_image`` among their modules.
 
-In: one word, the base64 of what is asked. Out: what ``picloud-image station ACTION`` said. It is a
-file of its own that Salt loads on any minion from Python 3.9 on, so it imports nothing of ours.
+In: one word, the base64 of zlib of what is asked. Out: what ``picloud-image station ACTION`` said.
+It is a file of its own that Salt loads on any minion from Python 3.9 on, so it imports nothing of
+ours.
 
 Any minion can send events and answers in the name of another one, because the master passes on
 what it is told. Therefore each text is signed with a token that lies in the pillar of this minion
@@ -22,6 +23,7 @@ import selectors
 import shutil
 import subprocess
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
@@ -53,7 +55,7 @@ def act(word: str) -> dict[str, Any]:
 
     CLI Example: this is for ``picloud-image rack flash --stations``, not for people.
     """
-    asked = json.loads(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4)))
+    asked = json.loads(zlib.decompress(base64.urlsafe_b64decode(word + "=" * (-len(word) % 4))))
     own = _own_pillar(asked["session"])
     token = own.pop("token", "").encode()
     if not token:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 
 from imager.base.errors import UsageError
@@ -27,8 +28,10 @@ LISTENING = "listening"
 
 
 def word_of(asked: Mapping[str, object]) -> str:
-    """``asked`` as one word in which neither a shell nor Salt finds a meaning of their own."""
-    text = json.dumps(asked).encode()
+    """``asked`` as one word in which neither a shell nor Salt finds a meaning of their own. Linux
+    takes no word of 128 KiB or more; packed, an order of as many cards as a station may have is
+    shorter, whatever its texts are."""
+    text = zlib.compress(json.dumps(asked).encode(), 9)
     return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 

@@ -12,7 +12,14 @@ from dataclasses import asdict, dataclass
 
 from imager.base.json_fields import JsonObject
 from imager.config.hostname import name_fault
-from imager.stations.wire.survey import MOST_CARDS, bounded, digest, short
+from imager.stations.wire.survey import (
+    MOST_CARDS,
+    bounded,
+    digest,
+    disk_path,
+    short,
+    slot_label,
+)
 
 ORDER_SECONDS = 300.0
 """A station begins no order that is older: the head may take one that never came for never
@@ -20,8 +27,8 @@ begun."""
 CLOCK_SECONDS = 60.0
 """How much the clocks of head and station may differ."""
 _KEY = re.compile(r"[0-9a-f]{32}\Z")
-_JOB = re.compile(r"[0-9A-Za-z:.+-]{1,80}\Z")
-_DEVICE = re.compile(r"/[!-.0-~][!-~]*\Z")
+_JOB = re.compile(r"[0-9A-Za-z:.+-]{1,160}\Z")
+"""A batch has some 30 letters, a host name up to 63."""
 _MOST_SECONDS = 1e11
 
 
@@ -122,14 +129,11 @@ def node_named(read: JsonObject, name: str) -> str:
 
 
 def _card(read: JsonObject) -> CardWork:
-    path = short(read, "path")
-    if not _DEVICE.match(path) or ".." in path:
-        raise read.fault("path", "is not the path of a disk")
     return CardWork(
         node=node_named(read, "node"),
         model=short(read, "model"),
-        path=path,
-        slot=short(read, "slot"),
+        path=disk_path(read, "path"),
+        slot=slot_label(read, "slot") if read.text("slot") else "",
         size_bytes=read.integer("size_bytes"),
         diskseq=read.integer("diskseq"),
         first_mib=read.optional("first_mib", lambda name: digest(read, name)),

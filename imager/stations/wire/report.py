@@ -1,15 +1,13 @@
 """What a station says while it works, and how each card ended.
 
 In: events of the workers and their results, on the station; JSON from one, on the head. Out:
-Progress lines, which may be lost, and CardReports, which the station keeps until the head says that
-it has them.
+Progress lines, which may be lost, and CardReports, which are collected (``reports.py``).
 """
 
 from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 
 from imager.base.json_fields import JsonObject
@@ -18,12 +16,11 @@ from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
 from imager.rack.batch.card_progress import CardEvent, Moment, PhaseBegan, PhaseEnded, Said
 from imager.rack.history.outcome import Outcome
 from imager.stations.wire.order import named, node_named
-from imager.stations.wire.survey import MOST_CARDS, MOST_TEXT, bounded, digest, short
+from imager.stations.wire.survey import MOST_TEXT, bounded, digest, short
 
 MOST_RECEIPT_BYTES = 16 * MiB
 _MOST_TOLD = 1000
 _MOST_SECONDS = 1e9
-_MOST_TIME = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,56 +184,3 @@ def _event(read: JsonObject) -> CardEvent:
         raise read.fault("kind", "is none that is known")
     seconds = read.number("seconds", _MOST_SECONDS)
     return PhaseEnded(phase, read.integer("done_bytes"), total, seconds, read.boolean("failed"))
-
-
-@dataclass(frozen=True, slots=True)
-class AtDesk:
-    """A card that a station is making now, for this rack."""
-
-    batch: str
-    node: str
-    slot: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """What a station gives out of its reports: some of them, and which cards it is ``making`` now.
-    ``over`` are jobs that nothing more comes of. It remembers all that it did ``since`` then
-    (seconds since 1970)."""
-
-    reports: tuple[CardReport, ...]
-    making: tuple[AtDesk, ...]
-    over: tuple[str, ...]
-    since: float
-
-    def to_json(self) -> dict[str, object]:
-        """The object on the wire."""
-        return {
-            "reports": [report.to_json() for report in self.reports],
-            "making": [asdict(card) for card in self.making],
-            "over": list(self.over),
-            "since": self.since,
-        }
-
-
-def reports_from(read: JsonObject) -> Reports:
-    """The reports in ``read``; raises JsonFault that names the field which is wrong."""
-    for name in ("reports", "making"):
-        bounded(read.items(name), MOST_CARDS, read)
-    return Reports(
-        tuple(map(report_from, read.children("reports"))),
-        tuple(
-            AtDesk(named(card, "batch"), node_named(card, "node"), short(card, "slot"))
-            for card in read.children("making")
-        ),
-        names_in(read, "over", _MOST_TOLD),
-        read.number("since", _MOST_TIME),
-    )
-
-
-def names_in(read: JsonObject, name: str, most: int = MOST_CARDS) -> tuple[str, ...]:
-    """A list of names of reports or jobs."""
-    found = read.texts(name)
-    bounded(found, most, read)
-    each: Iterable[JsonObject] = (JsonObject({"name": one}, f"{name}[]") for one in found)
-    return tuple(named(one, "name") for one in each)

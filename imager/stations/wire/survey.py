@@ -14,12 +14,15 @@ from dataclasses import asdict, dataclass
 
 from imager.base.json_fields import JsonFault, JsonObject
 from imager.card.host.target import TargetFacts
+from imager.config.slot_labels import label_fault
 from imager.node.stamp.facts import StampError, StampFacts
 from imager.rack.plan.candidates import Holds
 
 MOST_CARDS = 256
 """More readers than any station has."""
 MOST_TEXT = 1000
+_DEVICE = re.compile(r"/[!-.0-~][!-~]{0,99}\Z")
+"""A work order is one argument of a program, which has room for ``MOST_CARDS`` of these."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _MOST_SECONDS = 1e11
 
@@ -109,7 +112,7 @@ def _card(read: JsonObject) -> SurveyedCard:
         title=short(read, "title"),
         holds=read.choice("holds", Holds),
         about=short(read, "about"),
-        slot=read.optional("slot", lambda name: short(read, name)),
+        slot=read.optional("slot", lambda name: slot_label(read, name)),
         stamp=None if stamp is None else _stamp(read, stamp),
         first_mib=read.optional("first_mib", lambda name: digest(read, name)),
     )
@@ -127,7 +130,7 @@ def _unfit(read: JsonObject) -> UnfitCard:
     bounded(reasons, MOST_CARDS, read)
     return UnfitCard(
         short(read, "path"),
-        read.optional("slot", lambda name: short(read, name)),
+        read.optional("slot", lambda name: slot_label(read, name)),
         tuple(reason[:MOST_TEXT] for reason in reasons),
     )
 
@@ -135,7 +138,7 @@ def _unfit(read: JsonObject) -> UnfitCard:
 def facts_from(read: JsonObject) -> TargetFacts:
     """A card's facts, each of bounded length."""
     return TargetFacts(
-        path=short(read, "path"),
+        path=disk_path(read, "path"),
         size_bytes=read.integer("size_bytes"),
         bus=short(read, "bus"),
         slot=short(read, "slot"),
@@ -155,6 +158,22 @@ def short(read: JsonObject, name: str) -> str:
     value = read.text(name)
     if len(value) > MOST_TEXT:
         raise read.fault(name, f"has {len(value)} characters, more than {MOST_TEXT}")
+    return value
+
+
+def disk_path(read: JsonObject, name: str) -> str:
+    """The path of a disk."""
+    value = read.text(name)
+    if not _DEVICE.match(value) or ".." in value:
+        raise read.fault(name, "is not the path of a disk")
+    return value
+
+
+def slot_label(read: JsonObject, name: str) -> str:
+    """The label of a slot of a card reader."""
+    value = short(read, name)
+    if fault := label_fault(value):
+        raise read.fault(name, fault)
     return value
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import random
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from string import ascii_letters, ascii_lowercase, digits
 from typing import Any
 
 import pytest
@@ -27,19 +29,26 @@ from imager.rack.batch.card_progress import (
 )
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
+from imager.stations.salt.scripts import word_of
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder, order_from
 from imager.stations.wire.report import (
     MOST_RECEIPT_BYTES,
-    AtDesk,
     CardReport,
     NodeMoment,
-    Reports,
     StationProgress,
     Told,
     progress_from,
+)
+from imager.stations.wire.reports import (
+    PIECE_LETTERS,
+    AtDesk,
+    Reports,
+    given_out,
+    piece_of,
+    report_of_pieces,
     reports_from,
 )
-from imager.stations.wire.survey import Survey, SurveyedCard, UnfitCard, survey_from
+from imager.stations.wire.survey import MOST_CARDS, Survey, SurveyedCard, UnfitCard, survey_from
 from tests.support.rackhistory import receipt_of
 from tests.support.stamps import FACTS
 
@@ -61,7 +70,7 @@ ORDER = WorkOrder(
 REPORT = CardReport(
     "b.1+pi1", "b", "pi1", "/dev/sdb", "A1", Outcome.FAULTY, "r", "h", ("d",), 1.5, SHA, SHA, None
 )
-REPORTS = Reports((REPORT,), (AtDesk("b", "pi2", ""),), ("b.2",), 1e9)
+REPORTS = Reports((REPORT,), ("b.1+pi3",), (AtDesk("b", "pi2", ""),), ("b.2",), 1e9)
 PROGRESS = StationProgress(
     "b.1",
     (NodeMoment("pi1", Moment("write", 1, None, 0.5, 1, 2)),),
@@ -251,14 +260,19 @@ def test_an_event_of_a_kind_that_is_not_known() -> None:
             progress_from(read_object(document.replace(f'"kind": "{kind}"', '"kind": "x"')))
 
 
+def report_of(mib: int) -> CardReport:
+    """That of a card with so many MiB of data."""
+    digests = tuple(hashlib.sha256(b"%d" % number).digest() for number in range(mib))
+    manifest = Manifest(mib * MiB, ExtentMap([Extent(0, mib * MiB)]), digests)
+    receipt = replace(receipt_of("pi1", 1), manifest=manifest)
+    return replace(REPORT, outcome=Outcome.VERIFIED, receipt=receipt)
+
+
 def test_a_receipt_travels_packed() -> None:
-    receipt = receipt_of("pi1", 1)
-    digests = tuple(hashlib.sha256(bytes([n % 256, n // 256])).digest() for n in range(1600))
-    extents = ExtentMap([Extent(0, 1600 * MiB)])
-    receipt = replace(receipt, manifest=Manifest(32 * 1024 * MiB, extents, digests))
-    report = replace(REPORT, outcome=Outcome.VERIFIED, receipt=receipt)
-    document = json.dumps(replace(REPORTS, reports=(report,)).to_json())
-    assert len(document) < 100_000, "Salt cuts off what is larger than 1 MiB"
+    report = report_of(1600)
+    given = given_out([report], (), (), 0.0)
+    document = json.dumps(given.to_json())
+    assert len(document) < 100_000
     assert reports_from(read_object(document)).reports == (report,)
 
 
@@ -270,6 +284,89 @@ def test_a_receipt_that_is_no_base64_is_refused() -> None:
     ]
     with pytest.raises(JsonFault, match="receipt"):
         reports_from(read_object(json.dumps(document)))
+
+
+def test_a_report_larger_than_salt_carries_comes_in_pieces() -> None:
+    """32 GiB of data; an answer is cut off at 1 MiB."""
+    report, small = report_of(32 * 1024), report_of(16)
+    given = given_out([report, small], (), (), 0.0)
+    assert (given.reports, given.large) == ((small,), (report.name,))
+    asked: list[int] = []
+
+    def piece(start: int) -> str:
+        asked.append(start)
+        return piece_of(report, start)
+
+    assert report_of_pieces(report.name, piece) == report
+    assert asked == [number * PIECE_LETTERS for number in range(4)]
+    assert len(piece_of(report, 0)) == PIECE_LETTERS > len(piece_of(report, asked[-1])) > 0
+
+
+@pytest.mark.parametrize(
+    ("piece", "why"),
+    [
+        (lambda _: "x" * PIECE_LETTERS, "report b: "),
+        (lambda _: "", "cut short"),
+        (lambda _: "ä", "report b: "),
+        (lambda start: piece_of(REPORT, start), "that of another card"),
+        (lambda _: base64.b64encode(zlib.compress(b"[1]")).decode(), "object"),
+    ],
+)
+def test_pieces_of_no_report(piece: Callable[[int], str], why: str) -> None:
+    with pytest.raises(JsonFault, match=why):
+        report_of_pieces("b", piece)
+
+
+def test_many_reports_are_given_out_bit_by_bit() -> None:
+    reports = [replace(REPORT, name=f"b.1+pi{number}", reason="r" * 900) for number in range(1000)]
+    given = given_out(reports, (), [f"b.{number}" for number in range(2000)], 0.0)
+    document = json.dumps(given.to_json())
+    assert 100 < len(given.reports) <= 256 and len(document) < 512 * 1024
+    assert reports_from(read_object(document)).over[-1] == "b.1999"
+    given = given_out([replace(one, reason="") for one in reports], (), (), 0.0)
+    assert len(reports_from(read_object(json.dumps(given.to_json()))).reports) == 256
+
+
+def test_an_order_for_as_many_cards_as_a_station_may_have_is_one_argument_of_a_program() -> None:
+    """Whatever its texts are; Linux takes no argument of 128 KiB (execve(2), MAX_ARG_STRLEN)."""
+    chance = random.Random(5)
+
+    def text(letters: str, length: int) -> str:
+        return "".join(chance.choices(letters, k=length))
+
+    def sha() -> str:
+        return text("0123456789abcdef", 64)
+
+    batch = text(digits, 29)
+    nodes = [text(ascii_lowercase + digits, 63) for _ in range(MOST_CARDS)]
+    cards = tuple(
+        CardWork(
+            node=node,
+            model="pi2",
+            path="/" + text(ascii_letters + digits + "-_+=", 99),
+            slot="A" + text(ascii_letters, 15),
+            size_bytes=chance.randrange(2**40),
+            diskseq=chance.randrange(2**63),
+            first_mib=sha(),
+            image_id=sha(),
+            recipe=sha(),
+            secret=f"{batch}.100+{node}",
+        )
+        for node in nodes
+    )
+    order = replace(ORDER, job=f"{batch}.100", batch=batch, cards=cards).to_json()
+    assert len(order_from(read_object(json.dumps(order))).cards) == MOST_CARDS
+    secrets = [card.secret for card in cards]
+    assert len(word_of({"action": "work", "arguments": order, "secrets": secrets})) < 128 * 1024
+
+
+@pytest.mark.parametrize("slot", ["A" * 17, "A 1", "x" * 500])
+def test_a_slot_has_a_label(slot: str) -> None:
+    with pytest.raises(JsonFault, match="slot"):
+        wrong_order(slot=slot)
+    with pytest.raises(JsonFault, match="slot"):
+        card = replace(CARD, slot=slot)
+        survey_from(read_object(json.dumps(replace(SURVEY, cards=(card,)).to_json())))
 
 
 def test_a_receipt_that_unpacks_to_more_than_any_is_refused() -> None:
