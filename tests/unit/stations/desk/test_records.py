@@ -18,7 +18,8 @@ from imager.rack.history.ledger import ROOM_PER_CARD
 from imager.rack.history.outcome import Outcome
 from imager.stations.desk.records import Records, report_on
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder
-from imager.stations.wire.report import AtDesk, CardReport
+from imager.stations.wire.report import CardReport
+from imager.stations.wire.reports import AtDesk
 from tests.support.rackhistory import receipt_of
 
 SHA, RACK = "a" * 64, "b" * 64
