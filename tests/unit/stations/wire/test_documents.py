@@ -137,7 +137,7 @@ def wrong_order(**changes: object) -> WorkOrder:
         {"secret": "../x"},
         {"secret": ""},
         {"secret": ".x"},
-        {"secret": "x" * 81},
+        {"secret": "x" * 161},
         {"image_id": "x"},
         {"recipe": "x"},
         {"size_bytes": -1},

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -202,8 +201,7 @@ def test_room_for_what_the_image_holds(
     lacking: int,
 ) -> None:
     free = golden.manifest.extents.total_bytes - lacking
-    room = SimpleNamespace(f_bavail=free, f_frsize=1)
-    monkeypatch.setattr("imager.stations.wire.golden.os.statvfs", lambda _: room)
+    monkeypatch.setattr("imager.base.durable.free_bytes", lambda _: free)
     cache, bring = Cache(tmp_path / "cache"), Bringing(pieces, tmp_path / "in")
     if lacking:
         with pytest.raises(HostStorage, match=r"8\.5 MB free, and the golden image takes 8\.5 MB"):
