@@ -37,6 +37,7 @@ from imager.packages.locking import require_archived as require_packages_archive
 from imager.packages.verified import PackageSet
 from imager.rack.history.ledger import read_ledger
 from imager.rack.plan.survey import GoldenImages, wants_of
+from imager.rack.report.overview import OUT_OF_DATE_UNTOLD
 from imager.release.catalogue import ReleaseSpec, spec_for
 from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
@@ -202,7 +203,7 @@ def golden_images_at_hand(session: Session, rack: Rack, nodes: Iterable[Node]) -
     try:
         return dict(_composed(session, rack, nodes))
     except MissingTool as error:
-        session.console.warn(f"whether cards are out of date cannot be told: {error.what}")
+        session.console.warn(f"{OUT_OF_DATE_UNTOLD}: {error.what}")
         return {}
 
 
@@ -243,18 +244,26 @@ def by_boot(nodes: Iterable[Node]) -> Iterable[list[Node]]:
 
 
 def recipes_at_hand(session: Session, rack: Rack) -> dict[str, str]:
-    """What the cards would be made from now, for the nodes that have a good card. Only what can be
-    found without fetching or composing anything."""
+    """As ``recipes_now``; where that cannot be told, it warns and returns none: a rack whose
+    overlays are wrong, or whose golden image decayed, can still be looked at."""
     try:
-        ledger = read_ledger(rack.folder)
-        lasts = ((node, ledger.state_of(node.name).last) for node in rack.nodes)
-        made = [node for node, last in lasts if last is not None and last.is_verified]
-        # Without one, nobody asks which Pythons there are, which takes longer than all the rest.
-        wants = wants_of(rack, made, ledger, golden_images_at_hand(session, rack, made))
-    except (ConfigurationError, HostStorage) as error:
-        # A rack whose overlays are wrong, or whose golden image decayed, can still be looked at.
-        session.console.warn(f"whether cards are out of date cannot be told: {error.what}")
+        return recipes_now(session, rack)
+    except (ConfigurationError, HostStorage, MissingTool) as error:
+        session.console.warn(f"{OUT_OF_DATE_UNTOLD}: {error.what}")
         return {}
+
+
+def recipes_now(session: Session, rack: Rack) -> dict[str, str]:
+    """What the cards would be made from now, for the nodes that have a good card. Only what can be
+    found without fetching or composing anything.
+
+    Raises ConfigurationError for what is wrong with overlays or keys, HostStorage for what cannot
+    be read, MissingTool for a program without which nobody can tell."""
+    ledger = read_ledger(rack.folder)
+    lasts = ((node, ledger.state_of(node.name).last) for node in rack.nodes)
+    made = [node for node, last in lasts if last is not None and last.is_verified]
+    # Without one, nobody asks which Pythons there are, which takes longer than all the rest.
+    wants = wants_of(rack, made, ledger, dict(_composed(session, rack, made)))
     return {want.node.name: want.recipe for want in wants if want.recipe}
 
 

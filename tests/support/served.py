@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from imager.config.rack import Rack
+from imager.rack.page.lookout import Lookout
 from imager.rack.page.server import PageServer, Place, listening
 
 
@@ -22,7 +23,7 @@ from imager.rack.page.server import PageServer, Place, listening
 def served(rack: Rack, token: str | None = None) -> Iterator[int]:
     """Serve ``rack`` until the block ends, as ``rack serve`` does."""
     listener = listening(Place(ip_address("127.0.0.1"), 0))
-    server = PageServer(rack, token)
+    server = PageServer(Lookout(rack), token)
 
     def run() -> None:
         asyncio.run(server.serve(sockets=[listener]))

@@ -6,18 +6,19 @@ In: an address to listen at. Out: the page, for a browser, until Ctrl-C.
 from __future__ import annotations
 
 import socket
+from functools import partial
 
 import click
 
 from imager.base.errors import MissingTool
-from imager.cli.choice import existing_rack
+from imager.cli.choice import existing_rack, recipes_now
 from imager.cli.session import CommandResult, Session, command
 from imager.doctor.programs import web_words
 
 _DEFAULT = "127.0.0.1:8314"
 
 
-@command("serve", uses=("rack",))
+@command("serve", uses=("rack", "cache"))
 @click.option(
     "--listen",
     metavar="ADDRESS:PORT",
@@ -42,7 +43,7 @@ def serve(session: Session, listen: str) -> CommandResult:
             Look at it on a phone: open the address that is printed.
     """
     try:
-        from imager.rack.page import guard, server
+        from imager.rack.page import guard, lookout, server
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "imager":
             raise
@@ -52,12 +53,13 @@ def serve(session: Session, listen: str) -> CommandResult:
     with server.listening(place) as listener:
         token = None if place.is_own else guard.new_token()
         address, port = listener.getsockname()[:2]
-        seen = _reached_at(listener) if place.address.is_unspecified else address
-        host = f"[{seen}]" if ":" in seen else seen
+        reached = _reached_at(listener) if place.address.is_unspecified else address
+        host = f"[{reached}]" if ":" in reached else reached
         url = f"http://{host}:{port}/{guard.query_of(token) if token else ''}"
         session.console.event("serving", url=url)
         session.console.lines(url, "    shows the rack; Ctrl-C ends it")
-        server.serve(rack, listener, token)
+        seen = lookout.Lookout(rack, partial(recipes_now, session))
+        server.serve(seen, listener, token)
     return {"rack": rack.name}
 
 

@@ -27,7 +27,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from imager.base.errors import UsageError
-from imager.config.rack import Rack
 from imager.rack.page.connection import MOST_STREAMS, STREAM, BoundedConnection
 from imager.rack.page.feed import Feed
 from imager.rack.page.guard import Guard
@@ -84,11 +83,11 @@ def listening(place: Place) -> socket.socket:
 class PageServer(uvicorn.Server):
     """Shows a rack, until a signal ends it."""
 
-    def __init__(self, rack: Rack, token: str | None) -> None:
+    def __init__(self, lookout: Lookout, token: str | None) -> None:
         """With a ``token`` only who knows it may look."""
         super().__init__(
             uvicorn.Config(
-                page_app(rack, token),
+                page_app(lookout, token),
                 loop="asyncio",
                 http=BoundedConnection,
                 ws="none",
@@ -108,14 +107,14 @@ class PageServer(uvicorn.Server):
         self.should_exit = self.force_exit = True
 
 
-def serve(rack: Rack, listener: socket.socket, token: str | None) -> None:
-    """Show ``rack`` to whoever comes to ``listener``, until Ctrl-C or SIGTERM."""
-    asyncio.run(PageServer(rack, token).serve(sockets=[listener]))
+def serve(lookout: Lookout, listener: socket.socket, token: str | None) -> None:
+    """Show its rack to whoever comes to ``listener``, until Ctrl-C or SIGTERM."""
+    asyncio.run(PageServer(lookout, token).serve(sockets=[listener]))
 
 
-def page_app(rack: Rack, token: str | None) -> ASGIApp:
+def page_app(lookout: Lookout, token: str | None) -> ASGIApp:
     """The page as an application, guarded."""
-    feed = Feed(Lookout(rack))
+    feed = Feed(lookout)
     streams = 0
 
     async def page(_: Request) -> Response:

@@ -26,6 +26,9 @@ from imager.rack.master.presence import Seen, load_presence
 from imager.release.catalogue import spec_for
 from imager.release.lock import RackLock
 
+OUT_OF_DATE_UNTOLD = "whether cards are out of date cannot be told"
+"""Said with the reason where there are no recipes for ``overview``."""
+
 
 @dataclass(frozen=True, slots=True)
 class CardState:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.errors import MissingTool
 from imager.config.rack import Rack
+from imager.rack.history.ledger import Standing
 from imager.rack.live.snapshot import write_live
 from imager.rack.master.presence import Presence, Seen, save_presence
 from imager.rack.page import lookout
@@ -57,6 +59,54 @@ def test_a_long_reading_is_not_repeated_at_once(
     looks.look()
     save_presence(rack.folder, {"pi6": Seen(Presence.JOINED, "2026-11-29T10:00:00Z")})
     assert not looks.look().views[6].is_joined
+
+
+def test_what_is_out_of_date_goes_by_what_a_card_would_be_made_from(
+    rack: Rack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for rack show: the same function says it."""
+    asked: list[str] = []
+    answer: dict[str, str] = {}
+
+    def recipes(its: Rack) -> dict[str, str]:
+        asked.append(its.name)
+        return dict(answer)
+
+    def standing() -> Standing:
+        return looks.look().views[1].card.standing
+
+    looks = Lookout(rack, recipes)
+    assert standing() is Standing.VERIFIED
+    answer["pi1"] = "another recipe"
+    assert standing() is Standing.VERIFIED
+    assert asked == ["picloud"], "it takes long, so it is not asked each second"
+    lock = rack.lock_file.read_bytes()
+    rack.lock_file.write_bytes(lock + b"\n")
+    assert standing() is Standing.STALE, "what a card is made of has changed"
+    del answer["pi1"]
+    monkeypatch.setattr(lookout, "_RECIPES_SECONDS", 0.0)
+    monkeypatch.setattr(lookout, "_RECIPES_REST", 0.0)
+    rack.lock_file.write_bytes(lock)
+    looks.look()
+    answer["pi1"] = "another recipe"
+    with at_work(rack.folder):
+        write_live(rack.folder, run_at(rack))
+        assert [standing(), standing()] == [Standing.STALE, Standing.STALE], "until the run is seen"
+        answer.clear()
+        assert standing() is Standing.STALE, "a run has better use for the processor"
+    looks.look()
+    assert standing() is Standing.VERIFIED
+
+
+def test_why_it_cannot_be_told_what_is_out_of_date_is_said(rack: Rack) -> None:
+    def recipes(_: Rack) -> dict[str, str]:
+        raise MissingTool("not installed: mtools", hint="apt install mtools")
+
+    looks = Lookout(rack, recipes)
+    now = looks.look()
+    said = "whether cards are out of date cannot be told: not installed: mtools: apt install mtools"
+    assert now.trouble == said
+    assert [view.card.standing for view in now.views[:2]] == [Standing.VERIFIED] * 2
 
 
 def test_a_run_is_seen_as_long_as_it_is_at_work(rack: Rack) -> None:
