@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.served import ask, serving
 from tests.support.workplace import Workplace, workplace
 
 pytestmark = pytest.mark.image
@@ -73,6 +74,14 @@ def test_nothing_is_made_or_changed(place: Workplace, line: str) -> None:
 def test_the_master_s_card_is_out_of_date_once_a_node_was_added(place: Workplace) -> None:
     nodes = {node["node"]: node for node in place.json("rack", "show").result["nodes"]}
     assert nodes["pi0"]["card"]["standing"] == "stale"
+    before = snapshot(place.folder)
+    with serving(place.rack, "--listen", "127.0.0.1:0", environment=place.environment) as (
+        _,
+        address,
+    ):
+        page = ask(int(address.rstrip("/\n").rpartition(":")[2]), "/").body
+    assert "is another one since" in page
+    assert snapshot(place.folder) == before
     steps = place.json("rack", "plan", "pi0", "--images", ".").result["steps"]
     assert [(step["node"], step["action"]) for step in steps] == [("pi0", "write")]
 

@@ -8,15 +8,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from imager.config.rack import Rack
 from imager.rack.page.lookout import Lookout
 from imager.rack.page.server import PageServer, Place, listening
+from tests.support.workplace import ROOT
 
 
 @contextmanager
@@ -36,6 +40,23 @@ def served(rack: Rack, token: str | None = None) -> Iterator[int]:
         server.handle_exit(signal.SIGINT, None)
         thread.join(10)
         assert not thread.is_alive(), "it ends at once"
+
+
+@contextmanager
+def serving(
+    folder: Path, *words: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command at work on the rack in ``folder``, and the first line it prints."""
+    line = [sys.executable, "-m", "imager", "rack", "serve", "--rack", str(folder), *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        line, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
 
 
 @dataclass(frozen=True, slots=True)

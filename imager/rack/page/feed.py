@@ -15,7 +15,10 @@ from imager.rack.page.lookout import Lookout
 from imager.rack.page.page import Page, Pages
 
 SECONDS = 1.0
-_SIGN_OF_LIFE_SECONDS = 15.0
+_SIGN_OF_LIFE_SECONDS = 5.0
+"""Without one neither side would know that the other is gone. It is an event and no comment, which
+a browser tells no script."""
+_SIGN_OF_LIFE = "event: alive\ndata: 1\n\n"
 
 
 class Feed:
@@ -51,8 +54,7 @@ class Feed:
                 yield _event(page, shown)
                 shown, quiet_since = page, time.monotonic()
             elif time.monotonic() - quiet_since >= _SIGN_OF_LIFE_SECONDS:
-                # Without it neither side would know that the other one is gone.
-                yield ": nothing new\n\n"
+                yield _SIGN_OF_LIFE
                 quiet_since = time.monotonic()
             await asyncio.sleep(SECONDS)
             page = await self.newest()

@@ -27,6 +27,7 @@ from imager.rack.page.words import (
     run_line,
     trouble_of,
 )
+from imager.rack.report.badges import Badge
 from imager.rack.report.overview import NodeView, towers
 from imager.rack.report.report import LOOK
 
@@ -91,13 +92,19 @@ class Pages:
         cells = [self._cell(view, live.get(view.node.name)) for view in now.views]
         troubles = [trouble_of(view, live.get(view.node.name)) for view in now.views]
         run = run_line(now.run) if now.run is not None else None
+        shown = [cell for cell, _ in cells]
+        counts = counts_of(shown, in_run=run is not None)
+        todo = [trouble for trouble in troubles if trouble is not None]
+        said = run.said if run is not None else ()
         parts = {
             "standing": Markup.escape(run.standing if run else "Nothing is at work."),
             "fault": _macro("fault", now.trouble),
             "now": _macro("now", run),
-            "counts": _macro("counts", counts_of([cell for cell, _ in cells])),
-            "legends": _legends(now, [cell for cell, _ in cells]),
-            "todo": _macro("todo", [trouble for trouble in troubles if trouble is not None]),
+            "counts": _macro("counts", counts),
+            "further": _macro("further", len(todo), len(said)),
+            "legends": _legends(now, shown, [badge for badge, _ in counts[:-1]]),
+            "todo": _macro("todo", todo),
+            "said": _macro("said", said),
         }
         parts |= {f"node-{cell.name}": text for cell, text in cells}
         desks = desks_of(now.run) if now.run is not None else {}
@@ -124,10 +131,10 @@ class Pages:
         return known[1], known[2]
 
 
-def _legends(now: RackNow, cells: Sequence[Cell]) -> Markup:
+def _legends(now: RackNow, cells: Sequence[Cell], cards: Sequence[Badge]) -> Markup:
     asked = max((view.seen.asked_at for view in now.views if view.seen), default="")
     listed = {
-        "Card": tuple(dict.fromkeys(cell.card for cell in cells)),
+        "Card": cards,
         "Salt master": tuple(dict.fromkeys(cell.presence for cell in cells)),
     }
     return _macro("legends", listed.items(), asked[:16].replace("T", " ") + " UTC" if asked else "")

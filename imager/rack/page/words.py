@@ -31,6 +31,7 @@ from imager.rack.report.overview import NodeView
 
 _WAITS = Badge("none", "…", "waiting")
 _AT_WORK = Badge("work", "▸", "at work")
+_IN_RUN = (CARD_BADGES[Standing.VERIFIED], CARD_BADGES[Standing.FAILED], _WAITS, _AT_WORK)
 _COUNTED = tuple(dict.fromkeys((*CARD_BADGES.values(), _WAITS, _AT_WORK)))
 
 
@@ -48,9 +49,10 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One node in its tower, or one card at its station. ``bar`` is there while the card is being
-    made, ``where`` says in which reader it is, if it is not in the node's own slot; ``counted`` is
-    as what it counts. At a station it is not said who has joined."""
+    """One node in its tower, or one card at its station. ``is_live`` says whether the run at work
+    has a card for it, ``bar`` is there while that is being made, ``where`` says in which reader it
+    is, if it is not in the node's own slot; ``counted`` is as what it counts. Of one that is
+    ``to_look_at`` more is said below. At a station it is not said who has joined."""
 
     name: str
     place: str
@@ -58,6 +60,8 @@ class Cell:
     card: Badge
     counted: Badge
     presence: Badge | None
+    to_look_at: bool = False
+    is_live: bool = False
     where: str = ""
     bar: Bar | None = None
 
@@ -76,13 +80,15 @@ class ToLookAt:
 @dataclass(frozen=True, slots=True)
 class RunLine:
     """The run at work: what it is, how it stands (said aloud when it changes), how far it is, what
-    each station does, which cards are in and not begun, and what it warned of."""
+    each station does, which cards are in and not begun, and what it warned of. One that ``watches``
+    is given cards while it works, so there is always a place for those."""
 
     command: str
     since: str
     standing: str
     bar: Bar
     stations: tuple[str, ...]
+    watches: bool
     offers: tuple[str, ...]
     said: tuple[str, ...]
 
@@ -102,6 +108,8 @@ def cell_of(view: NodeView, live: LiveCard | None) -> Cell:
         card,
         _counted(view, live),
         presence_badge(view),
+        trouble_of(view, live) is not None,
+        live is not None,
         _where(view, live) if live is not None else "",
         bar,
     )
@@ -127,7 +135,8 @@ def _at_desk(card: LiveCard) -> Cell:
     badge = _live_badge(card)
     bar = _bar(card.node, card.moment) if card.moment and card.ending is None else None
     where = "" if card.slot else card.target.removeprefix(f"{card.station}:")
-    return Cell(card.node, card.slot, False, badge, badge, None, where, bar)
+    failed = card.is_good is False
+    return Cell(card.node, card.slot, False, badge, badge, None, failed, True, where, bar)
 
 
 def trouble_of(view: NodeView, live: LiveCard | None) -> ToLookAt | None:
@@ -153,11 +162,13 @@ def trouble_of(view: NodeView, live: LiveCard | None) -> ToLookAt | None:
     )
 
 
-def counts_of(cells: Sequence[Cell]) -> tuple[tuple[Badge, int], ...]:
-    """How many nodes have each state of card, and how many joined."""
+def counts_of(cells: Sequence[Cell], *, in_run: bool) -> tuple[tuple[Badge, int], ...]:
+    """How many nodes have each state of card, and how many joined. What becomes of cards in a run
+    is there from its beginning, with none, so that nothing has to move when it first happens."""
     cards = Counter(cell.counted for cell in cells)
     joined = PRESENCE_BADGES[Presence.JOINED]
-    found = [(badge, cards[badge]) for badge in _COUNTED if cards[badge]]
+    kept = _IN_RUN if in_run else ()
+    found = [(badge, cards[badge]) for badge in _COUNTED if cards[badge] or badge in kept]
     return (*found, (joined, sum(cell.presence == joined for cell in cells)))
 
 
@@ -178,6 +189,7 @@ def run_line(run: LiveRun) -> RunLine:
             _left(ahead.seconds_left),
         ),
         tuple(_stations(run.cards)),
+        bool(run.offers) or run.command == "rack watch",
         run.offers,
         run.said,
     )

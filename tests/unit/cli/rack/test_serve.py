@@ -6,36 +6,19 @@ import json
 import re
 import shlex
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from imager.cli.main import run
 from tests.support.racks import rack_in
-from tests.support.served import ask, connected, streaming
-from tests.support.workplace import ROOT
+from tests.support.served import ask, connected, serving, streaming
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return rack_in(tmp_path, '[rack]\nnodes = "pi[0-3]"\n').folder
-
-
-@contextmanager
-def serving(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command at work, and the first line it prints."""
-    line = [sys.executable, "-m", "imager", "rack", "serve", "--rack", str(folder), *words]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(line, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process, process.stdout.readline()
-        finally:
-            process.kill()
 
 
 def test_ctrl_c_ends_it_at_once_also_with_pages_open(folder: Path) -> None:
