@@ -123,6 +123,45 @@ def test_each_card_is_seen_waiting_at_work_and_ended(rack: Rack, jobs: list[Card
     assert not (rack.folder / ".picloud/live.json").exists()
 
 
+def test_a_card_that_nobody_expected_is_seen(rack: Rack, jobs: list[CardJob]) -> None:
+    """As in rack watch; also one that ends before it is begun, after Ctrl-C."""
+    shown = Shown(rack.folder)
+    with batch_lock(rack.folder), kept_live(rack.folder, "rack watch", shown) as watch:
+        watch.began(jobs[1])
+        watch.turn(_Idle())
+        watch.ended(CardResult(jobs[0], Outcome.INTERRUPTED))
+        watch.turn(_Idle())
+    first, second = shown.seen
+    assert first is not None
+    assert second is not None
+    assert [card.node for card in first.cards] == ["pi1"]
+    assert {card.node: card.is_good for card in second.cards} == {"pi1": None, "pi0": False}
+
+
+def test_the_last_warnings_are_kept(rack: Rack, jobs: list[CardJob]) -> None:
+    shown = Shown(rack.folder)
+    with batch_lock(rack.folder), kept_live(rack.folder, "rack flash", shown, jobs) as watch:
+        for number in range(21):
+            watch.heard(jobs[0], Said(str(number), warning=True))
+        watch.turn(_Idle())
+    assert shown.seen[0] is not None
+    assert shown.seen[0].said == tuple(f"pi0: {number}" for number in range(1, 21))
+
+
+def test_the_file_is_written_once_a_second(
+    rack: Rack, jobs: list[CardJob], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, times = Shown(rack.folder), []
+    monkeypatch.setattr(keeper, "_SECONDS", 1.0)
+    monkeypatch.setattr(keeper, "write_live", lambda *_: times.append(now))
+    with batch_lock(rack.folder), kept_live(rack.folder, "rack flash", shown, jobs) as watch:
+        for now in (100.0, 100.5, 100.9, 101.0, 101.5, 102.0):
+            monkeypatch.setattr("imager.rack.live.keeper.time.monotonic", lambda now=now: now)
+            watch.turn(_Idle())
+    assert times == [100.0, 101.0, 102.0]
+    assert len(shown.seen) == 6
+
+
 class _Idle:
     at_work = ()
 

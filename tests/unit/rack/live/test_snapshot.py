@@ -133,6 +133,12 @@ def test_a_later_version_may_say_more_but_not_otherwise(run: LiveRun) -> None:
             decode_live(json.dumps(document | other).encode())
 
 
+def test_names_that_are_no_text_are_written_all_the_same(run: LiveRun) -> None:
+    """A file's name may have bytes that are no UTF-8."""
+    strange = replace(run, said=("pi1: /media/\udcff",))
+    assert decode_live(encode_live(strange)) == strange
+
+
 def test_what_is_too_much_is_cut(run: LiveRun) -> None:
     plain, long = LiveCard("pi1", "/dev/sdb"), LiveCard("pi0", "/dev/sda", "A" * 10_000)
     large = replace(run, cards=(long, *[plain] * 4096), said=("x" * 10_000,))

@@ -145,6 +145,24 @@ def test_an_image_that_would_not_boot_is_told_before_the_card_is_looked_at(
     assert "pi7 would not boot" in result.error.what
 
 
+def test_what_a_stop_kept_from_beginning_is_told_too(place: Place, ordered: Ordered) -> None:
+    first = order_for(place, ordered).cards[0]
+    second = replace(first, node="pi8", path=f"{first.path}8", secret="b.1+pi8")
+    order = replace(ordered.order, cards=(first, second), at_once=1)
+
+    def tell(progress: StationProgress) -> None:
+        place.said.append(progress)
+        place.desk.records.stop("b")
+
+    results = work(replace(place.desk, tell=tell), order, {})
+    assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.INTERRUPTED]
+    assert {name for progress in place.said for name in progress.ended} == {"pi7", "pi8"}
+    assert [report.outcome for report in place.reports(order)] == [
+        Outcome.FAILED,
+        Outcome.INTERRUPTED,
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "why"),
     [
