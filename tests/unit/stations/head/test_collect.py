@@ -1,115 +1,30 @@
-"""What earlier runs left on stations: where a station does not say, and where it says much."""
+"""What became of cards on stations comes into the ledger, each once, and nothing else does."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imager.base.errors import NetworkError
-from imager.base.trusted_folder import TrustedFolder
-from imager.card.host.target import TargetFacts
+from imager.card.receipt.store import load_receipt
+from imager.config.rack import Rack
 from imager.node.keys.signing import rack_key
-from imager.rack.history.ledger import Assigned, Standing, append, read_ledger
+from imager.rack.history.ledger import Assigned, CardFinished, append, read_ledger
 from imager.rack.history.outcome import Outcome
-from imager.rack.plan.candidates import Holds
-from imager.stations.desk.records import Records, report_on
-from imager.stations.head.collect import collect, collect_earlier
-from imager.stations.head.remote import RemoteCard, RemoteJob
-from imager.stations.head.results import unknown
-from imager.stations.wire.bus import Document, StationAnswer, StationSaid
-from imager.stations.wire.reports import Reports
-from imager.stations.wire.survey import SurveyedCard
+from imager.stations.head.collect import LATEST_SECONDS, collect, collect_earlier
+from imager.stations.wire.bus import StationAnswer
+from imager.stations.wire.report import CardReport
+from imager.stations.wire.reports import AtDesk, Reports
+from tests.support.rackhistory import receipt_of
 from tests.support.racks import rack_in
-from tests.support.starter import run_command
-from tests.unit.stations.wire.test_documents import ORDER, WORK, report_of
+from tests.support.scriptbus import ScriptBus
 
 LONG_AGO = "2026-01-01T00:00:00.000Z"
-
-
-class Telephone:
-    """A bus by which stations only answer."""
-
-    def __init__(self, answers: Mapping[str, StationAnswer]) -> None:
-        self.answers = answers
-
-    def ask(
-        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
-    ) -> Mapping[str, StationAnswer]:
-        if not set(stations) <= set(self.answers):
-            raise NetworkError("the master is away", hint="wait")
-        return {name: self.answers[name] for name in stations}
-
-    def begin(
-        self, station: str, action: str, arguments: Document, secrets: Sequence[str] = ()
-    ) -> None:
-        raise AssertionError
-
-    def heard(self, seconds: float) -> Sequence[StationSaid]:
-        raise AssertionError
-
-    def hand(self, station: str, name: str, secret: bytes) -> None:
-        raise AssertionError
-
-    def take_back(self, station: str, name: str) -> None:
-        raise AssertionError
-
-    def publish(self, name: str, folder: Path) -> None:
-        raise AssertionError
-
-
-class Desk1(Telephone):
-    """A station whose program answers, with its reports in ``folder``."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__({})
-        self.folder = folder
-        self.asked: list[Document] = []
-
-    def ask(
-        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
-    ) -> Mapping[str, StationAnswer]:
-        self.asked.append(arguments)
-        code, out, err = run_command(
-            ["--json", "station", action],
-            cwd=self.folder,
-            env={"PATH": os.environ["PATH"], "PICLOUD_STATION": str(self.folder)},
-            stdin=json.dumps(dict(arguments)) + "\n\n",
-            seconds=seconds,
-        )
-        assert code == 0, out + err
-        return {"desk1": StationAnswer(json.loads(out.splitlines()[-1]))}
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="a station's key is root's")
-def test_a_report_that_is_too_large_for_an_answer_is_collected_too(tmp_path: Path) -> None:
-    rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-2]"\n')
-    key = rack_key(rack).public.hex()
-    works = [replace(WORK, node=f"pi{n}", path=f"/dev/sd{n}", secret=f"s{n}") for n in range(2)]
-    order = replace(ORDER, rack=key, at=time.time(), cards=tuple(works))
-    records = Records(TrustedFolder(tmp_path / "station"))
-    with records.doing(order):
-        for work, mib in zip(works, (10, 8000), strict=True):
-            begun = Assigned(LONG_AGO, "b", work.node, "desk1:x", "", 0, "", "", "", 0, "desk1")
-            append(rack.folder, begun)
-            written = report_of(mib).receipt
-            assert written is not None
-            receipt = replace(written, node=work.node)
-            report = report_on(order, work, Outcome.VERIFIED, None, receipt=receipt)
-            records.ended(order, work, report)
-    desk = Desk1(tmp_path / "station")
-    found = collect(rack, desk, "desk1")
-    assert not found.fault
-    assert [one.report.node for one in found.settled] == ["pi0", "pi1"]
-    ledger = read_ledger(rack.folder)
-    assert all(ledger.state_of(node).standing() is Standing.VERIFIED for node in ("pi0", "pi1"))
-    assert [asked.get("large") for asked in desk.asked] == [None, "b.1+pi1", None]
-    assert not list((tmp_path / "station/work").glob("*.json")), "the station may forget both"
+SHA, IMAGE = "c" * 64, "ab" * 32
 
 
 @pytest.mark.parametrize(
@@ -125,11 +40,11 @@ def test_a_station_that_does_not_say_is_named_where_a_card_hangs_on_it(
 ) -> None:
     rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-2]"\n')
     rack_key(rack)
-    assert not collect_earlier(rack, Telephone(answers), ["desk1"]).untold
+    assert not collect_earlier(rack, ScriptBus(dict(answers)), ["desk1"]).untold
     append(
         tmp_path, Assigned(LONG_AGO, "b", "pi1", "desk1:/dev/sdb", "", 0, "", "", "", 0, "desk1")
     )
-    found = collect_earlier(rack, Telephone(answers), ["desk1"])
+    found = collect_earlier(rack, ScriptBus(dict(answers)), ["desk1"])
     assert not (found.settled or found.making)
     assert found.untold["desk1"].startswith(why)
     assert read_ledger(tmp_path).state_of("pi1").begun is not None
@@ -142,7 +57,7 @@ def test_a_card_of_which_a_station_knows_nothing_was_never_begun(tmp_path: Path)
         tmp_path, Assigned(LONG_AGO, "b", "pi1", "desk1:/dev/sdb", "", 0, "", "", "", 0, "desk1")
     )
     answer = StationAnswer(Reports((), (), (), (), 0.0).to_json())
-    assert not collect_earlier(rack, Telephone({"desk1": answer}), ["desk1"]).untold
+    assert not collect_earlier(rack, ScriptBus({"desk1": answer}), ["desk1"]).untold
     state = read_ledger(tmp_path).state_of("pi1")
     assert state.begun is None
     assert state.last is not None
@@ -152,14 +67,195 @@ def test_a_card_of_which_a_station_knows_nothing_was_never_begun(tmp_path: Path)
     )
 
 
-@pytest.mark.parametrize("slot", ["A1", ""])
-def test_the_person_and_the_ledger_are_told_the_same_reader(tmp_path: Path, slot: str) -> None:
-    node = rack_in(tmp_path, '[rack]\nnodes = "pi1"\n').nodes[0]
-    facts = TargetFacts("/dev/sdb", 8 << 30, "usb")
-    seen = SurveyedCard(facts, "a card", Holds.BLANK, "blank", None, None, None)
-    job = RemoteJob(node, RemoteCard("desk2", seen), slot)
-    begun = Assigned(LONG_AGO, "b", "pi1", job.target.node, slot, 1, "", "", "", 0, station="desk2")
-    error = unknown(job, "no answer").error
-    assert error is not None
-    assert f"look at the card in {begun.where}; " in error.hint
-    assert begun.where == ("desk2's slot A1" if slot else "desk2's /dev/sdb")
+@pytest.fixture
+def rack(tmp_path: Path) -> Rack:
+    found = rack_in(tmp_path, '[rack]\nnodes = "pi[0-3]"\n')
+    rack_key(found)
+    return found
+
+
+def begun(
+    rack: Rack, node: str, station: str = "desk1", at: str = LONG_AGO, batch: str = "b"
+) -> None:
+    target = f"{station}:/dev/sdb"
+    append(rack.folder, Assigned(at, batch, node, target, "A1", 0, "", "", "", 0, station))
+
+
+def report(node: str, **changes: Any) -> CardReport:
+    found = CardReport(
+        f"b.1+{node}", "b", node, "/dev/sdb", "A1", Outcome.VERIFIED, "", "", (), 2.5, SHA,
+        "d" * 64, receipt_of(node, 1),
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
+class Station:
+    """Gives two reports at a time, until the head says that it has them."""
+
+    def __init__(self, *reports: CardReport, most: int = 2, **said: Any) -> None:
+        self.reports, self.most, self.said = list(reports), most, said
+        self.asked: list[Any] = []
+
+    def __call__(self, asked: Any) -> StationAnswer:
+        self.asked.append(dict(asked))
+        self.reports = [one for one in self.reports if one.name not in asked["done"]]
+        found = Reports(tuple(self.reports[: self.most]), (), (), (), 5.0)
+        return StationAnswer(replace(found, **self.said).to_json())
+
+
+def last(rack: Rack, node: str) -> CardFinished:
+    found = read_ledger(rack.folder).state_of(node).last
+    assert found is not None
+    return found
+
+
+def test_every_report_is_taken_and_forgotten_there(rack: Rack) -> None:
+    for number in range(3):
+        begun(rack, f"pi{number}")
+    there = Station(
+        report("pi0"),
+        report("pi1", outcome=Outcome.FAULTY, reason="it flips bits", hint="throw it away"),
+        report("pi2", outcome=Outcome.IO_ERROR, reason="gone", hint="look", receipt=None),
+        making=(AtDesk("b", "pi3", ""),),
+        over=("b.1",),
+    )
+    found = collect(rack, ScriptBus({"desk1": there}), "desk1")
+    assert [one.report.node for one in found.settled] == ["pi0", "pi1", "pi2"]
+    assert (found.making, found.over, found.since) == ((AtDesk("b", "pi3", ""),), ("b.1",), 5.0)
+    assert found.fault == ""
+    assert there.reports == []
+    assert [len(asked["done"]) for asked in there.asked] == [0, 2, 1]
+    assert there.asked[0]["rack"] == rack_key(rack).public.hex()
+    good, faulty, gone = (last(rack, f"pi{n}") for n in range(3))
+    assert good.is_verified
+    assert (good.image_id, good.recipe, good.release_sha256) == (IMAGE, SHA, "d" * 64)
+    assert (good.target, good.slot, good.batch) == ("desk1:/dev/sdb", "A1", "b")
+    receipt = load_receipt(rack.receipts.path / good.receipt)
+    assert receipt.target.path == f"desk1:{receipt_of('pi0', 1).target.path}"
+    assert found.settled[0].receipt_name == good.receipt
+    assert (faulty.outcome, faulty.reason, faulty.hint) == (
+        "faulty",
+        "it flips bits",
+        "throw it away",
+    )
+    assert faulty.image_id == "", "it is not good"
+    assert faulty.receipt
+    assert (gone.outcome, gone.receipt, found.settled[2].receipt_name) == ("io-error", "", "")
+
+
+def test_a_station_that_never_forgets_is_not_asked_for_ever(rack: Rack) -> None:
+    begun(rack, "pi0")
+    stubborn = ScriptBus(
+        {"desk1": StationAnswer(Reports((report("pi0"),), (), (), (), 0.0).to_json())}
+    )
+    found = collect(rack, stubborn, "desk1")
+    assert len(stubborn.asked) == 100
+    assert len(found.settled) == 1, "it is in the ledger once"
+
+
+def test_a_rack_without_a_key_has_no_reports_anywhere(tmp_path: Path) -> None:
+    bus = ScriptBus({"desk1": Station()})
+    assert collect(rack_in(tmp_path, '[rack]\nnodes = "pi0"\n'), bus, "desk1").settled == ()
+    assert bus.asked == []
+
+
+@pytest.mark.parametrize(
+    ("station", "batch"), [("desk2", "b"), ("desk1", "earlier"), ("", "b"), (None, None)]
+)
+def test_only_what_the_ledger_says_was_begun_there_counts(
+    rack: Rack, station: str | None, batch: str | None
+) -> None:
+    if station is not None and batch is not None:
+        begun(rack, "pi0", station, batch=batch)
+    before = read_ledger(rack.folder).events
+    there = Station(report("pi0"))
+    assert collect(rack, ScriptBus({"desk1": there}), "desk1").settled == ()
+    assert read_ledger(rack.folder).events == before
+    assert there.reports == []
+
+
+@pytest.mark.parametrize(
+    ("ordered", "outcome"),
+    [
+        ({"pi0": IMAGE}, Outcome.VERIFIED),
+        ({"pi1": "f" * 64}, Outcome.VERIFIED),
+        (None, Outcome.VERIFIED),
+        ({"pi0": "f" * 64}, Outcome.FAILED),
+    ],
+)
+def test_a_card_that_holds_another_image_than_was_ordered_is_not_good(
+    rack: Rack, ordered: dict[str, str] | None, outcome: Outcome
+) -> None:
+    begun(rack, "pi0")
+    (one,) = collect(rack, ScriptBus({"desk1": Station(report("pi0"))}), "desk1", ordered).settled
+    assert one.report.outcome is outcome
+    assert last(rack, "pi0").outcome == outcome
+    if outcome is Outcome.FAILED:
+        assert "abababababab…, which was not ordered; ffffffffffff… was" in one.report.reason
+        assert one.report.receipt is None
+
+
+def test_a_card_that_failed_has_no_image_to_be_held_against(rack: Rack) -> None:
+    begun(rack, "pi0")
+    faulty = report("pi0", outcome=Outcome.FAULTY, reason="it flips bits")
+    bus = ScriptBus({"desk1": Station(faulty)})
+    (one,) = collect(rack, bus, "desk1", {"pi0": "f" * 64}).settled
+    assert one.report == faulty
+
+
+def test_what_was_given_before_a_fault_is_kept(rack: Rack) -> None:
+    begun(rack, "pi0")
+    there = Station(report("pi0"))
+
+    def answer(asked: Any) -> StationAnswer:
+        return StationAnswer(fault="it is gone") if asked["done"] else there(asked)
+
+    found = collect(rack, ScriptBus({"desk1": answer}), "desk1")
+    assert len(found.settled) == 1
+    assert found.fault == "it is gone"
+
+
+def test_what_is_left_of_earlier_runs(rack: Rack) -> None:
+    for number, station in enumerate(("desk1", "desk1", "desk2", "desk3")):
+        begun(rack, f"pi{number}", station)
+    making = AtDesk("b", "pi1", "A1")
+    bus = ScriptBus(
+        {
+            "desk1": Station(report("pi0"), making=(making,), since=0.0),
+            "desk2": StationAnswer(fault="silent"),
+        }
+    )
+    found = collect_earlier(rack, bus, ["desk1", "desk2"])
+    assert [one.report.node for one in found.settled] == ["pi0"]
+    assert found.making == {"pi1": making}
+    assert found.untold == {"desk2": "silent"}
+    ledger = read_ledger(rack.folder)
+    left = [n for n in range(4) if ledger.state_of(f"pi{n}").begun is not None]
+    assert left == [1, 2, 3], "being made, not told, and of a station that was not named"
+
+
+def ago(seconds: float) -> str:
+    return datetime.fromtimestamp(time.time() - seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "since", "ended"),
+    [
+        (LATEST_SECONDS + 20, 0.0, True),
+        (LATEST_SECONDS - 20, 0.0, False),
+        (LATEST_SECONDS + 20, 9e10, False),
+    ],
+)
+def test_when_a_card_was_never_begun(rack: Rack, seconds: float, since: float, ended: bool) -> None:
+    """Not while its order may still arrive, nor where the station was made anew since then."""
+    begun(rack, "pi0", at=ago(seconds))
+    collect_earlier(rack, ScriptBus({"desk1": Station(since=since)}), ["desk1"])
+    state = read_ledger(rack.folder).state_of("pi0")
+    assert (state.begun is None) is ended
+    assert LATEST_SECONDS == 420
+
+
+def test_a_line_without_a_time_ends_nothing(rack: Rack) -> None:
+    begun(rack, "pi0", at="yesterday")
+    collect_earlier(rack, ScriptBus({"desk1": Station(since=1.0)}), ["desk1"])
+    assert read_ledger(rack.folder).state_of("pi0").begun is not None

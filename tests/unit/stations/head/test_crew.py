@@ -39,13 +39,12 @@ from imager.stations.wire.bus import StationAnswer, StationSaid
 from imager.stations.wire.golden import wanted_golden
 from imager.stations.wire.order import CardWork
 from imager.stations.wire.report import (
-    AtDesk,
     CardReport,
     NodeMoment,
-    Reports,
     StationProgress,
     Told,
 )
+from imager.stations.wire.reports import AtDesk, Reports
 from imager.stations.wire.survey import Survey, SurveyedCard
 from tests.support.liverun import moment_at
 from tests.support.rackhistory import receipt_of
@@ -101,11 +100,11 @@ class Head:
         self.failing: dict[str, PicloudError] = {}
         self.ready = True
         wanted = wanted_golden(GOLDEN)
-        surveys = {
+        self.surveys = {
             name: Survey(tool_version(), 0.0, 0, goldens, (), ())
             for name, goldens in (("desk1", {wanted.key: wanted.digest}), ("desk2", {}))
         }
-        orders = Orders(
+        self.orders = Orders(
             rack,
             lambda _: cast(Any, SimpleNamespace(image=GOLDEN)),
             Limits(max_size_bytes=2**38),
@@ -115,7 +114,7 @@ class Head:
         )
         monkeypatch.setattr(head_crew, "prepare", self._prepare)
         monkeypatch.setattr(head_crew, "_LEAST_SECONDS", 0.0)
-        self.crew = StationCrew(orders, self.seen, self.bus, surveys, self._publish)
+        self.crew = StationCrew(self.orders, self.seen, self.bus, self.surveys, self._publish)
         self.bus.answers = {name: self.answer(()) for name in ("desk1", "desk2")}
 
     def _publish(self, golden: GoldenImage) -> None:
@@ -161,7 +160,7 @@ class Head:
         making: tuple[AtDesk, ...] = (),
         over: tuple[str, ...] = (),
     ) -> StationAnswer:
-        return StationAnswer(Reports(reports, making, over, 0.0).to_json())
+        return StationAnswer(Reports(reports, (), making, over, 0.0).to_json())
 
     def report(self, node: str, **changes: Any) -> CardReport:
         receipt = receipt_of(node, 1)
