@@ -151,12 +151,13 @@ def test_the_last_warnings_are_kept(rack: Rack, jobs: list[CardJob]) -> None:
 def test_the_file_is_written_once_a_second(
     rack: Rack, jobs: list[CardJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown, times = Shown(rack.folder), []
+    shown, times, clock = Shown(rack.folder), [], [0.0]
     monkeypatch.setattr(keeper, "_SECONDS", 1.0)
-    monkeypatch.setattr(keeper, "write_live", lambda *_: times.append(now))
+    monkeypatch.setattr(keeper, "write_live", lambda *_: times.append(clock[0]))
+    monkeypatch.setattr("imager.rack.live.keeper.time.monotonic", lambda: clock[0])
     with batch_lock(rack.folder), kept_live(rack.folder, "rack flash", shown, jobs) as watch:
         for now in (100.0, 100.5, 100.9, 101.0, 101.5, 102.0):
-            monkeypatch.setattr("imager.rack.live.keeper.time.monotonic", lambda now=now: now)
+            clock[0] = now
             watch.turn(_Idle())
     assert times == [100.0, 101.0, 102.0]
     assert len(shown.seen) == 6
