@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -22,6 +26,7 @@ from imager.card.host.image_file import ImageFile
 from imager.card.make.finish import MadeCard
 from imager.config.rack import STATE
 from imager.rack.history.ledger import (
+    ROOM_PER_CARD,
     Assigned,
     BatchBegun,
     BatchEnded,
@@ -33,6 +38,7 @@ from imager.rack.history.ledger import (
     Standing,
     append,
     encode_event,
+    now,
     parse_ledger,
     read_ledger,
     require_room,
@@ -40,6 +46,7 @@ from imager.rack.history.ledger import (
 from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.rack.history.recorded import Work, recorded
+from tests.support.rackhistory import receipt_of
 from tests.support.racks import rack_in
 from tests.support.syncing import Sync, fsyncs
 
@@ -138,7 +145,9 @@ def test_a_later_version_may_say_more() -> None:
     assert parse_ledger(line).events == (BatchEnded(AT, "b", 30),)
 
 
-@pytest.mark.parametrize("torn", [b"", b"{", encode_event(finished("pi2"))[:-1], b"\0" * 5000])
+@pytest.mark.parametrize(
+    "torn", [b"", b"{", encode_event(finished("pi2"))[:-1], b"\0" * 5000, b"x" * 4095, b"x" * 8191]
+)
 def test_the_next_line_mends_a_torn_one(tmp_path: Path, torn: bytes) -> None:
     append(tmp_path, assigned("pi1"))
     path = tmp_path / ".picloud/ledger.jsonl"
@@ -149,6 +158,42 @@ def test_the_next_line_mends_a_torn_one(tmp_path: Path, torn: bytes) -> None:
     assert read_ledger(tmp_path).unread == 0
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_torn_first_line_is_mended_too(tmp_path: Path) -> None:
+    append(tmp_path, assigned("pi1"))
+    path = tmp_path / ".picloud/ledger.jsonl"
+    path.write_bytes(b'{"v":1,')
+    append(tmp_path, finished("pi1"))
+    assert path.read_bytes() == encode_event(finished("pi1"))
+
+
+def test_a_line_for_which_there_is_no_room_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(tmp_path, assigned("pi1"))
+    path = tmp_path / ".picloud/ledger.jsonl"
+    before = path.read_bytes()
+
+    def half(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("imager.rack.history.ledger.write_all", half)
+    with pytest.raises(HostStorage, match="No space left on device"):
+        append(tmp_path, finished("pi1"))
+    assert path.read_bytes() == before
+
+
+def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
+    """A file's name may have bytes that are no UTF-8."""
+    event = saved("pi1", file="/saves/\udcff.img")
+    append(tmp_path, event)
+    assert read_ledger(tmp_path).events == (event,)
+
+
+def test_times_are_told_to_the_millisecond() -> None:
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", now())
 
 
 def test_no_ledger_is_an_empty_one(tmp_path: Path) -> None:
@@ -227,6 +272,16 @@ def test_room_is_asked_for_before(tmp_path: Path) -> None:
         require_room(tmp_path, 10**12)
 
 
+@pytest.mark.parametrize("lacking", [0, 1])
+def test_room_that_is_just_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int
+) -> None:
+    room = SimpleNamespace(f_bavail=3 * ROOM_PER_CARD - lacking, f_frsize=1)
+    monkeypatch.setattr("imager.rack.history.ledger.os.statvfs", lambda _: room)
+    with pytest.raises(HostStorage) if lacking else nullcontext():
+        require_room(tmp_path, 3)
+
+
 @pytest.mark.parametrize(
     ("told", "standing"),
     [
@@ -302,6 +357,48 @@ def test_ctrl_c_is_told_in_words(tmp_path: Path) -> None:
     last = read_ledger(tmp_path).state_of("pi1").last
     assert last is not None
     assert (last.outcome, last.reason) == ("interrupted", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "reason", "hint", "receipt"),
+    [
+        (CardFaulty("it lies", hint="throw it away"), "faulty", "it lies", "throw it away", "r"),
+        (ZeroDivisionError("x"), "failed", "ZeroDivisionError: x", "", ""),
+    ],
+)
+def test_how_a_card_failed_is_told_with_its_receipt(
+    tmp_path: Path, error: Exception, outcome: str, reason: str, hint: str, receipt: str
+) -> None:
+    rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-1]"\n')
+    target = ImageFile(tmp_path / "pi1.img", False, 0, True)
+    if isinstance(error, CardFaulty):
+        error.receipt = receipt
+
+    def make() -> MadeCard:
+        raise error
+
+    with pytest.raises(type(error)):
+        recorded(rack, Work("pi1", target, "ef" * 32, "r1", "b1", "A1"), make)
+    begun, last = read_ledger(tmp_path).events
+    assert isinstance(begun, Assigned)
+    assert isinstance(last, CardFinished)
+    assert (begun.node, begun.batch, begun.slot, begun.target) == ("pi1", "b1", "A1", target.node)
+    assert (last.outcome, last.reason, last.hint) == (outcome, reason, hint)
+    assert (last.receipt, last.image_id) == (receipt, "")
+
+
+@pytest.mark.parametrize(("own", "image_id"), [("", "ab" * 32), ("98" * 32, "98" * 32)])
+def test_a_good_card_is_told_with_its_image(tmp_path: Path, own: str, image_id: str) -> None:
+    rack = rack_in(tmp_path, '[rack]\nnodes = "pi[0-1]"\n')
+    target = ImageFile(tmp_path / "pi1.img", False, 0, True)
+    made = MadeCard(receipt_of("pi1", 1), tmp_path / "pi1-1.json")
+    work = Work("pi1", target, "ef" * 32, "r1", image_id=own)
+    assert recorded(rack, work, lambda: made) is made
+    last = read_ledger(tmp_path).state_of("pi1").last
+    assert last is not None
+    assert last.is_verified
+    assert (last.image_id, last.receipt) == (image_id, "pi1-1.json")
+    assert (last.recipe, last.release_sha256) == ("r1", "ef" * 32)
 
 
 def test_a_card_of_a_station_is_unknown_until_it_is_over() -> None:
