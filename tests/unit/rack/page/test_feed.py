@@ -66,6 +66,21 @@ def test_who_goes_away_ends_it_for_nobody(lookout: Slow, monkeypatch: pytest.Mon
     assert lookout.looks <= 3
 
 
+def test_a_browser_hears_that_somebody_is_there(
+    lookout: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "SECONDS", 0.01)
+    monkeypatch.setattr(feed, "_SIGN_OF_LIFE_SECONDS", 0.05)
+
+    async def listening() -> list[str]:
+        changes = Feed(lookout).changes("")
+        return [(await anext(changes)).partition("\n")[0] for _ in range(4)]
+
+    first, second, *signs = asyncio.run(listening())
+    assert (first, second.partition("-")[0][:4]) == (": hello", "id: ")
+    assert signs == ["event: alive"] * 2
+
+
 def test_nobody_looks_while_nobody_is_there(lookout: Slow) -> None:
     async def idle() -> None:
         Feed(lookout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -107,6 +108,19 @@ def test_why_it_cannot_be_told_what_is_out_of_date_is_said(rack: Rack) -> None:
     said = "whether cards are out of date cannot be told: not installed: mtools: apt install mtools"
     assert now.trouble == said
     assert [view.card.standing for view in now.views[:2]] == [Standing.VERIFIED] * 2
+
+
+def test_a_reading_is_rested_from_ten_times_as_long_as_it_took(
+    rack: Rack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "_REST", 10.0)
+    seconds = itertools.count(100.0)
+    monkeypatch.setattr("imager.rack.page.lookout.time.monotonic", lambda: next(seconds))
+    looks = Lookout(rack)
+    looks.look()  # from 100 to 101
+    save_presence(rack.folder, {"pi6": Seen(Presence.JOINED, "2026-11-29T10:00:00Z")})
+    joined = [looks.look().views[6].is_joined for _ in range(102, 111)]
+    assert joined == [False] * 8 + [True]
 
 
 def test_a_run_is_seen_as_long_as_it_is_at_work(rack: Rack) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from imager.config.rack import Rack
+from imager.rack.batch.outlook import outlook
 from imager.rack.live.snapshot import LiveCard, LiveEnding
 from imager.rack.page.lookout import Lookout, RackNow
 from imager.rack.page.page import Page, Pages
@@ -60,6 +61,8 @@ def test_a_run_is_shown_card_by_card_and_as_a_whole(rack: Rack, idle: RackNow) -
     assert page.parts["standing"] == "rack flash: 4 of 14 done, 2 failed"
     now = words(page.parts["now"])
     assert now.startswith("since 2026-11-29 10:40 UTC")
+    whole = outlook(run_at(rack, 10).cards)
+    assert f'value="{round(whole.share * 1000)}"' in page.parts["now"]
     assert re.search(r"\d+ % \d+\.\d MB/s \d+:\d\d left B5 \(/dev/sdz\): blank → pi8, begins", now)
     assert now.endswith("begins in 4 s")
     assert words(page.parts["said"]) == "Warnings of this run pi2: no flock on /dev/sdd"

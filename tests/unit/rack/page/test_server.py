@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -155,6 +157,7 @@ def test_with_a_token_only_who_has_it_may_look(guarded: int) -> None:
     assert TOKEN not in welcome.body
     cookie = ask_cookie(guarded)
     assert re.search(r"; HttpOnly; Path=/; SameSite=lax$", cookie)
+    assert cookie.startswith(f"picloud-image-{guarded}="), "each rack on this computer has its own"
     mine = f"Cookie: {cookie.partition(';')[0]}"
     assert ask(guarded, "/", mine).status == 200
     assert TOKEN not in ask(guarded, "/", mine).body
@@ -288,6 +291,28 @@ def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert received(one) < 39 * whole
 
 
+def test_who_reads_late_but_reads_is_not_cut() -> None:
+    """The timers alone: on a busy computer nobody knows how late is late."""
+    timers: list[tuple[float, list[str]]] = []
+
+    def later(seconds: float, _call: object) -> object:
+        cancelled: list[str] = []
+        timers.append((seconds, cancelled))
+        return SimpleNamespace(cancel=lambda: cancelled.append("cancelled"))
+
+    one: Any = object.__new__(connection.BoundedConnection)
+    one._timers, one.loop = {}, SimpleNamespace(call_later=later)
+    one.flow = SimpleNamespace(pause_writing=lambda: None, resume_writing=lambda: None)
+    one.resume_writing()
+    one.pause_writing()
+    assert timers == [(connection.STUCK_SECONDS, [])]
+    one.resume_writing()
+    assert timers == [(connection.STUCK_SECONDS, ["cancelled"])]
+    one.pause_writing()
+    one.pause_writing()
+    assert [cancelled for _, cancelled in timers] == [["cancelled"], ["cancelled"], []]
+
+
 def received(one: socket.socket) -> int:
     """How many bytes come before it is cut."""
     total = 0
@@ -321,6 +346,16 @@ def test_a_place_is_an_address_and_a_port() -> None:
     for text in ("8314", "localhost:1", "1.2.3.4", "1.2.3.4:70000", "", "[::1]", "1.2.3.4:x"):
         with pytest.raises(UsageError, match="not an address and a port"):
             place_named(text)
+
+
+def test_a_port_that_was_served_a_moment_ago_is_free() -> None:
+    first = listening(place_named("127.0.0.1:0"))
+    place = place_named(f"127.0.0.1:{first.getsockname()[1]}")
+    with socket.create_connection((str(place.address), place.port)) as browser:
+        with first, first.accept()[0]:
+            pass
+        assert browser.recv(1) == b""
+    listening(place).close()
 
 
 def test_a_port_that_is_taken_is_said(port: int) -> None:
