@@ -266,6 +266,15 @@ def test_one_batch_at_a_time_and_the_other_hears_who(tmp_path: Path) -> None:
         pass
 
 
+def test_the_lock_says_who_has_it_and_nothing_of_who_had_it(tmp_path: Path) -> None:
+    with batch_lock(tmp_path):
+        pass
+    lock = tmp_path / STATE / "batch.lock"
+    lock.write_text("process 12345678901, since a long time ago, on a computer far away, I say")
+    with batch_lock(tmp_path):
+        assert re.fullmatch(rf"process {os.getpid()}, since 20[-0-9T:.]*Z", lock.read_text())
+
+
 def test_room_is_asked_for_before(tmp_path: Path) -> None:
     require_room(tmp_path, 1)
     with pytest.raises(HostStorage, match="the receipts of"):

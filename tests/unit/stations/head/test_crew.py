@@ -5,6 +5,7 @@ A station is what a test lets it say; tests/device and tests/salt have real ones
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -98,7 +99,7 @@ class Head:
         self.key = rack_key(rack).public.hex()
         self.published: list[str] = []
         self.failing: dict[str, PicloudError] = {}
-        self.ready = True
+        self.ready, self.reporting = True, False
         wanted = wanted_golden(GOLDEN)
         self.surveys = {
             name: Survey(tool_version(), 0.0, 0, goldens, (), ())
@@ -124,8 +125,12 @@ class Head:
         self, job: RemoteJob, golden: object, rack: Rack, secret: str, progress: Progress
     ) -> Prepared:
         progress.note(f"preparing {job.name}")
-        while not self.ready:
+        deadline = time.monotonic() + PATIENCE_SECONDS / 4
+        while not self.ready and time.monotonic() < deadline:
             time.sleep(0.002)
+            if self.reporting:
+                with progress.phase("prepare"):
+                    pass
         if job.name in self.failing:
             raise self.failing[job.name]
         path = job.target.seen.facts.path
@@ -504,6 +509,34 @@ def test_nothing_that_was_handed_over_is_left(head: Head) -> None:
     assert head.bus.handed == {}
     with pytest.raises(RuntimeError, match="shutdown"):
         head.crew._preparers.submit(print)
+
+
+def test_what_is_being_prepared_at_the_end_is_not_waited_for(head: Head) -> None:
+    head.ready, head.reporting = False, True
+    head.add(pi0="desk1")
+    head.until(lambda: len(head.seen.events) > 1)
+    before = time.monotonic()
+    head.crew.close()
+    assert time.monotonic() - before < PATIENCE_SECONDS / 8
+
+
+def test_what_is_being_handed_over_at_the_end_is_waited_for_and_taken_back(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand, begun, go_on = head.bus.hand, threading.Event(), threading.Event()
+
+    def slowly(station: str, name: str, secret: bytes) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        hand(station, name, secret)
+
+    monkeypatch.setattr(head.bus, "hand", slowly)
+    head.add(pi0="desk1")
+    head.until(begun.is_set)
+    threading.Timer(0.1, go_on.set).start()
+    head.crew.close()
+    assert head.bus.handed == {}
+    assert head.bus.taken == [("desk1", "b.1+pi0")]
 
 
 def test_a_master_that_is_away_at_the_end_ends_nothing_badly(head: Head) -> None:

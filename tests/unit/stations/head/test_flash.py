@@ -95,6 +95,7 @@ def test_a_batch_over_two_stations(
     assert listed[name][-1] == "golden.json"
     assert not head.bus.published[name].exists(), "it is gone when the batch has ended"
     assert head.bus.handed == {}
+    assert head.actions("stop") == []
 
 
 def test_a_signal_stops_the_stations(
