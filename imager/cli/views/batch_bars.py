@@ -81,14 +81,14 @@ def _card_line(row: CardRow, name: int, slot: int, columns: int) -> str:
     now = row.moment
     between = "goes on" if now.moved_bytes else "begins"
     phase = now.phase.removesuffix(row.job.name).strip() or between
-    total = now.total_bytes
-    if not total:
-        # Where there are no bytes to count, the time gone by shows that it is at work.
+    share = now.phase_share
+    if share is None:
+        # Where there is nothing to count, the time gone by shows that it is at work.
         gone = f" {clock(now.phase_seconds)}" if now.phase and now.phase_seconds >= 1 else ""
         return shortened(f"{head}{phase} …{gone}", columns)
     rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
     phase = f"{head}{phase:<{_PHASE_COLUMNS}}"
-    return _with_bar(phase, now.done_bytes / total, rate, clock(now.seconds_left), columns)
+    return _with_bar(phase, share, rate, clock(now.known_seconds_left), columns)
 
 
 def _ending(result: CardResult) -> str:

@@ -56,7 +56,8 @@ CardEvent = PhaseBegan | PhaseEnded | Said | FindingReported
 @dataclass(frozen=True, slots=True)
 class Moment:
     """How far a card is: its present ``phase`` (empty between two phases), and how many bytes were
-    moved so far, of ``expected_bytes`` if nothing goes wrong (0 while that is not known)."""
+    moved so far, of ``expected_bytes`` if nothing goes wrong (0 while that is not known). A phase
+    that no bytes measure has steps: ``done_steps`` of ``total_steps``, else both are 0."""
 
     phase: str
     done_bytes: int
@@ -64,6 +65,8 @@ class Moment:
     phase_seconds: float
     moved_bytes: int
     expected_bytes: int
+    done_steps: int = 0
+    total_steps: int = 0
 
     @property
     def bytes_per_second(self) -> float:
@@ -79,18 +82,43 @@ class Moment:
         return min(0.99, self.moved_bytes / self.expected_bytes)
 
     @property
+    def phase_share(self) -> float | None:
+        """The part of the present phase that is done, from 0 to 1; None where it cannot be told."""
+        done, total = self.done_bytes, self.total_bytes
+        if self.total_steps:
+            done, total = self.done_steps, self.total_steps
+        return min(1.0, done / total) if total else None
+
+    @property
+    def phase_seconds_left(self) -> float | None:
+        """An estimate of the present phase from what was done of it; None while that is nothing."""
+        share = self.phase_share
+        return self.phase_seconds * (1 - share) / share if share else None
+
+    @property
     def seconds_left(self) -> float | None:
-        """An estimate from the present rate; None while there is no rate."""
-        if not self.done_bytes:
+        """An estimate of all its work from the present rate; None while there is no rate, or it is
+        not known how much work there is."""
+        if not (self.done_bytes and self.expected_bytes):
             return None
         left = max(0, self.expected_bytes - self.moved_bytes)
         return left / max(1.0, self.bytes_per_second)
 
+    @property
+    def known_seconds_left(self) -> float | None:
+        """An estimate of all its work, else of the present phase; None while neither is known."""
+        left = self.seconds_left
+        return self.phase_seconds_left if left is None else left
+
 
 class _BatchCounter:
-    def __init__(self, board: CardBoard, name: str, total_bytes: int | None) -> None:
-        self.name, self.total_bytes = name, total_bytes
-        self.done_bytes = 0
+    """Counts bytes of the card, or steps where ``total_steps`` says how many there are."""
+
+    def __init__(
+        self, board: CardBoard, name: str, total_bytes: int | None, total_steps: int = 0
+    ) -> None:
+        self.name, self.total_bytes, self.total_steps = name, total_bytes, total_steps
+        self.done_bytes = self.done_steps = 0
         self.began = time.monotonic()
         self._board = board
 
@@ -100,16 +128,6 @@ class _BatchCounter:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self.began
-
-
-class _BatchSteps:
-    """Steps of a phase: no bytes of the card."""
-
-    def __init__(self, board: CardBoard) -> None:
-        self._board = board
-
-    def advance(self, _: int) -> None:
-        self._board.require_going_on()
 
 
 class CardBoard:
@@ -134,8 +152,19 @@ class CardBoard:
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         """See Progress."""
+        with self._phase(_BatchCounter(self, name, total_bytes)) as counter:
+            yield counter
+
+    @contextmanager
+    def steps(self, name: str, count: int) -> Iterator[Phase]:
+        """See Progress. They are no bytes of the card."""
+        with self._phase(_BatchCounter(self, name, None, count)) as counter:
+            yield counter
+
+    @contextmanager
+    def _phase(self, counter: _BatchCounter) -> Iterator[Phase]:
         self.require_going_on()
-        counter = _BatchCounter(self, name, total_bytes)
+        name, total_bytes = counter.name, counter.total_bytes
         with self._lock:
             self._phases.append(counter)
         self._hear(PhaseBegan(name, total_bytes))
@@ -148,17 +177,15 @@ class CardBoard:
                 self._phases.remove(counter)
             self._hear(PhaseEnded(name, counter.done_bytes, total_bytes, counter.seconds, failed))
 
-    @contextmanager
-    def steps(self, name: str, count: int) -> Iterator[Phase]:
-        """See Progress. A batch shows how far its cards are in bytes."""
-        with self.phase(name):
-            yield _BatchSteps(self)
-
-    def advanced(self, counter: _BatchCounter, size_bytes: int) -> None:
+    def advanced(self, counter: _BatchCounter, done: int) -> None:
         """Count; raises KeyboardInterrupt when the batch was stopped."""
         with self._lock:
-            counter.done_bytes += size_bytes
-            self._moved += size_bytes
+            if counter.total_steps:
+                # Their number is an estimate.
+                counter.done_steps = min(counter.done_steps + done, counter.total_steps)
+            else:
+                counter.done_bytes += done
+                self._moved += done
         self.require_going_on()
 
     def note(self, message: str) -> None:
@@ -186,4 +213,6 @@ class CardBoard:
                 now.seconds,
                 self._moved,
                 self._expected,
+                now.done_steps,
+                now.total_steps,
             )

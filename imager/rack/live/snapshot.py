@@ -141,6 +141,8 @@ def _moment(read: JsonObject) -> Moment:
         read.number("phase_seconds", _LONGEST_SECONDS),
         read.integer("moved_bytes"),
         read.integer("expected_bytes"),
+        read.integer("done_steps"),
+        read.integer("total_steps"),
     )
 
 

@@ -228,13 +228,13 @@ def _counted(view: NodeView, live: LiveCard | None) -> Badge:
 
 def _bar(name: str, now: Moment) -> Bar:
     phase = now.phase.removesuffix(name).strip() or ("goes on" if now.moved_bytes else "begins")
-    if not now.total_bytes:
+    share = now.phase_share
+    if share is None:
         gone = clock(now.phase_seconds) if now.phase and now.phase_seconds >= 1 else ""
         return Bar(phase, None, f"{phase} … {gone}".rstrip())
-    share = min(1.0, now.done_bytes / now.total_bytes)
     rate = format_rate(now.bytes_per_second) if now.done_bytes else ""
     words = f"{phase} {share * 100:.0f} %"
-    return Bar(phase, round(share * 1000), words, rate, _left(now.seconds_left))
+    return Bar(phase, round(share * 1000), words, rate, _left(now.known_seconds_left))
 
 
 def _left(seconds: float | None) -> str:

@@ -165,6 +165,8 @@ def _moment(read: JsonObject) -> NodeMoment:
         phase_seconds=read.number("phase_seconds", _MOST_SECONDS),
         moved_bytes=read.integer("moved_bytes"),
         expected_bytes=read.integer("expected_bytes"),
+        done_steps=read.integer("done_steps"),
+        total_steps=read.integer("total_steps"),
     )
     return NodeMoment(node_named(read, "node"), moment)
 

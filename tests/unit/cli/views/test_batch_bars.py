@@ -92,6 +92,14 @@ def test_work_without_bytes_shows_how_long_it_has_been_going_on() -> None:
     assert " B/s" not in draw([row], 79, 24)[1], "nothing moves, so there is no rate"
 
 
+def test_steps_have_a_bar_of_their_own() -> None:
+    row = CardRow(job("pi0"), Moment("prepare pi0", 0, None, 4.0, 0, 0, 1, 4))
+    assert draw([row], 60, 24) == [
+        "pi0  prepare      25% ████···············               0:12",
+        "rack: 0 of 1 done   0% ··················                  –",
+    ]
+
+
 def test_a_failure_is_told_where_it_happened() -> None:
     rows = [over("pi0"), over("pi1", CardFaulty("/dev/sdb: " + "x" * 100, hint="y"))]
     lines = draw(rows, 79, 24)

@@ -98,10 +98,23 @@ def test_steps_are_no_bytes_of_the_card(heard: Heard) -> None:
         phase.advance(4)
         now = heard.board.moment()
         assert (now.phase, now.done_bytes, now.moved_bytes) == ("prepare pi7", 0, 0)
+        assert (now.done_steps, now.total_steps, now.phase_share) == (4, 9, 4 / 9)
+        phase.advance(7)
+        assert heard.board.moment().phase_share == 1.0, "their number was an estimate"
         heard.stop.set()
         with pytest.raises(KeyboardInterrupt):
             phase.advance(1)
     assert [type(event) for event in heard.events] == [PhaseBegan, PhaseEnded]
+
+
+def test_what_is_left_of_a_phase_is_told_where_nothing_tells_what_is_left_of_all() -> None:
+    preparing = Moment("prepare pi7", 0, None, 3.0, 0, 0, 3, 9)
+    assert (preparing.seconds_left, preparing.known_seconds_left) == (None, 6.0)
+    fetching = Moment("fetch golden image", 100, 400, 5.0, 0, 0)
+    assert (fetching.seconds_left, fetching.known_seconds_left) == (None, 15.0)
+    writing = Moment("write", 100, 400, 5.0, 100, 800)
+    assert (writing.seconds_left, writing.known_seconds_left) == (35.0, 35.0)
+    assert Moment("table", 0, None, 5.0, 100, 800).known_seconds_left is None
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(4.0, 250.0), (0.5, 2000.0), (0.0, 0.0)])

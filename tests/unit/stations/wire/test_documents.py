@@ -73,7 +73,7 @@ REPORT = CardReport(
 REPORTS = Reports((REPORT,), ("b.1+pi3",), (AtDesk("b", "pi2", ""),), ("b.2",), 1e9)
 PROGRESS = StationProgress(
     "b.1",
-    (NodeMoment("pi1", Moment("write", 1, None, 0.5, 1, 2)),),
+    (NodeMoment("pi1", Moment("write", 1, None, 0.5, 1, 2, 3, 4)),),
     tuple(
         Told("pi1", event)
         for event in (PhaseBegan("w", 5), PhaseEnded("w", 5, 5, 1.0, False), Said("x", True))
