@@ -2,7 +2,8 @@
 
 In: how many desks, and how many cards each. Out: a ``DeskRack``: the real command on the head, real
 Salt, loop devices as readers whose slots have labels on their own desk only. The desks are minions
-and nothing more, until ``rack stations install`` makes stations of them.
+and nothing more, until ``rack stations install`` makes stations of them. The head is the Salt
+master, or, ``from_afar``, a computer of the same network that reaches it by ssh.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.support.laboratory import Laboratory, laboratory
+from imager.base.progress import Quiet
+from imager.base.units import MiB
+from imager.config.load import load_rack
+from imager.image.compose.cache import DESCRIPTION, IMAGE, decode_golden
+from imager.node.personalise import personalise
+from tests.support.laboratory import MASTER_ADDRESS, Laboratory, laboratory
 from tests.support.loop import Loop
 from tests.support.rackcards import blank_cards
 from tests.support.salt import SaltPrograms
+from tests.support.sshd import sshd_in
 from tests.support.workplace import Said, Workplace, workplace
 
 _SECONDS = 1800
@@ -26,20 +33,24 @@ _SECONDS = 1800
 
 @dataclass(frozen=True, slots=True)
 class DeskRack:
-    """``cards`` are those of all desks, in the order in which nodes get them."""
+    """``cards`` are those of all desks, in the order in which nodes get them. ``entering`` are the
+    words before a command that is run where the head is, ``path`` is its PATH, ``way`` are the
+    words behind it that say how the master is reached from there."""
 
     lab: Laboratory
     place: Workplace
     programs: SaltPrograms
     cards: tuple[Loop, ...]
+    entering: tuple[str, ...]
+    path: str
+    way: tuple[str, ...] = ("--local",)
 
     def command(self, *words: str, as_json: bool = True) -> list[str]:
         """The command with ``words``, as it is run on the head."""
-        path = f"{self.programs.folder}:{os.environ['PATH']}"
-        env = {**self.place.environment, "PATH": path}
-        entering = [*self.lab.head.entering, "env", "--chdir", os.fspath(self.place.folder)]
+        env = {**self.place.environment, "PATH": self.path}
+        entering = [*self.entering, "env", "--chdir", os.fspath(self.place.folder)]
         program = [sys.executable, "-m", "imager", *(["--json"] if as_json else []), "--offline"]
-        return [*entering, *(f"{k}={v}" for k, v in env.items()), *program, *words, "--local"]
+        return [*entering, *(f"{k}={v}" for k, v in env.items()), *program, *words, *self.way]
 
     def run(self, *words: str) -> Said:
         """Run it to its end."""
@@ -77,4 +88,25 @@ def desk_rack(
             for slot, loop in enumerate(loops):
                 lab.desks[name].put(f"pci-{name}-{slot}", loop.node)
             all_cards += loops
-        yield DeskRack(lab, place, programs, tuple(all_cards))
+        path = f"{programs.folder}:{os.environ['PATH']}"
+        yield DeskRack(lab, place, programs, tuple(all_cards), lab.head.entering, path)
+
+
+@contextmanager
+def from_afar(near: DeskRack) -> Iterator[DeskRack]:
+    """The same rack on a computer that has neither Salt nor a folder of the master's: a real sshd
+    there lets in who has the key of the rack's person, as the master's finished card says."""
+    place, key = near.place, near.place.folder / "me"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    toml = (place.rack / "rack.toml").read_text()
+    login = '[login]\nauthorized_keys_files = ["../me.pub"]'
+    (place.rack / "rack.toml").write_text(toml.replace("[login]", login, 1))
+    (entry,) = (place.cache / "golden").glob(f"*/{DESCRIPTION}")
+    golden = decode_golden(entry.read_bytes(), entry.parent / IMAGE)
+    rack = load_rack(place.rack)
+    size = golden.layout.size_bytes + 64 * MiB
+    card = personalise(golden, rack, rack.node(rack.master.name), size, Quiet())
+    with sshd_in(near.lab.head, card, near.programs.folder):
+        way = ("--ssh", "--host", MASTER_ADDRESS, "--identity", os.fspath(key))
+        there = near.lab.hub.entering
+        yield replace(near, entering=there, path=os.environ["PATH"], way=way)

@@ -23,7 +23,7 @@ from tests.support.salt import Box, SaltPrograms, Wire, bridged, network, switch
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "head"
-_MASTER_ADDRESS = "10.78.0.1"
+MASTER_ADDRESS = "10.78.0.1"
 _OWN = """
 for name in cache srv lib opt by-path; do mkdir -p "$box/$name"; done
 mount --bind "$box/cache" /var/cache
@@ -43,13 +43,13 @@ mount --rbind "$box/dev" /dev
 # Its own /dev: udevd of the host removes folders of links there once they are empty, and what is
 # mounted on them with them.
 _MASTER = f"""\
-interface: {_MASTER_ADDRESS}
+interface: {MASTER_ADDRESS}
 auto_accept: True
 worker_threads: 3
 log_level_logfile: info
 """
 _MINION = f"""\
-master: {_MASTER_ADDRESS}
+master: {MASTER_ADDRESS}
 acceptance_wait_time: 1
 random_reauth_delay: 1
 recon_default: 200
@@ -164,7 +164,7 @@ def laboratory(
     """A head and the stations ``names``, whose minions answer; all is gone with the block.
     ``path`` is where the minions find programs first."""
     with ExitStack() as on:
-        hub = on.enter_context(bridged("switch", _MASTER_ADDRESS))
+        hub = on.enter_context(bridged("switch", MASTER_ADDRESS))
         files = {"master.d/lab.conf": _MASTER, f"master.d/{MASTER_FILE}": master_settings()}
         _lay_out(folder / HEAD, HEAD, files)
         head = on.enter_context(

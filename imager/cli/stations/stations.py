@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -23,7 +23,10 @@ from imager.rack.master.connection import Door, Way, door_to_master
 from imager.rack.master.presence import Presence
 from imager.rack.plan.survey import different
 from imager.stations.head.roll_call import RollCall, looked_round
+from imager.stations.salt.install import MASTER_FILE, MODULE, RULES_FILE, is_prepared
 from imager.stations.salt.install import install as install_on
+from imager.stations.salt.offering import files_root
+from imager.stations.salt.on_minion import PILLAR, PLACE
 from imager.stations.salt.salt_bus import opened_bus
 
 _STATIONS = click.argument("stations", required=False, metavar="[STATIONS]")
@@ -91,8 +94,9 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
 
 @command("install", uses=("rack",))
 @click.argument("stations", metavar="STATIONS")
+@click.option("--dry-run", is_flag=True, help="Say what would be put where; change nothing.")
 @master_options
-def install(session: Session, stations: str, way: Way) -> CommandResult:
+def install(session: Session, stations: str, dry_run: bool, way: Way) -> CommandResult:
     """Put this very program, its udev rule and its module of Salt on minions.
 
     STATIONS are ids of minions such as desk[1-4]. They get it from the master, so they need no
@@ -101,10 +105,14 @@ def install(session: Session, stations: str, way: Way) -> CommandResult:
     Examples:
         picloud-image rack stations install 'desk[1-4]'
             Four desks with card readers become stations.
+        picloud-image rack stations install desk1 --dry-run
+            What would be written on the master, and there?
     """
     names = station_names(stations, "STATIONS")
     rack = existing_rack(session)
     door = door_to_master(rack, way)
+    if dry_run:
+        return _would_install(session, stations, names, door)
     session.console.note(f"putting this program on {stations}, by {door.name}: some minutes")
     faults = install_on(door, names)
     failed = [name for name in names if faults[name]]
@@ -120,6 +128,21 @@ def install(session: Session, stations: str, way: Way) -> CommandResult:
         )
     )
     return {"exit_code": BatchFailed.exit_code, **fields}
+
+
+def _would_install(
+    session: Session, stations: str, names: Sequence[str], door: Door
+) -> CommandResult:
+    known, root = is_prepared(door), files_root(door)
+    settings = "nothing, for it knows of stations" if known else f"/etc/salt/master.d/{MASTER_FILE}"
+    after = "" if known else "; it then has to be started again"
+    session.console.lines(
+        f"on the master ({door.name}): {settings}{after}",
+        f"on its file server: {root}/{PILLAR}, {root}/{MODULE}",
+        f"on {stations}: {PLACE}, {RULES_FILE}",
+        "Nothing was touched (--dry-run).",
+    )
+    return {"dry_run": True, "master_knows": known, "file_server": root, "stations": list(names)}
 
 
 for _command in (list_stations, install):

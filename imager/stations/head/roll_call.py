@@ -24,11 +24,10 @@ from imager.stations.head.remote import RemoteCard, candidate_of
 from imager.stations.wire.bus import StationAnswer, StationBus
 from imager.stations.wire.golden import wanted_golden
 from imager.stations.wire.order import CLOCK_SECONDS
-from imager.stations.wire.survey import Survey, SurveyedCard, survey_from
+from imager.stations.wire.survey import NO_KEY, Survey, SurveyedCard, survey_from
 
 ASK_SECONDS = 60.0
 """A station reads the first MiB of each of its cards meanwhile."""
-NO_KEY = "0" * 64
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,14 @@ from imager.stations.salt.answers import LONGEST_FAULT, SILENT, answers_in, is_s
 from imager.stations.salt.offering import files_root, send
 from imager.stations.salt.on_minion import PILLAR, PLACE
 from imager.stations.salt.program import PackedProgram, pack_program
+from imager.stations.salt.salt_bus import opened_bus
 from imager.stations.salt.scripts import PILLAR_FOLDER, listed
+from imager.stations.wire.survey import NO_KEY
 
 MASTER_FILE = "picloud-image.conf"
 """In /etc/salt/master.d."""
+RULES_FILE = "/etc/udev/rules.d/70-picloud-image.rules"
+MODULE = "_modules/picloud_image.py"
 STATE = f"{PILLAR}.station"
 _ANSWER_SECONDS, _APPLY_SECONDS, _MORE_SECONDS = 30, 400, 100
 _END = "==picloud-end=="
@@ -46,19 +50,21 @@ def master_settings() -> str:
     )
 
 
-def prepare_master(door: Door) -> None:
-    """Make the master know of the pillars of stations. Raises as ``Door.run``, and
-    ConfigurationError when it has to be started again, or has pillars of its own to be added to."""
+_SETTING = (
+    f"mkdir -p master.d && cat >master.d/{MASTER_FILE} <<'{_END}' &&\n{master_settings()}{_END}\n"
+)
+
+
+def is_prepared(door: Door) -> bool:
+    """Whether the master knows of the pillars of stations, by its settings. Changes nothing. Raises
+    as ``Door.run``, and ConfigurationError when it has pillars of its own to be added to."""
     said = door.run(
-        f"PATH=$PATH:/usr/sbin:/sbin; cd /etc/salt || exit 0; mkdir -p master.d\n"
+        "cd /etc/salt || exit 0\n"
         "own=$(cat master master.d/*.conf 2>/dev/null)\n"
-        f"user=$(printf '%s\\n' \"$own\" | sed -n 's/{_USER}/\\1/p' | tail -n 1)\n"
-        f"(umask 077; mkdir -p {PILLAR_FOLDER}/hosts)\n"
-        f'chown "${{user:-root}}" -R {PILLAR_FOLDER}\n'
-        f"if printf '%s\\n' \"$own\" | grep -q 'root_dir: *{PILLAR_FOLDER}'; then echo known\n"
+        f"if printf '%s\\n' \"$own\" | grep -q '^[^#]*root_dir: *{PILLAR_FOLDER}'\n"
+        "then echo known\n"
         "elif printf '%s\\n' \"$own\" | grep -q '^ext_pillar:'; then echo other\n"
-        f"else cat >master.d/{MASTER_FILE} <<'{_END}'\n{master_settings()}{_END}\n"
-        "echo told\nfi\n"
+        "else echo new\nfi\n"
     ).strip()
     if said == "other":
         raise ConfigurationError(
@@ -66,19 +72,40 @@ def prepare_master(door: Door) -> None:
             hint=f"add this to that list: {{file_tree: {{root_dir: {PILLAR_FOLDER}}}}}, and start "
             "salt-master again",
         )
-    if said == "told":
+    if said not in ("known", "new"):
+        raise ConfigurationError(
+            f"{door.name}: there is no /etc/salt", hint="see that the Salt master is that computer"
+        )
+    return said == "known"
+
+
+def prepare_master(door: Door) -> None:
+    """Make the master know of the pillars of stations. Raises as ``is_prepared``, and
+    ConfigurationError when it has to be started again."""
+    known = is_prepared(door)
+    setting = "" if known else _SETTING
+    said = door.run(
+        "PATH=$PATH:/usr/sbin:/sbin; cd /etc/salt\n"
+        f"user=$(cat master master.d/*.conf 2>/dev/null | sed -n 's/{_USER}/\\1/p' | tail -n 1)\n"
+        f"(umask 077; mkdir -p {PILLAR_FOLDER}/hosts) &&\n"
+        f'chown "${{user:-root}}" -R {PILLAR_FOLDER} &&\n{setting}'
+        "echo done || echo failed\n"
+    )
+    if said.strip() != "done":
+        raise ConfigurationError(
+            f"{door.name}: /etc/salt/master.d or {PILLAR_FOLDER} cannot be written",
+            hint=f"see whether its disk is full: df /etc {PILLAR_FOLDER}",
+        )
+    if not known:
         raise ConfigurationError(
             f"{door.name}: its Salt master was told of stations, and reads that when it starts",
             hint="systemctl restart salt-master there, then the same command again",
         )
-    if said != "known":
-        raise ConfigurationError(
-            f"{door.name}: there is no /etc/salt", hint="see that the Salt master is that computer"
-        )
 
 
 def install(door: Door, stations: Sequence[str]) -> Mapping[str, str]:
-    """Make ``stations`` what their name says; returns for each why it is none, empty where it is.
+    """Make ``stations`` what their name says; returns for each why it is none, empty where it is
+    and has answered as one.
 
     Raises as ``prepare_master`` and ``offer``.
     """
@@ -88,7 +115,16 @@ def install(door: Door, stations: Sequence[str]) -> Mapping[str, str]:
     here = _told(door, stations, "saltutil.sync_modules", _ANSWER_SECONDS)
     answering = [name for name in stations if name in here]
     found = _told(door, answering, f"state.apply {STATE}", _APPLY_SECONDS)
-    return {name: _fault_in(found.values.get(name, False)) for name in stations}
+    faults = {name: _fault_in(found.values.get(name, False)) for name in stations}
+    return faults | _tried(door, [name for name in stations if not faults[name]])
+
+
+def _tried(door: Door, stations: Sequence[str]) -> dict[str, str]:
+    """Ask ``stations`` something as a head does: what keeps each from answering, or empty."""
+    with opened_bus(door) as bus:
+        nothing = {"rack": NO_KEY, "done": []}
+        answers = bus.ask(stations, "reports", nothing, seconds=_ANSWER_SECONDS)
+    return {name: answer.fault for name, answer in answers.items()}
 
 
 def _told(door: Door, stations: Sequence[str], words: str, seconds: int) -> JsonObject:
@@ -128,7 +164,7 @@ picloud-image command:
       - archive: picloud-image program
 picloud-image rule:
   file.managed:
-    - name: /etc/udev/rules.d/70-picloud-image.rules
+    - name: {RULES_FILE}
     - source: salt://{PILLAR}/70-picloud-image.rules
     - mode: '0644'
     - makedirs: True
@@ -146,7 +182,7 @@ def _files(program: PackedProgram) -> Mapping[str, bytes]:
         f"{PILLAR}/program.tar.gz": program.data,
         f"{PILLAR}/picloud-image": program.launcher(_folder(program)).encode(),
         f"{PILLAR}/70-picloud-image.rules": udev_rule(),
-        "_modules/picloud_image.py": Path(on_minion.__file__).read_bytes(),
+        MODULE: Path(on_minion.__file__).read_bytes(),
     }
 
 

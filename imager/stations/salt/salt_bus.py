@@ -171,7 +171,8 @@ class SaltBus:
         signed = JsonObject(value)
         if "fault" in signed:
             fault = printable(str(signed.values["fault"]))[:LONGEST_FAULT]
-            return StationAnswer(None, f"{fault}: {_install(name)}")
+            since = f"was salt-master started again since {_install(name)}?"
+            return StationAnswer(None, f"{fault}: {since}")
         said = proven(signed, self._tokens)
         if said is None or said.station != name or said.request != request:
             return StationAnswer(None, "what came in its name was not said by it")

@@ -21,6 +21,8 @@ from imager.rack.plan.candidates import Holds
 MOST_CARDS = 256
 """More readers than any station has."""
 MOST_TEXT = 1000
+NO_KEY = "0" * 64
+"""In place of the public key of a rack that has none: nobody's."""
 _DEVICE = re.compile(r"/[!-.0-~][!-~]{0,99}\Z")
 """A work order is one argument of a program, which has room for ``MOST_CARDS`` of these."""
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")

@@ -57,6 +57,7 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "rack known-hosts": (0,),
     "rack status --ssh --host 127.0.0.1 --port 1": (10,),
     "rack stations list --ssh --host 127.0.0.1 --port 1": (10,),
+    "rack stations install desk1 --dry-run --ssh --host 127.0.0.1 --port 1": (10,),
     "rack stations list desk[1-": (2,),
     "rack stations list desk/1": (2,),
     "rack report --out -": (0, 10),
@@ -71,7 +72,6 @@ CHANGING = (
     "rack init",
     "rack slots forget",
     "rack slots learn",
-    "rack stations install",
     "rack watch",
 )
 """Commands that have no way to be called that only looks."""
