@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,20 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fetched")
+    with pytest.MonkeyPatch.context() as monkeypatch, index_for_pip(monkeypatch):
+        Scene(folder).fetch()
+    return folder
+
+
+@pytest.fixture
+def fetched(template: Path, tmp_path: Path) -> Scene:
+    """One in which Salt was fetched, for which pip takes a second."""
+    return Scene(shutil.copytree(template, tmp_path / "scene"))
+
+
 def test_salt_is_fetched_archived_and_pinned(scene: Scene, pypi: Index) -> None:
     salt = scene.fetch()
     assert (salt.version, salt.source.path.read_bytes()) == (VERSION, source_release())
@@ -98,16 +113,16 @@ def test_no_code_of_a_source_release_is_run(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_pinned_and_archived_salt_asks_nobody(scene: Scene, pypi: Index) -> None:
-    first = scene.fetch()
+def test_a_pinned_and_archived_salt_asks_nobody(fetched: Scene, pypi: Index) -> None:
+    first = fetched.fetch()
     pypi.mirror.log.clear()
-    assert scene.fetch() == first
-    assert scene.fetch(offline=True) == first
-    assert salt_at_hand(VERSION, scene.cache, scene.lock) == first
-    pin = scene.lock.package("salt")
+    assert fetched.fetch() == first
+    assert fetched.fetch(offline=True) == first
+    assert salt_at_hand(VERSION, fetched.cache, fetched.lock) == first
+    pin = fetched.lock.package("salt")
     assert pin is not None
-    assert archived_package("salt", scene.cache, pin) == first.source
-    assert archived_package("salt", scene.cache, replace(pin, sha256="0" * 64)) is None
+    assert archived_package("salt", fetched.cache, pin) == first.source
+    assert archived_package("salt", fetched.cache, replace(pin, sha256="0" * 64)) is None
     assert pypi.mirror.log == []
 
 
@@ -121,76 +136,76 @@ def test_offline_needs_what_is_archived(scene: Scene, pypi: Index) -> None:
     assert pypi.mirror.log == []
 
 
-def test_another_rack_uses_what_is_archived_and_pins_it(scene: Scene, pypi: Index) -> None:
-    first = scene.fetch()
-    scene.lock_path = scene.lock_path.with_name("other") / "rack.lock"
+def test_another_rack_uses_what_is_archived_and_pins_it(fetched: Scene, pypi: Index) -> None:
+    first = fetched.fetch()
+    fetched.lock_path = fetched.lock_path.with_name("other") / "rack.lock"
     pypi.mirror.log.clear()
     with pytest.raises(NetworkError):
-        salt_at_hand(VERSION, scene.cache, scene.lock)
-    assert not scene.lock_path.exists()
-    assert archived_salt(VERSION, scene.cache, scene.lock) == first.source
-    require_archived(VERSION, scene.cache, scene.lock)
-    assert not scene.lock_path.exists(), "nothing is pinned by looking"
-    assert scene.fetch(offline=True) == first
-    assert scene.lock.package("salt") is not None
+        salt_at_hand(VERSION, fetched.cache, fetched.lock)
+    assert not fetched.lock_path.exists()
+    assert archived_salt(VERSION, fetched.cache, fetched.lock) == first.source
+    require_archived(VERSION, fetched.cache, fetched.lock)
+    assert not fetched.lock_path.exists(), "nothing is pinned by looking"
+    assert fetched.fetch(offline=True) == first
+    assert fetched.lock.package("salt") is not None
 
 
-def test_other_bytes_than_the_pinned_ones_are_refused(scene: Scene, pypi: Index) -> None:
-    scene.fetch()
+def test_other_bytes_than_the_pinned_ones_are_refused(fetched: Scene, pypi: Index) -> None:
+    fetched.fetch()
     other = source_release(files={"NOTICE": "changed\n"})
     pypi.publish(SOURCE, other)
-    scene.cache = Cache(scene.cache.root.with_name("empty"))
+    fetched.cache = Cache(fetched.cache.root.with_name("empty"))
     with pytest.raises(NotAuthentic, match=r"not the one that rack\.lock pins") as caught:
-        scene.fetch()
+        fetched.fetch()
     assert "--update" in caught.value.hint
-    pin = scene.lock.package("salt")
+    pin = fetched.lock.package("salt")
     assert pin is not None
     assert pin.sha256 == sha256(source_release()), "the pin stays"
 
 
-def test_update_moves_the_pins_and_says_from_what_to_what(scene: Scene, pypi: Index) -> None:
-    scene.fetch()
-    scene.fetch(update=True)
-    assert "salt: 3008.3 (" in scene.heard.notes[-2]
-    assert "is still what PyPI has" in scene.heard.notes[-2]
+def test_update_moves_the_pins_and_says_from_what_to_what(fetched: Scene, pypi: Index) -> None:
+    fetched.fetch()
+    fetched.fetch(update=True)
+    assert "salt: 3008.3 (" in fetched.heard.notes[-2]
+    assert "is still what PyPI has" in fetched.heard.notes[-2]
     pypi.publish(WHEEL.replace("1.3.0", "1.4.0"), wheel(version="1.4.0"))
-    scene.fetch()
-    pin = scene.lock.package("looseversion")
+    fetched.fetch()
+    pin = fetched.lock.package("looseversion")
     assert pin is not None
     assert pin.version == "1.3.0", "nothing moves by itself"
-    scene.fetch(update=True)
-    assert "looseversion: pin moved from 1.3.0 (" in scene.heard.notes[-1]
-    assert ") to 1.4.0 (" in scene.heard.notes[-1]
+    fetched.fetch(update=True)
+    assert "looseversion: pin moved from 1.3.0 (" in fetched.heard.notes[-1]
+    assert ") to 1.4.0 (" in fetched.heard.notes[-1]
 
 
-def test_another_version_in_rack_toml_moves_the_pin(scene: Scene, pypi: Index) -> None:
-    scene.fetch()
+def test_another_version_in_rack_toml_moves_the_pin(fetched: Scene, pypi: Index) -> None:
+    fetched.fetch()
     pypi.publish("salt-3008.5.tar.gz", source_release("3008.5"))
-    assert scene.fetch("3008.5").version == "3008.5"
-    assert "salt: pin moved from 3008.3 (" in scene.heard.notes[-1]
-    assert len(scene.kept()) == 3, "what was used once is kept"
+    assert fetched.fetch("3008.5").version == "3008.5"
+    assert "salt: pin moved from 3008.3 (" in fetched.heard.notes[-1]
+    assert len(fetched.kept()) == 3, "what was used once is kept"
 
 
-def test_a_damaged_archive_is_set_aside_and_fetched_anew(scene: Scene, pypi: Index) -> None:
-    salt = scene.fetch()
+def test_a_damaged_archive_is_set_aside_and_fetched_anew(fetched: Scene, pypi: Index) -> None:
+    salt = fetched.fetch()
     salt.source.path.chmod(0o644)
     salt.source.path.write_bytes(b"x" + salt.source.path.read_bytes()[1:])
-    assert scene.fetch() == salt
+    assert fetched.fetch() == salt
     assert salt.source.path.read_bytes() == source_release()
-    assert "was altered since it was archived" in scene.heard.warnings[0]
-    assert f"{salt.source.sha256}.damaged-1" in scene.kept()
+    assert "was altered since it was archived" in fetched.heard.warnings[0]
+    assert f"{salt.source.sha256}.damaged-1" in fetched.kept()
 
 
-def test_a_damaged_archive_is_never_used_offline(scene: Scene, pypi: Index) -> None:
-    salt = scene.fetch()
+def test_a_damaged_archive_is_never_used_offline(fetched: Scene, pypi: Index) -> None:
+    salt = fetched.fetch()
     salt.source.path.chmod(0o644)
     salt.source.path.write_bytes(b"x" + salt.source.path.read_bytes()[1:])
     with pytest.raises(NetworkError, match=r"which rack\.lock pins"):
-        scene.fetch(offline=True)
-    assert "was altered since it was archived" in scene.heard.warnings[0]
+        fetched.fetch(offline=True)
+    assert "was altered since it was archived" in fetched.heard.warnings[0]
     with pytest.raises(NetworkError):
-        salt_at_hand(VERSION, scene.cache, scene.lock)
-    assert salt.source.sha256 in scene.kept(), "whoever only looks leaves it where it is"
+        salt_at_hand(VERSION, fetched.cache, fetched.lock)
+    assert salt.source.sha256 in fetched.kept(), "whoever only looks leaves it where it is"
 
 
 def test_a_version_pypi_does_not_have(scene: Scene, pypi: Index) -> None:

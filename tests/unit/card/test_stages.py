@@ -15,7 +15,8 @@ def makers(stage: str) -> set[str]:
     return {
         str(path.relative_to(CARD))
         for path in CARD.parent.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        if f"{stage}(" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == stage
     }
 

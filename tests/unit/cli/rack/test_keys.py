@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,13 +36,22 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def keyed(place: Path) -> Path:
-    """The same place, with the keys that writing every card makes."""
-    rack = load_rack(place / "rack")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keyed") / "rack"
+    folder.mkdir()
+    (folder / "rack.toml").write_text(RACK)
+    rack = load_rack(folder)
     for node in rack.nodes:
         identity_of(rack, node)
-    return place
+    return folder
+
+
+@pytest.fixture
+def keyed(template: Path, tmp_path: Path) -> Path:
+    """The same place, with the keys that writing every card makes."""
+    shutil.copytree(template, tmp_path / "rack")
+    return tmp_path
 
 
 def run(
