@@ -23,6 +23,7 @@ from imager.card.probe.report import Honesty
 from imager.card.receipt.store import all_receipts
 from imager.node.image import NodeImage
 from tests.support.loop import Loop, loop_over, missing_abilities, sized_file
+from tests.support.sampling import one_of_each
 from tests.support.updates import SIZE, node_image
 from tests.support.workplace import Workplace, workplace
 
@@ -99,10 +100,17 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize(("phase", "delay"), MOMENTS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "delay" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--all")
+        moments = MOMENTS if every else one_of_each(MOMENTS, lambda moment: moment[0])
+        metafunc.parametrize(("phase", "delay"), moments)
+
+
 def test_kill_9_while_updating_leaves_the_old_card_a_blank_one_or_the_new(
     tmp_path: Path, phase: str, delay: float
 ) -> None:
+    """One moment of each phase, drawn by chance; ``--all`` has them all."""
     old, new = (node_image(tmp_path / name, name) for name in ("pi7", "pi8"))
     with loop_over(sized_file(tmp_path / "card.raw", SIZE)) as loop:
         make_card(CardOrder(old, accepted(loop), TrustedFolder(tmp_path / "receipts")), Quiet())

@@ -1,6 +1,6 @@
 """The power fails between any two changes of any file; the next boot completes.
 
-An ordinary run boots one of 24 of the cards there can be then, drawn by chance; ``--all`` all.
+An ordinary run boots one of 48 of the cards there can be then, drawn by chance; ``--all`` all.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def test_after_a_cut_between_any_two_changes_the_next_boot_completes(
     assert len(cards) > 200
     assert len([card for card in cards if card.name.endswith("-less")]) > 100
     if not pytestconfig.getoption("--all"):
-        cards = a_part_of(cards, 1 / 24)
+        cards = a_part_of(cards, 1 / 48)
 
     def boot_again(card: Path) -> None:
         node = whole_node(tmp_path / f"again-{card.name}")
