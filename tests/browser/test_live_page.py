@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -35,14 +34,20 @@ STAYS = "--virtual-time-budget=2000"
 it looks until the server ends, and not so much longer that it would try again."""
 
 
-def seen_live(rack: Rack, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]) -> Look:
-    """What the page has become when ``meanwhile`` is done and the server ends."""
-    listens = threading.Event()
+def seen_live(
+    rack: Rack, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None], until: str
+) -> Look:
+    """What the page has become when ``meanwhile`` is done, an event with ``until`` in it was sent,
+    and the server ends."""
+    listens, sent = threading.Event(), threading.Event()
     changes = Feed.changes
 
-    def heard(self: Feed, number: str) -> AsyncIterator[str]:
+    async def heard(self: Feed, number: str) -> AsyncIterator[str]:
         listens.set()
-        return changes(self, number)
+        async for event in changes(self, number):
+            yield event
+            if until in event:
+                sent.set()
 
     monkeypatch.setattr(Feed, "changes", heard)
     found: list[Look] = []
@@ -52,6 +57,7 @@ def seen_live(rack: Rack, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[
         looking.start()
         assert listens.wait(60)
         meanwhile()
+        assert sent.wait(60)
     looking.join()
     for address in found[0].asked:
         assert address.startswith(url)
@@ -64,14 +70,9 @@ def test_it_keeps_itself_up_to_date_and_what_others_say_is_text(
 ) -> None:
     rack = rack_with_history(tmp_path, count)
     last = run_at(rack, 10, hostile=HOSTILE, stations=(HOSTILE,), command=HOSTILE)
-
-    def go_on() -> None:
-        show_run(rack, last)
-        time.sleep(2.5)
-
     with at_work(rack.folder):
         show_run(rack, run_at(rack, stations=(HOSTILE,)))  # so that only parts are sent later
-        seen = seen_live(rack, monkeypatch, go_on)
+        seen = seen_live(rack, monkeypatch, lambda: show_run(rack, last), "write 48 %")
     its = re.search(r'<li id="node-pi4">.*?</li>', seen.printed, re.DOTALL)
     assert its is not None
     assert "<span>write 48 %</span><span>20.0 MB/s</span><span>0:48" in its[0], "at first: 28 %"

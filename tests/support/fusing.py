@@ -39,7 +39,7 @@ def fuse_process(module: str, mountpoint: Path, *words: Path) -> Iterator[subpro
         subprocess.run(["fusermount3", "-u", "-z", mountpoint], capture_output=True, check=False)
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -154,7 +154,7 @@ def detach(loop: Loop) -> None:
 
     if not is_ours():
         return
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     # udevd looks at new ones for a moment. One that is left is there when the number is next used.
     while list(Path("/sys/block", loop.name).glob(f"{loop.name}p*")):
         assert time.monotonic() < deadline, f"{loop.node} keeps its partitions"
@@ -243,7 +243,7 @@ def _start_udevd(users: TextIO) -> None:
     users.truncate(0)
     users.write(call(*words))
     users.flush()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not _listens(_UDEVD_CONTROL) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert _listens(_UDEVD_CONTROL), "udevd did not come up"
@@ -260,7 +260,7 @@ def end_unused_udevd() -> None:
         if not pid or not _is_udevd(pid):
             return
         os.kill(int(pid), signal.SIGTERM)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while _listens(_UDEVD_CONTROL) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert not _listens(_UDEVD_CONTROL), "udevd does not end"

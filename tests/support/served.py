@@ -38,7 +38,7 @@ def served(rack: Rack, token: str | None = None) -> Iterator[int]:
         yield listener.getsockname()[1]
     finally:
         server.handle_exit(signal.SIGINT, None)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive(), "it ends at once"
 
 

@@ -164,14 +164,14 @@ def test_ctrl_c_while_the_source_keeps_us_waiting() -> None:
     def stuck(offset: int) -> None:
         if offset > 7 * MiB:
             press_ctrl_c()
-            waiting.wait(20)
+            waiting.wait(300)
 
     card, given = FaultyCard(SIZE), source()
     given.on_piece = stuck
     begun = time.monotonic()
     with pytest.raises(Interrupted):
         poured(card, given)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60
     waiting.set()
     assert card.is_blank
 
@@ -190,7 +190,7 @@ def together(cards: list[FaultyCard], given: MemorySource) -> list[WrittenCard |
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     return [results[index] for index in range(len(cards))]
 
 
@@ -239,7 +239,7 @@ def test_a_card_that_left_holds_nobody_up() -> None:
     gone.close()
     read = threading.Thread(target=lambda: [*there.blocks()], daemon=True)
     read.start()
-    read.join(10)
+    read.join(60)
     assert not read.is_alive()
     assert len(pouring.digests) == 80
 
@@ -251,7 +251,7 @@ def test_the_source_is_read_only_a_bounded_way_ahead() -> None:
     share = Pouring(given, block_bytes=MiB).share(120 * MiB)
     blocks = share.blocks()
     next(blocks)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(seen) < 56 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)
@@ -275,7 +275,7 @@ def test_of_a_slow_source_more_is_held_in_the_same_memory(
     blocks = Pouring(given, block_bytes=MiB).share(20 * MiB).blocks()
     first = next(blocks)
     least, most = (20, 20) if is_slow and can_be_packed else (5, 7)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while len(seen) < least and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.1)

@@ -30,7 +30,7 @@ def test_ctrl_c_ends_it_at_once_also_with_pages_open(folder: Path) -> None:
         assert "pi3" in ask(port, "/").body
         with streaming(port), connected(port):
             process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert err == ""
     result = json.loads(out.splitlines()[-1])
@@ -47,7 +47,7 @@ def test_for_others_there_is_a_token_that_is_said_once(folder: Path) -> None:
         assert ask(port, "/").status == 403
         assert ask(port, path).status == 303
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out + err == ""
 
