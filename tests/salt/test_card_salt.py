@@ -38,10 +38,12 @@ AWAIT = "/usr/lib/picloud/await-address"
 
 
 @pytest.fixture(scope="module")
-def golden(stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory) -> GoldenImage:
-    """The stand-in release with the real Salt, fetched from PyPI by pip."""
-    folder = tmp_path_factory.mktemp("golden")
-    cache, lock = Cache(folder / "cache"), RackLock.load(folder / "rack.lock")
+def golden(
+    stand_in: StandIn, boot_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> GoldenImage:
+    """The stand-in release with the real Salt, fetched from PyPI by pip: what the cards hold that
+    are booted, so one image is made for both."""
+    cache, lock = Cache(boot_cache), RackLock.load(tmp_path_factory.mktemp("lock") / "rack.lock")
     salt = fetch_salt(VERSION, lock, FetchTerms(cache, Heard()))
     return compose(release_of(stand_in.tarball), cache, Heard(), salt)
 
@@ -86,12 +88,13 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     yield
 
 
-@pytest.mark.parametrize("command", ["salt-minion", "salt-call", "salt-master", "salt-key", "salt"])
-def test_each_command_of_the_card_runs(programs: SaltPrograms, command: str) -> None:
+def test_the_command_runs_that_no_join_needs(programs: SaltPrograms) -> None:
+    """A master and a minion that join, below, run the others: salt-master, salt-minion, salt and
+    salt-key."""
     done = subprocess.run(
-        [programs(command), "--version"], capture_output=True, text=True, check=True
+        [programs("salt-call"), "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith(f"{command} {VERSION} (")
+    assert done.stdout.startswith(f"salt-call {VERSION} (")
 
 
 def test_it_is_the_cards_salt_that_ran(programs: SaltPrograms) -> None:
