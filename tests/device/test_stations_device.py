@@ -3,6 +3,7 @@ tests/salt has the real one."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -11,15 +12,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imager.base.cache import Cache
 from imager.base.errors import TargetRefused
 from imager.card.host.target import Limits
-from imager.cli.stations.head import Stations
+from imager.cli.main import run
+from imager.cli.session import Session
+from imager.cli.stations.head import Asked, Stations
 from imager.cli.stations.watch import StationReaders, shift_on_stations
 from imager.config.load import load_rack
+from imager.config.rack import Rack
 from imager.image.compose.cache import decode_golden
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.edit import opened
@@ -342,6 +347,40 @@ def test_who_cannot_take_part_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(TargetRefused) as refused:
         lab.roll()
     assert "its clock is" in refused.value.details[0]
+
+
+@LONG
+def test_nodes_without_a_card_and_why_end_the_command(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def reached(_: Session, rack: Rack, asked: Asked) -> Iterator[Stations]:
+        assert rack.folder == lab.place.rack
+        yield Stations(asked.names, lab.bus)
+
+    monkeypatch.setattr("imager.cli.rack.flash.reached", reached)
+    for name, value in lab.place.environment.items():
+        monkeypatch.setenv(name, value)
+    lab.bus.silent.add("desk2")
+
+    def flash(nodes: str, names: str) -> tuple[int, list[dict[str, Any]]]:
+        words = ["--json", "--offline", "rack", "flash", nodes, "--yes", "--stations", names]
+        code = run(words)
+        return code, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    for nodes, made in (("pi[0-2]", ["pi0", "pi1"]), ("pi[0-2]", None)):
+        code, events = flash(nodes, "desk[1-2]")
+        assert code == 30, events
+        (error,) = (event for event in events if event["event"] == "error")
+        assert error["what"] == "no card for pi2, and left out: desk2"
+        assert error["details"] == ["desk2: it does not answer"]
+        assert events[-1].get("verified") == made
+        assert events[-1]["exit_code"] == 30
+    code, events = flash("pi[0-2]", "desk1")
+    assert code == 20
+    assert events[-2]["what"] == "there is no card at these stations for pi2"
+    code, events = flash("pi[0-1]", "desk[1-2]")
+    assert (code, events[-1]["without_card"]) == (0, []), "nobody misses desk2"
 
 
 @LONG

@@ -1,8 +1,8 @@
 """A stand-in for the program of a station, so that what Salt carries is tested without cards.
 
-In: a folder. Out: ``picloud-image`` in it: ``survey`` says its arguments back, ``work`` says thirty
-lines in three seconds and how long its secrets are, ``fetch`` how large a brought file is, ``fail``
-fails.
+In: a folder. Out: ``picloud-image`` in it: ``survey`` says its arguments back, ``work`` says ten
+lines a second, thirty or as many as are asked for, and what its secrets are, ``fetch`` how large a
+brought file is, ``fail`` fails.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if action == "survey":
     say({{"event": "note"}})
     say({{"arguments": dict(talk.arguments.values)}})
 elif action == "work":
-    for number in range(30):
+    for number in range(talk.arguments.integer("lines") if "lines" in talk.arguments else 30):
         say({{"number": number}})
         time.sleep(0.1)
     digests = {{name: hashlib.sha256(it).hexdigest() for name, it in talk.secrets.items()}}

@@ -126,13 +126,13 @@ class Laboratory:
                 tap.kill()
 
     def kill(self, box: Box, words: bytes) -> int:
-        """End every process of one computer whose command has ``words``, as a power cut would;
-        returns how many there were."""
+        """End every process of one computer whose command has ``words``, as a power cut would, but
+        for its first; returns how many there were."""
         ours = Path(f"/proc/{box.pid}/ns/pid").readlink()
         ended = 0
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                is_there = (process / "ns/pid").readlink() == ours
+                is_there = (process / "ns/pid").readlink() == ours and process.name != str(box.pid)
                 if is_there and words in (process / "cmdline").read_bytes():
                     os.kill(int(process.name), signal.SIGKILL)
                     ended += 1
@@ -142,6 +142,11 @@ class Laboratory:
         """Start ``daemon`` there again; it ends with its computer."""
         words = [*box.entering, os.fspath(self._programs(daemon)), "--daemon"]
         subprocess.run(words, check=True)
+
+    def restart(self, box: Box, daemon: str) -> None:
+        """Kill ``daemon`` there, and start it again."""
+        assert self.kill(box, daemon.encode())
+        self.start(box, daemon)
 
     @contextmanager
     def unplugged(self, name: str) -> Iterator[None]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from imager.base.errors import TargetRefused
+from imager.base.errors import BatchFailed, TargetRefused
 from imager.cli.choice import (
     golden_images,
     golden_images_at_hand,
@@ -33,6 +33,8 @@ from imager.cli.rack.plan import (
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.stations.head import Asked, reached, stations_option
 from imager.cli.terminal.attention import notify_option
+from imager.cli.views.plan import unknown_lines
+from imager.config.nodeset import fold
 from imager.rack.history.ledger import read_ledger, require_room
 from imager.rack.history.lock import batch_lock
 
@@ -116,7 +118,11 @@ def flash(
             else:
                 done = work(session, orders, steps, golden, request.size_bytes)
             results = (*refused, *done)
-        return show_results(session, results, [node.name for node in planned.plan.without])
+        shown = show_results(session, results, [node.name for node in planned.plan.without])
+        if shown["exit_code"] or not (planned.absent and planned.plan.without):
+            return shown
+        session.console.error(_left_out(planned))
+        return {**shown, "exit_code": BatchFailed.exit_code}
 
 
 def _nothing_to_do(session: Session, planned: Planned) -> CommandResult:
@@ -126,9 +132,28 @@ def _nothing_to_do(session: Session, planned: Planned) -> CommandResult:
     if not without:
         session.console.lines("Nothing to do: every node asked for has its card.")
         return planned.to_json()
+    if planned.absent:
+        raise _left_out(planned)
+    nodes = f"{len(without)} nodes" if len(without) > 1 else without[0].name
+    if planned.absent is not None:
+        raise TargetRefused(
+            f"there is no card at these stations for {nodes}",
+            hint="put cards in; picloud-image rack stations lists every card that is in a reader",
+            details=unknown_lines(planned.plan),
+        )
     raise TargetRefused(
-        f"there is no card here for {len(without)} nodes"
-        if len(without) > 1
-        else f"there is no card here for {without[0].name}",
+        f"there is no card here for {nodes}",
         hint="put cards in; picloud-image devices lists every disk and says which may be written",
+        details=unknown_lines(planned.plan),
+    )
+
+
+def _left_out(planned: Planned) -> BatchFailed:
+    """Why nodes have no card, where stations that were named were left out."""
+    absent = planned.absent or {}
+    nodes = fold([node.name for node in planned.plan.without])
+    return BatchFailed(
+        f"no card for {nodes}, and left out: {', '.join(absent)}",
+        hint="mend what is said of each station, and run the same command again",
+        details=[*(f"{name}: {why}" for name, why in absent.items()), *unknown_lines(planned.plan)],
     )

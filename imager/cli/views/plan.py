@@ -42,13 +42,20 @@ def plan_lines(plan: RackPlan, unfit: Sequence[Unfit], columns: int | None) -> l
         where = f"{card.slot}, " if card.slot else ""
         lines.append(f"refused: {where}{card.target.node}:")
         lines += [f"    {reason}" for reason in card.reasons]
-    for name, where in plan.elsewhere.items():
-        lines.append(f"unknown: {name}: look at the card in {where}; it was begun there")
+    lines += unknown_lines(plan)
     if plan.done:
         lines.append(f"done already: {_names(plan.done)}")
     if plan.without:
         lines.append(f"no card here for: {_names(plan.without)}")
     return lines
+
+
+def unknown_lines(plan: RackPlan) -> list[str]:
+    """Where the cards are that were begun, and of which nobody knows the end."""
+    return [
+        f"unknown: {name}: look at the card in {where}; it was begun there"
+        for name, where in plan.elsewhere.items()
+    ]
 
 
 def _step_cells(step: PlannedCard) -> tuple[str, ...]:
@@ -100,6 +107,7 @@ def plan_fields(plan: RackPlan, unfit: Sequence[Unfit]) -> dict[str, object]:
         ],
         "done": [node.name for node in plan.done],
         "without_card": [node.name for node in plan.without],
+        **({"unknown": dict(plan.elsewhere)} if plan.elsewhere else {}),
     }
 
 

@@ -154,6 +154,7 @@ class StationCrew:
             # The master was started anew, perhaps. The bars stand still; reports are collected.
             deaf = Said(f"{error.what}; how its card ended is asked for", warning=True)
             for group in self._groups.values():
+                group.line.nudged = True
                 for job in group.jobs.values():
                     self._watch.heard(job, deaf)
         # A bus to which nobody listens yet does not wait.

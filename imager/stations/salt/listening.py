@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from subprocess import Popen, TimeoutExpired
+from subprocess import TimeoutExpired
 from typing import IO, cast
 
 from imager.base.errors import NetworkError
@@ -24,26 +25,35 @@ _LONGEST_LINE = 2 << 20
 """No event of Salt is longer than 1 MiB, before it is written as JSON."""
 _MOST_WAITING = 1000
 _READY_SECONDS = 120.0
+_LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 5.0
 
 Wanted = Callable[[JsonObject], bool]
 
 
 class Listener:
-    """What the master's event bus says of one session."""
+    """What one program says that prints the events of a session. ``heard_at`` is when the last one
+    came (seconds of a monotonic clock), ``is_over`` whether the program has ended."""
 
-    def __init__(self, process: Popen[bytes], door: Door, wanted: Wanted) -> None:
-        self._process = process
+    def __init__(self, said: IO[bytes], door: Door, wanted: Wanted) -> None:
+        self._said = said
         self._wanted = wanted
         self._door = door
         self._events: queue.Queue[JsonObject | None] = queue.Queue(_MOST_WAITING)
         self._is_ready = threading.Event()
+        self.heard_at = time.monotonic()
+        self.is_over = False
         self._thread = threading.Thread(target=self._read, name="events of the master", daemon=True)
         self._thread.start()
 
-    def wait_until_ready(self, answer: int) -> None:
-        """Return when every event from now on is heard, and write a line into ``answer``."""
-        if not self._is_ready.wait(_READY_SECONDS) or self._process.poll() is not None:
+    def wait_until_ready(self, answer: int, given_up: threading.Event) -> None:
+        """Return when every event from now on is heard, and write a line into ``answer``. Raises
+        NetworkError, also when that is ``given_up`` meanwhile."""
+        until = time.monotonic() + _READY_SECONDS
+        while not self._is_ready.wait(_LOOK_SECONDS):
+            if given_up.is_set() or time.monotonic() > until:
+                break
+        if not self._is_ready.is_set() or self.is_over:
             raise self._gone()
         os.write(answer, b"\n")
 
@@ -70,9 +80,8 @@ class Listener:
         )
 
     def _read(self) -> None:
-        said = cast("IO[bytes]", self._process.stdout)
         with suppress(ValueError):  # closed, because it did not end in time
-            while line := said.readline(_LONGEST_LINE):
+            while line := self._said.readline(_LONGEST_LINE):
                 tag, _, text = line.partition(b"\t")
                 if tag.endswith(b"/" + LISTENING.encode()):
                     self._is_ready.set()
@@ -80,22 +89,27 @@ class Listener:
                 with suppress(JsonFault):
                     event = read_object(text)
                     if self._wanted(event):
+                        self.heard_at = time.monotonic()
                         self._events.put(event)
+        self.is_over = True
         self._is_ready.set()
         self._events.put(None)
 
 
 @contextmanager
-def listener(door: Door, session: str, wanted: Wanted) -> Iterator[Listener]:
-    """Hear the ``wanted`` events of ``session`` until the block ends."""
+def listener(
+    door: Door, session: str, wanted: Wanted, given_up: threading.Event | None = None
+) -> Iterator[Listener]:
+    """Hear the ``wanted`` events of ``session`` until the block ends. Raises NetworkError as
+    ``wait_until_ready`` does."""
     reading, writing = os.pipe()
     try:
         with running(door.command(listening(session)), stdin=reading) as process:
             os.close(reading)
             reading = -1
-            hears = Listener(process, door, wanted)
+            hears = Listener(cast("IO[bytes]", process.stdout), door, wanted)
             try:
-                hears.wait_until_ready(writing)
+                hears.wait_until_ready(writing, given_up or threading.Event())
                 yield hears
             finally:
                 os.close(writing)

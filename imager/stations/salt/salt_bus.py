@@ -14,7 +14,7 @@ import base64
 import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from imager.base.errors import NetworkError, PicloudError, UsageError
@@ -25,6 +25,7 @@ from imager.rack.master.answers import parts_of
 from imager.rack.master.connection import Door
 from imager.stations.salt import scripts
 from imager.stations.salt.answers import LONGEST_FAULT, SILENT, answers_in, is_silent
+from imager.stations.salt.hearing import Hearing, hearing
 from imager.stations.salt.listening import Listener, listener
 from imager.stations.salt.offering import offer
 from imager.stations.salt.proof import Proven, proven
@@ -49,7 +50,7 @@ class SaltBus:
         self._tokens: dict[str, str] = {}
         self._keys: dict[str, bytes] = {}
         self._begun: dict[tuple[str, str], int] = {}
-        self._listener: Listener | None = None
+        self._hearing: Hearing | None = None
         closing.callback(self._forget)
 
     def ask(
@@ -74,11 +75,9 @@ class SaltBus:
     ) -> None:
         """See StationBus."""
         with self._lock:
-            if self._listener is None:
-                self._listener = self._closing.enter_context(
-                    listener(
-                        self._door, self._session, lambda event: self._said_in(event) is not None
-                    )
+            if self._hearing is None:
+                self._hearing = self._closing.enter_context(
+                    hearing(self._listener, lambda: bool(self._begun))
                 )
         request, word = self._asked(action, arguments, secrets, streams=True)
         self._begun[station, request] = 0
@@ -94,16 +93,12 @@ class SaltBus:
     def heard(self, seconds: float) -> Sequence[StationSaid]:
         """See StationBus."""
         found: list[StationSaid] = []
-        if self._listener is None:
+        if self._hearing is None:
             return found
-        try:
-            event = self._listener.next(seconds)
-            while event is not None:
-                found += self._heard_in(event)
-                event = self._listener.next(0.0)
-        except NetworkError:
-            self._listener = None
-            raise
+        event = self._hearing.next(seconds)
+        while event is not None:
+            found += self._heard_in(event)
+            event = self._hearing.next(0.0)
         return found
 
     def hand(self, station: str, name: str, secret: bytes) -> None:
@@ -122,6 +117,11 @@ class SaltBus:
     def publish(self, name: str, folder: Path) -> None:
         """See StationBus."""
         offer(self._door, name, folder)
+
+    def _listener(self, given_up: threading.Event) -> AbstractContextManager[Listener]:
+        return listener(
+            self._door, self._session, lambda event: self._said_in(event) is not None, given_up
+        )
 
     def _asked(
         self, action: str, arguments: Document, secrets_: Sequence[str], *, streams: bool = False
@@ -185,10 +185,14 @@ class SaltBus:
         said = self._said_in(event)
         if said is None or said.number <= self._begun.get((said.station, said.request), 1 << 62):
             return []
+        is_gap = said.number > self._begun[said.station, said.request] + 1
         self._begun[said.station, said.request] = said.number
-        lines = [StationSaid(said.station, line.values) for line in self._without_key(said)]
-        if said.is_last and said.fault:
-            lines.append(StationSaid(said.station, {"event": "ended", "fault": said.fault}))
+        lines = [StationSaid(said.station, {"event": "missed"})] if is_gap else []
+        lines += [StationSaid(said.station, line.values) for line in self._without_key(said)]
+        if said.is_last:
+            del self._begun[said.station, said.request]
+            if said.fault:
+                lines.append(StationSaid(said.station, {"event": "ended", "fault": said.fault}))
         return lines
 
     def _said_in(self, event: JsonObject) -> Proven | None:

@@ -77,7 +77,8 @@ def forgetting_old() -> str:
 
 
 def listening(session: str) -> str:
-    """Print the events of this session until the input ends, as it does when the head is gone.
+    """Print the events of this session until the input ends, as it does when the head is gone. The
+    output ends when the listener does.
 
     A listener takes seconds to begin, so events are sent to it until a line comes in: whoever
     reads has seen one, and knows that from now on all are heard.
@@ -86,11 +87,13 @@ def listening(session: str) -> str:
     quiet = "--log-level=quiet"
     return (
         "PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        "exec 2>/dev/null\n"
         f"salt-run {quiet} state.event '{tag}*' pretty=False </dev/null & listener=$!\n"
+        "exec >/dev/null\n"
         "(while sleep 1; do\n"
-        f"    salt-run {quiet} event.send {tag}/{LISTENING} </dev/null >/dev/null\n"
+        f"    salt-run {quiet} event.send {tag}/{LISTENING} </dev/null\n"
         "done) & caller=$!\n"
-        "read -r _; kill $caller; cat >/dev/null; kill $listener\n"
+        "read -r _; kill $caller; cat; kill -9 $listener\n"
     )
 
 

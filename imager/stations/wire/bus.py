@@ -56,7 +56,8 @@ class StationBus(Protocol):
 
     def heard(self, seconds: float) -> Sequence[StationSaid]:
         """What has come in, in the order of arrival; waits for ``seconds`` at most for the first.
-        Raises NetworkError, once, when nothing can be heard any more until the next ``begin``."""
+        Raises NetworkError, once, when nothing is heard for a while. Where something that a station
+        said was lost, ``{"event": "missed"}`` stands in its place."""
 
     def hand(self, station: str, name: str, secret: bytes) -> None:
         """Make the secret readable for this station alone, under ``name``, until it is taken
