@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from imager.stations.salt.listening import listener
 from imager.stations.salt.on_minion import PILLAR
 from imager.stations.salt.salt_bus import SaltBus, opened_bus
 from imager.stations.salt.scripts import PILLAR_FOLDER
+from tests.support.eavesdropping import found_in, memory_of, places_with
 from tests.support.fakedesk import ROOT, fake_desk
 from tests.support.laboratory import Laboratory, laboratory
 from tests.support.salt import SaltPrograms
@@ -70,38 +71,6 @@ def heard_until(bus: SaltBus, key: str, *, seconds: float = 60) -> list[dict[str
         except NetworkError:
             found.append({"event": "deaf"})
     return found
-
-
-def places_with(needles: Sequence[bytes], *folders: Path) -> set[Path]:
-    """The files in which any of ``needles`` stands."""
-    found = set()
-    for folder in folders:
-        for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                data = path.read_bytes()
-                if found_in(needles, data):
-                    found.add(path)
-    return found
-
-
-def found_in(needles: Sequence[bytes], data: bytes) -> bool:
-    return any(needle in data for needle in needles)
-
-
-def memory_of(first: int) -> Iterator[bytes]:
-    """What the processes of the computer whose first process is ``first`` have in their memory."""
-    theirs = Path(f"/proc/{first}/ns/pid").readlink()
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if (process / "ns/pid").readlink() != theirs:
-                continue
-            with (process / "mem").open("rb", 0) as memory:
-                for line in (process / "maps").read_text().splitlines():
-                    area, rights = line.split()[:2]
-                    start, end = (int(part, 16) for part in area.split("-"))
-                    if rights.startswith("rw"):
-                        memory.seek(start)
-                        yield memory.read(end - start)
 
 
 def test_all_are_asked_at_once_and_who_is_silent_is_named(bus: SaltBus, lab: Laboratory) -> None:
