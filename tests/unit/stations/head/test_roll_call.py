@@ -21,10 +21,10 @@ from imager.disk.manifest import Manifest
 from imager.image.compose.golden import GoldenImage
 from imager.node.keys.signing import rack_key
 from imager.rack.plan.candidates import Holds
-from imager.stations.head.roll_call import NO_KEY, RollCall, call_roll, looked_round
+from imager.stations.head.roll_call import RollCall, call_roll, looked_round
 from imager.stations.wire.bus import StationAnswer
 from imager.stations.wire.golden import wanted_golden
-from imager.stations.wire.survey import Survey, SurveyedCard, UnfitCard
+from imager.stations.wire.survey import NO_KEY, Survey, SurveyedCard, UnfitCard
 from tests.support.racks import rack_in
 from tests.support.scriptbus import ScriptBus
 from tests.support.stamps import FACTS
