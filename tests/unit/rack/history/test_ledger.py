@@ -15,7 +15,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -285,8 +284,8 @@ def test_room_is_asked_for_before(tmp_path: Path) -> None:
 def test_room_that_is_just_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: int
 ) -> None:
-    room = SimpleNamespace(f_bavail=3 * ROOM_PER_CARD - lacking, f_frsize=1)
-    monkeypatch.setattr("imager.rack.history.ledger.os.statvfs", lambda _: room)
+    room = 3 * ROOM_PER_CARD - lacking
+    monkeypatch.setattr("imager.base.durable.free_bytes", lambda _: room)
     with pytest.raises(HostStorage) if lacking else nullcontext():
         require_room(tmp_path, 3)
 
