@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from imager.config.rack import Rack
-from imager.rack.live.snapshot import LiveRun
+from imager.rack.live.snapshot import LiveEnding, LiveRun
 from imager.rack.page.feed import Feed
 from imager.rack.page.lookout import Lookout
 from imager.rack.page.page import STYLE, Pages
 from tests.support.chromium import Look, fits, look, missing_programs
-from tests.support.liverun import at_work, run_at, show_run
+from tests.support.liverun import at_work, moment_at, run_at, show_run
 from tests.support.rackhistory import rack_with_history
 from tests.support.racks import rack_in
 from tests.support.served import served
@@ -75,10 +75,11 @@ def test_it_keeps_itself_up_to_date_and_what_others_say_is_text(
         seen = seen_live(rack, monkeypatch, lambda: show_run(rack, last), "write 48 %")
     its = re.search(r'<li id="node-pi4">.*?</li>', seen.printed, re.DOTALL)
     assert its is not None
-    assert "<span>write 48 %</span><span>20.0 MB/s</span><span>0:48" in its[0], "at first: 28 %"
+    now = '<span>write 48 %</span><span class="rate">20.0 MB/s</span><span class="left">0:48'
+    assert now in its[0], "at first: 28 %"
     moving = sum(card.moment is not None for card in last.cards)
     assert seen.printed.count("<progress") == 1 + 2 * moving, "in its tower, and at its station"
-    assert "The connection is lost: what is shown is old." in seen.printed
+    assert "The connection is lost: what is shown is of " in seen.printed
     assert "<title>Rack picloud, now</title>" in seen.printed
     assert "<img" not in seen.printed
     assert seen.printed.count("<script") == 1
@@ -94,6 +95,33 @@ def alone(rack: Rack, out: Path, run: LiveRun | None) -> Path:
         text.replace('<link rel="stylesheet" href="page.css">', f"<style>{STYLE}</style>")
     )
     return out
+
+
+def test_nothing_moves_while_cards_wait_are_made_and_end(tmp_path: Path) -> None:
+    rack = rack_with_history(tmp_path / "rack", 14)
+    run = replace(run_at(rack, stations=("desk1", "desk2")), offers=(), said=())
+    faulty = LiveEnding("faulty", 95, "byte 209715217 differs after 2 attempts", "throw it away")
+    states = (
+        (None, None),
+        (moment_at(0.0, "check"), None),
+        (moment_at(0.04), None),
+        (moment_at(1.0, "read back", 1230e6), None),
+        (None, LiveEnding("verified", 81)),
+        (None, faulty),
+    )
+    pages = []
+    for number, (moment, ending) in enumerate(states):
+        cards = tuple(replace(card, moment=moment, ending=ending) for card in run.cards)
+        said = ("pi2: no flock on /dev/sdd",) * number
+        now = replace(run, cards=cards, said=said)
+        pages.append(alone(rack, tmp_path / f"{number}.html", now))
+    found = fits(pages, tmp_path, [PHONE, SCREEN])
+    for width in (0, 1):
+        first, *others = (fit.tops for fit in found[width::2])
+        below = {"todo", "said", "link", *(name for name in first if name.startswith("todo-"))}
+        assert len(first.keys() - below) > 14, "what is below may grow"
+        for tops in others:
+            assert [name for name in first.keys() - below if tops[name] != first[name]] == []
 
 
 LONG_NAMES = f"""

@@ -16,12 +16,12 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 PROGRAMS = ("chromium", "pdfinfo", "pdftotext")
 _BROWSER = "not an origin"
-_QUIET = (
+QUIET = (
     "--headless",
     "--no-sandbox",  # the sandbox refuses root, as which the tests run
     "--disable-gpu",
@@ -59,7 +59,7 @@ def look(page: Path | str, *switches: str) -> Look:
         done = subprocess.run(
             [
                 "chromium",
-                *_QUIET,
+                *QUIET,
                 f"--user-data-dir={folder}/profile",
                 f"--log-net-log={log}",
                 *switches,
@@ -128,7 +128,9 @@ const measure = (frame) => {
     if (hides || sinks || box.right > view.innerWidth + 1 || box.left < -1)
       lost.push(each.tagName + ": " + each.textContent.trim().slice(0, 60));
   }
-  measured.push({columns: view.innerWidth, wide: page.documentElement.scrollWidth, lost});
+  const tops = {};
+  for (const each of page.querySelectorAll("[id]")) tops[each.id] = each.getBoundingClientRect().top;
+  measured.push({columns: view.innerWidth, wide: page.documentElement.scrollWidth, lost, tops});
 };
 onload = () => {
   document.querySelectorAll("iframe").forEach(measure);
@@ -140,12 +142,13 @@ onload = () => {
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a page fits a screen: the pixels of the screen and of the page, side by side, and each
-    element that is cut off or stands out."""
+    """How a page fits a screen: the pixels of the screen and of the page, side by side, each
+    element that is cut off or stands out, and how far from the top each stands that has an id."""
 
     columns: int
     wide: int
     lost: list[str]
+    tops: dict[str, float] = field(repr=False)
 
     @property
     def loses_nothing(self) -> bool:
