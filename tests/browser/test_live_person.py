@@ -1,4 +1,5 @@
-"""Somebody looks at the page of ``rack serve`` for a while: scripts off, and a connection that goes."""
+"""Somebody looks at the page of ``rack serve`` for a while: without scripts, and while the
+connection goes."""
 
 from __future__ import annotations
 

@@ -129,7 +129,8 @@ const measure = (frame) => {
       lost.push(each.tagName + ": " + each.textContent.trim().slice(0, 60));
   }
   const tops = {};
-  for (const each of page.querySelectorAll("[id]")) tops[each.id] = each.getBoundingClientRect().top;
+  for (const each of page.querySelectorAll("[id]"))
+    tops[each.id] = each.getBoundingClientRect().top;
   measured.push({columns: view.innerWidth, wide: page.documentElement.scrollWidth, lost, tops});
 };
 onload = () => {

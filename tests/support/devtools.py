@@ -103,7 +103,8 @@ def browser() -> Iterator[Browser]:
     with ExitStack() as held:
         folder = held.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         ours, theirs = os.pipe(), os.pipe()
-        # The browser reads descriptor 3 and writes 4, which a shell gives it; sh knows no descriptor above 9.
+        # The browser reads descriptor 3 and writes 4, which a shell gives it; sh knows none
+        # above 9.
         words = ["chromium", *QUIET, f"--user-data-dir={folder}/profile", "--remote-debugging-pipe"]
         pipes = f'exec "$@" 3<&{ours[0]} 4>&{theirs[1]}'
         process = subprocess.Popen(
