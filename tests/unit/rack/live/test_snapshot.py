@@ -127,6 +127,7 @@ def test_a_field_of_another_type_is_a_fault(run: LiveRun, name: str) -> None:
 
 def test_a_later_version_may_say_more_but_not_otherwise(run: LiveRun) -> None:
     document = json.loads(encode_live(run))
+    assert (document["format"], document["v"]) == ("picloud-image live", 1)
     assert decode_live(json.dumps(document | {"more": 1}).encode()) == run
     for other in ({"v": 2}, {"format": "something"}):
         with pytest.raises(JsonFault):

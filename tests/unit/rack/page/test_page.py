@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from imager.config.rack import Rack
+from imager.rack.batch.card_progress import Moment
 from imager.rack.batch.outlook import outlook
 from imager.rack.live.snapshot import LiveCard, LiveEnding
 from imager.rack.page.lookout import Lookout, RackNow
 from imager.rack.page.page import Page, Pages
+from imager.rack.page.words import Bar, cell_of, run_line
 from tests.support.liverun import moment_at, run_at
 from tests.support.rackhistory import rack_with_history
 from tests.support.racks import rack_in
@@ -78,6 +80,39 @@ def test_a_run_is_shown_card_by_card_and_as_a_whole(rack: Rack, idle: RackNow) -
     todo = words(page.parts["todo"])
     assert todo.count("✗ faulty byte 209715217 differs after 2 attempts throw this card") == 2
     assert "pi4" not in todo, "a card that is out of date is being made anew"
+
+
+@pytest.mark.parametrize(
+    ("moment", "bar"),
+    [
+        (Moment("", 0, None, 0.0, 0, 0), Bar("begins", None, "begins …")),
+        (Moment("", 0, None, 5.0, 9, 90), Bar("goes on", None, "goes on …")),
+        (Moment("check pi1", 0, None, 0.9, 9, 90), Bar("check", None, "check …")),
+        (Moment("check pi1", 0, 0, 1.0, 9, 90), Bar("check", None, "check … 0:01")),
+        (Moment("write", 0, 10**6, 1.0, 0, 90), Bar("write", 0, "write 0 %")),
+        (
+            Moment("write", 10**6, 10**6, 1.0, 10**6, 3 * 10**6),
+            Bar("write", 1000, "write 100 %", "1.0 MB/s", "0:02"),
+        ),
+        (
+            Moment("write", 2 * 10**6, 10**6, 1.0, 0, 0),
+            Bar("write", 1000, "write 100 %", "2.0 MB/s", "0:00"),
+        ),
+    ],
+)
+def test_how_far_a_card_is(idle: RackNow, moment: Moment, bar: Bar) -> None:
+    card = LiveCard("pi1", "/dev/sdb", "A2", moment=moment)
+    assert cell_of(idle.views[1], card).bar == bar
+    assert cell_of(idle.views[1], replace(card, ending=LiveEnding("faulty", 3))).bar is None
+
+
+def test_how_far_all_cards_are(rack: Rack) -> None:
+    good = LiveCard("pi0", "/dev/sdb", ending=LiveEnding("verified", 80))
+    run = replace(run_at(rack), cards=(good,))
+    assert run_line(run).bar == Bar("all cards", 1000, "100 %")
+    line = run_line(replace(run, cardless=3))
+    assert (line.bar.done, line.bar.words) == (250, "25 %")
+    assert line.standing == "rack flash: 1 of 4 done"
 
 
 def test_what_a_node_had_before_is_forgotten_once_its_new_card_is_good(
