@@ -112,6 +112,14 @@ def test_another_racks_reports_are_not_given(records: Records) -> None:
     assert len(records.hand_over(RACK, ()).reports) == 2, "nor forgotten"
 
 
+def test_to_look_makes_no_lock(records: Records) -> None:
+    with records.doing(ORDER):
+        pass
+    (records.folder.path / "work/b.1.lock").unlink()
+    assert len(records.hand_over(RACK, ()).reports) == 2
+    assert names(records) == {"b.1+pi1.json", "b.1+pi2.json"}
+
+
 def test_what_another_version_wrote_is_left_alone(records: Records) -> None:
     with records.doing(ORDER):
         pass
