@@ -150,10 +150,15 @@ def nearest(room: Path) -> str:
     return os.fspath(folder.relative_to(ROOT))
 
 
+def all_of(room: Path) -> list[Mutant]:
+    """The mutants of ``room``."""
+    files = [room] if room.suffix else [p.relative_to(ROOT) for p in (ROOT / room).rglob("*.py")]
+    return [mutant for path in sorted(files) for mutant in mutants(path)]
+
+
 def chosen_from(room: Path, seed: int, sample: int | None) -> list[Mutant]:
     """The mutants of ``room``, or so many of them."""
-    files = [room] if room.suffix else [p.relative_to(ROOT) for p in (ROOT / room).rglob("*.py")]
-    found = [mutant for path in sorted(files) for mutant in mutants(path)]
+    found = all_of(room)
     if sample is not None and sample < len(found):
         found = random.Random(f"{seed} {room}").sample(found, sample)
     for mutant in found:
@@ -165,6 +170,12 @@ def equivalent() -> set[tuple[str, str]]:
     """(file, change) of every mutant that is known to make no difference."""
     listed = tomllib.loads((ROOT / "scripts/mutants.toml").read_text())["equivalent"]
     return {(entry["file"], f"{entry['before']} → {entry['after']}") for entry in listed}
+
+
+def outdated(rooms: list[Path], listed: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """What of ``listed`` is in ``rooms`` and cannot be made there: the code has changed."""
+    here = {entry for entry in listed if any(Path(entry[0]).is_relative_to(one) for one in rooms)}
+    return here - {(os.fspath(m.path), m.text) for room in rooms for m in all_of(room)}
 
 
 def main() -> int:
@@ -207,6 +218,8 @@ def main() -> int:
         )
     for mutant in run.slow:
         print(f"stopped for taking too long, twice: {mutant.path}:{mutant.line}: {mutant.text}")
+    for file, text in sorted(outdated(rooms, listed)):
+        print(f"scripts/mutants.toml lists what is no change any more: {file}: {text}")
     print(f"seed {given.seed}")
     return 1 if bad else 0
 
