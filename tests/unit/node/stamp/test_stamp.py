@@ -305,3 +305,7 @@ def test_the_first_chunk_is_compared_with_zeros_in_the_stamps_place() -> None:
 @given(st.dictionaries(st.integers(0, 2**32 - 1), st.binary(min_size=8, max_size=8), max_size=50))
 def test_file_digests_come_back_from_their_rows(rows: dict[int, bytes]) -> None:
     assert FileDigests.unpack(FileDigests(rows).pack()) == FileDigests(dict(sorted(rows.items())))
+
+
+def test_the_day_on_which_a_card_was_made() -> None:
+    assert FACTS.day == "2026-09-21"
