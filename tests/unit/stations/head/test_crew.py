@@ -457,6 +457,15 @@ def test_a_station_is_asked_for_its_reports_only_where_something_is_to_be_had(
     head.until(lambda: head.actions("reports") == ["desk1"])
 
 
+def test_a_station_that_has_ended_nothing_is_asked_once(head: Head) -> None:
+    head.ordered(pi0="desk1")
+    head.say("desk1", "b.1", ended=("pi0",))
+    head.until(lambda: bool(head.actions("reports")))
+    for _ in range(10):
+        head.crew.turn(0.005)
+    assert head.actions("reports") == ["desk1"]
+
+
 def test_reports_are_not_asked_for_in_a_rush(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(head_crew, "_LEAST_SECONDS", 60.0)
     head.ordered(pi0="desk1")
