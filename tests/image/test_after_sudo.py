@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ PERSON, STRANGER = 1234, 65534
 DISK = 6
 AS_PERSON = ["setpriv", f"--reuid={PERSON}", f"--regid={PERSON}", "--clear-groups"]
 AS_MEMBER = [*AS_PERSON[:-1], f"--groups={DISK}"]
-BY_SUDO = ["env", f"SUDO_UID={PERSON}", f"SUDO_GID={PERSON}"]
+BY_SUDO = {"SUDO_UID": str(PERSON), "SUDO_GID": str(PERSON)}
 
 pytestmark = [
     pytest.mark.image,
@@ -51,7 +51,7 @@ def made() -> Iterator[Workplace]:
             owned_by(PERSON, folder)
             if said(place, AS_PERSON, "rack show").code != 0:
                 pytest.skip("no Python that an ordinary user can run has what this needs")
-            written = said(place, BY_SUDO, "write pi0.img --node pi0 --size 2GiB")
+            written = by_sudo(place, "write pi0.img --node pi0 --size 2GiB")
             assert written.code == 0, written.err
             yield place
     finally:
@@ -62,12 +62,16 @@ def owned_by(user: int, folder: Path) -> None:
     subprocess.run(["chown", "-R", f"{user}:{user}", folder], check=True)
 
 
-def said(place: Workplace, who: list[str], line: str, where: Path | None = None) -> Said:
+def by_sudo(place: Workplace, line: str) -> Said:
+    """What is said to who types ``sudo`` before ``line``."""
+    return replace(place, environment=place.environment | BY_SUDO).run(*line.split())
+
+
+def said(place: Workplace, who: list[str], line: str) -> Said:
     # The Python of the tests may lie in a folder of root's.
-    python = "/usr/bin/python3" if "setpriv" in who else sys.executable
     done = subprocess.run(
-        [*who, python, *place.command(*line.split())[1:]],
-        cwd=where or place.folder,
+        [*who, "/usr/bin/python3", *place.command(*line.split())[1:]],
+        cwd=place.folder,
         env=place.environment
         | {"PYTHONPATH": os.pathsep.join((os.fspath(ROOT), sysconfig.get_path("purelib")))},
         stdin=subprocess.DEVNULL,
@@ -145,7 +149,7 @@ def test_a_stranger_s_rack_above_is_not_taken(
     os.chown(tmp_path, owner, owner)
     tmp_path.chmod(mode)
     environment = {key: value for key, value in made.environment.items() if key != "PICLOUD_RACK"}
-    done = said(Workplace(made.folder, made.mirror, environment), ["env"], line, tmp_path / "mine")
+    done = replace(made, folder=tmp_path / "mine", environment=environment).run(*line.split())
     assert done.code == 10, done.err
     assert f"{tmp_path}: " in done.err
     assert sorted(os.listdir(tmp_path)) == ["mine", "rack.toml"]
@@ -156,7 +160,7 @@ def test_a_person_s_folder_is_no_cache(made: Workplace, tmp_path: Path) -> None:
     (tmp_path / "work/poetry/poem").write_text("roses")
     (tmp_path / "work/poetry.lock").write_text("")
     (tmp_path / "work").chmod(0o755)
-    done = said(made, BY_SUDO, f"write x.img --node pi2 --size 2GiB --cache {tmp_path}")
+    done = by_sudo(made, f"write x.img --node pi2 --size 2GiB --cache {tmp_path}")
     assert done.code == 10
     assert f"{tmp_path}: holds work" in done.err
     assert sorted(os.listdir(tmp_path / "work")) == ["poetry", "poetry.lock"]
@@ -173,7 +177,7 @@ def test_nothing_in_a_cache_is_swept_that_bears_another_name(
     (tmp_path / "work").chmod(0o755)
     (tmp_path / "releases" / ("0" * 64)).mkdir(parents=True)
     owned_by(PERSON, tmp_path)
-    done = said(made, BY_SUDO, f"write x.img --node pi0 --size 2GiB --cache {tmp_path}")
+    done = by_sudo(made, f"write x.img --node pi0 --size 2GiB --cache {tmp_path}")
     assert done.code == 0, done.err
     left = {".guard", *others, *(f"{name}.lock" for name in others)}
     assert set(os.listdir(tmp_path / "work")) == left

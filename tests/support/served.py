@@ -70,7 +70,7 @@ class Reply:
 
 def connected(port: int) -> socket.socket:
     """A connection that waits for nothing longer than some seconds."""
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
 def ask(port: int, path: str, *headers: str, method: str = "GET", host: str = "localhost") -> Reply:

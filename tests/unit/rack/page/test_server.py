@@ -113,7 +113,7 @@ def test_a_change_reaches_whoever_looks_and_silence_is_silence(
             one.settimeout(0.4)
             with pytest.raises(TimeoutError):
                 one.recv(100)
-            one.settimeout(10)
+            one.settimeout(60)
             write_live(rack.folder, run)
             said = heard(one, "\n\n")
             parts = json.loads(said.partition("data: ")[2].partition("\n")[0])
@@ -284,7 +284,7 @@ def test_who_does_not_read_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with one:
             one.connect(("127.0.0.1", port))
-            one.settimeout(10)
+            one.settimeout(60)
             one.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40)
             whole = len(ask(port, "/").body)
             until = time.monotonic() + 60
