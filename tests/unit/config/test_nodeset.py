@@ -49,10 +49,10 @@ def test_what_is_no_range_is_told_why(text: str, fault: str) -> None:
 
 
 def test_a_huge_range_costs_a_message_and_no_memory() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ValueError, match="at most"):
         expand("p[0-999999999]-[0-999999999]")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 @given(st.text(alphabet="pi0123456789[]-,/@!&^ .*", max_size=30) | st.text(max_size=20))

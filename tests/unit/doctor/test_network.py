@@ -41,8 +41,8 @@ def test_one_mirror_that_answers_is_enough_and_a_silent_one_costs_little(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(network, "_SECONDS", 0.3)
-    short = TransferLimits(connect_seconds=0.3, read_seconds=0.3)
+    monkeypatch.setattr(network, "_SECONDS", 2)
+    short = TransferLimits(connect_seconds=2, read_seconds=2)
     monkeypatch.setattr(network, "_LIMITS", short)
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as mute, answering() as url:
@@ -50,7 +50,7 @@ def test_one_mirror_that_answers_is_enough_and_a_silent_one_costs_little(
         found = mirror_checkup([silent, url])
         assert (found.verdict, found.found) == (Verdict.OK, "1 of 2 answer")
         none = mirror_checkup([silent])
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert none.verdict is Verdict.WARNING
     assert none.found.startswith("0 of 1 answer; 127.0.0.1: ")
     assert none.exit_code == 0, "what is archived is enough"
