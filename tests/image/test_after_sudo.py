@@ -17,11 +17,14 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import GiB
+from tests.support.forking import run_each
 from tests.support.loop import loop_over, missing_abilities, sized_file
 from tests.support.workplace import ROOT, Said, Workplace, workplace
 
 PERSON, STRANGER = 1234, 65534
 DISK = 6
+PYTHON = "/usr/bin/python3"
+"""That of the tests may lie in a folder of root's."""
 AS_PERSON = ["setpriv", f"--reuid={PERSON}", f"--regid={PERSON}", "--clear-groups"]
 AS_MEMBER = [*AS_PERSON[:-1], f"--groups={DISK}"]
 BY_SUDO = {"SUDO_UID": str(PERSON), "SUDO_GID": str(PERSON)}
@@ -49,7 +52,8 @@ def made() -> Iterator[Workplace]:
         folder.chmod(0o755)
         with workplace(folder) as place:
             owned_by(PERSON, folder)
-            if said(place, AS_PERSON, "rack show").code != 0:
+            words = [*AS_PERSON, PYTHON, "-c", "import imager.cli.main"]
+            if subprocess.run(words, env=environment_of(place), check=False).returncode != 0:
                 pytest.skip("no Python that an ordinary user can run has what this needs")
             written = by_sudo(place, "write pi0.img --node pi0 --size 2GiB")
             assert written.code == 0, written.err
@@ -67,20 +71,17 @@ def by_sudo(place: Workplace, line: str) -> Said:
     return replace(place, environment=place.environment | BY_SUDO).run(*line.split())
 
 
-def said(place: Workplace, who: list[str], line: str) -> Said:
-    # The Python of the tests may lie in a folder of root's.
-    done = subprocess.run(
-        [*who, "/usr/bin/python3", *place.command(*line.split())[1:]],
-        cwd=place.folder,
-        env=place.environment
-        | {"PYTHONPATH": os.pathsep.join((os.fspath(ROOT), sysconfig.get_path("purelib")))},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Said(done.returncode, done.stdout, done.stderr)
+def environment_of(place: Workplace) -> dict[str, str]:
+    """For PYTHON, with the modules of the tests' own."""
+    modules = (os.fspath(ROOT), sysconfig.get_path("purelib"))
+    return place.environment | {"PYTHONPATH": os.pathsep.join(modules)}
+
+
+def said(place: Workplace, who: list[str], *lines: str) -> list[tuple[int, str]]:
+    """How each of ``lines`` ends for ``who``, and what they are told."""
+    ended = run_each(who, lines, cwd=place.folder, env=environment_of(place), python=PYTHON)
+    assert not [told for _, told in ended if "Traceback" in told]
+    return ended
 
 
 def test_what_root_made_is_the_person_s(made: Workplace) -> None:
@@ -93,19 +94,14 @@ def test_what_root_made_is_the_person_s(made: Workplace) -> None:
     assert not strange
 
 
-@pytest.mark.parametrize("line", LOOKING)
-def test_after_sudo_a_person_sees_their_rack(made: Workplace, line: str) -> None:
-    assert said(made, AS_PERSON, line).code == 0
-
-
-def test_after_sudo_a_person_uses_their_rack(made: Workplace) -> None:
-    for line in (
+def test_after_sudo_a_person_sees_and_uses_their_rack(made: Workplace) -> None:
+    using = (
         "rack keys rotate pi0",
         "write pi1.img --node pi1 --size 2GiB --offline",
         "rack report",
-    ):
-        done = said(made, AS_PERSON, line)
-        assert done.code == 0, done.err
+    )
+    for code, told in said(made, AS_PERSON, *LOOKING, *using):
+        assert code == 0, told
     assert not list(made.cache.glob("work/*-*"))
 
 
@@ -117,24 +113,23 @@ def left(made: Workplace) -> Iterator[Path]:
     owned_by(PERSON, made.rack)
 
 
-@pytest.mark.parametrize("line", [*LOOKING, "rack keys rotate pi0", "write x.img --node pi0"])
-def test_what_an_older_sudo_left_to_root_is_taken_back(
-    made: Workplace, left: Path, line: str
-) -> None:
-    done = said(made, AS_PERSON, line)
-    assert done.code == 41, done.err
-    assert str(left) in done.err
+def test_what_an_older_sudo_left_to_root_is_taken_back(made: Workplace, left: Path) -> None:
+    lines = (*LOOKING, "rack keys rotate pi0", "write x.img --node pi0")
     advice = f"sudo chown -R {PERSON} {made.rack}"
-    assert advice in done.err
+    for line, (code, told) in zip(lines, said(made, AS_PERSON, *lines), strict=True):
+        assert code == 41, f"{line}: {told}"
+        assert str(left) in told
+        assert advice in told
     subprocess.run(advice.removeprefix("sudo ").split(), check=True)
-    if "write" not in line:
-        assert said(made, AS_PERSON, line).code == 0
+    for code, told in said(made, AS_PERSON, *lines[:-1]):
+        assert code == 0, told
 
 
 def test_files_of_root_that_can_be_read_are_used(made: Workplace) -> None:
     os.chown(made.rack / "rack.lock", 0, 0)
     os.chown(made.rack / ".picloud/keys/pi0/ssh/ssh_host_ed25519_key.pub", 0, 0)
-    assert said(made, AS_PERSON, "rack show").code == 0
+    ((code, told),) = said(made, AS_PERSON, "rack show")
+    assert code == 0, told
     owned_by(PERSON, made.rack)
 
 
@@ -197,15 +192,15 @@ def test_a_member_of_the_disk_s_group_writes_a_card_without_sudo(
         loop.node.chmod(0o660)
         try:
             write = f"write {loop.node} --node pi3 --yes"
-            alone = said(made, AS_PERSON, write)
-            assert alone.code == 20
-            assert "prepare" not in alone.err
-            assert f"{loop.node}: you may not write to this disk" in alone.err
-            assert "run the command with sudo, or join the group" in alone.err
-            for line in (write, f"verify {loop.node}"):
-                done = said(made, AS_MEMBER, line)
-                assert done.code == 0, done.err
-            assert f"{loop.node}: " in said(made, AS_MEMBER, "devices").out
+            ((code, told),) = said(made, AS_PERSON, write)
+            assert code == 20
+            assert "prepare" not in told
+            assert f"{loop.node}: you may not write to this disk" in told
+            assert "run the command with sudo, or join the group" in told
+            *made_it, (_, devices) = said(made, AS_MEMBER, write, f"verify {loop.node}", "devices")
+            for code, told in made_it:
+                assert code == 0, told
+            assert f"{loop.node}: " in devices
         finally:
             loop.node.chmod(before.st_mode & 0o7777)
             os.chown(loop.node, before.st_uid, before.st_gid)
