@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forking import run_each
 from tests.support.pypi import index, tree_with_python
 from tests.support.secrets import data_of, leaks, private_files
 from tests.support.workplace import Workplace, workplace
@@ -44,25 +45,6 @@ COMMANDS = (
     "rack keys export --pki pki --master-key --replace --json",
     "rack known-hosts",
 )
-RUNNER = """
-import importlib, os, pkgutil, sys
-import imager.cli
-from imager.cli.main import run
-for found in pkgutil.walk_packages(imager.cli.__path__, "imager.cli."):
-    importlib.import_module(found.name)
-for number, line in enumerate(sys.argv[2:]):
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.path.join(sys.argv[1], str(number)), os.O_RDWR | os.O_CREAT), 1)
-        os.dup2(1, 2)
-        code = run(line.split())
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    if os.waitpid(child, 0)[1]:
-        raise SystemExit(f"{line}: it failed")
-"""
-"""Each command in a process of its own, forked from one that has all modules: it starts at once."""
 
 
 class Watched:
@@ -78,24 +60,14 @@ class Watched:
 
     def run(self, lines: Sequence[str]) -> None:
         """The commands, with every argument and environment variable of whatever they start."""
-        record, out = self.place.folder / "programs", self.place.folder / "said"
-        out.mkdir()
+        record = self.place.folder / "programs"
         # The kernel sorts out what is looked for: else each call of anything stops the program.
         strace = ("strace", "-f", "--seccomp-bpf", "-qq", "-v", "-s", "1000000")
-        which = ("-e", "trace=execve", "-o", record)
-        done = subprocess.run(
-            [*strace, *which, sys.executable, "-c", RUNNER, out, *lines],
-            cwd=self.place.folder,
-            env=self.place.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for number, line in enumerate(lines):
-            said = out / str(number)
-            self.places[f"{line}: said"] = said.read_bytes() if said.exists() else b""
-        assert done.returncode == 0, done.stderr + str(self.places)
+        words = (*strace, "-e", "trace=execve", "-o", record)
+        ended = run_each(words, lines, cwd=self.place.folder, env=self.place.environment)
+        for line, (code, said) in zip(lines, ended, strict=True):
+            assert code == 0, f"{line}: {said}"
+            self.places[f"{line}: said"] = said.encode()
         self.places["programs"] = record.read_bytes()
 
     def read_files(self, folder: Path) -> None:
