@@ -36,8 +36,8 @@ pytestmark = [
 
 @dataclass
 class Readers:
-    """A folder with a rack of two nodes, whose card files appear in sockets once they are put in;
-    ``held`` is what is undone at the end."""
+    """A folder with a rack of two nodes, and the files of cards for two readers' sockets; ``held``
+    is what is undone at the end."""
 
     folder: Path
     cards: list[Path]
@@ -50,7 +50,10 @@ class Readers:
 
 
 def _come_and_go(place: Readers) -> None:
-    """Put in one card after the other, over and over, while the next line is obeyed."""
+    """Put in one card after the other, each in its socket, over and over, while the next line is
+    obeyed."""
+    sockets = {card: f"picloud-{os.getpid()}-usb-0:{n}" for n, card in enumerate(place.cards)}
+    place.held.enter_context(socket_links(sockets))
     over = threading.Event()
 
     def come_and_go() -> None:
@@ -214,8 +217,7 @@ def udevd() -> Iterator[None]:
 @pytest.fixture
 def readers(here: Path, udevd: None) -> Iterator[Readers]:
     cards = [sized_file(here / f"card{number}.raw", 8 * MiB) for number in (1, 2)]
-    sockets = {card: f"picloud-{os.getpid()}-usb-0:{n}" for n, card in enumerate(cards)}
-    with socket_links(sockets), ExitStack() as held:
+    with ExitStack() as held:
         yield Readers(here, cards, held)
 
 
