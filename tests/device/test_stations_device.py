@@ -46,6 +46,7 @@ from imager.stations.head.roll_call import RollCall, call_roll
 from tests.support.loop import (
     Loop,
     call,
+    exchanged,
     loop_over,
     missing_abilities,
     mounted,
@@ -127,6 +128,7 @@ class Lab:
     bus: PipeBus
     loops: dict[str, list[Loop]]
     golden: GoldenImage
+    held: ExitStack
 
     def roll(self) -> RollCall:
         rack = load_rack(self.place.rack)
@@ -190,7 +192,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         call("udevadm", "settle")
         entry = place.cache / "golden" / said.result["key"]
         golden = decode_golden((entry / "golden.json").read_bytes(), entry / "image")
-        yield Lab(place, bus, loops, golden)
+        yield Lab(place, bus, loops, golden, held)
 
 
 def blank(loop: Loop) -> None:
@@ -231,6 +233,23 @@ def test_four_cards_on_two_stations(lab: Lab) -> None:
 
 
 LONG = pytest.mark.long(minutes=7)
+
+
+@contextmanager
+def meanwhile(lab: Lab, strike: Callable[[], None]) -> Iterator[None]:
+    """``strike`` once the first delta was handed over: after the survey, before any card."""
+    hand, struck = lab.bus.hand, threading.Lock()
+
+    def handing(station: str, name: str, secret: bytes) -> None:
+        hand(station, name, secret)
+        if struck.acquire(blocking=False):
+            strike()
+
+    lab.bus.hand = handing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        lab.bus.hand = hand  # type: ignore[method-assign]
 
 
 @LONG
@@ -294,20 +313,41 @@ def test_a_card_swapped_after_the_survey_is_not_written(lab: Lab) -> None:
         with other.backing.open("r+b") as card:
             card.write(b"somebody's photos")
 
-    hand = lab.bus.hand
-
-    def handing(station: str, name: str, secret: bytes) -> None:
-        hand(station, name, secret)
-        swap()
-
-    lab.bus.hand = handing  # type: ignore[method-assign]
-    try:
+    with meanwhile(lab, swap):
         results = lab.flash(["pi0"])
-    finally:
-        lab.bus.hand = hand  # type: ignore[method-assign]
     assert results["pi0"].outcome is Outcome.REFUSED
     assert first_mib(other.backing)[:17] == b"somebody's photos"
     assert lab.standing("pi0") is Standing.FAILED
+
+
+@LONG
+def test_cards_swapped_between_desks_after_the_survey_are_not_written(lab: Lab) -> None:
+    """Both are blank and of one size: only the kernel's count of media tells."""
+    one, other = (lab.loops[desk][0] for desk in DESKS)
+    with ExitStack() as swapped:
+
+        def swap() -> None:
+            # The first file is free before the second device shows it.
+            swapped.enter_context(exchanged(one, other.backing))
+            swapped.enter_context(exchanged(other, one.backing))
+
+        with meanwhile(lab, swap):
+            results = lab.flash(["pi0", "pi1", "pi2"])
+    for desk, loop in zip(DESKS, (one, other), strict=True):
+        lab.loops[desk][0] = lab.held.enter_context(loop_over(loop.backing))
+    call("udevadm", "settle")
+    ended = {name: result.outcome for name, result in results.items()}
+    assert ended == {
+        "pi0": Outcome.REFUSED,
+        "pi1": Outcome.VERIFIED,
+        "pi2": Outcome.REFUSED,
+    }
+    error = results["pi0"].error
+    assert error is not None
+    assert "no longer the disk that was confirmed" in error.what
+    assert any("diskseq" in detail for detail in error.details)
+    for loop in (one, other):
+        assert not any(first_mib(loop.backing))
 
 
 @LONG
@@ -439,6 +479,21 @@ def test_a_station_without_room_touches_no_card(lab: Lab) -> None:
     assert "the reports of 1 cards may take" in results["pi0"].error.what
     assert not any(first_mib(lab.loops["desk1"][0].backing))
     assert lab.standing("pi0") is Standing.FAILED
+
+
+@LONG
+def test_a_station_without_room_for_the_golden_image_touches_no_card(lab: Lab) -> None:
+    cache = lab.bus.cache("desk1")
+    cache.mkdir(exist_ok=True)
+    with mounted(Path("tmpfs"), cache, "-ttmpfs", "-osize=1M,mode=700"):
+        results = lab.flash(["pi0", "pi1", "pi2"])
+    ended = [results[name].outcome for name in ("pi0", "pi1", "pi2")]
+    assert ended == [Outcome.FAILED, Outcome.FAILED, Outcome.VERIFIED]
+    error = results["pi0"].error
+    assert error is not None
+    assert "and the golden image takes" in error.what
+    assert not any(first_mib(lab.loops["desk1"][0].backing))
+    assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
 
 
 @dataclass
