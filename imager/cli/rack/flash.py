@@ -77,7 +77,7 @@ def flash(
         picloud-image rack flash 'pi[1-3]' --images cards
             Make image files in the folder cards.
         picloud-image rack flash --stations 'desk[1-4]'
-            On the head: cards in the readers of four other computers.
+            Where the rack's folder is: cards in the readers of four other computers.
     """
     rack = open_rack(session, looking=dry_run)
     require_programs(rack)

@@ -33,8 +33,8 @@ def serve(session: Session, listen: str) -> CommandResult:
     joined. The page keeps itself up to date while rack flash, watch, save or restore works, and
     nothing on it changes anything. Run it beside them, as the owner of the rack; Ctrl-C ends it.
 
-    Only this computer can look. With --listen and another address, who has the address that is
-    printed can: it holds a token that is made anew each time.
+    Without --listen only this computer can look. With it, whoever has the address that is printed
+    can: it holds a token that is made anew each time.
 
     Examples:
         picloud-image rack serve

@@ -55,7 +55,7 @@ def watch(
 
     NODES are names such as pi[1-13]; all of the rack when left out. A card in a slot of the
     rack, a blank one and one of this rack begin by themselves after the countdown; any other
-    one only when Enter is pressed. s leaves the cards that wait alone.
+    one only when Enter is pressed. The key s leaves alone the cards that wait.
 
     Examples:
         sudo picloud-image rack watch
@@ -63,7 +63,7 @@ def watch(
         sudo picloud-image rack watch 'pi[1-13]' --eject
             Only these, and let each card go when it is done.
         picloud-image rack watch --stations 'desk[1-4]'
-            On the head: cards that are put in at four desks.
+            Where the rack's folder is: cards that are put in at four desks.
     """
     rack = open_rack(session)
     chosen = chosen_nodes(rack, nodes)

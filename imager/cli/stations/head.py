@@ -132,6 +132,8 @@ def station_names(text: str, word: str) -> tuple[str, ...]:
 def reached(session: Session, rack: Rack, asked: Asked) -> Iterator[Stations]:
     """The stations, until the block ends; nothing that was handed to them is left then."""
     door = door_to_master(rack, asked.way)
-    session.console.note(f"asking {len(asked.names)} stations by way of {door.name}")
+    names = asked.names
+    who = names[0] if len(names) == 1 else f"{len(names)} stations"
+    session.console.note(f"asking {who} by way of {door.name}")
     with opened_bus(door) as bus:
-        yield Stations(asked.names, bus)
+        yield Stations(names, bus)

@@ -67,6 +67,10 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
 
     STATIONS are ids of minions such as desk[1-4]; all minions that are no nodes when left out.
 
+    A card is told by the label of its slot, or by its device; one that is refused is on a disk
+    that is never written. Of the images that this computer has composed, it is said how many a
+    station has already: the others are sent to it when it makes a card.
+
     Examples:
         picloud-image rack stations list
             All of them; picloud-image rack stations is the same.
@@ -86,7 +90,7 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
         found = looked_round(bus, names, rack, images, Limits(allow_fixed_disk=None))
     goldens = {golden.key: golden.manifest.digest for golden in different(images)}
     rows = [_row(name, found, goldens) for name in names]
-    session.console.table(["station", "cards", "of no use", "room", "image", "program"], rows)
+    session.console.table(["station", "cards", "refused", "free room", "images", "version"], rows)
     for name in (name for name in names if name in found.absent):
         session.console.lines(f"{name}: {found.absent[name]}")
     return {"stations": [_fields(name, found) for name in names]}
