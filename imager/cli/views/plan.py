@@ -165,12 +165,12 @@ def closing_lines(results: Sequence[CardResult], without: Sequence[str]) -> list
     """How a batch ended, and what to do next if nothing failed. ``without`` are the nodes that need
     a card and got none."""
     count = Counter(result.outcome for result in results)
-    good, cut = count[Outcome.VERIFIED], count[Outcome.INTERRUPTED]
+    good, others = count[Outcome.VERIFIED], (Outcome.INTERRUPTED, Outcome.UNKNOWN)
     lines = []
     if results:
-        interrupted = f", {cut} interrupted" if cut else ""
-        failed = len(results) - good - cut
-        lines.append(f"{good} of {len(results)} cards verified; {failed} failed{interrupted}")
+        failed = len(results) - good - sum(count[one] for one in others)
+        more = "".join(f", {count[one]} {one}" for one in others if count[one])
+        lines.append(f"{good} of {len(results)} cards verified; {failed} failed{more}")
     if without:
         lines.append(f"no card yet for: {fold(without)}")
         lines.append("  → put in a card for each and run the same command again")

@@ -210,6 +210,8 @@ def _stations(cards: Sequence[LiveCard]) -> Iterator[str]:
 
 def _live_badge(live: LiveCard) -> Badge:
     if live.ending is not None:
+        if live.ending.outcome == Outcome.UNKNOWN:
+            return CARD_BADGES[Standing.UNKNOWN]
         good = live.ending.is_good
         return Badge("good" if good else "bad", "✓" if good else "✗", live.ending.outcome)
     return _WAITS if live.moment is None else _AT_WORK
@@ -217,7 +219,7 @@ def _live_badge(live: LiveCard) -> Badge:
 
 def _counted(view: NodeView, live: LiveCard | None) -> Badge:
     """The state as which a node is counted."""
-    if live is not None and live.ending is None:
+    if live is not None and (live.ending is None or live.ending.outcome == Outcome.UNKNOWN):
         return _live_badge(live)
     if live is not None and live.ending is not None and not live.ending.is_good:
         return CARD_BADGES[Standing.FAILED]

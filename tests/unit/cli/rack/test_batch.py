@@ -65,6 +65,12 @@ def test_a_bad_end_is_counted(errors: list[PicloudError | None], words: str) -> 
     assert closing_lines(results, []) == [words]
 
 
+def test_a_card_whose_end_nobody_knows_has_not_failed() -> None:
+    away = replace(result("pi1", CUT), outcome=Outcome.UNKNOWN)
+    words = "1 of 2 cards verified; 0 failed, 1 unknown"
+    assert closing_lines([result("pi0"), away], []) == [words]
+
+
 @pytest.mark.parametrize("file", [False, True])
 def test_no_line_of_it_is_broken_in_two(file: bool) -> None:
     lines = closing_lines([result(f"pi{number}", file=file) for number in range(56)], [])

@@ -132,6 +132,17 @@ def test_to_save_a_card_makes_it_no_better(rack: Rack, idle: RackNow) -> None:
     assert "2 failed" in words(page.parts["counts"])
 
 
+def test_a_card_whose_end_nobody_knows_has_not_failed(rack: Rack, idle: RackNow) -> None:
+    """Its station does not answer: it may be as good as any."""
+    hint = "look at the card in desk2's slot A4"
+    ending = LiveEnding("unknown", 0, "desk2 cannot be asked what became of it", hint)
+    card = LiveCard("pi3", "desk2:/dev/sdx", "A4", "desk2", ending=ending)
+    page = Pages().page(replace(idle, run=replace(run_at(rack), cards=(card,))))
+    assert of_node(page, "pi3").startswith("4 pi3 desk2 ? ○ , card unknown")
+    assert "1 unknown" in words(page.parts["counts"])
+    assert f"pi3 A4 ? unknown {ending.reason} {hint}" in words(page.parts["todo"])
+
+
 def test_a_card_in_another_reader_says_where(rack: Rack, idle: RackNow) -> None:
     run = run_at(rack)
     cards = (
