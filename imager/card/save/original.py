@@ -120,11 +120,11 @@ class OriginalReading:
     def pieces(self) -> Iterator[Piece]:
         """See SourceReading. Raises HostStorage where the card cannot be read, or was changed."""
         original = self._original
-        buffers = [aligned_buffer(_PIECE_BYTES) for _ in range(_DEPTH + 1)]
+        buffers = [aligned_buffer(_PIECE_BYTES) for _ in range(_DEPTH)]
         ahead: deque[tuple[int, memoryview, Future[None]]] = deque()
         with ThreadPoolExecutor(_DEPTH, thread_name_prefix="source") as pool:
             for count, extent in enumerate(original.extents.split(_PIECE_BYTES)):
-                # One more buffer than transfers: the last piece that was given is done with.
+                # Whoever asks for the next piece is done with the one before, whose buffer it is.
                 buffer = buffers[count % len(buffers)][: extent.length]
                 reading = pool.submit(read_stubbornly, original.raw, extent.offset, buffer)
                 ahead.append((extent.offset, buffer, reading))

@@ -60,10 +60,10 @@ class Cell:
     card: Badge
     counted: Badge
     presence: Badge | None
-    to_look_at: bool = False
-    is_live: bool = False
-    where: str = ""
-    bar: Bar | None = None
+    to_look_at: bool
+    is_live: bool
+    where: str
+    bar: Bar | None
 
 
 @dataclass(frozen=True, slots=True)

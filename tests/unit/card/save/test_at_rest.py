@@ -55,6 +55,15 @@ def test_what_is_not_there_cannot_be_read(host: FakeHost, tmp_path: Path) -> Non
         at_rest(tmp_path / "none.img", host.kernel)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a device")
+def test_a_reader_without_a_card_has_nothing_to_read(host: FakeHost) -> None:
+    host.disk("sdb", "8:16", gib=0)
+    (host.root / "dev/sdb").unlink()
+    os.mknod(host.root / "dev/sdb", 0o600 | 0o060000, os.makedev(8, 16))
+    with pytest.raises(TargetRefused, match=r"no card|no medium"):
+        at_rest(host.root / "dev/sdb", host.kernel)
+
+
 def test_no_card_is_named_twice(host: FakeHost, tmp_path: Path) -> None:
     card, other, second = (tmp_path / name for name in ("card.img", "other.img", "second.img"))
     for name in (card, second, other):

@@ -22,6 +22,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import Area
 from imager.disk.rescue_map import BlockState, RescueMap
 from tests.support.cards import FaultyCard
+from tests.support.syncing import Sync, fsyncs
 
 USED = 100 * MiB
 SPARE = 16 * MiB
@@ -115,6 +116,29 @@ def test_what_a_run_left_that_saved_nothing_is_in_no_image(tmp_path: Path) -> No
     files.put_beside(files.partial_map, RescueMap(8192).encode())
     with files.hold(8192) as held:
         assert held.read(0, 8192) == bytes(8192)
+
+
+def test_an_image_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> None:
+    raw = FaultyCard(MiB)
+    files = SavedFile.at(tmp_path / "saved.img")
+    with fsyncs() as done:
+        save_card(FreshRead(raw, True), map_card(raw), files, SaveOrder(), Quiet())
+    assert Sync(files.partial, MiB) in done
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder .*/none") as caught:
+        SavedFile.at(tmp_path / "none/saved.img")
+    assert caught.value.hint == f"make it: mkdir -p {tmp_path}/none"
+
+
+def test_a_file_that_has_another_name_too_is_not_gone_on_with(tmp_path: Path) -> None:
+    """What is written to it would be read, or kept, under that name."""
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.touch()
+    os.link(files.partial, tmp_path / "another")
+    with pytest.raises(TargetRefused, match="is no file of its own"):
+        files.hold(MiB).__enter__()
 
 
 def test_a_map_that_is_none_is_not_gone_on_with(tmp_path: Path) -> None:

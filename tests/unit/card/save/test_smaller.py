@@ -16,7 +16,7 @@ from imager.base.units import KiB, MiB
 from imager.card.save import smaller
 from imager.card.save.card_map import CardMap
 from imager.card.save.saved_file import HeldFile, SavedFile
-from imager.card.save.smaller import require_shrinkable, shrink
+from imager.card.save.smaller import replay, require_shrinkable, shrink
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import Area
 from imager.disk.rescue_map import BlockState, RescueMap
@@ -88,6 +88,41 @@ def test_what_is_no_more_as_it_was_read_is_not_gone_on_with(image: HeldFile) -> 
     left = RescueMap.parse(image.names.partial_map.read_bytes())
     assert not left.having(BlockState.SAVED)
     assert "card: a b" in left.notes
+
+
+def test_a_file_whose_journal_is_replayed_is_not_gone_on_with(image: HeldFile) -> None:
+    where, size = f"offset={ROOT.extent.offset}", f"{ROOT.extent.length // KiB}k"
+    run(["mke2fs", "-qF", "-t", "ext4", "-E", where, image.names.partial, size])
+    assert replay(image, [BOOT]) == ()
+    left = RescueMap.parse(image.names.partial_map.read_bytes())
+    assert left.having(BlockState.SAVED), "there was nothing to replay"
+    assert replay(image, [BOOT, replace(ROOT, dirty=True)]) == ("p2",)
+    left = RescueMap.parse(image.names.partial_map.read_bytes())
+    assert not left.having(BlockState.SAVED)
+
+
+def test_what_is_copied_a_little_at_a_time_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system may copy less than it was asked for; and nothing behind it, nor a hole's zeros."""
+    copy = os.copy_file_range
+
+    def little(source: int, target: int, count: int, start: int, to: int) -> int:
+        return copy(source, target, min(count, 5000), start, to)
+
+    monkeypatch.setattr("imager.card.save.smaller.os.copy_file_range", little)
+    noise, page = os.urandom(64 * KiB), 4 * KiB
+    with (tmp_path / "from").open("w+b") as source, (tmp_path / "to").open("w+b") as target:
+        for at, length in ((0, 3 * page), (8 * page, 4 * page)):
+            os.pwrite(source.fileno(), noise[at : at + length], at)
+        os.pwrite(target.fileno(), b"x" * 16 * page, 0)
+        smaller._copy(source.fileno(), target.fileno(), Extent(page, 10 * page), page // 2)
+        found = os.pread(target.fileno(), 16 * page, 0)
+    wanted = bytearray(b"x" * 16 * page)
+    wanted[page // 2 : page // 2 + 2 * page] = noise[page : 3 * page]
+    start = page // 2 + 7 * page
+    wanted[start : start + 3 * page] = noise[8 * page : 11 * page]
+    assert found == wanted
 
 
 def test_what_is_a_hole_in_the_smaller_filesystem_is_no_old_content(

@@ -121,6 +121,11 @@ def test_every_way_of_packing(packed: Path) -> None:
         read_whole(packed, sha256="0" * 64)
 
 
+def test_a_source_is_called_as_the_person_called_it(packed: Path) -> None:
+    with opened_source(WantedImage(str(packed))) as opened:
+        assert opened.source.name == str(packed)
+
+
 def test_the_size_is_known_before_where_the_file_says_it(packed: Path) -> None:
     with opened_source(WantedImage(str(packed))) as opened:
         known = packed.suffix in (".img", ".xz", ".zip")

@@ -143,3 +143,17 @@ def test_a_directory_larger_than_that_of_any_image(path: Path) -> None:
                 unpacked(path)
         else:
             assert unpacked(path) == b"x"
+
+
+def test_a_place_too_near_to_the_end_is_none(path: Path) -> None:
+    """Also where something is there that begins as a file in it does."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("any.img", CONTENT[:4000])
+        archive.comment = b"PK\x03\x04 and more"
+    data = bytearray(whole.getvalue())
+    entry = data.index(b"PK\x01\x02")
+    struct.pack_into("<I", data, entry + 42, data.index(b"PK\x03\x04", entry))
+    path.write_bytes(data)
+    with pytest.raises(MalformedRelease, match=r"any\.img is not where the zip file says"):
+        unpacked(path)

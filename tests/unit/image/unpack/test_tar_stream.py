@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import lzma
 import os
 import tarfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import MalformedRelease, NotAuthentic
+from imager.base.errors import HostStorage, MalformedRelease, NotAuthentic
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.image.unpack import tar_stream
@@ -192,3 +193,13 @@ def test_a_stream_that_ends_gives_what_there_is() -> None:
     stream = TarStream(lambda: chunks.pop(0) if len(chunks) > 1 else b"", Path("x.tar.gz"))
     assert stream.read(16 * MiB) == b"x" * 10
     assert stream.seek(99) == 10
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENAMETOOLONG, HostStorage), (errno.ENOSPC, OSError)]
+)
+def test_only_a_name_that_does_not_fit_is_the_filesystems_fault(
+    number: int, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind), tar_stream._name_fits_here("a"):
+        raise OSError(number, os.strerror(number))

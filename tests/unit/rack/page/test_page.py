@@ -15,7 +15,7 @@ from imager.rack.batch.outlook import outlook
 from imager.rack.live.snapshot import LiveCard, LiveEnding
 from imager.rack.page.lookout import Lookout, RackNow
 from imager.rack.page.page import Page, Pages
-from imager.rack.page.words import Bar, cell_of, run_line
+from imager.rack.page.words import Bar, cell_of, run_line, trouble_of
 from tests.support.liverun import moment_at, run_at
 from tests.support.rackhistory import rack_with_history
 from tests.support.racks import rack_in
@@ -104,6 +104,13 @@ def test_how_far_a_card_is(idle: RackNow, moment: Moment, bar: Bar) -> None:
     card = LiveCard("pi1", "/dev/sdb", "A2", moment=moment)
     assert cell_of(idle.views[1], card).bar == bar
     assert cell_of(idle.views[1], replace(card, ending=LiveEnding("faulty", 3))).bar is None
+
+
+def test_what_a_node_says_of_itself_is_told_whatever_its_new_card(idle: RackNow) -> None:
+    good = LiveCard("pi7", "/dev/sdb", "B1", ending=LiveEnding("verified", 80))
+    trouble = trouble_of(idle.views[7], good)
+    assert trouble is not None
+    assert trouble.found == "first boot failed at 30-swap: no room"
 
 
 def test_how_far_all_cards_are(rack: Rack) -> None:
