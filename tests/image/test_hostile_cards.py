@@ -373,16 +373,21 @@ def test_a_list_of_boot_files_that_is_one_large_hole(tmp_path: Path) -> None:
     within_limits(measured("inspect", card), 25)
 
 
+CUTS = [0, 1, 511, 512, 4096, 5000, MiB, 9 * MiB, 30 * MiB]
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     tables = {
         test_a_fat_that_asks_for_too_much: FILESYSTEMS,
         test_a_file_that_asks_for_too_much: FILES,
         test_a_root_filesystem_that_asks_for_too_much: ROOTS,
     }
+    whole = metafunc.config.getoption("--all")
     if table := tables.get(metafunc.function):
         names = list(table)
-        whole = metafunc.config.getoption("--all")
         metafunc.parametrize("name", names if whole else a_part_of(names, 1 / 4))
+    if "length" in metafunc.fixturenames:
+        metafunc.parametrize("length", CUTS if whole else a_part_of(CUTS, 1 / 4))
 
 
 # -- what it says ----------------------------------------------------------------------------------
@@ -422,7 +427,6 @@ def test_nothing_on_a_card_can_move_a_cursor_or_make_a_line(tmp_path: Path) -> N
         json.loads(line.encode(), parse_constant=lambda name: pytest.fail(name))
 
 
-@pytest.mark.parametrize("length", [0, 1, 511, 512, 4096, 5000, MiB, 9 * MiB, 30 * MiB])
 def test_a_card_cut_short_anywhere_is_no_mistake_of_ours(tmp_path: Path, length: int) -> None:
     card = tmp_path / "card.img"
     _stamped(card, _with_root(card), range(12, 100))
