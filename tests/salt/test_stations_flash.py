@@ -10,16 +10,21 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 
 from imager.rack.history.ledger import Assigned, Standing, read_ledger
 from imager.stations.salt.scripts import PILLAR_FOLDER
+from tests.support.eavesdropping import found_in, memory_of
 from tests.support.laboratory import ROOT, Laboratory, laboratory
-from tests.support.loop import Loop, missing_abilities
+from tests.support.loop import Loop, call, missing_abilities
 from tests.support.rackcards import blank_cards, forget, is_whole
 from tests.support.salt import SaltPrograms
 from tests.support.workplace import Said, Workplace, workplace
@@ -30,6 +35,9 @@ pytestmark = [
     pytest.mark.skipif(bool(missing_abilities()), reason=missing_abilities()),
 ]
 DESKS = ("desk1", "desk2")
+WAY = ("--stations", "desk[1-2]", "--local", "--offline")
+EVE = "eve"
+"""A minion like the others, and no station: she sees what a master gives to everybody."""
 NODES = [f"pi{number}" for number in range(8)]
 
 
@@ -52,7 +60,7 @@ class Room:
 
     def run(self, *words: str) -> Said:
         done = subprocess.run(
-            self.command(*words, "--stations", "desk[1-2]", "--local", "--offline"),
+            self.command(*words, *WAY),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -74,7 +82,7 @@ def room(salt_programs: SaltPrograms, tmp_path_factory: pytest.TempPathFactory) 
         program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m imager "$@"\n')
         program.chmod(0o755)
         made = held.enter_context(
-            laboratory(folder / "lab", salt_programs, DESKS, path=str(program.parent))
+            laboratory(folder / "lab", salt_programs, (*DESKS, EVE), path=str(program.parent))
         )
         modules = made.folder / "head/srv/salt/_modules"
         modules.mkdir(parents=True)
@@ -95,8 +103,39 @@ def room(salt_programs: SaltPrograms, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(autouse=True)
 def forgetful(room: Room) -> Iterator[None]:
+    """Each begins with a rack that never wrote a card, and with blank ones."""
+    for loop in (loop for loops in room.loops.values() for loop in loops):
+        loop.require_ours()
+        call("blkdiscard", str(loop.node))
     yield
     forget(room.place)
+
+
+@contextmanager
+def begun(room: Room, nodes: str) -> Iterator[tuple[subprocess.Popen[str], Iterator[Any]]]:
+    """``rack flash`` of ``nodes`` on the head, and what it says as it comes."""
+    words = room.command("rack", "flash", nodes, "--yes", *WAY)
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=PIPE, text=True) as head:
+        assert head.stdout is not None
+        try:
+            yield head, map(json.loads, head.stdout)
+        finally:
+            head.kill()
+
+
+def until(lines: Iterator[Any], phase: str) -> None:
+    """Read until cards of both desks are in that phase."""
+    seen: set[str] = set()
+    while seen < {"pi0", "pi4"}:
+        event = next(lines)
+        if event.get("phase") == phase:
+            seen |= {event["node"]} & {"pi0", "pi4"}
+
+
+def last_of(lines: Iterator[Any]) -> Any:
+    """Read to the end."""
+    (last,) = deque(lines, 1)
+    return last
 
 
 def test_eight_cards_at_two_desks(room: Room) -> None:
@@ -106,7 +145,9 @@ def test_eight_cards_at_two_desks(room: Room) -> None:
     targets = [step["target"] for step in planned.result["steps"]]
     assert targets == [f"{desk}:{loop.node}" for desk in DESKS for loop in room.loops[desk]]
 
-    said = room.run("rack", "flash", "pi[0-7]", "--yes")
+    with room.lab.wiretapped() as wire:
+        said = room.run("rack", "flash", "pi[0-7]", "--yes")
+        eves = [*memory_of(room.lab.desks[EVE].box.pid)]
     assert said.code == 0, said.out[-3000:] + said.err
     assert said.result["verified"] == NODES
     for node in said.result["nodes"]:
@@ -134,10 +175,53 @@ def test_eight_cards_at_two_desks(room: Room) -> None:
         if len(line) > 50
     ]
     assert len(bodies) > 10
+    assert any(b"salt" in memory for memory in eves), "there is something to look through"
+    assert not any(found_in(bodies, memory) for memory in eves)
+    assert wire.stat().st_size > 2**20
+    assert not found_in(bodies, wire.read_bytes())
+    wire.unlink()
     for path in room.lab.folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_size < 2**26:
             data = path.read_bytes()
             assert not any(body in data for body in bodies), path
+
+
+def test_a_cable_that_is_out_for_seconds_costs_no_card(room: Room) -> None:
+    with begun(room, "pi[0-7]") as (head, lines):
+        until(lines, "write")
+        with room.lab.unplugged("desk2"):
+            time.sleep(20)
+        result = last_of(lines)
+    assert head.returncode == 0, result
+    assert result["verified"] == NODES
+
+
+@pytest.mark.long(minutes=15)
+def test_a_cable_that_is_out_for_minutes_makes_cards_unknown_and_the_next_run_collects(
+    room: Room,
+) -> None:
+    with begun(room, "pi[0-7]") as (head, lines):
+        until(lines, "write")
+        with room.lab.unplugged("desk2"):
+            result = last_of(lines)
+            assert head.wait(60) == 30, result
+            assert result["verified"] == NODES[:4]
+            for node in result["nodes"][4:]:
+                assert node["outcome"] == "unknown"
+                assert f"look at the card in desk2's slot {node['slot']}" in node["hint"]
+            ledger = read_ledger(room.place.rack)
+            assert {ledger.state_of(node).standing() for node in NODES[:4]} == {Standing.VERIFIED}
+            assert {ledger.state_of(node).standing() for node in NODES[4:]} == {Standing.UNKNOWN}
+            alone = room.run("rack", "flash", "pi[4-7]", "--yes")
+            assert alone.code in (20, 30), alone.out
+    room.lab.head.wait_until_answering({*DESKS}, seconds=300, patience=15)
+    again = room.run("rack", "flash", "pi[0-7]", "--yes")
+    assert again.code == 0, again.out
+    assert [step["action"] for step in again.result["steps"]] == ["nothing"] * 8, again.out
+    ledger = read_ledger(room.place.rack)
+    assert {ledger.state_of(node).standing() for node in NODES} == {Standing.VERIFIED}
+    assigned = [event.node for event in ledger.events if isinstance(event, Assigned)]
+    assert sorted(assigned) == NODES, "no second card for any node"
 
 
 def test_a_desk_whose_cable_is_out_is_named(room: Room) -> None:
