@@ -245,7 +245,9 @@ def _left(seconds: float | None) -> str:
 
 def _where(view: NodeView, live: LiveCard) -> str:
     if not live.slot:
-        return live.target
+        # Of an image file its name is enough: all of a run are in one folder.
+        is_disk = live.target.startswith("/dev/") or live.station
+        return live.target if is_disk else live.target.rpartition("/")[2]
     return " ".join(filter(None, (live.station, live.slot if live.slot != view.node.slot else "")))
 
 

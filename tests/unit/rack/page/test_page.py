@@ -156,12 +156,14 @@ def test_a_card_in_another_reader_says_where(rack: Rack, idle: RackNow) -> None:
         LiveCard("pi0", "/dev/sdb", "A1"),
         LiveCard("pi1", "/dev/sdc", "B5", "desk2", moment_at(0.5)),
         LiveCard("pi2", "/dev/sdd", ending=LiveEnding("faulty", 3, "it lies", "throw it away")),
+        LiveCard("pi4", "/srv/cards/pi4.img"),
     )
     page = Pages().page(replace(idle, run=replace(run, cards=cards, cardless=3)))
     assert of_node(page, "pi0") == "1 pi0 master … ● , card waiting, joined waiting"
     assert of_node(page, "pi1").startswith("2 pi1 desk2 B5 ▸")
     assert of_node(page, "pi2").startswith("3 pi2 /dev/sdd ✗")
-    assert page.parts["standing"] == "rack flash: 0 of 6 done, 1 failed"
+    assert of_node(page, "pi4").startswith("5 pi4 pi4.img …")
+    assert page.parts["standing"] == "rack flash: 0 of 7 done, 1 failed"
     assert "desk2: 0 of 1 done, 0:47 left" in words(page.parts["now"])
 
 
