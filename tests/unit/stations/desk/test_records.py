@@ -54,6 +54,7 @@ def good(number: int = 0) -> CardReport:
 
 
 def test_a_station_knows_since_when_it_remembers(records: Records) -> None:
+    records.folder.path.mkdir(mode=0o755)
     before = time.time()
     since = records.since()
     assert before <= since <= time.time()
@@ -110,6 +111,25 @@ def test_another_racks_reports_are_not_given(records: Records) -> None:
     found = records.hand_over("d" * 64, ("b.1+pi1", "b.1+pi2"))
     assert (found.reports, found.making) == ((), ())
     assert len(records.hand_over(RACK, ()).reports) == 2, "nor forgotten"
+
+
+def test_so_many_reports_at_a_time(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imager.stations.desk.records.MOST_CARDS", 1)
+    with records.doing(ORDER):
+        pass
+    for node in ("pi1", "pi2"):
+        (report,) = records.hand_over(RACK, ()).reports
+        assert report.node == node
+        records.hand_over(RACK, (report.name,))
+
+
+def test_a_report_by_its_name_is_given_to_its_own_rack(records: Records) -> None:
+    with records.doing(ORDER):
+        records.ended(ORDER, CARDS[0], good())
+    assert records.report(RACK, "b.1+pi1") == good()
+    for rack, name in (("d" * 64, "b.1+pi1"), (RACK, "b.1+pi3")):
+        with pytest.raises(TargetRefused, match="there is no report b"):
+            records.report(rack, name)
 
 
 def test_to_look_makes_no_lock(records: Records) -> None:
