@@ -11,6 +11,7 @@ import pytest
 from imager.cli.main import cli, run
 from imager.cli.pasting import pasting
 from imager.cli.settings import Settings
+from imager.cli.stations.stations import list_stations
 
 HINT = "run {} once without --offline"
 
@@ -69,6 +70,18 @@ def test_what_the_text_gives_itself_is_not_repeated(
     assert run(["rack", "show", "--rack", "none here", "--cache", "c"]) == 10
     said = capfd.readouterr().err
     assert "make one with picloud-image --cache c rack init --rack 'none here'" in said
+
+
+def test_how_the_master_is_reached_is_carried_to_commands_that_ask_it() -> None:
+    root = cli.make_context("picloud-image", ["rack"])
+    context = list_stations.make_context("list", ["--host", "10.0.0.9", "--ssh"], parent=root)
+    pasted = pasting(context, Settings())
+    install = "no program yet: picloud-image rack stations install desk1"
+    assert pasted(install) == install.replace("install", "install --host 10.0.0.9 --ssh")
+    assert pasted("then: picloud-image rack status --wait") == (
+        "then: picloud-image rack status --host 10.0.0.9 --ssh --wait"
+    )
+    assert pasted("picloud-image rack show") == "picloud-image rack show"
 
 
 def test_prose_with_the_program_s_name_is_no_command() -> None:
