@@ -20,6 +20,7 @@ from imager.stations.salt.listening import listener
 from imager.stations.salt.on_minion import PILLAR
 from imager.stations.salt.salt_bus import SaltBus, opened_bus
 from imager.stations.salt.scripts import PILLAR_FOLDER
+from imager.stations.wire.reports import PIECE_LETTERS
 from tests.support.eavesdropping import found_in, memory_of, places_with
 from tests.support.fakedesk import ROOT, fake_desk
 from tests.support.laboratory import Laboratory, laboratory
@@ -86,6 +87,17 @@ def test_all_are_asked_at_once_and_who_is_silent_is_named(bus: SaltBus, lab: Lab
     )
     much = bus.ask(["desk1"], "much", {}, seconds=ASK_SECONDS)["desk1"]
     assert much.document is None and "too much" in much.fault
+
+
+def test_an_answer_carries_a_piece_and_salt_cuts_off_what_is_larger(bus: SaltBus) -> None:
+    own = {"desk1": {"number": 1}, "desk2": {"number": 2}}
+    asked = {"piece": "x" * PIECE_LETTERS}
+    said = bus.ask(["desk1", "desk2"], "survey", asked, seconds=ASK_SECONDS, own=own)
+    assert {name: one.document for name, one in said.items()} == {
+        name: {"arguments": {**asked, **its}} for name, its in own.items()
+    }
+    large = bus.ask(["desk1"], "survey", {"piece": "x" * (1 << 20)}, seconds=ASK_SECONDS)["desk1"]
+    assert large.document is None, "if this fails, pieces are needed no more"
 
 
 def test_a_secret_reaches_one_station_and_lies_nowhere(bus: SaltBus, lab: Laboratory) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from imager.base.units import MiB
 from imager.config.load import load_rack
 from imager.image.compose.cache import DESCRIPTION, IMAGE, decode_golden
 from imager.node.personalise import personalise
-from tests.support.laboratory import MASTER_ADDRESS, Laboratory, laboratory
+from tests.support.laboratory import MASTER_ADDRESS, Desk, Laboratory, laboratory
 from tests.support.loop import Loop
 from tests.support.rackcards import blank_cards
 from tests.support.salt import SaltPrograms
@@ -79,14 +79,9 @@ def desk_rack(
         assert composed.code == 0, composed.err
         lab = held.enter_context(laboratory(folder / "lab", programs, names))
         all_cards: list[Loop] = []
-        for number, name in enumerate(names):
+        for name in names:
             loops = held.enter_context(blank_cards(folder / name, cards))
-            state = lab.desks[name].folder / "lib/station"
-            state.mkdir(parents=True)
-            lines = (f'D{number + 1}S{slot} = "pci-{name}-{slot}"\n' for slot in range(cards))
-            (state / "slots.toml").write_text("[slots]\n" + "".join(lines))
-            for slot, loop in enumerate(loops):
-                lab.desks[name].put(f"pci-{name}-{slot}", loop.node)
+            put_in_slots(lab.desks[name], loops)
             all_cards += loops
         path = f"{programs.folder}:{os.environ['PATH']}"
         yield DeskRack(lab, place, programs, tuple(all_cards), lab.head.entering, path)
@@ -110,3 +105,15 @@ def from_afar(near: DeskRack) -> Iterator[DeskRack]:
         way = ("--ssh", "--host", MASTER_ADDRESS, "--identity", os.fspath(key))
         there = near.lab.hub.entering
         yield replace(near, entering=there, path=os.environ["PATH"], way=way)
+
+
+def put_in_slots(desk: Desk, loops: Sequence[Loop]) -> None:
+    """Put a card into each reader of ``desk``: desk1 has the slots D1S0, D1S1, …"""
+    name = desk.name
+    state = desk.folder / "lib/station"
+    state.mkdir(parents=True)
+    label = name.replace("desk", "D")
+    lines = (f'{label}S{slot} = "pci-{name}-{slot}"\n' for slot in range(len(loops)))
+    (state / "slots.toml").write_text("[slots]\n" + "".join(lines))
+    for slot, loop in enumerate(loops):
+        desk.put(f"pci-{name}-{slot}", loop.node)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from imager.stations.salt.sealing import own_key, public_of, seal
-from imager.stations.wire.bus import Document, StationAnswer, StationSaid
+from imager.stations.wire.bus import NOTHING_OWN, Document, StationAnswer, StationSaid
 
 ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE_SECONDS = 600
@@ -56,9 +56,18 @@ class PipeBus:
             thread.join()
 
     def ask(
-        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
+        self,
+        stations: Sequence[str],
+        action: str,
+        arguments: Document,
+        *,
+        seconds: float,
+        own: Mapping[str, Document] = NOTHING_OWN,
     ) -> Mapping[str, StationAnswer]:
-        return {name: self._asked(name, action, arguments, seconds) for name in stations}
+        return {
+            name: self._asked(name, action, {**arguments, **own.get(name, {})}, seconds)
+            for name in stations
+        }
 
     def begin(
         self, station: str, action: str, arguments: Document, secrets: Sequence[str] = ()

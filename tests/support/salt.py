@@ -62,6 +62,11 @@ class SaltPrograms:
 
 @pytest.fixture(scope="session")
 def salt_programs() -> SaltPrograms:
+    """See ``installed_salt``."""
+    return installed_salt()
+
+
+def installed_salt() -> SaltPrograms:
     """Salt in ``build/salt`` of the checkout; installing it takes 20 s where it never was."""
     folder = ROOT / "build" / "salt"
     done = subprocess.run(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from imager.base.errors import NetworkError
-from imager.stations.wire.bus import Document, StationAnswer, StationSaid
+from imager.stations.wire.bus import NOTHING_OWN, Document, StationAnswer, StationSaid
 
 Answer = StationAnswer | Callable[[Document], StationAnswer]
 
@@ -20,29 +20,39 @@ Answer = StationAnswer | Callable[[Document], StationAnswer]
 @dataclass
 class ScriptBus:
     """``answers`` are by station, of whatever is asked; of those that have none it is said that
-    the master is away. ``broken`` names what fails: ``begin``, ``hand``, ``take_back``, ``heard``
-    (once). ``beginning`` is called when a station begins."""
+    the master is away. ``asked`` came in so many ``questions``. ``broken`` names what fails:
+    ``begin``, ``hand``, ``take_back``, ``heard`` (once). ``beginning`` is called when a station
+    begins."""
 
     answers: dict[str, Answer] = field(default_factory=dict)
     broken: set[str] = field(default_factory=set)
     beginning: Callable[[str], None] = lambda _: None
     saying: list[StationSaid] = field(default_factory=list)
     asked: list[tuple[str, str, Document]] = field(default_factory=list)
+    questions: int = 0
     begun: list[tuple[str, str, Document, tuple[str, ...]]] = field(default_factory=list)
     handed: dict[tuple[str, str], bytes] = field(default_factory=dict)
     taken: list[tuple[str, str]] = field(default_factory=list)
     published: dict[str, Path] = field(default_factory=dict)
 
     def ask(
-        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
+        self,
+        stations: Sequence[str],
+        action: str,
+        arguments: Document,
+        *,
+        seconds: float,
+        own: Mapping[str, Document] = NOTHING_OWN,
     ) -> Mapping[str, StationAnswer]:
         assert seconds > 0
-        self.asked += [(station, action, dict(arguments)) for station in stations]
+        self.questions += 1
+        asked = {name: {**arguments, **own.get(name, {})} for name in stations}
+        self.asked += [(name, action, its) for name, its in asked.items()]
         if not set(stations) & set(self.answers):
             raise NetworkError("the master is away", hint="wait")
         answers = {name: self.answers[name] for name in stations if name in self.answers}
         return {
-            name: _carried(answer(arguments) if callable(answer) else answer)
+            name: _carried(answer(asked[name]) if callable(answer) else answer)
             for name, answer in answers.items()
         }
 

@@ -120,7 +120,8 @@ class Records:
                 self._work.remove(name)
             elif len(reports) < MOST_CARDS:
                 # It may have ended since it was read.
-                reports.append((self._read(name) or record).report)
+                latest = record if record.ended else self._read(name) or record
+                reports.append(latest.report)
         self._sweep()
         return given_out(reports, making, over, self.since())
 

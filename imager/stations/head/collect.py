@@ -37,6 +37,9 @@ ASK_SECONDS = 30.0
 LATEST_SECONDS = ORDER_SECONDS + 2 * CLOCK_SECONDS
 """No station begins an order that is older than this by the head's clock."""
 _MOST_ROUNDS = 100
+_TOGETHER = 8
+"""Stations that are asked at once: their answers are some 256 KiB each, and all that a script may
+say is 4 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +75,80 @@ class Earlier:
 
 
 def collect(
-    rack: Rack, bus: StationBus, station: str, ordered: Mapping[str, str] | None = None
-) -> Collected:
-    """Take every report of ``rack`` that ``station`` has. ``ordered`` are the images, by node, that
-    this run ordered: a card that is verified to hold another one is not good. Raises HostStorage
-    when the ledger cannot be written: the station then keeps its reports."""
+    rack: Rack, bus: StationBus, stations: Sequence[str], ordered: Mapping[str, str] | None = None
+) -> Mapping[str, Collected]:
+    """Take every report of ``rack`` that ``stations`` have; what each gave, by its name.
+
+    They are asked together, because the programs of Salt cost the head a second for each question.
+    ``ordered`` are the images, by node, that this run ordered: a card that is verified to hold
+    another one is not good. Raises HostStorage when the ledger cannot be written: the stations then
+    keep their reports.
+    """
     key = (known_public_key(rack.folder) or b"").hex()
-    if not key:
-        return Collected()
-    settled: list[Settled] = []
-    making: tuple[AtDesk, ...] = ()
-    over: tuple[str, ...] = ()
-    since = time.time()
-    done: list[str] = []
+    found = {name: Collected() for name in stations}
+    if key:
+        for some in range(0, len(stations), _TOGETHER):
+            _collect(rack, bus, key, dict.fromkeys(stations[some : some + _TOGETHER], ()),
+                     ordered or {}, found)  # fmt: skip
+    return found
+
+
+def _collect(
+    rack: Rack,
+    bus: StationBus,
+    key: str,
+    done: dict[str, tuple[str, ...]],
+    ordered: Mapping[str, str],
+    found: dict[str, Collected],
+) -> None:
+    """Bring what the stations in ``done`` give out into ``found``. ``done`` are the names of the
+    reports that are in the ledger, by station; who has no more is asked no more."""
     for _ in range(_MOST_ROUNDS):
-        try:
-            found = reports_from(_asked(bus, station, {"rack": key, "done": done}))
-            large = [_large(bus, station, key, name) for name in found.large]
-        except JsonFault as error:
-            fault = printable(f"its reports cannot be understood: {error}")
-            return Collected(tuple(settled), fault=fault)
-        except PicloudError as error:
-            # The master itself may be away for a while.
-            return Collected(tuple(settled), fault=error.what)
-        reports = (*found.reports, *large)
-        for report in reports:
-            held = _held_against(report, (ordered or {}).get(report.node))
-            one = settle(rack, station, held)
-            if one is not None:
-                settled.append(one)
-        making, over, since = found.making, found.over, found.since
-        done = [one.name for one in reports]
+        answers = _asked(bus, key, done)
+        ledger = read_ledger(rack.folder)
+        for name, answer in answers.items():
+            before = found[name]
+            try:
+                given = reports_from(answer) if isinstance(answer, JsonObject) else None
+                large = [_large(bus, name, key, one) for one in given.large] if given else []
+            except JsonFault as error:
+                given, answer = None, f"its reports cannot be understood: {printable(str(error))}"
+            except PicloudError as error:
+                given, answer = None, error.what
+            if given is None:
+                found[name] = replace(before, fault=str(answer))
+                del done[name]
+                continue
+            reports = (*given.reports, *large)
+            settled = list(before.settled)
+            for report in reports:
+                begun = ledger.state_of(report.node).begun
+                held = _held_against(report, ordered.get(report.node))
+                one = settle(rack, name, held, begun)
+                if one is not None:
+                    settled.append(one)
+            found[name] = Collected(tuple(settled), given.making, given.over, given.since)
+            done[name] = tuple(one.name for one in reports)
+            if not reports:
+                del done[name]
         if not done:
-            break
-    return Collected(tuple(settled), making, over, since)
+            return
 
 
-def _asked(bus: StationBus, station: str, asked: Mapping[str, object]) -> JsonObject:
-    answer = bus.ask([station], "reports", asked, seconds=ASK_SECONDS)[station]
-    if answer.document is None:
-        raise NetworkError(answer.fault, hint="see that it is on")
-    return JsonObject(answer.document)
+def _asked(
+    bus: StationBus, key: str, done: Mapping[str, tuple[str, ...]]
+) -> Mapping[str, JsonObject | str]:
+    """What each station answers, or why it does not."""
+    own = {name: {"done": list(names)} for name, names in done.items()}
+    try:
+        answers = bus.ask(list(done), "reports", {"rack": key}, seconds=ASK_SECONDS, own=own)
+    except PicloudError as error:
+        # The master itself may be away for a while.
+        return dict.fromkeys(done, error.what)
+    return {
+        name: answer.fault if answer.document is None else JsonObject(answer.document)
+        for name, answer in answers.items()
+    }
 
 
 def _large(bus: StationBus, station: str, key: str, name: str) -> CardReport:
@@ -120,7 +156,10 @@ def _large(bus: StationBus, station: str, key: str, name: str) -> CardReport:
 
     def piece(start: int) -> str:
         asked = {"rack": key, "done": [], "large": name, "start": start}
-        return _asked(bus, station, asked).text("piece")
+        answer = bus.ask([station], "reports", asked, seconds=ASK_SECONDS)[station]
+        if answer.document is None:
+            raise NetworkError(answer.fault, hint="see that it is on")
+        return JsonObject(answer.document).text("piece")
 
     return report_of_pieces(name, piece)
 
@@ -141,10 +180,9 @@ def _held_against(report: CardReport, image_id: str | None) -> CardReport:
     )
 
 
-def settle(rack: Rack, station: str, report: CardReport) -> Settled | None:
-    """Write ``report`` into the ledger, and its receipt beside; None where the ledger knows of no
-    such card, or knows its end already."""
-    begun = read_ledger(rack.folder).state_of(report.node).begun
+def settle(rack: Rack, station: str, report: CardReport, begun: Assigned | None) -> Settled | None:
+    """Write ``report`` into the ledger, which says that ``begun`` is not over, and its receipt
+    beside; None where it knows of no such card, or knows its end already."""
     if begun is None or (begun.station, begun.batch) != (station, report.batch):
         return None
     receipt = _kept(rack, station, report.receipt) if report.receipt else ""
@@ -210,16 +248,20 @@ def collect_earlier(rack: Rack, bus: StationBus, stations: Sequence[str]) -> Ear
     settled: list[Settled] = []
     making: dict[str, AtDesk] = {}
     untold: dict[str, str] = {}
-    for station in stations:
-        found = collect(rack, bus, station)
+    collected = collect(rack, bus, stations)
+    ledger = read_ledger(rack.folder)
+    states = (ledger.state_of(node.name).begun for node in rack.nodes)
+    unended = [begun for begun in states if begun is not None]
+    for station, found in collected.items():
         settled += found.settled
+        its = [begun for begun in unended if begun.station == station]
         if found.fault:
-            if _unended(rack, station):
+            if its:
                 untold[station] = found.fault
             continue
         here = {card.node: card for card in found.making}
         making |= here
-        for begun in _unended(rack, station):
+        for begun in its:
             # A station that was made anew meanwhile cannot know what it did before.
             if begun.node not in here and _is_past(begun) and found.since < _time_of(begun):
                 not_begun(
@@ -230,12 +272,6 @@ def collect_earlier(rack: Rack, bus: StationBus, stations: Sequence[str]) -> Ear
                     "it is as it was; run the same command again",
                 )
     return Earlier(tuple(settled), making, untold)
-
-
-def _unended(rack: Rack, station: str) -> list[Assigned]:
-    ledger = read_ledger(rack.folder)
-    states = (ledger.state_of(node.name).begun for node in rack.nodes)
-    return [begun for begun in states if begun is not None and begun.station == station]
 
 
 def _is_past(begun: Assigned) -> bool:

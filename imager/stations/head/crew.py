@@ -26,7 +26,7 @@ from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import CardResult, Watch, known_error
 from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome, outcome_of
-from imager.stations.head.collect import LATEST_SECONDS, Collected, not_begun
+from imager.stations.head.collect import LATEST_SECONDS, Collected, collect, not_begun
 from imager.stations.head.line import Line
 from imager.stations.head.prepare import Prepared, prepare
 from imager.stations.head.remote import RemoteJob
@@ -43,6 +43,8 @@ STOPPED_SECONDS = 60.0
 """The same, once a person stopped the batch."""
 _LEAST_SECONDS = 2.0
 """Between two collections of one station."""
+_MOST_COLLECTING = 3
+"""Questions at once; who has something meanwhile is asked together with others after them."""
 _TURN_SECONDS = 0.2
 _THE_REST = "run the same command again for the rest"
 
@@ -80,6 +82,8 @@ class StationCrew:
         self._orders, self._watch, self._bus = orders, watch, bus
         self._surveys, self._publish = surveys, publish
         self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
+        self._collectors = ThreadPoolExecutor(_MOST_COLLECTING, thread_name_prefix="collect")
+        self._collecting: dict[Future[Mapping[str, Collected]], tuple[Line, ...]] = {}
         self._told: queue.SimpleQueue[tuple[RemoteJob, CardEvent]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._lines: dict[str, Line] = {}
@@ -163,8 +167,7 @@ class StationCrew:
             self._watch.heard(*self._told.get())
         for group in list(self._groups.values()):
             self._go_on(group)
-        for line in self._lines.values():
-            self._collect(line)
+        self._collect()
         for group in list(self._groups.values()):
             if not group.jobs:
                 del self._groups[group.name]
@@ -184,6 +187,7 @@ class StationCrew:
         collects."""
         self._stop.set()
         self._preparers.shutdown(cancel_futures=True)
+        self._collectors.shutdown(cancel_futures=True)
         for line in self._lines.values():
             line.close()
 
@@ -250,18 +254,42 @@ class StationCrew:
 
     # ── reports ─────────────────────────────────────────────────────────────────────────────
 
-    def _collect(self, line: Line) -> None:
-        groups = [one for one in self._groups.values() if one.line is line and one.ordered]
-        if line.collecting is not None:
-            if line.collecting.done():
-                found, line.collecting = line.collecting.result(), None
-                self._collected(line, groups, found)
-            return
+    def _collect(self) -> None:
+        """Take what was collected, and ask those who have something."""
+        for collecting, asked in list(self._collecting.items()):
+            if collecting.done():
+                del self._collecting[collecting]
+                for line in asked:
+                    self._collected(line, self._ordered(line), collecting.result()[line.station])
+        told: list[Line] = []
+        quiet: list[Line] = []
         now = time.monotonic()
-        nudged = line.nudged or any(group.refused for group in groups)
-        quiet = now - max(line.heard_at, line.collected_at) >= QUIET_SECONDS
-        if groups and (quiet or nudged) and now - line.collected_at >= _LEAST_SECONDS:
-            line.collect({n: image for one in groups for n, image in one.ordered.items()})
+        busy = [line.station for lines in self._collecting.values() for line in lines]
+        for line in self._lines.values():
+            groups = self._ordered(line)
+            if not groups or line.station in busy or now - line.collected_at < _LEAST_SECONDS:
+                continue
+            if line.nudged or any(group.refused for group in groups):
+                told.append(line)
+            elif now - max(line.heard_at, line.collected_at) >= QUIET_SECONDS:
+                quiet.append(line)
+        # Who is silent holds up those who are asked beside it.
+        for lines in (told, quiet):
+            if lines and len(self._collecting) < _MOST_COLLECTING:
+                self._ask(lines)
+
+    def _ask(self, lines: Sequence[Line]) -> None:
+        ordered: dict[str, str] = {}
+        for line in lines:
+            line.collected_at, line.nudged = time.monotonic(), False
+            for group in self._ordered(line):
+                ordered |= group.ordered
+        names = [line.station for line in lines]
+        future = self._collectors.submit(collect, self._orders.rack, self._bus, names, ordered)
+        self._collecting[future] = tuple(lines)
+
+    def _ordered(self, line: Line) -> list[_Group]:
+        return [one for one in self._groups.values() if one.line is line and one.ordered]
 
     def _collected(self, line: Line, groups: Sequence[_Group], found: Collected) -> None:
         for one in found.settled:

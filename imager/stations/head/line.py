@@ -18,7 +18,6 @@ from imager.image.compose.golden import GoldenImage
 from imager.node.keys.signing import rack_key
 from imager.rack.batch.crew import Orders
 from imager.rack.history.ledger import Assigned, append, now
-from imager.stations.head.collect import Collected, collect
 from imager.stations.head.prepare import Prepared
 from imager.stations.wire.bus import StationBus
 from imager.stations.wire.golden import wanted_golden
@@ -31,8 +30,8 @@ STOP_SECONDS = 20.0
 class Line:
     """``goldens`` are the images that the station has (key -> digest); ``publish(golden)`` makes
     another one readable for it. ``heard_at`` is when it last said anything (seconds of a monotonic
-    clock), ``nudged`` whether it has something to collect. ``asked`` are the jobs of which it may
-    have been told."""
+    clock), ``collected_at`` when its reports were last asked for, ``nudged`` whether it has
+    something to collect. ``asked`` are the jobs of which it may have been told."""
 
     station: str
     bus: StationBus
@@ -41,7 +40,6 @@ class Line:
     publish: Callable[[GoldenImage], None]
     heard_at: float = field(default_factory=time.monotonic)
     collected_at: float = field(default_factory=time.monotonic)
-    collecting: Future[Collected] | None = None
     nudged: bool = False
     asked: set[str] = field(default_factory=set)
     _handed: dict[str, list[str]] = field(default_factory=dict)
@@ -53,14 +51,6 @@ class Line:
     def begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> Future[None]:
         """Assign ``cards`` in the ledger, hand over their deltas, and have the station begin."""
         return self._thread.submit(self._begin, job, cards, golden)
-
-    def collect(self, ordered: Mapping[str, str]) -> None:
-        """Take the station's reports, of which ``ordered`` are the images by node; the future is
-        ``collecting``."""
-        self.collected_at, self.nudged = time.monotonic(), False
-        self.collecting = self._thread.submit(
-            collect, self.orders.rack, self.bus, self.station, ordered
-        )
 
     def stop(self) -> None:
         """Ask the station to stop every card of this batch."""

@@ -64,7 +64,7 @@ def act(word: str) -> dict[str, Any]:
     program = shutil.which("picloud-image", path=_path())
     if program is None:
         return signer.end("picloud-image is not installed there")
-    lines = [json.dumps(asked["arguments"])]
+    lines = [json.dumps({**asked["arguments"], **asked["own"].get(__opts__["id"], {})})]
     for name in asked["secrets"]:
         if name in own:
             lines.append(json.dumps({"secret": name, "base64": own[name]}))

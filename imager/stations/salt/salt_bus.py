@@ -30,7 +30,7 @@ from imager.stations.salt.listening import Listener, listener
 from imager.stations.salt.offering import offer
 from imager.stations.salt.proof import Proven, proven
 from imager.stations.salt.sealing import seal
-from imager.stations.wire.bus import Document, StationAnswer, StationSaid
+from imager.stations.wire.bus import NOTHING_OWN, Document, StationAnswer, StationSaid
 
 _KEY_LETTERS = 64
 _MOST_AT_ONCE = 8
@@ -54,18 +54,24 @@ class SaltBus:
         closing.callback(self._forget)
 
     def ask(
-        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
+        self,
+        stations: Sequence[str],
+        action: str,
+        arguments: Document,
+        *,
+        seconds: float,
+        own: Mapping[str, Document] = NOTHING_OWN,
     ) -> Mapping[str, StationAnswer]:
         """See StationBus."""
         if not stations:
             return {}
-        request, word = self._asked(action, arguments, ())
+        request, word = self._asked(action, arguments, (), own)
         script = self._introduced(stations) + scripts.asking(stations, word, max(1, int(seconds)))
         try:
             printed = self._run(script)
         except NetworkError as error:
             if isinstance(error.__cause__, TooMuch) and len(stations) > 1:
-                return self._one_by_one(stations, action, arguments, seconds)
+                return self._one_by_one(stations, action, arguments, seconds, own)
             raise
         found = answers_in(self._door, printed, int(seconds) + 60)
         return {name: self._answer(name, request, found) for name in stations}
@@ -124,7 +130,13 @@ class SaltBus:
         )
 
     def _asked(
-        self, action: str, arguments: Document, secrets_: Sequence[str], *, streams: bool = False
+        self,
+        action: str,
+        arguments: Document,
+        secrets_: Sequence[str],
+        own: Mapping[str, Document] = NOTHING_OWN,
+        *,
+        streams: bool = False,
     ) -> tuple[str, str]:
         request = secrets.token_hex(8)
         asked = {
@@ -132,6 +144,7 @@ class SaltBus:
             "request": request,
             "action": action,
             "arguments": arguments,
+            "own": dict(own),
             "secrets": list(secrets_),
             "streams": streams,
         }
@@ -151,13 +164,18 @@ class SaltBus:
             return self._door.run(script)
 
     def _one_by_one(
-        self, stations: Sequence[str], action: str, arguments: Document, seconds: float
+        self,
+        stations: Sequence[str],
+        action: str,
+        arguments: Document,
+        seconds: float,
+        own: Mapping[str, Document],
     ) -> Mapping[str, StationAnswer]:
         """One station said more than it may, and is not to silence the others."""
         found: dict[str, StationAnswer] = {}
         for name in stations:
             try:
-                found |= self.ask([name], action, arguments, seconds=seconds)
+                found |= self.ask([name], action, arguments, seconds=seconds, own=own)
             except NetworkError as error:
                 found[name] = StationAnswer(None, str(error))
         return found

@@ -15,10 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 Document = Mapping[str, object]
 """A JSON object that was decoded; nothing in it is checked yet."""
+
+
+NOTHING_OWN: Mapping[str, Document] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,17 @@ class StationBus(Protocol):
     may be called by several threads at once."""
 
     def ask(
-        self, stations: Sequence[str], action: str, arguments: Document, *, seconds: float
+        self,
+        stations: Sequence[str],
+        action: str,
+        arguments: Document,
+        *,
+        seconds: float,
+        own: Mapping[str, Document] = NOTHING_OWN,
     ) -> Mapping[str, StationAnswer]:
         """Ask all at once, wait for ``seconds`` at most, and return what each answered; a station
-        that did not answer has a fault that says so. No secret is handed to it."""
+        that did not answer has a fault that says so. ``own`` are more arguments for single
+        stations. No secret is handed to them."""
 
     def begin(
         self, station: str, action: str, arguments: Document, secrets: Sequence[str] = ()

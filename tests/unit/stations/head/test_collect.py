@@ -15,7 +15,7 @@ from imager.config.rack import Rack
 from imager.node.keys.signing import rack_key
 from imager.rack.history.ledger import Assigned, CardFinished, append, read_ledger
 from imager.rack.history.outcome import Outcome
-from imager.stations.head.collect import LATEST_SECONDS, collect, collect_earlier
+from imager.stations.head.collect import LATEST_SECONDS, Collected, collect, collect_earlier
 from imager.stations.wire.bus import StationAnswer
 from imager.stations.wire.report import CardReport
 from imager.stations.wire.reports import AtDesk, Reports
@@ -89,6 +89,10 @@ def report(node: str, **changes: Any) -> CardReport:
     return replace(found, **changes)
 
 
+def collect_one(rack: Rack, bus: ScriptBus, ordered: dict[str, str] | None = None) -> Collected:
+    return collect(rack, bus, ["desk1"], ordered)["desk1"]
+
+
 class Station:
     """Gives two reports at a time, until the head says that it has them."""
 
@@ -119,7 +123,7 @@ def test_every_report_is_taken_and_forgotten_there(rack: Rack) -> None:
         making=(AtDesk("b", "pi3", ""),),
         over=("b.1",),
     )
-    found = collect(rack, ScriptBus({"desk1": there}), "desk1")
+    found = collect_one(rack, ScriptBus({"desk1": there}))
     assert [one.report.node for one in found.settled] == ["pi0", "pi1", "pi2"]
     assert (found.making, found.over, found.since) == ((AtDesk("b", "pi3", ""),), ("b.1",), 5.0)
     assert found.fault == ""
@@ -143,19 +147,39 @@ def test_every_report_is_taken_and_forgotten_there(rack: Rack) -> None:
     assert (gone.outcome, gone.receipt, found.settled[2].receipt_name) == ("io-error", "", "")
 
 
+def test_many_stations_are_asked_together(rack: Rack) -> None:
+    """And each is told of nothing but what it gave itself: desk3 gives one in desk4's name."""
+    rack = rack_in(rack.folder, '[rack]\nnodes = "pi[0-39]"\n')
+    desks: dict[str, Station] = {}
+    for number in range(40):
+        node, desk = f"pi{number}", f"desk{number % 20}"
+        begun(rack, node, desk)
+        desks.setdefault(desk, Station()).reports.append(report(node))
+    desks["desk3"].reports.append(desks["desk4"].reports[0])
+    bus = ScriptBus({**desks, "desk5": StationAnswer(fault="silent")})
+    found = collect(rack, bus, list(desks))
+    assert found["desk5"].fault == "silent"
+    assert {desk for desk, one in found.items() if len(one.settled) != 2} == {"desk5"}
+    assert {desk for desk, station in desks.items() if station.reports} == {"desk5"}
+    assert bus.questions == 7, "twice each eight, and desk3 has three"
+    for desk, station in desks.items():
+        told = {int(name[6:]) % 20 for asked in station.asked for name in asked["done"]}
+        assert told <= ({3, 4} if desk == "desk3" else {int(desk[4:])})
+
+
 def test_a_station_that_never_forgets_is_not_asked_for_ever(rack: Rack) -> None:
     begun(rack, "pi0")
     stubborn = ScriptBus(
         {"desk1": StationAnswer(Reports((report("pi0"),), (), (), (), 0.0).to_json())}
     )
-    found = collect(rack, stubborn, "desk1")
+    found = collect_one(rack, stubborn)
     assert len(stubborn.asked) == 100
     assert len(found.settled) == 1, "it is in the ledger once"
 
 
 def test_a_rack_without_a_key_has_no_reports_anywhere(tmp_path: Path) -> None:
     bus = ScriptBus({"desk1": Station()})
-    assert collect(rack_in(tmp_path, '[rack]\nnodes = "pi0"\n'), bus, "desk1").settled == ()
+    assert collect_one(rack_in(tmp_path, '[rack]\nnodes = "pi0"\n'), bus).settled == ()
     assert bus.asked == []
 
 
@@ -169,7 +193,7 @@ def test_only_what_the_ledger_says_was_begun_there_counts(
         begun(rack, "pi0", station, batch=batch)
     before = read_ledger(rack.folder).events
     there = Station(report("pi0"))
-    assert collect(rack, ScriptBus({"desk1": there}), "desk1").settled == ()
+    assert collect_one(rack, ScriptBus({"desk1": there})).settled == ()
     assert read_ledger(rack.folder).events == before
     assert there.reports == []
 
@@ -187,7 +211,7 @@ def test_a_card_that_holds_another_image_than_was_ordered_is_not_good(
     rack: Rack, ordered: dict[str, str] | None, outcome: Outcome
 ) -> None:
     begun(rack, "pi0")
-    (one,) = collect(rack, ScriptBus({"desk1": Station(report("pi0"))}), "desk1", ordered).settled
+    (one,) = collect_one(rack, ScriptBus({"desk1": Station(report("pi0"))}), ordered).settled
     assert one.report.outcome is outcome
     assert last(rack, "pi0").outcome == outcome
     if outcome is Outcome.FAILED:
@@ -199,7 +223,7 @@ def test_a_card_that_failed_has_no_image_to_be_held_against(rack: Rack) -> None:
     begun(rack, "pi0")
     faulty = report("pi0", outcome=Outcome.FAULTY, reason="it flips bits")
     bus = ScriptBus({"desk1": Station(faulty)})
-    (one,) = collect(rack, bus, "desk1", {"pi0": "f" * 64}).settled
+    (one,) = collect_one(rack, bus, {"pi0": "f" * 64}).settled
     assert one.report == faulty
 
 
@@ -210,7 +234,7 @@ def test_what_was_given_before_a_fault_is_kept(rack: Rack) -> None:
     def answer(asked: Any) -> StationAnswer:
         return StationAnswer(fault="it is gone") if asked["done"] else there(asked)
 
-    found = collect(rack, ScriptBus({"desk1": answer}), "desk1")
+    found = collect_one(rack, ScriptBus({"desk1": answer}))
     assert len(found.settled) == 1
     assert found.fault == "it is gone"
 

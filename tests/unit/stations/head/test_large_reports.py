@@ -54,7 +54,7 @@ def test_a_report_that_is_too_large_for_an_answer_is_collected_too(tmp_path: Pat
         return StationAnswer(json.loads(out.splitlines()[-1]))
 
     desk = ScriptBus({"desk1": answer})
-    found = collect(rack, desk, "desk1")
+    found = collect(rack, desk, ["desk1"])["desk1"]
     assert not found.fault
     assert [one.report.node for one in found.settled] == ["pi0", "pi1"]
     ledger = read_ledger(rack.folder)
