@@ -21,6 +21,7 @@ from benchmarks.cloning import cloning_rows
 from benchmarks.compose import compose_rows
 from benchmarks.engine import engine_rows
 from benchmarks.machine import footer, load
+from benchmarks.many_stations import many_stations_rows
 from benchmarks.memory import memory_rows
 from benchmarks.node import node_rows
 from benchmarks.packages import packages_rows
@@ -29,6 +30,7 @@ from benchmarks.rack import rack_rows
 from benchmarks.racks import racks_rows
 from benchmarks.saving import saving_rows
 from benchmarks.startup import help_rows
+from benchmarks.stations import stations_rows
 from benchmarks.table import Row, markdown
 from benchmarks.workshop import ROOT, Workshop, workshop
 
@@ -55,6 +57,8 @@ MEASUREMENTS = {
     "saving": Measurement(saving_rows, 3, 1),
     "rack": Measurement(rack_rows, 2, 1, quick_by_itself=True),
     "racks": Measurement(racks_rows, 3, 1, quick_by_itself=True),
+    "stations": Measurement(stations_rows, 2, 1, quick_by_itself=True),
+    "many-stations": Measurement(many_stations_rows, 2, 1, quick_by_itself=True),
     "cloning": Measurement(cloning_rows, 2, 1),
     "memory": Measurement(memory_rows, 3, 1),
     "packages": Measurement(packages_rows, 3, 1),

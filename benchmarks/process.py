@@ -190,13 +190,13 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            self.own_bytes = max(self.own_bytes, _peak_of(self._pid))
+            self.own_bytes = max(self.own_bytes, peak_of(self._pid))
             for child in _children_of(self._pid):
-                self.child_bytes = max(self.child_bytes, _peak_of(child))
+                self.child_bytes = max(self.child_bytes, peak_of(child))
             self._over.wait(_POLL_SECONDS)
 
 
-def _peak_of(pid: int) -> int:
+def peak_of(pid: int) -> int:
     """VmHWM (proc(5)) in bytes; 0 for a process that is gone."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
