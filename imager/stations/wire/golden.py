@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -117,11 +119,11 @@ def _written(golden: GoldenImage, bring: Bring) -> Iterator[int]:
     """Write the image piece by piece; gives how many bytes each had."""
     with golden.path.open("wb") as image:
         image.truncate(golden.layout.size_bytes)
-        for name, chunks in _pieces(golden):
+        for name, chunks, packed in _brought_ahead(golden, bring):
             size = sum(extent.length for chunk, _ in chunks for extent in chunk.extents)
             unpacker = zlib.decompressobj()
             try:
-                data = unpacker.decompress(_brought(bring, name, 2 * _PIECE_BYTES), size + 1)
+                data = unpacker.decompress(packed, size + 1)
             except zlib.error:
                 data = b""
             if len(data) != size:
@@ -146,6 +148,22 @@ def _pieces(golden: GoldenImage) -> Iterator[tuple[str, tuple[tuple[Chunk, bytes
     while piece := tuple(islice(chunks, PIECE_CHUNKS)):
         yield f"{number:04}", piece
         number += 1
+
+
+def _brought_ahead(
+    golden: GoldenImage, bring: Bring
+) -> Iterator[tuple[str, tuple[tuple[Chunk, bytes], ...], bytes]]:
+    """Each piece with its chunks and packed bytes; while it is proven and written, the next one is
+    on its way."""
+    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetcher:
+        coming: deque[tuple[str, tuple[tuple[Chunk, bytes], ...], Future[bytes]]] = deque()
+        for name, chunks in _pieces(golden):
+            coming.append((name, chunks, fetcher.submit(_brought, bring, name, 2 * _PIECE_BYTES)))
+            if len(coming) > 1:
+                first, its, fetched = coming.popleft()
+                yield first, its, fetched.result()
+        for last, its, fetched in coming:
+            yield last, its, fetched.result()
 
 
 def _brought(bring: Bring, name: str, limit: int) -> bytes:
