@@ -19,7 +19,7 @@ from benchmarks.stationlab import composed, has_nodes, station_runs, stations
 from benchmarks.table import Row, skipped, tell
 from benchmarks.workshop import Workshop
 from imager.base.units import MiB
-from tests.support.deskrack import DeskRack
+from tests.support.deskrack import DeskRack, on_head
 from tests.support.loop import missing_abilities
 from tests.support.rackcards import forget
 from tests.support.salt import installed_salt
@@ -61,7 +61,7 @@ def many_stations_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
     path = station_runs(folder, "-m", "imager")
     costs: dict[int, _Cost] = {}
     with composed(folder) as made, stations(folder, programs, STATIONS, path) as lab:
-        rack = DeskRack(lab, made, programs, ())
+        rack = on_head(lab, made, programs, ())
         for letter, count in zip(ascii_lowercase, counts, strict=False):
             words = ("-m", "benchmarks.clockdesk", str(count // STATIONS), str(SECONDS))
             station_runs(folder, *words)

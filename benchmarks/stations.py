@@ -28,7 +28,7 @@ from benchmarks.table import Row, Sample, skipped, tell
 from benchmarks.workshop import Workshop
 from imager.base.units import GiB, MiB
 from imager.stations.salt.on_minion import PILLAR
-from tests.support.deskrack import DeskRack, put_in_slots
+from tests.support.deskrack import DeskRack, on_head, put_in_slots
 from tests.support.laboratory import MASTER_ADDRESS, Desk, Laboratory
 from tests.support.rackcards import SIZE, blank_cards, flash_words, forget
 from tests.support.salt import installed_salt
@@ -254,7 +254,7 @@ def _room(place: Workshop) -> Iterator[_Room]:
                 there.parent.mkdir(0o700, parents=True)
                 shutil.copytree(golden.parent, there, copy_function=shutil.copy2)
         all_cards = tuple(loop for loops in cards for loop in loops)
-        yield _Room(lab, DeskRack(lab, made, programs, all_cards), cards)
+        yield _Room(lab, on_head(lab, made, programs, all_cards), cards)
 
 
 @contextmanager

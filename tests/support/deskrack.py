@@ -83,8 +83,15 @@ def desk_rack(
             loops = held.enter_context(blank_cards(folder / name, cards))
             put_in_slots(lab.desks[name], loops)
             all_cards += loops
-        path = f"{programs.folder}:{os.environ['PATH']}"
-        yield DeskRack(lab, place, programs, tuple(all_cards), lab.head.entering, path)
+        yield on_head(lab, place, programs, tuple(all_cards))
+
+
+def on_head(
+    lab: Laboratory, place: Workplace, programs: SaltPrograms, cards: tuple[Loop, ...]
+) -> DeskRack:
+    """The rack of ``place`` on the master itself."""
+    path = f"{programs.folder}:{os.environ['PATH']}"
+    return DeskRack(lab, place, programs, cards, lab.head.entering, path)
 
 
 @contextmanager

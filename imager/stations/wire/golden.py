@@ -14,8 +14,9 @@ import hashlib
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -117,9 +118,9 @@ def take_golden(
 
 def _written(golden: GoldenImage, bring: Bring) -> Iterator[int]:
     """Write the image piece by piece; gives how many bytes each had."""
-    with golden.path.open("wb") as image:
+    with golden.path.open("wb") as image, closing(_brought_ahead(golden, bring)) as pieces:
         image.truncate(golden.layout.size_bytes)
-        for name, chunks, packed in _brought_ahead(golden, bring):
+        for name, chunks, packed in pieces:
             size = sum(extent.length for chunk, _ in chunks for extent in chunk.extents)
             unpacker = zlib.decompressobj()
             try:
@@ -152,7 +153,7 @@ def _pieces(golden: GoldenImage) -> Iterator[tuple[str, tuple[tuple[Chunk, bytes
 
 def _brought_ahead(
     golden: GoldenImage, bring: Bring
-) -> Iterator[tuple[str, tuple[tuple[Chunk, bytes], ...], bytes]]:
+) -> Generator[tuple[str, tuple[tuple[Chunk, bytes], ...], bytes], None, None]:
     """Each piece with its chunks and packed bytes; while it is proven and written, the next one is
     on its way."""
     with ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetcher:

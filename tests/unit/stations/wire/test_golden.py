@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,6 +119,24 @@ def test_an_image_travels_in_pieces(golden: GoldenImage, pieces: Path, tmp_path:
     assert golden_at_hand(wanted, cache) == found
     assert take_golden(wanted, cache, bring, Quiet()) == found
     assert len(bring.brought) == 4, "it is fetched once"
+
+
+def test_the_next_piece_is_on_its_way_while_one_is_written(
+    golden: GoldenImage, pieces: Path, tmp_path: Path
+) -> None:
+    bring, second = Bringing(pieces, tmp_path / "in"), threading.Event()
+
+    def bringing(name: str) -> Path:
+        if name == "0001":
+            second.set()
+        return bring(name)
+
+    class Waiting(Counting):
+        def advance(self, done: int) -> None:
+            assert second.wait(20)
+
+    taken = take_golden(wanted_golden(golden), Cache(tmp_path / "cache"), bringing, Waiting())
+    assert taken.path.read_bytes() == golden.path.read_bytes()
 
 
 def test_another_image_of_the_same_key_is_not_the_one(
