@@ -197,6 +197,7 @@ def test_a_cable_that_is_out_for_seconds_costs_no_card(room: Room) -> None:
 
 
 @pytest.mark.long(minutes=15)
+@pytest.mark.timeout(1800)
 def test_a_cable_that_is_out_for_minutes_makes_cards_unknown_and_the_next_run_collects(
     room: Room,
 ) -> None:
@@ -212,8 +213,6 @@ def test_a_cable_that_is_out_for_minutes_makes_cards_unknown_and_the_next_run_co
             ledger = read_ledger(room.place.rack)
             assert {ledger.state_of(node).standing() for node in NODES[:4]} == {Standing.VERIFIED}
             assert {ledger.state_of(node).standing() for node in NODES[4:]} == {Standing.UNKNOWN}
-            alone = room.run("rack", "flash", "pi[4-7]", "--yes")
-            assert alone.code in (20, 30), alone.out
     room.lab.head.wait_until_answering({*DESKS}, seconds=300, patience=15)
     again = room.run("rack", "flash", "pi[0-7]", "--yes")
     assert again.code == 0, again.out

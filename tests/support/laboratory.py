@@ -128,15 +128,24 @@ class Laboratory:
     def kill(self, box: Box, words: bytes) -> int:
         """End every process of one computer whose command has ``words``, as a power cut would, but
         for its first; returns how many there were."""
-        ours = Path(f"/proc/{box.pid}/ns/pid").readlink()
         ended = 0
+        for process in self._processes(box, words):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+                ended += 1
+        return ended
+
+    def has(self, box: Box, words: bytes) -> bool:
+        """Whether there is such a process."""
+        return any(True for _ in self._processes(box, words))
+
+    def _processes(self, box: Box, words: bytes) -> Iterator[int]:
+        ours = Path(f"/proc/{box.pid}/ns/pid").readlink()
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 is_there = (process / "ns/pid").readlink() == ours and process.name != str(box.pid)
                 if is_there and words in (process / "cmdline").read_bytes():
-                    os.kill(int(process.name), signal.SIGKILL)
-                    ended += 1
-        return ended
+                    yield int(process.name)
 
     def start(self, box: Box, daemon: str) -> None:
         """Start ``daemon`` there again; it ends with its computer."""
