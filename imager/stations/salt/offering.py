@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
@@ -81,6 +82,8 @@ def _pack(pipe: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
             info.mode = 0o644
+            # The master takes a file for the one it digested before as long as this is the same.
+            info.mtime = time.time()
             if isinstance(content, bytes):
                 info.size = len(content)
                 archive.addfile(info, BytesIO(content))

@@ -103,8 +103,9 @@ def _own_pillar(session: str) -> dict[str, str]:
     """What the head handed to this minion, fresh from the master."""
     # By its name, because it is the minion's own: it is only there when Salt runs this.
     pillar = importlib.import_module("salt.pillar")
+    # Salt 3006 asks in a thread of its own, where ``__grains__`` itself is empty.
     compiled = pillar.get_pillar(
-        __opts__, __grains__, __opts__["id"], pillarenv=__opts__.get("pillarenv")
+        __opts__, dict(__grains__), __opts__["id"], pillarenv=__opts__.get("pillarenv")
     ).compile_pillar()
     found = compiled.get(PILLAR, {}).get(session, {})
     return {
