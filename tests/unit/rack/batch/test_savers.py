@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from imager.base.errors import MissingTool
+from imager.base.errors import CardIOError, MissingTool
 from imager.base.units import MiB
 from imager.card.host.targets import target_at
 from imager.card.medium.raw import RawCard
@@ -118,6 +118,18 @@ def test_a_card_that_cannot_be_packed_is_not_begun(
     (result,) = save(SaveOrders(tmp_path), jobs[:1], Watching())
     assert isinstance(result.error, MissingTool), result.error
     assert not jobs[0].files.partial.exists()
+
+
+def test_a_card_of_which_something_is_lost_has_failed(
+    jobs: list[SaveJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = CardIOError("512 bytes were lost", hint="see its map")
+    saved = SimpleNamespace(error=lambda: lost)
+    monkeypatch.setattr(Savers, "_saved", lambda *_: saved)
+    (result,) = save(SaveOrders(tmp_path), jobs[1:], Watching())
+    assert (result.outcome, result.error) == (Outcome.IO_ERROR, lost)
+    event = saved_in(tmp_path)["pi2"]
+    assert (event.outcome, event.reason) == ("io-error", "512 bytes were lost")
 
 
 def test_a_card_that_is_gone_costs_no_other(jobs: list[SaveJob], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from imager.rack.plan.candidates import Holds
 from imager.stations.desk.records import Records
 from imager.stations.desk.survey import survey
 from imager.stations.wire.golden import lay_out_pieces, take_golden, wanted_golden
+from imager.stations.wire.survey import NO_KEY
 from tests.support.deskcard import ordered_card
 from tests.support.stamps import FACTS, PUBLIC, by_hand
 from tests.support.sysfs import FakeHost
@@ -89,6 +90,13 @@ def test_only_the_racks_own_stamp_makes_a_card_its_own(
     other = asked(rack="0" * 64)
     (foreign,) = survey(other, records, Cache(tmp_path / "cache"), host.kernel).cards
     assert (foreign.holds, foreign.stamp) == (Holds.FOREIGN, None)
+
+
+def test_a_rack_without_a_key_has_no_cards_of_its_own(
+    host: FakeHost, records: Records, tmp_path: Path
+) -> None:
+    found = survey(asked(rack=NO_KEY), records, Cache(tmp_path / "cache"), host.kernel)
+    assert [card.holds for card in found.cards] == [Holds.BLANK]
 
 
 def test_a_station_says_which_of_the_images_it_has(

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import random
+import re
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -375,3 +376,10 @@ def test_a_receipt_that_unpacks_to_more_than_any_is_refused() -> None:
     document["reports"] = [REPORT.to_json() | {"receipt": packed}]
     with pytest.raises(JsonFault, match="larger than"):
         reports_from(read_object(json.dumps(document)))
+
+
+def test_a_report_in_pieces_that_is_no_base64() -> None:
+    letters = piece_of(REPORT, 0)
+    with pytest.raises(JsonFault, match=f"report {re.escape(REPORT.name)}: "):
+        report_of_pieces(REPORT.name, lambda start: f"{letters[:4]}\n{letters[4:]}"[start:])
+    assert report_of_pieces(REPORT.name, lambda start: letters[start:]) == REPORT
