@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from imager.base.errors import CardIOError
 from imager.base.run import run
 from imager.base.units import KiB, MiB
-from imager.card.save.card_map import _MOST_RANGES, CardMap, gathered, map_card, marks_of
+from imager.card.save.card_map import _MOST_RANGES, CardMap, _written, gathered, map_card, marks_of
 from imager.disk.extents import Extent, ExtentMap
+from imager.node.stamp.stamp import STAMP_AREA
 from tests.support.cards import FaultyCard
+from tests.support.stamps import by_hand
 
 CARD = CardMap(0, ExtentMap(), (), 0, 0, has_gpt=False, note="", marks=("a", "-", "c"))
 
@@ -30,6 +32,16 @@ def test_all_that_counts_is_read_and_gaps_that_are_not_worth_it(
     found = gathered(ranges)
     assert not ranges - found
     assert found == ranges.without_gaps_below(64 * KiB)
+
+
+def test_what_a_stamp_names_counts_as_far_as_the_card_goes() -> None:
+    card = (bytes(STAMP_AREA.offset) + by_hand()).ljust(4 * MiB, b"\0")
+
+    def read(offset: int, length: int) -> bytes:
+        return card[offset : offset + length]
+
+    assert _written(read, 4 * MiB) == ExtentMap([Extent(0, MiB)])
+    assert _written(lambda _, length: bytes(length), 4 * MiB) == ExtentMap()
 
 
 def test_a_card_in_a_million_pieces_is_read_with_the_gaps() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -131,6 +132,18 @@ class FullDisk(Descriptor):
         if offset >= 2 * PIECE_BYTES:
             raise OSError(errno.ENOSPC, "full")
         return super().pwrite(offset, data)
+
+
+def test_what_was_saved_is_kept_while_more_is_read(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut the next run goes on from there."""
+    monkeypatch.setattr("imager.card.save.copy._KEPT_EVERY_SECONDS", 0.001)
+    kept = threading.Event()
+    file = Descriptor(fd, "the file", SIZE, 1)
+    copy = CardCopy(DyingCard(), file, RescueMap(SIZE), lambda _: kept.set())
+    with copy._kept_now_and_then():
+        assert kept.wait(60)
 
 
 def test_a_full_disk_of_this_computer_is_no_fault_of_the_card(fd: int) -> None:

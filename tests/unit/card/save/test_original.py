@@ -12,7 +12,7 @@ import pytest
 
 from imager.base.errors import HostStorage, TargetRefused
 from imager.base.run import run
-from imager.base.units import KiB, MiB
+from imager.base.units import KiB, MiB, format_size
 from imager.card.save.original import _opened_alone, opened_original
 from imager.card.save.saved_file import map_beside
 from imager.disk.extents import Extent
@@ -51,6 +51,7 @@ def test_a_copy_is_as_large_as_its_partitions_and_a_table_behind_them(
         assert original.size_bytes == original.least_bytes == wanted
         assert original.lost_bytes == 0
         assert not original.is_slow
+        assert original.title == f"{card}: an image file of {format_size(size)}"
         with original.read(SIZE) as reading:
             found = bytearray()
             for offset, data in reading.pieces():

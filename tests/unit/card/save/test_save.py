@@ -141,6 +141,52 @@ def test_a_file_that_has_another_name_too_is_not_gone_on_with(tmp_path: Path) ->
         files.hold(MiB).__enter__()
 
 
+def test_what_is_unfinished_is_nobody_elses(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.touch(0o644)
+    with files.hold(MiB):
+        assert files.partial.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_image_that_lacks_something_is_gone_on_with(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.path.write_bytes(b"x" * MiB)
+    state = RescueMap(MiB)
+    state.put(Extent(0, 4096), BlockState.SAVED)
+    files.put_beside(files.map, state.encode())
+    with files.hold(MiB) as held:
+        assert held.state.having(BlockState.SAVED) == ExtentMap([Extent(0, 4096)])
+        assert held.read(0, 4096) == b"x" * 4096
+    assert not files.path.exists() and not files.map.exists()
+
+
+def test_a_file_that_is_refused_is_closed_and_named_as_it_is_to_be_removed(tmp_path: Path) -> None:
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.touch()
+    os.link(files.partial, tmp_path / "another")
+    held = os.listdir("/proc/self/fd")
+    with pytest.raises(TargetRefused) as caught:
+        files.hold(MiB).__enter__()
+    assert str(caught.value.hint).endswith(f"rm {files.partial} {files.partial_map}")
+    files.put_beside(files.bmap, b"")
+    assert os.listdir("/proc/self/fd") == held
+    files.partial.unlink()
+    files.map.write_bytes(RescueMap(MiB).encode())
+    files.path.symlink_to(tmp_path / "another")
+    with pytest.raises(TargetRefused, match="is a link") as caught:
+        files.hold(MiB).__enter__()
+    assert str(caught.value.hint).endswith(f"rm {files.path} {files.map}")
+
+
+def test_what_reads_otherwise_the_second_time_is_bad(tmp_path: Path) -> None:
+    raw = FaultyCard(8 * MiB, lies={5 * MiB: 1})
+    files = SavedFile.at(tmp_path / "saved.img")
+    card = map_card(FaultyCard(8 * MiB))
+    found = save_card(FreshRead(raw, True), card, files, SaveOrder(verify=True), Quiet())
+    assert 5 * MiB in found.lost
+    assert RescueMap.parse(files.map.read_bytes()).having(BlockState.BAD) == found.lost
+
+
 def test_a_map_that_is_none_is_not_gone_on_with(tmp_path: Path) -> None:
     files = SavedFile.at(tmp_path / "saved.img")
     files.partial.touch()
