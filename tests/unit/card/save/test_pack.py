@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from imager.base.errors import ToolFailed
+from imager.base.errors import HostStorage, ToolFailed
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.save import pack as module
@@ -37,6 +37,18 @@ def test_it_takes_the_place_of_what_a_killed_run_has_left(image: Path, tmp_path:
     assert target.stat().st_mode & 0o777 == 0o600
     assert (phase.name, phase.size_bytes) == ("pack", len(CONTENT))
     assert old.read_text() == "mine"
+
+
+def test_what_comes_in_between_is_not_written_to(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody puts it there after what was there is gone."""
+    target = tmp_path / "packed"
+    target.write_text("theirs")
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
+    with image.open("rb") as file, pytest.raises(HostStorage):
+        pack(file.fileno(), len(CONTENT), "gz", target, Quiet())
+    assert target.read_text() == "theirs"
 
 
 def test_a_program_that_fails_leaves_nothing(

@@ -178,6 +178,18 @@ def test_a_file_that_is_refused_is_closed_and_named_as_it_is_to_be_removed(tmp_p
     assert str(caught.value.hint).endswith(f"rm {files.path} {files.map}")
 
 
+def test_a_link_that_comes_in_between_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody puts it there after it was looked for."""
+    files = SavedFile.at(tmp_path / "saved.img")
+    files.partial.symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    with pytest.raises(HostStorage):
+        files.hold(MiB).__enter__()
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_what_reads_otherwise_the_second_time_is_bad(tmp_path: Path) -> None:
     raw = FaultyCard(8 * MiB, lies={5 * MiB: 1})
     files = SavedFile.at(tmp_path / "saved.img")

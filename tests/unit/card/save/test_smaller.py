@@ -60,8 +60,9 @@ def test_what_cannot_be_made_smaller_is_said_before_anything_is_read(last: Area,
 
 
 def test_an_extended_partition_behind_it_would_be_cut_off() -> None:
-    with pytest.raises(UsageError, match="an extended partition reaches further"):
-        require_shrinkable(card(BOOT, ROOT, end=ROOT.extent.end + MiB))
+    for last in (ROOT, replace(ROOT, name="p4")):
+        with pytest.raises(UsageError, match="an extended partition reaches further"):
+            require_shrinkable(card(BOOT, last, end=ROOT.extent.end + MiB))
 
 
 @pytest.fixture
