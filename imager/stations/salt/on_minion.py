@@ -177,7 +177,7 @@ def _converse(process: subprocess.Popen[bytes], request: str, signer: _Signer) -
     """Write ``request``, and pass on what the program says until it closes its end."""
     to, of = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
     _write(to, request.encode())
-    rest = b""
+    rest, files = b"", _Files()
     with selectors.DefaultSelector() as ready:
         ready.register(of, selectors.EVENT_READ)
         while True:
@@ -191,7 +191,7 @@ def _converse(process: subprocess.Popen[bytes], request: str, signer: _Signer) -
                 *lines, rest = (rest + piece).split(b"\n")
                 for line in lines:
                     if line.startswith(BRING):
-                        reply = _brought(json.loads(line)["name"])
+                        reply = files.bring(json.loads(line)["name"])
                         _write(to, json.dumps(reply).encode() + b"\n")
                     else:
                         signer.add(line)
@@ -208,7 +208,17 @@ def _write(to: IO[bytes], data: bytes) -> None:
         to.flush()
 
 
-def _brought(name: str) -> dict[str, str]:
-    """The published file ``name`` in this minion's cache of files, or why it is not there."""
-    path = __salt__["cp.cache_file"](f"salt://{PILLAR}/{name}")
-    return {"path": path} if path else {"fault": f"the master does not offer {name}"}
+class _Files:
+    """The master's files. One client fetches them all: a new one for each, as ``cp.cache_file``
+    makes it, reads and proves the minion's key again before its first byte."""
+
+    def __init__(self) -> None:
+        self._client: Any = None
+
+    def bring(self, name: str) -> dict[str, str]:
+        """The published file ``name`` in this minion's cache of files, or why it is not there."""
+        if self._client is None:
+            self._client = importlib.import_module("salt.fileclient").get_file_client(__opts__)
+        environment = __opts__.get("saltenv") or "base"
+        path = self._client.cache_file(f"salt://{PILLAR}/{name}", environment)
+        return {"path": path} if path else {"fault": f"the master does not offer {name}"}
