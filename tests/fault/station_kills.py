@@ -74,8 +74,8 @@ def struck(desks: DeskRack, victim: str, chance: random.Random, whole: int) -> S
     """Kill ``victim`` once while the cards are made, and run the command until nothing is left for
     it to do."""
     blank_all(desks)
-    # How many lines there are depends on how busy the computer is.
-    moment, desk = chance.randrange(whole * 3 // 4), f"desk{chance.randrange(DESKS) + 1}"
+    # Later a station may have done its part; and a busy computer says more lines.
+    moment, desk = chance.randrange(whole // 2), f"desk{chance.randrange(DESKS) + 1}"
     lines, hit = _strike(desks, victim, desk, moment)
     desks.lab.head.wait_until_answering({*desks.lab.desks}, seconds=_SECONDS, patience=15)
     _wait_until_idle(desks)
