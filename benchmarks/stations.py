@@ -138,7 +138,7 @@ def _whole_rows(one: Sequence[_Watched], many: Sequence[_Watched]) -> Iterator[R
 
 def _station_row(room: _Room, many: Sequence[_Watched]) -> Row:
     """A station's memory beside that of ``rack flash`` with as many cards."""
-    with _cards(CARDS) as loops:
+    with _cards(CARDS, slow=True) as loops:
         place = room.rack.place
         forget(place)
         has_nodes(place, "alone", CARDS)
