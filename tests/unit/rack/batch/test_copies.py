@@ -19,38 +19,18 @@ from imager.card.host.refusals import accept
 from imager.card.host.target import Limits
 from imager.card.save.saved_file import SavedFile
 from imager.config.rack import Rack
-from imager.rack.batch.card_progress import CardEvent, Moment
 from imager.rack.batch.copies import Copiers, CopyJob, CopyOrders, copy_to
 from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.restorers import RestoreJob, RestoreOrders, Restorers
 from imager.rack.batch.savers import SaveJob, SaveOrders, Savers
-from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.saved import SavedNode
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.sources import MemorySource
+from tests.support.watching import Watching
 
 SIZE = 6 * MiB
 PARTS = [(at * MiB, bytes([at + 1]) * MiB) for at in (0, 1, 4)]
-
-
-class Watching:
-    """A Watch that keeps how far each card was in the end."""
-
-    def __init__(self) -> None:
-        self.last: dict[str, Moment] = {}
-
-    def began(self, job: Job) -> None:
-        pass
-
-    def heard(self, job: Job, event: CardEvent) -> None:
-        pass
-
-    def ended(self, result: CardResult) -> None:
-        self.last.setdefault(result.job.name, Moment("", 0, None, 0, 0, 0))
-
-    def turn(self, crew: AtWork) -> None:
-        self.last |= {name: now for name in self.last if (now := crew.moment(name))}
 
 
 @pytest.fixture

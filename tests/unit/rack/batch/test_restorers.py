@@ -14,37 +14,17 @@ from imager.base.units import MiB
 from imager.card.host.target import Limits
 from imager.card.receipt.store import load_receipt
 from imager.config.rack import Rack
-from imager.rack.batch.card_progress import CardEvent, Moment
 from imager.rack.batch.restorers import RestoreJob, RestoreOrders, restore
-from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.saved import SavedNode
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in
 from tests.support.stamps import FACTS
+from tests.support.watching import Watching
 
 SIZE = 2 * MiB
 AT = "2026-11-25T03:20:00.000Z"
-
-
-class Watching:
-    """A Watch that keeps the furthest that each card was."""
-
-    def __init__(self) -> None:
-        self.last: dict[str, Moment] = {}
-
-    def began(self, job: Job) -> None:
-        pass
-
-    def heard(self, job: Job, event: CardEvent) -> None:
-        pass
-
-    def ended(self, result: CardResult) -> None:
-        self.last[result.job.name] = Moment("", 0, None, 0.0, 0, 0)
-
-    def turn(self, crew: AtWork) -> None:
-        self.last |= {name: now for name in self.last if (now := crew.moment(name))}
 
 
 @pytest.fixture
