@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from imager.base.errors import PicloudError
 from imager.base.progress import Phase as ProgressPhase
@@ -139,7 +140,7 @@ class Rig:
         """Make the card of ``case``; its faults are gone afterwards."""
         place = next((p for p in self.places if p.name == case.position), None)
         self._make_dirty()
-        receipts = self.folder / "receipts" / case.name.replace("/", "-")
+        receipts = Path(mkdtemp(prefix="receipts-", dir=self.folder))  # others have this case too
         beside = self.bystander.backing.read_bytes()
         up, down = case.holds_fraction
         self.card.phase("")
