@@ -19,13 +19,15 @@ import pytest
 from imager.base.cache import Cache
 from imager.base.errors import TargetRefused
 from imager.card.host.target import Limits
+from imager.cli.choice import golden_images_at_hand
+from imager.cli.console import Console
 from imager.cli.main import run
 from imager.cli.session import Session
+from imager.cli.settings import Settings
 from imager.cli.stations.head import Asked, Stations
 from imager.cli.stations.watch import StationReaders, shift_on_stations
 from imager.config.load import load_rack
 from imager.config.rack import Rack
-from imager.image.compose.cache import decode_golden
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.edit import opened
 from imager.rack.batch.card_progress import CardEvent, PhaseBegan, PhaseEnded
@@ -190,9 +192,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             for desk in DESKS
         }
         call("udevadm", "settle")
-        entry = place.cache / "golden" / said.result["key"]
-        golden = decode_golden((entry / "golden.json").read_bytes(), entry / "image")
-        yield Lab(place, bus, loops, golden, held)
+        settings = Settings(
+            rack=place.rack,
+            cache=place.cache,
+            signing_key=folder / "signing-key.asc",
+            offline=True,
+        )
+        rack = load_rack(place.rack)
+        images = golden_images_at_hand(Session(settings, Console()), rack, rack.nodes)
+        yield Lab(place, bus, loops, images["pi0"], held)
 
 
 def blank(loop: Loop) -> None:
@@ -464,6 +472,27 @@ def test_a_golden_image_that_lies_is_written_on_no_card_and_fetched_anew(lab: La
     assert not any(first_mib(lab.loops["desk1"][0].backing))
     assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
     assert b"a lie" not in image.read_bytes()
+
+
+@LONG
+def test_a_station_that_has_what_it_is_made_of_makes_the_image(lab: Lab) -> None:
+    cache, other = lab.bus.cache("desk1"), lab.bus.cache("desk2")
+    for root in (cache, other):
+        shutil.rmtree(root / "golden", ignore_errors=True)
+    lab.bus.published.clear()
+    shutil.copytree(lab.place.cache / "releases", cache / "releases")
+    try:
+        results = lab.flash(["pi0"])
+        assert results["pi0"].outcome is Outcome.VERIFIED
+        assert lab.bus.published == {}, "it was not sent"
+        made = cache / "golden" / lab.golden.key / "image"
+        assert made.read_bytes() == lab.golden.path.read_bytes()
+        # The other one has no archive: it is sent there.
+        more = lab.flash(["pi1", "pi2"])
+        assert {one.outcome for one in more.values()} == {Outcome.VERIFIED}
+        assert len(lab.bus.published) == 1
+    finally:
+        shutil.rmtree(cache / "releases")
 
 
 @LONG

@@ -37,7 +37,7 @@ class PipeBus:
         self.running: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.lines: list[bytes] = []
         self._talks: list[threading.Thread] = []
-        self._published: dict[str, Path] = {}
+        self.published: dict[str, Path] = {}
         self._heard: queue.SimpleQueue[StationSaid] = queue.SimpleQueue()
 
     def state(self, station: str) -> Path:
@@ -96,7 +96,7 @@ class PipeBus:
         self.secrets.pop((station, name), None)
 
     def publish(self, name: str, folder: Path) -> None:
-        self._published[name] = folder
+        self.published[name] = folder
 
     def _asked(
         self, station: str, action: str, arguments: Document, seconds: float
@@ -151,7 +151,7 @@ class PipeBus:
         if document["event"] == "bring":
             folder, _, file = document["name"].rpartition("/")
             brought = self.folder / f"brought-{station}-{file}"
-            shutil.copy(self._published[folder] / file, brought)
+            shutil.copy(self.published[folder] / file, brought)
             _write(answers, {"path": os.fspath(brought)})
         elif station not in self.silent:
             self._heard.put(StationSaid(station, document))

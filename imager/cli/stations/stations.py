@@ -69,7 +69,8 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
 
     A card is told by the label of its slot, or by its device; one that is refused is on a disk
     that is never written. Of the images that this computer has composed, it is said how many a
-    station has already: the others are sent to it when it makes a card.
+    station has already, and how many it can make of what its archive has: the others are sent to
+    it when it makes a card.
 
     Examples:
         picloud-image rack stations list
@@ -169,12 +170,13 @@ def _row(name: str, found: RollCall, goldens: Mapping[str, str]) -> list[str]:
     places = [card.slot or card.facts.path for card in survey.cards]
     unfit = [card.slot or card.path for card in survey.unfit]
     has = sum(survey.goldens.get(key) == digest for key, digest in goldens.items())
+    makes = len(goldens.keys() & set(survey.makes))
     return [
         name,
         f"{len(places)}: {' '.join(places)}" if places else "none",
         " ".join(unfit) or "-",
         format_size(survey.free_bytes),
-        "-" if not goldens else f"{has} of {len(goldens)}",
+        "-" if not goldens else f"{has} of {len(goldens)}{f', makes {makes}' if makes else ''}",
         survey.version,
     ]
 

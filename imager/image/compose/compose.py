@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -22,7 +22,6 @@ from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Phase, Progress
 from imager.base.run import require_tools
 from imager.base.trusted_folder import TrustedFolder
-from imager.base.units import MiB
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.contents import said_by
 from imager.bootcheck.formats.kernel import inspect_kernel
@@ -39,6 +38,7 @@ from imager.image.compose.cache import Composed, UnusableEntry, golden_key
 from imager.image.compose.file_digests import FileDigests, digest_files
 from imager.image.compose.golden import GoldenImage
 from imager.image.compose.ids import golden_identity
+from imager.image.compose.ingredients import METADATA_BYTES, Ingredients
 from imager.image.compose.root_fs import check_root, make_root, root_steps
 from imager.image.compose.staging import Staged, stage
 from imager.image.unpack.members import EntryKind
@@ -49,29 +49,6 @@ from imager.release.content_store import set_aside
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 _TOOLS = tools_for(ToolUse.COMPOSE)
-_UNPACKED_PER_PACKED = 3
-"""A root filesystem is about three times as large as its gzip file. Used only to say early that a
-disk is too full."""
-_METADATA_BYTES = 128 * MiB
-
-
-@dataclass(frozen=True, slots=True)
-class _Ingredients:
-    """What an image is made of."""
-
-    release: VerifiedRelease
-    salt: VerifiedSalt | None
-    packages: PackageSet | None
-
-    @property
-    def key(self) -> str:
-        return golden_key(self.release, self.salt, self.packages)
-
-    @property
-    def packed_bytes(self) -> int:
-        salt = self.salt.source.size_bytes if self.salt else 0
-        packages = self.packages.install if self.packages else ()
-        return self.release.size_bytes + salt + sum(each.size_bytes for each in packages)
 
 
 def cached_golden(
@@ -83,10 +60,12 @@ def cached_golden(
     """The golden image of ``release``, ``salt`` and ``packages`` if the cache has a sound one, else
     None. Nothing is made or changed."""
     require_tools(*_TOOLS)
+    made_of = Ingredients(release, salt, packages)
     try:
-        return golden_cache.load(release.sha256, cache, golden_key(release, salt, packages))
+        golden = golden_cache.load(release.sha256, cache, golden_key(release, salt, packages))
     except UnusableEntry:
         return None
+    return golden and replace(golden, made_of=made_of)
 
 
 def compose(
@@ -105,8 +84,7 @@ def compose(
     when the disk is too full, MissingTool.
     """
     require_tools(*_TOOLS)
-    made_of = _Ingredients(release, salt, packages)
-    key = made_of.key
+    made_of, key = Ingredients(release, salt, packages), golden_key(release, salt, packages)
 
     def again(why: str, inode: int) -> GoldenImage:
         """See GoldenImage. Another run, or card, may have done all of it already."""
@@ -118,7 +96,7 @@ def compose(
         golden = _loaded_or_composed(made_of, cache, key, progress)
     if golden.first_boot:
         progress.note(f"left by packages for first boot: {', '.join(golden.first_boot)}")
-    return replace(golden, again=again)
+    return replace(golden, again=again, made_of=made_of)
 
 
 def _set_aside(entry: TrustedFolder, inode: int, why: str, progress: Progress) -> None:
@@ -133,7 +111,7 @@ def _set_aside(entry: TrustedFolder, inode: int, why: str, progress: Progress) -
 
 
 def _loaded_or_composed(
-    made_of: _Ingredients, cache: Cache, key: str, progress: Progress
+    made_of: Ingredients, cache: Cache, key: str, progress: Progress
 ) -> GoldenImage:
     """The image under ``key``, whose lock the caller holds."""
     try:
@@ -158,15 +136,16 @@ def _composing_alone(golden: TrustedFolder, key: str, progress: Progress) -> Ite
         yield
 
 
-def _compose(made_of: _Ingredients, cache: Cache, key: str, progress: Progress) -> GoldenImage:
+def _compose(made_of: Ingredients, cache: Cache, key: str, progress: Progress) -> GoldenImage:
     release = made_of.release
     with cache.work_folder("compose") as work, host_storage(work):
-        _require_space(work, 2 * _UNPACKED_PER_PACKED * made_of.packed_bytes)
+        _require_space(work, made_of.room_bytes)
         (work / "files").mkdir()
         staged = _staged(made_of, work / "files", cache, progress)
         image = work / golden_cache.IMAGE
         layout = _plan(staged)
-        _require_space(work, staged.root.size_bytes() + staged.boot.size_bytes())
+        content_bytes = staged.root.size_bytes() + staged.boot.size_bytes()
+        _require_space(work, content_bytes + METADATA_BYTES)
         with progress.steps("make filesystems", root_steps(staged)) as phase:
             _make(image, layout, staged, release, phase)
         manifest, boot_files, files = _check(image, layout, staged, release, progress)
@@ -184,7 +163,7 @@ def _compose(made_of: _Ingredients, cache: Cache, key: str, progress: Progress) 
         return golden_cache.publish(composed, cache)
 
 
-def _staged(made_of: _Ingredients, folder: Path, cache: Cache, progress: Progress) -> Staged:
+def _staged(made_of: Ingredients, folder: Path, cache: Cache, progress: Progress) -> Staged:
     release = made_of.release
     try:
         return stage(release, folder, progress, made_of.salt, made_of.packages)
@@ -203,10 +182,10 @@ def _plan(staged: Staged) -> Layout:
     return plan_layout(staged.boot.size_bytes(), root_bytes)
 
 
-def _require_space(folder: Path, content_bytes: int) -> None:
+def _require_space(folder: Path, size_bytes: int) -> None:
     require_free(
         folder,
-        content_bytes + _METADATA_BYTES,
+        size_bytes,
         "composing takes about",
         "free some space, or put the cache elsewhere with --cache DIR",
     )

@@ -26,6 +26,7 @@ from imager.disk.fat.geometry import FatError
 from imager.disk.layout import Layout
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest
 from imager.image.compose.file_digests import FileDigests
+from imager.image.compose.ingredients import Ingredients
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class GoldenImage:
     kernels: Mapping[str, Heard[KernelFile]] = field(default_factory=dict, compare=False)
     mtime_ns: int | None = None
     again: Callable[[str, int], GoldenImage] | None = field(default=None, compare=False, repr=False)
+    made_of: Ingredients | None = field(default=None, compare=False, repr=False)
 
     @contextmanager
     def open(self) -> Iterator[GoldenFile]:

@@ -58,14 +58,20 @@ class PackageArchive:
         """The pin of that package, if it was proven by that key and archived before, by another
         rack or by a run that was cut short."""
         try:
-            said, record = record_in(
-                self._cache.looked_at("packages") / sha256, RECORD, parse_record, _damaged
-            )
+            said, record = self._record(sha256)
             if (said, record.version, record.signer) != (name, version, signer):
                 return None
             return record if self.find(name, record) else None
         except DamagedPackage:
             return None  # it is fetched anew, and set aside then
+
+    def of_digest(self, sha256: str) -> VerifiedPacman | None:
+        """The package whose file has that hash, if it was archived, undamaged."""
+        try:
+            name, pin = self._record(sha256)
+            return self.find(name, pin)
+        except DamagedPackage:
+            return None
 
     def publish(self, name: str, pin: PacmanPin, file: Path, signature: bytes) -> VerifiedPacman:
         """Move the proven ``file`` into the archive, unless it is there already."""
@@ -83,6 +89,10 @@ class PackageArchive:
             file.chmod(0o444)
             file.rename(staged / pin.file)
         return verified(name, pin, folder)
+
+    def _record(self, sha256: str) -> tuple[str, PacmanPin]:
+        folder = self._cache.looked_at("packages") / sha256
+        return record_in(folder, RECORD, parse_record, _damaged)
 
     def require_unaltered(self, package: VerifiedPacman) -> None:
         """Read every byte of the archived ``package``. One that was altered is renamed, so that it

@@ -8,7 +8,7 @@ says which bytes are right. For what is in the archive the network is not used.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,21 @@ def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage
     return next(_archived(cache, SALT, version, pin), None)
 
 
+def salt_of(digests: Sequence[str], cache: Cache) -> VerifiedSalt | None:
+    """The Salt of these archived files, by their SHA-256 (hex), its source release first; every
+    byte is read. None where one is missing or altered."""
+    if len(digests) != 1 + len(WHEELS):
+        return None
+    found = []
+    for name, digest in zip((SALT, *WHEELS), digests, strict=True):
+        pin = PackagePin("", digest, 0, "")
+        package = next(_archived(cache, name, None, pin), None)
+        if package is None or not _is_unaltered(package):
+            return None
+        found.append(package)
+    return VerifiedSalt(found[0], tuple(found[1:]))
+
+
 def archived_package(name: str, cache: Cache, pin: PackagePin) -> VerifiedPackage | None:
     """The package ``name`` that ``pin`` means, if it is archived; its bytes are not read."""
     return next(_archived(cache, name, pin.version, pin), None)
@@ -111,9 +126,7 @@ class _SaltFetch:
         """The first one in the archive whose every byte is right. Others are set aside, but not
         offline: whoever cannot fetch another one, or only looks, changes nothing."""
         for package in list(_archived(self.terms.cache, name, version, pin)):
-            with host_storage(package.path), kept_file(package.path) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest == package.sha256:
+            if _is_unaltered(package):
                 return package
             altered = f"{package.path} was altered since it was archived"
             if self.terms.offline:
@@ -170,6 +183,11 @@ class _SaltFetch:
         self.lock.with_pin(package.name, new)
         before = "nothing" if old is None else _named(old)
         self.terms.progress.note(f"{package.name}: pin moved from {before} to {_named(new)}")
+
+
+def _is_unaltered(package: VerifiedPackage) -> bool:
+    with host_storage(package.path), kept_file(package.path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
 
 
 def _named(pin: PackagePin) -> str:

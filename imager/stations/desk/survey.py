@@ -18,8 +18,10 @@ from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits
 from imager.rack.plan.candidates import Candidate, Unfit, look, sort_disks
 from imager.rack.plan.slots import load_slots
+from imager.stations.desk.golden import can_make
 from imager.stations.desk.records import Records
 from imager.stations.wire.golden import golden_at_hand
+from imager.stations.wire.made_of import made_of_in
 from imager.stations.wire.order import golden_from
 from imager.stations.wire.survey import (
     MOST_CARDS,
@@ -37,22 +39,28 @@ def survey(asked: JsonObject, records: Records, cache: Cache, kernel: HostTrees)
     ``max_size_bytes`` the largest card that is taken. Raises JsonFault."""
     rack, need = digest(asked, "rack"), asked.integer("need_bytes")
     bounded(asked.items("goldens"), MOST_CARDS, asked)
-    wanted = [golden_from(child) for child in asked.children("goldens")]
+    wanted = {golden_from(each): made_of_in(each) for each in asked.children("goldens")}
     limits = station_limits(records, cache, asked.integer("max_size_bytes"))
     slots = load_slots(records.folder.path)
 
     def against(disk: Disk) -> tuple[str, ...]:
         return tuple(str(reason) for reason in refusals(disk, need, limits))
 
+    here = {each for each in wanted if golden_at_hand(each, cache)}
     fit, unfit = sort_disks(list_disks(limits.ours, kernel), slots, against)
     found = (look(disk, slots, lambda stamp: stamp.public_key.hex() == rack) for disk in fit)
     return Survey(
         version=tool_version(),
         clock=time.time(),
         free_bytes=free_bytes(cache.root),
-        goldens={each.key: each.digest for each in wanted if golden_at_hand(each, cache)},
+        goldens={each.key: each.digest for each in here},
         cards=tuple(map(_surveyed, found)),
         unfit=tuple(map(_unfit, unfit)),
+        makes=tuple(
+            each.key
+            for each, made_of in wanted.items()
+            if made_of and each not in here and can_make(each, made_of, cache)
+        ),
     )
 
 

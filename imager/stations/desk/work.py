@@ -6,6 +6,7 @@ once a second what goes on. Nobody needs to listen: a station finishes what it b
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -36,10 +37,11 @@ from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
 from imager.rack.batch.workers import AtWork, CardResult, Job, Workers, interruptible, worked_off
 from imager.rack.history.outcome import Outcome
+from imager.stations.desk.golden import made_golden
 from imager.stations.desk.image import ordered_image
 from imager.stations.desk.records import Records, report_on
 from imager.stations.desk.survey import station_limits
-from imager.stations.wire.golden import Bring, take_golden
+from imager.stations.wire.golden import Bring, golden_at_hand, take_golden
 from imager.stations.wire.order import (
     CLOCK_SECONDS,
     ORDER_SECONDS,
@@ -166,18 +168,26 @@ def work(
     with desk.records.doing(order) as stop:
         teller = _Teller(desk, order, stop)
         try:
-            golden = take_golden(order.golden, desk.cache, desk.bring, _Fetching(desk, order))
+            golden = _golden(desk, order)
         except PicloudError as error:
             for job in jobs:
                 teller.ended(CardResult(job, Outcome.FAILED, error=error))
             raise
-        golden = replace(golden, again=partial(_forgotten, desk, order.golden))
         crew = DeskCrew(desk, order, golden, secrets, teller)
         with interruptible(crew) as stopped:
             teller.stop = stopped.set
             results = worked_off(crew, jobs, stopped)
             teller.turn(crew)
         return results
+
+
+def _golden(desk: Desk, order: WorkOrder) -> GoldenImage:
+    """From the cache, or made of what is archived here, or fetched from the head."""
+    progress = _Fetching(desk, order)
+    if order.made_of is not None and golden_at_hand(order.golden, desk.cache) is None:
+        return made_golden(order.golden, order.made_of, desk.cache, progress)
+    golden = take_golden(order.golden, desk.cache, desk.bring, progress)
+    return replace(golden, again=partial(_forgotten, desk, order.golden))
 
 
 def _forgotten(desk: Desk, golden: GoldenWanted, why: str, inode: int) -> GoldenImage:
@@ -268,7 +278,7 @@ class _Teller:
 
 
 class _Fetching(Quiet):
-    """The Progress of fetching the golden image, which all cards of an order wait for."""
+    """The Progress of having the golden image, which all cards of an order wait for."""
 
     def __init__(self, desk: Desk, order: WorkOrder) -> None:
         self._desk, self._order = desk, order
@@ -276,20 +286,29 @@ class _Fetching(Quiet):
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         """See Progress."""
-        yield _Fetched(self._desk, self._order, name, total_bytes)
+        yield _Fetched(self._desk, self._order, Moment(name, 0, total_bytes, 0.0, 0, 0))
+
+    @contextmanager
+    def steps(self, name: str, count: int) -> Iterator[Phase]:
+        """See Progress."""
+        yield _Fetched(self._desk, self._order, Moment(name, 0, None, 0.0, 0, 0, 0, count))
 
 
 class _Fetched:
-    def __init__(self, desk: Desk, order: WorkOrder, name: str, total: int | None) -> None:
-        self._desk, self._order, self._name, self._total = desk, order, name, total
+    def __init__(self, desk: Desk, order: WorkOrder, moment: Moment) -> None:
+        self._desk, self._order, self._moment = desk, order, moment
         self._began = time.monotonic()
-        self._told = self._done = 0.0
+        self._told, self._done = 0.0, 0
+        self._lock = threading.Lock()
 
-    def advance(self, size_bytes: int) -> None:
-        self._done += size_bytes
-        seconds = time.monotonic() - self._began
-        if seconds - self._told >= _EVERY_SECONDS:
+    def advance(self, done: int) -> None:
+        with self._lock:
+            self._done += done
+            seconds = time.monotonic() - self._began
+            if seconds - self._told < _EVERY_SECONDS:
+                return
             self._told = seconds
-            moment = Moment(self._name, int(self._done), self._total, seconds, 0, 0)
-            moments = (NodeMoment(card.node, moment) for card in self._order.cards)
-            self._desk.tell(StationProgress(self._order.job, tuple(moments)))
+            steps, size = (self._done, 0) if self._moment.total_steps else (0, self._done)
+            moment = replace(self._moment, phase_seconds=seconds, done_bytes=size, done_steps=steps)
+        moments = (NodeMoment(card.node, moment) for card in self._order.cards)
+        self._desk.tell(StationProgress(self._order.job, tuple(moments)))

@@ -125,8 +125,7 @@ class StationCrew:
         orders = self._orders
         if station not in self._lines:
             survey = self._surveys.get(station)
-            has = survey.goldens if survey is not None else {}
-            self._lines[station] = Line(station, self._bus, orders, has, self._publish)
+            self._lines[station] = Line(station, self._bus, orders, survey, self._publish)
         preparing = {}
         for job in jobs:
             self._watch.began(job)

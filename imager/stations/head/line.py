@@ -7,7 +7,7 @@ call waits for Salt, so it runs in the line's own thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,22 +21,24 @@ from imager.rack.history.ledger import Assigned, append, now
 from imager.stations.head.prepare import Prepared
 from imager.stations.wire.bus import StationBus
 from imager.stations.wire.golden import wanted_golden
+from imager.stations.wire.made_of import made_of
 from imager.stations.wire.order import WorkOrder
+from imager.stations.wire.survey import Survey
 
 STOP_SECONDS = 20.0
 
 
 @dataclass(slots=True)
 class Line:
-    """``goldens`` are the images that the station has (key -> digest); ``publish(golden)`` makes
-    another one readable for it. ``heard_at`` is when it last said anything (seconds of a monotonic
-    clock), ``collected_at`` when its reports were last asked for, ``nudged`` whether it has
-    something to collect. ``asked`` are the jobs of which it may have been told."""
+    """``survey`` says which images the station has, and which it can make; ``publish(golden)``
+    makes another one readable for it. ``heard_at`` is when it last said anything (seconds of a
+    monotonic clock), ``collected_at`` when its reports were last asked for, ``nudged`` whether it
+    has something to collect. ``asked`` are the jobs of which it may have been told."""
 
     station: str
     bus: StationBus
     orders: Orders
-    goldens: Mapping[str, str]
+    survey: Survey | None
     publish: Callable[[GoldenImage], None]
     heard_at: float = field(default_factory=time.monotonic)
     collected_at: float = field(default_factory=time.monotonic)
@@ -71,9 +73,12 @@ class Line:
 
     def _begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> None:
         orders = self.orders
-        wanted = wanted_golden(golden)
-        if self.goldens.get(wanted.key) != wanted.digest:
-            self.publish(golden)
+        wanted, its = wanted_golden(golden), None
+        if self.survey is None or self.survey.goldens.get(wanted.key) != wanted.digest:
+            if self.survey is not None and wanted.key in self.survey.makes:
+                its = made_of(golden)
+            if its is None:
+                self.publish(golden)
         key = rack_key(orders.rack)
         for card in cards:
             append(orders.rack.folder, self._assigned(card))
@@ -92,6 +97,7 @@ class Line:
             probe=orders.probe,
             at_once=orders.at_once,
             max_size_bytes=orders.limits.max_size_bytes,
+            made_of=its,
         )
         secrets = [card.work.secret for card in cards]
         self.asked.add(job)

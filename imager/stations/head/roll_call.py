@@ -7,7 +7,7 @@ Nothing is changed anywhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from imager.base.errors import TargetRefused
@@ -17,17 +17,21 @@ from imager.base.text import printable
 from imager.card.host.swap_room import swap_refusals
 from imager.card.host.target import Limits, TargetFacts
 from imager.config.rack import Rack
+from imager.image.compose.golden import GoldenImage
 from imager.node.keys.signing import known_public_key
 from imager.rack.plan.candidates import Candidate, Holds, Unfit
 from imager.rack.plan.survey import GoldenImages, different
 from imager.stations.head.remote import RemoteCard, candidate_of
 from imager.stations.wire.bus import StationAnswer, StationBus
 from imager.stations.wire.golden import wanted_golden
+from imager.stations.wire.made_of import made_of
 from imager.stations.wire.order import CLOCK_SECONDS
 from imager.stations.wire.survey import NO_KEY, Survey, SurveyedCard, survey_from
 
 ASK_SECONDS = 60.0
 """A station reads the first MiB of each of its cards meanwhile."""
+_MOST_WORDS = 1000
+"""Of all images together: some 60 KB of a question, which has 128 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def looked_round(
     asked = {
         "rack": (known_public_key(rack.folder) or b"").hex() or NO_KEY,
         "need_bytes": max((golden.layout.size_bytes for golden in goldens), default=0),
-        "goldens": [asdict(wanted_golden(golden)) for golden in goldens],
+        "goldens": list(_told(goldens)),
         "max_size_bytes": limits.max_size_bytes,
     }
     before = time.time()
@@ -92,6 +96,17 @@ def looked_round(
             fit[card.node] = card
     candidates = tuple(map(candidate_of, fit.values()))
     return RollCall(surveys, absent, candidates, fit, tuple(unfit))
+
+
+def _told(goldens: Sequence[GoldenImage]) -> Iterator[dict[str, object]]:
+    """How the images are named to the stations, and what they are made of as far as one question
+    has room for it."""
+    room = _MOST_WORDS
+    for golden in goldens:
+        its = made_of(golden)
+        room -= its.size if its is not None else 0
+        told = its.to_json() if its is not None and room >= 0 else None
+        yield asdict(wanted_golden(golden)) | {"made_of": told}
 
 
 def _judged(answer: StationAnswer, before: float, now: float) -> Survey | str:

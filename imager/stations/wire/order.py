@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 from imager.base.json_fields import JsonObject
 from imager.config.hostname import name_fault
+from imager.stations.wire.made_of import MadeOf, made_of_in
 from imager.stations.wire.survey import (
     MOST_CARDS,
     bounded,
@@ -63,7 +64,8 @@ class CardWork:
 class WorkOrder:
     """``job`` is a name that no other order has, ``batch`` the ledger's. ``rack`` is the public key
     (hex) with which every stamp of it must be signed. ``at`` is the head's time, in seconds since
-    1970. ``update``, ``probe`` and ``at_once`` are as for ``rack flash``."""
+    1970. ``update``, ``probe`` and ``at_once`` are as for ``rack flash``. With ``made_of`` the
+    station is to make ``golden`` of what its archive has."""
 
     job: str
     batch: str
@@ -76,6 +78,7 @@ class WorkOrder:
     probe: bool
     at_once: int | None
     max_size_bytes: int
+    made_of: MadeOf | None = None
 
     def to_json(self) -> dict[str, object]:
         """The object on the wire."""
@@ -97,6 +100,7 @@ def order_from(read: JsonObject) -> WorkOrder:
         probe=read.boolean("probe"),
         at_once=read.optional("at_once", lambda name: read.integer(name, 1)),
         max_size_bytes=read.integer("max_size_bytes"),
+        made_of=made_of_in(read),
     )
     for what in ("node", "path", "secret"):
         if len({getattr(card, what) for card in order.cards}) < len(order.cards):

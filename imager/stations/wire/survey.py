@@ -67,7 +67,8 @@ class UnfitCard:
 @dataclass(frozen=True, slots=True)
 class Survey:
     """``clock`` is the station's time in seconds since 1970, ``free_bytes`` the room in its cache.
-    ``goldens`` are the golden images it has: key -> digest of the manifest (hex)."""
+    ``goldens`` are the golden images it has: key -> digest of the manifest (hex); ``makes`` are the
+    keys of others that it can make of what its archive has."""
 
     version: str
     clock: float
@@ -75,6 +76,7 @@ class Survey:
     goldens: Mapping[str, str]
     cards: tuple[SurveyedCard, ...]
     unfit: tuple[UnfitCard, ...]
+    makes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """The object on the wire."""
@@ -85,6 +87,7 @@ class Survey:
             "goldens": dict(self.goldens),
             "cards": [card.to_json() for card in self.cards],
             "unfit": [asdict(card) for card in self.unfit],
+            "makes": list(self.makes),
         }
 
 
@@ -92,6 +95,7 @@ def survey_from(read: JsonObject) -> Survey:
     """The survey in ``read``; raises JsonFault that names the field which is wrong."""
     goldens = read.child("goldens")
     bounded(goldens.values, MOST_CARDS, goldens)
+    bounded(read.items("makes"), MOST_CARDS, read)
     return Survey(
         version=short(read, "version"),
         clock=read.number("clock", _MOST_SECONDS),
@@ -99,6 +103,7 @@ def survey_from(read: JsonObject) -> Survey:
         goldens={key: digest(goldens, key) for key in goldens.values},
         cards=tuple(map(_card, _few(read, "cards"))),
         unfit=tuple(map(_unfit, _few(read, "unfit"))),
+        makes=tuple(key[:MOST_TEXT] for key in read.texts("makes")),
     )
 
 
@@ -182,9 +187,14 @@ def slot_label(read: JsonObject, name: str) -> str:
 def digest(read: JsonObject, name: str) -> str:
     """A SHA-256 in hex."""
     value = read.text(name)
-    if not _DIGEST.match(value):
-        raise read.fault(name, "is not a SHA-256")
+    if fault := digest_fault(value):
+        raise read.fault(name, fault)
     return value
+
+
+def digest_fault(word: str) -> str | None:
+    """Why ``word`` is no SHA-256 in hex."""
+    return None if _DIGEST.match(word) else "is not a SHA-256"
 
 
 def bounded(

@@ -31,6 +31,7 @@ from imager.rack.batch.card_progress import (
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
 from imager.stations.salt.scripts import word_of
+from imager.stations.wire.made_of import MOST_WORDS, MadeOf
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder, order_from
 from imager.stations.wire.report import (
     MOST_RECEIPT_BYTES,
@@ -63,10 +64,30 @@ CARD = SurveyedCard(
     None,
     SHA,
 )
-SURVEY = Survey("1.0", 1e9, 5, {"k" * 32: SHA}, (CARD,), (UnfitCard("/dev/sdc", None, ("why",)),))
+SURVEY = Survey(
+    "1.0",
+    1e9,
+    5,
+    {"k" * 32: SHA},
+    (CARD,),
+    (UnfitCard("/dev/sdc", None, ("why",)),),
+    ("m" * 32,),
+)
+MADE_OF = MadeOf(SHA, ("pi2",), (SHA, SHA), (SHA,), ("docker",), ("nano",), ("docker.service",))
 WORK = CardWork("pi1", "pi2", "/dev/sdb", "A1", 2**30, 7, SHA, SHA, SHA, "b.1+pi1")
 ORDER = WorkOrder(
-    "b.1", "b", SHA, "1.0", 1e9, GoldenWanted("0" * 32, SHA, SHA), (WORK,), True, True, None, 2**38
+    "b.1",
+    "b",
+    SHA,
+    "1.0",
+    1e9,
+    GoldenWanted("0" * 32, SHA, SHA),
+    (WORK,),
+    True,
+    True,
+    None,
+    2**38,
+    MADE_OF,
 )
 REPORT = CardReport(
     "b.1+pi1", "b", "pi1", "/dev/sdb", "A1", Outcome.FAULTY, "r", "h", ("d",), 1.5, SHA, SHA, None
@@ -91,6 +112,25 @@ READERS: list[tuple[dict[str, object], Reader, Sent]] = [
     (REPORTS.to_json(), reports_from, REPORTS),
     (PROGRESS.to_json(), progress_from, PROGRESS),
 ]
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("release", "../../etc"),
+        ("models", ["pi9"]),
+        ("salt", [SHA[1:]]),
+        ("packages", [SHA] * 200),
+        ("explicit", ["../x"]),
+        ("remove", ["a b"]),
+        ("enable", ["../../x.service/y"]),
+        ("enable", [f"{'x' * 200}.service"]),
+    ],
+)
+def test_what_an_image_is_made_of_is_checked(field: str, wrong: object) -> None:
+    document = {**ORDER.to_json(), "made_of": {**MADE_OF.to_json(), field: wrong}}
+    with pytest.raises(JsonFault, match="made_of"):
+        order_from(read_object(json.dumps(document)))
 
 
 def travelled(value: Sent, reader: Reader) -> Any:
@@ -355,7 +395,11 @@ def test_an_order_for_as_many_cards_as_a_station_may_have_is_one_argument_of_a_p
         )
         for node in nodes
     )
-    order = replace(ORDER, job=f"{batch}.100", batch=batch, cards=cards).to_json()
+    made_of = replace(MADE_OF, packages=tuple(sha() for _ in range(MOST_WORDS - 5)))
+    assert made_of.size == MOST_WORDS
+    order = replace(
+        ORDER, job=f"{batch}.100", batch=batch, cards=cards, made_of=made_of
+    ).to_json()
     assert len(order_from(read_object(json.dumps(order))).cards) == MOST_CARDS
     secrets = [card.secret for card in cards]
     assert len(word_of({"action": "work", "arguments": order, "secrets": secrets})) < 128 * 1024
