@@ -76,6 +76,8 @@ def _made_of(read: JsonObject) -> MadeOf:
     def words(name: str, fault_of: Callable[[str], str | None]) -> tuple[str, ...]:
         values = read.texts(name)
         bounded(values, MOST_WORDS, read)
+        if len(set(values)) < len(values):
+            raise read.fault(name, "names one twice")
         for value in values:
             if fault := "is too long" if len(value) > _LONGEST else fault_of(value):
                 raise read.fault(name, fault)

@@ -73,7 +73,9 @@ SURVEY = Survey(
     (UnfitCard("/dev/sdc", None, ("why",)),),
     ("m" * 32,),
 )
-MADE_OF = MadeOf(SHA, ("pi2",), (SHA, SHA), (SHA,), ("docker",), ("nano",), ("docker.service",))
+MADE_OF = MadeOf(
+    SHA, ("pi2",), (SHA, "b" * 64), (SHA,), ("docker",), ("nano",), ("docker.service",)
+)
 WORK = CardWork("pi1", "pi2", "/dev/sdb", "A1", 2**30, 7, SHA, SHA, SHA, "b.1+pi1")
 ORDER = WorkOrder(
     "b.1",
@@ -120,7 +122,8 @@ READERS: list[tuple[dict[str, object], Reader, Sent]] = [
         ("release", "../../etc"),
         ("models", ["pi9"]),
         ("salt", [SHA[1:]]),
-        ("packages", [SHA] * 200),
+        ("packages", [f"{number:064x}" for number in range(200)]),
+        ("packages", [SHA, SHA]),
         ("explicit", ["../x"]),
         ("remove", ["a b"]),
         ("enable", ["../../x.service/y"]),
@@ -397,9 +400,7 @@ def test_an_order_for_as_many_cards_as_a_station_may_have_is_one_argument_of_a_p
     )
     made_of = replace(MADE_OF, packages=tuple(sha() for _ in range(MOST_WORDS - 5)))
     assert made_of.size == MOST_WORDS
-    order = replace(
-        ORDER, job=f"{batch}.100", batch=batch, cards=cards, made_of=made_of
-    ).to_json()
+    order = replace(ORDER, job=f"{batch}.100", batch=batch, cards=cards, made_of=made_of).to_json()
     assert len(order_from(read_object(json.dumps(order))).cards) == MOST_CARDS
     secrets = [card.secret for card in cards]
     assert len(word_of({"action": "work", "arguments": order, "secrets": secrets})) < 128 * 1024
