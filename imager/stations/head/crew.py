@@ -77,8 +77,9 @@ class StationCrew:
         surveys: Mapping[str, Survey],
         publish: Callable[[GoldenImage], None],
     ) -> None:
-        """``surveys`` say which golden images each station has; ``publish`` makes one readable for
-        the others, and may be called by several threads at once."""
+        """``surveys`` say which golden images each station has, and may change meanwhile;
+        ``publish`` makes one readable for the others, and may be called by several threads at
+        once."""
         self._orders, self._watch, self._bus = orders, watch, bus
         self._surveys, self._publish = surveys, publish
         self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
@@ -124,8 +125,7 @@ class StationCrew:
     def _add(self, name: str, station: str, jobs: Sequence[RemoteJob]) -> None:
         orders = self._orders
         if station not in self._lines:
-            survey = self._surveys.get(station)
-            self._lines[station] = Line(station, self._bus, orders, survey, self._publish)
+            self._lines[station] = Line(station, self._bus, orders, self._publish)
         preparing = {}
         for job in jobs:
             self._watch.began(job)
@@ -220,7 +220,8 @@ class StationCrew:
         if cards:
             group.ordered = {card.job.name: card.work.image_id for card in cards}
             group.ordered_at = group.line.heard_at = time.monotonic()
-            group.ordering = group.line.begin(group.name, cards, group.golden)
+            survey = self._surveys.get(group.line.station)
+            group.ordering = group.line.begin(group.name, cards, group.golden, survey)
 
     def _hear(self, said: StationSaid) -> None:
         """What a station says counts for jobs of its own."""

@@ -30,15 +30,14 @@ STOP_SECONDS = 20.0
 
 @dataclass(slots=True)
 class Line:
-    """``survey`` says which images the station has, and which it can make; ``publish(golden)``
-    makes another one readable for it. ``heard_at`` is when it last said anything (seconds of a
-    monotonic clock), ``collected_at`` when its reports were last asked for, ``nudged`` whether it
-    has something to collect. ``asked`` are the jobs of which it may have been told."""
+    """``publish(golden)`` makes an image readable for the station. ``heard_at`` is when it last
+    said anything (seconds of a monotonic clock), ``collected_at`` when its reports were last asked
+    for, ``nudged`` whether it has something to collect. ``asked`` are the jobs of which it may have
+    been told."""
 
     station: str
     bus: StationBus
     orders: Orders
-    survey: Survey | None
     publish: Callable[[GoldenImage], None]
     heard_at: float = field(default_factory=time.monotonic)
     collected_at: float = field(default_factory=time.monotonic)
@@ -50,9 +49,12 @@ class Line:
     def __post_init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"line to {self.station}")
 
-    def begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> Future[None]:
-        """Assign ``cards`` in the ledger, hand over their deltas, and have the station begin."""
-        return self._thread.submit(self._begin, job, cards, golden)
+    def begin(
+        self, job: str, cards: Sequence[Prepared], golden: GoldenImage, survey: Survey | None
+    ) -> Future[None]:
+        """Assign ``cards`` in the ledger, hand over their deltas, and have the station begin. What
+        it said last, ``survey``, tells whether it has ``golden``, or can make it."""
+        return self._thread.submit(self._begin, job, cards, golden, survey)
 
     def stop(self) -> None:
         """Ask the station to stop every card of this batch."""
@@ -71,11 +73,13 @@ class Line:
         for job in list(self._handed):
             self._take_back(job)
 
-    def _begin(self, job: str, cards: Sequence[Prepared], golden: GoldenImage) -> None:
+    def _begin(
+        self, job: str, cards: Sequence[Prepared], golden: GoldenImage, survey: Survey | None
+    ) -> None:
         orders = self.orders
         wanted, its = wanted_golden(golden), None
-        if self.survey is None or self.survey.goldens.get(wanted.key) != wanted.digest:
-            if self.survey is not None and wanted.key in self.survey.makes:
+        if survey is None or survey.goldens.get(wanted.key) != wanted.digest:
+            if survey is not None and wanted.key in survey.makes:
                 its = made_of(golden)
             if its is None:
                 self.publish(golden)
