@@ -1,9 +1,6 @@
-"""Loop devices as slow cards: a limit on bytes per second, and a count of bytes written.
+"""Loop devices as cards: blank or full, slow (``tests.support.slowcard``), their bytes counted.
 
-In: a loop device made here. Out: the same device, slow for as long as the ``with`` lasts. The
-limit is a rule of cgroup v1's blkio controller in its root group, where it holds for direct I/O
-and for the kernel's own writeback alike, and for no device but ours. A benchmark killed with -9
-leaves its rule behind, which the next one on that device replaces and removes.
+In: a folder. Out: a loop device for as long as the ``with`` lasts, and how much was written to it.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from pathlib import Path
 from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, KiB, MiB
 from tests.support.loop import Loop, call, loop_over, missing_abilities, mounted, sized_file
+from tests.support.slowcard import no_throttle, throttled
 
 __all__ = [
     "Loop",
@@ -29,24 +27,6 @@ __all__ = [
     "throttled",
     "written_bytes",
 ]
-
-_BLKIO = Path("/sys/fs/cgroup/blkio")
-_RULES = {
-    "write": _BLKIO / "blkio.throttle.write_bps_device",
-    "read": _BLKIO / "blkio.throttle.read_bps_device",
-}
-
-
-def no_throttle() -> str:
-    """Why cards cannot be made slow here; empty when they can."""
-    if missing := missing_abilities():
-        return missing
-    if not all(os.access(rule, os.W_OK) for rule in _RULES.values()):
-        return f"needs the blkio controller of cgroup v1 at {_BLKIO}"
-    groups = Path("/proc/self/cgroup").read_text().splitlines()
-    if not any(line.endswith(":blkio:/") for line in groups):
-        return "needs to run in the root group of cgroup v1's blkio controller"
-    return ""
 
 
 @contextmanager
@@ -73,20 +53,6 @@ def fill_card(store: Path, size_bytes: int, files_bytes: int) -> None:
         run(["sfdisk", "--quiet", store], stdin=table.encode())
         size, where = f"{(size_bytes - FILLED_FROM) // KiB}k", f"offset={FILLED_FROM}"
         run(["mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", where, store, size])
-
-
-@contextmanager
-def throttled(loop: Loop, *, write_bps: int, read_bps: int) -> Iterator[None]:
-    """Limit ``loop`` to so many bytes per second."""
-    loop.require_ours()
-    number = Path(f"/sys/block/{loop.name}/dev").read_text().strip()
-    try:
-        _RULES["write"].write_text(f"{number} {write_bps}\n")
-        _RULES["read"].write_text(f"{number} {read_bps}\n")
-        yield
-    finally:
-        for rule in _RULES.values():
-            rule.write_text(f"{number} 0\n")
 
 
 def written_bytes(loop: Loop) -> int:

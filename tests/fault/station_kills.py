@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import random
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,6 @@ from tests.support.deskrack import DeskRack
 from tests.support.loop import Loop, call
 from tests.support.rackcards import forget, is_whole
 
-NODES = ("pi0", "pi1", "pi2", "pi3")
-DESKS, CARDS = 2, 2
 _WORDS = {
     "head": b"rack\0flash",
     "station": b"station\0work",
@@ -34,11 +34,20 @@ _WORDS = {
 }
 _STARTED_AGAIN = {"minion": "salt-minion", "master": "salt-master"}
 VICTIMS = tuple(_WORDS)
-_FLASH = ("rack", "flash", "pi[0-3]", "--stations", "desk[1-2]", "--yes")
 _GOOD, _UNKNOWN = Standing.VERIFIED, Standing.UNKNOWN
 _AGAIN = 4
 """Runs afterwards: a minion that was killed, or whose master was, is found again after a while."""
 _SECONDS = 900.0
+_LOOKING_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How it goes when nothing is killed: how many ``lines`` the command says, and for how many
+    ``seconds`` a station's program is at work."""
+
+    lines: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +70,37 @@ class Struck:
         return f"{self.victim}: {what} after {self.lines} lines: {end}, after {self.runs} more runs"
 
 
-def undisturbed(desks: DeskRack) -> int:
-    """How many lines the command says when it makes all cards and nothing is killed."""
+def undisturbed(desks: DeskRack) -> Course:
+    """Make all cards while nothing is killed."""
     blank_all(desks)
-    said = desks.run(*_FLASH)
-    assert said.code == 0, said.out[-3000:] + said.err
+    desk = desks.lab.desks["desk1"].box
+    seconds = 0.0
+    with _flashing(desks) as (head, lines):
+        while head.poll() is None:
+            began = time.monotonic()
+            time.sleep(_LOOKING_SECONDS)
+            if desks.lab.has(desk, _WORDS["station"]):
+                seconds += time.monotonic() - began
+    assert head.returncode == 0, b"".join(lines[-20:])
     assert not [*_faults(desks)]
-    return len(said.out.splitlines())
+    assert seconds, "desk1 was seen at work"
+    return Course(len(lines), seconds)
 
 
-def struck(desks: DeskRack, victim: str, chance: random.Random, whole: int) -> Struck:
+def struck(desks: DeskRack, victim: str, chance: random.Random, course: Course) -> Struck:
     """Kill ``victim`` once while the cards are made, and run the command until nothing is left for
     it to do."""
     blank_all(desks)
-    # Later a station may have done its part; and a busy computer says more lines.
-    moment, desk = chance.randrange(whole // 2), f"desk{chance.randrange(DESKS) + 1}"
-    lines, hit = _strike(desks, victim, desk, moment)
+    # At the very end nothing may be left to kill.
+    moment, desk = 0.9 * chance.random(), f"desk{chance.randrange(len(desks.lab.desks)) + 1}"
+    lines, hit = _strike(desks, victim, desk, moment, course)
     desks.lab.head.wait_until_answering({*desks.lab.desks}, seconds=_SECONDS, patience=15)
     _wait_until_idle(desks)
     runs, said = 0, ""
     before, now = None, _standings(desks)
     while runs < _AGAIN and not (_settled(now) and (now == before or set(now) == {_GOOD})):
         runs += 1
-        said = desks.run(*_FLASH).out
+        said = desks.run(*_flash(desks)).out
         before, now = now, _standings(desks)
     wrong = [*_faults(desks)]
     if not _settled(now):
@@ -100,26 +117,62 @@ def blank_all(desks: DeskRack) -> None:
         call("blkdiscard", str(card.node))
 
 
-def _strike(desks: DeskRack, victim: str, desk: str, moment: int) -> tuple[int, bool]:
-    """Kill ``victim`` once the command has said ``moment`` lines, or as soon as it is there; start
-    again what computers start by themselves. Returns how many lines it said before, and whether
-    anything was killed before it ended."""
+def _strike(
+    desks: DeskRack, victim: str, desk: str, moment: float, course: Course
+) -> tuple[int, bool]:
+    """Kill ``victim`` once, when so much of the ``course`` is over (from 0 to 1): of the lines that
+    the command says, or of the time for which a station's program works. Start again what computers
+    start by themselves. Returns how many lines it said before, and whether anything was killed
+    before it ended."""
     lab = desks.lab
     box = lab.desks[desk].box if victim in ("station", "minion") else lab.head
-    lines, hit = 0, False
-    with subprocess.Popen(
-        desks.command(*_FLASH), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as head:
-        assert head.stdout is not None
-        while head.stdout.readline():
-            lines += 1
-            if lines >= moment and (hit := bool(lab.kill(box, _WORDS[victim]))):
-                break
+    count, hit = 0, False
+    with _flashing(desks) as (head, lines):
+        while not hit and head.poll() is None:
+            time.sleep(_LOOKING_SECONDS)
+            if victim == "station":
+                # It works for a small part of a run, and what it says comes late.
+                if not lab.has(box, _WORDS[victim]):
+                    continue
+                time.sleep(moment * course.seconds)
+            elif len(lines) < moment * course.lines:
+                continue
+            count, hit = len(lines), bool(lab.kill(box, _WORDS[victim]))
         if hit and victim in _STARTED_AGAIN:
             lab.start(box, _STARTED_AGAIN[victim])
-        while head.stdout.readline():
-            pass
-    return lines, hit
+    return count, hit
+
+
+@contextmanager
+def _flashing(desks: DeskRack) -> Iterator[tuple[subprocess.Popen[bytes], Sequence[bytes]]]:
+    """The command at work, and the lines that it has said so far; with the block it has ended."""
+    lines: list[bytes] = []
+    words, pipe, nothing = desks.command(*_flash(desks)), subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(words, stdin=nothing, stdout=pipe, stderr=nothing) as head:
+        assert head.stdout is not None
+        said = head.stdout
+
+        def read() -> None:
+            for line in said:
+                lines.append(line)
+
+        reading = threading.Thread(target=read)
+        reading.start()
+        try:
+            yield head, lines
+            reading.join()
+        finally:
+            head.kill()
+            reading.join()
+
+
+def _flash(desks: DeskRack) -> list[str]:
+    stations = f"desk[1-{len(desks.lab.desks)}]"
+    return ["rack", "flash", f"pi[0-{len(desks.cards) - 1}]", "--stations", stations, "--yes"]
+
+
+def _nodes(desks: DeskRack) -> list[str]:
+    return [f"pi{number}" for number in range(len(desks.cards))]
 
 
 def _wait_until_idle(desks: DeskRack) -> None:
@@ -132,7 +185,7 @@ def _wait_until_idle(desks: DeskRack) -> None:
 
 def _standings(desks: DeskRack) -> list[Standing]:
     ledger = read_ledger(desks.place.rack)
-    return [ledger.state_of(node).standing() for node in NODES]
+    return [ledger.state_of(node).standing() for node in _nodes(desks)]
 
 
 def _settled(standings: list[Standing]) -> bool:
@@ -142,7 +195,7 @@ def _settled(standings: list[Standing]) -> bool:
 def _faults(desks: DeskRack) -> Iterator[str]:
     ledger = read_ledger(desks.place.rack)
     on = {card: _node_on(card) for card in desks.cards}
-    for node in NODES:
+    for node in _nodes(desks):
         state = ledger.state_of(node)
         held = [card for card, name in on.items() if name == node]
         if len(held) > 1:

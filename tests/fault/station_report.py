@@ -22,42 +22,50 @@ from pathlib import Path
 from typing import Any
 
 from imager.base.programs import tool_version
-from tests.fault.station_kills import CARDS, DESKS, NODES, VICTIMS, Struck, struck, undisturbed
+from tests.fault.station_kills import VICTIMS, Struck, struck, undisturbed
 from tests.support.deskrack import desk_rack
-from tests.support.loop import missing_abilities
 from tests.support.salt import made_salt
 from tests.support.sampling import SEED
+from tests.support.slowcard import all_throttled, no_throttle
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "reliability-stations.md"
 _KEPT = ROOT / "build" / "stations.json"
+DESKS, CARDS = 4, 14
+WRITE_BPS, READ_BPS = 4_000_000, 8_000_000
+"""A card of the tests' small release, 33 MB, then takes a quarter of a minute, so that all stations
+are at work at once."""
 
 INTRODUCTION = f"""# How reliable: cards made on stations
 
 *Made by `scripts/reliability`; do not edit.*
 
 {DESKS} stations with {CARDS} cards each, a head, a real salt-master and real salt-minions, each in
-a network namespace and with processes of its own; the cards are loop devices. In each round `rack
-flash --stations` makes the cards of {len(NODES)} nodes, and one part is ended by `kill -9` at a
-random moment, counted in lines that the command had said: the command on the head, a station's
-program, a minion, or the master. Minion and master are started again at once, as systemd does. Then
-the same command is run until it can make no more cards. In every round is looked at: that each
-node has one good card, every byte of whose block map is on the medium, or is "unknown" in the
-ledger, with the place where to look; that no node is on two cards; that no card is called good
-and is not.
+a network namespace and with processes of its own; the cards are loop devices that write
+{WRITE_BPS / 1e6:g} MB/s and read {READ_BPS / 1e6:g}. In each round `rack flash --stations` makes
+the cards of {DESKS * CARDS} nodes, and one part is ended by `kill -9` at a random moment: the
+command on the head, a minion or the master after so many lines that the command had said, a
+station's program after it has worked for so long. Minion and master are started again at once, as
+systemd does. Then the same command is run until it can make no more cards. In every round is looked
+at: that each node has one good card, every byte of whose block map is on the medium, or is
+"unknown" in the ledger, with the place where to look; that no node is on two cards; that no card is
+called good and is not.
 """
 
 
 def rounds(folder: Path, seed: str, count: int) -> Iterator[Struck]:
     """So many rounds, in one set-up."""
-    with desk_rack(folder, made_salt(), desks=DESKS, cards=CARDS) as desks:
-        said = desks.run("rack", "stations", "install", "desk[1-2]")
+    with (
+        desk_rack(folder, made_salt(), desks=DESKS, cards=CARDS) as desks,
+        all_throttled(desks.cards, write_bps=WRITE_BPS, read_bps=READ_BPS),
+    ):
+        said = desks.run("rack", "stations", "install", f"desk[1-{DESKS}]")
         assert said.code == 0, said.err + said.out
-        whole = undisturbed(desks)
-        _tell(f"nothing killed: {whole} lines, as it must be")
+        course = undisturbed(desks)
+        _tell(f"nothing killed: {course}, as it must be")
         for number in range(count):
             chance = random.Random(f"{seed} {number}")
-            done = struck(desks, VICTIMS[number % len(VICTIMS)], chance, whole)
+            done = struck(desks, VICTIMS[number % len(VICTIMS)], chance, course)
             _tell(f"round {number}: {done}")
             yield done
 
@@ -98,7 +106,7 @@ def main() -> int:
     words.add_argument("--rounds", type=int, default=50, help="so many in all (50)")
     words.add_argument("--anew", action="store_true", help="forget the rounds of earlier runs")
     given = words.parse_args()
-    if missing := missing_abilities():
+    if missing := no_throttle():
         _tell(f"reliability: {missing}")
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is taken down

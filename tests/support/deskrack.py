@@ -9,12 +9,14 @@ master, or, ``from_afar``, a computer of the same network that reaches it by ssh
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from string import ascii_uppercase
 
 from imager.base.progress import Quiet
 from imager.base.units import MiB
@@ -29,6 +31,8 @@ from tests.support.sshd import sshd_in
 from tests.support.workplace import Said, Workplace, workplace
 
 _SECONDS = 1800
+_OF_A_WORKPLACE = 14
+"""So many nodes its rack has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +75,13 @@ def desk_rack(
     folder: Path, programs: SaltPrograms, *, desks: int, cards: int
 ) -> Iterator[DeskRack]:
     """A rack whose golden image is composed, and ``desks`` desks with ``cards`` blank cards each:
-    desk1 has the slots D1S0, D1S1, …"""
+    desk1 has the slots D1S0, D1S1, … The rack has a node for each card, and fourteen at least: as
+    many in each of its towers as there are cards at a desk."""
     names = [f"desk{number + 1}" for number in range(desks)]
     with ExitStack() as held:
         place = held.enter_context(workplace(folder))
+        if desks * cards > _OF_A_WORKPLACE:
+            _has_towers(place, desks, cards)
         composed = place.run("compose")
         assert composed.code == 0, composed.err
         lab = held.enter_context(laboratory(folder / "lab", programs, names))
@@ -84,6 +91,14 @@ def desk_rack(
             put_in_slots(lab.desks[name], loops)
             all_cards += loops
         yield on_head(lab, place, programs, tuple(all_cards))
+
+
+def _has_towers(place: Workplace, towers: int, nodes: int) -> None:
+    """Let the rack have so many towers, with so many nodes in each."""
+    slots = ",".join(f"{letter}[1-{nodes}]" for letter in ascii_uppercase[:towers])
+    toml = place.rack / "rack.toml"
+    text = re.sub(r'(?m)^nodes = ".*"$', f'nodes = "pi[0-{towers * nodes - 1}]"', toml.read_text())
+    toml.write_text(re.sub(r'(?m)^slots = ".*"$', f'slots = "{slots}"', text))
 
 
 def on_head(
