@@ -130,23 +130,32 @@ name = "{"r" * 60}"
 nodes = "raspberry-of-the-third-laboratory-on-the-second-floor-number-[0-9]"
 master = "salt.{"m" * 50}.example.org"
 """
+TALL = """
+[rack]
+name = "tall"
+nodes = "pi[0-27]"
+slots = "A[1-14],B[1-14]"
+master = "pi0"
+"""
 
 
 def test_nothing_is_lost_on_a_phone_and_on_a_screen(tmp_path: Path) -> None:
     large = rack_with_history(tmp_path / "large", 56)
     long = rack_in(tmp_path / "long", LONG_NAMES)
     told = rack_with_history(tmp_path / "told", 14, hostile=LONG)
+    tall = rack_in(tmp_path / "tall", TALL)
     desks = ("desk1", "desk2", "desk3", "desk-" + "x" * 50)
     pages = [
         alone(large, tmp_path / "1.html", run_at(large, 7, stations=desks)),
         alone(large, tmp_path / "2.html", None),
         alone(long, tmp_path / "3.html", run_at(long, 7, stations=desks)),
         alone(told, tmp_path / "4.html", run_at(told, 7, hostile=LONG)),
+        alone(tall, tmp_path / "5.html", run_at(tall, 7, stations=desks)),
     ]
     bad = tmp_path / "bad.html"
     bad.write_text(f"<p>{LONG}</p>")
     *good, caught = fits([*pages, bad], tmp_path, [PHONE, SCREEN])[:-1]
-    assert [fit.columns for fit in good] == [PHONE, SCREEN] * 4
+    assert [fit.columns for fit in good] == [PHONE, SCREEN] * 5
     for fit in good:
         assert fit.loses_nothing, fit
     assert not caught.loses_nothing, "what stands out would be seen"

@@ -115,28 +115,31 @@ def paper(page: Path, out: Path) -> tuple[str, str]:
 
 
 _FRAME = '<iframe style="width:{width}px; height:900px; border:0" srcdoc="{page}"></iframe>'
-_MEASURE = """\
-<script>
-const measured = [];
-const measure = (frame) => {
-  const view = frame.contentWindow, page = frame.contentDocument, lost = [];
+MEASURE = """\
+(view) => {
+  const page = view.document, lost = [];
   for (const each of page.body.querySelectorAll("*")) {
     const style = view.getComputedStyle(each), box = each.getBoundingClientRect();
     if (each.closest(".said") || style.position === "absolute") continue;
     const hides = style.overflowX !== "visible" && each.scrollWidth > each.clientWidth + 1;
     const sinks = style.overflowY !== "visible" && each.scrollHeight > each.clientHeight + 1;
-    if (hides || sinks || box.right > view.innerWidth + 1 || box.left < -1)
+    const breaks = each.matches(".place") && box.height > 2 * parseFloat(style.fontSize);
+    if (hides || sinks || breaks || box.right > view.innerWidth + 1 || box.left < -1)
       lost.push(each.tagName + ": " + each.textContent.trim().slice(0, 60));
   }
   const tops = {};
   for (const each of page.querySelectorAll("[id]"))
     tops[each.id] = each.getBoundingClientRect().top;
-  measured.push({columns: view.innerWidth, wide: page.documentElement.scrollWidth, lost, tops});
-};
-onload = () => {
-  document.querySelectorAll("iframe").forEach(measure);
-  document.title = JSON.stringify(measured);
-};
+  return {columns: view.innerWidth, wide: page.documentElement.scrollWidth, lost, tops};
+}"""
+"""A function of JavaScript that returns the fields of a ``Fit`` of the page in a window."""
+_MEASURING = f"""\
+<script>
+const measure = {MEASURE};
+onload = () => {{
+  const views = [...document.querySelectorAll("iframe")].map((each) => each.contentWindow);
+  document.title = JSON.stringify(views.map(measure));
+}};
 </script>
 """
 
@@ -144,7 +147,8 @@ onload = () => {
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How a page fits a screen: the pixels of the screen and of the page, side by side, each
-    element that is cut off or stands out, and how far from the top each stands that has an id."""
+    element that is cut off or stands out, or a number that goes on in the next line, and how far
+    from the top each stands that has an id."""
 
     columns: int
     wide: int
@@ -163,7 +167,7 @@ def fits(pages: Sequence[Path], folder: Path, widths: Sequence[int]) -> list[Fit
     measuring = folder / "measuring.html"
     measuring.write_text(
         '<!DOCTYPE html><meta charset="utf-8">'
-        + _MEASURE
+        + _MEASURING
         + "".join(
             _FRAME.format(width=width, page=html.escape(page.read_text()))
             for page in pages

@@ -6,6 +6,7 @@ network away, and nothing stands still meanwhile, as it does for ``tests.support
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.support.chromium import QUIET
@@ -75,12 +77,20 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def until(self, expression: str) -> None:
+    def until(self, expression: str, seconds: float = _SECONDS) -> None:
         """Wait until an expression is true."""
-        end = time.monotonic() + _SECONDS
+        end = time.monotonic() + seconds
         while not self.value(expression):
             assert time.monotonic() < end, expression
             self._next(0.2)
+
+    def picture(self, out: Path) -> None:
+        """Keep the whole page as it is seen now, however long it is, as a PNG."""
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        shot = self.ask(
+            "Page.captureScreenshot", captureBeyondViewport=True, clip={**size, "scale": 1}
+        )
+        out.write_bytes(base64.b64decode(shot["data"]))
 
     def _next(self, seconds: float) -> dict[str, Any] | None:
         end = time.monotonic() + seconds

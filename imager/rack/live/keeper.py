@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from imager.base.errors import PicloudError
+from imager.config.nodeset import fold
 from imager.rack.batch.card_progress import CardEvent, Said
 from imager.rack.batch.workers import AtWork, CardResult, Job, Watch
 from imager.rack.history.ledger import now
@@ -22,6 +22,29 @@ from imager.rack.live.snapshot import LiveCard, LiveEnding, LiveRun, remove_live
 
 _SECONDS = 1.0
 _MOST_SAID = 20
+
+
+class Warnings:
+    """The last warnings of a run, in the order in which they came. What is said of many nodes in
+    the same words is one of them: else it would push out all others."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, dict[str, None]]] = {}
+
+    def add(self, node: str, message: str) -> None:
+        """Remember what was said of ``node``; words that name it are the same for all nodes."""
+        words = message.replace(node, "")
+        first, nodes = self._said.pop(words, (f"{node}: {message}", {}))
+        self._said[words] = (first, nodes | {node: None})
+        if len(self._said) > _MOST_SAID:
+            del self._said[next(iter(self._said))]
+
+    def lines(self) -> tuple[str, ...]:
+        """A line for each."""
+        return tuple(
+            f"{first} (the same of {fold(others)})" if (others := list(nodes)[1:]) else first
+            for first, nodes in self._said.values()
+        )
 
 
 class LiveWatch:
@@ -38,7 +61,8 @@ class LiveWatch:
         self._run, self._rack, self._shown = run, rack, shown
         self._wanting, self._offers = wanting, offers
         self._cards: dict[str, LiveCard] = {}
-        self._said: deque[str] = deque(maxlen=_MOST_SAID)
+        self._warnings = Warnings()
+        self._said: tuple[str, ...] = ()
         self._last = 0.0
 
     def expect(self, job: Job) -> None:
@@ -54,7 +78,8 @@ class LiveWatch:
     def heard(self, job: Job, event: CardEvent) -> None:
         """See Watch."""
         if isinstance(event, Said) and event.warning:
-            self._said.append(f"{job.name}: {event.message}")
+            self._warnings.add(job.name, event.message)
+            self._said = ()
         self._shown.heard(job, event)
 
     def ended(self, result: CardResult) -> None:
@@ -84,12 +109,13 @@ class LiveWatch:
     def _keep(self, crew: AtWork) -> None:
         for name in crew.at_work:
             self._cards[name] = replace(self._cards[name], moment=crew.moment(name))
+        self._said = self._said or self._warnings.lines()
         run = replace(
             self._run,
             cardless=sum(name not in self._cards for name in self._wanting()),
             cards=tuple(self._cards.values()),
             offers=tuple(self._offers()),
-            said=tuple(self._said),
+            said=self._said,
         )
         with suppress(PicloudError, FileNotFoundError):
             write_live(self._rack, run)

@@ -148,6 +148,24 @@ def test_the_last_warnings_are_kept(rack: Rack, jobs: list[CardJob]) -> None:
     assert shown.seen[0].said == tuple(f"pi0: {number}" for number in range(1, 21))
 
 
+def test_what_is_said_of_many_nodes_is_one_warning(rack: Rack, jobs: list[CardJob]) -> None:
+    shown = Shown(rack.folder)
+    with batch_lock(rack.folder), kept_live(rack.folder, "rack flash", shown, jobs) as watch:
+        for job in jobs:
+            watch.heard(job, Said(f"nobody can log in to {job.name}: no keys", warning=True))
+            watch.heard(job, Said(f"no flock on {job.target.node}", warning=True))
+        watch.turn(_Idle())
+        watch.heard(jobs[0], Said("nobody can log in to pi0: no keys", warning=True))
+        watch.turn(_Idle())
+    first, second = shown.seen
+    assert first is not None
+    assert second is not None
+    *flocks, every = second.said
+    assert every == "pi0: nobody can log in to pi0: no keys (the same of pi[1-2])"
+    assert len(flocks) == 3
+    assert {*first.said} == {*second.said}
+
+
 def test_the_file_is_written_once_a_second(
     rack: Rack, jobs: list[CardJob], monkeypatch: pytest.MonkeyPatch
 ) -> None:
