@@ -41,10 +41,12 @@ from imager.rack.plan.candidates import Candidate, Unfit
 from imager.rack.plan.plan import make_plan
 from imager.rack.plan.slots import Slots
 from imager.rack.plan.survey import wants_of
-from imager.stations.head.collect import collect_earlier
+from imager.stations.head.earlier import collect_earlier
 from imager.stations.head.flash import Head, flash_on_stations
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.roll_call import RollCall, call_roll
+from imager.stations.wire.bus import Document
+from imager.stations.wire.survey import NO_KEY
 from tests.support.loop import (
     Loop,
     call,
@@ -311,6 +313,37 @@ def test_a_killed_head_loses_nothing(lab: Lab) -> None:
         assert process.wait(60) == 0
     assert lab.flash(["pi0", "pi1"]) == {}
     assert lab.standing("pi0") is lab.standing("pi1") is Standing.VERIFIED
+
+
+@LONG
+def test_an_order_that_comes_when_the_next_head_was_there_is_refused(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first head was killed when the ledger knew of it and the station did not."""
+    orders: list[tuple[str, str, Document, Sequence[str]]] = []
+
+    class Ending(Looking):
+        def turn(self, crew: AtWork) -> None:
+            if orders:
+                raise Killed
+
+    # As rack stations install does: from now on it remembers.
+    lab.bus.ask(DESKS, "reports", {"rack": NO_KEY, "done": []}, seconds=60)
+    with monkeypatch.context() as lost:
+        lost.setattr(lab.bus, "begin", lambda *order: orders.append(order))
+        with pytest.raises(Killed):
+            lab.flash(["pi0"], Ending())
+    assert lab.standing("pi0") is Standing.UNKNOWN
+    result = lab.flash(["pi0"])["pi0"]
+    assert result.outcome is Outcome.VERIFIED
+    ((station, action, order, names),) = orders
+    for name in names:
+        lab.bus.hand(station, name, b"a delta")
+    lab.bus.begin(station, action, order, names)
+    assert lab.bus.running[-1][1].wait(60)
+    while "is of a run that is over" not in lab.bus.lines[-1].decode():
+        assert lab.bus.heard(20.0), lab.bus.lines
+    assert is_whole(lab.loops["desk1"][0].backing, lab.place, result.receipt_name)
 
 
 @LONG

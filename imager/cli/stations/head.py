@@ -27,7 +27,7 @@ from imager.rack.history.outcome import Outcome
 from imager.rack.master.connection import Way, door_to_master
 from imager.rack.plan.plan import PlannedCard
 from imager.rack.plan.survey import GoldenImages
-from imager.stations.head.collect import collect_earlier
+from imager.stations.head.earlier import collect_earlier
 from imager.stations.head.flash import Head, flash_on_stations
 from imager.stations.head.remote import RemoteCard, RemoteJob
 from imager.stations.head.roll_call import RollCall, call_roll
@@ -69,6 +69,8 @@ class Stations:
             session.console.warn(
                 f"{station}: what became of cards that it began is not known: {fault}"
             )
+        for node, why in earlier.untaken.items():
+            session.console.warn(f"{node}: the report of its card cannot be taken from {why}")
 
     def work(
         self,

@@ -93,11 +93,13 @@ def reports(session: Session, state: Path) -> CommandResult:
     asked = _begun(session).arguments
     with _understood():
         rack, done = digest(asked, "rack"), names_in(asked, "done")
+        aside = names_in(asked, "aside") if "aside" in asked else ()
+        closed = names_in(asked, "closed") if "closed" in asked else ()
         large = named(asked, "large") if "large" in asked else ""
         start = asked.integer("start") if large else 0
-    if large:
-        return {"piece": piece_of(_records(state).report(rack, large), start)}
-    return _records(state).hand_over(rack, done).to_json()
+        if large:
+            return {"piece": piece_of(_records(state).report(rack, large), start)}
+    return _records(state).hand_over(rack, done, aside, closed).to_json()
 
 
 @command("stop", uses=())

@@ -4,7 +4,8 @@ In: cards that are begun, and their reports. Out: the same again, also after a p
 whose work was cut short with its program is reported as interrupted. Nothing secret is in a record.
 
 ``work/<job>.lock`` is held by the program that does the job; ``work/<job>+<node>.json`` is one
-card of it; ``<job>.stop`` asks that program to stop.
+card of it; ``<job>.stop`` asks that program to stop. No job of a batch is begun where
+``<batch>.closed`` is.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.durable import require_free
-from imager.base.errors import Interrupted, PicloudError, TargetRefused
+from imager.base.errors import ConfigurationError, Interrupted, PicloudError, TargetRefused
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
@@ -30,7 +31,8 @@ from imager.stations.wire.reports import AtDesk, Reports, given_out
 from imager.stations.wire.survey import MOST_CARDS, digest
 
 _LIMIT_BYTES = 2 * MOST_RECEIPT_BYTES
-_LOCK, _STOP, _RECORD, _SINCE, _BEGIN = ".lock", ".stop", ".json", "since", "begin.lock"
+_LOCK, _STOP, _RECORD, _CLOSED = ".lock", ".stop", ".json", ".closed"
+_SINCE, _BEGIN = "since", "begin.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +67,26 @@ class Records:
         """Do a job: no other program does the same one meanwhile, nor has ever done it. Yields the
         path of the file whose presence asks to stop.
 
-        Raises TargetRefused for a job that was begun before, HostStorage where there is no room for
-        the reports.
+        Raises TargetRefused for a job that was begun before or whose batch is closed, HostStorage
+        where there is no room for the reports.
         """
         self._require_room(len(order.cards))
-        lock = f"{order.job}{_LOCK}"
+        lock, closed = f"{order.job}{_LOCK}", f"{order.batch}{_CLOSED}"
         with ExitStack() as held:
             with self.folder.locked(_BEGIN):
-                if lock in self._work.names():
-                    raise TargetRefused(
-                        f"job {order.job} was begun here before",
-                        hint="run the head's command again",
-                    )
+                names = self._work.names()
+                for name, why in (
+                    (lock, "was begun here before"),
+                    (closed, "is of a run that is over"),
+                ):
+                    if name in names:
+                        raise TargetRefused(
+                            f"job {order.job} {why}", hint="run the head's command again"
+                        )
                 held.enter_context(self._work.make_private().locked(lock))
-            for card in order.cards:
-                self._write(order, card, None)
+                # Who closes the batch after this finds them.
+                for card in order.cards:
+                    self._write(order, card, None)
             yield self._work.path / f"{order.job}{_STOP}"
 
     def ended(self, order: WorkOrder, card: CardWork, report: CardReport) -> None:
@@ -102,48 +109,78 @@ class Records:
             self._work.write(f"{job}{_STOP}", b"")
         return len(jobs)
 
-    def hand_over(self, rack: str, done: Sequence[str]) -> Reports:
-        """Forget the reports ``done`` of ``rack``, which the head has; give the next ones."""
+    def hand_over(
+        self,
+        rack: str,
+        done: Sequence[str],
+        aside: Sequence[str] = (),
+        closed: Sequence[str] = (),
+    ) -> Reports:
+        """Forget the reports ``done`` of ``rack``, which the head has; give the next ones, but for
+        those that are to be left ``aside``. Of the batches ``closed`` no job is begun any more: of
+        what is not told now, nothing ever was."""
+        self._close(closed)
         reports: list[CardReport] = []
         making: list[AtDesk] = []
+        unreadable: dict[str, str] = {}
         # Known before the records are read: none of such a job is written afterwards.
         over = tuple(job for job in self._jobs() if not self._is_held(job))
-        for name in self._work.names():
-            record = self._read(name) if name.endswith(_RECORD) else None
+        for name in [name for name in self._work.names() if name.endswith(_RECORD)]:
+            stem = name.removesuffix(_RECORD)
+            try:
+                record = self._read(name)
+            except (ConfigurationError, JsonFault) as error:
+                # Whose it is, is not known either.
+                if len(unreadable) < MOST_CARDS:
+                    unreadable[stem] = str(error)
+                continue
             if record is None or record.rack != rack:
                 continue
-            stem = name.removesuffix(_RECORD)
             report = record.report
             if not record.ended and self._is_held(record.job):
                 making.append(AtDesk(report.batch, report.node, report.slot))
             elif stem in done:
                 self._work.remove(name)
-            elif len(reports) < MOST_CARDS:
+            elif stem not in aside and len(reports) < MOST_CARDS:
                 # It may have ended since it was read.
                 latest = record if record.ended else self._read(name) or record
                 reports.append(latest.report)
         self._sweep()
-        return given_out(reports, making, over, self.since())
+        given = given_out(reports, making, over, self.since())
+        return replace(given, closed=tuple(closed), unreadable=unreadable)
 
     def report(self, rack: str, name: str) -> CardReport:
-        """The report ``name`` of ``rack``. Raises TargetRefused where there is none."""
+        """The report ``name`` of ``rack``. Raises TargetRefused where there is none, else as
+        ``_read``."""
         record = self._read(f"{name}{_RECORD}")
         if record is None or record.rack != rack:
             raise TargetRefused(f"there is no report {name} here", hint="ask for the reports again")
         return record.report
 
+    def _close(self, batches: Sequence[str]) -> None:
+        for batch in batches:
+            with self.folder.locked(_BEGIN):
+                self._work.make_private().write(f"{batch}{_CLOSED}", b"")
+
     def _sweep(self) -> None:
-        """Remove what is left of jobs that are over, whose reports are handed over, and that would
-        be too old to be begun again."""
+        """Remove what is left of jobs that are over, whose reports are handed over, and of batches
+        that are closed, where their orders would be too old to be begun."""
         names = self._work.names()
+        for name in names:
+            if name.endswith(_CLOSED) and self._is_past(name):
+                self._work.remove(name)
         for job in self._jobs():
             if any(name.startswith(f"{job}+") for name in names) or self._is_held(job):
                 continue
-            with self._work.open(f"{job}{_LOCK}") as lock:
-                age = time.time() - os.fstat(lock).st_mtime
-            if age > ORDER_SECONDS + 2 * CLOCK_SECONDS:
+            if self._is_past(f"{job}{_LOCK}"):
                 self._work.remove(f"{job}{_STOP}")
                 self._work.remove(f"{job}{_LOCK}")
+
+    def _is_past(self, name: str) -> bool:
+        """Whether no order can be begun that was made before the file ``name`` was."""
+        with self._work.open(name) as file:
+            age = time.time() - os.fstat(file).st_mtime
+        return age > ORDER_SECONDS + 2 * CLOCK_SECONDS
 
     def _jobs(self) -> list[str]:
         """Each job that is remembered."""
@@ -171,10 +208,11 @@ class Records:
         self._work.write(name, json.dumps(document).encode(), mode=0o600)
 
     def _read(self, name: str) -> _Record | None:
-        """None for one that is gone, or that another version wrote."""
+        """None for one that is gone. Raises ConfigurationError or JsonFault for what is none, as
+        another version may have written it."""
         try:
             return _record(read_object(self._work.read(name, _LIMIT_BYTES)))
-        except (FileNotFoundError, JsonFault):
+        except FileNotFoundError:
             return None
 
     def _require_room(self, cards: int) -> None:

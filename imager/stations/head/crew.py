@@ -26,11 +26,12 @@ from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import CardResult, Watch, known_error
 from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome, outcome_of
-from imager.stations.head.collect import LATEST_SECONDS, Collected, collect, not_begun
+from imager.stations.head.collect import LATEST_SECONDS, Collected, collect
 from imager.stations.head.line import Line
 from imager.stations.head.prepare import Prepared, prepare
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.results import result_of_report, unknown
+from imager.stations.head.settling import not_begun
 from imager.stations.wire.bus import StationBus, StationSaid
 from imager.stations.wire.report import StationProgress, progress_from
 from imager.stations.wire.survey import Survey
@@ -297,6 +298,9 @@ class StationCrew:
                 if one.report.batch == self._orders.batch and one.report.node in group.jobs:
                     job = group.jobs[one.report.node]
                     self._end(group, job.name, result_of_report(job, one))
+        for group in groups:
+            for name in [name for name in group.jobs if name in found.untaken]:
+                self._end(group, name, unknown(group.jobs[name], found.untaken[name]))
         now = time.monotonic()
         if found.fault:
             self._without_answer(line, groups, found.fault, now)

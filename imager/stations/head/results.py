@@ -20,8 +20,8 @@ from imager.base.errors import (
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.ledger import reader_said
 from imager.rack.history.outcome import Outcome
-from imager.stations.head.collect import Settled
 from imager.stations.head.remote import RemoteJob
+from imager.stations.head.settling import Settled
 
 _ERRORS: dict[Outcome, type[PicloudError]] = {
     Outcome.FAULTY: CardFaulty,

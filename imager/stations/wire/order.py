@@ -119,9 +119,14 @@ def golden_from(read: JsonObject) -> GoldenWanted:
 def named(read: JsonObject, name: str) -> str:
     """The name of a batch or a job, fit for the name of a file."""
     value = read.text(name)
-    if not _JOB.match(value) or value.startswith("."):
+    if not is_name(value):
         raise read.fault(name, "is not the name of a batch")
     return value
+
+
+def is_name(value: str) -> bool:
+    """Whether that may be the name of a batch, a job or a report."""
+    return bool(_JOB.match(value)) and not value.startswith(".")
 
 
 def node_named(read: JsonObject, name: str) -> str:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.units import KiB
-from imager.stations.wire.order import named, node_named
+from imager.stations.wire.order import is_name, named, node_named
 from imager.stations.wire.report import (
     MOST_RECEIPT_BYTES,
     CardReport,
     report_from,
 )
-from imager.stations.wire.survey import MOST_CARDS, bounded, short
+from imager.stations.wire.survey import MOST_CARDS, MOST_TEXT, bounded, short
 
 MOST_AT_ONCE = 256 * KiB
 """Reports are given out until there are so many bytes; the rest when the head asks again."""
@@ -44,13 +44,17 @@ class AtDesk:
 class Reports:
     """What a station gives out of its reports: some of them, the names of others that are ``large``
     and come in pieces, and which cards it is ``making`` now. ``over`` are jobs that nothing more
-    comes of. It remembers all that it did ``since`` then (seconds since 1970)."""
+    comes of. It remembers all that it did ``since`` then (seconds since 1970). ``closed`` are
+    batches of which it begins nothing any more. Reports that are ``unreadable`` are named, each
+    with the reason."""
 
     reports: tuple[CardReport, ...]
     large: tuple[str, ...]
     making: tuple[AtDesk, ...]
     over: tuple[str, ...]
     since: float
+    closed: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The object on the wire."""
@@ -60,6 +64,8 @@ class Reports:
             "making": [asdict(card) for card in self.making],
             "over": list(self.over),
             "since": self.since,
+            "closed": list(self.closed),
+            "unreadable": dict(self.unreadable),
         }
 
 
@@ -83,11 +89,20 @@ def given_out(
 
 
 def reports_from(read: JsonObject) -> Reports:
-    """The reports in ``read``; raises JsonFault that names the field which is wrong."""
+    """The reports in ``read``; one that is none is ``unreadable``. Raises JsonFault that names the
+    field which is wrong, as it does for one without a name."""
     for name in ("reports", "making"):
         bounded(read.items(name), MOST_CARDS, read)
+    unreadable = _reasons(read)
+    reports = []
+    for one in read.children("reports"):
+        name = named(one, "name")
+        try:
+            reports.append(report_from(one))
+        except JsonFault as error:
+            unreadable[name] = str(error)[:MOST_TEXT]
     return Reports(
-        tuple(map(report_from, read.children("reports"))),
+        tuple(reports),
         names_in(read, "large"),
         tuple(
             AtDesk(named(card, "batch"), node_named(card, "node"), short(card, "slot"))
@@ -95,7 +110,17 @@ def reports_from(read: JsonObject) -> Reports:
         ),
         names_in(read, "over", _MOST_JOBS),
         read.number("since", _MOST_TIME),
+        names_in(read, "closed") if "closed" in read else (),  # an older station closes none
+        unreadable,
     )
+
+
+def _reasons(read: JsonObject) -> dict[str, str]:
+    if "unreadable" not in read:  # an older station does not say
+        return {}
+    found = read.child("unreadable")
+    bounded(found.values, MOST_CARDS, found)
+    return {name: found.text(name)[:MOST_TEXT] for name in found.values if is_name(name)}
 
 
 def names_in(read: JsonObject, name: str, most: int = MOST_CARDS) -> tuple[str, ...]:

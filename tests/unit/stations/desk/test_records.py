@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,13 +142,78 @@ def test_to_look_makes_no_lock(records: Records) -> None:
     assert names(records) == {"b.1+pi1.json", "b.1+pi2.json"}
 
 
-def test_what_another_version_wrote_is_left_alone(records: Records) -> None:
+def test_what_another_version_wrote_is_named_and_left_alone(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.stations.desk.records._LIMIT_BYTES", 10_000)
     with records.doing(ORDER):
         pass
-    (records.folder.path / "work/b.1+pi1.json").write_text("{}")
-    found = records.hand_over(RACK, ("b.1+pi1",))
-    assert [report.node for report in found.reports] == ["pi2"]
-    assert "b.1+pi1.json" in names(records)
+    first = records.folder.path / "work/b.1+pi1.json"
+    for text, why in (("{}", "rack: is missing"), ("no JSON", ""), ("x" * 10_001, "larger than")):
+        first.write_text(text)
+        found = records.hand_over(RACK, ("b.1+pi1",))
+        assert [report.node for report in found.reports] == ["pi2"]
+        assert found.unreadable.keys() == {"b.1+pi1"}
+        assert why in found.unreadable["b.1+pi1"]
+        assert "b.1+pi1.json" in names(records)
+
+
+def test_a_report_that_is_left_aside_stays(records: Records) -> None:
+    with records.doing(ORDER):
+        pass
+    assert [one.node for one in records.hand_over(RACK, (), ("b.1+pi1",)).reports] == ["pi2"]
+    assert len(records.hand_over(RACK, ()).reports) == 2
+
+
+def test_nothing_is_begun_of_a_batch_that_is_closed(records: Records) -> None:
+    """Whatever was closed and begun before stays; what began in time goes on."""
+    assert records.hand_over(RACK, (), closed=("b", "c")).closed == ("b", "c")
+    with (
+        pytest.raises(TargetRefused, match=r"job b\.1 is of a run that is over"),
+        records.doing(ORDER),
+    ):
+        pass
+    again = Records(records.folder)
+    with pytest.raises(TargetRefused), again.doing(ORDER):
+        pass
+    other = replace(ORDER, job="d.1", batch="d")
+    with records.doing(other):
+        found = records.hand_over(RACK, (), closed=("d",))
+        assert [card.batch for card in found.making] == ["d", "d"]
+    assert names(records) & {"b.1.lock", "b.1+pi1.json"} == set()
+
+
+def test_that_a_batch_is_closed_is_remembered_until_its_orders_are_too_old(
+    records: Records,
+) -> None:
+    records.hand_over(RACK, (), closed=("b",))
+    mark = records.folder.path / "work/b.closed"
+    for age, stays in ((400, True), (440, False)):
+        os.utime(mark, (time.time() - age,) * 2)
+        records.hand_over(RACK, ())
+        assert mark.exists() is stays
+
+
+def test_who_closes_a_batch_finds_all_cards_of_what_is_begun(
+    records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even in the moment of its beginning: what is not told then was never begun."""
+    write, found = Records._write, list[Any]()
+
+    def slow(self: Records, *what: Any) -> None:
+        if not found:
+            asked = threading.Thread(
+                target=lambda: found.append(records.hand_over(RACK, (), closed=("b",)))
+            )
+            found.append(asked)
+            asked.start()
+            asked.join(0.2)
+        write(self, *what)
+
+    monkeypatch.setattr(Records, "_write", slow)
+    with records.doing(ORDER):
+        found[0].join()
+        assert len(found[1].making) == len(CARDS)
 
 
 def test_a_job_is_begun_once(records: Records) -> None:

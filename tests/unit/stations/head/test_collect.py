@@ -13,9 +13,10 @@ import pytest
 from imager.card.receipt.store import load_receipt
 from imager.config.rack import Rack
 from imager.node.keys.signing import rack_key
-from imager.rack.history.ledger import Assigned, CardFinished, append, read_ledger
+from imager.rack.history.ledger import Assigned, CardFinished, Standing, append, read_ledger
 from imager.rack.history.outcome import Outcome
-from imager.stations.head.collect import LATEST_SECONDS, Collected, collect, collect_earlier
+from imager.stations.head.collect import LATEST_SECONDS, Collected, collect
+from imager.stations.head.earlier import collect_earlier
 from imager.stations.wire.bus import StationAnswer
 from imager.stations.wire.report import CardReport
 from imager.stations.wire.reports import AtDesk, Reports
@@ -173,8 +174,82 @@ def test_a_station_that_never_forgets_is_not_asked_for_ever(rack: Rack) -> None:
         {"desk1": StationAnswer(Reports((report("pi0"),), (), (), (), 0.0).to_json())}
     )
     found = collect_one(rack, stubborn)
-    assert len(stubborn.asked) == 100
+    assert len(stubborn.asked) == 2, "the second time it has nothing new"
     assert len(found.settled) == 1, "it is in the ledger once"
+
+
+def test_a_station_that_always_has_another_one_is_not_asked_for_ever(rack: Rack) -> None:
+    count = iter(range(1000))
+
+    def endless(_: Any) -> StationAnswer:
+        another = report("pi0", name=f"b.{next(count)}+pi0")
+        return StationAnswer(Reports((another,), (), (), (), 0.0).to_json())
+
+    collect_one(rack, ScriptBus({"desk1": endless}))
+    assert next(count) == 100
+
+
+@pytest.mark.parametrize("how", ["no report", "no pieces", "unreadable there"])
+def test_a_report_that_cannot_be_taken_holds_up_no_other(rack: Rack, how: str) -> None:
+    """It is named, left aside and not taken for a card that was never begun."""
+    for number in range(3):
+        begun(rack, f"pi{number}")
+    names = [f"b.1+pi{number}" for number in range(3)]
+    left = {name: report(f"pi{n}").to_json() for n, name in enumerate(names)}
+
+    def answer(asked: Any) -> StationAnswer:
+        for name in asked["done"]:
+            del left[name]
+        if "large" in asked:
+            return StationAnswer({"piece": "eA=="})
+        document = Reports((), (), (), ("b.1",), 0.0).to_json()
+        if how == "no report" and names[0] not in asked["aside"]:
+            # It has no room for another one beside it.
+            return StationAnswer(document | {"reports": [left[names[0]] | {"seconds": "long"}]})
+        if how == "no pieces":
+            document["large"] = [names[0]]
+        elif how == "unreadable there":
+            document["unreadable"] = {names[0]: "it is not of this version"}
+        document["reports"] = [it for name, it in left.items() if name != names[0]][:1]
+        return StationAnswer(document)
+
+    bus = ScriptBus({"desk1": answer})
+    found = collect_earlier(rack, bus, ["desk1"])
+    assert [one.report.node for one in found.settled] == ["pi1", "pi2"]
+    assert found.untold == {}
+    ((node, why),) = found.untaken.items()
+    assert node == "pi0"
+    assert why.startswith("desk1: ")
+    assert list(left) == [names[0]], "it stays there"
+    ledger = read_ledger(rack.folder)
+    assert ledger.state_of("pi0").standing() is Standing.UNKNOWN
+    assert all(ledger.state_of(n).standing() is Standing.VERIFIED for n in ("pi1", "pi2"))
+    assert sum("large" in asked for _, _, asked in bus.asked) == (how == "no pieces")
+
+
+def test_what_nobody_waits_for_is_forgotten_whatever_it_is(rack: Rack) -> None:
+    there = Station(unreadable={"b.1+pi0": "why", "b.2+pi1": "why"}, large=("b.1+pi2",))
+    bus = ScriptBus({"desk1": there})
+    found = collect_one(rack, bus)
+    assert (found.untaken, found.fault) == ({}, "")
+    assert [sorted(asked["done"]) for asked in there.asked] == [
+        [],
+        ["b.1+pi0", "b.1+pi2", "b.2+pi1"],
+    ]
+    assert not any("large" in asked for asked in there.asked), "nor is it fetched"
+
+
+def test_a_large_report_that_does_not_come_is_asked_for_the_next_time(rack: Rack) -> None:
+    for number in range(2):
+        begun(rack, f"pi{number}")
+    there = Station(report("pi1"), large=("b.1+pi0",))
+
+    def answer(asked: Any) -> StationAnswer:
+        return StationAnswer(fault="too slow") if "large" in asked else there(asked)
+
+    found = collect_one(rack, ScriptBus({"desk1": answer}))
+    assert [one.report.node for one in found.settled] == ["pi1"]
+    assert (found.untaken, found.fault) == ({}, "too slow")
 
 
 def test_a_rack_without_a_key_has_no_reports_anywhere(tmp_path: Path) -> None:
@@ -277,6 +352,36 @@ def test_when_a_card_was_never_begun(rack: Rack, seconds: float, since: float, e
     state = read_ledger(rack.folder).state_of("pi0")
     assert (state.begun is None) is ended
     assert LATEST_SECONDS == 420
+
+
+def test_a_card_of_a_run_that_is_over_is_known_at_once_to_have_never_been_begun(rack: Rack) -> None:
+    """Where the station says that it begins nothing of that run any more."""
+    begun(rack, "pi0", at=ago(5), batch="b")
+    begun(rack, "pi1", at=ago(5), batch="c")
+    begun(rack, "pi2", "desk2", at=ago(5), batch="d")
+    begun(rack, "pi3", at=ago(5), batch="e")
+    there = Station(closed=("b", "e"), making=(AtDesk("e", "pi3", ""),))
+    older = Station()
+    collect_earlier(rack, ScriptBus({"desk1": there, "desk2": older}), ["desk1", "desk2"])
+    assert there.asked[0]["closed"] == ["b", "c", "e"]
+    assert older.asked[0]["closed"] == ["d"]
+    ledger = read_ledger(rack.folder)
+    assert [ledger.state_of(f"pi{n}").begun is None for n in range(4)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert last(rack, "pi0").reason == "desk1 never began this card"
+
+
+def test_a_station_that_remembers_nothing_of_it_does_not_say_that_it_never_began(
+    rack: Rack,
+) -> None:
+    begun(rack, "pi0", at=ago(5))
+    there = Station(closed=("b",), since=9e10)
+    collect_earlier(rack, ScriptBus({"desk1": there}), ["desk1"])
+    assert read_ledger(rack.folder).state_of("pi0").begun is not None
 
 
 def test_a_line_without_a_time_ends_nothing(rack: Rack) -> None:

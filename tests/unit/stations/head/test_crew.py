@@ -312,6 +312,22 @@ def test_what_a_station_says_is_shown_of_its_own_cards(head: Head) -> None:
     assert list(head.bus.handed) == [("desk2", "b.2+pi2")], "that one may not have read it yet"
 
 
+def test_a_card_whose_report_cannot_be_taken_is_unknown_and_holds_up_no_other(head: Head) -> None:
+    """Its job is over, and it was not never begun."""
+    head.ordered(pi0="desk1", pi1="desk1")
+    answer = head.answer((head.report("pi1"),), over=("b.1",)).document
+    assert answer is not None
+    head.bus.answers["desk1"] = StationAnswer({**answer, "unreadable": {"b.1+pi0": "no JSON"}})
+    head.say("desk1", "b.1", ended=("pi0", "pi1"))
+    head.until(lambda: not head.crew.is_busy)
+    assert head.seen.results["pi1"].outcome is Outcome.VERIFIED
+    result = head.seen.results["pi0"]
+    assert result.outcome is Outcome.UNKNOWN
+    assert result.error is not None
+    assert result.error.what == "desk1 cannot be asked what became of it: no JSON"
+    assert read_ledger(head.rack.folder).state_of("pi0").begun is not None
+
+
 def test_an_order_that_a_station_refuses_fails_with_its_reason(head: Head) -> None:
     head.ordered(pi0="desk1", pi1="desk1")
     head.bus.answers["desk1"] = head.answer((), making=(AtDesk(BATCH, "pi1", ""),))

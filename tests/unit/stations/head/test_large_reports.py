@@ -54,8 +54,10 @@ def test_a_report_that_is_too_large_for_an_answer_is_collected_too(tmp_path: Pat
         return StationAnswer(json.loads(out.splitlines()[-1]))
 
     desk = ScriptBus({"desk1": answer})
-    found = collect(rack, desk, ["desk1"])["desk1"]
+    found = collect(rack, desk, ["desk1"], ended={"desk1": ["b"]})["desk1"]
     assert not found.fault
+    assert found.closed == ("b",)
+    assert (tmp_path / "station/work/b.closed").exists()
     assert [one.report.node for one in found.settled] == ["pi0", "pi1"]
     ledger = read_ledger(rack.folder)
     assert all(ledger.state_of(node).standing() is Standing.VERIFIED for node in ("pi0", "pi1"))

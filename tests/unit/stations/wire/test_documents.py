@@ -40,6 +40,7 @@ from imager.stations.wire.report import (
     StationProgress,
     Told,
     progress_from,
+    report_from,
 )
 from imager.stations.wire.reports import (
     PIECE_LETTERS,
@@ -95,6 +96,7 @@ REPORT = CardReport(
     "b.1+pi1", "b", "pi1", "/dev/sdb", "A1", Outcome.FAULTY, "r", "h", ("d",), 1.5, SHA, SHA, None
 )
 REPORTS = Reports((REPORT,), ("b.1+pi3",), (AtDesk("b", "pi2", ""),), ("b.2",), 1e9)
+REPORTS = replace(REPORTS, closed=("a",), unreadable={"b.1+pi4": "it is no report"})
 PROGRESS = StationProgress(
     "b.1",
     (NodeMoment("pi1", Moment("write", 1, None, 0.5, 1, 2, 3, 4)),),
@@ -106,7 +108,7 @@ PROGRESS = StationProgress(
     "f",
     "h",
 )
-Sent = WorkOrder | Survey | Reports | StationProgress
+Sent = WorkOrder | Survey | Reports | CardReport | StationProgress
 Reader = Callable[[JsonObject], Any]
 READERS: list[tuple[dict[str, object], Reader, Sent]] = [
     (SURVEY.to_json(), survey_from, SURVEY),
@@ -231,11 +233,13 @@ CARDS = tuple(replace(WORK, node=f"n{n}", path=f"/dev/sd{n}", secret=f"s{n}") fo
         (256, lambda n: replace(REPORTS, reports=(REPORT,) * n), reports_from),
         (256, lambda n: replace(REPORTS, making=REPORTS.making * n), reports_from),
         (1000, lambda n: replace(REPORTS, over=("b.1",) * n), reports_from),
+        (256, lambda n: replace(REPORTS, closed=("b",) * n), reports_from),
         (
-            1000,
-            lambda n: replace(REPORTS, reports=(replace(REPORT, details=("d",) * n),)),
+            256,
+            lambda n: replace(REPORTS, unreadable={f"b.1+pi{k}": "why" for k in range(n)}),
             reports_from,
         ),
+        (1000, lambda n: replace(REPORT, details=("d",) * n), report_from),
         (1000, lambda n: replace(PROGRESS, told=PROGRESS.told[:1] * n), progress_from),
         (1000, lambda n: replace(PROGRESS, moments=PROGRESS.moments * n), progress_from),
         (1000, lambda n: replace(PROGRESS, ended=("pi1",) * n), progress_from),
@@ -258,24 +262,23 @@ def test_words_of_a_report_are_cut(field: str) -> None:
 
 def test_a_verified_card_has_a_receipt_that_says_so() -> None:
     for outcome in (Outcome.VERIFIED, Outcome.UNKNOWN, Outcome.SAVED):
-        reports = replace(REPORTS, reports=(replace(REPORT, outcome=outcome),))
         with pytest.raises(JsonFault):
-            reports_from(read_object(json.dumps(reports.to_json())))
+            travelled(replace(REPORT, outcome=outcome), report_from)
 
 
 def test_a_receipt_is_that_of_the_card() -> None:
     good = replace(REPORT, outcome=Outcome.VERIFIED, receipt=receipt_of("pi1", 1))
     faulty = receipt_of("pi1", 1, result=ReceiptResult.FAULTY, failure="it is")
-    assert travelled(replace(REPORTS, reports=(good,)), reports_from).reports == (good,)
+    assert travelled(good, report_from) == good
     for report, why in (
         (replace(good, receipt=None), "does not say that the card is verified"),
         (replace(good, receipt=faulty), "does not say that the card is verified"),
         (replace(good, receipt=receipt_of("pi2", 1)), "is not that of a card of pi1"),
     ):
         with pytest.raises(JsonFault, match=f"receipt: {why}"):
-            travelled(replace(REPORTS, reports=(report,)), reports_from)
+            travelled(report, report_from)
     kept = replace(good, outcome=Outcome.FAULTY, receipt=faulty)
-    assert travelled(replace(REPORTS, reports=(kept,)), reports_from).reports == (kept,)
+    assert travelled(kept, report_from) == kept
 
 
 def test_a_stamp_travels_as_its_own_text() -> None:
@@ -321,13 +324,35 @@ def test_a_receipt_travels_packed() -> None:
 
 
 def test_a_receipt_that_is_no_base64_is_refused() -> None:
-    document = REPORTS.to_json()
     sent = replace(REPORT, receipt=receipt_of("pi1", 1)).to_json()
-    document["reports"] = [
-        sent | {"receipt": f"{sent['receipt']}"[:4] + "\n" + f"{sent['receipt']}"[4:]}
-    ]
+    sent["receipt"] = f"{sent['receipt']}"[:4] + "\n" + f"{sent['receipt']}"[4:]
     with pytest.raises(JsonFault, match="receipt"):
+        report_from(read_object(json.dumps(sent)))
+
+
+def test_a_report_that_cannot_be_taken_is_named_among_the_others() -> None:
+    document = REPORTS.to_json()
+    wrong = replace(REPORT, name="b.1+pi5").to_json() | {"outcome": "fine"}
+    document["reports"] = [wrong, REPORT.to_json()]
+    found = reports_from(read_object(json.dumps(document)))
+    assert found.reports == (REPORT,)
+    assert found.unreadable == {
+        **REPORTS.unreadable,
+        "b.1+pi5": 'reports[0].outcome: "fine" is none of verified, saved, faulty, io-error, '
+        "fake-capacity, would-not-boot, interrupted, refused, failed, unknown",
+    }
+    document["reports"] = [wrong | {"name": "../b"}]
+    with pytest.raises(JsonFault, match="name"):
         reports_from(read_object(json.dumps(document)))
+
+
+def test_an_older_station_closes_nothing_and_names_nothing() -> None:
+    document = REPORTS.to_json()
+    del document["closed"], document["unreadable"]
+    assert travelled(REPORTS, reports_from) == REPORTS
+    assert reports_from(read_object(json.dumps(document))) == replace(
+        REPORTS, closed=(), unreadable={}
+    )
 
 
 def test_a_report_larger_than_salt_carries_comes_in_pieces() -> None:
@@ -417,10 +442,8 @@ def test_a_slot_has_a_label(slot: str) -> None:
 
 def test_a_receipt_that_unpacks_to_more_than_any_is_refused() -> None:
     packed = base64.b64encode(zlib.compress(bytes(MOST_RECEIPT_BYTES + 1), 1)).decode()
-    document = REPORTS.to_json()
-    document["reports"] = [REPORT.to_json() | {"receipt": packed}]
     with pytest.raises(JsonFault, match="larger than"):
-        reports_from(read_object(json.dumps(document)))
+        report_from(read_object(json.dumps(REPORT.to_json() | {"receipt": packed})))
 
 
 def test_a_report_in_pieces_that_is_no_base64() -> None:
