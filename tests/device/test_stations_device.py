@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -341,9 +341,35 @@ def test_an_order_that_comes_when_the_next_head_was_there_is_refused(
         lab.bus.hand(station, name, b"a delta")
     lab.bus.begin(station, action, order, names)
     assert lab.bus.running[-1][1].wait(60)
-    while "is of a run that is over" not in lab.bus.lines[-1].decode():
+    while not any(b"is of a run that is over" in line for line in lab.bus.lines):
         assert lab.bus.heard(20.0), lab.bus.lines
     assert is_whole(lab.loops["desk1"][0].backing, lab.place, result.receipt_name)
+
+
+@LONG
+def test_bars_move_again_when_whom_a_station_told_of_them_is_gone(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a minion is that was killed: its program goes on, and tells another one."""
+    monkeypatch.setattr("imager.stations.head.crew.FOLLOW_SECONDS", 0.5)
+    monkeypatch.setattr("imager.stations.head.crew.QUIET_SECONDS", 600.0)
+    followed: list[bytes] = []
+    hear = lab.bus._hear
+
+    def deaf(station: str, answers: IO[bytes], line: bytes) -> None:
+        document = json.loads(line)
+        if document["event"] == "bring" or not lab.bus.running[1:]:
+            hear(station, answers, line)
+            if any(one["phase"] == "write" for one in document.get("moments", ())):
+                raise SystemExit  # its thread reads no more, and says nothing of an end
+        else:
+            followed.append(line)
+            hear(station, answers, line)
+
+    monkeypatch.setattr(lab.bus, "_hear", deaf)
+    (result,) = lab.flash(["pi0"]).values()
+    assert result.outcome is Outcome.VERIFIED
+    assert any(b'"ended": ["pi0"]' in line for line in followed)
 
 
 @LONG

@@ -6,10 +6,8 @@ last one the answer. docs/stations.md says what each action does.
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,9 @@ from imager.cli.lazy import CommandGroup
 from imager.cli.paths import FOLDER
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
+from imager.cli.stations.voice import speaking
 from imager.rack.batch.batch import exit_code_of
+from imager.stations.desk.notes import Notes
 from imager.stations.desk.records import Records
 from imager.stations.desk.survey import survey as survey_of
 from imager.stations.desk.work import Desk
@@ -40,8 +40,6 @@ from imager.stations.wire.survey import digest
 STATE = Path("/var/lib/picloud-image/station")
 """Where a station keeps its reports, its receipts and its slots.toml."""
 CACHE = Path("/var/cache/picloud-image")
-_MOST_UNHEARD = 100
-_LAST_WORDS_SECONDS = 5.0
 
 _state_option = click.option(
     "--state",
@@ -129,7 +127,7 @@ def work(session: Session, state: Path) -> CommandResult:
     asked = _begun(session)
     with _understood():
         order = order_from(asked.arguments)
-    with _speaking(session) as voice:
+    with speaking(session.console.event, _notes(state).write) as voice:
 
         def bring(name: str) -> Path:
             return asked.bring(voice.now, f"{published_name(order.golden)}/{name}")
@@ -143,7 +141,24 @@ def work(session: Session, state: Path) -> CommandResult:
     return {"exit_code": exit_code_of(results)}
 
 
-for _command in (survey, reports, stop, work):
+@command("follow", uses=())
+@_state_option
+def follow(session: Session, state: Path) -> CommandResult:
+    """Say how far the cards of a batch are whose own program nobody hears any more.
+
+    Examples:
+        picloud-image --json station follow
+            What the head asks when a minion was started again while cards are made.
+    """
+    asked = _begun(session).arguments
+    with _understood():
+        batch = named(asked, "batch")
+    for progress in _notes(state).follow(batch):
+        session.console.event("progress", **progress.to_json())
+    return {}
+
+
+for _command in (survey, reports, stop, work, follow):
     station.add_command(_command)
 
 
@@ -175,59 +190,12 @@ def _records(state: Path) -> Records:
     return Records(TrustedFolder(state.absolute()))
 
 
+def _notes(state: Path) -> Notes:
+    return Notes(TrustedFolder(state.absolute()) / "notes")
+
+
 def _cache(session: Session) -> Cache:
     """The cache that was named, else the system's: a station works for nobody's home."""
     cache = session.cache_as_named if session.settings.cache else Cache(CACHE)
     cache.require_ours()
     return cache
-
-
-class _Voice:
-    """Speaks to whoever listens, and never waits for one who does not."""
-
-    def __init__(self, session: Session) -> None:
-        self._console = session.console
-        self._lines: queue.Queue[Mapping[str, object] | None] = queue.Queue(_MOST_UNHEARD)
-        self._one_at_a_time = threading.Lock()
-        self.thread = threading.Thread(target=self._speak, name="voice", daemon=True)
-
-    def progress(self, said: StationProgress) -> None:
-        """Say it soon, or never."""
-        try:
-            self._lines.put_nowait({"event": "progress", **said.to_json()})
-        except queue.Full:
-            return
-
-    def now(self, document: Mapping[str, object]) -> None:
-        """Say it now, to one who will answer."""
-        self._say(document)
-
-    def end(self) -> None:
-        """Say the last words, if somebody listens."""
-        try:
-            self._lines.put(None, timeout=_LAST_WORDS_SECONDS)
-        except queue.Full:
-            return
-        self.thread.join(_LAST_WORDS_SECONDS)
-
-    def _speak(self) -> None:
-        while (document := self._lines.get()) is not None:
-            self._say(document)
-
-    def _say(self, document: Mapping[str, object]) -> None:
-        fields = dict(document)
-        try:
-            with self._one_at_a_time:
-                self._console.event(str(fields.pop("event")), **fields)
-        except (OSError, PicloudError):
-            return  # nobody listens any more, and the cards are made all the same
-
-
-@contextmanager
-def _speaking(session: Session) -> Iterator[_Voice]:
-    voice = _Voice(session)
-    voice.thread.start()
-    try:
-        yield voice
-    finally:
-        voice.end()

@@ -27,7 +27,7 @@ from imager.rack.batch.workers import CardResult, Watch, known_error
 from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.stations.head.collect import LATEST_SECONDS, Collected, collect
-from imager.stations.head.line import Line
+from imager.stations.head.line import FOLLOW_SECONDS, Line
 from imager.stations.head.prepare import Prepared, prepare
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.results import result_of_report, unknown
@@ -167,6 +167,7 @@ class StationCrew:
             self._watch.heard(*self._told.get())
         for group in list(self._groups.values()):
             self._go_on(group)
+        self._follow()
         self._collect()
         for group in list(self._groups.values()):
             if not group.jobs:
@@ -247,11 +248,20 @@ class StationCrew:
         for told in progress.told:
             if told.node in group.jobs:
                 self._watch.heard(group.jobs[told.node], told.event)
+        group.line.patience = FOLLOW_SECONDS
         group.line.take_back(group.name)
         if progress.fault:
             group.refused = (f"{group.line.station}: {progress.fault}", progress.hint)
         if progress.fault or progress.ended:
             group.line.nudged = True
+
+    def _follow(self) -> None:
+        """Have those speak anew that fell silent."""
+        now = time.monotonic()
+        for line in self._lines.values():
+            silent = now - max(line.heard_at, line.followed_at)
+            if silent > line.patience and self._ordered(line):
+                line.follow()
 
     # ── reports ─────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ call waits for Salt, so it runs in the line's own thread.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,10 @@ from imager.stations.wire.order import WorkOrder
 from imager.stations.wire.survey import Survey
 
 STOP_SECONDS = 20.0
+FOLLOW_SECONDS = 6.0
+"""One at work that was not heard for so long is asked to speak anew: whom its program told how far
+it is may be gone, as a minion is that was killed. If in vain, the next time later."""
+_MOST_PATIENCE_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -33,7 +38,8 @@ class Line:
     """``publish(golden)`` makes an image readable for the station. ``heard_at`` is when it last
     said anything (seconds of a monotonic clock), ``collected_at`` when its reports were last asked
     for, ``nudged`` whether it has something to collect. ``asked`` are the jobs of which it may have
-    been told."""
+    been told. It may be silent for ``patience`` seconds, and for ever before it has said how far it
+    is; ``followed_at`` is when it was last asked to say that anew."""
 
     station: str
     bus: StationBus
@@ -42,7 +48,10 @@ class Line:
     heard_at: float = field(default_factory=time.monotonic)
     collected_at: float = field(default_factory=time.monotonic)
     nudged: bool = False
+    patience: float = math.inf
+    followed_at: float = 0.0
     asked: set[str] = field(default_factory=set)
+    _following: Future[None] | None = None
     _handed: dict[str, list[str]] = field(default_factory=dict)
     _thread: ThreadPoolExecutor = field(init=False)
 
@@ -60,6 +69,14 @@ class Line:
         """Ask the station to stop every card of this batch."""
         asked = {"batch": self.orders.batch}
         self._thread.submit(self.bus.ask, [self.station], "stop", asked, seconds=STOP_SECONDS)
+
+    def follow(self) -> None:
+        """Have the station say anew how far this batch is, if its program is heard by nobody."""
+        self.followed_at = time.monotonic()
+        self.patience = min(2 * self.patience, _MOST_PATIENCE_SECONDS)
+        if self._following is None or self._following.done():
+            asked = {"batch": self.orders.batch}
+            self._following = self._thread.submit(self.bus.begin, self.station, "follow", asked)
 
     def take_back(self, job: str) -> None:
         """Take back the deltas of ``job``, which the station has; those of a job that it has not

@@ -328,6 +328,27 @@ def test_a_card_whose_report_cannot_be_taken_is_unknown_and_holds_up_no_other(he
     assert read_ledger(head.rack.folder).state_of("pi0").begun is not None
 
 
+def test_a_station_that_fell_silent_is_asked_to_speak_anew(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom its program told of its cards may be gone. One that never spoke has no such program."""
+    monkeypatch.setattr(head_crew, "FOLLOW_SECONDS", 0.05)
+    head.ordered(pi0="desk1", pi2="desk2")
+    head.say("desk1", "b.1", moments=(NodeMoment("pi0", moment_at(0.5)),))
+    head.until(lambda: len(head.bus.begun) >= 4)
+    asked = {(station, *order.values()) for station, what, order, _ in head.bus.begun[2:]}
+    assert {what for _, what, _, _ in head.bus.begun[2:]} == {"follow"}
+    assert asked == {("desk1", BATCH)}
+    head.say("desk1", "b.1", ended=("pi0",))
+    head.gives("desk1", head.report("pi0"))
+    head.until(lambda: "pi0" in head.seen.results)
+    head.until(lambda: head.crew._lines["desk1"]._following.done())  # type: ignore[union-attr]
+    count = len(head.bus.begun)
+    for _ in range(30):
+        head.crew.turn(0.005)
+    assert len(head.bus.begun) == count, "it has nothing more to say"
+
+
 def test_an_order_that_a_station_refuses_fails_with_its_reason(head: Head) -> None:
     head.ordered(pi0="desk1", pi1="desk1")
     head.bus.answers["desk1"] = head.answer((), making=(AtDesk(BATCH, "pi1", ""),))
