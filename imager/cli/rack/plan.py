@@ -216,6 +216,8 @@ def planned_cards(
     candidates: Sequence[Candidate]
     if roll is not None:
         candidates, unfit = roll.candidates, list(roll.unfit)
+        for line in roll.crowded:
+            session.console.note(line)
     elif request.images is not None:
         candidates = files_for(request.nodes, request.images, rack, slots, limits)
     elif request.targets:

@@ -94,6 +94,7 @@ def list_stations(session: Session, stations: str | None, way: Way) -> CommandRe
     session.console.table(["station", "cards", "refused", "free room", "images", "version"], rows)
     for name in (name for name in names if name in found.absent):
         session.console.lines(f"{name}: {found.absent[name]}")
+    session.console.lines(*found.crowded)
     return {"stations": [_fields(name, found) for name in names]}
 
 

@@ -48,19 +48,22 @@ def survey(asked: JsonObject, records: Records, cache: Cache, kernel: HostTrees)
 
     here = {each for each in wanted if golden_at_hand(each, cache)}
     fit, unfit = sort_disks(list_disks(limits.ours, kernel), slots, against)
-    found = (look(disk, slots, lambda stamp: stamp.public_key.hex() == rack) for disk in fit)
+    found = (
+        look(disk, slots, lambda stamp: stamp.public_key.hex() == rack) for disk in fit[:MOST_CARDS]
+    )
     return Survey(
         version=tool_version(),
         clock=time.time(),
         free_bytes=free_bytes(cache.root),
         goldens={each.key: each.digest for each in here},
         cards=tuple(map(_surveyed, found)),
-        unfit=tuple(map(_unfit, unfit)),
+        unfit=tuple(map(_unfit, unfit[:MOST_CARDS])),
         makes=tuple(
             each.key
             for each, made_of in wanted.items()
             if made_of and each not in here and can_make(each, made_of, cache)
         ),
+        more=len(fit[MOST_CARDS:]) + len(unfit[MOST_CARDS:]),
     )
 
 

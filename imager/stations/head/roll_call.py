@@ -26,7 +26,7 @@ from imager.stations.wire.bus import StationAnswer, StationBus
 from imager.stations.wire.golden import wanted_golden
 from imager.stations.wire.made_of import made_of
 from imager.stations.wire.order import CLOCK_SECONDS
-from imager.stations.wire.survey import NO_KEY, Survey, SurveyedCard, survey_from
+from imager.stations.wire.survey import MOST_CARDS, NO_KEY, Survey, SurveyedCard, survey_from
 
 ASK_SECONDS = 60.0
 """A station reads the first MiB of each of its cards meanwhile."""
@@ -43,6 +43,15 @@ class RollCall:
     candidates: tuple[Candidate, ...]
     cards: Mapping[str, RemoteCard]
     unfit: tuple[Unfit, ...]
+
+    @property
+    def crowded(self) -> tuple[str, ...]:
+        """What to say of stations that have more cards than one answer takes."""
+        return tuple(
+            f"{name}: it offers {MOST_CARDS} cards at a time, and leaves out {one.more}"
+            for name, one in self.surveys.items()
+            if one.more
+        )
 
 
 def call_roll(

@@ -27,6 +27,8 @@ MOST_AT_ONCE = 256 * KiB
 """Reports are given out until there are so many bytes; the rest when the head asks again."""
 PIECE_LETTERS = 512 * KiB
 _MOST_JOBS = 1000
+_MOST_MAKING = 1000
+"""Of several orders: what is not told here is taken for not begun."""
 _MOST_TIME = 1e11
 _MOST_BYTES = 2 * MOST_RECEIPT_BYTES
 
@@ -84,15 +86,15 @@ def given_out(
             some.append(report)
             size += own
     return Reports(
-        tuple(some), tuple(large), tuple(making[:MOST_CARDS]), tuple(over[-_MOST_JOBS:]), since
+        tuple(some), tuple(large), tuple(making[:_MOST_MAKING]), tuple(over[-_MOST_JOBS:]), since
     )
 
 
 def reports_from(read: JsonObject) -> Reports:
     """The reports in ``read``; one that is none is ``unreadable``. Raises JsonFault that names the
     field which is wrong, as it does for one without a name."""
-    for name in ("reports", "making"):
-        bounded(read.items(name), MOST_CARDS, read)
+    bounded(read.items("reports"), MOST_CARDS, read)
+    bounded(read.items("making"), _MOST_MAKING, read)
     unreadable = _reasons(read)
     reports = []
     for one in read.children("reports"):

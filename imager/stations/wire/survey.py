@@ -19,7 +19,7 @@ from imager.node.stamp.facts import StampError, StampFacts
 from imager.rack.plan.candidates import Holds
 
 MOST_CARDS = 256
-"""More readers than any station has."""
+"""What one order and one answer have room for. A station with more cards offers its first ones."""
 MOST_TEXT = 1000
 NO_KEY = "0" * 64
 """In place of the public key of a rack that has none: nobody's."""
@@ -68,7 +68,8 @@ class UnfitCard:
 class Survey:
     """``clock`` is the station's time in seconds since 1970, ``free_bytes`` the room in its cache.
     ``goldens`` are the golden images it has: key -> digest of the manifest (hex); ``makes`` are the
-    keys of others that it can make of what its archive has."""
+    keys of others that it can make of what its archive has. ``more`` counts the cards that are in
+    neither ``cards`` nor ``unfit``, because these are full."""
 
     version: str
     clock: float
@@ -77,6 +78,7 @@ class Survey:
     cards: tuple[SurveyedCard, ...]
     unfit: tuple[UnfitCard, ...]
     makes: tuple[str, ...] = ()
+    more: int = 0
 
     def to_json(self) -> dict[str, object]:
         """The object on the wire."""
@@ -88,6 +90,7 @@ class Survey:
             "cards": [card.to_json() for card in self.cards],
             "unfit": [asdict(card) for card in self.unfit],
             "makes": list(self.makes),
+            "more": self.more,
         }
 
 
@@ -104,6 +107,7 @@ def survey_from(read: JsonObject) -> Survey:
         cards=tuple(map(_card, _few(read, "cards"))),
         unfit=tuple(map(_unfit, _few(read, "unfit"))),
         makes=tuple(key[:MOST_TEXT] for key in read.texts("makes")),
+        more=read.integer("more"),
     )
 
 

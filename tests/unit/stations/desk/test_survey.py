@@ -115,6 +115,18 @@ def test_a_station_says_which_of_the_images_it_has(
         survey(asked(goldens=[named] * 257), records, cache, host.kernel)
 
 
+def test_a_station_with_more_cards_than_it_may_offer_counts_the_others(
+    host: FakeHost, records: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.stations.desk.survey.MOST_CARDS", 1)
+    found = survey(asked(), records, Cache(tmp_path / "cache"), host.kernel)
+    assert (len(found.cards), len(found.unfit), found.more) == (1, 1, 1)
+    roomy = asked(max_size_bytes=64 * GiB)
+    found = survey(roomy, records, Cache(tmp_path / "cache"), host.kernel)
+    assert [card.slot for card in found.cards] == ["A1"]
+    assert (len(found.unfit), found.more) == (1, 1)
+
+
 def test_a_card_that_is_too_small_is_not_for_this_rack(
     host: FakeHost, records: Records, tmp_path: Path
 ) -> None:

@@ -139,6 +139,12 @@ def test_who_cannot_take_part_is_named_with_the_reason(
     assert {one.target.node for one in found.unfit} == {"desk1:/dev/sdc"}
 
 
+def test_a_station_with_more_cards_than_it_may_offer_takes_part_and_says_so(rack: Rack) -> None:
+    found = call(rack, ScriptBus({"desk1": survey(), "desk2": survey(more=44)}))
+    assert found.absent == {}
+    assert found.crowded == ("desk2: it offers 256 cards at a time, and leaves out 44",)
+
+
 def test_one_of_whom_the_bus_says_nothing_is_absent(rack: Rack) -> None:
     found = call(rack, ScriptBus({"desk1": survey()}), "desk1", "desk2")
     assert found.absent == {"desk2": "it was not asked"}

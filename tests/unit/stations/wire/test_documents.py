@@ -231,7 +231,7 @@ CARDS = tuple(replace(WORK, node=f"n{n}", path=f"/dev/sd{n}", secret=f"s{n}") fo
         (256, lambda n: replace(SURVEY, goldens={str(k): SHA for k in range(n)}), survey_from),
         (1000, lambda n: replace(SURVEY, cards=(replace(CARD, title="x" * n),)), survey_from),
         (256, lambda n: replace(REPORTS, reports=(REPORT,) * n), reports_from),
-        (256, lambda n: replace(REPORTS, making=REPORTS.making * n), reports_from),
+        (1000, lambda n: replace(REPORTS, making=REPORTS.making * n), reports_from),
         (1000, lambda n: replace(REPORTS, over=("b.1",) * n), reports_from),
         (256, lambda n: replace(REPORTS, closed=("b",) * n), reports_from),
         (
