@@ -38,7 +38,8 @@ _GOOD, _UNKNOWN = Standing.VERIFIED, Standing.UNKNOWN
 _AGAIN = 4
 """Runs afterwards: a minion that was killed, or whose master was, is found again after a while."""
 _SECONDS = 900.0
-_LOOKING_SECONDS = 0.05
+_LOOKING_SECONDS = 0.2
+"""Between two looks through all processes, which take some hundredths of a second themselves."""
 
 
 @dataclass(frozen=True, slots=True)
