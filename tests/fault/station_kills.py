@@ -163,7 +163,7 @@ def _flashing(desks: DeskRack) -> Iterator[tuple[subprocess.Popen[bytes], Sequen
             yield head, lines
             reading.join()
         finally:
-            head.kill()
+            desks.lab.kill(desks.lab.head, _WORDS["head"])
             reading.join()
 
 
