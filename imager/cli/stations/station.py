@@ -25,6 +25,7 @@ from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.stations.voice import speaking
 from imager.rack.batch.batch import exit_code_of
+from imager.stations.desk.lookout import changes
 from imager.stations.desk.notes import Notes
 from imager.stations.desk.records import Records
 from imager.stations.desk.survey import survey as survey_of
@@ -40,6 +41,8 @@ from imager.stations.wire.survey import digest
 STATE = Path("/var/lib/picloud-image/station")
 """Where a station keeps its reports, its receipts and its slots.toml."""
 CACHE = Path("/var/cache/picloud-image")
+
+_LONGEST_LOOKOUT_SECONDS = 3600
 
 _state_option = click.option(
     "--state",
@@ -158,7 +161,23 @@ def follow(session: Session, state: Path) -> CommandResult:
     return {}
 
 
-for _command in (survey, reports, stop, work, follow):
+@command("lookout", uses=())
+def lookout(session: Session) -> CommandResult:
+    """Say when a card is put in or taken out.
+
+    Examples:
+        picloud-image --json station lookout
+            What the head of rack watch has each station do.
+    """
+    asked = _begun(session).arguments
+    with _understood():
+        seconds = asked.integer("seconds", 1, _LONGEST_LOOKOUT_SECONDS)
+    for changed in changes(HostTrees(), seconds):
+        session.console.event("cards", changed=changed)
+    return {}
+
+
+for _command in (survey, reports, stop, work, follow, lookout):
     station.add_command(_command)
 
 

@@ -1,7 +1,8 @@
 """``rack watch --stations``: cards that are put in at any desk, as if it were this computer's.
 
-In: stations. Out: for the flashing station, who makes the cards, and which come and go. A station
-is asked every few seconds what is in its readers.
+In: stations. Out: for the flashing station, who makes the cards, and which come and go. Stations
+are asked what is in their readers when one of them says that something changed, and every few
+seconds where one does not say so by itself.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from imager.rack.plan.plan import PlannedCard
 from imager.rack.plan.survey import GoldenImages
 from imager.stations.head.crew import StationCrew
 from imager.stations.head.flash import Head, begun_on_stations
+from imager.stations.head.lookouts import Lookouts
 from imager.stations.head.remote import RemoteCard
 from imager.stations.head.roll_call import RollCall
 from imager.stations.wire.survey import Survey
 
 POLL_SECONDS = 5.0
+SELDOM_SECONDS = 60.0
+"""Where all say by themselves when a card is put in."""
 
 
 class StationReaders:
@@ -40,25 +44,36 @@ class StationReaders:
         self._told: dict[str, tuple[str, int, str]] = {}
         self._unfit: dict[str, Unfit] = {}
         self._absent: dict[str, str] = {}
+        self.lookouts = Lookouts(stations.bus, stations.names)
         self.surveys: dict[str, Survey] = {}
         self.cards: dict[str, RemoteCard] = {}
 
     def tell(self, station: Station, teller: Teller, seconds: float) -> None:
         """See Readers (``imager.cli.rack.station``)."""
         del seconds  # the crew waits for what stations say
+        if self.surveys or self._absent:  # who was asked has a token to speak with
+            self.lookouts.keep()
         if self._asking is not None and self._asking.done():
             asking, self._asking = self._asking, None
             with suppress(TargetRefused):  # none of them answers now: perhaps later
                 self._compare(asking.result(), station, teller)
-        if self._asking is None and time.monotonic() - self._asked_at >= POLL_SECONDS:
+        if self._asking is None and time.monotonic() - self._asked_at >= self._patience():
             self._asked_at = time.monotonic()
+            self.lookouts.has_news = False
             orders = self._orders
             self._asking = self._asker.submit(
                 self._stations.roll, orders.rack, self._images, orders.limits
             )
 
+    def _patience(self) -> float:
+        """Seconds from one question to the next."""
+        lookouts = self.lookouts
+        is_calm = lookouts.cover(self._absent) and not lookouts.has_news
+        return SELDOM_SECONDS if is_calm else POLL_SECONDS
+
     def close(self) -> None:
         """Ask no more."""
+        self.lookouts.close()
         self._asker.shutdown(cancel_futures=True)
 
     def _compare(self, roll: RollCall, station: Station, teller: Teller) -> None:
@@ -129,7 +144,7 @@ def shift_on_stations(
     watch: Watch,
 ) -> Iterator[tuple[Shift, Stop]]:
     """Who makes the cards; a batch in the ledger, until the block ends."""
-    head = Head(stations.bus, readers.surveys, cache)
+    head = Head(stations.bus, readers.surveys, cache, readers.lookouts)
     try:
         with begun_on_stations(orders, nodes, watch, head) as (crew, stopped):
             yield Shift(crew, readers), stopped

@@ -28,6 +28,7 @@ from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.stations.head.collect import LATEST_SECONDS, Collected, collect
 from imager.stations.head.line import FOLLOW_SECONDS, Line
+from imager.stations.head.lookouts import Lookouts
 from imager.stations.head.prepare import Prepared, prepare
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.results import result_of_report, unknown
@@ -77,12 +78,13 @@ class StationCrew:
         bus: StationBus,
         surveys: Mapping[str, Survey],
         publish: Callable[[GoldenImage], None],
+        lookouts: Lookouts | None = None,
     ) -> None:
         """``surveys`` say which golden images each station has, and may change meanwhile;
         ``publish`` makes one readable for the others, and may be called by several threads at
         once."""
         self._orders, self._watch, self._bus = orders, watch, bus
-        self._surveys, self._publish = surveys, publish
+        self._surveys, self._publish, self._lookouts = surveys, publish, lookouts
         self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
         self._collectors = ThreadPoolExecutor(_MOST_COLLECTING, thread_name_prefix="collect")
         self._collecting: dict[Future[Mapping[str, Collected]], tuple[Line, ...]] = {}
@@ -228,6 +230,9 @@ class StationCrew:
     def _hear(self, said: StationSaid) -> None:
         """What a station says counts for jobs of its own."""
         document, line = JsonObject(said.document), self._lines.get(said.station)
+        if self._lookouts is not None and document.values.get("event") == "cards":
+            self._lookouts.hear(said.station, changed=document.values.get("changed") is True)
+            return
         if line is None:
             return
         line.heard_at = time.monotonic()

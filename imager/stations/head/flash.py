@@ -19,6 +19,7 @@ from imager.rack.batch.batch import begin_batch, end_batch
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import CardResult, Stop, Watch, interruptible
 from imager.stations.head.crew import StationCrew
+from imager.stations.head.lookouts import Lookouts
 from imager.stations.head.remote import RemoteJob
 from imager.stations.wire.bus import StationBus
 from imager.stations.wire.golden import lay_out_pieces, published_name, wanted_golden
@@ -28,11 +29,12 @@ from imager.stations.wire.survey import Survey
 @dataclass(frozen=True, slots=True)
 class Head:
     """What the head works with: the ``bus``, what the stations said of themselves, and the cache in
-    which the pieces of a golden image lie while they are handed out."""
+    which the pieces of a golden image lie while they are handed out; the lookouts, if any."""
 
     bus: StationBus
     surveys: Mapping[str, Survey]
     cache: Cache
+    lookouts: Lookouts | None = None
 
 
 @contextmanager
@@ -48,7 +50,8 @@ def begun_on_stations(
     batch = begin_batch(folder, nodes)
     with head.cache.work_folder("pieces") as work:
         publish = _Publisher(head.bus, work).publish
-        crew = StationCrew(replace(orders, batch=batch), watch, head.bus, head.surveys, publish)
+        its = replace(orders, batch=batch)
+        crew = StationCrew(its, watch, head.bus, head.surveys, publish, head.lookouts)
         with interruptible(crew) as stopped:
             yield crew, stopped
     end_batch(folder, batch, crew.results)
