@@ -315,7 +315,8 @@ class StationCrew:
                     self._end(group, job.name, result_of_report(job, one))
         for group in groups:
             for name in [name for name in group.jobs if name in found.untaken]:
-                self._end(group, name, unknown(group.jobs[name], found.untaken[name]))
+                what = f"{line.station}: its report cannot be taken: {found.untaken[name]}"
+                self._end(group, name, unknown(group.jobs[name], what))
         now = time.monotonic()
         if found.fault:
             self._without_answer(line, groups, found.fault, now)
@@ -337,7 +338,8 @@ class StationCrew:
         if now - since > patience:
             for group in groups:
                 for name, job in list(group.jobs.items()):
-                    self._end(group, name, unknown(job, fault))
+                    what = f"{line.station} cannot be asked what became of it: {fault}"
+                    self._end(group, name, unknown(job, what))
 
     def _not_begun(self, group: _Group, name: str, what: str, hint: str) -> None:
         """The card is as it was."""

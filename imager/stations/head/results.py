@@ -52,11 +52,12 @@ def result_of_report(job: RemoteJob, settled: Settled) -> CardResult:
     )
 
 
-def unknown(job: RemoteJob, fault: str) -> CardResult:
-    """The result of a card whose station cannot be asked; ``fault`` says why."""
+def unknown(job: RemoteJob, what: str) -> CardResult:
+    """The result of a card of which its station does not say what became of it; ``what`` words
+    that."""
     reader = reader_said(job.target.node, job.slot, job.station)
     error = NetworkError(
-        f"{job.station} cannot be asked what became of it: {fault}",
+        what,
         hint=f"look at the card in {reader}; the same command asks {job.station} first, and makes "
         "no second card",
     )

@@ -324,7 +324,7 @@ def test_a_card_whose_report_cannot_be_taken_is_unknown_and_holds_up_no_other(he
     result = head.seen.results["pi0"]
     assert result.outcome is Outcome.UNKNOWN
     assert result.error is not None
-    assert result.error.what == "desk1 cannot be asked what became of it: no JSON"
+    assert result.error.what == "desk1: its report cannot be taken: no JSON"
     assert read_ledger(head.rack.folder).state_of("pi0").begun is not None
 
 
