@@ -4,8 +4,8 @@ In: cards that are begun, and their reports. Out: the same again, also after a p
 whose work was cut short with its program is reported as interrupted. Nothing secret is in a record.
 
 ``work/<job>.lock`` is held by the program that does the job; ``work/<job>+<node>.json`` is one
-card of it; ``<job>.stop`` asks that program to stop. No job of a batch is begun where
-``<batch>.closed`` is.
+card of it; ``<job>.stop`` asks that program to stop. Where ``<batch>.closed`` or
+``<job>.closed`` is, nothing of it is begun.
 """
 
 from __future__ import annotations
@@ -67,27 +67,31 @@ class Records:
         """Do a job: no other program does the same one meanwhile, nor has ever done it. Yields the
         path of the file whose presence asks to stop.
 
-        Raises TargetRefused for a job that was begun before or whose batch is closed, HostStorage
-        where there is no room for the reports.
+        Raises TargetRefused for a job that was begun before or is closed, HostStorage where there
+        is no room for the reports.
         """
         self._require_room(len(order.cards))
-        lock, closed = f"{order.job}{_LOCK}", f"{order.batch}{_CLOSED}"
+        lock = f"{order.job}{_LOCK}"
         with ExitStack() as held:
             with self.folder.locked(_BEGIN):
-                names = self._work.names()
-                for name, why in (
-                    (lock, "was begun here before"),
-                    (closed, "is of a run that is over"),
-                ):
-                    if name in names:
-                        raise TargetRefused(
-                            f"job {order.job} {why}", hint="run the head's command again"
-                        )
+                self._require_new(order)
                 held.enter_context(self._work.make_private().locked(lock))
                 # Who closes the batch after this finds them.
                 for card in order.cards:
                     self._write(order, card, None)
             yield self._work.path / f"{order.job}{_STOP}"
+
+    def _require_new(self, order: WorkOrder) -> None:
+        reasons = {
+            f"{order.job}{_LOCK}": "was begun here before",
+            f"{order.job}{_CLOSED}": "comes so late that its head waits for it no more",
+            f"{order.batch}{_CLOSED}": "is of a run that is over",
+        }
+        for name in self._work.names():
+            if name in reasons:
+                raise TargetRefused(
+                    f"job {order.job} {reasons[name]}", hint="run the head's command again"
+                )
 
     def ended(self, order: WorkOrder, card: CardWork, report: CardReport) -> None:
         """Remember how a card of a job ended."""
@@ -117,8 +121,8 @@ class Records:
         closed: Sequence[str] = (),
     ) -> Reports:
         """Forget the reports ``done`` of ``rack``, which the head has; give the next ones, but for
-        those that are to be left ``aside``. Of the batches ``closed`` no job is begun any more: of
-        what is not told now, nothing ever was."""
+        those that are to be left ``aside``. Of the batches and jobs ``closed`` nothing is begun
+        any more: what is not told now never was."""
         self._close(closed)
         reports: list[CardReport] = []
         making: list[AtDesk] = []
@@ -157,10 +161,10 @@ class Records:
             raise TargetRefused(f"there is no report {name} here", hint="ask for the reports again")
         return record.report
 
-    def _close(self, batches: Sequence[str]) -> None:
-        for batch in batches:
+    def _close(self, names: Sequence[str]) -> None:
+        for name in names:
             with self.folder.locked(_BEGIN):
-                self._work.make_private().write(f"{batch}{_CLOSED}", b"")
+                self._work.make_private().write(f"{name}{_CLOSED}", b"")
 
     def _sweep(self) -> None:
         """Remove what is left of jobs that are over, whose reports are handed over, and of batches

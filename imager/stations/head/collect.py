@@ -33,10 +33,10 @@ say is 4 MiB."""
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What one station gave out: ``settled`` are the reports that are in the ledger now, ``making``
-    what it makes now, ``over`` are jobs that nothing more comes of, ``closed`` batches of which it
-    begins none any more. It remembers all that it did ``since`` then (seconds since 1970).
-    ``untaken`` are nodes whose report cannot be taken, and why. ``fault`` says why it did not give
-    everything."""
+    what it makes now, ``over`` are jobs that nothing more comes of, ``closed`` batches and jobs of
+    which it begins nothing any more. It remembers all that it did ``since`` then (seconds since
+    1970). ``untaken`` are nodes whose report cannot be taken, and why. ``fault`` says why it did
+    not give everything."""
 
     settled: tuple[Settled, ...] = ()
     making: tuple[AtDesk, ...] = ()
@@ -189,9 +189,9 @@ def collect(
 
     They are asked together, because the programs of Salt cost the head a second for each question.
     ``ordered`` are the images, by node, that this run ordered: a card that is verified to hold
-    another one is not good. ``ended`` are batches, by station, of which nobody waits for an order
-    any more: the station closes them. Raises HostStorage when the ledger cannot be written: the
-    stations then keep their reports.
+    another one is not good. ``ended`` are batches and jobs, by station, of which nobody waits for
+    an order any more: the station closes them. Raises HostStorage when the ledger cannot be
+    written: the stations then keep their reports.
     """
     key = (known_public_key(rack.folder) or b"").hex()
     givers = [_Giver(name, (ended or {}).get(name, ())) for name in stations]

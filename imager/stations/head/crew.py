@@ -8,6 +8,7 @@ counts are the reports, which are collected.
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -39,6 +40,8 @@ from imager.stations.wire.survey import Survey
 
 QUIET_SECONDS = 20.0
 """A station that was not heard for so long is asked for its reports."""
+LOST_SECONDS = 60.0
+"""An order of which nothing was heard for so long is taken back, unless it was begun."""
 GIVE_UP_SECONDS = 300.0
 """One that does not answer for so long is given up: its cards are unknown."""
 STOPPED_SECONDS = 60.0
@@ -55,7 +58,8 @@ _THE_REST = "run the same command again for the rest"
 class _Group:
     """Jobs of one station that are ordered together: ``jobs`` are those that have not ended,
     ``ordered`` the images (their ids) of those that were ordered, by node. ``ordering`` is set once
-    they are. ``refused`` says why the station has no such order, for sure."""
+    they are, ``told_at`` is when that was done: then the order was on its way. ``spoke`` is whether
+    the station said anything of it. ``refused`` says why it has no such order, for sure."""
 
     name: str
     line: Line
@@ -64,7 +68,8 @@ class _Group:
     preparing: dict[str, Future[Prepared]]
     ordered: dict[str, str] = field(default_factory=dict)
     ordering: Future[None] | None = None
-    ordered_at: float = 0.0
+    told_at: float = math.inf
+    spoke: bool = False
     refused: tuple[str, str] | None = None
 
 
@@ -199,10 +204,11 @@ class StationCrew:
     def _go_on(self, group: _Group) -> None:
         if group.ordering is None:
             self._order(group)
-        elif group.ordering.done() and group.name not in group.line.asked:
-            # Once it was asked, it may have been told whatever went wrong: its reports say.
+        elif group.ordering.done() and group.told_at == math.inf:
+            group.told_at = time.monotonic()
             error = group.ordering.exception()
-            if error is not None:
+            # Once it was asked, it may have been told whatever went wrong: its reports say.
+            if error is not None and group.name not in group.line.asked:
                 known = known_error(error)
                 group.refused = (known.what, known.hint)
 
@@ -223,7 +229,7 @@ class StationCrew:
         group.preparing = {}
         if cards:
             group.ordered = {card.job.name: card.work.image_id for card in cards}
-            group.ordered_at = group.line.heard_at = time.monotonic()
+            group.line.heard_at = time.monotonic()
             survey = self._surveys.get(group.line.station)
             group.ordering = group.line.begin(group.name, cards, group.golden, survey)
 
@@ -253,7 +259,7 @@ class StationCrew:
         for told in progress.told:
             if told.node in group.jobs:
                 self._watch.heard(group.jobs[told.node], told.event)
-        group.line.patience = FOLLOW_SECONDS
+        group.spoke, group.line.patience = True, FOLLOW_SECONDS
         group.line.take_back(group.name)
         if progress.fault:
             group.refused = (f"{group.line.station}: {progress.fault}", progress.hint)
@@ -296,12 +302,17 @@ class StationCrew:
 
     def _ask(self, lines: Sequence[Line]) -> None:
         ordered: dict[str, str] = {}
+        lost: dict[str, list[str]] = {}
+        now = time.monotonic()
         for line in lines:
-            line.collected_at, line.nudged = time.monotonic(), False
+            line.collected_at, line.nudged = now, False
             for group in self._ordered(line):
                 ordered |= group.ordered
+                if now - group.told_at > LOST_SECONDS and not group.spoke:
+                    lost.setdefault(line.station, []).append(group.name)
         names = [line.station for line in lines]
-        future = self._collectors.submit(collect, self._orders.rack, self._bus, names, ordered)
+        rack, bus = self._orders.rack, self._bus
+        future = self._collectors.submit(collect, rack, bus, names, ordered, lost)
         self._collecting[future] = tuple(lines)
 
     def _ordered(self, line: Line) -> list[_Group]:
@@ -325,7 +336,8 @@ class StationCrew:
         making = {card.node for card in found.making if card.batch == self._orders.batch}
         for group in groups:
             never = group.refused
-            if group.name in found.over or now - group.ordered_at > LATEST_SECONDS:
+            is_over = group.name in found.over or group.name in found.closed
+            if is_over or now - group.told_at > LATEST_SECONDS:
                 never = never or (f"{line.station} never began it", _THE_REST)
             if never is not None:
                 for name in [name for name in group.jobs if name not in making]:

@@ -47,8 +47,8 @@ class Reports:
     """What a station gives out of its reports: some of them, the names of others that are ``large``
     and come in pieces, and which cards it is ``making`` now. ``over`` are jobs that nothing more
     comes of. It remembers all that it did ``since`` then (seconds since 1970). ``closed`` are
-    batches of which it begins nothing any more. Reports that are ``unreadable`` are named, each
-    with the reason."""
+    batches and jobs of which it begins nothing any more. Reports that are ``unreadable`` are named,
+    each with the reason."""
 
     reports: tuple[CardReport, ...]
     large: tuple[str, ...]

@@ -176,6 +176,14 @@ def test_nothing_is_begun_of_a_batch_that_is_closed(records: Records) -> None:
     again = Records(records.folder)
     with pytest.raises(TargetRefused), again.doing(ORDER):
         pass
+    assert records.hand_over(RACK, (), closed=("e.1",)).closed == ("e.1",)
+    with (
+        pytest.raises(TargetRefused, match=r"job e\.1 comes so late"),
+        records.doing(replace(ORDER, job="e.1", batch="e")),
+    ):
+        pass
+    with records.doing(replace(ORDER, job="e.2", batch="e", cards=())):
+        pass
     other = replace(ORDER, job="d.1", batch="d")
     with records.doing(other):
         found = records.hand_over(RACK, (), closed=("d",))

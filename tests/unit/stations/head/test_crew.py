@@ -379,6 +379,56 @@ def test_a_job_that_is_over_without_a_report_was_never_begun(head: Head) -> None
     assert head.crew.at_work == ("pi2",)
 
 
+def test_an_order_that_was_lost_is_taken_back_after_a_minute(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it was not begun, and if the station says that it will not be."""
+    head.ordered(pi0="desk1")
+    head.ordered(pi2="desk1")
+    head.say("desk1", "b.2", moments=(NodeMoment("pi2", moment_at(0.5)),))
+    closed: list[object] = []
+
+    def answer(asked: Any) -> StationAnswer:
+        closed[:] = asked["closed"]
+        document = head.answer(()).document
+        assert document is not None
+        return StationAnswer({**document, "closed": list(closed)})
+
+    head.bus.answers["desk1"] = answer
+    head.bus.saying.append(StationSaid("desk1", {"event": "ended"}))
+    head.until(lambda: len(head.actions("reports")) > 0)
+    assert (closed, head.crew.at_work) == ([], ("pi0", "pi2"))
+    monkeypatch.setattr(head_crew, "LOST_SECONDS", 0.0)
+    head.bus.saying.append(StationSaid("desk1", {"event": "ended"}))
+    head.until(lambda: "pi0" in head.seen.results)
+    assert closed == ["b.1"], "of the other one it spoke"
+    error = head.seen.results["pi0"].error
+    assert error is not None
+    assert error.what == "desk1 never began it"
+    assert head.crew.at_work == ("pi2",)
+
+
+def test_an_order_that_takes_long_to_be_handed_over_is_not_lost(
+    head: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A golden image is published before; only then anything is told to the station."""
+    monkeypatch.setattr(head_crew, "LATEST_SECONDS", 0.0)
+    monkeypatch.setattr(head_crew, "LOST_SECONDS", 0.0)
+    published = threading.Event()
+    monkeypatch.setattr(head.crew, "_publish", lambda _: published.wait(PATIENCE_SECONDS))
+    head.add(pi0="desk2")
+    head.until(
+        lambda: bool(head.crew._lines) and bool(head.crew._ordered(head.crew._lines["desk2"]))
+    )
+    head.bus.saying.append(StationSaid("desk2", {"event": "ended"}))
+    head.until(lambda: "desk2" in head.actions("reports"))
+    for _ in range(10):
+        head.crew.turn(0.005)
+    assert head.crew.at_work == ("pi0",)
+    published.set()
+    head.until(lambda: len(head.bus.begun) == 1)
+
+
 def test_an_order_is_not_begun_any_more_when_it_is_old(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
