@@ -3,11 +3,13 @@ after the other, and all at once."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -174,6 +176,44 @@ def test_no_key_of_a_node_is_on_the_master_or_a_station(afar: DeskRack) -> None:
         if any(key in data for data in [path.read_bytes()] for key in keys)
     }
     assert found == {("head", "sshd")}, "the master has its own host keys"
+
+
+@pytest.fixture
+def by_sudo(afar: DeskRack) -> DeskRack:
+    """The master lets in ann, who is not root, and whom sudo lets do everything; its sudo has the
+    PATH that Debian gives it, with the place of this Salt."""
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        pytest.skip("sudo is not installed")
+    folder = afar.programs.folder
+    script = f"""
+        own() {{ cat >"/etc/$1.new" && chmod "$2" "/etc/$1.new" && mv "/etc/$1.new" "/etc/$1"; }}
+        (cat /etc/passwd; echo 'ann:x:4242:4242::/:/bin/sh') | own passwd 644
+        (cat /etc/shadow; echo 'ann:*:19000:0:99999:7:::') | own shadow 600
+        (echo 'Defaults env_reset, use_pty, secure_path="{folder}:/usr/sbin:/usr/bin:/sbin:/bin"'
+         echo 'root ALL=(ALL:ALL) ALL'
+         echo 'ann ALL=(ALL:ALL) NOPASSWD: ALL') | own sudoers 440
+    """
+    subprocess.run([*afar.lab.head.entering, "sh", "-euc", script], check=True)
+    return replace(afar, way=(*afar.way, "--user", "ann"))
+
+
+def test_who_is_not_root_on_the_master_does_all_of_it_by_sudo(by_sudo: DeskRack) -> None:
+    ann = by_sudo
+    listed = ann.run("rack", "stations")
+    assert listed.code == 0, listed.err
+    assert [one["fault"] for one in listed.result["stations"]] == [None, None]
+    installed = ann.run("rack", "stations", "install", "desk[1-2]")
+    assert installed.code == 0, installed.err + installed.out
+    flash = ("rack", "flash", "pi0", "--stations", "desk[1-2]", "--yes", "--again")
+    said = ann.run(*flash)
+    assert said.code == 0, said.out[-3000:] + said.err
+    assert any(event["event"] == "progress" for event in said.events), "its events were heard"
+    last = read_ledger(ann.place.rack).state_of("pi0").last
+    assert last is not None
+    (card,) = (one for one in ann.cards if last.target.endswith(f":{one.node}"))
+    assert is_whole(card.backing, ann.place, last.receipt)
+    assert left_on_master(ann) == []
 
 
 def test_more_stations_than_an_sshd_lets_log_in_at_once(afar: DeskRack) -> None:

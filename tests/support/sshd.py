@@ -18,6 +18,8 @@ from imager.node.image import NodeImage
 from tests.support.salt import Box
 
 PROGRAM = "/usr/sbin/sshd"
+_KEYS = "/run/sshd/authorized_keys"
+"""Where whoever logs in may read it, also who is not root."""
 _KINDS = ("ed25519", "ecdsa", "rsa")
 
 
@@ -60,10 +62,11 @@ def _listening(box: Box, folder: Path, programs: Path, port: int) -> Iterator[No
     config.write_text(
         (folder / "picloud.conf").read_text()
         + "".join(f"HostKey {folder}/ssh_host_{kind}_key\n" for kind in _KINDS)
-        + f"Port {port}\nAuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\n"
+        + f"Port {port}\nAuthorizedKeysFile {_KEYS}\nStrictModes no\n"
         f"UsePAM no\nPidFile none\nSetEnv PATH={programs}:/usr/bin:/bin\n"
     )
-    subprocess.run([*box.entering, "mkdir", "-p", "/run/sshd"], check=True)
+    giving = f"umask 022; mkdir -p {Path(_KEYS).parent}; cat {folder}/authorized_keys >{_KEYS}"
+    subprocess.run([*box.entering, "sh", "-euc", giving], check=True)
     with (folder / f"log.{port}").open("wb") as log:
         process = subprocess.Popen(
             [*box.entering, PROGRAM, "-D", "-e", "-f", str(config)],
