@@ -283,7 +283,7 @@ def test_a_station_that_vanishes_is_unknown_and_no_second_card_is_made(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imager.stations.head.crew.GIVE_UP_SECONDS", 3.0)
-    monkeypatch.setattr("imager.stations.head.crew.QUIET_SECONDS", 2.0)
+    monkeypatch.setattr("imager.stations.head.asking.QUIET_SECONDS", 2.0)
     with struck(lab, "desk2", lambda: lab.bus.silent.add("desk2")):
         results = lab.flash(["pi0", "pi2", "pi3"])
     assert results["pi3"].outcome is Outcome.UNKNOWN
@@ -352,7 +352,7 @@ def test_bars_move_again_when_whom_a_station_told_of_them_is_gone(
 ) -> None:
     """As a minion is that was killed: its program goes on, and tells another one."""
     monkeypatch.setattr("imager.stations.head.crew.FOLLOW_SECONDS", 0.5)
-    monkeypatch.setattr("imager.stations.head.crew.QUIET_SECONDS", 600.0)
+    monkeypatch.setattr("imager.stations.head.asking.QUIET_SECONDS", 600.0)
     followed: list[bytes] = []
     hear = lab.bus._hear
 
@@ -495,7 +495,7 @@ def test_a_person_says_that_one_more_card_is_to_be_made(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("imager.stations.head.crew.GIVE_UP_SECONDS", 3.0)
-    monkeypatch.setattr("imager.stations.head.crew.QUIET_SECONDS", 2.0)
+    monkeypatch.setattr("imager.stations.head.asking.QUIET_SECONDS", 2.0)
     with struck(lab, "desk2", lambda: lab.bus.silent.add("desk2")):
         lab.flash(["pi0", "pi1", "pi3"])
     assert lab.standing("pi3") is Standing.UNKNOWN

@@ -14,9 +14,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from imager.base.errors import ConfigurationError, Interrupted, NetworkError
@@ -27,10 +26,12 @@ from imager.rack.batch.crew import Orders
 from imager.rack.batch.workers import CardResult, Watch, known_error
 from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome, outcome_of
-from imager.stations.head.collect import LATEST_SECONDS, Collected, collect
+from imager.stations.head.asking import Asking
+from imager.stations.head.collect import LATEST_SECONDS, Collected
+from imager.stations.head.group import OrderedCards
 from imager.stations.head.line import FOLLOW_SECONDS, Line
 from imager.stations.head.lookouts import Lookouts
-from imager.stations.head.prepare import Prepared, prepare
+from imager.stations.head.prepare import prepare
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.results import result_of_report, unknown
 from imager.stations.head.settling import not_begun
@@ -38,39 +39,12 @@ from imager.stations.wire.bus import StationBus, StationSaid
 from imager.stations.wire.report import StationProgress, progress_from
 from imager.stations.wire.survey import Survey
 
-QUIET_SECONDS = 20.0
-"""A station that was not heard for so long is asked for its reports."""
-LOST_SECONDS = 60.0
-"""An order of which nothing was heard for so long is taken back, unless it was begun."""
 GIVE_UP_SECONDS = 300.0
 """One that does not answer for so long is given up: its cards are unknown."""
 STOPPED_SECONDS = 60.0
 """The same, once a person stopped the batch."""
-_LEAST_SECONDS = 2.0
-"""Between two collections of one station."""
-_MOST_COLLECTING = 3
-"""Questions at once; who has something meanwhile is asked together with others after them."""
 _TURN_SECONDS = 0.2
 _THE_REST = "run the same command again for the rest"
-
-
-@dataclass(slots=True)
-class _Group:
-    """Jobs of one station that are ordered together: ``jobs`` are those that have not ended,
-    ``ordered`` the images (their ids) of those that were ordered, by node. ``ordering`` is set once
-    they are, ``told_at`` is when that was done: then the order was on its way. ``spoke`` is whether
-    the station said anything of it. ``refused`` says why it has no such order, for sure."""
-
-    name: str
-    line: Line
-    golden: GoldenImage
-    jobs: dict[str, RemoteJob]
-    preparing: dict[str, Future[Prepared]]
-    ordered: dict[str, str] = field(default_factory=dict)
-    ordering: Future[None] | None = None
-    told_at: float = math.inf
-    spoke: bool = False
-    refused: tuple[str, str] | None = None
 
 
 class StationCrew:
@@ -91,12 +65,11 @@ class StationCrew:
         self._orders, self._watch, self._bus = orders, watch, bus
         self._surveys, self._publish, self._lookouts = surveys, publish, lookouts
         self._preparers = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="prepare")
-        self._collectors = ThreadPoolExecutor(_MOST_COLLECTING, thread_name_prefix="collect")
-        self._collecting: dict[Future[Mapping[str, Collected]], tuple[Line, ...]] = {}
+        self._reports = Asking(orders.rack, bus)
         self._told: queue.SimpleQueue[tuple[RemoteJob, CardEvent]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._lines: dict[str, Line] = {}
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[str, OrderedCards] = {}
         self._boards: dict[str, CardBoard] = {}
         self._moments: dict[str, Moment] = {}
         self._stopped_at: float | None = None
@@ -149,7 +122,7 @@ class StationCrew:
             )
         golden = orders.golden_of(jobs[0].node).image
         named = {job.name: job for job in jobs}
-        self._groups[name] = _Group(name, self._lines[station], golden, named, preparing)
+        self._groups[name] = OrderedCards(name, self._lines[station], golden, named, preparing)
 
     def _report(self, job: RemoteJob, event: CardEvent) -> None:
         """In the thread that prepares ``job``."""
@@ -195,13 +168,13 @@ class StationCrew:
         collects."""
         self._stop.set()
         self._preparers.shutdown(cancel_futures=True)
-        self._collectors.shutdown(cancel_futures=True)
+        self._reports.close()
         for line in self._lines.values():
             line.close()
 
     # ── one group of cards ──────────────────────────────────────────────────────────────────
 
-    def _go_on(self, group: _Group) -> None:
+    def _go_on(self, group: OrderedCards) -> None:
         if group.ordering is None:
             self._order(group)
         elif group.ordering.done() and group.told_at == math.inf:
@@ -212,7 +185,7 @@ class StationCrew:
                 known = known_error(error)
                 group.refused = (known.what, known.hint)
 
-    def _order(self, group: _Group) -> None:
+    def _order(self, group: OrderedCards) -> None:
         """Order the cards of ``group`` once all are prepared; one that cannot be is none of it."""
         if not all(future.done() for future in group.preparing.values()):
             return
@@ -252,7 +225,7 @@ class StationCrew:
             if group is not None and group.line is line:
                 self._show(group, progress)
 
-    def _show(self, group: _Group, progress: StationProgress) -> None:
+    def _show(self, group: OrderedCards, progress: StationProgress) -> None:
         for one in progress.moments:
             if one.node in group.jobs:
                 self._moments[one.node] = one.moment
@@ -278,47 +251,14 @@ class StationCrew:
 
     def _collect(self) -> None:
         """Take what was collected, and ask those who have something."""
-        for collecting, asked in list(self._collecting.items()):
-            if collecting.done():
-                del self._collecting[collecting]
-                for line in asked:
-                    self._collected(line, self._ordered(line), collecting.result()[line.station])
-        told: list[Line] = []
-        quiet: list[Line] = []
-        now = time.monotonic()
-        busy = [line.station for lines in self._collecting.values() for line in lines]
-        for line in self._lines.values():
-            groups = self._ordered(line)
-            if not groups or line.station in busy or now - line.collected_at < _LEAST_SECONDS:
-                continue
-            if line.nudged or any(group.refused for group in groups):
-                told.append(line)
-            elif now - max(line.heard_at, line.collected_at) >= QUIET_SECONDS:
-                quiet.append(line)
-        # Who is silent holds up those who are asked beside it.
-        for lines in (told, quiet):
-            if lines and len(self._collecting) < _MOST_COLLECTING:
-                self._ask(lines)
+        for line, found in self._reports.taken():
+            self._collected(line, self._ordered(line), found)
+        self._reports.ask({line: self._ordered(line) for line in self._lines.values()})
 
-    def _ask(self, lines: Sequence[Line]) -> None:
-        ordered: dict[str, str] = {}
-        lost: dict[str, list[str]] = {}
-        now = time.monotonic()
-        for line in lines:
-            line.collected_at, line.nudged = now, False
-            for group in self._ordered(line):
-                ordered |= group.ordered
-                if now - group.told_at > LOST_SECONDS and not group.spoke:
-                    lost.setdefault(line.station, []).append(group.name)
-        names = [line.station for line in lines]
-        rack, bus = self._orders.rack, self._bus
-        future = self._collectors.submit(collect, rack, bus, names, ordered, lost)
-        self._collecting[future] = tuple(lines)
-
-    def _ordered(self, line: Line) -> list[_Group]:
+    def _ordered(self, line: Line) -> list[OrderedCards]:
         return [one for one in self._groups.values() if one.line is line and one.ordered]
 
-    def _collected(self, line: Line, groups: Sequence[_Group], found: Collected) -> None:
+    def _collected(self, line: Line, groups: Sequence[OrderedCards], found: Collected) -> None:
         for one in found.settled:
             for group in groups:
                 if one.report.batch == self._orders.batch and one.report.node in group.jobs:
@@ -343,7 +283,9 @@ class StationCrew:
                 for name in [name for name in group.jobs if name not in making]:
                     self._not_begun(group, name, *never)
 
-    def _without_answer(self, line: Line, groups: Sequence[_Group], fault: str, now: float) -> None:
+    def _without_answer(
+        self, line: Line, groups: Sequence[OrderedCards], fault: str, now: float
+    ) -> None:
         since, patience = line.heard_at, GIVE_UP_SECONDS
         if self._stopped_at is not None:
             since, patience = max(since, self._stopped_at), STOPPED_SECONDS
@@ -353,7 +295,7 @@ class StationCrew:
                     what = f"{line.station} cannot be asked what became of it: {fault}"
                     self._end(group, name, unknown(job, what))
 
-    def _not_begun(self, group: _Group, name: str, what: str, hint: str) -> None:
+    def _not_begun(self, group: OrderedCards, name: str, what: str, hint: str) -> None:
         """The card is as it was."""
         rack, station = self._orders.rack, group.line.station
         begun = read_ledger(rack.folder).state_of(name).begun
@@ -362,7 +304,7 @@ class StationCrew:
         error = ConfigurationError(what, hint=hint)
         self._end(group, name, CardResult(group.jobs[name], Outcome.FAILED, error=error))
 
-    def _end(self, group: _Group, name: str, result: CardResult) -> None:
+    def _end(self, group: OrderedCards, name: str, result: CardResult) -> None:
         del group.jobs[name]
         self._moments.pop(name, None)
         self._boards.pop(name, None)

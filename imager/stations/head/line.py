@@ -27,13 +27,13 @@ from imager.stations.wire.order import WorkOrder
 from imager.stations.wire.survey import Survey
 
 STOP_SECONDS = 20.0
-FOLLOW_SECONDS = 6.0
+FOLLOW_SECONDS = 5.0
 """One at work that was not heard for so long is asked to speak anew: whom its program told how far
 it is may be gone, as a minion is that was killed. If in vain, the next time later."""
 _MOST_PATIENCE_SECONDS = 20.0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Line:
     """``publish(golden)`` makes an image readable for the station. ``heard_at`` is when it last
     said anything (seconds of a monotonic clock), ``collected_at`` when its reports were last asked
@@ -73,7 +73,7 @@ class Line:
     def follow(self) -> None:
         """Have the station say anew how far this batch is, if its program is heard by nobody."""
         self.followed_at = time.monotonic()
-        self.patience = min(2 * self.patience, _MOST_PATIENCE_SECONDS)
+        self.patience = min(1.5 * self.patience, _MOST_PATIENCE_SECONDS)
         if self._following is None or self._following.done():
             asked = {"batch": self.orders.batch}
             self._following = self._thread.submit(self.bus.begin, self.station, "follow", asked)

@@ -32,6 +32,7 @@ from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
+from imager.stations.head import asking as head_asking
 from imager.stations.head import crew as head_crew
 from imager.stations.head.crew import StationCrew
 from imager.stations.head.prepare import Prepared
@@ -114,7 +115,7 @@ class Head:
             update=False,
         )
         monkeypatch.setattr(head_crew, "prepare", self._prepare)
-        monkeypatch.setattr(head_crew, "_LEAST_SECONDS", 0.0)
+        monkeypatch.setattr(head_asking, "_LEAST_SECONDS", 0.0)
         self.crew = StationCrew(self.orders, self.seen, self.bus, self.surveys, self._publish)
         self.bus.answers = {name: self.answer(()) for name in ("desk1", "desk2")}
 
@@ -398,7 +399,7 @@ def test_an_order_that_was_lost_is_taken_back_after_a_minute(
     head.bus.saying.append(StationSaid("desk1", {"event": "ended"}))
     head.until(lambda: len(head.actions("reports")) > 0)
     assert (closed, head.crew.at_work) == ([], ("pi0", "pi2"))
-    monkeypatch.setattr(head_crew, "LOST_SECONDS", 0.0)
+    monkeypatch.setattr(head_asking, "LOST_SECONDS", 0.0)
     head.bus.saying.append(StationSaid("desk1", {"event": "ended"}))
     head.until(lambda: "pi0" in head.seen.results)
     assert closed == ["b.1"], "of the other one it spoke"
@@ -413,7 +414,7 @@ def test_an_order_that_takes_long_to_be_handed_over_is_not_lost(
 ) -> None:
     """A golden image is published before; only then anything is told to the station."""
     monkeypatch.setattr(head_crew, "LATEST_SECONDS", 0.0)
-    monkeypatch.setattr(head_crew, "LOST_SECONDS", 0.0)
+    monkeypatch.setattr(head_asking, "LOST_SECONDS", 0.0)
     published = threading.Event()
     monkeypatch.setattr(head.crew, "_publish", lambda _: published.wait(PATIENCE_SECONDS))
     head.add(pi0="desk2")
@@ -491,7 +492,7 @@ def test_what_could_not_be_handed_over_was_not_begun(head: Head) -> None:
 def test_an_order_that_may_have_arrived_is_asked_for(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_crew, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(head_asking, "QUIET_SECONDS", 0.05)
     head.bus.broken = {"begin"}
     head.gives("desk1", head.report("pi0"))
     head.add(pi0="desk1")
@@ -502,7 +503,7 @@ def test_an_order_that_may_have_arrived_is_asked_for(
 def test_a_station_that_does_not_answer_is_given_up_at_last(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_crew, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(head_asking, "QUIET_SECONDS", 0.01)
     head.ordered(pi0="desk1")
     head.bus.answers["desk1"] = StationAnswer(fault="it does not answer")
     head.until(lambda: len(head.actions("reports")) >= 3)
@@ -520,7 +521,7 @@ def test_a_station_that_does_not_answer_is_given_up_at_last(
 def test_a_person_who_stops_waits_less_for_a_station_that_does_not_answer(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_crew, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(head_asking, "QUIET_SECONDS", 0.01)
     head.ordered(pi0="desk1")
     head.bus.answers["desk1"] = StationAnswer(fault="it does not answer")
     head.crew.stop()
@@ -540,7 +541,7 @@ def test_a_station_is_asked_for_its_reports_only_where_something_is_to_be_had(
     for _ in range(5):
         head.crew.turn(0.005)
     assert head.actions("reports") == []
-    monkeypatch.setattr(head_crew, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(head_asking, "QUIET_SECONDS", 0.05)
     head.until(lambda: head.actions("reports") == ["desk1"])
 
 
@@ -554,7 +555,7 @@ def test_a_station_that_has_ended_nothing_is_asked_once(head: Head) -> None:
 
 
 def test_reports_are_not_asked_for_in_a_rush(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_crew, "_LEAST_SECONDS", 60.0)
+    monkeypatch.setattr(head_asking, "_LEAST_SECONDS", 60.0)
     head.ordered(pi0="desk1")
     for _ in range(5):
         head.say("desk1", "b.1", ended=("pi0",))

@@ -19,6 +19,7 @@ from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
 from imager.rack.history.outcome import Outcome
+from imager.stations.head import asking as head_asking
 from imager.stations.head import crew as head_crew
 from imager.stations.head.flash import Head as FlashHead
 from imager.stations.head.flash import flash_on_stations
@@ -101,7 +102,7 @@ def test_a_batch_over_two_stations(
 def test_a_signal_stops_the_stations(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_crew, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(head_asking, "QUIET_SECONDS", 0.01)
     monkeypatch.setattr(head_crew, "STOPPED_SECONDS", 0.0)
     stopped: list[str] = []
 
