@@ -134,6 +134,12 @@ def test_a_secret_reaches_one_station_and_lies_nowhere(bus: SaltBus, lab: Labora
     assert heard_until(bus, "secrets")[-1] == {"secrets": {}}
 
 
+def test_how_a_program_ended_is_heard_with_the_job_it_had(bus: SaltBus) -> None:
+    bus.begin("desk1", "fail", {"job": "b.1"})
+    fault = "it ended with 1: it is broken"
+    assert heard_until(bus, "fault")[-1] == {"event": "ended", "job": "b.1", "fault": fault}
+
+
 def test_what_a_minion_says_in_another_name_is_not_believed(bus: SaltBus, lab: Laboratory) -> None:
     bus.begin("desk1", "work", {})
     session = next(pillar(lab).glob("hosts/desk1/*/*")).name

@@ -218,6 +218,9 @@ class StationCrew:
         if document.values.get("event") != "progress":
             # The last line of an order, for one.
             line.nudged = True
+            over = self._groups.get(str(document.values.get("job")))
+            if over is not None and over.line is line:
+                over.ended = (time.monotonic(), str(document.values.get("fault")))
             return
         with suppress(JsonFault):
             progress = progress_from(document)
@@ -276,6 +279,9 @@ class StationCrew:
         making = {card.node for card in found.making if card.batch == self._orders.batch}
         for group in groups:
             never = group.refused
+            if group.ended is not None and line.collected_at > group.ended[0]:
+                # It was asked after that, so it has told of every card that was begun.
+                never = never or (f"{line.station} never began it: {group.ended[1]}", _THE_REST)
             is_over = group.name in found.over or group.name in found.closed
             if is_over or now - group.told_at > LATEST_SECONDS:
                 never = never or (f"{line.station} never began it", _THE_REST)

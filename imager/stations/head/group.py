@@ -20,7 +20,8 @@ class OrderedCards:
     """Jobs of one station that are ordered together: ``jobs`` are those that have not ended,
     ``ordered`` the images (their ids) of those that were ordered, by node. ``ordering`` is set once
     they are, ``told_at`` is when that was done: then the order was on its way. ``spoke`` is whether
-    the station said anything of it. ``refused`` says why it has no such order, for sure."""
+    the station said anything of it. ``refused`` says why it has no such order, for sure; ``ended``
+    is when (of a monotonic clock) and how its program ended, where it did not end well."""
 
     name: str
     line: Line
@@ -32,3 +33,4 @@ class OrderedCards:
     told_at: float = math.inf
     spoke: bool = False
     refused: tuple[str, str] | None = None
+    ended: tuple[float, str] | None = None

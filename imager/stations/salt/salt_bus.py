@@ -50,6 +50,7 @@ class SaltBus:
         self._tokens: dict[str, str] = {}
         self._keys: dict[str, bytes] = {}
         self._begun: dict[tuple[str, str], int] = {}
+        self._jobs: dict[tuple[str, str], object] = {}
         self._hearing: Hearing | None = None
         closing.callback(self._forget)
 
@@ -87,6 +88,7 @@ class SaltBus:
                 )
         request, word = self._asked(action, arguments, secrets, streams=True)
         self._begun[station, request] = 0
+        self._jobs[station, request] = arguments.get("job")
         script = self._introduced([station]) + scripts.beginning(station, word)
         begun = parts_of(self._run(script)).get("begun")
         if begun is None or begun.status:
@@ -209,8 +211,10 @@ class SaltBus:
         lines += [StationSaid(said.station, line.values) for line in self._without_key(said)]
         if said.is_last:
             del self._begun[said.station, said.request]
+            job = self._jobs.pop((said.station, said.request))
             if said.fault:
-                lines.append(StationSaid(said.station, {"event": "ended", "fault": said.fault}))
+                ended = {"event": "ended", "job": job, "fault": said.fault}
+                lines.append(StationSaid(said.station, ended))
         return lines
 
     def _said_in(self, event: JsonObject) -> Proven | None:

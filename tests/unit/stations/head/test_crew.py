@@ -37,7 +37,7 @@ from imager.stations.head import crew as head_crew
 from imager.stations.head.crew import StationCrew
 from imager.stations.head.prepare import Prepared
 from imager.stations.head.remote import RemoteCard, RemoteJob
-from imager.stations.wire.bus import StationAnswer, StationSaid
+from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 from imager.stations.wire.golden import wanted_golden
 from imager.stations.wire.order import CardWork
 from imager.stations.wire.report import (
@@ -428,6 +428,44 @@ def test_an_order_that_takes_long_to_be_handed_over_is_not_lost(
     assert head.crew.at_work == ("pi0",)
     published.set()
     head.until(lambda: len(head.bus.begun) == 1)
+
+
+def test_what_was_told_before_a_program_ended_is_not_all(head: Head) -> None:
+    head.ordered(pi0="desk1")
+    asked, go_on = threading.Event(), threading.Event()
+
+    def answer(_: Document) -> StationAnswer:
+        if asked.is_set():
+            return head.answer((head.report("pi0"),))
+        asked.set()
+        assert go_on.wait(PATIENCE_SECONDS)
+        return head.answer(())
+
+    head.bus.answers["desk1"] = answer
+    head.bus.saying.append(StationSaid("desk1", {"event": "missed"}))
+    head.until(asked.is_set)
+    head.bus.saying.append(StationSaid("desk1", {"event": "ended", "job": "b.1", "fault": "-9"}))
+    head.until(lambda: not head.bus.saying)
+    go_on.set()
+    head.until(lambda: "pi0" in head.seen.results)
+    assert head.seen.results["pi0"].outcome is Outcome.VERIFIED
+
+
+def test_a_program_that_ended_begins_nothing_any_more(head: Head) -> None:
+    head.ordered(pi0="desk1", pi2="desk2")
+    ended = {"event": "ended", "job": "b.1", "fault": "it ended with -9"}
+    head.bus.saying.append(StationSaid("desk2", ended))
+    head.until(lambda: "desk2" in head.actions("reports"))
+    head.bus.saying.append(StationSaid("desk1", {"event": "missed"}))
+    asked = head.actions("reports").count("desk1")
+    head.until(lambda: head.actions("reports").count("desk1") > asked)
+    assert head.seen.results == {}, "what another one says of it counts for nothing"
+    head.bus.saying.append(StationSaid("desk1", ended))
+    head.until(lambda: "pi0" in head.seen.results)
+    error = head.seen.results["pi0"].error
+    assert error is not None
+    assert error.what == "desk1 never began it: it ended with -9"
+    assert head.crew.at_work == ("pi2",)
 
 
 def test_an_order_is_not_begun_any_more_when_it_is_old(
