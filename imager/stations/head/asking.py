@@ -18,8 +18,9 @@ from imager.stations.wire.bus import StationBus
 
 QUIET_SECONDS = 20.0
 """A station that was not heard for so long is asked for its reports."""
-LOST_SECONDS = 60.0
-"""An order of which nothing was heard for so long is taken back, unless it was begun."""
+LOST_SECONDS = 120.0
+"""An order of which nothing was heard for so long is taken back, unless it was begun. A desk that
+is busy, or slow, takes a good part of a minute until its program runs."""
 _LEAST_SECONDS = 2.0
 """Between two collections of one station."""
 _MOST_COLLECTING = 3

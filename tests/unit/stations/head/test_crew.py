@@ -380,7 +380,7 @@ def test_a_job_that_is_over_without_a_report_was_never_begun(head: Head) -> None
     assert head.crew.at_work == ("pi2",)
 
 
-def test_an_order_that_was_lost_is_taken_back_after_a_minute(
+def test_an_order_that_was_lost_is_taken_back_after_a_while(
     head: Head, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If it was not begun, and if the station says that it will not be."""
