@@ -30,8 +30,8 @@ from imager.stations.wire.survey import MOST_CARDS, NO_KEY, Survey, SurveyedCard
 
 ASK_SECONDS = 60.0
 """A station reads the first MiB of each of its cards meanwhile."""
-_MOST_WORDS = 1000
-"""Of all images together: some 60 KB of a question, which has 128 KiB."""
+_MOST_TOLD_BYTES = 32 << 10
+"""Of what all images are made of: a question has 128 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +110,10 @@ def looked_round(
 def _told(goldens: Sequence[GoldenImage]) -> Iterator[dict[str, object]]:
     """How the images are named to the stations, and what they are made of as far as one question
     has room for it."""
-    room = _MOST_WORDS
+    room = _MOST_TOLD_BYTES
     for golden in goldens:
         its = made_of(golden)
-        room -= its.size if its is not None else 0
+        room -= its.size_bytes if its is not None else 0
         told = its.to_json() if its is not None and room >= 0 else None
         yield asdict(wanted_golden(golden)) | {"made_of": told}
 

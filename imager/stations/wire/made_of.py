@@ -17,10 +17,10 @@ from imager.packages.verified import PackageSet
 from imager.packages.wish import name_fault, unit_fault
 from imager.stations.wire.survey import bounded, digest, digest_fault
 
-MOST_WORDS = 128
-"""Digests and names for one image: beside 256 cards, an order has room for no more. An image of
-more is fetched."""
-_LONGEST = 128
+MOST_BYTES = 4096
+"""Of ``size_bytes``: beside 256 cards, an order has room for no more. An image of more is
+fetched."""
+_MOST_WORDS = _LONGEST = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class MadeOf:
     enable: tuple[str, ...]
 
     @property
-    def size(self) -> int:
-        """How many digests and names it has."""
-        lists = (self.salt, self.packages, self.explicit, self.remove, self.enable)
-        return sum(map(len, lists))
+    def size_bytes(self) -> int:
+        """About how much it takes on the wire, packed: 32 bytes for a digest, and all of a name."""
+        names = (*self.explicit, *self.remove, *self.enable)
+        return 32 * len((*self.salt, *self.packages)) + sum(len(name) + 1 for name in names)
 
     def to_json(self) -> dict[str, object]:
         """The object on the wire."""
@@ -63,7 +63,7 @@ def made_of(golden: GoldenImage) -> MadeOf | None:
         remove=packages.remove,
         enable=packages.enable,
     )
-    return found if found.size <= MOST_WORDS else None
+    return found if found.size_bytes <= MOST_BYTES else None
 
 
 def made_of_in(document: JsonObject) -> MadeOf | None:
@@ -75,7 +75,7 @@ def made_of_in(document: JsonObject) -> MadeOf | None:
 def _made_of(read: JsonObject) -> MadeOf:
     def words(name: str, fault_of: Callable[[str], str | None]) -> tuple[str, ...]:
         values = read.texts(name)
-        bounded(values, MOST_WORDS, read)
+        bounded(values, _MOST_WORDS, read)
         if len(set(values)) < len(values):
             raise read.fault(name, "names one twice")
         for value in values:

@@ -31,7 +31,7 @@ from imager.rack.batch.card_progress import (
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
 from imager.stations.salt.scripts import word_of
-from imager.stations.wire.made_of import MOST_WORDS, MadeOf
+from imager.stations.wire.made_of import MOST_BYTES, MadeOf
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder, order_from
 from imager.stations.wire.report import (
     MOST_RECEIPT_BYTES,
@@ -423,12 +423,17 @@ def test_an_order_for_as_many_cards_as_a_station_may_have_is_one_argument_of_a_p
         )
         for node in nodes
     )
-    made_of = replace(MADE_OF, packages=tuple(sha() for _ in range(MOST_WORDS - 5)))
-    assert made_of.size == MOST_WORDS
+    made_of = replace(
+        MADE_OF,
+        packages=tuple(sha() for _ in range(60)),
+        explicit=tuple(text(ascii_letters, 30) for _ in range(66)),
+    )
+    assert MOST_BYTES - 64 < made_of.size_bytes <= MOST_BYTES
     order = replace(ORDER, job=f"{batch}.100", batch=batch, cards=cards, made_of=made_of).to_json()
     assert len(order_from(read_object(json.dumps(order))).cards) == MOST_CARDS
     secrets = [card.secret for card in cards]
-    assert len(word_of({"action": "work", "arguments": order, "secrets": secrets})) < 128 * 1024
+    word = word_of({"action": "work", "arguments": order, "secrets": secrets})
+    assert len(word) < 128 * 1024
 
 
 @pytest.mark.parametrize("slot", ["A" * 17, "A 1", "x" * 500])
