@@ -70,7 +70,7 @@ def archived_salt(version: str, cache: Cache, lock: RackLock) -> VerifiedPackage
     """The source release of Salt that ``fetch_salt`` would use without the network; only its name
     and size are checked. None when it would have to be fetched."""
     pin = _pin_of(lock, SALT, version)
-    return next(_archived(cache, SALT, version, pin), None)
+    return next(_archived(cache, SALT, version, _sha256_of(pin)), None)
 
 
 def salt_of(digests: Sequence[str], cache: Cache) -> VerifiedSalt | None:
@@ -80,8 +80,7 @@ def salt_of(digests: Sequence[str], cache: Cache) -> VerifiedSalt | None:
         return None
     found = []
     for name, digest in zip((SALT, *WHEELS), digests, strict=True):
-        pin = PackagePin("", digest, 0, "")
-        package = next(_archived(cache, name, None, pin), None)
+        package = next(_archived(cache, name, None, digest), None)
         if package is None or not _is_unaltered(package):
             return None
         found.append(package)
@@ -90,7 +89,7 @@ def salt_of(digests: Sequence[str], cache: Cache) -> VerifiedSalt | None:
 
 def archived_package(name: str, cache: Cache, pin: PackagePin) -> VerifiedPackage | None:
     """The package ``name`` that ``pin`` means, if it is archived; its bytes are not read."""
-    return next(_archived(cache, name, pin.version, pin), None)
+    return next(_archived(cache, name, pin.version, pin.sha256), None)
 
 
 def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
@@ -98,7 +97,7 @@ def require_archived(version: str, cache: Cache, lock: RackLock) -> None:
     Files are checked as by ``archived_salt``; nothing is pinned."""
     for name, wanted in _packages(version):
         pin = _pin_of(lock, name, wanted)
-        if next(_archived(cache, name, wanted, pin), None) is None:
+        if next(_archived(cache, name, wanted, _sha256_of(pin)), None) is None:
             raise _not_here(cache, name, wanted, pin)
 
 
@@ -125,7 +124,7 @@ class _SaltFetch:
     ) -> VerifiedPackage | None:
         """The first one in the archive whose every byte is right. Others are set aside, but not
         offline: whoever cannot fetch another one, or only looks, changes nothing."""
-        for package in list(_archived(self.terms.cache, name, version, pin)):
+        for package in list(_archived(self.terms.cache, name, version, _sha256_of(pin))):
             if _is_unaltered(package):
                 return package
             altered = f"{package.path} was altered since it was archived"
@@ -219,12 +218,17 @@ def _pin_of(lock: RackLock, name: str, version: str | None) -> PackagePin | None
     return pin if pin and version in (None, pin.version) else None
 
 
+def _sha256_of(pin: PackagePin | None) -> str | None:
+    return pin.sha256 if pin else None
+
+
 def _archived(
-    cache: Cache, name: str, version: str | None, pin: PackagePin | None
+    cache: Cache, name: str, version: str | None, sha256: str | None
 ) -> Iterator[VerifiedPackage]:
-    """Every archived package that may be the one asked for; the pinned one, or the newest first."""
+    """Every archived package that may be the one asked for: the one of that hash, or the newest
+    first."""
     packages = cache.looked_at("packages")
-    digests = [d for d in packages.names() if (d == pin.sha256 if pin else len(d) == 64)]
+    digests = [d for d in packages.names() if (d == sha256 if sha256 else len(d) == 64)]
     newest_first = sorted(digests, key=lambda digest: (packages / digest).changed(), reverse=True)
     for digest in newest_first:
         folder = packages / digest

@@ -76,10 +76,14 @@ def _failed(wanted: GoldenWanted) -> str:
 def _at_hand(its: MadeOf, cache: Cache) -> Ingredients | None:
     """What the archive has of it; None where something is missing. Raises DamagedEntry."""
     entry = Archive(cache).find(its.release)
-    salt = salt_of(its.salt, cache) if its.salt else None
+    if entry is None:
+        return None
     packages = [PackageArchive(cache).of_digest(sha256) for sha256 in its.packages]
     install = tuple(package for package in packages if package is not None)
-    if entry is None or bool(its.salt) != bool(salt) or len(install) < len(packages):
+    if len(install) < len(packages):
+        return None
+    salt = salt_of(its.salt, cache) if its.salt else None  # reads all of it, so it comes last
+    if its.salt and salt is None:
         return None
     chosen = PackageSet(install, its.remove, frozenset(its.explicit), its.enable)
     return Ingredients(verified(entry, its.models), salt, chosen)

@@ -12,8 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from imager.config.rack import Rack
 from imager.stations.head.collect import Collected, collect
-from imager.stations.head.group import OrderedCards
 from imager.stations.head.line import Line
+from imager.stations.head.ordered_cards import OrderedCards
 from imager.stations.wire.bus import StationBus
 
 QUIET_SECONDS = 20.0

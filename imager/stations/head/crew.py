@@ -28,9 +28,9 @@ from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome, outcome_of
 from imager.stations.head.asking import Asking
 from imager.stations.head.collect import LATEST_SECONDS, Collected
-from imager.stations.head.group import OrderedCards
 from imager.stations.head.line import FOLLOW_SECONDS, Line
 from imager.stations.head.lookouts import Lookouts
+from imager.stations.head.ordered_cards import OrderedCards
 from imager.stations.head.prepare import prepare
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.results import result_of_report, unknown

@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 from imager.base.errors import HostStorage, Interrupted, NetworkError, PicloudError
+from imager.base.json_fields import JsonObject
 from imager.base.programs import tool_version
 from imager.base.progress import Progress
 from imager.base.units import MiB
@@ -25,6 +26,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
 from imager.image.compose.golden import GoldenImage
+from imager.image.compose.ingredients import Ingredients
 from imager.node.keys.signing import rack_key
 from imager.rack.batch.card_progress import CardEvent, Moment, PhaseBegan, Said
 from imager.rack.batch.crew import Orders
@@ -32,6 +34,7 @@ from imager.rack.batch.workers import AtWork, CardResult, Job
 from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Holds
+from imager.release.verified import VerifiedRelease
 from imager.stations.head import asking as head_asking
 from imager.stations.head import crew as head_crew
 from imager.stations.head.crew import StationCrew
@@ -39,6 +42,7 @@ from imager.stations.head.prepare import Prepared
 from imager.stations.head.remote import RemoteCard, RemoteJob
 from imager.stations.wire.bus import Document, StationAnswer, StationSaid
 from imager.stations.wire.golden import wanted_golden
+from imager.stations.wire.made_of import made_of, made_of_in
 from imager.stations.wire.order import CardWork
 from imager.stations.wire.report import (
     CardReport,
@@ -66,6 +70,11 @@ GOLDEN = GoldenImage(
     LAYOUT,
     Manifest(16 * MiB, ExtentMap([Extent(0, 4096)]), (b"1" * 32,)),
     {},
+    made_of=Ingredients(
+        VerifiedRelease("made-up", ("pi2",), "6" * 64, Path("r"), 5, "F" * 40, "http://x", "now"),
+        None,
+        None,
+    ),
 )
 
 
@@ -239,6 +248,19 @@ def test_the_cards_of_a_station_are_ordered_together_once_the_ledger_knows(head:
     assert (begun.target, begun.slot, begun.batch) == ("desk1:/dev/sd0", "A0", BATCH)
     assert (begun.card_size_bytes, begun.model, begun.serial, begun.diskseq) == (MiB, "SD", "s0", 7)
     assert ("pi0", Said("preparing pi0", warning=False)) in head.seen.events
+
+
+def test_who_can_make_the_image_is_sent_none_until_it_says_that_it_cannot(head: Head) -> None:
+    desk2 = head.surveys["desk2"]
+    head.surveys["desk2"] = replace(desk2, makes=(GOLDEN.key,))
+    head.ordered(pi2="desk2")
+    head.surveys["desk2"] = desk2  # as rack watch learns when it asks again
+    head.add(pi3="desk2")
+    head.until(lambda: len(head.bus.begun) == 2)
+    first, second = (order for _, _, order, _ in head.bus.begun)
+    assert made_of_in(JsonObject(first)) == made_of(GOLDEN)
+    assert second["made_of"] is None
+    assert head.published == [GOLDEN.key], "for the second"
 
 
 def test_each_card_that_is_reported_is_a_result(head: Head) -> None:
