@@ -26,7 +26,7 @@ from imager.cli.settings import common_options, take
 from imager.cli.stations.voice import speaking
 from imager.rack.batch.batch import exit_code_of
 from imager.stations.desk.lookout import changes
-from imager.stations.desk.notes import Notes
+from imager.stations.desk.progress_notes import Notes
 from imager.stations.desk.records import Records
 from imager.stations.desk.survey import survey as survey_of
 from imager.stations.desk.work import Desk

@@ -14,8 +14,8 @@ from imager.base.errors import HostStorage
 from imager.base.trusted_folder import TrustedFolder
 from imager.cli.stations.voice import speaking
 from imager.rack.batch.card_progress import Said
-from imager.stations.desk import notes as notes_module
-from imager.stations.desk.notes import Notes
+from imager.stations.desk import progress_notes as notes_module
+from imager.stations.desk.progress_notes import Notes
 from imager.stations.wire.report import NodeMoment, StationProgress, Told
 from tests.support.liverun import moment_at
 
