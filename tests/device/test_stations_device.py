@@ -560,6 +560,33 @@ def test_a_station_that_has_what_it_is_made_of_makes_the_image(lab: Lab) -> None
 
 
 @LONG
+def test_a_station_whose_archive_was_altered_touches_no_card_and_is_sent_the_image(
+    lab: Lab,
+) -> None:
+    cache = lab.bus.cache("desk1")
+    shutil.rmtree(cache / "golden", ignore_errors=True)
+    lab.bus.published.clear()
+    shutil.copytree(lab.place.cache / "releases", cache / "releases")
+    try:
+        (tarball,) = cache.glob("releases/*/*.tar.gz")
+        tarball.chmod(0o644)
+        with tarball.open("r+b") as file:
+            file.seek(tarball.stat().st_size // 2)
+            file.write(b"a lie")
+        failed = lab.flash(["pi0"])["pi0"]
+        assert failed.outcome is Outcome.FAILED
+        assert failed.error is not None
+        assert "could not be made of this station's archive" in failed.error.what
+        assert "fetched from the head then" in failed.error.hint
+        assert not any(first_mib(lab.loops["desk1"][0].backing))
+        assert lab.bus.published == {}
+        assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
+        assert len(lab.bus.published) == 1
+    finally:
+        shutil.rmtree(cache / "releases")
+
+
+@LONG
 def test_a_station_without_room_touches_no_card(lab: Lab) -> None:
     state = lab.bus.state("desk1")
     slots = (state / "slots.toml").read_bytes()
