@@ -14,8 +14,9 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.disks import disk_named
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
+from imager.stations.desk.desk import Desk
 from imager.stations.desk.records import Records
-from imager.stations.desk.work import Desk, work
+from imager.stations.desk.work import work
 from imager.stations.wire.golden import lay_out_pieces
 from imager.stations.wire.report import StationProgress
 from tests.support.deskcard import ordered_card

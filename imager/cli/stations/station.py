@@ -25,11 +25,11 @@ from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.stations.voice import speaking
 from imager.rack.batch.batch import exit_code_of
+from imager.stations.desk.desk import Desk
 from imager.stations.desk.lookout import changes
 from imager.stations.desk.progress_notes import Notes
 from imager.stations.desk.records import Records
 from imager.stations.desk.survey import survey as survey_of
-from imager.stations.desk.work import Desk
 from imager.stations.desk.work import work as do_work
 from imager.stations.salt.conversation import Conversation, conversation
 from imager.stations.wire.golden import published_name

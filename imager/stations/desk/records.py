@@ -107,7 +107,9 @@ class Records:
             return None
 
     def stop(self, batch: str) -> int:
-        """Ask every job of ``batch`` that is being done to stop; returns how many."""
+        """Ask every job of ``batch`` that is being done to stop, and begin none that comes later;
+        returns how many were asked."""
+        self._close([batch])
         jobs = [job for job in self._jobs() if job.startswith(f"{batch}.") and self._is_held(job)]
         for job in jobs:
             self._work.write(f"{job}{_STOP}", b"")

@@ -6,24 +6,18 @@ once a second what goes on. Nobody needs to listen: a station finishes what it b
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from imager.base.cache import Cache
 from imager.base.errors import (
     ConfigurationError,
-    HostStorage,
     NotAuthentic,
     PicloudError,
     TargetRefused,
 )
 from imager.base.programs import tool_version
-from imager.base.progress import Phase, Quiet
 from imager.card.host.disks import Disk, disk_named
 from imager.card.host.refusals import accept
 from imager.card.host.sysfs import HostTrees
@@ -34,25 +28,30 @@ from imager.card.make.make import make_card
 from imager.card.make.order import CardOrder
 from imager.card.stages import WriteOptions
 from imager.image.compose.golden import GoldenImage
-from imager.rack.batch.card_progress import CardBoard, CardEvent, Moment
-from imager.rack.batch.workers import AtWork, CardResult, Job, Workers, interruptible, worked_off
-from imager.rack.history.outcome import Outcome
-from imager.stations.desk.golden import made_golden
+from imager.rack.batch.card_progress import CardBoard, CardEvent
+from imager.rack.batch.workers import (
+    AtWork,
+    CardResult,
+    Job,
+    Workers,
+    interruptible,
+    known_error,
+    worked_off,
+)
+from imager.rack.history.outcome import outcome_of
+from imager.stations.desk.desk import Desk
+from imager.stations.desk.golden import ordered_golden
 from imager.stations.desk.image import ordered_image
-from imager.stations.desk.records import Records, report_on
+from imager.stations.desk.records import report_on
 from imager.stations.desk.survey import station_limits
-from imager.stations.wire.golden import Bring, golden_at_hand, take_golden
 from imager.stations.wire.order import (
     CLOCK_SECONDS,
     ORDER_SECONDS,
     CardWork,
-    GoldenWanted,
     WorkOrder,
 )
 from imager.stations.wire.report import NodeMoment, StationProgress, Told
 
-Tell = Callable[[StationProgress], None]
-"""Says something to the head, if it still listens; it never raises."""
 _EVERY_SECONDS = 1.0
 _MOST_SAID = 200
 """Of what workers say in a second; the rest is in the receipts."""
@@ -74,17 +73,6 @@ class DeskJob:
     def slot(self) -> str:
         """The label of the reader, or empty."""
         return self.card.slot
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a station works with."""
-
-    records: Records
-    cache: Cache
-    bring: Bring
-    tell: Tell
-    kernel: HostTrees = field(default_factory=HostTrees)
 
 
 class DeskCrew(Workers[DeskJob]):
@@ -161,17 +149,18 @@ def work(
     card is begun, so that nothing holds it when that is done.
 
     Raises PicloudError where none is begun: the order is old or another version's, this station has
-    no room, the golden image cannot be had.
+    no room, the golden image cannot be had; KeyboardInterrupt where the head was stopped before
+    it was. To be called in the main thread, where SIGTERM becomes a KeyboardInterrupt.
     """
     _require_fresh(order)
     jobs = [DeskJob(card, _disk(card, desk.kernel)) for card in order.cards]
     with desk.records.doing(order) as stop:
         teller = _Teller(desk, order, stop)
         try:
-            golden = _golden(desk, order)
-        except PicloudError as error:
+            golden = ordered_golden(desk, order, stop)
+        except (PicloudError, KeyboardInterrupt) as error:
             for job in jobs:
-                teller.ended(CardResult(job, Outcome.FAILED, error=error))
+                teller.ended(CardResult(job, outcome_of(error), error=known_error(error)))
             raise
         crew = DeskCrew(desk, order, golden, secrets, teller)
         with interruptible(crew) as stopped:
@@ -179,26 +168,6 @@ def work(
             results = worked_off(crew, jobs, stopped)
             teller.turn(crew)
         return results
-
-
-def _golden(desk: Desk, order: WorkOrder) -> GoldenImage:
-    """From the cache, or made of what is archived here, or fetched from the head."""
-    progress = _Fetching(desk, order)
-    if order.made_of is not None and golden_at_hand(order.golden, desk.cache) is None:
-        return made_golden(order.golden, order.made_of, desk.cache, progress)
-    golden = take_golden(order.golden, desk.cache, desk.bring, progress)
-    return replace(golden, again=partial(_forgotten, desk, order.golden))
-
-
-def _forgotten(desk: Desk, golden: GoldenWanted, why: str, inode: int) -> GoldenImage:
-    """See ``GoldenImage.again``: an image that was altered is removed. The head hands its pieces
-    out only to who said before that it has none."""
-    del inode
-    desk.cache.looked_at("golden").remove_folder(golden.key)
-    raise HostStorage(
-        f"this station's golden image was altered: {why}",
-        hint="run the same command again: the image is fetched anew",
-    )
 
 
 def _disk(card: CardWork, kernel: HostTrees) -> Disk:
@@ -275,40 +244,3 @@ class _Teller:
         self._desk.tell(StationProgress(self._order.job, tuple(moments), said, ended))
         if self._stop.exists():
             self.stop()
-
-
-class _Fetching(Quiet):
-    """The Progress of having the golden image, which all cards of an order wait for."""
-
-    def __init__(self, desk: Desk, order: WorkOrder) -> None:
-        self._desk, self._order = desk, order
-
-    @contextmanager
-    def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
-        """See Progress."""
-        yield _Fetched(self._desk, self._order, Moment(name, 0, total_bytes, 0.0, 0, 0))
-
-    @contextmanager
-    def steps(self, name: str, count: int) -> Iterator[Phase]:
-        """See Progress."""
-        yield _Fetched(self._desk, self._order, Moment(name, 0, None, 0.0, 0, 0, 0, count))
-
-
-class _Fetched:
-    def __init__(self, desk: Desk, order: WorkOrder, moment: Moment) -> None:
-        self._desk, self._order, self._moment = desk, order, moment
-        self._began = time.monotonic()
-        self._told, self._done = 0.0, 0
-        self._lock = threading.Lock()
-
-    def advance(self, done: int) -> None:
-        with self._lock:
-            self._done += done
-            seconds = time.monotonic() - self._began
-            if seconds - self._told < _EVERY_SECONDS:
-                return
-            self._told = seconds
-            steps, size = (self._done, 0) if self._moment.total_steps else (0, self._done)
-            moment = replace(self._moment, phase_seconds=seconds, done_bytes=size, done_steps=steps)
-        moments = (NodeMoment(card.node, moment) for card in self._order.cards)
-        self._desk.tell(StationProgress(self._order.job, tuple(moments)))

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from imager.base.errors import PicloudError
+from imager.base.errors import Interrupted, PicloudError
 from imager.base.programs import tool_version
 from imager.image.compose.golden import GoldenImage
 from imager.node.keys.signing import rack_key
@@ -51,6 +51,7 @@ class Line:
     patience: float = math.inf
     followed_at: float = 0.0
     asked: set[str] = field(default_factory=set)
+    _stopped: bool = False
     _following: Future[None] | None = None
     _handed: dict[str, list[str]] = field(default_factory=dict)
     _thread: ThreadPoolExecutor = field(init=False)
@@ -66,7 +67,8 @@ class Line:
         return self._thread.submit(self._begin, job, cards, golden, survey)
 
     def stop(self) -> None:
-        """Ask the station to stop every card of this batch."""
+        """Ask the station to stop every card of this batch, and order no more."""
+        self._stopped = True
         asked = {"batch": self.orders.batch}
         self._thread.submit(self.bus.ask, [self.station], "stop", asked, seconds=STOP_SECONDS)
 
@@ -100,6 +102,8 @@ class Line:
                 its = made_of(golden)
             if its is None:
                 self.publish(golden)
+        if self._stopped:
+            raise Interrupted("not begun", hint="run the same command again for the rest")
         key = rack_key(orders.rack)
         for card in cards:
             append(orders.rack.folder, self._assigned(card))

@@ -11,8 +11,9 @@ from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, PicloudError, TargetRefused
 from imager.base.programs import tool_version
 from imager.base.trusted_folder import TrustedFolder
+from imager.stations.desk.desk import Desk
 from imager.stations.desk.records import Records
-from imager.stations.desk.work import Desk, work
+from imager.stations.desk.work import work
 from imager.stations.wire.order import CLOCK_SECONDS, ORDER_SECONDS, GoldenWanted, WorkOrder
 
 DIGEST = "0" * 64

@@ -278,11 +278,12 @@ def test_what_is_over_and_handed_over_is_forgotten_when_it_cannot_begin_again(
     times = (time.time() - 400, time.time() - 440)
     os.utime(lock, (times[1], times[1]))
     records.hand_over(RACK, done[:1])
-    assert names(records) == {"b.1.lock", "b.1.stop", "b.1+pi2.json"}
+    assert names(records) == {"b.closed", "b.1.lock", "b.1.stop", "b.1+pi2.json"}
     os.utime(lock, (times[0], times[0]))
     records.hand_over(RACK, done)
-    assert names(records) == {"b.1.lock", "b.1.stop"}, "the same order may come again"
-    os.utime(lock, (times[1], times[1]))
+    assert names(records) == {"b.closed", "b.1.lock", "b.1.stop"}, "the same order may come again"
+    for name in ("b.1.lock", "b.closed"):
+        os.utime(lock.with_name(name), (times[1], times[1]))
     assert records.hand_over(RACK, ()).over == ("b.1",)
     assert names(records) == set()
 
@@ -311,6 +312,14 @@ def test_only_the_jobs_of_the_batch_are_stopped(records: Records, at_work: Path)
             False,
         ]
     assert records.stop("b9") == 0
+
+
+def test_an_order_that_comes_after_its_batch_was_stopped_is_not_begun(records: Records) -> None:
+    """Salt need not bring the two in the order in which the head sent them."""
+    assert records.stop("b") == 0
+    with pytest.raises(TargetRefused, match="is of a run that is over"), records.doing(ORDER):
+        pytest.fail("it was begun")
+    assert records.hand_over(RACK, ()).reports == ()
 
 
 def test_a_receipt_by_its_name(records: Records) -> None:

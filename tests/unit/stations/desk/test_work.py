@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +25,10 @@ from imager.rack.batch.card_progress import Moment, Said
 from imager.rack.batch.workers import CardResult
 from imager.rack.history.outcome import Outcome
 from imager.stations.desk import work as desk_work
+from imager.stations.desk.desk import Desk
+from imager.stations.desk.golden import _Fetching
 from imager.stations.desk.records import Records
-from imager.stations.desk.work import Desk, DeskJob, work
+from imager.stations.desk.work import DeskJob, work
 from imager.stations.wire.golden import lay_out_pieces
 from imager.stations.wire.order import WorkOrder
 from imager.stations.wire.report import CardReport, StationProgress
@@ -217,6 +221,30 @@ def test_a_golden_image_that_cannot_be_had_is_told_for_each_card(
     assert "the master is away" in report.reason
 
 
+def test_a_stop_is_heard_while_the_golden_image_is_fetched(place: Place, ordered: Ordered) -> None:
+    def bring(name: str) -> Path:
+        place.desk.records.stop("b")
+        time.sleep(30)
+        return place.bring(name)
+
+    def terminated(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    order = order_for(place, ordered)
+    secrets = {ordered.card.secret: ordered.packed}
+    previous = signal.signal(signal.SIGTERM, terminated)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work(replace(place.desk, bring=bring), order, secrets)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert time.monotonic() - began < 15, "it did not wait for the image"
+    (report,) = place.reports(order)
+    assert report.outcome is Outcome.INTERRUPTED
+    assert report.reason == "interrupted before its card was touched"
+
+
 def test_a_golden_image_that_was_altered_is_forgotten(place: Place, ordered: Ordered) -> None:
     """No card is made of it, and the next run fetches it anew."""
     order = order_for(place, ordered)
@@ -294,7 +322,7 @@ def test_how_far_a_golden_image_is_fetched_is_told_once_a_second(
     place: Place, ordered: Ordered, clock: Clock
 ) -> None:
     order = order_for(place, ordered)
-    with desk_work._Fetching(place.desk, order).phase("fetch golden image", 70) as phase:
+    with _Fetching(place.desk, order).phase("fetch golden image", 70) as phase:
         for clock.now, size in ((100.9, 10), (101.0, 20), (101.5, 20), (102.0, 10)):
             phase.advance(size)
     told = [(one.moments[0].node, one.moments[0].moment) for one in place.said]

@@ -648,6 +648,26 @@ def test_what_is_not_ordered_yet_is_not_begun_after_a_stop(head: Head) -> None:
     assert not head.bus.begun
 
 
+def test_what_waits_for_its_image_to_be_readable_is_not_ordered_after_a_stop(head: Head) -> None:
+    laying_out, stopped = threading.Event(), threading.Event()
+
+    def publish(golden: GoldenImage) -> None:
+        laying_out.set()
+        assert stopped.wait(PATIENCE_SECONDS)
+
+    head.crew._publish = publish
+    head.add(pi2="desk2")
+    head.until(laying_out.is_set)
+    head.crew.stop()
+    stopped.set()
+    head.until(lambda: not head.crew.is_busy)
+    assert not head.bus.begun
+    error = head.seen.results["pi2"].error
+    assert error is not None
+    assert (error.what, error.hint) == ("not begun", "run the same command again for the rest")
+    assert read_ledger(head.rack.folder).state_of("pi2").begun is None
+
+
 def test_a_master_that_was_away_is_told_for_each_card_and_reports_still_come(head: Head) -> None:
     head.ordered(pi0="desk1", pi1="desk1")
     head.bus.broken.add("heard")
