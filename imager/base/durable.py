@@ -40,7 +40,7 @@ def host_storage(path: Path) -> Iterator[None]:
 
 def _mend(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free some space on its disk; the cache can be put elsewhere with --cache DIR"
+        return "free some space on its disk; if that is the cache, --cache DIR puts it elsewhere"
     if isinstance(error, PermissionError):
         return how_to_be_allowed()
     return "check who owns this path and whether its filesystem is writable"

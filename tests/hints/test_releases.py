@@ -71,7 +71,7 @@ DISKS = {
     "look at the connection; with --offline what is archived is enough": Row(
         "doctor", "--offline", "doctor {said}", 0, before=(_mirror_off,)
     ),
-    "free some space on its disk; the cache can be put elsewhere with --cache DIR": Row(
+    "free some space on its disk; if that is the cache, --cache DIR puts it elsewhere": Row(
         "fetch --cache small/cache",
         "--cache DIR",
         "fetch {said}",
