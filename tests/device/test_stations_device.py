@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -315,6 +316,58 @@ def test_a_killed_head_loses_nothing(lab: Lab) -> None:
         assert process.wait(60) == 0
     assert lab.flash(["pi0", "pi1"]) == {}
     assert lab.standing("pi0") is lab.standing("pi1") is Standing.VERIFIED
+
+
+class CtrlC(Looking):
+    """A person presses Ctrl-C when the first card is written."""
+
+    def heard(self, job: Job, event: CardEvent) -> None:
+        if isinstance(event, PhaseBegan) and event.phase == "write":
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@LONG
+@pytest.mark.skipif(bool(no_throttle()), reason=no_throttle())
+def test_ctrl_c_on_the_head_leaves_blank_cards_that_are_made_by_the_next_run(lab: Lab) -> None:
+    (loop, *_) = lab.loops["desk1"]
+    with throttled(loop, write_bps=4 * MiB, read_bps=4 * MiB):
+        (result,) = lab.flash(["pi0"], CtrlC()).values()
+    assert result.outcome is Outcome.INTERRUPTED
+    assert not any(first_mib(loop.backing))
+    assert lab.standing("pi0") is Standing.FAILED
+    assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
+
+
+@LONG
+def test_ctrl_c_on_the_head_is_heard_while_the_golden_image_is_fetched(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(lab.bus.cache("desk1") / "golden", ignore_errors=True)
+    (loop, *_) = lab.loops["desk1"]
+    before = first_mib(loop.backing)
+    hear, brought = lab.bus._hear, []
+
+    def slowly(station: str, answers: IO[bytes], line: bytes) -> None:
+        document = json.loads(line)
+        if document["event"] == "bring":
+            brought.append(document["name"].rpartition("/")[2])
+            if len(brought) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+                work = lab.bus.state(station) / "work"
+                while not any(work.glob("*.stop")):
+                    time.sleep(0.05)
+                time.sleep(3.0)
+        hear(station, answers, line)
+
+    monkeypatch.setattr(lab.bus, "_hear", slowly)
+    (result,) = lab.flash(["pi0"]).values()
+    assert result.outcome is Outcome.INTERRUPTED
+    assert result.error is not None
+    assert result.error.what == "desk1: interrupted before its card was touched"
+    assert brought == ["golden.json", "0000"]
+    assert first_mib(loop.backing) == before
+    monkeypatch.undo()
+    assert lab.flash(["pi0"])["pi0"].outcome is Outcome.VERIFIED
 
 
 @LONG

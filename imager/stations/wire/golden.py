@@ -156,7 +156,8 @@ def _brought_ahead(
 ) -> Generator[tuple[str, tuple[tuple[Chunk, bytes], ...], bytes], None, None]:
     """Each piece with its chunks and packed bytes; while it is proven and written, the next one is
     on its way."""
-    with ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetcher:
+    fetcher = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+    try:
         coming: deque[tuple[str, tuple[tuple[Chunk, bytes], ...], Future[bytes]]] = deque()
         for name, chunks in _pieces(golden):
             coming.append((name, chunks, fetcher.submit(_brought, bring, name, 2 * _PIECE_BYTES)))
@@ -165,6 +166,9 @@ def _brought_ahead(
                 yield first, its, fetched.result()
         for last, its, fetched in coming:
             yield last, its, fetched.result()
+    finally:
+        # Who stops in between waits for the piece that is on its way, and for no other.
+        fetcher.shutdown(cancel_futures=True)
 
 
 def _brought(bring: Bring, name: str, limit: int) -> bytes:
