@@ -253,6 +253,25 @@ def test_the_map_shows_every_folder_and_nothing_else() -> None:
         assert [n.partition("/")[2] for n in shown if n.startswith(f"{wing}/")] == order
 
 
+def test_the_architecture_has_the_wings_in_their_order() -> None:
+    text = (PACKAGE.parent / "docs/architecture.md").read_text()
+    (line,) = re.findall(r"^ +(base ← .*)$", text, re.MULTILINE)
+    assert tuple(line.split(" ← ")) == WINGS
+
+
+def test_readme_leads_to_every_document() -> None:
+    root = PACKAGE.parent
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)\)", (root / "README.md").read_text()))
+    assert {f"docs/{page.name}" for page in root.glob("docs/*.md")} - linked == set()
+
+
+def test_no_line_of_the_changes_stands_there_twice() -> None:
+    """As a merge leaves them that went wrong."""
+    lines = (PACKAGE.parent / "CHANGELOG.md").read_text().splitlines()
+    long = [line for line in lines if len(line) > 40]
+    assert sorted(long) == sorted(set(long))
+
+
 @pytest.mark.parametrize("page", ["HACKING.md", "docs/architecture.md"])
 def test_a_page_names_only_what_is_there(page: str) -> None:
     root = PACKAGE.parent
