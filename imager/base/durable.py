@@ -153,6 +153,7 @@ def remove_tree(folder: Path) -> None:
         return
 
     def unlock_and_retry(function: object, name: str, error: object) -> None:
+        del function, error
         target = Path(name)
         with suppress(OSError):
             if target != folder:

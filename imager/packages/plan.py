@@ -102,7 +102,7 @@ def plan_lock(given: PlanInput, wishes: Mapping[str, PackageWish], fresh: bool) 
             hint="name what may move: picloud-image lock --update PKG…, or without names for all",
             details=faults if len(faults) > 1 else (),
         )
-    return LockPlan(sets, offers, tuple(_changes(given, sets, offers, found)))
+    return LockPlan(sets, offers, tuple(_changes(given, sets, offers)))
 
 
 def offer_of(package: VerifiedPacman) -> PackageOffer:
@@ -161,7 +161,6 @@ def _changes(
     given: PlanInput,
     sets: Mapping[str, SetPin],
     offers: Mapping[str, PackageOffer],
-    found: Sequence[Resolution],
 ) -> Iterator[LockChange]:
     wanted = {name_in(word) for each in sets.values() for word in each.wanted}
     needed_by = asked_for_by(offers.values())

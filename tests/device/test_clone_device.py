@@ -32,7 +32,6 @@ pytestmark = [
 SIZE = 64 * MiB
 ROOT, ROOT_BYTES = 8 * MiB, 40 * MiB
 JUNK = b"\x5a" * 4096
-FIRST = Extent(0, MiB)
 
 
 @pytest.fixture(scope="module")

@@ -71,11 +71,6 @@ def golden(release: VerifiedRelease, cache: Cache) -> GoldenImage:
     return compose(release, cache, Quiet())
 
 
-def reader_of(path: Path) -> Reader:
-    data = memoryview(path.read_bytes())
-    return lambda offset, length: bytes(data[offset : offset + length])
-
-
 @pytest.fixture(scope="module")
 def read(golden: GoldenImage) -> Reader:
     """Reads the image where it lies: it is over a GiB, nearly all holes."""

@@ -27,7 +27,6 @@ pytestmark = [
 ]
 
 STRANGER = 65534
-PERSON = 1234
 LOOKING = (
     "rack show",
     "rack plan --images . --offline",

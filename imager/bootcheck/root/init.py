@@ -30,10 +30,9 @@ _MOST_HEADERS = 64
 
 @dataclass(frozen=True, slots=True)
 class FirstProgram:
-    """``path`` is where the program lies once every link was followed; ``fault`` says why none
-    can start, and ``missing`` which file of those that lead to it is not there."""
+    """``fault`` says why none can start, ``missing`` which file of those that lead to it is not
+    there; both are empty where it can."""
 
-    path: str
     fault: str = ""
     missing: str = ""
 
@@ -54,13 +53,13 @@ def _judged(files: Ext4, name: str) -> FirstProgram:
         leads = name if path == name else f"{name} leads to {path}, which"
         if inode is None:
             what = f"{leads} is missing" if path != name else f"there is no {name}"
-            return FirstProgram(path, what, missing=path)
+            return FirstProgram(what, missing=path)
         fault = _fault(files, inode)
     except OverBudget:
         raise
     except (ValueError, struct.error) as error:
-        return FirstProgram(name, f"{name} cannot be read: {error}")
-    return FirstProgram(path, f"{leads} {fault}" if fault else "")
+        return FirstProgram(f"{name} cannot be read: {error}")
+    return FirstProgram(f"{leads} {fault}" if fault else "")
 
 
 def _fault(files: Ext4, inode: Inode) -> str:

@@ -42,11 +42,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class DiskPartition:
-    """One partition of a disk; offset and size in bytes."""
+    """One partition of a disk; its size in bytes."""
 
     node: str
-    number: str
-    offset_bytes: int
     size_bytes: int
     content: Content | None
 

@@ -164,8 +164,6 @@ def _disk(name: str, watched: tuple[Path, ...], kernel: HostTrees) -> Disk:
 def _partition(name: str, kernel: HostTrees) -> DiskPartition:
     return DiskPartition(
         node=str(kernel.dev / name),
-        number=kernel.number(name),
-        offset_bytes=_integer(kernel.attribute(name, "start")) * SECTOR_BYTES,
         size_bytes=_integer(kernel.attribute(name, "size")) * SECTOR_BYTES,
         content=_content(kernel.properties(name)),
     )

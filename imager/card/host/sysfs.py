@@ -71,8 +71,6 @@ class Mount:
 
     number: str
     where: Path
-    filesystem: str
-    source: str
     writable: bool
     """Whether the filesystem can be written to, through this mount or another one of it."""
 
@@ -180,7 +178,7 @@ class HostTrees:
             if number.startswith("0:") and source.startswith("/"):
                 number = self.number_at(source) or number
             options = more[2].split(",") if len(more) > 2 else ()
-            yield Mount(number, Path(unescape(words[4])), more[0], source, "ro" not in options)
+            yield Mount(number, Path(unescape(words[4])), "ro" not in options)
 
     def swaps(self) -> Iterator[str]:
         """The device numbers of swap partitions in use (proc_swaps(5))."""

@@ -26,6 +26,7 @@ POINT_BYTES = 4 * KiB
 BLOCKS = (MiB, 2 * MiB, 4 * MiB, 8 * MiB, 16 * MiB)
 """The transfer sizes that are tried."""
 
+_LOST_AT_LEAST = 16
 _STRETCH_BYTES = 32 * MiB
 _POINTS = 1024
 _SHORT_BYTES = 4 * MiB
@@ -55,6 +56,12 @@ class ProbePlan:
     def total_bytes(self) -> int:
         """How much is written."""
         return sum(s.extent.length for s in self.stretches) + len(self.points) * POINT_BYTES
+
+
+def least_loss_bytes(size_bytes: int) -> int:
+    """How much of its end a card of ``size_bytes`` must have lost to count as smaller than it says:
+    a sixteenth. What loses less may be worn there."""
+    return max(size_bytes // _LOST_AT_LEAST, 4 * MiB)
 
 
 def short_plan(size_bytes: int) -> ProbePlan:

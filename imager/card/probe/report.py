@@ -15,6 +15,7 @@ from math import gcd
 from imager.base.errors import CardFaulty, CardIOError, FakeCapacity, PicloudError
 from imager.base.units import MiB, format_chosen, format_rate, format_size
 from imager.card.probe.pattern import BadStretch, BadStretchKind
+from imager.card.probe.plan import least_loss_bytes
 
 _LISTED = 8
 _SMALLEST_CARD = 1 * MiB
@@ -24,7 +25,6 @@ _CLASSES = (
 )
 """How many random reads and writes of 4 KiB in a second the SD Association's classes promise."""
 _POOR_WRITES = 100
-_LOST_AT_LEAST = 16
 
 
 class Honesty(StrEnum):
@@ -257,5 +257,5 @@ def lost_from(
     if not gone or not good or len(gone) < len(findings):
         return None
     low, high = max(good), min(gone)
-    much = max(claimed_bytes // _LOST_AT_LEAST, 4 * MiB)
-    return (low, high) if low <= high <= claimed_bytes - much else None
+    most = claimed_bytes - least_loss_bytes(claimed_bytes)
+    return (low, high) if low <= high <= most else None

@@ -16,6 +16,7 @@ from imager.card.diagnosis.damage import Damage, DamageKind, Diagnosis
 from imager.card.diagnosis.places import Places
 from imager.card.diagnosis.trouble import Trouble
 from imager.card.image import CardImage, ImageReader
+from imager.card.probe.plan import least_loss_bytes
 from imager.card.stages import UnprovenCard
 from imager.card.write.compare import Reading
 from imager.disk.extents import Extent, ExtentMap
@@ -23,8 +24,6 @@ from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import Reader
 
 _KEPT = 1000
-_LOST_AT_LEAST = 16
-"""A card that keeps nothing of its last sixteenth, or more, is smaller than it says."""
 
 
 _SILENT = (DamageKind.ZEROS, DamageKind.ONES, DamageKind.FOREIGN)
@@ -143,7 +142,7 @@ def with_lost_end(
     beyond = [damage for damage in diagnosis.damages if damage.extent.offset >= kept]
     if (
         not kept
-        or size_bytes - kept < max(size_bytes // _LOST_AT_LEAST, 4 * MiB)
+        or size_bytes - kept < least_loss_bytes(size_bytes)
         or len(beyond) < 2
         or not _all_lost(beyond)
     ):

@@ -91,6 +91,7 @@ def _blinks(*_: object) -> Iterable[NextWord]:
 
 def _cards(line: UnfinishedLine, begun: str) -> Iterable[NextWord]:
     """Disks that may be cards, and files."""
+    del line, begun
     from imager.card.host.disks import list_disks
 
     for disk in list_disks():

@@ -101,7 +101,7 @@ def verify(
         )
     found.require_sound(_repair_line(target, rack))
     require_trusted(found.target, proof.held.stamp, rack, key)
-    session.console.verdict(_verdict(found, proof), good=True)
+    session.console.verdict(_verdict(found), good=True)
     if proof.held.stamp is not None:
         session.console.lines(*stamp_lines(proof.held.stamp, rack))
     return fields
@@ -187,7 +187,7 @@ def _use_fields(use: CardUse) -> dict[str, object]:
     }
 
 
-def _verdict(found: Verification, proof: Proof) -> str:
+def _verdict(found: Verification) -> str:
     read = (
         f"{format_size(found.checked_bytes)} read at {format_rate(found.figures.bytes_per_second)}"
     )

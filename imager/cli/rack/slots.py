@@ -42,7 +42,7 @@ def learn(session: Session, labels: str | None, replace: bool) -> CommandResult:
     rack = open_rack(session)
     wanted = labels_to_learn(load_slots(rack.folder), _labels(rack, labels), replace=replace)
     learned: dict[str, str] = {}
-    with _ending_early(session, learned, wanted), arrivals() as watch:
+    with _ending_early(learned, wanted), arrivals() as watch:
         _name_cards_in_already(session, watch)
         if wanted:
             _ask_for(session, wanted[0])
@@ -146,9 +146,7 @@ def _one_for_each(rack: Rack) -> str:
 
 
 @contextmanager
-def _ending_early(
-    session: Session, learned: dict[str, str], wanted: tuple[str, ...]
-) -> Iterator[None]:
+def _ending_early(learned: dict[str, str], wanted: tuple[str, ...]) -> Iterator[None]:
     """Let Ctrl-C end the learning early. What was learned until then is in the file already."""
     try:
         yield

@@ -41,7 +41,6 @@ _GET_ANEW = "run picloud-image fetch to get it anew, then export again"
 class ExportedFile:
     """A file that was written; ``sha256`` is of all of it."""
 
-    path: Path
     size_bytes: int
     sha256: str
 
@@ -154,7 +153,7 @@ def export(
                 put(padding(member.size_bytes))
             put(END)
         size = os.lseek(descriptor, 0, os.SEEK_CUR)
-    return ExportedFile(path, size, digest.hexdigest())
+    return ExportedFile(size, digest.hexdigest())
 
 
 def _members(

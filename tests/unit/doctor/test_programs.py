@@ -20,7 +20,6 @@ OUR_OWN = {
     "cat": "coreutils: every computer has it",
     "salt-run": "says whether this computer is a Salt master",
 }
-LIMITED_BY_PRLIMIT = {"pacman"}
 
 
 def test_every_program_that_is_run_is_in_the_table() -> None:

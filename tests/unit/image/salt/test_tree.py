@@ -35,7 +35,9 @@ def test_sound_wheels_are_read() -> None:
     st.lists(st.tuples(st.integers(0, 999), st.binary(min_size=1, max_size=4)), max_size=5),
     st.integers(0, 12),
 )
-def test_damage_is_refused(data: bytes, changes: list[tuple[int, bytes]], cut: int) -> None:
+def test_any_bytes_are_read_or_refused(
+    data: bytes, changes: list[tuple[int, bytes]], cut: int
+) -> None:
     damaged = bytearray(data)
     for place, piece in changes:
         damaged[place : place + len(piece)] = piece

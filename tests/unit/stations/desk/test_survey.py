@@ -25,8 +25,6 @@ from tests.support.deskcard import ordered_card
 from tests.support.stamps import FACTS, PUBLIC, by_hand
 from tests.support.sysfs import FakeHost
 
-KEY = "5" * 32
-
 
 @pytest.fixture
 def host(tmp_path: Path) -> FakeHost:
