@@ -24,7 +24,8 @@ from imager.node.keys.identity import identity_of
 from imager.node.keys.making import make_missing
 from imager.node.keys.ssh import new_host_keys
 from imager.node.keys.store import folders_of
-from imager.rack.history.ledger import CardFinished, append
+from imager.rack.history.events import CardFinished
+from imager.rack.history.ledger import append
 from imager.rack.history.outcome import Outcome
 
 COUNTS = (14, 100, 1000)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from imager.rack.report.badges import CARD_BADGES
 from tests.support.chromium import MEASURE, Fit, missing_programs
 from tests.support.deskrack import DeskRack, desk_rack

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from imager.base.errors import HostStorage
-from imager.rack.history.ledger import BatchEnded, Standing, append, read_ledger
+from imager.rack.history.events import BatchEnded, Standing
+from imager.rack.history.ledger import append, read_ledger
 from tests.support.loop import (
     Loop,
     call,

@@ -21,7 +21,8 @@ from imager.card.receipt.store import load_receipt
 from imager.card.save.original import opened_original
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.rescue_map import BlockState, RescueMap
-from imager.rack.history.ledger import NodeState, Standing, read_ledger
+from imager.rack.history.events import NodeState, Standing
+from imager.rack.history.ledger import read_ledger
 from tests.fault.dying import first_differing
 from tests.support.faultcard import Fault, fault_card, why_not
 from tests.support.loop import Loop, missing_abilities, udevd_running

@@ -36,7 +36,8 @@ from imager.rack.batch.card_progress import CardEvent, PhaseBegan, PhaseEnded
 from imager.rack.batch.crew import Orders
 from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.batch.workers import AtWork, CardResult, Job
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.lock import batch_lock
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Unfit

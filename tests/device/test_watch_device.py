@@ -21,7 +21,8 @@ import pytest
 
 from imager.base.units import KiB, MiB
 from imager.node.stamp.stamp import STAMP_AREA
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from tests.support.hostile import HostileFat, make_ext4
 from tests.support.loop import (
     call,

@@ -29,7 +29,8 @@ from imager.card.inspect.verify import open_target, verify_card
 from imager.card.medium.reopen import reader_of
 from imager.disk.extents import Extent
 from imager.disk.manifest import Manifest
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from tests.fault.rig import UNBLANKABLE
 from tests.support.faultcard import EVERY_TIME, Fault, FaultCard, fault_card

@@ -21,7 +21,8 @@ from imager.card.inspect.stamp import read_stamp
 from imager.card.inspect.verify import open_target
 from imager.card.medium.reopen import reader_of
 from imager.node.stamp.facts import StampError
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from tests.support.deskrack import DeskRack
 from tests.support.loop import Loop, call
 from tests.support.rackcards import forget, is_whole

@@ -26,7 +26,8 @@ from imager.node.edit.edit import OpenGolden, opened
 from imager.rack.batch.card_progress import CardEvent, PhaseBegan
 from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.workers import AtWork, CardResult, Job
-from imager.rack.history.ledger import CardFinished, read_ledger
+from imager.rack.history.events import CardFinished
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in

@@ -32,15 +32,8 @@ from imager.config.load import load_rack
 from imager.node.keys.identity import identity_of
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.stamp import STAMP_AREA, encode_stamp, parse_stamp
-from imager.rack.history.ledger import (
-    Assigned,
-    BatchBegun,
-    BatchEnded,
-    CardFinished,
-    Standing,
-    encode_event,
-    read_ledger,
-)
+from imager.rack.history.events import Assigned, BatchBegun, BatchEnded, CardFinished, Standing
+from imager.rack.history.ledger import encode_event, read_ledger
 from imager.rack.master.presence import Presence, load_presence, save_presence
 from imager.rack.plan.slots import load_slots, name_slot
 from imager.release.archive import Archive, parse_record

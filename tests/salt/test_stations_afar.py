@@ -14,7 +14,8 @@ from dataclasses import replace
 import pytest
 
 from imager.config.load import load_rack
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from imager.rack.master.connection import Door, Way, door_to_master
 from imager.stations.salt.install import MASTER_FILE
 from imager.stations.salt.salt_bus import opened_bus

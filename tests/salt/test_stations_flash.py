@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from imager.rack.history.ledger import Assigned, Standing, read_ledger
+from imager.rack.history.events import Assigned, Standing
+from imager.rack.history.ledger import read_ledger
 from imager.stations.salt.scripts import PILLAR_FOLDER
 from tests.support.eavesdropping import found_in, memory_of
 from tests.support.laboratory import ROOT, Laboratory, laboratory

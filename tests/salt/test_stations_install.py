@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from imager.rack.history.ledger import Standing, read_ledger
+from imager.rack.history.events import Standing
+from imager.rack.history.ledger import read_ledger
 from tests.support.deskrack import DeskRack, desk_rack
 from tests.support.loop import missing_abilities
 from tests.support.rackcards import is_whole

@@ -25,7 +25,8 @@ from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest
 from imager.node.keys.identity import identity_of
 from imager.node.keys.signing import rack_key
-from imager.rack.history.ledger import Assigned, CardFinished, append
+from imager.rack.history.events import Assigned, CardFinished
+from imager.rack.history.ledger import append
 from imager.rack.master.presence import Presence, Seen, save_presence
 from imager.release.lock import Pin, RackLock
 from tests.support.racks import KEY, rack_in

@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar
 
+from imager.base.json_fields import JsonObject
 from imager.base.units import GiB
 from imager.card.host.sysfs import HostTrees
 from imager.card.medium.raw import RawCard
@@ -105,6 +106,27 @@ class TargetFacts:
     diskseq: int = 0
     logical_bytes: int = 0
     physical_bytes: int = 0
+
+    @classmethod
+    def from_json(
+        cls, read: JsonObject, text: Callable[[JsonObject, str], str] = JsonObject.text
+    ) -> TargetFacts:
+        """The facts again, from the object of their fields; ``text`` reads a text. Raises
+        JsonFault."""
+        return cls(
+            path=text(read, "path"),
+            size_bytes=read.integer("size_bytes"),
+            bus=text(read, "bus"),
+            slot=text(read, "slot"),
+            by_id=text(read, "by_id"),
+            vendor=text(read, "vendor"),
+            model=text(read, "model"),
+            serial=text(read, "serial"),
+            cid=text(read, "cid"),
+            diskseq=read.integer("diskseq"),
+            logical_bytes=read.integer("logical_bytes"),
+            physical_bytes=read.integer("physical_bytes"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ def _receipt(whole: JsonObject) -> Receipt:
         failure=whole.text("failure"),
         finished_at=whole.text("finished_at"),
         tool_version=whole.text("tool_version"),
-        target=_target(whole.child("target")),
+        target=TargetFacts.from_json(whole.child("target")),
         image=_image(whole.child("image"), from_source=version == SOURCE_VERSION),
         options=_options(whole.child("options")),
         cache_bypassed=whole.boolean("cache_bypassed"),
@@ -244,23 +244,6 @@ def _receipt(whole: JsonObject) -> Receipt:
 def _later(read: JsonObject, key: str) -> str:
     """A text, empty if the field is missing, as it is in the first receipts."""
     return read.text(key) if key in read else ""
-
-
-def _target(read: JsonObject) -> TargetFacts:
-    return TargetFacts(
-        path=read.text("path"),
-        size_bytes=read.integer("size_bytes"),
-        bus=read.text("bus"),
-        slot=read.text("slot"),
-        by_id=read.text("by_id"),
-        vendor=read.text("vendor"),
-        model=read.text("model"),
-        serial=read.text("serial"),
-        cid=read.text("cid"),
-        diskseq=read.integer("diskseq"),
-        logical_bytes=read.integer("logical_bytes"),
-        physical_bytes=read.integer("physical_bytes"),
-    )
 
 
 def _image(read: JsonObject, *, from_source: bool) -> ImageFacts:

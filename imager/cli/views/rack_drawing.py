@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from imager.config.rack import MASTER
 from imager.config.slot_labels import tower_and_place
-from imager.rack.history.ledger import Standing
+from imager.rack.history.events import Standing
 from imager.rack.report.overview import NodeView, Tower
 
 _CARD_MARKS = {

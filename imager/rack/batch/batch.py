@@ -16,7 +16,8 @@ from pathlib import Path
 from imager.base.errors import BatchFailed, Interrupted
 from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.workers import CardResult, Stop, Watch, interruptible, worked_off
-from imager.rack.history.ledger import BatchBegun, BatchEnded, append, now, require_room
+from imager.rack.history.events import BatchBegun, BatchEnded, now
+from imager.rack.history.ledger import append, require_room
 from imager.rack.history.outcome import Outcome
 
 

@@ -22,7 +22,8 @@ from imager.config.rack import Rack
 from imager.rack.batch.batch import begin_batch, end_batch
 from imager.rack.batch.card_progress import CardBoard
 from imager.rack.batch.workers import CardResult, Watch, Workers, interruptible, worked_off
-from imager.rack.history.ledger import CardRestored, append, now
+from imager.rack.history.events import CardRestored, now
+from imager.rack.history.ledger import append
 from imager.rack.history.recorded import Work, recorded
 from imager.rack.plan.saved import SavedNode
 

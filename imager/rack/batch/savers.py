@@ -23,7 +23,8 @@ from imager.card.save.saved_file import SavedFile
 from imager.card.stages import WriteOptions
 from imager.rack.batch.card_progress import CardBoard
 from imager.rack.batch.workers import CardResult, Watch, Workers, interruptible, worked_off
-from imager.rack.history.ledger import CardSaved, append, now
+from imager.rack.history.events import CardSaved, now
+from imager.rack.history.ledger import append
 from imager.rack.history.outcome import Outcome, outcome_of
 
 

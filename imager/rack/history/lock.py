@@ -17,7 +17,7 @@ from imager.base.errors import TargetRefused
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.folder import ensure_state
 from imager.config.rack import state_folder
-from imager.rack.history.ledger import now
+from imager.rack.history.events import now
 
 _LOCK = "batch.lock"
 _LONGEST_HOLDER = 4096

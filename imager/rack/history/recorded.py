@@ -14,7 +14,8 @@ from imager.base.errors import HostStorage, PicloudError
 from imager.card.host.target import Target
 from imager.card.make.finish import MadeCard
 from imager.config.rack import Rack
-from imager.rack.history.ledger import Assigned, CardFinished, append, now
+from imager.rack.history.events import Assigned, CardFinished, now
+from imager.rack.history.ledger import append
 from imager.rack.history.outcome import Outcome, outcome_of
 
 
@@ -39,16 +40,25 @@ def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
     Raises what ``make`` raises. Raises HostStorage when the ledger cannot be written: then nothing
     was made, or, if it happens only at the end, the card is good and the ledger lacks that line.
     """
-    append(rack.folder, _assigned(work))
+    begun = _assigned(work)
+    append(rack.folder, begun)
     try:
         made = make()
     except BaseException as error:
         # The card's own error is more important than that the ledger cannot be written.
         with suppress(HostStorage):
-            append(rack.folder, _failed(work, error))
+            append(rack.folder, _failed(work, begun, error))
         raise
     receipt, image_id = made.receipt_path.name, work.image_id or made.receipt.image.image_id
-    append(rack.folder, _finished(work, Outcome.VERIFIED, receipt=receipt, image_id=image_id))
+    finished = CardFinished.of(
+        begun,
+        Outcome.VERIFIED,
+        receipt=receipt,
+        image_id=image_id,
+        recipe=work.recipe,
+        release_sha256=work.release_sha256,
+    )
+    append(rack.folder, finished)
     return made
 
 
@@ -68,39 +78,16 @@ def _assigned(work: Work) -> Assigned:
     )
 
 
-def _failed(work: Work, error: BaseException) -> CardFinished:
+def _failed(work: Work, begun: Assigned, error: BaseException) -> CardFinished:
     known = error if isinstance(error, PicloudError) else None
     stopped = isinstance(error, KeyboardInterrupt)
     other = "interrupted" if stopped else f"{type(error).__name__}: {error}"
-    return _finished(
-        work,
+    return CardFinished.of(
+        begun,
         outcome_of(error),
         reason=known.what if known else other,
         hint=known.hint if known else "",
         receipt=known.receipt if known else "",
-    )
-
-
-def _finished(
-    work: Work,
-    outcome: Outcome,
-    *,
-    reason: str = "",
-    hint: str = "",
-    receipt: str = "",
-    image_id: str = "",
-) -> CardFinished:
-    return CardFinished(
-        at=now(),
-        batch=work.batch,
-        node=work.node,
-        target=work.target.node,
-        slot=work.slot,
-        outcome=outcome.value,
-        reason=reason,
-        hint=hint,
-        receipt=receipt,
-        image_id=image_id,
         recipe=work.recipe,
         release_sha256=work.release_sha256,
     )

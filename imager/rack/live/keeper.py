@@ -17,7 +17,7 @@ from imager.base.errors import PicloudError
 from imager.config.nodeset import fold
 from imager.rack.batch.card_progress import CardEvent, Said
 from imager.rack.batch.workers import AtWork, CardResult, Job, Watch
-from imager.rack.history.ledger import now
+from imager.rack.history.events import now
 from imager.rack.live.snapshot import LiveCard, LiveEnding, LiveRun, remove_live, write_live
 
 _SECONDS = 1.0

@@ -14,7 +14,7 @@ from imager.base.errors import MissingTool, NetworkError
 from imager.base.text import as_counted
 from imager.base.timestamps import timestamp
 from imager.config.rack import Node, Rack
-from imager.rack.history.ledger import now
+from imager.rack.history.events import now
 from imager.rack.master.answers import (
     CardSaid,
     NoAnswer,

@@ -15,7 +15,7 @@ from imager.config.rack import MASTER
 from imager.config.slot_labels import by_place, tower_and_place
 from imager.rack.batch.card_progress import Moment
 from imager.rack.batch.outlook import outlook
-from imager.rack.history.ledger import Standing
+from imager.rack.history.events import Standing
 from imager.rack.history.outcome import Outcome
 from imager.rack.live.snapshot import LiveCard, LiveRun
 from imager.rack.master.presence import Presence

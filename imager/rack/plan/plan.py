@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from imager.config.rack import Node
-from imager.rack.history.ledger import NodeState, Standing
+from imager.rack.history.events import NodeState, Standing
 from imager.rack.plan.candidates import Candidate, Holds
 
 

@@ -30,7 +30,8 @@ from imager.disk.layout import FIRST_MIB
 from imager.disk.mbr import MAX_DISK_BYTES
 from imager.node.stamp.facts import StampError, StampFacts
 from imager.node.stamp.stamp import STAMP_AREA, Stamp, parse_stamp
-from imager.rack.history.ledger import CardSaved, Ledger
+from imager.rack.history.events import CardSaved
+from imager.rack.history.ledger import Ledger
 from imager.rack.plan.candidates import Unfit
 from imager.rack.plan.plan import RackPlan
 

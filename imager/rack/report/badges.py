@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imager.card.diagnosis.damage import Diagnosis
-from imager.rack.history.ledger import Standing
+from imager.rack.history.events import Standing
 from imager.rack.master.presence import Presence
 from imager.rack.report.overview import NodeView
 

@@ -15,13 +15,8 @@ from imager.card.receipt.receipt import Receipt, ReceiptResult
 from imager.card.receipt.store import newest_by_node, receipt_in
 from imager.config.rack import Node, Rack
 from imager.config.slot_labels import by_place, tower_and_place
-from imager.rack.history.ledger import (
-    CardRestored,
-    CardSaved,
-    NodeState,
-    Standing,
-    read_ledger,
-)
+from imager.rack.history.events import CardRestored, CardSaved, NodeState, Standing
+from imager.rack.history.ledger import read_ledger
 from imager.rack.master.presence import Seen, load_presence
 from imager.release.catalogue import spec_for
 from imager.release.lock import RackLock

@@ -24,7 +24,7 @@ from imager.config.rack import MASTER, Node, Rack
 from imager.config.slot_labels import tower_and_place
 from imager.node.keys.fingerprints import Fingerprints, fingerprints_of
 from imager.node.keys.signing import fingerprint, known_public_key
-from imager.rack.history.ledger import Standing
+from imager.rack.history.events import Standing
 from imager.rack.master.presence import Presence
 from imager.rack.report import curve
 from imager.rack.report.badges import (

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imager.config.rack import Rack
-from imager.rack.history.ledger import Assigned, read_ledger
+from imager.rack.history.events import Assigned
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.stations.head.collect import LATEST_SECONDS, collect
 from imager.stations.head.settling import Settled, not_begun

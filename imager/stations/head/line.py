@@ -18,7 +18,8 @@ from imager.base.programs import tool_version
 from imager.image.compose.golden import GoldenImage
 from imager.node.keys.signing import rack_key
 from imager.rack.batch.crew import Orders
-from imager.rack.history.ledger import Assigned, append, now
+from imager.rack.history.events import Assigned, now
+from imager.rack.history.ledger import append
 from imager.stations.head.prepare import Prepared
 from imager.stations.wire.bus import StationBus
 from imager.stations.wire.golden import wanted_golden

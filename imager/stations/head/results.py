@@ -18,7 +18,7 @@ from imager.base.errors import (
     WouldNotBoot,
 )
 from imager.rack.batch.workers import CardResult
-from imager.rack.history.ledger import reader_said
+from imager.rack.history.events import reader_said
 from imager.rack.history.outcome import Outcome
 from imager.stations.head.remote import RemoteJob
 from imager.stations.head.settling import Settled

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from imager.card.receipt.receipt import Receipt
 from imager.card.receipt.store import save_receipt
 from imager.config.rack import Rack
-from imager.rack.history.ledger import Assigned, CardFinished, append, now
+from imager.rack.history.events import Assigned, CardFinished
+from imager.rack.history.ledger import append
 from imager.rack.history.outcome import Outcome
 from imager.stations.wire.report import CardReport
 
@@ -51,7 +52,7 @@ def settle(rack: Rack, station: str, report: CardReport, begun: Assigned | None)
     image = report.receipt.image if report.receipt else None
     append(
         rack.folder,
-        _finished(
+        CardFinished.of(
             begun,
             report.outcome,
             reason=report.reason,
@@ -72,33 +73,6 @@ def _kept(rack: Rack, station: str, receipt: Receipt) -> str:
     return save_receipt(there, rack.receipts).name
 
 
-def _finished(
-    begun: Assigned,
-    outcome: Outcome,
-    *,
-    reason: str,
-    hint: str,
-    receipt: str = "",
-    image_id: str = "",
-    recipe: str = "",
-    release_sha256: str = "",
-) -> CardFinished:
-    return CardFinished(
-        at=now(),
-        batch=begun.batch,
-        node=begun.node,
-        target=begun.target,
-        slot=begun.slot,
-        outcome=outcome.value,
-        reason=reason,
-        hint=hint,
-        receipt=receipt,
-        image_id=image_id,
-        recipe=recipe,
-        release_sha256=release_sha256,
-    )
-
-
 def not_begun(rack: Rack, begun: Assigned, outcome: Outcome, reason: str, hint: str) -> None:
     """Say in the ledger that nothing was done to the card that ``begun`` speaks of."""
-    append(rack.folder, _finished(begun, outcome, reason=reason, hint=hint))
+    append(rack.folder, CardFinished.of(begun, outcome, reason=reason, hint=hint))

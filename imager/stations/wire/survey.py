@@ -148,20 +148,8 @@ def _unfit(read: JsonObject) -> UnfitCard:
 
 def facts_from(read: JsonObject) -> TargetFacts:
     """A card's facts, each of bounded length."""
-    return TargetFacts(
-        path=disk_path(read, "path"),
-        size_bytes=read.integer("size_bytes"),
-        bus=short(read, "bus"),
-        slot=short(read, "slot"),
-        by_id=short(read, "by_id"),
-        vendor=short(read, "vendor"),
-        model=short(read, "model"),
-        serial=short(read, "serial"),
-        cid=short(read, "cid"),
-        diskseq=read.integer("diskseq"),
-        logical_bytes=read.integer("logical_bytes"),
-        physical_bytes=read.integer("physical_bytes"),
-    )
+    disk_path(read, "path")
+    return TargetFacts.from_json(read, short)
 
 
 def short(read: JsonObject, name: str) -> str:

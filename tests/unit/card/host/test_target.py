@@ -28,7 +28,8 @@ from imager.card.write.options import DEFAULT_OPTIONS, options_for
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 from imager.node.image import NodeImage
-from imager.rack.history.ledger import Assigned, read_ledger
+from imager.rack.history.events import Assigned
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.recorded import Work, recorded
 from imager.rack.plan.candidates import Holds, look_at, reasons_against
 from imager.rack.plan.slots import Slots

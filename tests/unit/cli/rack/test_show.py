@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from imager.cli.main import run
-from imager.rack.history.ledger import Assigned, CardFinished, CardRestored, CardSaved, append
+from imager.rack.history.events import Assigned, CardFinished, CardRestored, CardSaved
+from imager.rack.history.ledger import append
 from imager.rack.report.report import render_report
 from tests.support.rackhistory import rack_with_history
 from tests.support.racks import rack_in

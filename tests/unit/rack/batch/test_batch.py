@@ -22,7 +22,8 @@ from imager.rack.batch.batch import exit_code_of, flash
 from imager.rack.batch.card_progress import CardEvent
 from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.workers import AtWork, CardResult, Job, interruptible
-from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
+from imager.rack.history.events import BatchBegun, BatchEnded
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from tests.support.memorycard import MemoryCard, memory_card
 from tests.support.racks import rack_in

@@ -15,7 +15,8 @@ from imager.card.host.target import Limits
 from imager.card.receipt.store import load_receipt
 from imager.config.rack import Rack
 from imager.rack.batch.restorers import RestoreJob, RestoreOrders, restore
-from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
+from imager.rack.history.events import BatchBegun, BatchEnded
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.saved import SavedNode
 from tests.support.memorycard import MemoryCard, memory_card

@@ -19,7 +19,8 @@ from imager.rack.batch.card_progress import CardEvent, Moment
 from imager.rack.batch.limiter import Limiter
 from imager.rack.batch.savers import SaveJob, SaveOrders, Savers, save
 from imager.rack.batch.workers import AtWork, CardResult, Job
-from imager.rack.history.ledger import CardSaved, read_ledger
+from imager.rack.history.events import CardSaved
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 
 

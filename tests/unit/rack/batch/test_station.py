@@ -25,7 +25,8 @@ from imager.rack.batch.card_progress import CardEvent
 from imager.rack.batch.crew import CardJob, Crew, Orders
 from imager.rack.batch.station import Offer, Plans, Station
 from imager.rack.batch.workers import AtWork, CardResult, Job
-from imager.rack.history.ledger import CardFinished, append
+from imager.rack.history.events import CardFinished
+from imager.rack.history.ledger import append
 from imager.rack.history.outcome import Outcome
 from imager.rack.plan.candidates import Candidate, Holds, Unfit
 from imager.rack.plan.plan import Want

@@ -24,8 +24,7 @@ from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, Targ
 from imager.card.host.image_file import ImageFile
 from imager.card.make.finish import MadeCard
 from imager.config.rack import STATE
-from imager.rack.history.ledger import (
-    ROOM_PER_CARD,
+from imager.rack.history.events import (
     Assigned,
     BatchBegun,
     BatchEnded,
@@ -33,11 +32,14 @@ from imager.rack.history.ledger import (
     CardRestored,
     CardSaved,
     Event,
-    Ledger,
     Standing,
+    now,
+)
+from imager.rack.history.ledger import (
+    ROOM_PER_CARD,
+    Ledger,
     append,
     encode_event,
-    now,
     parse_ledger,
     read_ledger,
     require_room,
@@ -222,7 +224,8 @@ def test_threads_do_not_lose_each_others_lines(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from imager.rack.history.ledger import BatchEnded, append
+from imager.rack.history.events import BatchEnded
+from imager.rack.history.ledger import append
 folder = Path(sys.argv[1])
 for number in range(10**6):
     append(folder, BatchEnded("t", "b" * 3000, number))

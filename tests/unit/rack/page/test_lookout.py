@@ -10,7 +10,7 @@ import pytest
 
 from imager.base.errors import MissingTool
 from imager.config.rack import Rack
-from imager.rack.history.ledger import Standing
+from imager.rack.history.events import Standing
 from imager.rack.live.snapshot import write_live
 from imager.rack.master.presence import Presence, Seen, save_presence
 from imager.rack.page import lookout

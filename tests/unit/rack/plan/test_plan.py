@@ -15,7 +15,7 @@ from imager.config.rack import Node
 from imager.disk.extents import Extent
 from imager.disk.layout import Layout
 from imager.node.stamp.facts import StampFacts
-from imager.rack.history.ledger import Assigned, CardFinished, NodeState
+from imager.rack.history.events import Assigned, CardFinished, NodeState
 from imager.rack.plan.candidates import Candidate, Holds
 from imager.rack.plan.plan import Action, RackPlan, Want, Why, make_plan
 

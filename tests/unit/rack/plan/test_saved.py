@@ -17,7 +17,8 @@ from imager.disk.bmap import Bmap, BmapRange, encode_bmap
 from imager.disk.extents import Extent
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.stamp import STAMP_AREA
-from imager.rack.history.ledger import CardFinished, CardSaved, Ledger
+from imager.rack.history.events import CardFinished, CardSaved
+from imager.rack.history.ledger import Ledger
 from imager.rack.plan.candidates import Candidate, Holds
 from imager.rack.plan.plan import Want, make_plan
 from imager.rack.plan.saved import SavedNode, restore_plan, saved_nodes

@@ -11,7 +11,8 @@ from imager.base.trusted_folder import TrustedFolder
 from imager.card.receipt.receipt import ReceiptResult
 from imager.card.receipt.store import newest_by_node, save_receipt
 from imager.cli.views.rack_drawing import drawing
-from imager.rack.history.ledger import Assigned, Standing, append
+from imager.rack.history.events import Assigned, Standing
+from imager.rack.history.ledger import append
 from imager.rack.report.overview import NodeView, overview, towers
 from tests.support.rackhistory import rack_with_history, receipt_of
 from tests.support.racks import rack_in

@@ -13,7 +13,8 @@ import pytest
 from imager.card.receipt.store import load_receipt
 from imager.config.rack import Rack
 from imager.node.keys.signing import rack_key
-from imager.rack.history.ledger import Assigned, CardFinished, Standing, append, read_ledger
+from imager.rack.history.events import Assigned, CardFinished, Standing
+from imager.rack.history.ledger import append, read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.stations.head.collect import LATEST_SECONDS, Collected, collect
 from imager.stations.head.earlier import collect_earlier

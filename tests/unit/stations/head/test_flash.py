@@ -17,7 +17,8 @@ from imager.base.cache import Cache
 from imager.config.rack import Rack
 from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.workers import CardResult
-from imager.rack.history.ledger import BatchBegun, BatchEnded, read_ledger
+from imager.rack.history.events import BatchBegun, BatchEnded
+from imager.rack.history.ledger import read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.stations.head import asking as head_asking
 from imager.stations.head import crew as head_crew

@@ -12,7 +12,8 @@ import pytest
 
 from imager.base.trusted_folder import TrustedFolder
 from imager.node.keys.signing import rack_key
-from imager.rack.history.ledger import Assigned, Standing, append, read_ledger
+from imager.rack.history.events import Assigned, Standing
+from imager.rack.history.ledger import append, read_ledger
 from imager.rack.history.outcome import Outcome
 from imager.stations.desk.records import Records, report_on
 from imager.stations.head.collect import collect
