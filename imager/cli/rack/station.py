@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from imager.base.errors import Interrupted
+from imager.base.errors import BatchFailed, Interrupted
 from imager.card.host.arrivals import Arrivals
 from imager.card.host.disks import Disk
 from imager.cli.rack.batch import show_results
@@ -113,7 +113,7 @@ def at_the_station(
         missing = [node.name for node in station.missing]
         results = list(crew.results)
     outcome = show_results(session, _last_of_each(results), missing)
-    if stopped.is_set() and outcome["exit_code"] in (0, 30):
+    if stopped.is_set() and outcome["exit_code"] in (0, BatchFailed.exit_code):
         session.console.error(
             Interrupted(
                 f"stopped; {len(missing)} nodes have no card yet",

@@ -12,7 +12,7 @@ from imager.card.host.target import Target
 from imager.card.save.original import Original
 from imager.cli.console import Console
 from imager.cli.terminal.folding import table
-from imager.cli.views.plan import batch_error, error_fields, trouble_lines
+from imager.cli.views.plan import error_fields, show_end, trouble_lines
 from imager.rack.batch.batch import exit_code_of
 from imager.rack.batch.workers import CardResult
 
@@ -61,11 +61,7 @@ def show_copies(
     console.lines(*trouble_lines((*bad, *good)))
     said = f"{len(good)} of {len(results)} are copies of {original.name}, every byte read back"
     again = "what is said of each card above holds; run the same command for the others"
-    error = batch_error(results, said, stopped=again)
-    if error is None:
-        console.verdict(said, good=True)
-    else:
-        console.error(error)
+    show_end(console, results, said, stopped=again)
     return {
         "exit_code": exit_code_of(results),
         "source": original.name,

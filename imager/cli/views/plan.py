@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from imager.base.errors import BatchFailed, Interrupted, PicloudError
 from imager.base.units import clock, format_rate, format_size
+from imager.cli.console import Console
 from imager.cli.terminal.folding import table
 from imager.config.nodeset import fold
 from imager.config.rack import Node
@@ -222,19 +223,18 @@ def result_fields(result: CardResult) -> dict[str, object]:
     }
 
 
-def batch_error(
-    results: Sequence[CardResult], said: str, *, stopped: str
-) -> BatchFailed | Interrupted | None:
-    """The error with which a batch ended, None where all went well. ``said`` is how much of it was
-    done, ``stopped`` what to do where it was interrupted."""
+def show_end(console: Console, results: Sequence[CardResult], said: str, *, stopped: str) -> None:
+    """Show how a batch ended. ``said`` is how much of it was done, ``stopped`` what to do where it
+    was interrupted."""
     code = exit_code_of(results)
     if code == Interrupted.exit_code:
-        return Interrupted(f"interrupted; {said}", hint=stopped)
-    if code:
+        console.error(Interrupted(f"interrupted; {said}", hint=stopped))
+    elif code:
         bad = [f"{one.job.name} ({one.outcome})" for one in results if not one.is_verified]
         hint = "do what is said above, then run the same command for these"
-        return BatchFailed(f"{said}; not {', '.join(bad)}", hint=hint)
-    return None
+        console.error(BatchFailed(f"{said}; not {', '.join(bad)}", hint=hint))
+    else:
+        console.verdict(said, good=True)
 
 
 def said_table(

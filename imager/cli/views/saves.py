@@ -12,13 +12,13 @@ from imager.base.errors import PicloudError
 from imager.base.units import clock, format_rate, format_size
 from imager.cli.console import Console
 from imager.cli.views.plan import (
-    batch_error,
     ending_fields,
     left_fields,
     left_line,
     plan_fields,
     plan_lines,
     said_table,
+    show_end,
     trouble_lines,
 )
 from imager.config.nodeset import fold
@@ -95,11 +95,7 @@ def show_saved(
     bad = [result for result in results if not result.is_verified]
     said = f"{len(good)} of {len(results)} cards are saved in {folder}"
     again = "run the same command for the others: it goes on where it stopped"
-    error = batch_error(results, said, stopped=again)
-    if error is None:
-        console.verdict(said, good=True)
-    else:
-        console.error(error)
+    show_end(console, results, said, stopped=again)
     return {
         "exit_code": exit_code_of(results),
         "folder": str(folder),

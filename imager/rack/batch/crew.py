@@ -69,7 +69,7 @@ class Crew(Workers[CardJob]):
     """The workers of one run for the nodes of a rack."""
 
     def __init__(self, orders: Orders, watch: Watch) -> None:
-        super().__init__(watch, orders.at_once)
+        super().__init__(watch, orders.at_once, orders.kernel)
         self._orders = orders
         # To make a node's image keeps a processor busy: more at a time would only delay the first.
         # Few threads do it, because each keeps the memory it has used (malloc's arenas).
@@ -90,10 +90,6 @@ class Crew(Workers[CardJob]):
         """See Workers."""
         super().close()
         self._preparers.shutdown()
-
-    def _port(self, job: CardJob) -> str | None:
-        """See Workers: a USB port carries only so much."""
-        return job.target.root_port(self._orders.kernel)
 
     # ── in the worker's thread ──────────────────────────────────────────────────────────────
 

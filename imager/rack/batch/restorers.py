@@ -58,12 +58,8 @@ class Restorers(Workers[RestoreJob]):
     """The workers of one run."""
 
     def __init__(self, orders: RestoreOrders, watch: Watch) -> None:
-        super().__init__(watch, orders.at_once)
+        super().__init__(watch, orders.at_once, orders.kernel)
         self._orders = orders
-
-    def _port(self, job: RestoreJob) -> str | None:
-        """See Workers: a USB port carries only so much."""
-        return job.target.root_port(self._orders.kernel)
 
     def _make(self, job: RestoreJob, board: CardBoard, options: WriteOptions) -> MadeCard:
         saved, facts, batch = job.saved, job.saved.facts, self._orders.batch

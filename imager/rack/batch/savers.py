@@ -53,12 +53,8 @@ class Savers(Workers[SaveJob]):
     """The workers of one run."""
 
     def __init__(self, orders: SaveOrders, watch: Watch) -> None:
-        super().__init__(watch, orders.at_once)
+        super().__init__(watch, orders.at_once, orders.kernel)
         self._orders = orders
-
-    def _port(self, job: SaveJob) -> str | None:
-        """See Workers: a USB port carries only so much."""
-        return job.target.root_port(self._orders.kernel)
 
     def _make(self, job: SaveJob, board: CardBoard, options: WriteOptions) -> SavedCard:
         """Save the card, with a line in the ledger that says how it ended; an image that is not

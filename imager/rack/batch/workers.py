@@ -21,6 +21,7 @@ from typing import Generic, Protocol, TypeVar
 
 from imager.base.errors import Interrupted, PicloudError
 from imager.base.units import MiB
+from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Target
 from imager.card.make.finish import MadeCard
 from imager.card.receipt.receipt import Receipt
@@ -115,9 +116,12 @@ def memory_share(cards: int) -> int:
 class Workers(ABC, Generic[JobT]):
     """The workers of one run."""
 
-    def __init__(self, watch: Watch, at_once: int | None = None) -> None:
+    def __init__(
+        self, watch: Watch, at_once: int | None = None, kernel: HostTrees | None = None
+    ) -> None:
         """``at_once`` is the most cards that a person wants at a time; None for no such limit."""
         self._watch = watch
+        self._kernel = kernel or HostTrees()
         self._limiter = Limiter(at_once)
         # Not a SimpleQueue: a signal at the very end of its timeout makes that wait for ever
         # (seen with CPython 3.11.7), and then Ctrl-C would be the one thing that is not heard.
@@ -128,11 +132,6 @@ class Workers(ABC, Generic[JobT]):
         self.waiting: list[JobT] = []
         self.boards: dict[str, CardBoard] = {}
         self.results: list[CardResult] = []
-
-    @abstractmethod
-    def _port(self, job: JobT) -> str | None:
-        """What the card of ``job`` shares with others, so that not too many are made at a time;
-        None for nothing."""
 
     @abstractmethod
     def _make(self, job: JobT, board: CardBoard, options: WriteOptions) -> MadeCard | SavedCard:
@@ -189,6 +188,11 @@ class Workers(ABC, Generic[JobT]):
         for thread in self._threads.values():
             thread.join()
         self._threads.clear()
+
+    def _port(self, job: JobT) -> str | None:
+        """What the card of ``job`` shares with others, so that not too many are made at a time: a
+        USB port carries only so much. None for nothing."""
+        return job.target.root_port(self._kernel)
 
     def _begin(self) -> None:
         for job in list(self.waiting):

@@ -86,13 +86,9 @@ class DeskCrew(Workers[DeskJob]):
         secrets: MutableMapping[str, bytes],
         watch: _Teller,
     ) -> None:
-        super().__init__(watch, order.at_once)
+        super().__init__(watch, order.at_once, desk.kernel)
         self._desk, self._order, self._golden = desk, order, golden
         self._deltas = secrets
-
-    def _port(self, job: DeskJob) -> str | None:
-        """See Workers."""
-        return job.target.root_port(self._desk.kernel)
 
     def _make(self, job: DeskJob, board: CardBoard, options: WriteOptions) -> MadeCard:
         order, desk = self._order, self._desk
