@@ -18,6 +18,7 @@ from benchmarks.table import Row, Sample, tell
 from benchmarks.workshop import Workshop
 from imager.base.units import GiB, KiB
 from imager.disk import mbr
+from imager.image.compose.root_fs import FEATURES
 
 LIMIT = 1.3
 _DISK_BYTES = 4 * GiB
@@ -31,10 +32,6 @@ rm -rf root/boot/*
 mke2fs -q -F -t ext4 -b 4096 -I 256 -m 1 -J size=16 -E lazy_itable_init=1,lazy_journal_init=0 \
     -O "none,$FEATURES" -d root root.img "${ROOT_KIB}k"
 """
-_FEATURES = (
-    "has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,"
-    "metadata_csum_seed,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
-)
 
 
 def compose_rows(place: Workshop, repetitions: int) -> Iterator[Row]:
@@ -93,7 +90,7 @@ def _environment(image: Path) -> dict[str, str]:
     with image.open("rb") as file:
         boot, root = mbr.parse(file.read(512)).partitions[:2]
     return {
-        "FEATURES": _FEATURES,
+        "FEATURES": FEATURES,
         "BOOT_KIB": str(boot.sector_count * 512 // KiB),
         "ROOT_KIB": str(root.sector_count * 512 // KiB),
         "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",

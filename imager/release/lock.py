@@ -34,20 +34,22 @@ _HEAD_OF_CANDIDATE = """\
 """
 _HEADS = {"canary.lock": _HEAD_OF_CANDIDATE}
 _LIMIT_BYTES = 4 << 20
-_NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
-_WANTED = re.compile(_NAME.pattern + r"((<|<=|=|>=|>)[A-Za-z0-9:._+~-]{1,120})?")
+# Of pacman's packages; each is to be matched whole.
+PACKAGE_NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
+PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}")
+ARCHITECTURE = re.compile(r"[a-z0-9_]{1,20}")
+_WANTED = re.compile(PACKAGE_NAME.pattern + r"((<|<=|=|>=|>)[A-Za-z0-9:._+~-]{1,120})?")
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
-    "sha256": (re.compile(r"[0-9a-f]{64}\Z"), "64 lower-case hex digits"),
-    "fingerprint": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})\Z"), "40 upper-case hex digits"),
-    "url": (re.compile(r"https?://[!-~]+\Z"), "an http or https URL"),
-    "fetched_at": (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)\Z"), "a time"),
-    "version": (re.compile(r"\d[0-9A-Za-z.!+]{0,63}\Z"), "a version"),
-    "arch": (re.compile(r"[a-z0-9_]{1,20}\Z"), "an architecture"),
-    "file": (re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\Z"), "a file's name"),
-    "signer": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})\Z"), "40 upper-case hex digits"),
-    "release": (re.compile(r"[0-9a-f]{64}\Z"), "64 lower-case hex digits"),
+    "sha256": (re.compile(r"[0-9a-f]{64}"), "64 lower-case hex digits"),
+    "fingerprint": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})"), "40 upper-case hex digits"),
+    "url": (re.compile(r"https?://[!-~]+"), "an http or https URL"),
+    "fetched_at": (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)"), "a time"),
+    "version": (re.compile(r"\d[0-9A-Za-z.!+]{0,63}"), "a version"),
+    "arch": (ARCHITECTURE, "an architecture"),
+    "file": (re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}"), "a file's name"),
+    "signer": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})"), "40 upper-case hex digits"),
+    "release": (re.compile(r"[0-9a-f]{64}"), "64 lower-case hex digits"),
 }
-_PACMAN_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,7 @@ def parse_lock(data: bytes) -> tuple[dict[tuple[str, str], AnyPin], list[str]]:
             continue
         for name, table in tables.items():
             found = _pin_faults(f"{section}.{name}", table, kind)
-            if kind is PacmanPin and not _NAME.fullmatch(name):
+            if kind is PacmanPin and not PACKAGE_NAME.fullmatch(name):
                 found.append(f"pacman.{name}: is not the name of a package")
             if not found:
                 lists = {key: tuple(value) for key, value in table.items() if type(value) is list}
@@ -261,14 +263,14 @@ def _pin_faults(where: str, table: object, kind: type[AnyPin]) -> list[str]:
     size = table.get("size_bytes")
     if "size_bytes" in known and (type(size) is not int or size < 0):
         faults.append(f"{where}.size_bytes: {size!r} is not a number of bytes")
-    own = {"version": (_PACMAN_VERSION, "a version")} if kind is PacmanPin else {}
+    own = {"version": (PACKAGE_VERSION, "a version")} if kind is PacmanPin else {}
     for key, (pattern, allowed) in {**_PATTERNS, **own}.items():
         value = table.get(key)
-        if key in known and (not isinstance(value, str) or not pattern.match(value)):
+        if key in known and (not isinstance(value, str) or not pattern.fullmatch(value)):
             faults.append(f"{where}.{key}: {value!r} is not {allowed}")
     for key in known & {"wanted", "packages", "remove"}:
         value = table.get(key)
-        allowed_words = _WANTED if key == "wanted" else _NAME
+        allowed_words = _WANTED if key == "wanted" else PACKAGE_NAME
         if not isinstance(value, list) or not all(
             isinstance(word, str) and allowed_words.fullmatch(word) for word in value
         ):

@@ -20,7 +20,8 @@ from imager.disk.budget import Budget
 _TRAILER = b"TRAILER!!!"
 _LEAST_PACKED = 64
 _CPIO_MAGICS = (b"070701", b"070702")
-_INIT = re.compile(rb"07070[12][0-9a-fA-F]{104}(?:\./)?init\0")
+INIT = re.compile(rb"07070[12][0-9a-fA-F]{104}(?:\./)?init\0")
+"""A cpio header with the name of the program that is started."""
 _CPIO_NAME_BYTES = 128  # a header with the name of an init
 _CPIO_HEADER = re.compile(rb"07070[0-9a-fA-F]{105}")
 _LZ4_MAX_BLOCK = 9 << 20
@@ -117,7 +118,7 @@ def _unpacked(name: str) -> _EndOf:
             for plain, end in unpacked(unpacker, data, at, budget):  # noqa: B007 - the last counts
                 seen, tail = tail + plain, (tail + plain)[-_CPIO_NAME_BYTES:]
                 ended = ended or _TRAILER in seen
-                has_init = has_init or _INIT.search(seen) is not None
+                has_init = has_init or INIT.search(seen) is not None
         except (zlib.error, lzma.LZMAError, OSError) as error:
             raise InitramfsError(f"its {name} data is damaged ({error})") from None
         if not unpacker.eof:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from imager.base.units import MiB
+from imager.bootcheck.formats.initramfs import INIT
 from imager.bootcheck.formats.packed import unpacked, unpacker_of
 from imager.disk.budget import Budget
 
@@ -26,7 +27,6 @@ _UBOOT_MIN = 1024
 _UBOOT = re.compile(rb"U-Boot (?:SPL )?20\d\d\.")
 _UEFI_VOLUME = b"_FVH"
 _BANNER = re.compile(rb"Linux version (\d[!-~]{1,100}) \(")
-_OWN_INIT = re.compile(rb"07070[12][0-9a-fA-F]{104}(?:\./)?init\0")
 _TAIL = 256  # longer than either of them
 _PAYLOADS = {b"\x1f\x8b\x08": "gzip", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "lzma"}
 _TRIED = 8
@@ -152,7 +152,7 @@ def _with_marks(kernel: KernelFile, seen: bytes) -> KernelFile:
     """``kernel`` with what stands in ``seen``, a part of it."""
     if not kernel.release and (banner := _BANNER.search(seen)):
         kernel = replace(kernel, release=banner[1].decode("ascii"))
-    if not kernel.own_init and _OWN_INIT.search(seen):
+    if not kernel.own_init and INIT.search(seen):
         kernel = replace(kernel, own_init=True)
     return kernel
 

@@ -29,7 +29,7 @@ BLKGETSIZE64 = 0x80001272 | struct.calcsize("N") << 16
 BLKGETDISKSEQ = 0x80081280
 
 
-_SMALLER = (64 * KiB, 4 * KiB)
+SMALLER_BYTES = (64 * KiB, 4 * KiB)
 """A refused transfer is tried again in pieces of these sizes, to find the bad block."""
 
 
@@ -125,7 +125,7 @@ def write_fully(card: RawCard, offset: int, data: memoryview) -> None:
 
 
 def write_stubbornly(
-    card: RawCard, offset: int, data: memoryview, steps: Sequence[int] = _SMALLER
+    card: RawCard, offset: int, data: memoryview, steps: Sequence[int] = SMALLER_BYTES
 ) -> bool:
     """As ``write_fully``; what is refused is tried again in smaller pieces. Returns whether that
     was needed.
@@ -166,7 +166,7 @@ def read_stubbornly(
     card: RawCard,
     offset: int,
     buffer: memoryview,
-    steps: Sequence[int] = (*_SMALLER, SECTOR_BYTES),
+    steps: Sequence[int] = (*SMALLER_BYTES, SECTOR_BYTES),
 ) -> None:
     """As ``read_fully``; what is refused is tried again in smaller pieces, and the CardIOError is
     that of the single block that the card refuses."""

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from imager.base.errors import CardIOError
-from imager.base.units import KiB, align_down, align_up
-from imager.card.medium.raw import RawCard, aligned_buffer, is_gone, read_fully
+from imager.base.units import align_down, align_up
+from imager.card.medium.raw import SMALLER_BYTES, RawCard, aligned_buffer, is_gone, read_fully
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 
-_STEPS = (64 * KiB, 4 * KiB)
 _NARROWED_FAILURES = 64
 """After so many failed reads the search ends: then the whole range counts as unreadable."""
 
@@ -45,7 +44,7 @@ class Piecewise:
 
         Raises CardIOError only when the card is gone.
         """
-        yield from self._parts(extent, buffer or aligned_buffer(extent.length), _STEPS)
+        yield from self._parts(extent, buffer or aligned_buffer(extent.length), SMALLER_BYTES)
 
     def _parts(
         self, extent: Extent, buffer: memoryview, smaller: Sequence[int]

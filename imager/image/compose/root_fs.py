@@ -42,7 +42,7 @@ _COMMANDS_PER_RUN = 3000
 # Every feature by name: the host's mke2fs.conf and the defaults of its e2fsprogs do not matter.
 # No orphan_file: kernels before 5.15 refuse to mount it, and resize2fs mishandled it (release
 # notes of e2fsprogs 1.47.1 and 1.47.2). metadata_csum_seed lets a node change its UUID cheaply.
-_FEATURES = (
+FEATURES = (
     "has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,"
     "metadata_csum_seed,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
 )
@@ -121,7 +121,7 @@ def check_root(image: Path, where: Extent, made_at: int) -> None:
 
 def _environment(folder: Path, made_at: int) -> dict[str, str]:
     config = folder / "mke2fs.conf"
-    config.write_text(_CONFIG.format(features=_FEATURES, bytes_per_inode=BYTES_PER_INODE))
+    config.write_text(_CONFIG.format(features=FEATURES, bytes_per_inode=BYTES_PER_INODE))
     return {
         "MKE2FS_CONFIG": str(config),
         "E2FSPROGS_FAKE_TIME": str(made_at),  # e2fsprogs before 1.47.1
@@ -143,7 +143,7 @@ def _mke2fs_words(
     options = ",".join([*(f"{key}={value}" for key, value in extended.items())])
     return [
         *("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "1"),
-        *("-O", f"none,{_FEATURES}", "-J", f"size={JOURNAL_MIB}", "-L", LABEL),
+        *("-O", f"none,{FEATURES}", "-J", f"size={JOURNAL_MIB}", "-L", LABEL),
         *("-U", str(identity.root_uuid)),
         # nodiscard: after a discard on a file, mke2fs takes the inode tables for zeroed.
         *("-E", f"{options},nodiscard,no_copy_xattrs,root_owner=0:0"),

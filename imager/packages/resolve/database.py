@@ -16,16 +16,14 @@ from types import MappingProxyType
 
 from imager.base.units import MiB
 from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, description_fields
+from imager.release.lock import ARCHITECTURE, PACKAGE_NAME, PACKAGE_VERSION
 
 LARGEST_UNPACKED = 96 * MiB
 """Twice what the distribution's largest repository has; it is held in memory."""
-_NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
-_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}")
 _FILE = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\.pkg\.tar(\.[a-z0-9]{1,5})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[0-9]{1,12}")
 _OCTAL = re.compile(rb"[0-7]{1,11}")
-_ARCH = re.compile(r"[a-z0-9_]{1,20}")
 _BLOCK = tarfile.BLOCKSIZE
 _STEP = 8 * MiB
 
@@ -168,9 +166,9 @@ def _offer(text: bytes, server: str) -> PackageOffer:
 
     file = one("FILENAME", _FILE)
     return PackageOffer(
-        name=one("NAME", _NAME),
-        version=one("VERSION", _VERSION),
-        arch=one("ARCH", _ARCH),
+        name=one("NAME", PACKAGE_NAME),
+        version=one("VERSION", PACKAGE_VERSION),
+        arch=one("ARCH", ARCHITECTURE),
         file=file,
         sha256=one("SHA256SUM", _SHA256),
         size_bytes=int(one("CSIZE", _SIZE)),

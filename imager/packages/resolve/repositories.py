@@ -15,9 +15,9 @@ from fnmatch import fnmatch
 from imager.base.errors import ConfigurationError, MalformedRelease
 from imager.packages.metadata import description_fields
 from imager.packages.resolve.base_system import BaseSystem
+from imager.release.lock import ARCHITECTURE
 
 _SECTION = re.compile(r"\[([A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,60})\]")
-_ARCH = re.compile(r"[a-z0-9_]{1,20}")
 _SERVER = re.compile(r"https?://[A-Za-z0-9._~:/@%+$\[\]-]{1,500}")
 _MOST_MIRRORS = 40
 
@@ -66,7 +66,7 @@ def repositories_of(base: BaseSystem) -> Repositories:
         for name, lines in sections.items()
         if name != "options" and (servers := _servers(lines, name, arch))
     )
-    if not _ARCH.fullmatch(arch) or not found:
+    if not ARCHITECTURE.fullmatch(arch) or not found:
         missing = "no repository with a server" if found == () else "no architecture"
         raise MalformedRelease(
             f"/etc/pacman.conf of {base.release} names {missing}",

@@ -21,7 +21,7 @@ from imager.stations.salt.offering import files_root, send
 from imager.stations.salt.on_minion import PILLAR, PLACE
 from imager.stations.salt.program import PackedProgram, pack_program
 from imager.stations.salt.salt_bus import opened_bus
-from imager.stations.salt.scripts import PILLAR_FOLDER, listed
+from imager.stations.salt.scripts import END, PILLAR_FOLDER, listed
 from imager.stations.wire.survey import NO_KEY
 
 MASTER_FILE = "picloud-image.conf"
@@ -30,7 +30,6 @@ RULES_FILE = "/etc/udev/rules.d/70-picloud-image.rules"
 MODULE = "_modules/picloud_image.py"
 STATE = f"{PILLAR}.station"
 _ANSWER_SECONDS, _APPLY_SECONDS, _MORE_SECONDS = 30, 400, 100
-_END = "==picloud-end=="
 _USER = r"^user: *\([a-z_-]*\) *$"
 """The line of a master's settings that says as whom it runs."""
 _OTHER_PYTHON = (
@@ -51,7 +50,7 @@ def master_settings() -> str:
 
 
 _SETTING = (
-    f"mkdir -p master.d && cat >master.d/{MASTER_FILE} <<'{_END}' &&\n{master_settings()}{_END}\n"
+    f"mkdir -p master.d && cat >master.d/{MASTER_FILE} <<'{END}' &&\n{master_settings()}{END}\n"
 )
 
 

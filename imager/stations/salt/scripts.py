@@ -21,7 +21,8 @@ PILLAR_FOLDER = "/srv/picloud-image/pillar"
 """Where the master looks for what is handed to minions; ``rack stations install`` makes it."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:+._-]{0,200}\Z")
-_END = "==picloud-end=="
+END = "==picloud-end=="
+"""What ends a text within a script; no line of such a text is it."""
 _OLD_MINUTES = 24 * 60
 ACT = "picloud_image.act"
 LISTENING = "listening"
@@ -55,8 +56,8 @@ def handing(station: str, session: str, name: str, text: str) -> str:
     """Put ``text`` into the pillar of ``station`` alone."""
     folder = _folder(station, session)
     return (
-        f"(umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name, _NAME)} <<'{_END}'\n"
-        f"{text}\n{_END}\n"
+        f"(umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name, _NAME)} <<'{END}'\n"
+        f"{text}\n{END}\n"
         f") && chown $(stat -c %u {PILLAR_FOLDER}) -R {PILLAR_FOLDER}/hosts/{_plain(station)} "
         "|| exit 3\n"
     )
