@@ -26,11 +26,10 @@ from imager.disk.ext4.format import (
     Ext4Error,
     RawInode,
     device_number,
-    parse_inline_xattrs,
     parse_inode,
-    parse_xattr_block,
 )
 from imager.disk.ext4.volume import Volume
+from imager.disk.ext4.xattrs import parse_inline_xattrs, parse_xattr_block
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
 
