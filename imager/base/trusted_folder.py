@@ -71,7 +71,8 @@ class TrustedFolder:
 
     @property
     def parent(self) -> TrustedFolder:
-        """The folder it is in. What is above the one a person named is not ours to judge."""
+        """The folder it is in. What is above the one a person named is not ours to judge:
+        ValueError."""
         if not self.below:
             raise ValueError(f"{self.root} is the folder that was named")
         return TrustedFolder(self.root, self.below[:-1])

@@ -17,7 +17,8 @@ ROLE = "role"
 
 
 def trees_folder() -> Path:
-    """The folder that holds ``overlays/``, ``firstboot/`` and ``docs/``."""
+    """The folder that holds ``overlays/``, ``firstboot/`` and ``docs/``. Raises
+    ConfigurationError."""
     package = Path(imager.__file__).resolve().parent
     for folder in (package.parent, package / "data"):
         if (folder / "overlays" / "base" / "overlay.toml").is_file():

@@ -50,7 +50,8 @@ DEFAULT_LIMITS = ReadLimits()
 
 class Budget:
     """What is left for one disk. Steps and bytes are spent for good; a reader that keeps names
-    and pieces has a ``share`` of its own, for what it keeps goes when it does."""
+    and pieces has a ``share`` of its own, for what it keeps goes when it does. What is asked for
+    beyond it raises OverBudget, and must not be done."""
 
     __slots__ = ("_name_bytes", "_names", "_pieces", "_spent", "limits")
 

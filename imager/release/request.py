@@ -38,7 +38,8 @@ class Wanted:
         return self.archive.of_name(self.spec.name, self.spec.signing_key)
 
     def archived(self, *, mend: bool) -> ArchivedTarball | None:
-        """The entry to use without asking anybody; ``mend`` sets a damaged one aside."""
+        """The entry to use without asking anybody; ``mend`` sets a damaged one aside. Raises
+        NotAuthentic where rack.lock pins one that another key signed."""
         if self.lock is None and not self.terms.update:
             return next(iter(self.of_name()), None)
         pin = self.honoured

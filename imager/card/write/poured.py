@@ -82,7 +82,8 @@ class PouredImage:
         return inside and offset not in self.ends
 
     def fetch(self, offsets: Iterable[int]) -> None:
-        """Read the source again until the chunks at ``offsets`` are held."""
+        """Read the source again until the chunks at ``offsets`` are held. Raises what the source
+        raises, and CardIOError for a card that needed it too often."""
         missing = {at for at in offsets if not self._is_own(at)}
         if not missing:
             return

@@ -114,7 +114,8 @@ def _is_power(value: int, base: int) -> bool:
 
 
 def parse_superblock(raw: bytes) -> Superblock:
-    """Parse the 1024 bytes found 1024 bytes into the filesystem."""
+    """Parse the 1024 bytes found 1024 bytes into the filesystem. Raises Ext4Error, as do all of
+    these."""
     if len(raw) < SUPERBLOCK_BYTES:
         raise Ext4Error("the superblock is cut short")
     if raw[56:58] != b"\x53\xef":

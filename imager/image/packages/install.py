@@ -112,7 +112,7 @@ class _PackagesAdding:
 
     def add(self, package: VerifiedPacman, inflater: Inflater) -> None:
         """Put what ``inflater`` unpacks of one package in the place of its older version if there
-        is one."""
+        is one. Raises MalformedRelease for one that cannot go on a card."""
         old = self._installed.get(package.name)
         names = [each.name for each in self._set.install]
         coming = frozenset(names[names.index(package.name) + 1 :]) & self._installed.keys()

@@ -144,7 +144,7 @@ class _Adding:
         self._mtime_ns = 0
 
     def unpack(self, progress: Progress) -> None:
-        """Put Salt's files in place and remember its metadata."""
+        """Put Salt's files in place and remember its metadata. Raises MalformedRelease."""
         source = self._salt.source
         with (
             progress.phase("unpack Salt", source.size_bytes) as phase,
@@ -196,7 +196,8 @@ class _Adding:
             )
 
     def unzip(self, wheel: VerifiedPackage) -> None:
-        """Put the files of a wheel (pure Python) beside Salt's."""
+        """Put the files of a wheel (pure Python) beside Salt's. Raises MalformedRelease, or
+        NotAuthentic for one that was altered."""
         if wheel.size_bytes > _LARGEST_WHEEL:
             most = format_chosen(_LARGEST_WHEEL)
             raise MalformedRelease(f"{wheel.path.name} is larger than {most}", hint=_HINT)

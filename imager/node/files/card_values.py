@@ -64,7 +64,8 @@ def card_values(identity: Identity, time: int) -> CardValues:
 
 
 def imaging_time() -> int:
-    """Now, or SOURCE_DATE_EPOCH, in seconds since 1970; every file written gets this time."""
+    """Now, or SOURCE_DATE_EPOCH, in seconds since 1970; every file written gets this time.
+    Raises ConfigurationError."""
     given = os.environ.get("SOURCE_DATE_EPOCH")
     if given is None:
         return int(clock.time())

@@ -86,7 +86,7 @@ def locate(web: Web, url: str) -> TarballLocation:
 
     Some servers redirect each request to another mirror, and one mirror may be older than the
     other. The result is the last address of the redirection that still has the same file name; the
-    request is for one byte.
+    request is for one byte. Raises NetworkError, also for an empty file.
     """
     with web.open(url, headers={"Range": "bytes=0-0"}) as response:
         if response.status_code == 416:

@@ -109,7 +109,8 @@ class Web:
                 raise _network_error(url, error, self.limits) from error
 
     def small_file(self, url: str, cap_bytes: int, *, follow: bool = True) -> bytes:
-        """The whole body of ``url``, which must not be larger than ``cap_bytes``."""
+        """The whole body of ``url``, which must not be larger than ``cap_bytes``. Raises
+        NetworkError, also where it is larger, or shorter than was announced."""
         with self.open(url, follow=follow) as response:
             body = bytearray()
             for chunk in self.chunks(response):

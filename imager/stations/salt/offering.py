@@ -60,7 +60,8 @@ def offer(door: Door, name: str, folder: Path) -> None:
 
 
 def send(door: Door, place: str, files: Mapping[str, Path | bytes]) -> None:
-    """Put ``files``, by their paths below it, into the folder ``place`` of the master."""
+    """Put ``files``, by their paths below it, into the folder ``place`` of the master.
+    Raises NetworkError where they do not all get there."""
     script = f"mkdir -p '{place}' && tar -C '{place}' -xf - && echo all"
     reading, writing = os.pipe()
     with running(door.command(script), stdin=reading) as process:
