@@ -2,6 +2,11 @@
 
 In: a card and the files of its first partition. Out: for each board the files of its own, and what
 is wrong with the way there. A second boot partition is read once, for all boards.
+
+The EEPROM of a Pi 4 or 5 goes further: where autoboot.txt leads nowhere it takes the first one, and
+where that has no firmware for it the next FAT that has (Raspberry Pi documentation, "autoboot.txt":
+"the first bootable FAT partition", which has a start.elf, or a config.txt for a Pi 5; release notes
+of the EEPROM, 2022-10-18). Both depend on its age.
 """
 
 from __future__ import annotations
@@ -11,10 +16,13 @@ from dataclasses import dataclass, replace
 
 from imager.base.boards import Board
 from imager.bootcheck.contents import Contents
-from imager.bootcheck.findings import Code, Finding
+from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.meanings import finding
-from imager.bootcheck.partitions import Card, read_boot
+from imager.bootcheck.partitions import GPT_TYPES, TYPES_PROVEN, TYPES_REPORTED, Card, read_boot
 from imager.bootcheck.route.autoboot import AUTOBOOT, Autoboot
+from imager.bootcheck.route.chain import BOOT_IMAGE, RECOVERY
+
+_FAT_TYPES = TYPES_PROVEN | TYPES_REPORTED | GPT_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +38,7 @@ class BootPartition:
     @property
     def used(self) -> tuple[str, ...]:
         """The files of the first partition that lead here."""
-        return self.arrived[:1]
+        return tuple(step for step in self.arrived if step == AUTOBOOT)
 
     def placed(self, findings: Iterable[Finding]) -> Iterator[Finding]:
         """``findings`` about this partition, which is named where it is not the first."""
@@ -53,11 +61,36 @@ class BootPartitions:
         """The one that ``model`` boots from."""
         sent = Autoboot.of(self.first, model)
         if sent.partition == 1:
-            return BootPartition(1, self.first, sent.findings)
-        if sent.partition not in self._others:
-            self._others[sent.partition] = self._read(sent.partition)
-        other = self._others[sent.partition]
+            other = None if model.needs_bootcode else self._next_bootable(model)
+            return other or BootPartition(1, self.first, sent.findings)
+        other = self._other(sent.partition)
+        if other.contents is None and not model.needs_bootcode and _is_bootable(self.first, model):
+            back = [replace(each, severity=Severity.WARNING) for each in other.findings]
+            return BootPartition(1, self.first, (*sent.findings, *back))
         return replace(other, findings=(*sent.findings, *other.findings))
+
+    def _next_bootable(self, model: Board) -> BootPartition | None:
+        """The first other FAT that ``model`` can start from, where the first partition is none."""
+        if self._card.table is None or _is_bootable(self.first, model):
+            return None
+        for part in self._card.table.partitions:
+            if part.index == 1 or part.type_id not in _FAT_TYPES:
+                continue
+            other = self._other(part.index)
+            if other.contents is not None and _is_bootable(other.contents, model):
+                what = (
+                    f"partition 1 has nothing that a {model.title} starts, partition {part.index} "
+                    "has"
+                )
+                way = finding(Code.BOOT_PARTITION_LATER, what)
+                arrived = (f"partition {part.index}",)
+                return replace(other, findings=(way, *other.findings), arrived=arrived)
+        return None
+
+    def _other(self, number: int) -> BootPartition:
+        if number not in self._others:
+            self._others[number] = self._read(number)
+        return self._others[number]
 
     def _read(self, number: int) -> BootPartition:
         arrived = (AUTOBOOT, f"partition {number}")
@@ -68,3 +101,10 @@ class BootPartitions:
         why = found[0].what if found else f"the card has no partition {number}"
         lost = finding(Code.AUTOBOOT, f"{AUTOBOOT}: boot_partition={number}: {why}", path=AUTOBOOT)
         return BootPartition(number, None, (lost,), arrived)
+
+
+def _is_bootable(contents: Contents, model: Board) -> bool:
+    """Whether an EEPROM would take the partition for one to boot ``model`` from."""
+    pair = model.firmware_pair("")
+    names = (pair[0] if pair else "config.txt", BOOT_IMAGE, *RECOVERY.values())
+    return any((entry := contents.entry(name)) and entry.size_bytes for name in names)

@@ -79,6 +79,11 @@ def _mend(found: Recognised) -> str:
         return "It is a disc for PCs: take an image that is made for the Raspberry Pi."
     if found.kind == "web page":
         return "The download went wrong: fetch the image again and compare its checksum."
+    if found.kind.startswith("FAT"):
+        return (
+            "Give the whole card (/dev/sdb, not /dev/sdb1) or the whole image. A whole card "
+            "without a table starts some boards only, and is not checked from here."
+        )
     if found.form in (Form.FILESYSTEM, Form.CONTAINER, Form.SWAP):
         return (
             "Give the whole card (/dev/sdb, not /dev/sdb1) or the whole image; if this is the "

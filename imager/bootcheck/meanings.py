@@ -39,6 +39,12 @@ MEANINGS: Mapping[Code, Meaning] = {
         _DARK,
         "Make the FAT partition the first entry of the table, of type 0c, or in a GPT EFI system.",
     ),
+    Code.BOOT_PARTITION_LATER: warning(
+        "The EEPROM of a Pi 4 or 5 takes the first FAT partition that it can boot from; an old one "
+        "stops at the first of all.",
+        "With an old EEPROM: its screen on HDMI, and ACT blinks in a pattern.",
+        "Make the partition to boot from the first entry of the table, or renew the EEPROM.",
+    ),
     Code.PARTITION_TYPE_REFUSED: error(
         "The boot ROM checks the type of the first entry and skips what is not FAT to it.",
         _DARK,
@@ -247,6 +253,12 @@ MEANINGS: Mapping[Code, Meaning] = {
         "Nothing, or no root filesystem where the kernel needs its initramfs.",
         "Copy config.txt from the release.",
     ),
+    Code.CONFIG_NEEDED: error(
+        "A Pi 5 takes a partition for one to boot from only if its config.txt is there and has "
+        "something in it.",
+        "The EEPROM's screen on HDMI; ACT blinks in a pattern.",
+        "Copy config.txt from the release; one with a comment in it will do.",
+    ),
     Code.CONFIG_LINE: warning(
         "The firmware does not read this line of config.txt as it is written.",
         "A setting without effect.",
@@ -265,6 +277,11 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.CMDLINE_MISSING: error(
         "Without cmdline.txt the kernel is not told where its root filesystem is.",
         "A kernel panic: 'Unable to mount root fs'.",
+        _COPY,
+    ),
+    Code.CMDLINE_BUILT_IN: warning(
+        "Without cmdline.txt start*.elf hands a command line to the kernel that is built into it.",
+        "Nothing, where the system is on the partition that it names; else as without root=.",
         _COPY,
     ),
     Code.CMDLINE_LINES: error(

@@ -14,6 +14,7 @@ from imager.base.boards import Board
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.findings import Code, Finding, Severity
 from imager.bootcheck.formats import cmdline, config, text
+from imager.bootcheck.formats.firmware import built_in_cmdline
 from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.bootcheck.meanings import finding
 from imager.bootcheck.root.names import NamedPartition
@@ -21,7 +22,7 @@ from imager.bootcheck.root.roots import Roots
 from imager.bootcheck.route.chain import BOOT_IMAGE, Chain, route_of
 from imager.bootcheck.route.linux import Linux
 from imager.bootcheck.route.loader import bootcode_findings, loader_findings
-from imager.bootcheck.route.needs import LOST, Needs
+from imager.bootcheck.route.needs import LOST, Needs, cheap
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.settings import BOOTCODE, BootSettings
 from imager.bootcheck.route.uboot import IMAGE, uboot_findings
@@ -38,6 +39,7 @@ _NOTE_CODES = {
 _FILE_KEYS = frozenset({"kernel", "initramfs", "ramfsfile", "device_tree"})
 _FIRMWARE_KEYS = frozenset({"start_file", "fixup_file"})
 _EEPROM = "EEPROM"
+_BUILT_IN = cheap(built_in_cmdline)
 
 
 class Requirements:
@@ -111,7 +113,11 @@ class Requirements:
 
     def _config(self) -> Iterator[Finding]:
         self._needs.use("config.txt")
-        if self.contents.entry("config.txt") is None:
+        entry = self.contents.entry("config.txt")
+        lacks = "missing" if entry is None else "empty" if not entry.size_bytes else ""
+        if lacks and self.model.firmware is None:
+            yield finding(Code.CONFIG_NEEDED, f"config.txt is {lacks}", path="config.txt")
+        elif entry is None:
             yield finding(Code.CONFIG_MISSING, "config.txt is missing", path="config.txt")
         for note in self.settings.firmware.notes:
             yield finding(_NOTE_CODES[note.kind], note.what, path=note.path)
@@ -147,12 +153,16 @@ class Requirements:
         path = self.paths.cmdline
         self._needs.use(path)
         data = self.contents.text(path)
-        if not (data or b"").strip():
+        if data is None and (data := self._built_in()) is not None:
+            what = f"{path} is missing; the firmware then takes its own: {data.decode()}"
+            yield finding(Code.CMDLINE_BUILT_IN, what, path=path)
+        elif not (data or b"").strip():
             what = f"{path} is {'missing' if data is None else 'empty'}"
             yield finding(Code.CMDLINE_MISSING, what, path=path)
             yield from self.roots.presumed_findings()
             return
-        yield from self._cmdline_text(path, data or b"")
+        else:
+            yield from self._cmdline_text(path, data or b"")
         line = cmdline.parse_cmdline(text.meant(data or b""))
         if line.value("root") and "rootwait" not in line.words:
             yield finding(Code.ROOTWAIT, f"{path} has no rootwait", path=path)
@@ -161,6 +171,12 @@ class Requirements:
         yield from self.roots.findings(line, path, initramfs=initramfs)
         if named is not None:
             yield from self._modules(self.paths.kernel)
+
+    def _built_in(self) -> bytes | None:
+        """The command line in the start*.elf that is loaded, which it takes where there is no
+        file."""
+        pair = self.settings.pair
+        return self.contents.about(pair[0], _BUILT_IN) if pair else None
 
     def _modules(self, kernel: str) -> Iterator[Finding]:
         """Whether the root filesystem has the modules of the kernel in the file ``kernel``. One
@@ -188,7 +204,9 @@ class Requirements:
         if meant.extra is not None:
             number, words = meant.extra
             what = f"{path} has a second line (line {number}): {words[:60]!r}"
-            yield finding(Code.CMDLINE_LINES, what, path=path)
+            # What is lost with a root= in the first line is words, as a person's notes are.
+            grade = None if meant.value("root") is None else Severity.WARNING
+            yield finding(Code.CMDLINE_LINES, what, path=path, severity=grade)
         if meant.length > cmdline.MAX_BYTES:
             yield finding(Code.CMDLINE_TEXT, f"{path} has {meant.length} bytes", path=path)
         elif meant.has_control and not text.text_faults(data):

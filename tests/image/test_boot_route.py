@@ -64,10 +64,51 @@ def test_a_card_with_one_fault_for_every_board_is_judged_for_the_one_it_has_file
     tmp_path: Path,
 ) -> None:
     image = tmp_path / "card.img"
-    make_disk(image, minimal_boot_files("pi4") | {"autoboot.txt": b"boot_partition=3\n"})
+    make_disk(image, minimal_boot_files("pi4"), type_id="83")
     report = Disk(image).check()
-    assert [found.code.value for found in report.errors] == ["autoboot"]
+    assert [found.code.value for found in report.errors] == ["partition-type-refused"]
     assert report.judged_as == "pi4"
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_an_eeprom_that_autoboot_txt_leads_nowhere_takes_the_first(
+    tmp_path: Path, number: int
+) -> None:
+    """Release notes of the EEPROM, 2022-10-18: failover to partition 1."""
+    image, auto = tmp_path / "card.img", {"autoboot.txt": f"boot_partition={number}\n".encode()}
+    make_disk(image, minimal_boot_files("cm4") | auto)
+    disk = Disk(image)
+    report = disk.check("cm4")
+    assert codes(report) == {"autoboot"}
+    assert report.bootable
+    assert str(report.route) == "EEPROM → start4.elf → kernel8.img"
+    disk.remove("start4.elf")
+    assert "autoboot" in errors(disk.check("cm4")), "there is nothing to fall back on"
+
+
+@pytest.mark.parametrize("model", ["cm4", "pi5"])
+def test_an_eeprom_takes_the_first_fat_that_it_can_boot_from(tmp_path: Path, model: str) -> None:
+    line = {"cmdline.txt": b"root=/dev/mmcblk0p3 rw rootwait\n"}
+    data = {"photos/1.jpg": b"a picture"}
+    disk = make_ab_disk(tmp_path / "card.img", data, minimal_boot_files(model) | line)
+    report = disk.check(model)
+    assert {"boot-partition-later"} <= codes(report) <= {"boot-partition-later", "fat-kind"}
+    assert report.bootable
+    assert str(report.route).startswith("EEPROM → partition 2 → ")
+    assert report.node == "pi7"
+    tool("mdel", "-i", f"{disk.image}@@{BOOT2_OFFSET}", "::kernel8.img")
+    (missing,) = [f.what for f in disk.check(model).errors]
+    assert missing.startswith("partition 2: kernel") and missing.endswith(".img is missing")
+    sign = "start4.elf" if model == "cm4" else "config.txt"
+    tool("mdel", "-i", f"{disk.image}@@{BOOT2_OFFSET}", f"::{sign}")
+    assert "boot-partition-later" not in codes(disk.check(model))
+
+
+def test_a_boot_rom_looks_at_the_first_partition_only(tmp_path: Path) -> None:
+    line = {"cmdline.txt": b"root=/dev/mmcblk0p3 rw rootwait\n"}
+    disk = make_ab_disk(tmp_path / "card.img", {"a": b"b"}, minimal_boot_files("pi2") | line)
+    assert "bootcode" in errors(disk.check("pi2"))
+    assert "boot-partition-later" not in codes(disk.check("pi2"))
 
 
 def test_autoboot_txt_leads_to_another_partition_which_is_judged(tmp_path: Path) -> None:

@@ -646,11 +646,43 @@ def test_root_by_filesystem_uuid_needs_an_initramfs(disk: Disk) -> None:
     assert "needs an initramfs" in only(disk.check("pi2"), "root-elsewhere")
 
 
-def test_a_second_line_in_cmdline_txt_stops_the_boot(disk: Disk) -> None:
+def test_a_second_line_in_cmdline_txt_is_lost_and_no_more(disk: Disk) -> None:
     disk.write("cmdline.txt", b"console=tty1 rootwait root=/dev/mmcblk0p2\nrw quiet\n")
-    assert only(disk.check("pi2"), "cmdline-lines") == (
-        "cmdline.txt has a second line (line 2): 'rw quiet'"
+    report = disk.check("pi2")
+    assert only(report, "cmdline-lines") == "cmdline.txt has a second line (line 2): 'rw quiet'"
+    assert report.bootable
+
+
+BUILT_IN = b"console=tty1 root=/dev/mmcblk0p%d rootfstype=ext4 rootwait"
+
+
+def test_without_cmdline_txt_the_firmware_has_a_line_of_its_own(disk: Disk) -> None:
+    disk.remove("cmdline.txt")
+    assert "cmdline-missing" in errors(disk.check("pi2"))
+    disk.write("start.elf", bootfiles.start_elf(filler=BUILT_IN % 2 + b"\0"))
+    report = disk.check("pi2")
+    assert only(report, "cmdline-built-in") == (
+        "cmdline.txt is missing; the firmware then takes its own: " + (BUILT_IN % 2).decode()
     )
+    assert report.bootable
+    assert report.node == "pi7"
+    disk.write("start.elf", bootfiles.start_elf(filler=BUILT_IN % 3 + b"\0"))
+    assert "root-elsewhere" in errors(disk.check("pi2"))
+    disk.write("cmdline.txt", b"")
+    assert "cmdline-missing" in errors(disk.check("pi2")), "an empty one is there"
+
+
+@pytest.mark.parametrize("text", [None, b""])
+def test_a_pi_5_needs_a_config_txt_that_says_something(tmp_path: Path, text: bytes | None) -> None:
+    image, files = tmp_path / "card.img", minimal_boot_files("pi5")
+    files.pop("config.txt")
+    if text is not None:
+        files["config.txt"] = text
+    make_disk(image, files)
+    report = Disk(image).check("pi5")
+    what = "missing" if text is None else "empty"
+    assert only(report, "config-needed") == f"config.txt is {what}"
+    assert not report.bootable
 
 
 def test_root_on_the_second_line_is_no_root(disk: Disk) -> None:

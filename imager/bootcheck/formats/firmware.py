@@ -23,6 +23,9 @@ _BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
 _BOOTCODE_MIN = 4096
 _FIXUP_MAX = 256 * 1024  # the largest of those releases has 10 KiB
 _BOARD_WORD = re.compile(rb"(?s)([pc](?<![!-Z\\^-~].)[im][0-5][0-9w+s]{0,3})(?![!-Z\\^-~])")
+# Its maker: "if there is no cmdline.txt, start.elf does fill in a usable one"
+# (raspberrypi/linux issue 119). It is one text, to a zero byte.
+_CMDLINE = re.compile(rb"(?<![ -~])[ -~]{0,500}?(?<![!-~])root=/dev/[ -~]{1,500}+(?=\0)")
 _MOST_LOOKS = 2000
 _ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
 
@@ -94,6 +97,13 @@ def _has_word(data: bytes, word: bytes) -> bool:
             break
         at = data.find(word, at + 1)
     return at >= 0
+
+
+def built_in_cmdline(data: bytes) -> bytes | None:
+    """The command line that a start*.elf hands to the kernel where the card has no cmdline.txt;
+    None where none is in it."""
+    found = _CMDLINE.search(data)
+    return found[0] if found else None
 
 
 def is_cut_down(data: bytes) -> bool:

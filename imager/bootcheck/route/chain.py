@@ -22,7 +22,7 @@ from imager.bootcheck.route.settings import BootSettings
 
 BOOT_IMAGE = "boot.img"
 BOOT_SCRIPT = "boot.scr"
-_RECOVERY = {"": "recovery.elf", "4": "recover4.elf"}
+RECOVERY = {"": "recovery.elf", "4": "recover4.elf"}
 """What the loader prefers to start*.elf, by the board's firmware: installers come with it."""
 _UBOOT_NAME = re.compile(r"u-?boot", re.IGNORECASE)
 _UEFI_NAME = re.compile(r"\.fd\Z|efi", re.IGNORECASE)
@@ -74,7 +74,7 @@ def route_of(
     if ramdisk and contents.entry(BOOT_IMAGE):
         told = (*arrived, BOOT_IMAGE)
         return Route(Chain.RAMDISK, BOOT_IMAGE, told, followed=False)
-    recovery = _RECOVERY.get(model.firmware or "") if settings.pair else None
+    recovery = RECOVERY.get(model.firmware or "") if settings.pair else None
     if recovery and contents.entry(recovery):
         return Route(Chain.RECOVERY, recovery, (*arrived, recovery), followed=False)
     stub = settings.firmware.value("armstub")
