@@ -44,7 +44,9 @@ SYSTEM_KEYS = frozenset(
 
 OVERLAY_KEYS = frozenset({"dtoverlay", "device_tree_overlay"})
 """The settings that add up instead of replacing one another."""
-_KIND = re.compile(r"(tryboot|edid|gpio\d+|board-type|hdmi:|boot_partition|partition|0x)")
+_KIND = re.compile(
+    r"(tryboot|edid|gpio\d+|board-type|hdmi:|boot_partition|boot_arg[12]|boot_count|partition|0x)"
+)
 _NUMBER = re.compile(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,18})")
 _BYTE_ORDER_MARK = "\ufeff"
 """A line that begins with it is noted as no text, and is no setting."""

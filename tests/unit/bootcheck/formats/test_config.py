@@ -64,7 +64,17 @@ def test_a_zero_2_w_is_a_zero_too(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["gpio4=1", "EDID=VSC-TD2220", "0x12345678", "HDMI:1", "board-type=0x14", "pi3+"]
+    "name",
+    [
+        "gpio4=1",
+        "EDID=VSC-TD2220",
+        "0x12345678",
+        "HDMI:1",
+        "board-type=0x14",
+        "pi3+",
+        "boot_arg1=42",
+        "boot_count>3",
+    ],
 )
 def test_what_only_the_board_can_decide_is_neither_taken_nor_lost(name: str) -> None:
     read = config(f"[{name}]\nkernel=a\n[all]\nkernel=b\n", "pi3")
