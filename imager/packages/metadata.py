@@ -22,7 +22,10 @@ from typing import BinaryIO, cast
 from imager.base.run import running
 from imager.base.units import GiB, MiB, format_chosen
 
-UNREADABLE = (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, RecursionError)
+UNREADABLE = (
+    *(tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, RecursionError),
+    OverflowError,
+)
 """What reading an archive that is damaged, or made to do harm, may raise."""
 LARGEST_TEXT = MiB
 _BOUND = re.compile(r"[<>=].*")

@@ -199,7 +199,7 @@ def read_members(
     except RecursionError as error:
         # tarfile calls itself for each further header that speaks of the same file.
         raise _broken_at(stream, tarball, "too many headers for one file") from error
-    except (tarfile.TarError, ValueError, IndexError) as error:
+    except (tarfile.TarError, ValueError, IndexError, OverflowError) as error:
         raise _broken_at(stream, tarball, str(error)) from error
     # tarfile takes a header that it cannot read for the end of the archive; tar does not.
     if len(stream.last_block) < _BLOCK:
