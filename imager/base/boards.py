@@ -10,7 +10,8 @@ boot flow". Which tree the firmware of a Pi 5 asks for: rpi-eeprom, firmware-271
 release brings: the distribution's PKGBUILDs of August 2026 (linux-rpi and linux-rpi-16k 6.18.45,
 linux-aarch64 7.2, uboot-raspberrypi 2025.01, raspberrypi-bootloader 20260821); its commits
 c1dbe5fc14 (December 2025: the 32-bit kernel lost the Pi 4) and 4ed967da7d (February 2022: no more
-ARMv6). What U-Boot asks for: board/raspberrypi/rpi/rpi.c of U-Boot 2025.01, ``fdtfile``.
+ARMv6). What U-Boot asks for: board/raspberrypi/rpi/rpi.c of U-Boot 2025.01, ``fdtfile``. Pages
+of memory: ID_AA64MMFR0_EL1 in Arm's Technical Reference Manuals of the Cortex-A53, A72 and A76.
 Nothing of it was tried on the boards themselves.
 """
 
@@ -63,6 +64,9 @@ class Board:
     ``wide_boards`` names the boards of ``device_trees`` that have 64 bits where others sold under
     this name have not; empty where all have or none has.
 
+    ``pages_kib`` are the sizes of a page of memory that its processor knows, as a 64-bit kernel is
+    built for one of them.
+
     ``filters`` are the sections of config.txt that apply to it, ``undecided`` those that apply to
     only some of the boards sold under this name. ``memory_key`` is the gpu_mem setting for its
     amount of memory.
@@ -83,6 +87,7 @@ class Board:
     uboot_trees: tuple[DeviceTree, ...]
     memory_key: str
     wide_boards: str = ""
+    pages_kib: tuple[int, ...] = (4, 64)
 
     def boots(self, release: str, kernel: str = AS_IT_IS) -> bool:
         """Whether a built-in release boots it with ``kernel``, a package in place of its own."""
@@ -236,6 +241,7 @@ PI5 = Board(
     ),
     uboot_trees=(),
     memory_key="gpu_mem_1024",
+    pages_kib=(4, 16, 64),
 )
 PI500 = replace(
     PI5,

@@ -202,7 +202,10 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.KERNEL_WIDTH: error(
         "The kernel is for another kind of processor, or mode of it, than the one that runs it.",
         SILENT,
-        "Use the release for this model; a Pi 2 runs 32-bit kernels (kernel7.img) only.",
+        "Use the release for this model: a Pi 2 runs 32-bit kernels only, a Pi 5 64-bit ones only, "
+        "and pages of 16 KiB are for a Pi 5. The firmware goes by a kernel's name: kernel8.img is "
+        "of 64 bits, kernel7.img (on a Pi 4 kernel7l.img) of 32; one under another name, kernel=, "
+        "needs arm_64bit=1 or arm_64bit=0 beside it.",
     ),
     Code.KERNEL_CHOICE: warning(
         "A 32-bit and a 64-bit kernel are both there; which one is loaded depends on the age of "

@@ -47,9 +47,10 @@ def zimage(*, size: int = 4096, filler: bytes = b"\xaa") -> bytes:
     return head.ljust(size, filler)
 
 
-def arm64_image(*, size: int = 4096) -> bytes:
-    """A 64-bit ARM kernel of ``size`` bytes."""
-    head = struct.pack("<IIQQQQQQ4sI", 0, 0, 0, size, 10, 0, 0, 0, b"ARM\x64", 0)
+def arm64_image(*, size: int = 4096, page_kib: int = 4) -> bytes:
+    """A 64-bit ARM kernel of ``size`` bytes, for pages of memory of ``page_kib``."""
+    flags = 8 | {4: 1, 16: 2, 64: 3}[page_kib] << 1
+    head = struct.pack("<IIQQQQQQ4sI", 0, 0, 0, size, flags, 0, 0, 0, b"ARM\x64", 0)
     return head.ljust(size, b"\x55")
 
 

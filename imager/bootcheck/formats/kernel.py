@@ -27,6 +27,8 @@ _UBOOT_MIN = 1024
 _UBOOT = re.compile(rb"U-Boot (?:SPL )?20\d\d\.")
 _UEFI_VOLUME = b"_FVH"
 _BANNER = re.compile(rb"Linux version (\d[!-~]{1,100}) \(")
+_PAGES_KIB = {1: 4, 2: 16, 3: 64}
+"""Sizes of a page, by what an Image's header has for them."""
 _TAIL = 256  # longer than either of them
 _PAYLOADS = {b"\x1f\x8b\x08": "gzip", b"\xfd7zXZ\0": "xz", b"\x5d\0\0": "lzma"}
 _TRIED = 8
@@ -37,7 +39,8 @@ class KernelFile:
     """What a kernel file is: 32 or 64 bits (None: no kernel of Linux that is known here), and its
     fault if it has one.
 
-    ``loader`` is "U-Boot" or "UEFI" where it is that instead. ``release`` is what ``uname -r`` will
+    ``loader`` is "U-Boot" or "UEFI" where it is that instead. ``page_kib`` is the size of a page of
+    memory it is built for, None where it does not say. ``release`` is what ``uname -r`` will
     say, empty where that cannot be seen; ``own_init`` whether an initramfs with an init is seen to
     be built into it.
     """
@@ -47,6 +50,7 @@ class KernelFile:
     loader: str = ""
     release: str = ""
     own_init: bool = False
+    page_kib: int | None = None
 
 
 def inspect_kernel(data: bytes, budget: Budget | None = None) -> KernelFile:
@@ -63,7 +67,8 @@ def inspect_kernel(data: bytes, budget: Budget | None = None) -> KernelFile:
         # one is never shorter than a third of it.
         if size and len(data) * 3 < size:
             return KernelFile(64, f"it is cut off: {len(data)} bytes of a kernel of about {size}")
-        return _with_content(KernelFile(64, None), iter([data]), budget)
+        kernel = KernelFile(64, None, page_kib=_page_kib(data))
+        return _with_content(kernel, iter([data]), budget)
     if len(data) >= 48 and struct.unpack_from("<I", data, 36)[0] == _ZIMAGE_MAGIC:
         start, end = struct.unpack_from("<II", data, 40)
         if end <= start:
@@ -104,7 +109,12 @@ def _gzipped(data: bytes, budget: Budget) -> KernelFile:
         return KernelFile(None, None, "U-Boot")
     if head[56:60] != _ARM64_MAGIC:
         return KernelFile(None, "it is gzip data, but no arm64 kernel is in it")
-    return found
+    return replace(found, page_kib=_page_kib(head))
+
+
+def _page_kib(head: bytes) -> int | None:
+    """What the flags in the header of an arm64 Image say of the size of a page."""
+    return _PAGES_KIB.get(head[24] >> 1 & 3)
 
 
 def _zimage_content(data: bytes, budget: Budget) -> KernelFile:

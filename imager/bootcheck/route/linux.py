@@ -18,8 +18,7 @@ from imager.bootcheck.meanings import finding
 from imager.bootcheck.route.needs import Needs, tree_fault
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.trees import tree_findings
-
-_WIDE_NAMES = ("kernel8.img", "kernel_2712.img")
+from imager.bootcheck.route.width import width_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +61,7 @@ class Linux:
         path = self.paths.kernel
         yield from self.needs.whole(Code.KERNEL, path, inspect_kernel)
         kernel = self.needs.contents.about(path, inspect_kernel)
-        bits = kernel.bits if kernel else None
-        if self.paths.only_some_boards:
-            what = f"{path} is started in 64-bit mode, which only this board has: "
-            what += self.paths.only_some_boards
-            yield finding(Code.KERNEL_BOARD, what, path=path)
-        elif bits == 64 and not self.model.kernels64:
-            what = f"{path} is a 64-bit kernel; a {self.model.title} cannot run it"
-            yield finding(Code.KERNEL_WIDTH, what, path=path)
-        if bits == 32 and self.model.kernels32 and self.paths.is_64bit:
-            what = f"{path} is a 32-bit kernel, and config.txt asks for 64-bit mode"
-            yield finding(Code.KERNEL_WIDTH, what, path=path)
-        elif bits == 32 and path.endswith(_WIDE_NAMES):
-            what = f"{path} is a 32-bit kernel under the name of a 64-bit one"
-            yield finding(Code.KERNEL_WIDTH, what, path=path)
-        elif bits == 32 and not self.model.kernels32:
-            what = f"{path} is a 32-bit kernel; a {self.model.title} cannot run it"
-            yield finding(Code.KERNEL_WIDTH, what, path=path)
+        yield from width_findings(self.model, self.paths, kernel)
         names = self.paths.kernel_names
         tried = [name for name in names if self.needs.contents.entry(self.paths.path(name))]
         widths = (self.model.kernels32, self.model.kernels64)

@@ -19,6 +19,7 @@ from imager.bootcheck.route.chain import BOOT_SCRIPT, Route
 from imager.bootcheck.route.needs import LOST, Needs, cheap
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.trees import tree_findings
+from imager.bootcheck.route.width import page_findings
 
 IMAGE = "Image"
 """The kernel of the distribution's 64-bit release."""
@@ -42,6 +43,9 @@ def uboot_findings(
     yield from tree_findings(needs, paths.trees)
     yield from needs.whole(Code.BOOT_SCRIPT, BOOT_SCRIPT, _SCRIPT)
     yield from needs.whole(Code.KERNEL, IMAGE, inspect_kernel)
+    image = needs.contents.about(IMAGE, inspect_kernel)
+    if image is not None:
+        yield from page_findings(model, IMAGE, image)
     yield from tree_findings(needs, tuple((_TREES + t.file, t) for t in model.uboot_trees))
     if not model.uboot_trees:
         what = f"{route.path} is a U-Boot that starts no {model.title}"

@@ -227,6 +227,7 @@ def _of_kernel(answer: Heard[KernelFile]) -> dict[str, object]:
 
 
 def _kernels(read: JsonObject) -> dict[str, Heard[KernelFile]]:
+    """What was seen of kernels; not what an earlier version saw, which did not look at pages."""
     return {
         digest: Heard(
             KernelFile(
@@ -235,12 +236,14 @@ def _kernels(read: JsonObject) -> dict[str, Heard[KernelFile]]:
                 kernel.text("loader"),
                 kernel.text("release"),
                 kernel.boolean("own_init"),
+                kernel.optional("page_kib", kernel.integer),
             ),
             kernel.integer("steps"),
             kernel.integer("unpacked_bytes"),
         )
         for digest in read.values
         for kernel in (read.child(digest),)
+        if "page_kib" in kernel
     }
 
 

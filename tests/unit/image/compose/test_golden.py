@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import HostStorage
 from imager.base.units import MiB
+from imager.bootcheck.contents import Heard
+from imager.bootcheck.formats.kernel import KernelFile
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.geometry import FatError
 from imager.disk.layout import Layout
 from imager.disk.manifest import build_manifest
+from imager.image.compose.cache import decode_golden, encode_golden
 from imager.image.compose.golden import GoldenFile, GoldenImage
 from tests.support.goldens import Composer, alter
 
@@ -178,3 +183,17 @@ def test_no_descriptor_is_left_open(golden: GoldenImage) -> None:
     with pytest.raises(HostStorage), golden.open():
         pass
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_description_keeps_what_was_seen_of_kernels_but_not_what_an_earlier_version_saw(
+    golden: GoldenImage,
+) -> None:
+    seen = [Heard(KernelFile(64, None, "", "6.1", False, kib), 1, 2) for kib in (None, 4, 16)]
+    kernels = {f"{number:064x}": heard for number, heard in enumerate(seen)}
+    data = encode_golden(replace(golden, models=("pi5",), kernels=kernels))
+    assert decode_golden(data, golden.path).kernels == kernels
+    document = json.loads(data)
+    del document["sha256"], document["kernels"][f"{1:064x}"]["page_kib"]
+    document["sha256"] = sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    del kernels[f"{1:064x}"]
+    assert decode_golden(json.dumps(document).encode(), golden.path).kernels == kernels
