@@ -17,6 +17,26 @@ def test_the_distributions_own_line_is_understood() -> None:
     assert (line.extra, line.has_control) == (None, False)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [('a "root=x y" b', ("a", "root=x y", "b")), ('root="x y"', ("root=x y",)),
+     ('"root=x"', ("root=x",)), ('root=x"y"', ('root=x"y"',)), ('a "b c', ("a", "b c")),
+     ('"rw" ""', ("rw",)), ("a -- init=/x root=b", ("a",)), ("--", ()),
+     ("a --b -- c", ("a", "--b")), ('"a" "--" b', ("a",))],
+)  # fmt: skip
+def test_words_are_those_of_the_kernel(line: str, words: tuple[str, ...]) -> None:
+    assert parse_cmdline(line.encode()).words == words
+
+
+@pytest.mark.parametrize(
+    ("line", "waits"),
+    [("rootwait", True), ("rootwait=30", True), ('"rootwait"', True), ("norootwait", False),
+     ("rootdelay=3", False), ("root=x -- rootwait", False)],
+)  # fmt: skip
+def test_a_wait_for_the_root_may_have_an_end(line: str, waits: bool) -> None:
+    assert parse_cmdline(line.encode()).waits_for_root is waits
+
+
 def test_quotes_hold_a_word_together_and_the_last_value_counts() -> None:
     line = parse_cmdline(b'dyndbg="file a.c +p" root=A root="B"')
     assert line.value("dyndbg") == "file a.c +p"
