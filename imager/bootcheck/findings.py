@@ -82,6 +82,7 @@ class Code(StrEnum):
     CMDLINE_TEXT = "cmdline-text"
     ROOT_MISSING = "root-missing"
     ROOT_ELSEWHERE = "root-elsewhere"
+    ROOT_TYPE = "root-type"
     ROOTWAIT = "rootwait"
     FILE_CHANGED = "file-changed"
     FILE_REPLACED = "file-replaced"

@@ -93,8 +93,8 @@ MEANINGS: Mapping[Code, Meaning] = {
         "Write the card again, or install the system on that partition.",
     ),
     Code.FSTAB: error(
-        "The boot waits for everything in /etc/fstab and gives up where something does not come, "
-        "unless its line says nofail.",
+        "The first program, systemd, waits for everything in /etc/fstab, by the very name, and "
+        "gives up where something does not come, unless its line says nofail.",
         "The boot stands still for 90 seconds ('A start job is running for …') and ends in "
         "emergency mode, without a network.",
         "Name a partition of this card in that line of /etc/fstab ('blkid' prints the names), or "
@@ -305,7 +305,13 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.ROOT_ELSEWHERE: error(
         "root= names no partition of this card.",
         _NO_ROOT,
-        "Set root= in cmdline.txt to the partition of this card that holds the system.",
+        "Set root= in cmdline.txt to the partition of this card that holds the system, unless the "
+        "node has its system on another disk or a server.",
+    ),
+    Code.ROOT_TYPE: error(
+        "The kernel tries the kinds of filesystem in rootfstype= and no other.",
+        "A kernel panic: 'Unable to mount root fs', or an emergency shell.",
+        "Name the filesystem that is there in rootfstype=, or take the word out of cmdline.txt.",
     ),
     Code.ROOTWAIT: warning(
         "A card answers later than the kernel looks for it; rootwait makes the kernel wait.",

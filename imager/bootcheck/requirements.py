@@ -100,7 +100,7 @@ class Requirements:
         elif self.route.chain is Chain.LINUX:
             linux = Linux(self._needs, self.model, self.settings.firmware, self.paths)
             yield from linux.findings()
-            yield from self._cmdline(initramfs=linux.has_initramfs)
+            yield from self._cmdline(initramfs=linux.has_initramfs, bits=linux.bits)
         yield from self._not_followed()
 
     def _not_followed(self) -> Iterator[Finding]:
@@ -149,7 +149,7 @@ class Requirements:
 
     # -- command line --------------------------------------------------------------------------
 
-    def _cmdline(self, *, initramfs: bool) -> Iterator[Finding]:
+    def _cmdline(self, *, initramfs: bool, bits: int | None) -> Iterator[Finding]:
         path = self.paths.cmdline
         self._needs.use(path)
         data = self.contents.text(path)
@@ -159,16 +159,16 @@ class Requirements:
         elif not (data or b"").strip():
             what = f"{path} is {'missing' if data is None else 'empty'}"
             yield finding(Code.CMDLINE_MISSING, what, path=path)
-            yield from self.roots.presumed_findings()
+            yield from self.roots.presumed_findings(bits=bits)
             return
         else:
             yield from self._cmdline_text(path, data or b"")
         line = cmdline.parse_cmdline(text.meant(data or b""))
-        if line.value("root") and "rootwait" not in line.words:
+        if line.value("root") and not line.waits_for_root:
             yield finding(Code.ROOTWAIT, f"{path} has no rootwait", path=path)
         named = self.roots.named(line, initramfs=initramfs)
         self.root = named or self.root
-        yield from self.roots.findings(line, path, initramfs=initramfs)
+        yield from self.roots.findings(line, path, initramfs=initramfs, bits=bits)
         if named is not None:
             yield from self._modules(self.paths.kernel)
 

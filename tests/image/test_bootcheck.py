@@ -109,7 +109,7 @@ def test_an_image_made_by_genimage_boots(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     (root / "etc/hostname").write_text("made-by-genimage\n")
-    (root / "etc/init").write_text("#!/etc/init\n")
+    (root / "etc/init").write_bytes(b"\x7fELF look-alike")
     (root / "etc/init").chmod(0o755)
     top = ", ".join(f'"{path.name}"' for path in sorted(inputs.iterdir()))
     (tmp_path / "genimage.cfg").write_text(
@@ -620,21 +620,56 @@ def test_autoboot_txt_for_the_first_partition_changes_nothing(disk: Disk, text: 
 
 
 @pytest.mark.parametrize(
-    "root", [f"PARTUUID={PARTUUID}", f"PARTUUID={PARTUUID.upper()}", "/dev/mmcblk0p2", "LABEL=root"]
-)
-def test_every_name_of_the_second_partition_will_do(disk: Disk, root: str) -> None:
-    disk.write("cmdline.txt", f"root={root} rw rootwait\n".encode())
+    "word",
+    [f"root=PARTUUID={PARTUUID}", "root=/dev/mmcblk0p2", "root=LABEL=root",
+     '"root=/dev/mmcblk0p2"', 'root="LABEL=root"'],
+)  # fmt: skip
+def test_every_name_of_the_second_partition_will_do(disk: Disk, word: str) -> None:
+    disk.write("cmdline.txt", f"{word} rw rootwait=30\n".encode())
+    assert disk.check("pi2").findings == ()
+
+
+def test_a_partuuid_in_capital_letters_is_for_the_kernel_alone(disk: Disk) -> None:
+    disk.write("cmdline.txt", f"root=PARTUUID={PARTUUID.upper()} rw rootwait\n".encode())
+    report = disk.check("pi2")
+    assert "is the name of partition 2 in other letters" in only(report, "root-unproven")
+    assert report.bootable
+    disk.write("config.txt", b"[all]\n")
     assert disk.check("pi2").findings == ()
 
 
 @pytest.mark.parametrize(
     "root",
-    ["/dev/mmcblk0p1", "/dev/mmcblk0p3", "/dev/sda2", f"PARTUUID={PARTUUID[:-1]}1",
-     "PARTUUID=00000000-02", "UUID=00000000-0000-0000-0000-000000000000", "LABEL=other", "/dev/nfs",
-     "nonsense"],
+    ["/dev/mmcblk0p1", "/dev/mmcblk0p3", f"PARTUUID={PARTUUID[:-1]}1",
+     "PARTUUID=00000000-02", "UUID=00000000-0000-0000-0000-000000000000", "LABEL=other"],
 )  # fmt: skip
 def test_root_that_is_elsewhere_stops_the_boot(disk: Disk, root: str) -> None:
     disk.write("cmdline.txt", f"root={root} rw rootwait\n".encode())
+    report = disk.check("pi2")
+    assert only(report, "root-elsewhere")
+    assert not report.bootable
+
+
+@pytest.mark.parametrize("config", [bootfiles.CONFIG_TXT, b"[all]\n"])
+@pytest.mark.parametrize("root", ["/dev/sda2", "/dev/nvme0n1p2", "/dev/nfs", "8:2"])
+def test_root_on_another_disk_or_a_server_is_a_warning(
+    disk: Disk, root: str, config: bytes
+) -> None:
+    disk.write("config.txt", config)
+    disk.write("cmdline.txt", f"root={root} rw rootwait\n".encode())
+    report = disk.check("pi2")
+    assert "is another disk or a server" in only(report, "root-elsewhere")
+    assert report.bootable
+    assert "unless the node has its system on another disk" in report.findings[0].mend
+
+
+@pytest.mark.parametrize("root", ["gpt-auto", "dhcp", "tmpfs", "nfs:10.0.0.1:/srv", "nonsense"])
+def test_a_word_that_only_an_initramfs_reads_is_unproven(disk: Disk, root: str) -> None:
+    disk.write("cmdline.txt", f"root={root} rw rootwait\n".encode())
+    report = disk.check("pi2")
+    assert only(report, "root-unproven")
+    assert report.bootable
+    disk.write("config.txt", b"[all]\n")
     report = disk.check("pi2")
     assert only(report, "root-elsewhere")
     assert not report.bootable
@@ -687,7 +722,47 @@ def test_a_pi_5_needs_a_config_txt_that_says_something(tmp_path: Path, text: byt
 
 def test_root_on_the_second_line_is_no_root(disk: Disk) -> None:
     disk.write("cmdline.txt", b"console=tty1 rootwait\nroot=/dev/mmcblk0p2 rw\n")
+    assert errors(disk.check("pi2")) == {"cmdline-lines"}
+    disk.write("config.txt", b"[all]\n")
     assert errors(disk.check("pi2")) == {"cmdline-lines", "root-missing"}
+
+
+@pytest.mark.parametrize("words", ["quiet", "rdinit=/sbin/init", "quiet -- root=/dev/mmcblk0p9"])
+def test_an_initramfs_needs_no_root_to_be_named(disk: Disk, words: str) -> None:
+    disk.write("cmdline.txt", f"console=tty1 {words}\n".encode())
+    report = disk.check("pi2")
+    assert only(report, "root-unproven").startswith("cmdline.txt has no root=: the initramfs")
+    assert report.bootable
+    disk.write("config.txt", b"[all]\n")
+    report = disk.check("pi2")
+    assert only(report, "root-missing") == "cmdline.txt has no root="
+    assert not report.bootable
+
+
+@pytest.mark.parametrize("config", [bootfiles.CONFIG_TXT, b"[all]\n"])
+@pytest.mark.parametrize(
+    ("kinds", "fits"),
+    [("ext4", True), ("squashfs,ext4", True), ("f2fs", False), ("btrfs,xfs", False),
+     ("ext3", False), ("", False)],
+)  # fmt: skip
+def test_a_kind_of_root_that_is_not_there_stops_the_kernel(
+    disk: Disk, kinds: str, fits: bool, config: bytes
+) -> None:
+    """An initramfs may take another way."""
+    disk.write("config.txt", config)
+    disk.write("cmdline.txt", f"root=/dev/mmcblk0p2 rw rootwait rootfstype={kinds}\n".encode())
+    report = disk.check("pi2")
+    assert report.bootable is (fits or config == bootfiles.CONFIG_TXT)
+    if fits:
+        assert report.findings == ()
+    else:
+        what = f"cmdline.txt: rootfstype={kinds}, and partition 2 holds ext4"
+        assert only(report, "root-type") == what
+
+
+def test_an_initramfs_may_find_out_the_kind_of_the_root(disk: Disk) -> None:
+    disk.write("cmdline.txt", b"root=/dev/mmcblk0p2 rw rootwait rootfstype=auto\n")
+    assert disk.check("pi2").findings == ()
 
 
 def test_a_missing_rootwait_is_a_warning(disk: Disk) -> None:

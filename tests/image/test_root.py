@@ -22,9 +22,11 @@ from tests.support.bootdisk import (
     SIZE,
     Disk,
     RootFile,
+    make_disk,
     make_root,
     reading,
 )
+from tests.support.bootfiles import minimal_boot_files
 from tests.support.fatdisk import tool
 from tests.support.stamps import FACTS
 
@@ -125,6 +127,20 @@ def test_another_filesystem_is_called_by_its_name_and_unproven(
 ) -> None:
     disk.poke(ROOT_OFFSET, magic.ljust(2 * MiB, b"\1"))
     assert said(disk.check("pi2")) == {"root-unproven": f"partition 2 holds {kind}"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "fits"), [("squashfs", True), ("ext4,squashfs", True), ("ext4", False)]
+)
+def test_another_filesystem_must_be_the_kind_that_is_asked_for_too(
+    disk: Disk, kinds: str, fits: bool
+) -> None:
+    disk.poke(ROOT_OFFSET, b"hsqs".ljust(2 * MiB, b"\1"))
+    disk.write("config.txt", b"[all]\n")
+    disk.write("cmdline.txt", f"root=/dev/mmcblk0p2 rootwait rootfstype={kinds}\n".encode())
+    report = disk.check("pi2")
+    assert set(said(report)) == {"root-unproven"} | (set() if fits else {"root-type"})
+    assert report.bootable is fits
 
 
 # -- what a kernel would not mount -----------------------------------------------------------------
@@ -243,16 +259,26 @@ def test_other_forms_of_ext4_are_read_too(disk: Disk, options: tuple[str, ...]) 
 
 # -- what it starts --------------------------------------------------------------------------------
 
-LOADER = b"/lib/ld-linux-aarch64.so.1"
+LOADER = b"/lib/ld-linux-armhf.so.3"
+SHELL: RootFile = (b"#!/bin/sh\n", 0o755)
 GOOD: dict[str, dict[str, RootFile]] = {
     "links": {
-        "usr/lib/systemd/systemd": (elf(183, LOADER), 0o755),
-        "usr/lib/ld-linux-aarch64.so.1": (b"\x7fELF", 0o755),
+        "usr/lib/systemd/systemd": (elf(40, LOADER), 0o755),
+        "usr/lib/ld-linux-armhf.so.3": (b"\x7fELF", 0o755),
         "lib": "usr/lib",
         "sbin/init": "/lib/systemd/systemd",
     },
     "static": {"sbin/init": (elf(40), 0o755)},
     "script": {"bin/init": (b"#! /bin/sh\nexec x\n", 0o755), "bin/sh": (elf(40), 0o755)},
+    "script of a script": {
+        "sbin/init": (b"#!/bin/one\t-e\n", 0o755),
+        "bin/one": (b"#!\t/bin/sh", 0o755),
+        "bin/sh": (elf(40), 0o755),
+    },
+    "a script by a path from where the kernel starts it": {
+        "sbin/init": (b"#!bin/sh\n", 0o755),
+        "bin/sh": (elf(40), 0o755),
+    },
     "second choice": {"sbin/init": (b"", 0o755), "etc/init": (elf(40), 0o700)},
 }
 BAD: dict[str, tuple[dict[str, RootFile], str]] = {
@@ -269,10 +295,32 @@ BAD: dict[str, tuple[dict[str, RootFile], str]] = {
     "a folder": ({"sbin/init/x": (b"", 0o644)}, "/sbin/init is no file"),
     "for a PC": ({"sbin/init": (elf(62), 0o755)}, "is a program for a PC"),
     "without its loader": (
-        {"sbin/init": (elf(183, LOADER), 0o755)},
-        "/sbin/init needs /lib/ld-linux-aarch64.so.1, which is missing",
+        {"sbin/init": (elf(40, LOADER), 0o755)},
+        "/sbin/init needs /lib/ld-linux-armhf.so.3, which is missing",
     ),
-    "without its shell": ({"sbin/init": (b"#!/bin/sh\n", 0o755)}, "/sbin/init needs /bin/sh"),
+    "without its shell": ({"sbin/init": SHELL}, "/sbin/init needs /bin/sh, which is missing"),
+    "64 bits": (
+        {"sbin/init": (elf(183), 0o755)},
+        "/sbin/init is a 64-bit program, and the kernel is a 32-bit one",
+    ),
+    "a shell of 64 bits": (
+        {"sbin/init": SHELL, "bin/sh": "busybox", "bin/busybox": (elf(183), 0o755)},
+        "/sbin/init needs /bin/sh, which is a 64-bit program",
+    ),
+    "a loader of 64 bits": (
+        {"sbin/init": (elf(40, LOADER), 0o755), LOADER.decode()[1:]: (elf(183), 0o755)},
+        "/sbin/init needs /lib/ld-linux-armhf.so.3, which is a 64-bit program",
+    ),
+    "a shell that may not be executed": (
+        {"sbin/init": SHELL, "bin/sh": (elf(40), 0o644)},
+        "/sbin/init needs /bin/sh, which may not be executed",
+    ),
+    "a script of Windows": (
+        {"sbin/init": (b"#!/bin/sh\r\necho\r\n", 0o755), "bin/sh": (elf(40), 0o755)},
+        "/sbin/init needs /bin/sh\r, which is missing",
+    ),
+    "a script of itself": ({"sbin/init": (b"#!/sbin/init\n", 0o755)}, "more than a kernel follows"),
+    "a script of nothing": ({"sbin/init": (b"#! \n", 0o755)}, "a program that is not named"),
 }
 
 
@@ -290,13 +338,34 @@ def test_a_root_without_a_program_to_start_stops_the_boot(disk: Disk, name: str)
     assert not report.bootable
 
 
+@pytest.mark.parametrize("machine", [40, 183])
+def test_a_64_bit_kernel_may_run_programs_of_either_width(tmp_path: Path, machine: int) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi5"))
+    make_root(image, "pi7", {"sbin/init": (elf(machine), 0o755)})
+    assert Disk(image).check("pi5").findings == ()
+
+
+def test_without_a_command_line_the_width_of_the_kernel_counts_too(disk: Disk) -> None:
+    disk.remove("cmdline.txt")
+    found = said(root(disk, {"sbin/init": (elf(183), 0o755)}))
+    assert set(found) == {"cmdline-missing", "root-init"}
+
+
+def test_words_behind_two_dashes_are_for_the_first_program(disk: Disk) -> None:
+    disk.write("cmdline.txt", b"root=/dev/mmcblk0p2 rw rootwait -- init=/nope\n")
+    assert said(disk.check("pi2")) == {}
+
+
 def test_init_of_the_command_line_is_the_only_one_tried(disk: Disk) -> None:
     disk.write("cmdline.txt", b"root=/dev/mmcblk0p2 rw rootwait init=/usr/lib/first\n")
     assert "there is no /usr/lib/first" in said(disk.check("pi2"))["root-init"]
     assert said(root(disk, {"usr/lib/first": (elf(40), 0o755)})) == {}
 
 
-@pytest.mark.parametrize("word", ["ostree=/ostree/boot.1/x", "loop=/rootfs.squashfs"])
+@pytest.mark.parametrize(
+    "word", ["ostree=/ostree/boot.1/x", "loop=/rootfs.squashfs", "rdinit=/sbin/init"]
+)
 def test_an_initramfs_may_make_the_root_of_a_file(disk: Disk, word: str) -> None:
     disk.write("cmdline.txt", f"root=/dev/mmcblk0p2 rw rootwait {word}\n".encode())
     assert set(said(root(disk, {}))) == {"root-unproven"}
@@ -310,6 +379,15 @@ def test_usr_on_a_partition_of_its_own_is_unproven(disk: Disk) -> None:
 
 # -- fstab, and what is told -----------------------------------------------------------------------
 
+SYSTEMD: Mapping[str, RootFile] = {
+    "usr/lib/systemd/systemd": (b"\x7fELF look-alike", 0o755),
+    "sbin/init": "../usr/lib/systemd/systemd",
+}
+BUSYBOX: Mapping[str, RootFile] = {
+    "bin/busybox": (b"\x7fELF look-alike", 0o755),
+    "sbin/init": "../bin/busybox",
+}
+
 
 @pytest.mark.parametrize(
     ("fstab", "bootable"),
@@ -321,16 +399,36 @@ def test_usr_on_a_partition_of_its_own_is_unproven(disk: Disk) -> None:
     ],
 )
 def test_an_fstab_of_another_card_is_named(disk: Disk, fstab: str, bootable: bool) -> None:
-    report = root(disk, {**INIT, "etc/fstab": (fstab.encode(), 0o644)})
+    report = root(disk, {**SYSTEMD, "etc/fstab": (fstab.encode(), 0o644)})
     assert set(said(report)) == {"fstab"}
     assert "line 1" in report.findings[0].what
     assert report.bootable == bootable
 
 
+@pytest.mark.parametrize("first", [INIT, BUSYBOX])
+def test_only_systemd_is_known_to_wait_for_what_fstab_names(
+    disk: Disk, first: Mapping[str, RootFile]
+) -> None:
+    fstab = b"/dev/mmcblk0p5 /boot vfat defaults 0 0\n"
+    report = root(disk, {**first, "etc/fstab": (fstab, 0o644)})
+    assert set(said(report)) == {"fstab"}
+    assert report.bootable
+    assert not root(disk, {**SYSTEMD, "etc/fstab": (fstab, 0o644)}).bootable
+
+
+def test_an_fstab_in_other_letters_says_how_the_card_has_it(disk: Disk) -> None:
+    fstab = b"PARTUUID=5EED1E57-01 /boot vfat defaults 0 2\n"
+    report = root(disk, {**SYSTEMD, "etc/fstab": (fstab, 0o644)})
+    assert said(report)["fstab"].endswith(
+        "is no partition of this card; it has 5eed1e57-01, and capital and small letters differ"
+    )
+    assert not report.bootable
+
+
 def test_a_root_that_stays_read_only_because_of_its_fstab_stops_the_boot(disk: Disk) -> None:
     disk.write("cmdline.txt", b"root=/dev/mmcblk0p2 rootwait\n")
     fstab = b"PARTUUID=00000000-02 / ext4 defaults 0 1\n"
-    assert not root(disk, {**INIT, "etc/fstab": (fstab, 0o644)}).bootable
+    assert not root(disk, {**SYSTEMD, "etc/fstab": (fstab, 0o644)}).bootable
 
 
 def test_an_fstab_of_this_card_is_fine(disk: Disk) -> None:

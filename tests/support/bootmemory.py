@@ -24,11 +24,13 @@ class _AnyRoot(Roots):
     def __init__(self) -> None:
         super().__init__(lambda _, length: bytes(length), None, 0, Budget())
 
-    def findings(self, line: Cmdline, path: str, *, initramfs: bool) -> Iterator[Finding]:
+    def findings(
+        self, line: Cmdline, path: str, *, initramfs: bool, bits: int | None = None
+    ) -> Iterator[Finding]:
         if not line.value("root"):
             yield from super().findings(line, path, initramfs=initramfs)
 
-    def presumed_findings(self) -> Iterator[Finding]:
+    def presumed_findings(self, *, bits: int | None = None) -> Iterator[Finding]:
         return iter(())
 
 

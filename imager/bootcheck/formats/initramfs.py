@@ -20,8 +20,11 @@ from imager.disk.budget import Budget
 _TRAILER = b"TRAILER!!!"
 _LEAST_PACKED = 64
 _CPIO_MAGICS = (b"070701", b"070702")
-INIT = re.compile(rb"07070[12][0-9a-fA-F]{104}(?:\./)?init\0")
-"""A cpio header with the name of the program that is started."""
+_INIT_NAME = rb"(?:\.?/+)?init"
+"""The program that is started, as an archive may have it: the kernel takes each for a path from the
+root of what it unpacks (init/initramfs.c)."""
+INIT = re.compile(rb"07070[12][0-9a-fA-F]{104}" + _INIT_NAME + rb"\0")
+"""A cpio header with its name."""
 _CPIO_NAME_BYTES = 128  # a header with the name of an init
 _CPIO_HEADER = re.compile(rb"07070[0-9a-fA-F]{105}")
 _LZ4_MAX_BLOCK = 9 << 20
@@ -104,7 +107,7 @@ def _end_of_cpio(data: bytes, at: int, budget: Budget) -> tuple[int, bool]:
         at = content + (size + 3 & ~3)
         if name == _TRAILER:
             return min(at, len(data)), has_init
-        has_init = has_init or name in (b"init", b"./init")
+        has_init = has_init or re.fullmatch(_INIT_NAME, name) is not None
     raise InitramfsError(f"it is cut off: its cpio archive does not end ({len(data)} bytes)")
 
 

@@ -2,7 +2,8 @@
 
 In: the text of the file and the card's partitions. Out: each line that names a partition which is
 not there, and what comes of it. Pure. systemd waits 90 seconds for such a partition and then gives
-up the whole boot, unless the line says ``nofail``; forms are those of fstab(5).
+up the whole boot, unless the line says ``nofail``; forms are those of fstab(5). Names are compared
+as bytes: systemd makes one the path of a link below /dev/disk, libblkid compares it as a text.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from imager.bootcheck.root.names import BY_LINK, NamedPartition
+from imager.bootcheck.root.names import BY_LINK, NamedPartition, linked_name
 from imager.disk.signature import Form
 
 _WAITS_NOT = frozenset({"nofail", "noauto", "x-systemd.automount"})
@@ -24,12 +25,15 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 @dataclass(frozen=True, slots=True)
 class LostMount:
     """A line of fstab that names a partition this card has not. ``is_system`` says that it belongs
-    on the card the board starts from; any other may lie on a further disk of the node."""
+    on the card the board starts from; any other may lie on a further disk of the node. ``alike``
+    is how the card has the same name in other letters, capital or small; empty where it has
+    not."""
 
     line: int
     source: str
     target: str
     is_system: bool
+    alike: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,14 @@ class FstabLine:
     target: str
     kind: str
     options: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The name that is asked for, and those of the same kind that the card has."""
+
+    wanted: str
+    own: tuple[str, ...]
 
 
 def mounts_in(text: str) -> tuple[FstabLine, ...]:
@@ -61,31 +73,38 @@ def lost_mounts(
     """Every one of ``mounts`` for which the boot waits in vain if no other disk has what it
     names."""
     for mount in mounts:
-        if mount.options & _WAITS_NOT or _is_there(mount.source, parts):
+        if mount.options & _WAITS_NOT:
+            continue
+        names = _names_like(mount.source, parts)
+        if names is None or names.wanted in names.own:
             continue
         is_system = bool(_SYSTEM.match(mount.target)) and mount.kind != "swap"
-        yield LostMount(mount.line, mount.source, mount.target, is_system)
+        alike = (name for name in names.own if name.casefold() == names.wanted.casefold())
+        yield LostMount(mount.line, mount.source, mount.target, is_system, next(alike, ""))
 
 
-def _is_there(source: str, parts: tuple[NamedPartition, ...]) -> bool:
-    """Whether the card has it, or nobody can tell from here."""
+def _names_like(source: str, parts: tuple[NamedPartition, ...]) -> _Names | None:
+    """What ``source`` asks for; None where nobody can tell from here whether the card has it."""
     node = _NODE.match(source)
     if node:
-        return any(one.part.index == int(node[1]) for one in parts)
+        return _Names(node[1].lstrip("0"), tuple(str(one.part.index) for one in parts))
     link = BY_LINK.match(source)
-    scheme, equals, value = (link[1].upper(), "=", link[2]) if link else source.partition("=")
+    scheme, equals, value = source.partition("=")
+    if link:
+        scheme, equals, value = link[1].upper(), "=", linked_name(link[2])
     value = value.strip("\"'")
     if not equals or scheme not in ("UUID", "LABEL", "PARTUUID", "PARTLABEL"):
-        return True
+        return None
     if scheme == "PARTUUID":
-        return any(one.part.partuuid == value.casefold() for one in parts)
+        return _Names(value, tuple(one.part.partuuid for one in parts))
     if scheme == "PARTLABEL":
-        return any(one.part.partlabel == value for one in parts)
-    return any(_may_be(one, scheme, value) for one in parts)
+        return _Names(value, tuple(one.part.partlabel for one in parts))
+    own = [_own_name(one, scheme) for one in parts]
+    return None if None in own else _Names(value, tuple(filter(None, own)))
 
 
-def _may_be(one: NamedPartition, scheme: str, value: str) -> bool:
+def _own_name(one: NamedPartition, scheme: str) -> str | None:
+    """The UUID or LABEL of ``one``; None where it may have any."""
     if one.holds is None or one.holds.form is Form.CONTAINER:
-        return True
-    own = one.holds.uuid if scheme == "UUID" else one.holds.label
-    return own is None or own.casefold() == value.casefold()
+        return None
+    return one.holds.uuid if scheme == "UUID" else one.holds.label

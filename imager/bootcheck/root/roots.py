@@ -7,7 +7,7 @@ is said to be unproven, never wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,23 +17,34 @@ from imager.bootcheck.meanings import finding
 from imager.bootcheck.root.filesystem import RootFilesystem, is_blank, mounted
 from imager.bootcheck.root.fstab import lost_mounts
 from imager.bootcheck.root.init import FirstProgram, first_program
-from imager.bootcheck.root.names import NamedPartition, RootFault, RootUnproven, named_root
+from imager.bootcheck.root.names import (
+    NamedPartition,
+    RootFault,
+    RootOffCard,
+    RootUnproven,
+    named_root,
+)
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4.format import Ext4Unknown
 from imager.disk.manifest import Reader
 from imager.disk.signature import Form, signature_at
 from imager.disk.table import PartitionTable
 
-_OTHER_ROOT = frozenset({"ostree", "loop", "subroot", "overlayroot", "boot", "live-media"})
-"""Words by which an initramfs makes the root of something else than the partition itself."""
-_OWN_ROOT = frozenset({"modules", "alpine_dev", "modloop", "live", "nfsroot", "cryptdevice"})
-"""Words that tell an initramfs where its system is, without a root=; boot= and disk= are read by
-one that is inside the kernel."""
-_ROOT_TYPES = frozenset(
-    {"69dad710-2ce4-4e3c-b16c-21a1d49abed3", "b921b045-1df0-41c3-af44-4c6f280d3fae"}
+_OTHER_ROOT = frozenset(
+    {"ostree", "loop", "subroot", "overlayroot", "boot", "live-media", "rdinit"}
 )
-"""Types of a GPT (ARM of 32 and 64 bits) by which systemd in an initramfs finds the root itself."""
+"""Words by which an initramfs makes the root of something else than the partition itself."""
+_INSIDE = frozenset({"boot", "disk"})
+"""Words that are read by an initramfs inside the kernel, where it may not be seen."""
 _FAT = "FAT"
+_EXT = ("ext2", "ext3", "ext4")
+_DRIVERS: Mapping[str, tuple[str, ...]] = {
+    "ext2": _EXT,
+    "ext3": _EXT,
+    "ext4": ("ext4",),
+    **{kind: (kind.casefold(),) for kind in ("btrfs", "XFS", "F2FS", "EROFS", "squashfs")},
+}
+"""What rootfstype= may say of each kind of filesystem, as far as that is certain."""
 _MOST_SEEN = 64
 """Of so many partitions the content is looked at; each may take a MiB to read."""
 
@@ -56,7 +67,7 @@ class Roots:
         self._read, self._size, self._budget = read, size_bytes, budget
         self._table = table
         self._looked: dict[int, _Looked] = {}
-        self._programs: dict[tuple[int, str | None], FirstProgram] = {}
+        self._programs: dict[tuple[int, str | None, int | None], FirstProgram] = {}
 
     @cached_property
     def partitions(self) -> tuple[NamedPartition, ...]:
@@ -89,13 +100,15 @@ class Roots:
         except (RootFault, RootUnproven):
             return None
 
-    def findings(self, line: Cmdline, path: str, *, initramfs: bool) -> Iterator[Finding]:
-        """What is wrong with the root that ``line``, the content of the file ``path``, names."""
+    def findings(
+        self, line: Cmdline, path: str, *, initramfs: bool, bits: int | None = None
+    ) -> Iterator[Finding]:
+        """What is wrong with the root that ``line``, the content of the file ``path``, names for a
+        kernel of ``bits`` (None: that is not known)."""
         root = line.value("root")
         keys = {word.partition("=")[0] for word in line.words}
         if not root:
-            typed = any(one.part.type_id in _ROOT_TYPES for one in self.partitions)
-            if keys & {"boot", "disk"} or (initramfs and (typed or keys & _OWN_ROOT)):
+            if initramfs or keys & _INSIDE:
                 what = f"{path} has no root=: the initramfs finds it, or is the system itself"
                 yield finding(Code.ROOT_UNPROVEN, what, path=path)
             else:
@@ -103,6 +116,10 @@ class Roots:
             return
         try:
             one = named_root(root, self.partitions, initramfs=initramfs)
+        except RootOffCard as off:
+            what, grade = f"{path}: {off}", Severity.WARNING
+            yield finding(Code.ROOT_ELSEWHERE, what, path=path, severity=grade)
+            return
         except RootUnproven as unproven:
             yield finding(Code.ROOT_UNPROVEN, f"{path}: {unproven}", path=path)
             return
@@ -117,16 +134,19 @@ class Roots:
             what = f"{path}: root={root} is partition {one.part.index}, which holds a FAT"
             yield finding(Code.ROOT_ELSEWHERE, what, path=path)
             return
+        yield from _type(one, line, path, initramfs=initramfs)
         looked = self._look(one, initramfs=initramfs)
         yield from looked.found
         if looked.filesystem is not None:
             yield from _groups(looked.filesystem, line, initramfs=initramfs)
             other = initramfs and bool(keys & _OTHER_ROOT)
-            yield from self._start(looked.filesystem, line, initramfs=initramfs, other=other)
-            yield from self._lost(looked.filesystem, line)
+            started = self._started(looked.filesystem, line, bits)
+            yield from _start(looked.filesystem, started, initramfs=initramfs, other=other)
+            yield from self._lost(looked.filesystem, line, started)
 
-    def presumed_findings(self) -> Iterator[Finding]:
-        """What is wrong with the presumed root, where no command line names another."""
+    def presumed_findings(self, *, bits: int | None = None) -> Iterator[Finding]:
+        """What is wrong with the presumed root, where no command line names another, for a kernel
+        of ``bits``."""
         if self.presumed is None:
             yield finding(Code.ROOT_PARTITION_MISSING, "the table has no second partition")
             return
@@ -135,8 +155,9 @@ class Roots:
         if looked.filesystem is not None:
             nothing = Cmdline(("rw",), 0, None, has_control=False)
             yield from _groups(looked.filesystem, nothing, initramfs=False)
-            yield from self._start(looked.filesystem, nothing, initramfs=False, other=False)
-            yield from self._lost(looked.filesystem, nothing)
+            started = self._started(looked.filesystem, nothing, bits)
+            yield from _start(looked.filesystem, started, initramfs=False, other=False)
+            yield from self._lost(looked.filesystem, nothing, started)
 
     def _look(self, one: NamedPartition, *, initramfs: bool) -> _Looked:
         known = self._looked.get(one.part.index)
@@ -175,42 +196,68 @@ class Roots:
             return _Looked(filesystem, (finding(Code.ROOT_JOURNAL, what),))
         return _Looked(filesystem)
 
-    def program(self, filesystem: RootFilesystem, line: Cmdline) -> FirstProgram:
-        """What would be started first on ``filesystem``. Raises OverBudget."""
+    def _started(
+        self, filesystem: RootFilesystem, line: Cmdline, bits: int | None
+    ) -> FirstProgram | OverBudget:
+        """What would be started first on ``filesystem``, or why that was not looked at."""
         named = line.value("init")
-        key = (filesystem.partition, named)
+        key = (filesystem.partition, named, bits)
         if key not in self._programs:
-            self._programs[key] = first_program(filesystem.files, named)
+            try:
+                self._programs[key] = first_program(filesystem.files, named, bits)
+            except OverBudget as spent:
+                return spent
         return self._programs[key]
 
-    def _start(
-        self, filesystem: RootFilesystem, line: Cmdline, *, initramfs: bool, other: bool
+    def _lost(
+        self, filesystem: RootFilesystem, line: Cmdline, started: FirstProgram | OverBudget
     ) -> Iterator[Finding]:
-        where = f"partition {filesystem.partition}"
-        try:
-            program = self.program(filesystem, line)
-        except OverBudget as spent:
-            yield finding(Code.NOT_LOOKED_AT, f"{where}: {spent}")
-            return
-        if not program.fault:
-            return
-        # What lies on another filesystem is there only once the initramfs has mounted that.
-        apart = any(program.missing.startswith(f"{mount.target}/") for mount in filesystem.mounts)
-        if initramfs and (other or apart):
-            what = f"{where}: {program.fault}; the initramfs may put the root together itself"
-            yield finding(Code.ROOT_UNPROVEN, what)
-        else:
-            yield finding(Code.ROOT_INIT, f"no init on {where}: {program.fault}")
-
-    def _lost(self, filesystem: RootFilesystem, line: Cmdline) -> Iterator[Finding]:
+        """Lines of fstab that name nothing on this card: only systemd is known to wait for them."""
+        waits = isinstance(started, FirstProgram) and started.is_systemd
         for lost in lost_mounts(filesystem.mounts, self.partitions):
             what = (
                 f"/etc/fstab on partition {filesystem.partition}, line {lost.line}: "
                 f"{lost.source} for {lost.target} is no partition of this card"
             )
+            if lost.alike:
+                what += f"; it has {lost.alike}, and capital and small letters differ"
             # The root is mounted already; fstab's line is for making it writable.
             harmless = not lost.is_system or (lost.target == "/" and "rw" in line.words)
-            yield finding(Code.FSTAB, what, severity=Severity.WARNING if harmless else None)
+            grade = None if waits and not harmless else Severity.WARNING
+            yield finding(Code.FSTAB, what, severity=grade)
+
+
+def _type(one: NamedPartition, line: Cmdline, path: str, *, initramfs: bool) -> Iterator[Finding]:
+    """That rootfstype= names other filesystems than the one on ``one``: the kernel tries no other,
+    an initramfs may."""
+    named = line.value("rootfstype")
+    drivers = _DRIVERS.get(one.holds.kind, ()) if one.holds else ()
+    if named is None or not drivers or one.holds is None:
+        return
+    names = named.split(",")
+    if set(names) & set(drivers) or (initramfs and "auto" in names):
+        return
+    what = f"{path}: rootfstype={named}, and partition {one.part.index} holds {one.holds.kind}"
+    grade = Severity.WARNING if initramfs else None
+    yield finding(Code.ROOT_TYPE, what, path=path, severity=grade)
+
+
+def _start(
+    filesystem: RootFilesystem, started: FirstProgram | OverBudget, *, initramfs: bool, other: bool
+) -> Iterator[Finding]:
+    """Why nothing is ``started`` on ``filesystem``; ``other`` says that the initramfs may start
+    something else."""
+    where = f"partition {filesystem.partition}"
+    if isinstance(started, OverBudget):
+        yield finding(Code.NOT_LOOKED_AT, f"{where}: {started}")
+    elif started.fault:
+        # What lies on another filesystem is there only once the initramfs has mounted that.
+        apart = any(started.missing.startswith(f"{mount.target}/") for mount in filesystem.mounts)
+        if initramfs and (other or apart):
+            what = f"{where}: {started.fault}; the initramfs may put the root together itself"
+            yield finding(Code.ROOT_UNPROVEN, what)
+        else:
+            yield finding(Code.ROOT_INIT, f"no init on {where}: {started.fault}")
 
 
 def _groups(filesystem: RootFilesystem, line: Cmdline, *, initramfs: bool) -> Iterator[Finding]:

@@ -11,9 +11,9 @@ from imager.disk.signature import Form, Recognised
 from tests.unit.bootcheck.root.test_names import BOOT, CARD, UUID, part
 
 HERE = [
-    "/dev/mmcblk0p1", "PARTUUID=1a2b3c4d-01", "PARTUUID=1A2B3C4D-01", "UUID=1234-ABCD",
-    "UUID=1234-abcd", 'UUID="1234-ABCD"', f"UUID={UUID}7", "LABEL=data", "PARTLABEL=boot",
-    "/dev/disk/by-uuid/1234-ABCD", "/dev/disk/by-partuuid/1a2b3c4d-03", "tmpfs", "proc",
+    "/dev/mmcblk0p1", "PARTUUID=1a2b3c4d-01", "UUID=1234-ABCD", 'UUID="1234-ABCD"',
+    f"UUID={UUID}7", "LABEL=data", "PARTLABEL=boot", "/dev/disk/by-uuid/1234-ABCD",
+    "/dev/disk/by-partuuid/1a2b3c4d-03", r"/dev/disk/by-label/d\x61ta", "tmpfs", "proc",
     "server:/export", "//server/share", "/swapfile", "/dev/sda1", "/dev/mapper/x",
 ]  # fmt: skip
 ELSEWHERE = [
@@ -27,11 +27,23 @@ def test_what_is_on_the_card_or_no_partition_is_not_lost(source: str) -> None:
     assert list(lost_mounts(mounts_in(f"{source} /boot vfat defaults 0 2\n"), CARD)) == []
 
 
+@pytest.mark.parametrize(
+    ("source", "alike"),
+    [("UUID=1234-abcd", "1234-ABCD"), ("PARTUUID=1A2B3C4D-01", "1a2b3c4d-01"),
+     ("/dev/disk/by-uuid/1234-abcd", "1234-ABCD"), ("PARTLABEL=Boot", "boot"),
+     (f"UUID={UUID.upper()}7", f"{UUID}7")],
+)  # fmt: skip
+def test_a_name_in_other_letters_is_another_name(source: str, alike: str) -> None:
+    (lost,) = lost_mounts(mounts_in(f"{source} /boot vfat defaults 0 2\n"), CARD)
+    assert (lost.source, lost.alike) == (source, alike)
+
+
 @pytest.mark.parametrize("source", ELSEWHERE)
 @pytest.mark.parametrize("target", ["/", "/boot", "/boot/firmware", "/efi"])
 def test_what_another_card_has_is_lost(source: str, target: str) -> None:
     (lost,) = lost_mounts(mounts_in(f"# one\n\n{source}\t{target} auto defaults 0 2\n"), CARD)
     assert (lost.line, lost.source, lost.target, lost.is_system) == (3, source, target, True)
+    assert lost.alike == ""
 
 
 @pytest.mark.parametrize(

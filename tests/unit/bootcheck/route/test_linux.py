@@ -58,6 +58,36 @@ def test_one_init_is_asked_of_all_files_together(packed: bytes) -> None:
         assert errors_of(files, "pi2") == ([] if part else ["initramfs"])
 
 
+@pytest.mark.parametrize("name", ["init", "./init", "/init", "//init", ".//init"])
+def test_the_init_may_stand_in_an_archive_by_any_path_from_its_root(name: str) -> None:
+    archive = bootfiles.cpio({"dev": b"", name: b"#!/bin/sh\n"})
+    for data in (archive, gzip.compress(archive)):
+        assert inspect_initramfs(data).has_init is True
+    assert inspect_initramfs(bootfiles.cpio({"x/init": b"", "..init": b""})).has_init is False
+
+
+def test_another_first_program_of_the_initramfs_is_no_init() -> None:
+    archive = bootfiles.cpio({"sbin/init": b"#!/bin/sh\n"})
+    files = with_initramfs("initramfs a.img followkernel", a_img=archive)
+    assert errors_of(files, "pi2") == ["initramfs"]
+    files["cmdline.txt"] = b"rdinit=/sbin/init root=/dev/mmcblk0p2 rootwait\n"
+    assert found(files, "pi2") == []
+
+
+@pytest.mark.parametrize(("length", "said"), [(64, False), (65, True)])
+def test_a_name_of_an_initramfs_that_the_firmware_cuts_is_a_warning(
+    length: int, said: bool
+) -> None:
+    name = "i" * (length - 4) + ".img"
+    files = PI2 | {"config.txt": f"initramfs {name} followkernel\n".encode(), name: MAIN}
+    findings = found(files, "pi2")
+    assert [(one.code, one.severity) for one in findings] == (
+        [("config-line", "warning")] if said else []
+    )
+    if said:
+        assert f"{name} has 65 bytes; of initramfs the firmware reads 64" in findings[0].what
+
+
 @pytest.mark.parametrize("name", ["a.img", "b.img"])
 def test_each_file_of_an_initramfs_must_be_whole(name: str) -> None:
     files = with_initramfs("initramfs a.img,b.img followkernel", a_img=MAIN, b_img=EXTRA)
