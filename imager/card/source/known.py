@@ -3,7 +3,8 @@ lacks because the card that it was read from did not give it.
 
 In: an Origin, what the person said, and the files beside the source. Out: a KnownImage, whose
 ``told`` says what will be held against what. A signature counts only with a key that a person
-named; that there is one, and no key for it, is told.
+named; that there is one, and no key for it, is told. With a key the image is proven by what that
+key signed: a sum of this very file, or a block map with a checksum of everything it names.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pysequoia import Cert
 from imager.base.errors import MalformedRelease, NotAuthentic, UsageError
 from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import Origin
-from imager.card.source.sums import sum_of
+from imager.card.source.sums import first_name, sum_of
 from imager.disk.bmap import Bmap, BmapError, parse_bmap
 from imager.disk.rescue_map import LOST, RescueMap, RescueMapError
 from imager.release.openpgp import parse_signatures, verify_detached
@@ -46,7 +47,8 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
     signed; the block map is looked for where it is ``mapped``.
 
     Raises UsageError for an impossible sum, MalformedRelease for a block map that cannot be used,
-    and NotAuthentic for a signature that is wrong, or missing where a key was named.
+    and NotAuthentic for a signature that is wrong or over a sum of another file, or where a key was
+    named and nothing that it signed proves the image.
     """
     if asked is not None and not _SUM.fullmatch(asked):
         raise UsageError(
@@ -59,7 +61,9 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
     if sha256:
         told.append("its SHA-256 is held against the one you gave")
     for name, text, found in _sums(origin):
-        signed |= _is_signed(origin, name, text, key, told)
+        if _is_signed(origin, name, text, key, told):
+            _require_named(origin, name, text)
+            signed = True
         if sha256 not in ("", found):
             raise NotAuthentic(
                 f"{name} beside {origin.name} says another SHA-256 than {sha256}: {found}",
@@ -70,16 +74,17 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
     bmap = None
     if mapped and (there := _bmap(origin)) is not None:
         name, text, bmap = there
-        signed |= _is_signed(origin, name, text, key, told)
-        proof = all(one.digest is not None for one in bmap.ranges)
-        told.append(
-            f"what is written is held against its block map {name}"
-            if proof
-            else f"its block map {name} says what is written, and has no checksums of all that"
-        )
+        proves = all(one.digest is not None for one in bmap.ranges)
+        if _is_signed(origin, name, text, key, told):
+            signed |= proves
+        elif key is not None:
+            # Who made it could leave out what the key signed, and an old card would show through.
+            bmap = None
+        told.append(_of_map(name, bmap, proves=proves))
     if key is not None and not signed:
         raise NotAuthentic(
-            f"{origin.name}: a key was named, and neither sums nor block map beside it are signed",
+            f"{origin.name}: a key was named, and it signed neither a sum of this file nor a block "
+            "map with checksums of all that is written",
             hint="leave --signing-key and PICLOUD_SIGNING_KEY out if you trust it by other means, "
             "as --sha256",
         )
@@ -88,6 +93,27 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
     if origin.name.lower().startswith("http://") and not signed and asked is None:
         told.append("it and what is beside it come over http: anybody on the way can change them")
     return KnownImage(sha256, bmap, _lost(origin), tuple(told))
+
+
+def _of_map(name: str, bmap: Bmap | None, *, proves: bool) -> str:
+    """What is said of the block map ``name``; ``bmap`` is None where it is not used."""
+    if bmap is None:
+        return f"its block map {name} is not used, as nobody signed it"
+    if proves:
+        return f"what is written is held against its block map {name}"
+    return f"its block map {name} says what is written, and has no checksums of all that"
+
+
+def _require_named(origin: Origin, name: str, text: bytes) -> None:
+    """Raise NotAuthentic where the signed sums in the file ``name`` are of another file: an older
+    version, put beside its own sums under the name of the new one, would pass."""
+    own = file_name(origin)
+    if sum_of(text, own) is None:
+        raise NotAuthentic(
+            f"{name} is signed, and its sum is of {first_name(text) or 'a file without a name'}, "
+            f"not of {own}",
+            hint="if it is that file, give it that name; else get the sums of this one",
+        )
 
 
 def _sums(origin: Origin) -> Iterator[tuple[str, bytes, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -137,17 +137,18 @@ class StreamReading:
             )
 
     def _mapped(self, bmap: Bmap) -> Iterator[Piece]:
-        """What the block map names, each range held against its checksum when it has passed."""
+        """What the block map names, each range held against its checksum when it has passed, and
+        zeros where it leaves out the end of a partition: no checksum is of what lies there."""
         tails = self._tails()
         for one in bmap.ranges:
-            yield from self._passed(tails, one.extent.offset)
+            yield from _zeros(self._passed(tails, one.extent.offset))
             whole = hashlib.new(bmap.algorithm)
             for piece in self._window.take(one.extent):
                 whole.update(piece[1])
                 yield piece
             if one.digest not in (None, whole.digest()):
                 raise self._not_as_mapped(one)
-        yield from self._passed(tails, bmap.size_bytes)
+        yield from _zeros(self._passed(tails, bmap.size_bytes))
 
     def _tails(self) -> ExtentMap:
         """The last MiB of each partition: an earlier use of the card may have left the label of a
@@ -194,3 +195,9 @@ class StreamReading:
                 f"not {source.expected}",
                 hint="fetch it again; if it is the same then, do not use it",
             )
+
+
+def _zeros(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """As many zeros at the same places."""
+    for offset, data in pieces:
+        yield offset, bytes(len(data))

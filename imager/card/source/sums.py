@@ -1,6 +1,7 @@
 """Which SHA-256 an image should have, by the file of sums beside it.
 
-In: the text of such a file, as sha256sum(1) writes it. Out: the sum of one name in it. Pure.
+In: the text of such a file, as sha256sum(1) writes it. Out: the sum of one name in it, or which
+file it speaks of. Pure.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ def sum_of(text: bytes, name: str, *, alone: bool = False) -> str | None:
         last = said, digest
         own = digest if said == name else own
     return last[1] if alone and has_one and last else own
+
+
+def first_name(text: bytes) -> str:
+    """The first file of which ``text`` has a sum; empty where it names none."""
+    return next((said for said, _ in _sums(text)), "")
 
 
 def _sums(text: bytes) -> Iterator[tuple[str, str]]:

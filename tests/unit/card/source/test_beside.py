@@ -12,7 +12,7 @@ from imager.base.errors import ConfigurationError, HostStorage, UsageError
 from imager.base.units import MiB
 from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import LocalFile, RemoteFile, local_file
-from imager.card.source.sums import sum_of
+from imager.card.source.sums import first_name, sum_of
 from imager.release.transfer.download import Version
 from imager.release.transfer.web import TransferLimits, Web
 from tests.support.mirror import serving
@@ -80,6 +80,11 @@ def test_what_cannot_be_opened_is_this_computers_fault(tmp_path: Path) -> None:
 def test_the_sum_of_one_name(text: str, named: str | None, alone: str | None) -> None:
     assert sum_of(text.encode(), "any.img") == named
     assert sum_of(text.encode(), "any.img", alone=True) == alone
+
+
+def test_the_file_that_sums_are_of() -> None:
+    assert first_name(f"# {A}\n{A} *d/one.img\n{B}  other.img".encode()) == "one.img"
+    assert (first_name(A.encode()), first_name(b"")) == ("", "")
 
 
 @pytest.mark.parametrize("line", [b"ab\n", b"%064x  y\n" % 7])

@@ -54,7 +54,7 @@ from imager.rack.batch.card_progress import CardBoard, CardEvent, PhaseBegan
 from imager.release.openpgp import parse_certificate
 from imager.release.transfer.web import TransferLimits
 from tests.support.mirror import Manners, serving
-from tests.support.signing import make_key, sign_detached
+from tests.support.signing import SigningKey, make_key, sign_detached
 
 SIZE = 6 * MiB
 _NOISE = random.Random(5).randbytes(200 * KiB)
@@ -480,7 +480,7 @@ def test_signed_sums_count_only_with_a_key_that_was_named(plain: Path) -> None:
     sums = plain.with_name("SHA256SUMS")
     sums.write_text(f"{DIGEST}  any.img\n")
     named = WantedImage(str(plain), key=parse_certificate(key.certificate, key.fingerprint))
-    with pytest.raises(NotAuthentic, match="neither sums nor block map"), opened_source(named):
+    with pytest.raises(NotAuthentic, match="neither a sum of this file nor"), opened_source(named):
         raise AssertionError("it was opened")
     plain.with_name("SHA256SUMS.asc").write_bytes(sign_detached(key, sums.read_bytes(), armor=True))
     with opened_source(WantedImage(str(plain))) as opened:
@@ -493,6 +493,71 @@ def test_signed_sums_count_only_with_a_key_that_was_named(plain: Path) -> None:
     sums.write_text(f"{DIGEST}  any.img\n\n")
     with pytest.raises(NotAuthentic, match="is not what the key"), opened_source(named):
         raise AssertionError("it was opened")
+
+
+def test_a_signed_sum_must_be_of_this_very_file(plain: Path) -> None:
+    """Else an old image passes for the new one: its own sums are signed by the same key."""
+    key = make_key()
+    named = WantedImage(str(plain), key=parse_certificate(key.certificate, key.fingerprint))
+    sums = plain.with_name("any.img.sha256")
+    for line, said in (
+        (f"{DIGEST}  old.img\n", "its sum is of old.img, not of any.img"),
+        (f"{DIGEST}\n", "its sum is of a file without a name, not of any.img"),
+    ):
+        sums.write_text(line)
+        plain.with_name("any.img.sha256.sig").write_bytes(sign_detached(key, line.encode()))
+        with pytest.raises(NotAuthentic, match=said), opened_source(named):
+            raise AssertionError("it was opened")
+        assert read_whole(plain) == IMAGE, "without a key nobody claims more than that it is whole"
+    sums.write_text(f"{DIGEST}  any.img\n")
+    plain.with_name("any.img.sha256.sig").write_bytes(sign_detached(key, sums.read_bytes()))
+    with opened_source(named) as opened:
+        assert content_of(opened) == IMAGE
+
+
+def test_a_signed_block_map_proves_an_image_only_by_its_checksums(plain: Path) -> None:
+    key = make_key()
+    named = WantedImage(str(plain), key=parse_certificate(key.certificate, key.fingerprint))
+
+    def publish(bmap: Bmap, signer: SigningKey | None) -> None:
+        text = encode_bmap(bmap)
+        plain.with_name("any.img.bmap").write_bytes(text)
+        signature = plain.with_name("any.img.bmap.sig")
+        signature.write_bytes(sign_detached(signer, text) if signer else b"")
+
+    publish(BMAP, key)
+    with opened_source(named) as opened:
+        assert opened.source.bmap == BMAP
+        assert opened.known.told[0].startswith("any.img.bmap is signed by")
+    for one in range(len(BMAP.ranges)):
+        ranges = list(BMAP.ranges)
+        ranges[one] = BmapRange(ranges[one].extent, None)
+        lacking = Bmap(SIZE, tuple(ranges))
+        publish(lacking, key)
+        without_proof = pytest.raises(NotAuthentic, match="nor a block map with checksums of all")
+        with without_proof, opened_source(named):
+            raise AssertionError("it was opened")
+    line = f"{DIGEST}  any.img\n".encode()
+    plain.with_name("SHA256SUMS").write_bytes(line)
+    plain.with_name("SHA256SUMS.sig").write_bytes(sign_detached(key, line))
+    with opened_source(named) as opened:
+        assert opened.source.bmap == lacking, "the signed sum proves what the map does not"
+    publish(BMAP, None)
+    with opened_source(named) as opened:
+        assert opened.source.bmap is None, "whoever made that map could leave out what was signed"
+        assert "any.img.bmap is not used, as nobody signed it" in opened.known.told[-1]
+
+
+def test_where_a_block_map_names_nothing_nothing_of_the_source_is_written(plain: Path) -> None:
+    """No checksum is of what lies there, which may be the label of a RAID."""
+    ends = [Extent(2 * MiB, MiB), Extent(5 * MiB, MiB)]
+    other = bytearray(IMAGE)
+    for end in ends:
+        other[end.offset : end.end] = b"x" * end.length
+    plain.write_bytes(other)
+    plain.with_name("any.img.bmap").write_bytes(encode_bmap(BMAP))
+    whole = read_whole(plain)
+    assert not any(whole[end.offset : end.end].strip(b"\0") for end in ends)
 
 
 # ── from a server ───────────────────────────────────────────────────────────────────────────────
