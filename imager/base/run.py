@@ -10,6 +10,7 @@ whether to end the other one or to wait for it.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import selectors
@@ -18,7 +19,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,13 +114,14 @@ def run(
 
 
 _PIECE_BYTES = 1 << 16
+_LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
 """How long a program that was ended may take to be gone."""
 
 
 class TooMuch(Exception):
-    """A program was ended because it said more, or took longer, than it may; the message says
-    which."""
+    """A program was ended because it said or wrote more, or took longer, than it may; the message
+    says which."""
 
 
 def run_bounded(
@@ -127,20 +129,38 @@ def run_bounded(
     stdin: bytes,
     *,
     most_bytes: int,
-    seconds: float,
+    seconds: float = math.inf,
+    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    watch: Callable[[], None] = lambda: None,
 ) -> CompletedCommand:
     """``run`` for a program that carries what a stranger says: it is ended after ``most_bytes`` on
-    either stream, or after ``seconds``. Raises MissingTool and TooMuch; any exit status is good."""
+    either stream, after ``seconds``, or once ``watch``, which is called a few times a second,
+    raises. Raises MissingTool, TooMuch and what ``watch`` raises; any exit status is good."""
     require_tools(words[0])
     _LOG.debug("+ %s", shlex.join(words))
-    pipe, end = subprocess.PIPE, time.monotonic() + seconds
+    pipe, end, looked = subprocess.PIPE, time.monotonic() + seconds, -math.inf
     process = subprocess.Popen(
-        words, stdin=pipe, stdout=pipe, stderr=pipe, env=_environment(env), process_group=0
+        words, stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, env=_environment(env), process_group=0
     )
+
+    def patience() -> float:
+        """How many seconds to wait at most until this is asked again."""
+        nonlocal looked
+        now = time.monotonic()
+        if now > end:
+            raise subprocess.TimeoutExpired(words, seconds)
+        if now >= looked + _LOOK_SECONDS:
+            watch()
+            looked = now
+        return min(end - now, _LOOK_SECONDS)
+
     try:
-        out, err = _converse(process, stdin, most_bytes, end)
-        process.wait(max(0.0, end - time.monotonic()))
+        out, err = _converse(process, stdin, most_bytes, patience)
+        while process.poll() is None:
+            wait_seconds = patience()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(wait_seconds)
     except subprocess.TimeoutExpired as error:
         raise TooMuch(f"does not end within {seconds:.0f} s") from error
     finally:
@@ -160,10 +180,10 @@ def run_bounded(
 
 
 def _converse(
-    process: subprocess.Popen[bytes], stdin: bytes, most_bytes: int, end: float
+    process: subprocess.Popen[bytes], stdin: bytes, most_bytes: int, patience: Callable[[], float]
 ) -> tuple[bytes, bytes]:
     """Write ``stdin`` to ``process`` and return what it says on both streams until it closes them.
-    Raises TooMuch, and TimeoutExpired at the monotonic time ``end``."""
+    Raises TooMuch, and what ``patience`` raises, which is asked for how long to wait."""
     said = {one.fileno(): bytearray() for one in (process.stdout, process.stderr) if one}
     left = memoryview(stdin)
     with selectors.DefaultSelector() as streams:
@@ -172,10 +192,7 @@ def _converse(
         for stream in said:
             streams.register(stream, selectors.EVENT_READ)
         while streams.get_map():
-            ready = streams.select(max(0.0, end - time.monotonic()))
-            if time.monotonic() > end:
-                raise subprocess.TimeoutExpired(process.args, 0)
-            for key, _ in ready:
+            for key, _ in streams.select(patience()):
                 if key.fd not in said:
                     try:
                         left = left[os.write(key.fd, left[: select.PIPE_BUF]) :]

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from imager.base.cache import Cache
 from imager.base.errors import NotAuthentic
-from imager.base.units import GiB, MiB
+from imager.base.units import GiB
 from imager.packages.fetch.archive import RECORD as PACKAGE_RECORD
 from imager.packages.fetch.archive import PackageArchive, record_of
 from imager.release.archive import RECORD as RELEASE_RECORD
 from imager.release.archive import SIGNATURE, TARBALL, Archive, encode_record
 from imager.release.lock import PackagePin, PacmanPin, Pin, RackLock
+from imager.release.salt.pip import LARGEST_FILE
 from imager.release.salt.salt import archived_package
 
 
@@ -34,7 +35,7 @@ class EntryOrigin(StrEnum):
 LARGEST_CONTENT = {
     EntryOrigin.RELEASE: 4 * GiB,
     EntryOrigin.PACMAN: 2 * GiB,
-    EntryOrigin.PYPI: 256 * MiB,
+    EntryOrigin.PYPI: LARGEST_FILE,
 }
 """Bytes; as much as a fetch takes in."""
 

@@ -20,7 +20,13 @@ from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import kept_file
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
-from imager.release.salt.pip import downloaded_bytes, fetch_source, fetch_wheel
+from imager.release.salt.pip import (
+    LARGEST_FILE,
+    FileTooLarge,
+    downloaded_bytes,
+    fetch_source,
+    fetch_wheel,
+)
 from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedPackage, VerifiedSalt
 
@@ -147,24 +153,25 @@ class _SaltFetch:
             if here is not None:
                 return here
             total = pin.size_bytes if pin else None
+            most = min(pin.size_bytes, LARGEST_FILE) if pin else LARGEST_FILE
             with (
                 self.terms.progress.phase(f"fetch {what}", total) as phase,
                 host_storage(work),
                 followed(phase, lambda: downloaded_bytes(work)),
             ):
-                if name in WHEELS:
-                    file = fetch_wheel(name, wanted, work)
-                else:
-                    file = fetch_source(name, what.partition(" ")[2], work)
-            package = publish(file, name, self.terms.cache)
-        if pin and package.sha256 != pin.sha256:
-            # It stays in the archive, so that --update need not fetch it again.
-            raise NotAuthentic(
-                f"PyPI's {what} is not the one that rack.lock pins ({pin.sha256[:12]}…): sha256 "
-                f"{package.sha256[:12]}…",
-                hint="to use what is published now, run picloud-image fetch --update",
-            )
-        return package
+                try:
+                    if name in WHEELS:
+                        file = fetch_wheel(name, wanted, work, most)
+                    else:
+                        file = fetch_source(name, what.partition(" ")[2], work, most)
+                except FileTooLarge as error:
+                    if pin is None:
+                        raise
+                    raise _not_as_pinned(what, pin, f"more than {most} bytes") from error
+            digest = _sha256_in(file)
+            if pin and digest != pin.sha256:
+                raise _not_as_pinned(what, pin, f"sha256 {digest[:12]}…")
+            return publish(file, name, self.terms.cache)
 
     def _pin(self, package: VerifiedPackage) -> None:
         """Pin ``package`` in rack.lock if no pin or another one is there; say what changed."""
@@ -187,6 +194,13 @@ class _SaltFetch:
 def _is_unaltered(package: VerifiedPackage) -> bool:
     with host_storage(package.path), kept_file(package.path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == package.sha256
+
+
+def _not_as_pinned(what: str, pin: PackagePin, why: str) -> NotAuthentic:
+    return NotAuthentic(
+        f"PyPI's {what} is not the one that rack.lock pins ({pin.sha256[:12]}…): {why}",
+        hint="to use what is published now, run picloud-image fetch --update",
+    )
 
 
 def _named(pin: PackagePin) -> str:
@@ -249,6 +263,11 @@ def version_in(file_name: str, name: str) -> str | None:
     return rest.partition("-")[0] if rest.endswith(".whl") else None
 
 
+def _sha256_in(file: Path) -> str:
+    with host_storage(file), file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
     """Move a file as PyPI has it into the archive, unless it is there already. Raises NotAuthentic
     for one whose name is not that of the package."""
@@ -258,8 +277,7 @@ def publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
             f"pip gave {file.name} for {name}",
             hint="check pip's own settings (pip config list)",
         )
-    with host_storage(file), file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = _sha256_in(file)
     size = file.stat().st_size
     folder = cache.packages / digest
     if file.name not in (cache.looked_at("packages") / digest).names():

@@ -20,6 +20,7 @@ from imager.base.errors import (
     NotAuthentic,
     UsageError,
 )
+from imager.base.units import KiB, MiB
 from imager.release.lock import RackLock
 from imager.release.salt.salt import (
     archived_package,
@@ -31,6 +32,7 @@ from imager.release.salt.salt import (
 from imager.release.terms import FetchTerms
 from imager.release.verified import VerifiedSalt
 from tests.support.fetching import Heard
+from tests.support.mirror import Manners
 from tests.support.pypi import RAN, VERSION, WHEEL, Index, index_for_pip, source_release, wheel
 
 pytestmark = pytest.mark.image
@@ -161,6 +163,58 @@ def test_other_bytes_than_the_pinned_ones_are_refused(fetched: Scene, pypi: Inde
     pin = fetched.lock.package("salt")
     assert pin is not None
     assert pin.sha256 == sha256(source_release()), "the pin stays"
+
+
+def test_other_bytes_than_the_pinned_ones_are_not_kept_for_other_racks(
+    fetched: Scene, pypi: Index
+) -> None:
+    fetched.fetch()
+    pypi.publish(SOURCE, source_release(files={"NOTICE": "changed\n"}))
+    fetched.cache = Cache(fetched.cache.root.with_name("empty"))
+    with pytest.raises(NotAuthentic):
+        fetched.fetch()
+    assert not fetched.cache.packages.exists() or fetched.kept() == []
+
+
+@pytest.mark.parametrize("endless", [False, True], ids=["larger", "endless"])
+def test_a_file_that_is_larger_than_the_pinned_one_is_refused(
+    fetched: Scene, pypi: Index, endless: bool
+) -> None:
+    fetched.fetch()
+    pypi.publish(SOURCE, source_release(files={"NOTICE": os.urandom(2 * KiB).hex()}))
+    if endless:
+        pypi.mirror.files[f"/files/{SOURCE}"] = os.urandom(MiB)
+        pypi.mirror.misbehave(f"/files/{SOURCE}", Manners(endless=True))
+    fetched.cache = Cache(fetched.cache.root.with_name("empty"))
+    with pytest.raises(NotAuthentic) as caught:
+        fetched.fetch()
+    assert caught.value.what.startswith("PyPI's salt 3008.3 is not the one that rack.lock pins (")
+    assert caught.value.what.endswith(f": more than {len(source_release())} bytes")
+    assert "--update" in caught.value.hint
+    assert sum(fetched.heard.phases["fetch salt 3008.3"]) <= MiB, "no more came on this disk"
+    assert not list(fetched.cache.work.glob("pip-*"))
+
+
+def test_a_file_without_an_end_is_not_taken(
+    scene: Scene, pypi: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.release.salt.salt.LARGEST_FILE", 2 * MiB)
+    pypi.mirror.files[f"/files/{SOURCE}"] = os.urandom(MiB)
+    pypi.mirror.misbehave(f"/files/{SOURCE}", Manners(endless=True))
+    with pytest.raises(NetworkError, match=r"sends more than 2 MiB as salt==3008\.3"):
+        scene.fetch()
+    assert scene.lock.package("salt") is None
+    assert not list(scene.cache.work.glob("pip-*"))
+
+
+def test_a_page_of_the_index_without_an_end_costs_no_more_than_its_memory(
+    scene: Scene, pypi: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.release.salt.pip._MEMORY_BYTES", 400 * MiB)
+    pypi.mirror.files["/simple/salt/"] *= 20000
+    pypi.mirror.misbehave("/simple/salt/", Manners(endless=True))
+    with pytest.raises(NetworkError, match="more than pip can hold in 400 MiB of memory"):
+        scene.fetch()
 
 
 def test_update_moves_the_pins_and_says_from_what_to_what(fetched: Scene, pypi: Index) -> None:

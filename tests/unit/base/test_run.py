@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import time
 from pathlib import Path
 
@@ -81,6 +82,27 @@ def test_what_a_stranger_says_is_taken_up_to_a_limit() -> None:
     assert run_bounded(["sh", "-s"], b"exit 7", most_bytes=3, seconds=60).returncode == 7
     with pytest.raises(MissingTool):
         run_bounded(["picloud-no-such-tool"], b"", most_bytes=3, seconds=60)
+
+
+@pytest.mark.parametrize("end", [TooMuch("takes too much"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("streams", ["", "exec >&- 2>&-;"], ids=["talking", "silent"])
+def test_a_watch_ends_a_program_with_its_children(
+    tmp_path: Path, end: BaseException, streams: str
+) -> None:
+    """Also Ctrl-C, which may come at any moment of it."""
+    child, handles = tmp_path / "child", list[int]()
+
+    def look() -> None:
+        if child.exists() and (number := child.read_text()).endswith("\n"):
+            handles.append(os.pidfd_open(int(number)))
+            raise end
+
+    script = f"{streams} sleep 100 & echo $! >child; sleep 100; true".encode()
+    with pytest.raises(type(end)):
+        run_bounded(["sh", "-s"], script, most_bytes=1, cwd=tmp_path, watch=look)
+    (handle,) = handles
+    assert select.select([handle], [], [], 20)[0], "its child is still there"
+    os.close(handle)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,38 @@
-"""What pip said becomes an error that a person can use; a script stands in for a pip that fails."""
+"""What pip said becomes an error that a person can use, and what it takes has limits; a script
+stands in for a pip that fails."""
 
 from __future__ import annotations
 
 import shlex
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import ConfigurationError, NetworkError
-from imager.release.salt.pip import fetch_source
+from imager.base.run import run
+from imager.base.units import GiB, MiB
+from imager.release.salt.pip import _GUARD, FileTooLarge, fetch_source
+
+
+def failing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, most_bytes: int = 1000
+) -> Exception:
+    """The error for a pip that does what ``script`` says and gives no file."""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises((ConfigurationError, NetworkError)) as caught:
+        fetch_source("salt", "3008.9", tmp_path, most_bytes)
+    return caught.value
 
 
 def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]) -> Exception:
     """The error for a pip that printed ``lines`` and gave no file."""
-    python = tmp_path / "python"
     words = " ".join(shlex.quote(line) for line in lines)
-    python.write_text(f"#!/bin/sh\nprintf '%s\\n' {words} >&2\nexit 1\n")
-    python.chmod(0o755)
-    monkeypatch.setattr("sys.executable", str(python))
-    with pytest.raises((ConfigurationError, NetworkError)) as caught:
-        fetch_source("salt", "3008.9", tmp_path)
-    return caught.value
+    return failing(tmp_path, monkeypatch, f"printf '%s\\n' {words} >&2\nexit 1")
 
 
 def test_the_newest_five_versions_are_named(
@@ -47,3 +59,61 @@ def test_an_index_without_any_version_is_no_fault_of_the_rack(
 ) -> None:
     error = said(tmp_path, monkeypatch, ["ERROR: no salt==3008.9 (from versions: none)"])
     assert isinstance(error, NetworkError)
+
+
+def test_one_whose_download_stands_still_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imager.release.salt.pip._STILL_SECONDS", 1.0)
+    monkeypatch.setattr("imager.release.salt.pip._HEADWAY_BYTES", 1024)
+    headway = "for n in 1 2 3 4; do head -c 1024 /dev/zero >>downloads/x.tar.gz; sleep 0.6; done"
+    began = time.monotonic()
+    error = failing(tmp_path, monkeypatch, f"{headway}; sleep 100; true")
+    assert isinstance(error, NetworkError)
+    assert error.what == "pip, which fetches salt==3008.9, got less than 1 KiB in 1 s"
+    assert 2.8 < time.monotonic() - began < 30, "as long as anything comes it is waited for"
+
+
+@pytest.mark.parametrize("unpack", ["head -c 3000000 /dev/zero >x", "mkdir $(seq 600)"])
+def test_one_that_unpacks_without_an_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unpack: str
+) -> None:
+    monkeypatch.setattr("imager.release.salt.pip.LARGEST_FILE", MiB)
+    monkeypatch.setattr("imager.release.salt.pip._UNPACKED_BYTES", MiB)
+    error = failing(tmp_path, monkeypatch, f"cd temporary; {unpack}; sleep 100; true")
+    assert isinstance(error, NetworkError)
+    assert error.what == "pip, which fetches salt==3008.9, unpacked more than 1 MiB"
+
+
+def test_one_that_talks_without_an_end_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = failing(tmp_path, monkeypatch, "yes")
+    assert error.args == ("pip, which fetches salt==3008.9, says more than 4 MiB",)
+
+
+def test_a_file_that_is_whole_and_too_large_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "head -c 1001 /dev/zero >downloads/salt-3008.9.tar.gz"
+    error = failing(tmp_path, monkeypatch, script)
+    assert isinstance(error, FileTooLarge)
+    assert error.what == "the index sends more than 1 kB as salt==3008.9"
+
+
+@pytest.mark.parametrize(("hard", "limit"), [("unlimited", 5000), ("9000", 5000), ("4000", 4000)])
+def test_its_files_are_limited_also_where_they_already_are(
+    tmp_path: Path, hard: str, limit: int
+) -> None:
+    """An ordinary user may not set a higher limit, and the guard that failed would guard nothing:
+    no code of a source release is to be run."""
+    (tmp_path / "sitecustomize.py").write_text(_GUARD)
+    shown = run(
+        ["prlimit", f"--fsize={hard}:{hard}", sys.executable, "-c",
+         "import resource; print(resource.getrlimit(resource.RLIMIT_FSIZE)[1])"],
+        env={
+            "PYTHONPATH": str(tmp_path), "PICLOUD_DOWNLOADS": str(tmp_path),
+            "PICLOUD_FILE_BYTES": "5000", "PICLOUD_MEMORY_BYTES": str(GiB),
+        },
+    )  # fmt: skip
+    assert (shown.stdout, shown.stderr) == (f"{limit}\n".encode(), b"")
