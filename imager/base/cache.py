@@ -3,8 +3,8 @@
 ::
 
     <cache>/releases/<sha256>/   the archive: never deleted by this program
-    <cache>/packages/<sha256>/   Salt and what comes with it, as PyPI published it, and pacman
-                                 packages with their signatures; never deleted
+    <cache>/packages/<sha256>/   Salt and what comes with it, as PyPI published it, and whether pip
+                                 brought it; pacman packages with their signatures; never deleted
     <cache>/databases/           what releases say to pacman; read from their tarballs at will
     <cache>/partial/             downloads cut short, to be resumed
     <cache>/golden/<key>/        composed images, rebuilt at will

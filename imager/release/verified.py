@@ -6,7 +6,7 @@ files are. Who has such a value need not check again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -32,13 +32,14 @@ class VerifiedRelease:
 @dataclass(frozen=True, slots=True)
 class VerifiedPackage:
     """A Python package in the archive: a source release or a wheel from PyPI, whose bytes have the
-    SHA-256 that the rack pins."""
+    SHA-256 that the rack pins. ``fetched`` says that this run fetched it."""
 
     name: str
     version: str
     sha256: str
     path: Path
     size_bytes: int
+    fetched: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -89,9 +90,11 @@ def root_of(image: Path) -> Ext4:
 def test_fetch_says_what_salt_it_has(place: Workplace) -> None:
     said = place.run("fetch", "--update")
     assert said.code == 0, said.err
-    assert f"salt {VERSION}: " in said.out
+    assert re.search(rf"salt {VERSION}: .* from PyPI, sha256 ", said.out)
     assert f"salt: {VERSION} (" in said.err
     assert "is still what PyPI has" in said.err
+    again = place.run("fetch")
+    assert re.search(rf"salt {VERSION}: .* from the archive, sha256 ", again.out)
 
 
 def test_offline_before_the_first_fetch(place: Workplace, tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def _salt_lines(salt: VerifiedSalt | None) -> list[str]:
     if salt is None:
         return ["no Salt: rack.toml names no version under [salt]"]
     return [
-        f"{package.name} {package.version}: {format_size(package.size_bytes)} from PyPI, "
-        f"sha256 {package.sha256[:16]}…"
+        f"{package.name} {package.version}: {format_size(package.size_bytes)} from "
+        f"{'PyPI' if package.fetched else 'the archive'}, sha256 {package.sha256[:16]}…"
         for package in salt.packages
     ]
 

@@ -20,6 +20,7 @@ from imager.packages.carry.entries import Entry, EntryOrigin, entries_of, found
 from imager.packages.fetch.archive import RECORD, parse_record
 from imager.release.archive import Archive
 from imager.release.lock import AnyPin, RackLock, SetPin
+from imager.release.salt.fetched import fetched_at
 from imager.release.salt.salt import SALT, WHEELS, version_in
 
 _RECORD_BYTES = 1 << 20
@@ -29,8 +30,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 @dataclass(frozen=True, slots=True)
 class ArchiveRow:
     """One folder of the archive. ``fetched_at`` is when it came from where it is published (for
-    what has no record, when it was put here); ``racks`` are those whose rack.lock pins it;
-    ``fault`` says what is wrong with it."""
+    what has no record, as a Python package that was imported, when it was put here); ``racks`` are
+    those whose rack.lock pins it; ``fault`` says what is wrong with it."""
 
     kind: EntryOrigin
     name: str
@@ -55,8 +56,8 @@ class Intake:
 def intake_of(entries: Iterable[Entry], lock: RackLock, cache: Cache) -> Intake:
     """What would become of ``entries`` for a rack with ``lock``.
 
-    What no key signed is taken only by the hash that ``lock`` pins: whatever lies in the archive
-    may become the pin of a rack that has none yet.
+    What no key signed is taken only by the hash that ``lock`` pins: nothing else says that it is
+    what it is called.
     """
     pinned = {entry.sha256 for entry in entries_of(lock)}
     wanted: list[Entry] = []
@@ -136,7 +137,7 @@ def _pacman(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]
 
 
 def _python(folder: TrustedFolder, names: Sequence[str], racks: tuple[Path, ...]) -> ArchiveRow:
-    kind, since = EntryOrigin.PYPI, timestamp(folder.changed() / 1e9)
+    kind, since = EntryOrigin.PYPI, fetched_at(folder) or timestamp(folder.changed() / 1e9)
     for file in names:
         for name in (SALT, *WHEELS):
             version = version_in(file, name)

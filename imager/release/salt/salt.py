@@ -2,14 +2,15 @@
 
 In: the version in rack.toml and the rack's lock. Out: a VerifiedSalt in the archive. Files on PyPI
 have no signature, so the first fetch has to trust the connection (TLS); from then on rack.lock
-says which bytes are right. For what is in the archive the network is not used.
+says which bytes are right. For what is in the archive the network is not used, but what came there
+otherwise than by pip is taken only by the hash that rack.lock pins.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -20,6 +21,7 @@ from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import kept_file
 from imager.release.content_store import placed, set_aside
 from imager.release.lock import PackagePin, RackLock
+from imager.release.salt.fetched import fetched_at, record_fetched
 from imager.release.salt.pip import (
     LARGEST_FILE,
     FileTooLarge,
@@ -39,7 +41,7 @@ def fetch_salt(version: str, lock: RackLock, terms: FetchTerms) -> VerifiedSalt:
     """Salt ``version`` as this rack uses it, and what goes on the card beside it.
 
     With a pin for this version in ``lock`` it is exactly the pinned bytes. Without one it is what
-    is archived, else what PyPI publishes, which then becomes the pin.
+    pip brought before, else what PyPI publishes, which then becomes the pin.
 
     Raises NetworkError, ConfigurationError for a version PyPI does not have, NotAuthentic when
     PyPI gives other bytes than those pinned, HostStorage, MissingTool without pip.
@@ -171,7 +173,9 @@ class _SaltFetch:
             digest = _sha256_in(file)
             if pin and digest != pin.sha256:
                 raise _not_as_pinned(what, pin, f"sha256 {digest[:12]}…")
-            return publish(file, name, self.terms.cache)
+            package = publish(file, name, self.terms.cache)
+            record_fetched(self.terms.cache.looked_at("packages") / digest)
+        return replace(package, fetched=True)
 
     def _pin(self, package: VerifiedPackage) -> None:
         """Pin ``package`` in rack.lock if no pin or another one is there; say what changed."""
@@ -216,12 +220,19 @@ def _packages(version: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _not_here(cache: Cache, name: str, version: str | None, pin: PackagePin | None) -> NetworkError:
-    """The error for --offline when a package is not in the archive."""
+    """The error for --offline when a package is not in the archive, or cannot be taken from it."""
+    hint = "run picloud-image fetch once without --offline"
+    if pin is None and next(_archived(cache, name, version, None, trusting=True), None):
+        return NetworkError(
+            f"nothing says that the {name} in {cache.packages} is PyPI's, and rack.lock does not "
+            "pin it",
+            hint=hint,
+        )
     which = f" with sha256 {pin.sha256[:12]}…, which rack.lock pins," if pin else ""
     return NetworkError(
         f"{name} {pin.version if pin else version or ''}".rstrip()
         + f"{which} is not in {cache.packages}",
-        hint="run picloud-image fetch once without --offline",
+        hint=hint,
     )
 
 
@@ -237,15 +248,18 @@ def _sha256_of(pin: PackagePin | None) -> str | None:
 
 
 def _archived(
-    cache: Cache, name: str, version: str | None, sha256: str | None
+    cache: Cache, name: str, version: str | None, sha256: str | None, *, trusting: bool = False
 ) -> Iterator[VerifiedPackage]:
-    """Every archived package that may be the one asked for: the one of that hash, or the newest
-    first."""
+    """Every archived package that may be the one asked for: the one of that hash, or those that pip
+    brought, the newest first. ``trusting`` gives others, too: only to speak of them, for a file
+    that came by ``archive import`` is what a stranger says that it is."""
     packages = cache.looked_at("packages")
     digests = [d for d in packages.names() if (d == sha256 if sha256 else len(d) == 64)]
     newest_first = sorted(digests, key=lambda digest: (packages / digest).changed(), reverse=True)
     for digest in newest_first:
         folder = packages / digest
+        if sha256 is None and not trusting and fetched_at(folder) is None:
+            continue
         for file in folder.names():
             found = version_in(file, name)
             if found and version in (None, found):
@@ -269,8 +283,9 @@ def _sha256_in(file: Path) -> str:
 
 
 def publish(file: Path, name: str, cache: Cache) -> VerifiedPackage:
-    """Move a file as PyPI has it into the archive, unless it is there already. Raises NotAuthentic
-    for one whose name is not that of the package."""
+    """Move a file as PyPI has it into the archive, unless it is there already. That it is PyPI's is
+    not said by this (``record_fetched``). Raises NotAuthentic for one whose name is not that of the
+    package."""
     version = version_in(file.name, name)
     if version is None:
         raise NotAuthentic(

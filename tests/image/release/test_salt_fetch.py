@@ -26,6 +26,7 @@ from imager.release.salt.salt import (
     archived_package,
     archived_salt,
     fetch_salt,
+    publish,
     require_archived,
     salt_at_hand,
 )
@@ -150,6 +151,43 @@ def test_another_rack_uses_what_is_archived_and_pins_it(fetched: Scene, pypi: In
     assert not fetched.lock_path.exists(), "nothing is pinned by looking"
     assert fetched.fetch(offline=True) == first
     assert fetched.lock.package("salt") is not None
+
+
+def test_another_rack_does_not_use_what_came_by_import(
+    scene: Scene, pypi: Index, tmp_path: Path
+) -> None:
+    """Neither a Salt nor a wheel of the version that is asked for."""
+    strange = source_release(files={"salt/version.py": "# a stranger's\n"})
+    for name, data in ((SOURCE, strange), (WHEEL, wheel({"looseversion/__init__.py": "#"}))):
+        file = tmp_path / name
+        file.write_bytes(data)
+        publish(file, name.partition("-")[0], scene.cache)
+    salt = scene.fetch()
+    assert salt.source.path.read_bytes() == source_release()
+    assert salt.wheels[0].path.read_bytes() == wheel()
+    assert len(scene.kept()) == 4, "what was imported is still there"
+    pypi.mirror.log.clear()
+    scene.lock_path = scene.lock_path.with_name("other") / "rack.lock"
+    assert scene.fetch(offline=True) == salt
+    assert pypi.mirror.log == []
+
+
+def test_what_was_imported_and_is_pypis_is_so_from_then_on(
+    scene: Scene, pypi: Index, tmp_path: Path
+) -> None:
+    for name, data in ((SOURCE, source_release()), (WHEEL, wheel())):
+        file = tmp_path / name
+        file.write_bytes(data)
+        publish(file, name.partition("-")[0], scene.cache)
+    with pytest.raises(NetworkError):
+        scene.fetch(offline=True)
+    first = scene.fetch()
+    assert len(scene.kept()) == 2
+    assert [package.fetched for package in first.packages] == [True, True]
+    scene.lock_path = scene.lock_path.with_name("other") / "rack.lock"
+    again = scene.fetch(offline=True)
+    assert again == first
+    assert [package.fetched for package in again.packages] == [False, False]
 
 
 def test_other_bytes_than_the_pinned_ones_are_refused(fetched: Scene, pypi: Index) -> None:
