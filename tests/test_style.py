@@ -25,6 +25,7 @@ BY_PATH = {
         "card/host/eject.py",
         "card/host/exclusive.py",
         "card/host/image_file.py",
+        "card/host/private_file.py",
         "card/host/sysfs.py",
         "card/host/targets.py",
         "card/inspect/verify.py",

@@ -3,7 +3,7 @@
 In: a path and a size. Out: a HeldTarget over ``.NAME.partial`` in the same folder. A file
 that has the name already stays as it is until the new image was read back, so nobody can take a
 half-made image for a whole one. The file is private from birth, because a card holds its node's
-keys.
+keys, and belongs to whom the folder belongs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import TypeAlias
 
 from imager.base.durable import fsync_folder, how_to_be_allowed
 from imager.base.errors import CardIOError, TargetRefused
+from imager.base.ownership import give_to
 from imager.base.units import KiB, format_size
+from imager.card.host.private_file import open_private, removal
 from imager.card.host.refusals import own_files
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import (
@@ -154,8 +156,8 @@ class ImageFile(Target):
     def hold(self, size_bytes: int, limits: Limits, kernel: HostTrees) -> Iterator[HeldTarget]:
         """See Target: an empty file of ``size_bytes`` that becomes this one when kept, else is
         removed. TargetRefused when another run writes the same image, or has written it since
-        it was shown; CardIOError when the folder's filesystem refuses (full, read-only, file too
-        large)."""
+        it was shown, or when somebody put something else there; CardIOError when the folder's
+        filesystem refuses (full, read-only, file too large)."""
         del limits, kernel
         partial = self.path.with_name(f".{self.path.name}.partial")
         block = _BLOCK_BYTES if size_bytes % _BLOCK_BYTES == 0 else 1
@@ -183,6 +185,7 @@ class ImageFile(Target):
                     hint="if it may be overwritten all the same, run the same command again",
                 )
             try:
+                give_to(fd, self.path.parent.stat())
                 os.ftruncate(fd, 0)
                 os.fchmod(fd, 0o600)
                 os.ftruncate(fd, size_bytes)
@@ -215,7 +218,7 @@ def _file_error(path: Path, doing: str, error: OSError) -> CardIOError:
 def _open_alone(partial: Path, path: Path) -> int:
     """Open the partial file and lock it. If another run removed it meanwhile, begin again."""
     while True:
-        fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = open_private(partial, os.O_RDWR | os.O_CREAT, _in_the_way)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if partial.exists() and partial.stat().st_ino == os.fstat(fd).st_ino:
@@ -230,3 +233,8 @@ def _open_alone(partial: Path, path: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)
+
+
+def _in_the_way(what: str, partial: Path) -> TargetRefused:
+    """The error for what lies where a new image is made: what is written there could be read."""
+    return TargetRefused(what, hint=f"choose another folder, or remove it: {removal(partial)}")

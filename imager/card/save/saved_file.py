@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from pathlib import Path
 
 from imager.base.durable import fsync_folder, host_storage, replace_in
 from imager.base.errors import TargetRefused, UsageError
-from imager.base.ownership import give_to, trusted_users, user_name
+from imager.base.ownership import give_to
 from imager.card.host.image_file import SparseFile
+from imager.card.host.private_file import open_private, removal
 from imager.card.medium.raw import Descriptor
 from imager.disk.rescue_map import MAX_MAP_BYTES, BlockState, RescueMap, RescueMapError
 
 SUFFIXES = (".img", ".img.zst", ".img.xz", ".img.gz")
-_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def map_beside(image: Path) -> Path:
@@ -138,19 +137,7 @@ class SavedFile:
     def _own(self, path: Path, flags: int) -> int:
         """Open one of these files. Raises TargetRefused for one that somebody else put there, to
         read what the card holds or, by a link, what only root may; OSError."""
-        if path.is_symlink():
-            raise self.of_another(f"{path} is a link", path)
-        fd = os.open(path, flags | _PLAIN, 0o600)
-        try:
-            about = os.fstat(fd)
-            if about.st_uid not in trusted_users():
-                raise self.of_another(f"{path} belongs to {user_name(about.st_uid)}", path)
-            if about.st_nlink > 1 or not stat.S_ISREG(about.st_mode):
-                raise self.of_another(f"{path} is no file of its own", path)
-        except BaseException:
-            os.close(fd)
-            raise
-        return fd
+        return open_private(path, flags, self.of_another)
 
     def _text_of(self, path: Path) -> bytes:
         """What a map says, of at most one byte more than a map may have."""
@@ -176,7 +163,7 @@ class SavedFile:
         """The error for an earlier run's files, of which ``path`` is one, that this one cannot go
         on with."""
         image = self.path if path in (self.path, self.map) else self.partial
-        words = shlex.join(["rm", str(image), str(map_beside(image))])
+        words = removal(image, map_beside(image))
         return TargetRefused(what, hint=f"give another name, or begin anew after: {words}")
 
     def put_beside(self, path: Path, data: bytes) -> None:

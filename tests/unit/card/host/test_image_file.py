@@ -247,14 +247,6 @@ def test_a_file_another_run_wrote_since_it_was_shown_is_kept(
     assert left_behind(tmp_path) == {"pi7.img"}
 
 
-def test_a_symlink_planted_at_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "diary.txt").write_text("dear diary")
-    (tmp_path / ".pi7.img.partial").symlink_to("diary.txt")
-    with pytest.raises(CardIOError), claim(accepted(tmp_path), SIZE):
-        pass
-    assert (tmp_path / "diary.txt").read_text() == "dear diary"
-
-
 def test_a_full_disk_is_named_and_leaves_nothing(image: NodeImage, tmp_path: Path) -> None:
     """/dev/full refuses every byte as a full disk does; the real one is in the device tests."""
     with open("/dev/full", "wb") as full:

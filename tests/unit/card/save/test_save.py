@@ -183,8 +183,10 @@ def test_a_link_that_comes_in_between_is_not_followed(
 ) -> None:
     """Somebody puts it there after it was looked for."""
     files = SavedFile.at(tmp_path / "saved.img")
+    (tmp_path / "ours").touch()
+    about = (tmp_path / "ours").lstat()
     files.partial.symlink_to(tmp_path / "elsewhere")
-    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    monkeypatch.setattr(Path, "lstat", lambda _: about)
     with pytest.raises(HostStorage):
         files.hold(MiB).__enter__()
     assert not (tmp_path / "elsewhere").exists()
