@@ -68,7 +68,7 @@ def mend(about: os.stat_result, reason: str, path: Path) -> str:
     """What to do so that ``path`` may be used, by whoever runs this."""
     quoted = shlex.quote(str(path))
     if about.st_mode & stat.S_ISVTX:
-        return "copy it to a folder of your own and name that one (--rack DIR, --cache DIR)"
+        return "name a folder of your own, as a copy of it (--rack DIR, --cache DIR, --images DIR)"
     if reason.startswith("can be written") and os.geteuid() in (0, about.st_uid):
         return f"chmod -R go-w {quoted}"
     if os.geteuid() == 0:

@@ -214,6 +214,12 @@ class TrustedFolder:
             )
         return data
 
+    def require_file(self, name: str) -> None:
+        """Raise as ``open`` for what is called ``name`` and is a link or no regular file. Whose it
+        is and how many names it has does not matter to who only replaces it; nothing is fine."""
+        with suppress(FileNotFoundError), self.reached() as folder, self._trouble(name):
+            require_plain(folder, _plain(name), self.path / name, judged=False)
+
     def size(self, name: str) -> int:
         """The bytes of the file ``name``, which is opened for it: a link is refused."""
         with self.open(name) as descriptor:
@@ -354,6 +360,6 @@ def _refusal(error: NotUsed) -> ConfigurationError:
         )
     return ConfigurationError(
         f"{error.filename}: {error.strerror}",
-        hint="below a rack or a cache only plain files and folders are used: look what it is, then "
-        "put the file or folder itself in its place, or remove it",
+        hint="below a rack, a cache or a folder of images only plain files and folders are used: "
+        "look what it is, then put the file or folder itself in its place, or remove it",
     )

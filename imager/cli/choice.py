@@ -23,6 +23,7 @@ from imager.base.errors import (
 from imager.base.programs import tools_for
 from imager.base.progress import Quiet
 from imager.base.run import require_tools
+from imager.base.trusted_folder import TrustedFolder
 from imager.cli.packages import package_orders, packages_at_hand_for, packages_for
 from imager.cli.session import Session
 from imager.config.folder import default_rack_to_be, find_rack
@@ -92,6 +93,16 @@ def rack_at_hand(session: Session) -> Path | None:
 def own_folders(session: Session, rack: Rack) -> tuple[Path, ...]:
     """The cache and the rack: a disk on which they lie must not become a card."""
     return (session.cache.root.resolve(), rack.folder.resolve())
+
+
+def folder_of_images(rack: Rack, named: Path) -> TrustedFolder:
+    """The folder with the cards of a rack, made or saved, as a person named it, whether or not it
+    is there: it holds the keys of all nodes. Where it lies in the rack, nothing on the way from the
+    rack to it may be a link, either."""
+    path = Path.cwd() / named
+    if ".." not in path.parts and path.is_relative_to(rack.folder):
+        return TrustedFolder(rack.folder, path.relative_to(rack.folder).parts)
+    return TrustedFolder(path)
 
 
 def chosen_release(session: Session, rack: Rack, node: Node) -> ReleaseSpec:

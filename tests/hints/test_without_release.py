@@ -222,7 +222,7 @@ BARE = {
         10,
         fill={"/dev/sdX": "a.img"},
     ),
-    "copy it to a folder of your own and name that one (--rack DIR, --cache DIR)": Row(
+    "name a folder of your own, as a copy of it (--rack DIR, --cache DIR, --images DIR)": Row(
         "rack show",
         "--rack DIR",
         "rack show {said}",

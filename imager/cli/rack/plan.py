@@ -13,11 +13,13 @@ from typing import Any
 import click
 
 from imager.base.errors import UsageError
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits
 from imager.cli.choice import (
     chosen_nodes,
     chosen_release,
+    folder_of_images,
     golden_images_at_hand,
     open_rack,
     own_folders,
@@ -45,7 +47,7 @@ class FlashRequest:
     rack: Rack
     nodes: tuple[Node, ...]
     targets: tuple[Path, ...]
-    images: Path | None
+    images: TrustedFolder | None
     size_bytes: int | None
     again: bool
     limits: Limits
@@ -169,12 +171,15 @@ def flash_request(
         raise UsageError(
             "--size is for image files; a disk is used whole", hint="leave it out, or give --images"
         )
+    folder = None if images is None else folder_of_images(rack, images)
+    if folder is not None:
+        folder.exists()  # judged before anything is composed for it
     require_archived(session, rack, chosen)
     return FlashRequest(
         rack,
         chosen,
         targets,
-        images,
+        folder,
         None if size is None else whole_sectors(size),
         again,
         # Never a disk that belongs in the computer.

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import click
 
-from imager.base.errors import BatchFailed, TargetRefused
+from imager.base.errors import BatchFailed, TargetRefused, UsageError
 from imager.card.host.sysfs import HostTrees
 from imager.card.host.target import Limits
-from imager.cli.choice import chosen_nodes, open_rack, own_folders
+from imager.cli.choice import chosen_nodes, folder_of_images, open_rack, own_folders
 from imager.cli.consent import SIZE, limits_of
 from imager.cli.paths import FOLDER
 from imager.cli.rack.batch import consented_steps, jobs_option, show_results
 from imager.cli.rack.plan import target_option
-from imager.cli.saves.folder import folder_of_saves, require_there
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 from imager.cli.views.batch_screen import shown_batch
@@ -76,11 +75,14 @@ def restore_cards(
             Which card would get which file?
     """
     rack = open_rack(session, looking=dry_run)
-    chosen, place = chosen_nodes(rack, nodes), folder_of_saves(rack, folder)
-    require_there(place)
+    chosen, place = chosen_nodes(rack, nodes), folder_of_images(rack, folder)
+    if not place.exists():
+        raise UsageError(
+            f"there is no folder {place}", hint="name the one that cards were saved to"
+        )
     limits = limits_of(own_folders(session, rack), max_size)
     ledger = read_ledger(rack.folder)
-    found, against = saved_nodes(place.path, chosen, rack, ledger, named=nodes is not None)
+    found, against = saved_nodes(place, chosen, rack, ledger, named=nodes is not None)
     if not (found or against):
         raise TargetRefused(
             f"{place} has no saved card of this rack",

@@ -12,10 +12,9 @@ import click
 
 from imager.base.errors import TargetRefused
 from imager.card.host.sysfs import HostTrees
-from imager.cli.choice import chosen_nodes, open_rack, own_folders
+from imager.cli.choice import chosen_nodes, folder_of_images, open_rack, own_folders
 from imager.cli.paths import FOLDER, PATH
 from imager.cli.rack.batch import jobs_option
-from imager.cli.saves.folder import folder_of_saves
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.terminal.attention import notify_option
 from imager.cli.views.batch_screen import shown_batch
@@ -70,7 +69,7 @@ def save_cards(
     """
     rack = open_rack(session, looking=dry_run)
     chosen, kernel = chosen_nodes(rack, nodes), HostTrees()
-    place = folder_of_saves(rack, folder)
+    place = folder_of_images(rack, folder)
     place.exists()  # judged before anything is read for it
     cards = readable_cards(
         rack, load_slots(rack.folder), targets, own_folders(session, rack), kernel

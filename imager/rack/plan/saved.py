@@ -16,6 +16,7 @@ from imager.base.durable import host_storage
 from imager.base.errors import PicloudError, TargetRefused, UsageError
 from imager.base.text import command_line
 from imager.base.timestamps import timestamp
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import format_size
 from imager.card.host.refusals import accept
 from imager.card.host.target import Limits
@@ -84,14 +85,15 @@ def restore_plan(
 
 
 def saved_nodes(
-    folder: Path, nodes: Sequence[Node], rack: Rack, ledger: Ledger, *, named: bool
+    folder: TrustedFolder, nodes: Sequence[Node], rack: Rack, ledger: Ledger, *, named: bool
 ) -> tuple[list[SavedNode], list[tuple[Node, PicloudError]]]:
     """The cards of ``nodes`` that can be put back, and an error for each that cannot. A node of
     which there is no file is an error only where it was ``named``."""
     found: list[SavedNode] = []
     errors: list[tuple[Node, PicloudError]] = []
+    there = set(folder.names())
     for node in nodes:
-        files = [path for suffix in SUFFIXES if (path := folder / f"{node.name}{suffix}").exists()]
+        files = [name for suffix in SUFFIXES if (name := f"{node.name}{suffix}") in there]
         if not (files or named):
             continue
         try:
@@ -101,7 +103,7 @@ def saved_nodes(
     return found, errors
 
 
-def _one_of(files: Sequence[Path], folder: Path, node: Node) -> Path:
+def _one_of(files: Sequence[str], folder: TrustedFolder, node: Node) -> Path:
     if not files:
         raise TargetRefused(
             f"{folder} has no saved card of {node.name}",
@@ -109,11 +111,11 @@ def _one_of(files: Sequence[Path], folder: Path, node: Node) -> Path:
         )
     if len(files) > 1:
         raise TargetRefused(
-            f"{folder} has several saved cards of {node.name}: "
-            + ", ".join(path.name for path in files),
+            f"{folder} has several saved cards of {node.name}: " + ", ".join(files),
             hint="move away all but the one that counts",
         )
-    return files[0]
+    folder.require_file(files[0])
+    return folder.path / files[0]
 
 
 def _saved(node: Node, path: Path, rack: Rack, ledger: Ledger) -> SavedNode:

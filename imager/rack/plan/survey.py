@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imager.base.errors import TargetRefused, UsageError
+from imager.base.trusted_folder import TrustedFolder
 from imager.card.host.disks import list_disks
 from imager.card.host.refusals import accept
 from imager.card.host.sysfs import HostTrees
@@ -122,13 +123,16 @@ def cards_named(
 
 
 def files_for(
-    nodes: Iterable[Node], folder: Path, rack: Rack, slots: Slots, limits: Limits
+    nodes: Iterable[Node], folder: TrustedFolder, rack: Rack, slots: Slots, limits: Limits
 ) -> list[Candidate]:
     """An image file for each node, ``folder``/<node>.img; raises TargetRefused for one that may
-    not be made."""
+    not be made, ConfigurationError for what is there and is no file, as a link that leads out of
+    the folder or to a disk."""
     found = []
     for node in nodes:
-        target = target_at(folder / f"{node.name}.img", limits.ours)
+        name = f"{node.name}.img"
+        folder.require_file(name)
+        target = target_at(folder.path / name, limits.ours)
         accepted = accept(target, 0, limits).target
         found.append(look_at(accepted, slots, rack.folder, wanted=node.name))
     return found

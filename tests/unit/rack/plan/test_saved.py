@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 from imager.card.host.disk_facts import Bus
 from imager.card.host.disks import Disk
@@ -49,7 +50,9 @@ def save(rack: Rack, path: Path, node: str = "pi7", *, strangers: bool = False) 
 def found(
     rack: Rack, folder: Path, ledger: Ledger | None = None, *, named: bool = False
 ) -> tuple[list[SavedNode], dict[str, str]]:
-    good, bad = saved_nodes(folder, rack.nodes, rack, ledger or Ledger(), named=named)
+    good, bad = saved_nodes(
+        TrustedFolder(folder), rack.nodes, rack, ledger or Ledger(), named=named
+    )
     return good, {node.name: error.what for node, error in bad}
 
 
@@ -101,3 +104,16 @@ def test_a_card_that_is_too_small_gets_nothing(rack: Rack, tmp_path: Path) -> No
     assert plan.steps and not told.cards.steps
     ((node, error),) = told.against
     assert node.name == "pi7" and "too small" in error.what
+
+
+def test_no_link_in_the_folder_is_followed(rack: Rack, tmp_path: Path) -> None:
+    save(rack, tmp_path / "elsewhere/pi7.img")
+    (tmp_path / "saves").mkdir()
+    (tmp_path / "saves/pi7.img").symlink_to(tmp_path / "elsewhere/pi7.img")
+    (tmp_path / "saves/pi8.img").symlink_to("/dev/zero")
+    good, bad = found(rack, tmp_path / "saves")
+    assert not good
+    assert {name: "is a symbolic link" in what for name, what in bad.items()} == {
+        "pi7": True,
+        "pi8": True,
+    }
