@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from imager.base.errors import HostStorage
+from imager.base.ownership import give_to
 from imager.base.units import format_size
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,20 +88,38 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def make_folder(folder: Path, mode: int = 0o755) -> None:
+    """Make ``folder``, with no more than ``mode``, and what is missing on the way to it. Each
+    belongs to whom the folder above it belongs to, where that is somebody trusted: what is made
+    with sudo in a person's home is theirs. One that is there stays as it is. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir(mode)
+        made = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            give_to(made, folder.parent.stat())
+        finally:
+            os.close(made)
+
+
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace ``path`` by ``data`` so that a reader sees the old file or the new one, whole.
+    """Replace ``path`` by ``data`` so that a reader sees the old file or the new one, whole. It
+    belongs to whom its folder belongs, which is made where it is missing (``make_folder``).
 
     The temporary file has ``mode`` from birth, whatever the umask, so a secret is never readable
     by others, not even for a moment.
     """
     with host_storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         descriptor = os.open(temporary, _NEW, mode & 0o700)
         try:
             try:
                 write_all(descriptor, data)
                 os.fchmod(descriptor, mode)
+                give_to(descriptor, path.parent.stat())
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

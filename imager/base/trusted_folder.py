@@ -33,7 +33,7 @@ from imager.base.below import (
     read_at_most,
     require_plain,
 )
-from imager.base.durable import host_storage, how_to_be_allowed, replace_in
+from imager.base.durable import host_storage, how_to_be_allowed, make_folder, replace_in
 from imager.base.errors import ConfigurationError, HostStorage
 from imager.base.ownership import chown_words, give_to, give_tree_to, person, user_name
 
@@ -141,7 +141,7 @@ class TrustedFolder:
         with ExitStack() as held:
             with self._trouble():
                 if make is not None:
-                    _make_root(self.root, make)
+                    make_folder(self.root, make)
                 making = None if make is None else partial(_make_in, mode=make)
                 folder = held.enter_context(reached(self.root, self.below, make=making))
             yield folder
@@ -312,21 +312,6 @@ def _plain(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ValueError(f"{name!r} is not the name of something in a folder")
     return name
-
-
-def _make_root(root: Path, mode: int) -> None:
-    """Make what is missing of ``root``; it belongs to whom the folder above belongs to, where that
-    is somebody trusted: made with sudo in a person's home it is theirs."""
-    if root.is_dir():
-        return
-    _make_root(root.parent, 0o755)
-    with suppress(FileExistsError):
-        root.mkdir(mode=mode)
-        made = os.open(root, FOLDER | os.O_NOFOLLOW)
-        try:
-            give_to(made, root.parent.stat())
-        finally:
-            os.close(made)
 
 
 def _make_in(folder: int, name: str, mode: int) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from imager.base.durable import write_atomically
-from imager.base.errors import UsageError
+from imager.base.errors import TargetRefused, UsageError
 from imager.base.trusted_folder import TrustedFolder
 from imager.cli.choice import existing_rack, recipes_at_hand
 from imager.cli.paths import PATH
@@ -51,6 +52,11 @@ def report(session: Session, out: Path | None) -> CommandResult:
         path = (rack.folder / _DEFAULT_NAME).absolute()
     else:
         path = (out / _DEFAULT_NAME if out.is_dir() else out).absolute()
+        if os.path.lexists(path) and not path.is_file():
+            raise TargetRefused(
+                f"{path} is no file",
+                hint="name a new file, such as rack.html, or - for standard output",
+            )
         write_atomically(path, page.encode())
     session.console.lines(f"wrote {path}", "    open it in a browser, or print it from there")
     return {"report": str(path), "nodes": len(rack.nodes)}

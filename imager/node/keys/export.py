@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from imager.base.below import Below, entered, reached
-from imager.base.durable import host_storage, replace_in
+from imager.base.durable import host_storage, make_folder, replace_in
 from imager.base.errors import ConfigurationError, TargetRefused, UsageError
 from imager.config.rack import Rack
 from imager.node.keys.identity import SaltKeys
@@ -88,9 +88,7 @@ def export(pki: Path, places: Sequence[MasterFile]) -> None:
     of ``pki``. Raises HostStorage when ``pki`` cannot be written, ValueError for a key not made
     yet."""
     with host_storage(pki), ExitStack() as held:
-        if not pki.exists():
-            pki.mkdir(parents=True, mode=0o700)
-            pki.chmod(0o700)
+        make_folder(pki, 0o700)
         folder = held.enter_context(reached(pki, (), judged=False))
         owner = os.fstat(folder)
         for place in places:

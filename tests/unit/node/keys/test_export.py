@@ -70,6 +70,19 @@ def test_a_fresh_folder_is_what_a_master_keeps(rack: Rack, keys: SaltKeys, pki: 
     assert stat.S_IMODE(pki.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
+def test_with_sudo_a_new_folder_is_the_person_s(
+    rack: Rack, keys: SaltKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    home = tmp_path / "home"
+    home.mkdir()
+    os.chown(home, 1234, 1235)
+    export(home / "pki/new", plan_export(rack, keys, home / "pki/new"))
+    for path in home.rglob("*"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235), path
+
+
 def test_the_master_s_own_pair_comes_when_asked(rack: Rack, keys: SaltKeys, pki: Path) -> None:
     places = plan_export(rack, keys, pki, own_key=True)
     export(pki, places)
