@@ -37,6 +37,10 @@ from imager.base.durable import host_storage, how_to_be_allowed, make_folder, re
 from imager.base.errors import ConfigurationError, HostStorage
 from imager.base.ownership import chown_words, give_to, give_tree_to, person, user_name
 
+PRIVATE = ".picloud"
+_IGNORE = ".gitignore"
+_CHANGES = "changes.lock"
+
 
 @dataclass(frozen=True, slots=True)
 class TrustedFolder:
@@ -100,6 +104,14 @@ class TrustedFolder:
                 os.fchmod(folder, 0o700)
         return self
 
+    def private(self) -> TrustedFolder:
+        """The folder ``.picloud`` in it, for what is nobody else's: made when absent, mode 0700,
+        ignored by git."""
+        kept = (self / PRIVATE).make_private()
+        if _IGNORE not in kept.names():
+            kept.write(_IGNORE, b"# Private keys: back this folder up, never publish it.\n*\n")
+        return kept
+
     def adopt(self, made: Path, name: str) -> None:
         """Move the folder ``made``, which this program filled in private on the same filesystem,
         here as ``name``, durably; it belongs to whom this folder belongs."""
@@ -128,10 +140,10 @@ class TrustedFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold flock(2) on the folder itself, made if absent, for a change to a file in it that
-        is replaced: a lock on such a file would be lost with it."""
-        with self.reached(make=0o755) as folder:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        """Hold flock(2) for a change to a file in it that is replaced: a lock on such a file would
+        be lost with it. Whoever can open what is locked can hold it for ever, so it is a file in
+        the private folder; that one and the folder itself are made if absent."""
+        with self.make(0o755).private().locked(_CHANGES):
             yield
 
     @contextmanager
@@ -243,12 +255,16 @@ class TrustedFolder:
 
     @contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[int]:
-        """Hold flock(2) on the file ``name``, made if absent; yields its descriptor.
+        """Hold flock(2) on the file ``name``, made if absent; yields its descriptor. It is private:
+        who can open a file can lock it.
 
         With ``wait=False`` raises BlockingIOError at once when another process holds it. The
         kernel drops the lock when the holder dies, however it dies.
         """
-        with self.open(name, os.O_RDWR | os.O_CREAT) as descriptor:
+        with self.open(name, os.O_RDWR | os.O_CREAT, 0o600) as descriptor:
+            if os.fstat(descriptor).st_mode & 0o077:  # as versions before this one made it
+                with suppress(PermissionError):
+                    os.fchmod(descriptor, 0o600)
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             yield descriptor
 

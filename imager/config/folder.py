@@ -20,7 +20,7 @@ from imager.base.ownership import home_behind_sudo
 from imager.base.trusted_folder import TrustedFolder
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.load import no_rack_in, parse_rack
-from imager.config.rack import RACK_FILE, Rack, state_folder
+from imager.config.rack import RACK_FILE, Rack
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +119,8 @@ def require_no_rack(folder: Path) -> None:
 
 
 def ensure_state(folder: Path) -> TrustedFolder:
-    """The rack's private folder ``.picloud``, made when absent: mode 0700, ignored by git."""
-    state = state_folder(folder).make_private()
-    if ".gitignore" not in state.names():
-        state.write(".gitignore", b"# Private keys: back this folder up, never publish it.\n*\n")
-    return state
+    """The rack's private folder, made when absent."""
+    return TrustedFolder(folder).private()
 
 
 def data_folder() -> Path:

@@ -11,13 +11,13 @@ from ipaddress import IPv4Address, IPv4Interface
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
-from imager.base.trusted_folder import TrustedFolder
+from imager.base.trusted_folder import PRIVATE, TrustedFolder
 from imager.config.fields import nearest
 from imager.config.hostname import name_fault
 from imager.packages.wish import PackageWish
 
 RACK_FILE = "rack.toml"
-STATE = ".picloud"
+STATE = PRIVATE
 MINION = "salt-minion"
 MASTER = "salt-master"
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
-from collections.abc import Callable
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -189,3 +193,75 @@ def test_what_is_not_there_is_not_made_by_looking(folder: TrustedFolder) -> None
     absent.remove("file")
     absent.remove_folder("file")
     assert folder.names() == []
+
+
+_HOLD_ALL = """
+import fcntl, os, sys
+held = []
+for top, folders, files in os.walk(sys.argv[1]):
+    for path in (top, *(os.path.join(top, name) for name in files)):
+        try:
+            held.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(held[-1], fcntl.LOCK_EX)
+        except PermissionError:
+            pass
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_by_a_stranger(folder: Path) -> Iterator[int]:
+    """A stranger locks whatever they can open in ``folder``; how much that is."""
+    as_nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    words = [*as_nobody, "/usr/bin/python3", "-c", _HOLD_ALL, str(folder)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as stranger:
+        assert stranger.stdin is not None and stranger.stdout is not None
+        yield int(stranger.stdout.readline())
+        stranger.stdin.close()
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that everybody can reach; those of the tests are private."""
+    with tempfile.TemporaryDirectory(prefix="picloud-held-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@root_only
+def test_no_stranger_holds_anybody_up(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """flock(2) asks for no more than a descriptor, so that one who may only read can lock."""
+    folder = TrustedFolder(reachable / "rack")
+    folder.make(0o755)
+    folder.write("rack.toml", b"")
+    (folder.path / "old.lock").touch()
+    (folder.path / "old.lock").chmod(0o644)
+    for name in ("old.lock", "new.lock"):
+        with folder.locked(name):
+            pass
+    with folder.held():
+        pass
+    waits = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how: waits(fd, how | fcntl.LOCK_NB))
+    with held_by_a_stranger(folder.path) as count:
+        assert count == 2, "the folder and rack.toml"
+        with folder.held(), folder.locked("old.lock"), folder.locked("new.lock"):
+            pass
+
+
+def test_a_change_is_held_in_the_private_folder(tmp_path: Path) -> None:
+    """Which is made with its lock, and which git does not see."""
+    folder = TrustedFolder(tmp_path / "rack")
+    with folder.held():
+        assert folder.names() == [".picloud"]
+        assert (folder / ".picloud").is_locked("changes.lock")
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o755
+    private = folder.path / ".picloud"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o700
+    assert stat.S_IMODE((private / "changes.lock").stat().st_mode) == 0o600
+    subprocess.run(["git", "init", "-q", str(folder.path)], check=True)
+    words = ["git", "-C", str(folder.path), "status", "--porcelain"]
+    assert not subprocess.run(words, check=True, capture_output=True).stdout

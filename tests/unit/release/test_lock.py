@@ -132,7 +132,8 @@ def test_writers_at_once_lose_no_pin(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert set(RackLock.load(lock.path).pins) == set(names)
-    assert [path.name for path in tmp_path.iterdir()] == ["rack.lock"], "nothing else for git"
+    assert {path.name for path in tmp_path.iterdir()} == {"rack.lock", ".picloud"}
+    assert (tmp_path / ".picloud/.gitignore").read_text().endswith("\n*\n"), "nothing else for git"
 
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
