@@ -7,6 +7,7 @@ it drives, are imported when it is called, so that ``--help`` stays quick.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -170,6 +171,8 @@ def _show_error(words: Sequence[str], error: PicloudError) -> int:
 def main() -> None:
     """The console script's entry point."""
     prepare_streams()
+    # What others could write would not be used again: not by this program, either (base/ownership).
+    os.umask(os.umask(0o077) | 0o022)
     status = run(sys.argv[1:])
     # What is left goes with the process. To look through all of it for circles first, as Python
     # does, takes as long as reading back 100 MB of a card.

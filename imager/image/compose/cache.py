@@ -154,7 +154,7 @@ def add(golden: GoldenImage, cache: Cache) -> GoldenImage:
     place, work = cache.golden / golden.key, golden.path.parent
     folder, image = work / "golden", golden.path
     with host_storage(place):
-        folder.mkdir()
+        folder.mkdir(0o755)
         golden = replace(golden, path=place / IMAGE, mtime_ns=image.stat().st_mtime_ns)
         image.chmod(0o444)
         write_atomically(folder / DESCRIPTION, encode_golden(golden))

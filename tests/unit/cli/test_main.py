@@ -4,10 +4,13 @@ stops too early: who asked for nothing sees what there is."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from imager.cli.main import run
+from tests.support.workplace import ROOT
 
 FAULTS = {
     "no such command": ["nosuch"],
@@ -125,3 +128,24 @@ def test_an_option_that_is_not_there_is_told_from_what_may_be_meant(
 ) -> None:
     assert run([*before, "--relese", "x"]) == 2
     assert "--release" in capsys.readouterr().err.partition("--relese")[2]
+
+
+_TELL = """
+import os, sys
+from imager.cli import main
+def tell(words):
+    print(oct(os.umask(0)))
+    return 0
+main.run = tell
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"), [(0o000, 0o022), (0o002, 0o022), (0o022, 0o022), (0o077, 0o077)]
+)
+def test_nothing_is_made_that_others_could_write(given: int, ours: int) -> None:
+    """It would not be used again by the next run."""
+    words = [sys.executable, "-c", _TELL]
+    done = subprocess.run(words, cwd=ROOT, umask=given, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{oct(ours)}\n"
