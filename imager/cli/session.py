@@ -23,7 +23,7 @@ import platformdirs
 
 from imager.base.cache import Cache
 from imager.base.durable import how_to_be_allowed
-from imager.base.errors import HostStorage, Interrupted, PicloudError
+from imager.base.errors import ConfigurationError, HostStorage, Interrupted, PicloudError
 from imager.base.ownership import home_behind_sudo, user_name
 from imager.cli.console import Console
 from imager.cli.pages import PageCommand
@@ -140,13 +140,6 @@ def _ended(
         assert isinstance(exit_code, int)  # noqa: S101 - our own commands set it
         console.result(exit_code, {k: v for k, v in outcome.items() if k != "exit_code"})
         return exit_code
-    except (PicloudError, PermissionError) as raised:
-        error = _not_allowed(raised) if isinstance(raised, PermissionError) else raised
-        console.error(error)
-        if error.exit_code == BUG_EXIT_CODE:
-            _report_bug()
-        console.result(error.exit_code, {})
-        return error.exit_code
     except KeyboardInterrupt:
         return console.failure(
             Interrupted(
@@ -156,12 +149,42 @@ def _ended(
         )
     except BrokenPipeError:
         return NO_READER
-    except Exception as error:  # noqa: BLE001 - the one place where a bug becomes exit 70
-        traceback.print_exc()
-        _report_bug()
-        console.event("error", exit_code=BUG_EXIT_CODE, kind=type(error).__name__, what=str(error))
-        console.result(BUG_EXIT_CODE, {})
-        return BUG_EXIT_CODE
+    except Exception as raised:  # noqa: BLE001 - the one place where a bug becomes exit 70
+        error = _told(raised)
+        if error is not None:
+            console.error(error)
+        else:
+            traceback.print_exc()
+            kind = type(raised).__name__
+            console.event("error", exit_code=BUG_EXIT_CODE, kind=kind, what=str(raised))
+        exit_code = BUG_EXIT_CODE if error is None else error.exit_code
+        if exit_code == BUG_EXIT_CODE:
+            _report_bug()
+        console.result(exit_code, {})
+        return exit_code
+
+
+def _told(raised: Exception) -> PicloudError | None:
+    """The error that a person is told, also for what no lower wing has turned into a sentence of
+    its own; None for a mistake of ours."""
+    if isinstance(raised, PicloudError):
+        return raised
+    if isinstance(raised, PermissionError):
+        return _not_allowed(raised)
+    if isinstance(raised, FileNotFoundError) and _folder_is_gone():
+        return ConfigurationError(
+            "the folder you are in is gone: somebody removed it",
+            hint="go to one that is there (cd), and run the same command again",
+        )
+    return None
+
+
+def _folder_is_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _not_allowed(error: PermissionError) -> HostStorage:

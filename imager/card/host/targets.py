@@ -75,7 +75,7 @@ def target_at(
         real = given.resolve()
         status = real.stat()
     except FileNotFoundError:
-        return _absent(given, real, kernel)
+        return _absent(given, given.resolve(), kernel)
     except PermissionError:
         with host_storage(given):
             raise

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -149,3 +150,55 @@ def test_nothing_is_made_that_others_could_write(given: int, ours: int) -> None:
     words = [sys.executable, "-c", _TELL]
     done = subprocess.run(words, cwd=ROOT, umask=given, capture_output=True, text=True, check=True)
     assert done.stdout == f"{oct(ours)}\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rack show",
+        "inspect a.img",
+        "archive list",
+        "doctor",
+        "rack init",
+        "rack plan",
+        "write a.img --node pi1",
+        "write a.img --image b.img",
+        "clone a.img b.img",
+        "probe a.img",
+        "rack report --out a.html",
+    ],
+)
+def test_a_folder_that_is_gone_is_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+) -> None:
+    """Another window removed it. What the hint says is followed in the last line."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    for name in ("PICLOUD_RACK", "PICLOUD_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert run(line.split()) == 10
+    told = capsys.readouterr()
+    assert told.err.startswith("picloud-image: the folder you are in is gone")
+    assert "(cd)" in told.err
+    assert run(["version"]) == 0, "it needs no folder"
+    monkeypatch.chdir(tmp_path)
+    run(line.split())
+    assert "is gone" not in capsys.readouterr().err
+
+
+def test_a_file_that_we_forgot_to_look_for_is_a_mistake_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def forgets(*_: object, **__: object) -> None:
+        raise FileNotFoundError("nothing there")
+
+    monkeypatch.setattr("imager.cli.rack.show.open_rack", forgets)
+    assert run(["rack", "show"]) == 70
+    assert "Traceback" in capsys.readouterr().err
