@@ -54,7 +54,6 @@ BY_PATH = {
         "card/save/save.py",
         "card/save/saved_file.py",
         "card/save/smaller.py",
-        "card/source/origin.py",
         "cli/rack/init.py",
         "cli/rack/report.py",
         "config/folder.py",

@@ -183,17 +183,33 @@ class Below:
 
 
 def read_named(path: Path, limit: int) -> bytes:
-    """The regular file that a person named, of ``limit`` bytes at most: links are followed, and
-    what is no file (a device, a FIFO) is not even opened. Raises OSError."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, _NO_FILE)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    """The regular file that a person named, of ``limit`` bytes at most. Raises as ``named``."""
+    descriptor = named(path, stat.S_ISREG)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, _NO_FILE)
         return _within(descriptor, limit)
     finally:
         os.close(descriptor)
+
+
+def named(path: Path, *kinds: Callable[[int], bool]) -> int:
+    """A descriptor, for reading, of what a person named: links are followed. What is of none of
+    ``kinds`` (``stat.S_ISREG`` and its like), as a device or a FIFO may be, is not even opened.
+    Raises NotUsed for it, OSError."""
+    _require_kind(path.stat(), kinds, path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _require_kind(os.fstat(descriptor), kinds, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _require_kind(
+    about: os.stat_result, kinds: tuple[Callable[[int], bool], ...], path: Path
+) -> None:
+    if not any(is_one(about.st_mode) for is_one in kinds):
+        raise NotUsed(errno.EINVAL, _NO_FILE, path)
 
 
 def _within(descriptor: int, limit: int) -> bytes:

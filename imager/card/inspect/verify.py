@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.base.below import NotUsed, named
 from imager.base.durable import how_to_be_allowed
 from imager.base.errors import (
     CardIOError,
@@ -65,19 +66,19 @@ def open_target(path: Path) -> Iterator[FreshRead]:
     Raises TargetRefused when there is nothing readable there, CardIOError when it does not answer.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = named(path, stat.S_ISREG, stat.S_ISBLK)
+    except NotUsed:
+        raise TargetRefused(
+            f"{path} is neither a disk nor a file", hint="give a card or an image file"
+        ) from None
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISBLK(mode):
+        about = os.fstat(fd)
+        if stat.S_ISBLK(about.st_mode):
             size, block = ask(fd, BLKGETSIZE64, "Q"), ask(fd, BLKSSZGET)
-        elif stat.S_ISREG(mode):
-            size, block = os.fstat(fd).st_size, 4096
         else:
-            raise TargetRefused(
-                f"{path} is neither a disk nor a file", hint="give a card or an image file"
-            )
+            size, block = about.st_size, 4096
         with fresh_read(f"/proc/self/fd/{fd}", str(path), size, block) as fresh:
             yield fresh
     finally:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from requests import Response
 
+from imager.base.below import NotUsed, named
 from imager.base.errors import ConfigurationError, HostStorage, NetworkError, UsageError
 from imager.base.units import MiB
 from imager.release.transfer.download import Version, continues, locate, version_of
@@ -82,7 +83,11 @@ def local_file(path: Path) -> Iterator[LocalFile]:
     """The file at ``path``; raises UsageError for what is none, ConfigurationError where there is
     nothing, and HostStorage where it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = named(path, stat.S_ISREG)
+    except NotUsed:
+        raise UsageError(
+            f"--image {path} is no file", hint="give a file that holds a disk image, or a URL"
+        ) from None
     except FileNotFoundError:
         raise ConfigurationError(
             f"--image {path}: there is no such file", hint="check the path, or give a URL"
@@ -90,12 +95,7 @@ def local_file(path: Path) -> Iterator[LocalFile]:
     except OSError as error:
         raise _unreadable(str(path), error) from error
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(
-                f"--image {path} is no file", hint="give a file that holds a disk image, or a URL"
-            )
-        yield LocalFile(str(path), descriptor, status.st_size)
+        yield LocalFile(str(path), descriptor, os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
 

@@ -119,3 +119,15 @@ def test_a_named_file_may_be_a_link(below: Below) -> None:
     assert read_named(below.root / "link/b/file", 7) == b"content"
     with pytest.raises(OSError, match="is larger than 6 bytes"):
         read_named(below.root / "link/b/file", 6)
+
+
+def test_what_takes_the_place_of_a_named_file_is_refused_too(
+    below: Below, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(below.root / "fifo")
+    about = (below.root / "a/b/file").stat()
+    before = sorted(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="is no regular file"):
+        patch.setattr(Path, "stat", lambda _: about)
+        read_named(below.root / "fifo", 100)
+    assert sorted(os.listdir("/proc/self/fd")) == before

@@ -11,11 +11,13 @@ import zipfile
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imager.base.errors import HostStorage, MalformedRelease, TargetRefused, UsageError
 from imager.base.units import MiB
+from imager.card.inspect.verify import open_target
 from imager.card.source.opened import WantedImage, opened_source
 from tests.support.mirror import Manners, serving
 from tests.unit.card.source.test_streamed import IMAGE, PACKED, read_whole
@@ -114,13 +116,26 @@ def test_a_body_that_never_ends_and_holds_nothing(monkeypatch: pytest.MonkeyPatc
             read_whole(f"{server.address}/any.img.gz", limit=MiB)
 
 
-def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
-    """A pipe that nobody writes into does not keep anybody waiting, either."""
-    pipe = tmp_path / "any.img"
+def test_what_is_no_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe that nobody writes into does not keep anybody waiting, either; and what opening does
+    to a device, as a tape or a watchdog, nobody knows."""
+    pipe, link = tmp_path / "any.img", tmp_path / "link.img"
     os.mkfifo(pipe)
-    for path in (pipe, Path("/dev/zero"), tmp_path):
+    link.symlink_to("/dev/zero")
+    opened: list[object] = []
+    really = os.open
+
+    def spied(path: str, flags: int, *others: Any, **more: Any) -> int:
+        opened.append(path)
+        return really(path, flags, *others, **more)
+
+    monkeypatch.setattr(os, "open", spied)
+    for path in (pipe, link, Path("/dev/zero"), tmp_path):
         with pytest.raises(UsageError, match="is no file"):
             read_whole(path)
+        with pytest.raises(TargetRefused, match="is neither a disk nor a file"), open_target(path):
+            pass
+    assert not {pipe, link, Path("/dev/zero"), tmp_path} & set(opened)
 
 
 @pytest.mark.parametrize("size", [0, MiB, len(IMAGE) + MiB])
