@@ -87,6 +87,7 @@ def said(place: Workplace, who: list[str], *lines: str) -> list[tuple[int, str]]
 def test_what_root_made_is_the_person_s(made: Workplace) -> None:
     below = [path for top in (made.rack, made.cache) for path in (top, *top.rglob("*"))]
     assert len(below) > 30
+    below.append(made.folder / "pi0.img")
     about = {str(path): path.lstat() for path in below}
     strange = {
         name for name, status in about.items() if (status.st_uid, status.st_gid) != (PERSON, PERSON)
