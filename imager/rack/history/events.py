@@ -28,7 +28,9 @@ class Assigned:
     """Work on a node's card begins now. ``card_size_bytes`` and the fields after it describe the
     card, as far as this computer can see. ``slot`` is the label of the card reader, or empty.
     Outside a batch ``batch`` is empty. ``station`` is the computer that makes the card where that
-    is another one, else empty; a line from before there were stations has none."""
+    is another one, else empty. ``image_id``, ``recipe`` (``imager.node.content``) and
+    ``release_sha256`` are of what the card is to hold; the first is empty where the image is made
+    after this line, all are in a line of an older version."""
 
     at: str
     batch: str
@@ -41,6 +43,9 @@ class Assigned:
     cid: str
     diskseq: int
     station: str = ""
+    image_id: str = ""
+    recipe: str = ""
+    release_sha256: str = ""
 
     @property
     def where(self) -> str:
@@ -58,8 +63,8 @@ def reader_said(target: str, slot: str, station: str) -> str:
 @dataclass(frozen=True, slots=True)
 class CardFinished:
     """It is over. ``reason`` and ``hint`` are empty when it ended well. ``receipt`` is a file name
-    in the folder of receipts; ``recipe`` says what the card was made from
-    (``imager.node.content``); each is empty where there is none."""
+    in the folder of receipts; ``recipe`` and ``release_sha256`` are as of the ``Assigned``; each is
+    empty where there is none."""
 
     at: str
     batch: str
@@ -84,8 +89,6 @@ class CardFinished:
         hint: str = "",
         receipt: str = "",
         image_id: str = "",
-        recipe: str = "",
-        release_sha256: str = "",
     ) -> CardFinished:
         """The end, now, of what has ``begun``."""
         return cls(
@@ -99,8 +102,8 @@ class CardFinished:
             hint=hint,
             receipt=receipt,
             image_id=image_id,
-            recipe=recipe,
-            release_sha256=release_sha256,
+            recipe=begun.recipe,
+            release_sha256=begun.release_sha256,
         )
 
     @property

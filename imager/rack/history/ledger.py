@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from imager.base.durable import host_storage, require_free, write_all
@@ -128,9 +128,13 @@ def append(rack: Path, event: Event) -> None:
 
 def encode_event(event: Event) -> bytes:
     """The line of an event, with its line break."""
-    document = {"v": VERSION, "event": _NAMES[type(event)], **asdict(event)}
-    if document.get("station") == "":
-        del document["station"]
+    # What is as its default is left out: such a line is as an older version wrote it.
+    said = {
+        field.name: value
+        for field in fields(event)
+        if (value := getattr(event, field.name)) != field.default
+    }
+    document = {"v": VERSION, "event": _NAMES[type(event)], **said}
     return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
 
 

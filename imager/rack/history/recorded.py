@@ -47,17 +47,10 @@ def recorded(rack: Rack, work: Work, make: Callable[[], MadeCard]) -> MadeCard:
     except BaseException as error:
         # The card's own error is more important than that the ledger cannot be written.
         with suppress(HostStorage):
-            append(rack.folder, _failed(work, begun, error))
+            append(rack.folder, _failed(begun, error))
         raise
     receipt, image_id = made.receipt_path.name, work.image_id or made.receipt.image.image_id
-    finished = CardFinished.of(
-        begun,
-        Outcome.VERIFIED,
-        receipt=receipt,
-        image_id=image_id,
-        recipe=work.recipe,
-        release_sha256=work.release_sha256,
-    )
+    finished = CardFinished.of(begun, Outcome.VERIFIED, receipt=receipt, image_id=image_id)
     append(rack.folder, finished)
     return made
 
@@ -75,10 +68,13 @@ def _assigned(work: Work) -> Assigned:
         serial=facts.serial,
         cid=facts.cid,
         diskseq=facts.diskseq,
+        image_id=work.image_id,
+        recipe=work.recipe,
+        release_sha256=work.release_sha256,
     )
 
 
-def _failed(work: Work, begun: Assigned, error: BaseException) -> CardFinished:
+def _failed(begun: Assigned, error: BaseException) -> CardFinished:
     known = error if isinstance(error, PicloudError) else None
     stopped = isinstance(error, KeyboardInterrupt)
     other = "interrupted" if stopped else f"{type(error).__name__}: {error}"
@@ -88,6 +84,4 @@ def _failed(work: Work, begun: Assigned, error: BaseException) -> CardFinished:
         reason=known.what if known else other,
         hint=known.hint if known else "",
         receipt=known.receipt if known else "",
-        recipe=work.recipe,
-        release_sha256=work.release_sha256,
     )

@@ -66,14 +66,12 @@ class Asking:
         self._collectors.shutdown(cancel_futures=True)
 
     def _ask(self, orders: Mapping[Line, Sequence[OrderedCards]], now: float) -> None:
-        ordered: dict[str, str] = {}
         lost: dict[str, list[str]] = {}
         for line, its in orders.items():
             line.collected_at, line.nudged = now, False
             for one in its:
-                ordered |= one.ordered
                 if now - one.told_at > LOST_SECONDS and not one.spoke:
                     lost.setdefault(line.station, []).append(one.name)
         names = [line.station for line in orders]
-        future = self._collectors.submit(collect, self._rack, self._bus, names, ordered, lost)
+        future = self._collectors.submit(collect, self._rack, self._bus, names, lost)
         self._asked[future] = tuple(orders)

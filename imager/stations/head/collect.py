@@ -15,7 +15,7 @@ from imager.base.text import printable
 from imager.config.rack import Rack
 from imager.node.keys.signing import known_public_key
 from imager.rack.history.ledger import Ledger, read_ledger
-from imager.stations.head.settling import Settled, held_against, settle
+from imager.stations.head.settling import Settled, settle
 from imager.stations.wire.bus import Document, StationBus
 from imager.stations.wire.order import CLOCK_SECONDS, ORDER_SECONDS
 from imager.stations.wire.report import CardReport
@@ -86,8 +86,8 @@ class _Giver:
 class _Collection:
     """One collection of the reports of ``rack``."""
 
-    def __init__(self, rack: Rack, bus: StationBus, key: str, ordered: Mapping[str, str]) -> None:
-        self._rack, self._bus, self._key, self._ordered = rack, bus, key, ordered
+    def __init__(self, rack: Rack, bus: StationBus, key: str) -> None:
+        self._rack, self._bus, self._key = rack, bus, key
 
     def ask(self, givers: Iterable[_Giver]) -> None:
         """Take all that they have."""
@@ -137,8 +137,7 @@ class _Collection:
         giver.is_over = giver.done | giver.aside <= known
 
     def _settle(self, giver: _Giver, report: CardReport, ledger: Ledger) -> None:
-        held = held_against(report, self._ordered.get(report.node))
-        one = settle(self._rack, giver.name, held, ledger.state_of(report.node).begun)
+        one = settle(self._rack, giver.name, report, ledger.state_of(report.node).begun)
         if one is not None:
             giver.settled.append(one)
         giver.done.add(report.name)
@@ -182,21 +181,19 @@ def collect(
     rack: Rack,
     bus: StationBus,
     stations: Sequence[str],
-    ordered: Mapping[str, str] | None = None,
     ended: Mapping[str, Sequence[str]] | None = None,
 ) -> Mapping[str, Collected]:
     """Take every report of ``rack`` that ``stations`` have; what each gave, by its name.
 
     They are asked together, because the programs of Salt cost the head a second for each question.
-    ``ordered`` are the images, by node, that this run ordered: a card that is verified to hold
-    another one is not good. ``ended`` are batches and jobs, by station, of which nobody waits for
-    an order any more: the station closes them. Raises HostStorage when the ledger cannot be
-    written: the stations then keep their reports.
+    ``ended`` are batches and jobs, by station, of which nobody waits for an order any more: the
+    station closes them. Raises HostStorage when the ledger cannot be written: the stations then
+    keep their reports.
     """
     key = (known_public_key(rack.folder) or b"").hex()
     givers = [_Giver(name, (ended or {}).get(name, ())) for name in stations]
     if key:
-        collection = _Collection(rack, bus, key, ordered or {})
+        collection = _Collection(rack, bus, key)
         for some in range(0, len(givers), _TOGETHER):
             collection.ask(givers[some : some + _TOGETHER])
     return {giver.name: giver.collected() for giver in givers}

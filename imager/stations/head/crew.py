@@ -201,7 +201,6 @@ class StationCrew:
                 self._end(group, name, result)
         group.preparing = {}
         if cards:
-            group.ordered = {card.job.name: card.work.image_id for card in cards}
             group.line.heard_at = time.monotonic()
             survey = self._surveys.get(group.line.station)
             group.ordering = group.line.begin(group.name, cards, group.golden, survey)
@@ -259,7 +258,7 @@ class StationCrew:
         self._reports.ask({line: self._ordered(line) for line in self._lines.values()})
 
     def _ordered(self, line: Line) -> list[OrderedCards]:
-        return [one for one in self._groups.values() if one.line is line and one.ordered]
+        return [one for one in self._groups.values() if one.line is line and one.ordering]
 
     def _collected(self, line: Line, groups: Sequence[OrderedCards], found: Collected) -> None:
         for one in found.settled:

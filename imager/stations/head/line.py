@@ -107,7 +107,7 @@ class Line:
             raise Interrupted("not begun", hint="run the same command again for the rest")
         key = rack_key(orders.rack)
         for card in cards:
-            append(orders.rack.folder, self._assigned(card))
+            append(orders.rack.folder, self._assigned(card, golden))
         for card in cards:
             self._handed.setdefault(job, []).append(card.work.secret)
             self.bus.hand(self.station, card.work.secret, card.delta)
@@ -134,7 +134,7 @@ class Line:
             with suppress(PicloudError):
                 self.bus.take_back(self.station, secret)
 
-    def _assigned(self, card: Prepared) -> Assigned:
+    def _assigned(self, card: Prepared, golden: GoldenImage) -> Assigned:
         facts = card.job.target.facts
         return Assigned(
             at=now(),
@@ -148,4 +148,7 @@ class Line:
             cid=facts.cid,
             diskseq=facts.diskseq,
             station=self.station,
+            image_id=card.work.image_id,
+            recipe=card.work.recipe,
+            release_sha256=golden.release_sha256,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from imager.image.compose.golden import GoldenImage
 from imager.stations.head.line import Line
@@ -17,18 +17,17 @@ from imager.stations.head.remote import RemoteJob
 
 @dataclass(slots=True)
 class OrderedCards:
-    """Jobs of one station that are ordered together: ``jobs`` are those that have not ended,
-    ``ordered`` the images (their ids) of those that were ordered, by node. ``ordering`` is set once
-    they are, ``told_at`` is when that was done: then the order was on its way. ``spoke`` is whether
-    the station said anything of it. ``refused`` says why it has no such order, for sure; ``ended``
-    is when (of a monotonic clock) and how its program ended, where it did not end well."""
+    """Jobs of one station that are ordered together: ``jobs`` are those that have not ended.
+    ``ordering`` is set once they are ordered, ``told_at`` is when that was done: then the order was
+    on its way. ``spoke`` is whether the station said anything of it. ``refused`` says why it has no
+    such order, for sure; ``ended`` is when (of a monotonic clock) and how its program ended, where
+    it did not end well."""
 
     name: str
     line: Line
     golden: GoldenImage
     jobs: dict[str, RemoteJob]
     preparing: dict[str, Future[Prepared]]
-    ordered: dict[str, str] = field(default_factory=dict)
     ordering: Future[None] | None = None
     told_at: float = math.inf
     spoke: bool = False

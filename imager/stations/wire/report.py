@@ -11,8 +11,9 @@ import zlib
 from dataclasses import asdict, dataclass, replace
 
 from imager.base.json_fields import JsonObject
+from imager.base.timestamps import is_precise
 from imager.base.units import MiB
-from imager.card.receipt.receipt import Receipt, ReceiptError, decode_receipt
+from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, decode_receipt
 from imager.rack.batch.card_progress import CardEvent, Moment, PhaseBegan, PhaseEnded, Said
 from imager.rack.history.outcome import Outcome
 from imager.stations.wire.order import named, node_named
@@ -71,12 +72,24 @@ def report_from(read: JsonObject) -> CardReport:
     )
     if report.outcome in (Outcome.SAVED, Outcome.UNKNOWN):
         raise read.fault("outcome", f"{report.outcome} is no end of a card on a station")
-    verified = report.outcome is Outcome.VERIFIED
-    if verified and (report.receipt is None or report.receipt.result.value != Outcome.VERIFIED):
-        raise read.fault("receipt", "does not say that the card is verified")
-    if report.receipt is not None and report.receipt.node != report.node:
-        raise read.fault("receipt", f"is not that of a card of {report.node}")
+    if report.receipt is not None:
+        _require_its_own(report, report.receipt, read)
+    elif report.outcome is Outcome.VERIFIED:
+        raise read.fault("receipt", "is missing, and the card is verified")
     return report
+
+
+def _require_its_own(report: CardReport, receipt: Receipt, read: JsonObject) -> None:
+    """Raise JsonFault where ``receipt`` says other things than the report. Its node and time make
+    the name of a file on the head."""
+    if receipt.node != report.node or receipt.image.source is not None:
+        raise read.fault("receipt", f"is not that of a card of {report.node}")
+    if not is_precise(receipt.finished_at):
+        raise read.fault("receipt", "does not say when the card was finished")
+    verified = receipt.result is ReceiptResult.VERIFIED
+    if verified != (report.outcome is Outcome.VERIFIED):
+        result = receipt.result.value
+        raise read.fault("receipt", f"says {result}, and the report says {report.outcome.value}")
 
 
 def _packed(receipt: Receipt) -> str:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from imager.base.timestamps import timestamp
+from imager.base.timestamps import is_precise, timestamp
 from imager.release.lock import encode_lock, parse_lock
 
 
@@ -49,3 +49,17 @@ def test_rack_lock_takes_both_forms(at: str) -> None:
     pins, faults = parse_lock(text.encode())
     assert not faults
     assert f'fetched_at = "{at}"' in encode_lock(pins), "and is not rewritten"
+
+
+@pytest.mark.parametrize(
+    ("text", "precise"),
+    [
+        (timestamp(0, precise=True), True),
+        (timestamp(0), False),
+        ("1970-01-01T00:00:00.000Z\n", False),
+        ("1970-01-01T00:00:00.000+00:00", False),
+        ("١٩٧٠-01-01T00:00:00.000Z", False),
+    ],
+)
+def test_what_has_the_form_of_a_time(text: str, precise: bool) -> None:
+    assert is_precise(text) is precise

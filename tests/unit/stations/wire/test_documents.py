@@ -18,7 +18,7 @@ import pytest
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.units import MiB
 from imager.card.host.target import TargetFacts
-from imager.card.receipt.receipt import ReceiptResult
+from imager.card.receipt.receipt import ReceiptResult, SourceFacts
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Manifest
 from imager.rack.batch.card_progress import (
@@ -268,12 +268,19 @@ def test_a_verified_card_has_a_receipt_that_says_so() -> None:
 
 def test_a_receipt_is_that_of_the_card() -> None:
     good = replace(REPORT, outcome=Outcome.VERIFIED, receipt=receipt_of("pi1", 1))
+    verified = receipt_of("pi1", 1)
     faulty = receipt_of("pi1", 1, result=ReceiptResult.FAULTY, failure="it is")
+    of_any = replace(verified.image, source=SourceFacts("a.img", SHA, 5), layout=None)
+    no_time = "does not say when the card was finished"
     assert travelled(good, report_from) == good
     for report, why in (
-        (replace(good, receipt=None), "does not say that the card is verified"),
-        (replace(good, receipt=faulty), "does not say that the card is verified"),
+        (replace(good, receipt=None), "is missing, and the card is verified"),
+        (replace(good, receipt=faulty), "says faulty, and the report says verified"),
+        (replace(good, outcome=Outcome.FAILED), "says verified, and the report says failed"),
         (replace(good, receipt=receipt_of("pi2", 1)), "is not that of a card of pi1"),
+        (replace(good, receipt=replace(verified, image=of_any)), "is not that of a card of pi1"),
+        (replace(good, receipt=replace(verified, finished_at="../x")), no_time),
+        (replace(good, receipt=replace(verified, finished_at="2" * 300)), no_time),
     ):
         with pytest.raises(JsonFault, match=f"receipt: {why}"):
             travelled(report, report_from)
