@@ -19,7 +19,7 @@ from imager.packages.fetch.archive import GET_ANEW, DamagedPackage, PackageArchi
 from imager.packages.plan import LockPlan, PlanInput, plan_lock
 from imager.packages.python import require_python
 from imager.packages.resolve.base_system import BaseSystem, base_at_hand, base_of
-from imager.packages.resolve.database import PackageOffer
+from imager.packages.resolve.database import Database, PackageOffer
 from imager.packages.resolve.repositories import repositories_of
 from imager.packages.verified import PackageSet, VerifiedPacman
 from imager.packages.wish import PackageWish, name_in
@@ -146,12 +146,18 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
         cache=order.terms.cache,
     )
     wishes = {wish.key: wish for wish in order.wishes if not wish.is_plain}
-    if not order.terms.offline:
-        with _network(order) as source:
-            given = replace(given, repositories=source.databases())
-    try:
+
+    def planned(repositories: Sequence[Database]) -> LockPlan:
         with order.terms.progress.phase("resolve packages"):
-            plan = plan_lock(given, wishes, fresh=moving is not None)
+            its = replace(given, repositories=repositories)
+            return plan_lock(its, wishes, fresh=moving is not None)
+
+    try:
+        if order.terms.offline:
+            plan = planned(())
+        else:
+            with _network(order) as source:
+                plan = source.offers(planned)
     except ConfigurationError as error:
         if not order.terms.offline:
             raise

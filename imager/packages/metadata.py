@@ -16,11 +16,11 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BufferedIOBase, BytesIO
+from io import SEEK_SET, BufferedIOBase, BufferedReader, BytesIO, RawIOBase
 from typing import BinaryIO, cast
 
 from imager.base.run import running
-from imager.base.units import GiB, MiB, format_chosen
+from imager.base.units import GiB, KiB, MiB, format_chosen
 
 UNREADABLE = (
     *(tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, RecursionError),
@@ -31,10 +31,13 @@ LARGEST_TEXT = MiB
 _BOUND = re.compile(r"[<>=].*")
 _LARGEST_HEADER = 16 * MiB
 _FIRST_MEMBERS = 64 * MiB
-"""What is before .PKGINFO and it itself; a window of xz can be 4 GiB, and is memory once filled."""
+"""What is before .PKGINFO and it itself."""
+XZ_MEMORY = 128 * MiB
+"""Twice what the strongest preset, xz -9, needs (xz(1)); a header of 40 bytes can claim 4 GiB."""
+_XZ_PIECE = 64 * KiB
 _OPENERS: Mapping[bytes, Callable[[BinaryIO], BufferedIOBase]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"\xfd7zXZ": lzma.LZMAFile,
+    b"\xfd7zXZ": lambda file: BufferedReader(_Xz(file), _XZ_PIECE),
     b"BZh": bz2.BZ2File,
 }
 _MAGIC_BYTES = 6
@@ -60,6 +63,68 @@ class PacmanPackage:
     def names(self) -> tuple[str, ...]:
         """What other packages may depend on."""
         return (self.name, *self.provides)
+
+
+class _Xz(RawIOBase):
+    """The content of a file of xz, as lzma.LZMAFile has it, but in no more memory than XZ_MEMORY.
+    Raises LZMAError for what needs more, and EOFError for what ends early."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._begin()
+
+    def _begin(self) -> None:
+        self._file.seek(0)
+        self._stream = _xz_stream()
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = SEEK_SET) -> int:
+        if whence != SEEK_SET:
+            raise OSError("the end of what is packed is not known")
+        if position < self._position:
+            self._begin()
+        while self._position < position and self._piece(min(position - self._position, _XZ_PIECE)):
+            pass
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        piece = self._piece(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _piece(self, most_bytes: int) -> bytes:
+        """What comes next; empty at the end. There may be several streams, and zeros after each."""
+        while True:
+            data = b""
+            if self._stream.eof:
+                data = self._stream.unused_data.lstrip(b"\0")
+                while not data:
+                    read = self._file.read(_XZ_PIECE)
+                    if not read:
+                        return b""
+                    data = read.lstrip(b"\0")
+                self._stream = _xz_stream()
+            elif self._stream.needs_input:
+                data = self._file.read(_XZ_PIECE)
+                if not data:
+                    raise EOFError("it ends in the middle")
+            piece = self._stream.decompress(data, most_bytes)
+            if piece:
+                self._position += len(piece)
+                return piece
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
 
 
 class Unpacked:

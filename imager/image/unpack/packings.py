@@ -19,7 +19,7 @@ from typing import Protocol
 
 from imager.base.durable import write_all
 from imager.base.run import running
-from imager.base.units import GiB, MiB, format_chosen
+from imager.base.units import GiB, format_chosen
 from imager.image.unpack.inflate import (
     CHUNK_BYTES,
     GZIP_MAGIC,
@@ -28,12 +28,11 @@ from imager.image.unpack.inflate import (
     Unpack,
     gunzipped,
 )
+from imager.packages.metadata import XZ_MEMORY
 
 _LARGEST = 4 * GiB
 PZSTD = b"\x50\x2a\x4d\x18"
 """What pzstd(1) begins with, before frames of zstd: a frame to be skipped (RFC 8878, 3.1.2)."""
-_XZ_MEMORY = 128 * MiB
-"""Twice what the strongest preset, xz -9, needs (xz(1))."""
 
 
 _Content = Generator[bytes, None, None]
@@ -78,7 +77,7 @@ def _as_it_is(blocks: Iterator[bytes]) -> _Content:
 
 def _unxz(blocks: Iterator[bytes]) -> _Content:
     return _unpacked(
-        blocks, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY), b"\0"
+        blocks, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY), b"\0"
     )
 
 

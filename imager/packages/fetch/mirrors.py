@@ -1,4 +1,4 @@
-"""The databases of all repositories, from the first mirror that has them.
+"""The databases of all repositories, from the first mirror that has sound ones.
 
 In: where a release's packages come from. Out: one Database for each repository, all of the same
 mirror: packages of two days do not fit together. A server that sends each request to another mirror
@@ -7,7 +7,8 @@ is therefore followed once, and that mirror asked for the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 from urllib.parse import quote
 
 from imager.base.errors import NetworkError
@@ -19,10 +20,20 @@ from imager.release.transfer.download import locate
 from imager.release.transfer.web import Web
 
 _LARGEST_DATABASE = 64 * MiB
+_Made = TypeVar("_Made")
 
 
-def synced(repositories: Repositories, web: Web, progress: Progress) -> tuple[Database, ...]:
-    """Raises NetworkError when no mirror gives all databases."""
+def from_mirrors(
+    use: Callable[[Sequence[Database]], _Made],
+    repositories: Repositories,
+    web: Web,
+    progress: Progress,
+) -> _Made:
+    """What ``use`` makes of the databases of the first mirror that gives all of them, and of which
+    it does not find, by a NetworkError, that they are not sound.
+
+    Raises NetworkError when there is no such mirror, and what ``use`` raises else.
+    """
     failures: list[str] = []
     mirrors = repositories.mirrors()
     web.forget_failures()
@@ -31,7 +42,7 @@ def synced(repositories: Repositories, web: Web, progress: Progress) -> tuple[Da
             with progress.phase("fetch databases") as phase:
                 found = _from_mirror(web, mirror, patient=len(mirrors) == 1)
                 phase.advance(sum(len(each.packed) for each in found))
-            return found
+            return use(found)
         except NetworkError as error:
             failures.append(error.what)
             if mirror != mirrors[-1]:
@@ -39,7 +50,7 @@ def synced(repositories: Repositories, web: Web, progress: Progress) -> tuple[Da
     raise NetworkError(
         failures[0]
         if len(failures) == 1
-        else f"none of {len(failures)} mirrors gave the databases of packages",
+        else f"none of {len(failures)} mirrors gave sound databases of packages",
         hint="check the network, then run it again",
         details=failures if len(failures) > 1 else (),
     )

@@ -6,15 +6,16 @@ archived. A module of its own because importing what speaks to the network takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pysequoia import Cert
 
 from imager.base.progress import FindingData, Phase, Progress
 from imager.packages.fetch.archive import PackageArchive
-from imager.packages.fetch.mirrors import synced
+from imager.packages.fetch.mirrors import from_mirrors
 from imager.packages.fetch.package import Expected, fetch_package, package_limits
 from imager.packages.resolve.database import Database, PackageOffer
 from imager.packages.resolve.repositories import Repositories
@@ -22,6 +23,8 @@ from imager.release.lock import PacmanPin
 from imager.release.signing_keys import find_key
 from imager.release.terms import FetchTerms, KeySources
 from imager.release.transfer.web import TransferLimits, Web
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,9 @@ class PackageSource:
     terms: FetchTerms
     sources: KeySources
 
-    def databases(self) -> tuple[Database, ...]:
-        """What the mirrors offer now."""
-        return synced(self.repositories, self.web, self.terms.progress)
+    def offers(self, use: Callable[[Sequence[Database]], _Made]) -> _Made:
+        """What ``use`` makes of what the mirrors offer now; see ``from_mirrors``."""
+        return from_mirrors(use, self.repositories, self.web, self.terms.progress)
 
     def offered(self, offers: Mapping[str, PackageOffer]) -> dict[str, PacmanPin]:
         """Fetch, prove and archive those of ``offers`` that are not archived; what to pin, by name.

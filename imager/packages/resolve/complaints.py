@@ -22,6 +22,7 @@ _BREAKS = re.compile(
 _MISSING = re.compile(r"missing '([^']+)' dependency for '([^']+)'")
 _CONFLICT = re.compile(r"'([^']+)' conflicts with '([^']+)'")
 _NOT_FOUND = re.compile(r"error: target not found: (\S+)")
+_REASONS, _NAMES, _LETTERS = 20, 8, 400
 _NOISE = re.compile(r"error: failed to (prepare|init) transaction|warning: |No database errors")
 
 
@@ -131,4 +132,20 @@ def _conflicts(one: str, other: str, known: Known) -> str:
 
 
 def _any(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"each of {', '.join(names)}"
+    return names[0] if len(names) == 1 else f"each of {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``names``, or the first of them and how many more there are."""
+    few = ", ".join(names[:_NAMES])
+    return f"{few} and {len(names) - _NAMES} more" if len(names) > _NAMES else few
+
+
+def few_of(reasons: Sequence[str]) -> tuple[str, ...]:
+    """``reasons``, or the first of them and how many more there are: a mirror may say any number,
+    of any length."""
+    few = tuple(
+        reason if len(reason) <= _LETTERS else f"{reason[:_LETTERS]}…"
+        for reason in reasons[:_REASONS]
+    )
+    return (*few, f"and {len(reasons) - _REASONS} more") if len(reasons) > _REASONS else few

@@ -75,8 +75,8 @@ class PackageOffer:
 
 
 class Database:
-    """What one repository offers. ``packed`` is the file as pacman reads it; ``server`` the folder
-    it came from, empty for a database of our own."""
+    """What one repository offers. ``packed`` is the file as the mirror gave it; ``server`` the
+    folder it came from, empty for a database of our own."""
 
     def __init__(self, name: str, server: str, packed: bytes) -> None:
         """Raises ValueError when it is no database, or one without end."""
@@ -84,6 +84,10 @@ class Database:
         self.server = server
         self.packed = packed
         self._texts: Mapping[str, bytes] = MappingProxyType(dict(_descriptions(packed)))
+
+    def plain(self) -> bytes:
+        """The file as pacman is to read it: what unpacks it may not be a stranger's choice."""
+        return bytes(_unpack(self.packed))
 
     @property
     def names(self) -> frozenset[str]:
@@ -100,7 +104,7 @@ class Database:
         found: dict[str, list[str]] = {}
         for name, text in self._texts.items():
             if b"%PROVIDES%" in text:
-                for word in description_fields(text.decode(errors="replace"))["PROVIDES"]:
+                for word in description_fields(text.decode(errors="replace")).get("PROVIDES", ()):
                     found.setdefault(_bare(word), []).append(name)
         return MappingProxyType({word: tuple(names) for word, names in found.items()})
 

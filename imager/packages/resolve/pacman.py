@@ -8,12 +8,14 @@ pacman.conf(5); seen with 6.0.2 and 7.1.0.
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from imager.base.durable import host_storage
-from imager.base.errors import MalformedRelease, ToolFailed
+from imager.base.errors import NetworkError
 from imager.base.programs import ToolUse, tools_for
 from imager.base.run import CompletedCommand, TooMuch, require_tools, run_bounded, tool_error
 from imager.base.units import GiB, MiB
@@ -24,6 +26,10 @@ _SECONDS = 60
 _MARK = "@picloud"
 _FORMAT = f"{_MARK}\t%r\t%n\t%v"
 _UNSATISFIED = 127
+_DAMAGE = re.compile(
+    rb"[^\n]*(?:database file is corrupted|could not open file|could not allocate|out of memory)"
+    rb"[^\n]*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Pacman:
         lines = list(self._settings)
         with host_storage(self._work):
             for database in databases:
-                (self._work / "db/sync" / f"{database.name}.db").write_bytes(database.packed)
+                (self._work / "db/sync" / f"{database.name}.db").write_bytes(database.plain())
                 lines += [f"[{database.name}]", "Server = http://127.0.0.1/"]
             (self._work / "pacman.conf").write_text("\n".join(lines) + "\n")
 
@@ -120,18 +126,22 @@ class Pacman:
         try:
             done = run_bounded(limited, b"", most_bytes=4 * MiB, seconds=_SECONDS)
         except TooMuch as error:
-            raise MalformedRelease(
-                f"pacman {operation} {error}",
-                hint="the databases of this mirror are not sound now; run it again later",
-            ) from error
+            raise _unsound(operation, str(error)) from error
+        if done.returncode < 0:
+            # Needs of needs of needs: pacman goes down by one call for each.
+            raise _unsound(operation, f"was ended by {signal.Signals(-done.returncode).name}")
+        if damage := _DAMAGE.search(done.stderr):
+            raise _unsound(operation, f"says: {damage[0].decode(errors='replace')}")
         if done.returncode not in ok:
             raise tool_error(done)
-        if b"database file is corrupted" in done.stderr or b"could not open file" in done.stderr:
-            raise ToolFailed(
-                f"pacman {operation}: {_lines(done.stderr)[0]}",
-                hint="please report it with the release and the mirror it was fetched from",
-            )
         return done
+
+
+def _unsound(operation: str, why: str) -> NetworkError:
+    return NetworkError(
+        f"the databases of packages are not sound: pacman {operation} {why}",
+        hint="run it again later; the mirror may be about to be updated",
+    )
 
 
 def is_newer(one: str, other: str) -> bool:

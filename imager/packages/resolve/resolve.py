@@ -13,7 +13,7 @@ from imager.base.cache import Cache
 from imager.base.errors import ConfigurationError, NetworkError
 from imager.packages.metadata import PacmanPackage, parse_description, without_bound
 from imager.packages.resolve.base_system import BaseSystem
-from imager.packages.resolve.complaints import Known, explained, unknown_names
+from imager.packages.resolve.complaints import Known, explained, few_of, listed, unknown_names
 from imager.packages.resolve.database import Database, PackageOffer
 from imager.packages.resolve.pacman import Answer, Chosen, Pacman
 from imager.packages.wish import PackageWish
@@ -131,7 +131,7 @@ def _choices(
             if any(known.is_pinned(each) for each in makers if each in there):
                 continue
             yield (
-                f"{package.name} needs {name}, which {', '.join(makers)} provide: name one of them "
+                f"{package.name} needs {name}, which {listed(makers)} provide: name one of them "
                 "in install"
             )
 
@@ -161,11 +161,12 @@ def _require_sound(
 
 
 def _refused(base: BaseSystem, faults: Iterable[str]) -> ConfigurationError:
-    details = tuple(faults)
+    reasons = tuple(faults)
+    details = few_of(reasons)
     return ConfigurationError(
         f"[packages]: {details[0]}"
         if len(details) == 1
-        else f"[packages]: {len(details)} reasons why they cannot be added to {base.release}",
+        else f"[packages]: {len(reasons)} reasons why they cannot be added to {base.release}",
         hint="mend [packages] in rack.toml by what is named here (picloud-image docs locking)",
         details=details if len(details) > 1 else (),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import lzma
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -425,6 +427,26 @@ def test_the_next_mirror_is_asked(tmp_path: Path, key: SigningKey, mirror: Mirro
         scene = PackageScene(tmp_path, key, (empty, mirror))
         assert packages_of(scene.order(DOCKER))
         assert any("asking the next mirror" in note for note in scene.heard.notes)
+
+
+def test_the_next_mirror_is_asked_where_pacman_finds_no_sound_databases(
+    tmp_path: Path, key: SigningKey, mirror: Mirror, served: dict[str, bytes]
+) -> None:
+    """It does not tell how large its packages are; in the end the other one does not, too."""
+    core = f"{FOLDER}/core.db"
+    wrong = re.sub(rb"(?<=%CSIZE%\n)\d", b"x", gzip.decompress(served[core]))
+    with serving({**served, core: wrong}) as other:
+        scene = PackageScene(tmp_path, key, (other, mirror))
+        assert packages_of(scene.order(DOCKER))
+        assert scene.lock.pacman["runc"].url == mirror.address + RUNC
+        (note,) = (note for note in scene.heard.notes if "asking the next mirror" in note)
+        assert "core.db is not sound" in note
+        mirror.files[core] = wrong
+        (tmp_path / "two").mkdir()
+        error = refused(PackageScene(tmp_path / "two", key, (other, mirror)), DOCKER)
+        assert isinstance(error, NetworkError)
+        assert "none of 2 mirrors gave sound databases" in error.what
+        assert len(error.details) == 2
 
 
 def test_a_server_that_sends_to_mirrors_is_followed_once(

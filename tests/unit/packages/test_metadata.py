@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import random
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from imager.base.errors import NotAuthentic
 from imager.base.units import MiB
-from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.metadata import UNREADABLE, Unpacked, read_pkginfo
 from imager.packages.plan import offer_of
 from imager.packages.verified import VerifiedPacman
 
@@ -36,3 +37,34 @@ def test_a_description_behind_much_else_is_not_looked_for() -> None:
         archive.addfile(about, BytesIO(b"a=b\n"))
     with pytest.raises(UNREADABLE, match="unpacks to more than 64 MiB"):
         read_pkginfo(BytesIO(lzma.compress(stream.getvalue(), preset=0)))
+
+
+STREAMS = [random.Random(n).randbytes(200_000 + n) for n in range(3)]
+CONTENT = b"".join(STREAMS)
+
+
+def in_xz(padding: int = 0) -> BytesIO:
+    return BytesIO(b"".join(lzma.compress(part) + bytes(padding) for part in STREAMS))
+
+
+@pytest.mark.parametrize("padding", [0, 4, 200_000])
+def test_all_streams_of_xz_are_one_content(padding: int) -> None:
+    assert Unpacked(in_xz(padding)).read(MiB) == CONTENT
+
+
+def test_a_place_in_xz_is_found_before_and_behind() -> None:
+    """As tarfile does: on, and back by a byte, which may be where what was read ahead begins."""
+    unpacked = Unpacked(in_xz())
+    for place in [*range(1, 600_000, 16_383), 600_002]:
+        for near in (place, place - 1):
+            assert unpacked.seek(near) == near
+        assert unpacked.read(2) == CONTENT[place - 1 : place + 1]
+
+
+@pytest.mark.parametrize("left", [600_000, 400_000, 300_000, 20, 7])
+def test_xz_that_ends_early_or_goes_on_as_something_else(left: int) -> None:
+    packed = in_xz().getvalue()
+    with pytest.raises(UNREADABLE):
+        Unpacked(BytesIO(packed[:left])).read(MiB)
+    with pytest.raises(UNREADABLE):
+        Unpacked(BytesIO(packed + b"more")).read(MiB)

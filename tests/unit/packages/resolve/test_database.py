@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import tarfile
+import zlib
 from io import BytesIO
 
 import pytest
@@ -32,6 +34,8 @@ def test_what_is_written_is_what_is_read() -> None:
     assert made.offer("runc") == RUNC
     assert made.offer("crun") is None
     assert dict(made.providers) == {"oci": ("runc",)}
+    odd = described(RUNC.description().replace("%PROVIDES%", " %PROVIDES%"))
+    assert not Database("core", "http://m", odd).providers
 
 
 @pytest.mark.parametrize(
@@ -62,3 +66,24 @@ def test_a_database_without_end_is_refused_early() -> None:
     with pytest.raises(ValueError, match="too short"):
         Database("core", "http://m", b"<html>sign in</html>")
     assert not own_database("empty", []).names
+
+
+def test_a_window_of_xz_that_no_computer_has_room_for_is_refused() -> None:
+    """The header of a few bytes claims one of 4 GiB."""
+    own = own_database("own", [RUNC])
+    assert Database("core", "http://m", lzma.compress(own.packed, preset=9)).offer("runc")
+    with pytest.raises(ValueError, match="Memory usage limit exceeded"):
+        Database("core", "http://m", with_window(lzma.compress(own.packed), 40))
+
+
+def with_window(packed: bytes, size: int) -> bytes:
+    """``packed`` with another size of its window in the header of its first block: LZMA2 is filter
+    0x21 with one byte of properties (xz-file-format.txt, 3.1 and 5.3.1)."""
+    changed = bytearray(packed)
+    length = (changed[12] + 1) * 4
+    at = changed.index(b"\x21\x01", 12) + 2
+    assert at < 12 + length
+    changed[at] = size
+    checked = changed[12 : 12 + length - 4]
+    changed[12 + length - 4 : 12 + length] = zlib.crc32(checked).to_bytes(4, "little")
+    return bytes(changed)
