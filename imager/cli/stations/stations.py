@@ -18,9 +18,9 @@ from imager.cli.session import CommandResult, Session, command
 from imager.cli.settings import common_options, take
 from imager.cli.stations.head import station_names
 from imager.config.rack import Rack
-from imager.rack.master.answers import question_who, who
 from imager.rack.master.connection import Door, Way, door_to_master
 from imager.rack.master.presence import Presence
+from imager.rack.master.status import ask_who
 from imager.rack.plan.survey import different
 from imager.stations.head.roll_call import RollCall, looked_round
 from imager.stations.salt.install import MASTER_FILE, MODULE, RULES_FILE, is_prepared
@@ -158,7 +158,7 @@ for _command in (list_stations, install):
 def _minions(rack: Rack, door: Door) -> tuple[str, ...]:
     """The accepted minions that are no nodes of the rack."""
     nodes = {node.name for node in rack.nodes}
-    known = who(door.run(question_who())).standing
+    known = ask_who(door).standing
     accepted = {Presence.JOINED, Presence.SILENT}
     found = (name for name, presence in known.items() if presence in accepted)
     return tuple(sorted(set(found) - nodes, key=as_counted))

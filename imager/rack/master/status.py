@@ -7,7 +7,8 @@ down for ``rack show`` and ``rack report``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from imager.base.errors import MissingTool, NetworkError
@@ -44,12 +45,35 @@ class Status:
         return tuple(name for name, seen in self.nodes.items() if not seen.is_joined)
 
 
+@contextmanager
+def salt_at(door: Door) -> Iterator[None]:
+    """Where a program of Salt gives NoAnswer within the block, raise what a person is told of that:
+    MissingTool where it is not installed, else NetworkError."""
+    try:
+        yield
+    except NoAnswer as error:
+        if "not installed" in str(error):
+            raise MissingTool(
+                f"{door.name}: {error}", hint="see [salt] in rack.toml: the master needs Salt"
+            ) from error
+        raise NetworkError(
+            f"{door.name}: {error}",
+            hint="look at the master itself: systemctl status salt-master",
+        ) from error
+
+
+def ask_who(door: Door) -> Who:
+    """Ask the master which minions it knows. Raises as ``Door.run`` and ``salt_at``."""
+    with salt_at(door):
+        return who(door.run(question_who()))
+
+
 def ask_status(rack: Rack, nodes: Iterable[Node], door: Door) -> Status:
     """Ask the master about ``nodes`` once, and write down what it says.
 
     Raises as ``Door.run``, and MissingTool or NetworkError when no Salt answers there.
     """
-    return _status(rack, nodes, door, _who(door))
+    return _status(rack, nodes, door, ask_who(door))
 
 
 def wait_for_all(
@@ -70,7 +94,7 @@ def wait_for_all(
     while True:
         heard: Who | None = None
         try:
-            heard = _who(door)
+            heard = ask_who(door)
         except NetworkError:
             if time.monotonic() + _PAUSE_SECONDS >= end:
                 raise
@@ -85,22 +109,13 @@ def _answers(heard: Who | None, name: str) -> bool:
     return heard is not None and heard.standing.get(name) is Presence.JOINED
 
 
-def _who(door: Door) -> Who:
-    try:
-        return who(door.run(question_who()))
-    except NoAnswer as error:
-        raise no_salt(door, error) from error
-
-
 def _status(rack: Rack, nodes: Iterable[Node], door: Door, heard: Who) -> Status:
     names = [node.name for node in nodes]
     up = [name for name in names if _answers(heard, name)]
     said: dict[str, CardSaid] = {}
     if up:
-        try:
+        with salt_at(door):
             said = cards(door.run(question_cards(up)))
-        except NoAnswer as error:
-            raise no_salt(door, error) from error
     known, at = load_presence(rack.folder), now()
     seen = {
         name: _seen(heard.standing.get(name, Presence.UNKNOWN), at, said.get(name), known.get(name))
@@ -129,15 +144,3 @@ def _utc(seconds: int) -> str:
     if not seconds:
         return ""
     return timestamp(seconds)
-
-
-def no_salt(door: Door, error: NoAnswer) -> MissingTool | NetworkError:
-    """What to say of a master where a program of Salt did not answer."""
-    if "not installed" in str(error):
-        return MissingTool(
-            f"{door.name}: {error}", hint="see [salt] in rack.toml: the master needs Salt"
-        )
-    return NetworkError(
-        f"{door.name}: {error}",
-        hint="look at the master itself: systemctl status salt-master",
-    )

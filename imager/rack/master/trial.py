@@ -17,13 +17,12 @@ from imager.rack.master.answers import (
     NODE_ID,
     PATIENCE_SECONDS,
     PRELUDE,
-    NoAnswer,
     object_in,
     one_line,
     parts_of,
 )
 from imager.rack.master.connection import Door
-from imager.rack.master.status import no_salt
+from imager.rack.master.status import salt_at
 
 _CHECK_SECONDS = 300
 """How long the command may take on a node: it may have to fetch an image of a container."""
@@ -89,10 +88,8 @@ def ask_trials(door: Door, nodes: Iterable[str], check: str | None) -> dict[str,
     """Ask ``nodes``, which answer. Raises as ``Door.run``, and MissingTool or NetworkError when no
     Salt answers there."""
     names = tuple(nodes)
-    try:
+    with salt_at(door):
         return trials(door.run(question_trial(names, check)), names, check)
-    except NoAnswer as error:
-        raise no_salt(door, error) from error
 
 
 def _installed(packages: JsonObject, node: str) -> dict[str, str] | None:

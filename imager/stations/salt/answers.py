@@ -9,7 +9,7 @@ from __future__ import annotations
 from imager.base.json_fields import JsonObject
 from imager.rack.master.answers import NoAnswer, object_in, parts_of
 from imager.rack.master.connection import Door
-from imager.rack.master.status import no_salt
+from imager.rack.master.status import salt_at
 
 SILENT = "it does not answer: is it on, does salt-minion run there, is its name right?"
 """What to say of a station from which nothing came."""
@@ -19,13 +19,14 @@ LONGEST_FAULT = 300
 
 def answers_in(door: Door, printed: str, seconds: int) -> JsonObject:
     """The answers in the part ``said`` of what a script ``printed``, which was let run for
-    ``seconds``; none where no minion has such a name. Raises as ``no_salt`` says."""
-    try:
-        return object_in(parts_of(printed), "said", "salt", seconds)
-    except NoAnswer as error:
-        if "No minions matched" in str(error):
-            return JsonObject({})
-        raise no_salt(door, error) from error
+    ``seconds``; none where no minion has such a name. Raises as ``salt_at``."""
+    with salt_at(door):
+        try:
+            return object_in(parts_of(printed), "said", "salt", seconds)
+        except NoAnswer as error:
+            if "No minions matched" in str(error):
+                return JsonObject({})
+            raise
 
 
 def is_silent(answer: object) -> bool:

@@ -19,22 +19,21 @@ from typing import BinaryIO
 from imager.base.errors import ConfigurationError, NetworkError
 from imager.base.json_fields import JsonFault
 from imager.base.run import running
-from imager.rack.master.answers import PRELUDE, NoAnswer, object_in, parts_of
+from imager.rack.master.answers import PRELUDE, object_in, parts_of
 from imager.rack.master.connection import Door
-from imager.rack.master.status import no_salt
+from imager.rack.master.status import salt_at
 from imager.stations.salt.on_minion import PILLAR
 
 _ROOTS = "ask roots salt-run --out=json --log-level=quiet config.get file_roots\n"
 
 
 def files_root(door: Door) -> str:
-    """The first folder on the master from which its file server serves. Raises as ``Door.run``,
-    and ConfigurationError for a master that serves none."""
-    try:
+    """The first folder on the master from which its file server serves. Raises as ``Door.run``
+    and ``salt_at``, and ConfigurationError for a master that serves none."""
+    with salt_at(door):
         roots = object_in(parts_of(door.run(PRELUDE + _ROOTS)), "roots", "salt-run")
+    try:
         first = roots.texts("base")[0]
-    except NoAnswer as error:
-        raise no_salt(door, error) from error
     except (JsonFault, IndexError):
         first = ""
     if not first.startswith("/"):
