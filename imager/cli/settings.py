@@ -91,7 +91,7 @@ _OPTIONS = (
         "--offline",
         is_flag=True,
         envvar="PICLOUD_OFFLINE",
-        help="Never use the network; the release must be archived.",
+        help="Fetch nothing; the release must be archived.",
     ),
     _JSON,
     click.option("-q", "--quiet", is_flag=True, help="Only errors and the result."),

@@ -86,10 +86,11 @@ BY_SSH = {
     "write the master's card again": Row(
         WAY, "--identity FILE", f"{WAY} {{said}}", 10, fill={"FILE": "key"}, before=(Master.start,)
     ),
-    "see that the master is switched on and on this network; --wait waits for it": Row(
-        f"{WAY} --identity key",
-        "--wait",
-        f"{WAY} --identity key {{said}} 60",
+    "see that the master is switched on and on this network; picloud-image rack status --wait "
+    "waits for it": Row(
+        WAY.replace("status", "stations list") + " --identity key",
+        "picloud-image .* --wait",
+        "{said} 60",
         11,
         between=(Master.start,),
     ),

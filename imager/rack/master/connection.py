@@ -14,6 +14,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.base.durable import write_all
 from imager.base.errors import (
     ConfigurationError,
     NetworkError,
@@ -23,7 +24,6 @@ from imager.base.errors import (
 )
 from imager.base.run import CompletedCommand, TooMuch, find_tool, run_bounded
 from imager.base.text import command_line
-from imager.config.folder import ensure_state
 from imager.config.rack import Rack
 from imager.node.keys.store import LARGEST_KEY, folders_of
 
@@ -113,12 +113,14 @@ def door_to_master(rack: Rack, way: Way) -> Door:
         "ConnectTimeout": str(_CONNECT_SECONDS),
         "ServerAliveInterval": str(_ALIVE_SECONDS),
         "StrictHostKeyChecking": "yes",
+        # A person's own known_hosts is theirs: who only looks writes nothing.
+        "UpdateHostKeys": "no",
         "LogLevel": "ERROR",
     }
     if master.is_node:
         # ssh looks the host key up by the node's name, whatever address or port is used.
         options |= {"HostKeyAlias": master.name, "GlobalKnownHostsFile": "/dev/null"}
-        options["UserKnownHostsFile"] = _quoted(_known_hosts(rack))
+        options["UserKnownHostsFile"] = _known_hosts(rack)
         options["CheckHostIP"] = "no"
     _require_names(way.user, host)
     words = ["ssh", *(f"-o{name}={value}" for name, value in options.items())]
@@ -146,8 +148,9 @@ def _is_here(name: str) -> bool:
     return name in (own, own.partition(".")[0]) and find_tool("salt-run") is not None
 
 
-def _known_hosts(rack: Rack) -> Path:
-    """A known_hosts file of the master's keys, from their public halves."""
+def _known_hosts(rack: Rack) -> str:
+    """The path of a known_hosts file of the master's keys, from their public halves. It lies in
+    memory, for as long as this process runs: many only look at a rack, and may not write there."""
     name = rack.master.name
     ssh = folders_of(rack.keys, name).ssh.folder
     lines = [
@@ -160,14 +163,9 @@ def _known_hosts(rack: Rack) -> Path:
             f"{name} has no host key yet, so no card of it was ever made",
             hint=f"write its card first: {command_line('write', '/dev/sdX', '--node', name)}",
         )
-    state = ensure_state(rack.folder)
-    state.write(_KNOWN_HOSTS, "".join(f"{line}\n" for line in lines).encode())
-    return state.path / _KNOWN_HOSTS
-
-
-def _quoted(path: Path) -> str:
-    """``path`` as ssh_config(5) wants it: a blank would separate two files, and % has a meaning."""
-    return f'"{str(path).replace("%", "%%")}"'
+    descriptor = os.memfd_create(_KNOWN_HOSTS)
+    write_all(descriptor, "".join(f"{line}\n" for line in lines).encode())
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def _why(name: str, done: CompletedCommand) -> PicloudError:
@@ -187,5 +185,6 @@ def _why(name: str, done: CompletedCommand) -> PicloudError:
         )
     return NetworkError(
         f"{name} cannot be reached: {last}",
-        hint="see that the master is switched on and on this network; --wait waits for it",
+        hint="see that the master is switched on and on this network; picloud-image rack status "
+        "--wait waits for it",
     )

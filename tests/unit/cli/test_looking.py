@@ -16,6 +16,8 @@ import click
 import pytest
 
 from imager.cli.main import cli, run
+from imager.config.load import load_rack
+from imager.node.keys.identity import identity_of
 from tests.support.rackhistory import rack_with_history
 
 Snapshot = dict[str, tuple[int, int, bytes]]
@@ -167,6 +169,27 @@ def test_in_a_used_rack_nothing_is_changed(
 ) -> None:
     _, said = look(used, line, capfd)
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rack status",
+        "rack stations list",
+        "rack stations install desk1 --dry-run",
+        "rack plan --stations desk1",
+        "rack flash --stations desk1 --dry-run",
+    ],
+)
+def test_a_master_that_is_asked_over_ssh_leaves_no_trace(
+    used: Path, tmp_path: Path, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The rack has made its host key, so ssh is run with it, and finds nobody."""
+    rack = load_rack(used / "here")
+    identity_of(rack, rack.node("pi0"))
+    code, said = look(used, f"{line} --ssh --host 127.0.0.1 --port 1", capfd)
+    assert code == 11, said
+    assert "cannot be reached: " in said
 
 
 def test_without_a_rack_the_default_one_is_shown_as_it_would_be(
