@@ -7,9 +7,9 @@ long as it likes, so these are dropped at once. Out: JSON objects, in order of a
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from subprocess import TimeoutExpired
@@ -23,12 +23,57 @@ from imager.stations.salt.scripts import LISTENING, listening
 
 _LONGEST_LINE = 2 << 20
 """No event of Salt is longer than 1 MiB, before it is written as JSON."""
-_MOST_WAITING = 1000
+_MOST_WAITING_BYTES = 4 << 20
 _READY_SECONDS = 120.0
 _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 5.0
 
 Wanted = Callable[[JsonObject], bool]
+
+
+class _Waiting:
+    """Texts that wait to be taken, some MiB of them. Whoever adds more waits, and with it the
+    master's program: a station that says more than is taken holds up itself."""
+
+    def __init__(self) -> None:
+        self._texts: deque[bytes] = deque()
+        self._bytes = 0
+        self._is_over = False
+        self._changed = threading.Condition()
+
+    def add(self, text: bytes) -> None:
+        """Return when there is room for ``text``, or nothing more is to be added."""
+
+        def has_room() -> bool:
+            fits = self._bytes + len(text) <= _MOST_WAITING_BYTES
+            return fits or not self._texts or self._is_over
+
+        with self._changed:
+            self._changed.wait_for(has_room)
+            if not self._is_over:
+                self._texts.append(text)
+                self._bytes += len(text)
+                self._changed.notify_all()
+
+    def end(self) -> None:
+        """Add nothing more; what waits can still be taken."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+
+    def take(self, seconds: float) -> bytes | None:
+        """The next text; None when there is none within ``seconds``. Raises EOFError when none
+        comes any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._texts or self._is_over, seconds)
+            if not self._texts:
+                if self._is_over:
+                    raise EOFError
+                return None
+            text = self._texts.popleft()
+            self._bytes -= len(text)
+            self._changed.notify_all()
+            return text
 
 
 class Listener:
@@ -39,7 +84,8 @@ class Listener:
         self._said = said
         self._wanted = wanted
         self._door = door
-        self._events: queue.Queue[JsonObject | None] = queue.Queue(_MOST_WAITING)
+        # As text: what it says may take many times as much memory.
+        self._waiting = _Waiting()
         self._is_ready = threading.Event()
         self.heard_at = time.monotonic()
         self.is_over = False
@@ -61,17 +107,16 @@ class Listener:
         """The next event; None when there is none within ``seconds``. Raises NetworkError when the
         master says nothing any more."""
         try:
-            event = self._events.get(timeout=seconds) if seconds > 0 else self._events.get_nowait()
-        except queue.Empty:
-            return None
-        if event is None:
-            self._events.put(None)
-            raise self._gone()
-        return event
+            text = self._waiting.take(seconds)
+        except EOFError:
+            raise self._gone() from None
+        return None if text is None else read_object(text)
 
     def wait_until_over(self, seconds: float) -> None:
-        """Return when the master's program has ended, at most after so many seconds."""
+        """Return when the master's program has ended, at most after so many seconds; then nothing
+        more is heard."""
         self._thread.join(seconds)
+        self._waiting.end()
 
     def _gone(self) -> NetworkError:
         return NetworkError(
@@ -87,13 +132,12 @@ class Listener:
                     self._is_ready.set()
                     continue
                 with suppress(JsonFault):
-                    event = read_object(text)
-                    if self._wanted(event):
+                    if self._wanted(read_object(text)):
                         self.heard_at = time.monotonic()
-                        self._events.put(event)
+                        self._waiting.add(text)
         self.is_over = True
         self._is_ready.set()
-        self._events.put(None)
+        self._waiting.end()
 
 
 @contextmanager

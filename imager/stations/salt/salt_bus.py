@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -103,10 +104,12 @@ class SaltBus:
         found: list[StationSaid] = []
         if self._hearing is None:
             return found
+        until = time.monotonic() + seconds
         event = self._hearing.next(seconds)
         while event is not None:
             found += self._heard_in(event)
-            event = self._hearing.next(0.0)
+            # One that never falls silent is not to hold up who listens.
+            event = self._hearing.next(0.0) if time.monotonic() < until else None
         return found
 
     def hand(self, station: str, name: str, secret: bytes) -> None:

@@ -66,11 +66,11 @@ class StationBus(Protocol):
         it prints is heard. Does not wait. Raises PicloudError where it cannot even be asked."""
 
     def heard(self, seconds: float) -> Sequence[StationSaid]:
-        """What has come in, in the order of arrival; waits for ``seconds`` at most for the first.
-        Raises NetworkError, once, when nothing is heard for a while. Where something that a station
-        said was lost, ``{"event": "missed"}`` stands in its place. Where a program has ended
-        otherwise than well, ``{"event": "ended", "job": …, "fault": …}`` says so, with the ``job``
-        of the arguments that it was begun with."""
+        """What has come in, in the order of arrival; waits for ``seconds`` at most for the first,
+        and takes no longer, however much comes. Raises NetworkError, once, when nothing is heard
+        for a while. Where something that a station said was lost, ``{"event": "missed"}`` stands in
+        its place. Where a program has ended otherwise than well, ``{"event": "ended", "job": …,
+        "fault": …}`` says so, with the ``job`` of the arguments that it was begun with."""
 
     def hand(self, station: str, name: str, secret: bytes) -> None:
         """Make the secret readable for this station alone, under ``name``, until it is taken

@@ -18,6 +18,7 @@ import pytest
 from imager.base.errors import NetworkError
 from imager.rack.master.connection import Door
 from imager.stations.salt import hearing as hearing_module
+from imager.stations.salt import listening as listening_module
 from imager.stations.salt.hearing import Hearing, hearing
 from imager.stations.salt.listening import Listener, listener
 
@@ -46,11 +47,12 @@ class Master:
     def listener(self, given_up: threading.Event) -> AbstractContextManager[Listener]:
         return listener(self.door, "s", lambda _: True, given_up)
 
-    def say(self, times: int = 1) -> None:
+    def say(self, times: int = 1, letters: int = 0) -> None:
         with self.bus.open("a") as bus:
             for _ in range(times):
                 self.said += 1
-                bus.write(f'picloud-image/s\t{{"number": {self.said}}}\n')
+                more = f', "more": "{"x" * letters}"' if letters else ""
+                bus.write(f'picloud-image/s\t{{"number": {self.said}{more}}}\n')
 
     def strike(self, how: signal.Signals) -> None:
         os.kill(self.listeners()[-1], how)
@@ -98,6 +100,42 @@ def test_a_listener_that_ended_is_replaced(tmp_path: Path) -> None:
             assert hears.next(0.05) is None, "it says so once"
         master.say(2)
         assert heard(hears, 7)[0][-2:] == [6, 7]
+
+
+def test_what_nobody_takes_waits_on_the_master(tmp_path: Path) -> None:
+    """Some MiB wait here; the rest is not read, and not lost."""
+    master = Master(tmp_path)
+    with master.listener(threading.Event()) as hears:
+        before = time.monotonic()
+        master.say(200, letters=100_000)
+        while hears._waiting._bytes < listening_module._MOST_WAITING_BYTES - 200_000:
+            assert time.monotonic() < before + 30
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert hears._waiting._bytes <= 4 << 20
+        for number in range(1, 201):
+            event = hears.next(10)
+            assert event is not None
+            assert event.integer("number") == number
+        assert hears.next(0) is None
+        master.say(1, letters=5 << 18)
+        master.say()
+        assert [event.integer("number") for _ in range(2) if (event := hears.next(10))] == [
+            201,
+            202,
+        ]
+
+
+def test_a_listener_closes_whatever_waits_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening_module, "_GRACE_SECONDS", 0.2)
+    master = Master(tmp_path)
+    with master.listener(threading.Event()) as hears:
+        master.say(100, letters=100_000)
+        assert hears.next(10) is not None
+    hears._thread.join(10)
+    assert not hears._thread.is_alive()
 
 
 def test_a_silent_listener_is_replaced_and_nothing_is_lost(

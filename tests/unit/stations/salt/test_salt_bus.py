@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+from imager.base.json_fields import JsonObject
 from imager.rack.master.connection import Door
+from imager.stations.salt.hearing import Hearing
 from imager.stations.salt.salt_bus import opened_bus
 
 SETTLING_SECONDS = 0.5
@@ -28,3 +32,13 @@ def test_twenty_stations_do_not_come_to_the_master_all_at_once(tmp_path: Path) -
     assert most == 8
     assert [one.result() for one in done] == [None] * 20
     assert here.stat().st_size == 20
+
+
+def test_one_that_never_falls_silent_holds_up_nobody(tmp_path: Path) -> None:
+    endless = SimpleNamespace(next=lambda _: JsonObject({"data": {}}))
+    with opened_bus(Door("it", ("true",), is_local=True)) as bus:
+        bus._hearing = cast("Hearing", endless)
+        before = time.monotonic()
+        assert bus.heard(0.1) == []
+        assert 0.1 <= time.monotonic() - before < 5
+        assert bus.heard(0.0) == []
