@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from imager.base.errors import ConfigurationError
@@ -32,6 +33,7 @@ class Install:
     also: tuple[str, ...]
 
 
+@lru_cache(maxsize=64)  # a rack of many nodes asks for the same few units of each
 def parse_install(unit: str, text: str) -> Install:
     """What enabling ``unit``, whose file holds ``text``, makes (systemd.unit(5), [INSTALL])."""
     links: list[str] = []

@@ -32,8 +32,10 @@ Also=x.socket y.timer
 
 
 def test_a_unit_without_install_section_cannot_be_enabled() -> None:
-    install = parse_install("x.service", "[Service]\nExecStart=/bin/true\n")
+    text = "[Service]\nExecStart=/bin/true\n"
+    install = parse_install("x.service", text)
     assert (install.links, install.also) == ((), ())
+    assert parse_install("x.service", text) is install, "many nodes have the same"
 
 
 def test_instances_are_left_out() -> None:
