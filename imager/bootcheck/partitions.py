@@ -126,7 +126,8 @@ def _table_or_instead(read: Reader, size_bytes: int) -> PartitionTable | Instead
     if table.partitions and first is not None and first.type_id in types:
         return table
     found = no_card(read, size_bytes)
-    return found if found is not None and (found.is_disc or not table.partitions) else table
+    is_typed = any(part.type_id for part in table.partitions)
+    return found if found is not None and (found.is_disc or not is_typed) else table
 
 
 def _table_findings(table: PartitionTable, size_bytes: int) -> Iterator[Finding]:
@@ -170,9 +171,9 @@ def _cut_short(table: PartitionTable, size_bytes: int) -> Iterator[Finding]:
 
 def read_boot(card: Card, index: int) -> tuple[FatVolume | None, list[Finding]]:
     """The FAT on another partition than the first, and what is wrong with it; None and no finding
-    where the card has no such partition."""
+    where the card has no such partition, or one of type 00, which Linux has and no firmware."""
     boot = card.table.partition(index) if card.table else None
-    if boot is None or boot.extent.offset >= card.size_bytes:
+    if boot is None or not boot.type_id or boot.extent.offset >= card.size_bytes:
         return None, []
     return _read_fat(card.read, boot.extent, index, card.size_bytes, card.budget)
 

@@ -51,7 +51,11 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Mbr:
-    """A partition table: the id of the disk (32 bits) and the entries in use, in table order."""
+    """A partition table: the id of the disk (32 bits) and the entries in use, in table order.
+
+    In use is what has sectors, whatever its type: so Linux counts, and a type of 00 hides a
+    partition from nobody but boot loaders.
+    """
 
     disk_id: int
     partitions: tuple[Partition, ...]
@@ -123,7 +127,7 @@ def parse(sector: bytes) -> Mbr:
         )
         if status not in (0, _BOOTABLE):
             raise MbrError(f"entry {number + 1} begins with {status:#04x}: no partition table")
-        if type_id and count:
+        if count:
             partitions.append(
                 Partition(number + 1, type_id, status == _BOOTABLE, start, count),
             )

@@ -21,6 +21,7 @@ TYPE_PROTECTIVE = 0xEE
 EXTENDED = frozenset({0x05, 0x0F, 0x85})
 _FIRST_LOGICAL = 5
 _MOST_LOGICAL = 60
+_USUAL = 2
 _LONGEST_CHAIN = 100  # as many empty links as the kernel follows
 
 
@@ -127,7 +128,7 @@ def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[_Logical]:
     index = _FIRST_LOGICAL
     for outer in mbr.partitions:
         at = outer.start_lba if outer.type_id in EXTENDED else 0
-        links, led = 0, [_Entry(0, outer.index)]
+        links, led, room = 0, [_Entry(0, outer.index)], outer.sector_count
         while at and links < _LONGEST_CHAIN and index < _FIRST_LOGICAL + _MOST_LOGICAL:
             links += 1
             if (at + 1) * SECTOR_BYTES > size_bytes:
@@ -136,15 +137,25 @@ def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[_Logical]:
                 entries = parse(read(at * SECTOR_BYTES, SECTOR_BYTES)).partitions
             except MbrError:
                 break
-            here, at, leads = at, 0, led[:1]
+            here, at, leads, inside = at, 0, led[:1], room
             for entry in entries:
                 if entry.type_id not in EXTENDED:
                     place = replace(entry, index=index, start_lba=here + entry.start_lba)
+                    if not _is_meant(entry, place, outer, inside):
+                        continue
                     yield _Logical(place, (*led, _Entry(here, entry.index, here)))
                     index += 1
                 elif not at:
-                    at = outer.start_lba + entry.start_lba
+                    at, room = outer.start_lba + entry.start_lba, entry.sector_count
                     leads = [led[0], _Entry(here, entry.index, outer.start_lba)]
             if at == here:
                 break
             led = leads
+
+
+def _is_meant(entry: Partition, place: Partition, outer: Partition, room: int) -> bool:
+    """Whether ``entry`` of a sector inside the extended partition ``outer`` means the partition
+    ``place``. The third and fourth are of no use there, and hold anything: Linux takes them only
+    where they fit into the ``room`` (sectors) that the entry which leads there gives."""
+    is_inside = outer.extent.offset <= place.extent.offset and place.extent.end <= outer.extent.end
+    return entry.index <= _USUAL or (is_inside and entry.start_lba + entry.sector_count <= room)

@@ -154,7 +154,7 @@ def test_a_fat_type_that_boots_some_boards_is_a_warning(disk: Disk, type_id: int
     assert report.bootable
 
 
-@pytest.mark.parametrize("type_id", [0x83, 0xEF, 0x1C, 0x1B, 0x07, 0x05, 0x82])
+@pytest.mark.parametrize("type_id", [0x00, 0x83, 0xEF, 0x1C, 0x1B, 0x07, 0x05, 0x82])
 def test_any_other_type_stops_the_boot(disk: Disk, type_id: int) -> None:
     disk.poke(446 + 4, bytes([type_id]))
     report = disk.check("pi2")
@@ -606,6 +606,13 @@ def test_autoboot_txt_that_leads_nowhere_stops_the_boot(disk: Disk, number: int)
     report = disk.check("pi2")
     assert f"boot_partition={number}: " in only(report, "autoboot")
     assert not report.bootable
+
+
+def test_a_partition_of_type_00_is_none_to_the_firmware_and_one_to_linux(disk: Disk) -> None:
+    disk.poke(446 + 16 + 4, b"\0")
+    assert disk.check("pi2").findings == ()
+    disk.write("autoboot.txt", b"boot_partition=2\n")
+    assert "the card has no partition 2" in only(disk.check("pi2"), "autoboot")
 
 
 @pytest.mark.parametrize("text", [b"[tryboot]\nboot_partition=3\n", b"boot_partition=1\n", b"\n"])

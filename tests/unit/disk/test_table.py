@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def made(folder: Path, script: str) -> Path:
     return image
 
 
+def poke(image: Path, at: int, data: bytes) -> None:
+    with image.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
+
+
 def table_of(image: Path) -> PartitionTable:
     data = image.read_bytes()
     return read_table(lambda at, n: data[at : at + n], len(data))
@@ -64,6 +71,40 @@ def test_partitions_are_numbered_as_sfdisk_does(tmp_path: Path, script: str) -> 
         for p in table.partitions
     ] == listed(image)
     assert len({p.partuuid for p in table.partitions}) == len(table.partitions)
+
+
+NO_TYPE = (446 + 32 + 4, 446 + 16 + 4, 4096 * 512 + 446 + 4)
+
+
+@pytest.mark.parametrize("at", NO_TYPE, ids=("primary", "extended", "logical"))
+def test_a_partition_of_type_00_is_one_to_sfdisk_too(tmp_path: Path, at: int) -> None:
+    image = made(tmp_path, DOS)
+    poke(image, at, b"\0")
+    found = table_of(image).partitions
+    assert [(p.index, p.extent.offset // 512, p.extent.length // 512) for p in found] == listed(
+        image
+    )
+    assert len([part for part in found if not part.type_id]) == 1
+
+
+@pytest.mark.parametrize("kind", [0, 0x83])
+@pytest.mark.parametrize(
+    ("start", "count", "counts"),
+    [(100, 500, True), (100, 500_000, False), (100, 99_900, True), (100, 99_901, False)],
+)
+def test_more_entries_before_a_logical_partition_count_where_they_fit(
+    tmp_path: Path, kind: int, start: int, count: int, counts: bool
+) -> None:
+    """Linux's own rule, and that of libblkid, which partx shows: there may be anything."""
+    image = made(tmp_path, DOS)
+    poke(image, 4096 * 512 + 446 + 32, struct.pack("<IIII", 0, kind, start, count))
+    told = run(["partx", "-g", "-r", "-o", "NR,START,SECTORS,TYPE", image]).stdout.decode()
+    rows = [line.split() for line in told.splitlines()]
+    assert [
+        (p.index, p.extent.offset // 512, p.extent.length // 512)
+        for p in table_of(image).partitions
+    ] == [(int(row[0]), int(row[1]), int(row[2])) for row in rows if row[3] != "0x5"]
+    assert any(row[2] == str(count) for row in rows) == counts
 
 
 def test_logical_partitions_have_the_kernels_partuuid(tmp_path: Path) -> None:
