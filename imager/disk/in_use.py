@@ -14,6 +14,7 @@ raises NotAtHand, and then all of the partition counts.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,12 +23,18 @@ from itertools import chain
 from imager.base.units import SECTOR_BYTES
 from imager.disk.budget import Budget, OverBudget
 from imager.disk.ext4 import maps as ext4_maps
-from imager.disk.ext4.format import INCOMPAT_RECOVER, Ext4Error
+from imager.disk.ext4.format import (
+    INCOMPAT_RECOVER,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_OFFSET,
+    Ext4Error,
+    parse_superblock,
+)
 from imager.disk.ext4.journal import replayed
 from imager.disk.ext4.volume import Volume
 from imager.disk.extents import Extent
 from imager.disk.fat import maps as fat_maps
-from imager.disk.fat.geometry import FatError
+from imager.disk.fat.geometry import FatError, parse_geometry
 from imager.disk.manifest import NotAtHand, Reader
 from imager.disk.mbr import MbrError, Partition, parse
 from imager.disk.padded import padded
@@ -68,8 +75,9 @@ class InUse:
     what is said about the disk as ``ranges`` comes to it.
 
     ``size_bytes`` may be ``sys.maxsize`` where nobody knows the size yet; a range may then reach
-    beyond the end. ``areas`` are those that ``ranges`` has left behind, ``end`` is where the last
-    partition ends, ``note`` why the disk has no partitions, if it has none.
+    beyond the end. ``areas`` are those that ``ranges`` has left behind, ``note`` says why the disk
+    has no partitions, if it has none. ``end`` is where the last partition ends; it moves on when
+    ``ranges`` comes to a filesystem that is longer than its partition.
     """
 
     def __init__(self, read: Reader, size_bytes: int, budget: Budget | None = None) -> None:
@@ -142,6 +150,7 @@ class InUse:
             note = "what is in use is told further on"
         except (Ext4Error, FatError, OverBudget) as error:
             note = str(error)
+            self.end = max(self.end, min(self._own_end(kind, part.extent), self.size_bytes))
         if note:
             yield from _whole(position, part.extent.end)
             used += part.extent.end - position
@@ -153,6 +162,20 @@ class InUse:
             if found is not None:
                 return found.kind
         return "unknown"
+
+    def _own_end(self, kind: str, extent: Extent) -> int:
+        """Where the filesystem in ``extent`` ends by what it says itself: the rest of one that is
+        longer than its partition lies behind that."""
+        with suppress(NotAtHand, Ext4Error, FatError):
+            if kind.startswith("ext"):
+                raw = self._read(extent.offset + SUPERBLOCK_OFFSET, SUPERBLOCK_BYTES)
+                found = parse_superblock(raw)
+                return extent.offset + found.blocks_count * found.block_size
+            if kind.startswith("FAT"):
+                sector = self._read(extent.offset, SECTOR_BYTES)
+                fat = parse_geometry(sector, extent.offset, sys.maxsize)
+                return extent.offset + fat.total_sectors * fat.sector_bytes
+        return extent.end
 
     def _mapped(self, kind: str, extent: Extent) -> tuple[bool, Iterator[Extent]]:
         """Whether a journal is to be replayed, and the ranges in use; all, where there is no map

@@ -11,6 +11,7 @@ import pytest
 
 from imager.base.run import run
 from imager.base.units import KiB, MiB
+from imager.card.source.opened import WantedImage, opened_source
 from imager.disk.budget import Budget, ReadLimits
 from imager.disk.ext4.format import SUPERBLOCK_OFFSET
 from imager.disk.extents import Extent, ExtentMap
@@ -217,6 +218,57 @@ def test_all_that_lies_between_partitions_counts_and_what_is_behind_is_apart(two
     last = Extent(30720 * 512, 4 * MiB)
     assert ranges | ExtentMap([last]) == ExtentMap([Extent(0, found.end)])
     assert (ranges & ExtentMap([last])).total_bytes == found.areas[-1].used_bytes < MiB
+
+
+@pytest.mark.parametrize(
+    ("entry", "names"), [(1, ["p1", "p2", "p5", "p6"]), (2, ["p1", "p2", "p3"])]
+)
+def test_a_partition_of_type_00_counts_like_any_other(
+    two: Path, entry: int, names: list[str]
+) -> None:
+    """And an extended one without its type is, to Linux, one of something unknown."""
+    data = bytearray(two.read_bytes())
+    data[446 + 16 * entry + 4] = 0
+    two.write_bytes(data)
+    found = InUse(reader_of(two), SIZE)
+    ranges = ExtentMap(found.ranges())
+    assert [area.name for area in found.areas] == names
+    assert found.end == 57344 * 512
+    assert ranges.covers(Extent(12288 * 512, 2048 * 512))
+    assert ranges.covers(Extent(16384 * 512, 40960 * 512)) == (entry == 2)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [["mke2fs", "-q", "-F", "-t", "ext4"], ["mkfs.vfat", "-F", "16"], ["mkfs.vfat", "-F", "32"]],
+    ids=lambda make: make[-1],
+)
+def test_a_filesystem_longer_than_its_partition_counts_to_its_own_end(
+    tmp_path: Path, make: list[str]
+) -> None:
+    disk, root = tmp_path / "disk.img", tmp_path / "root"
+    root.write_bytes(bytes(20 * MiB))
+    run([*make, root])
+    for length, size in ((19 * MiB, SIZE), (19 * MiB, 20 * MiB), (24 * MiB, SIZE)):
+        disk.write_bytes(bytes(size))
+        table = f"label: dos\nstart={MiB // 512}, size={length // 512}, type=83\n"
+        run(["sfdisk", "--quiet", "--force", disk], stdin=table.encode())
+        data = bytearray(disk.read_bytes())
+        data[MiB : 21 * MiB] = root.read_bytes()
+        disk.write_bytes(data[:size])
+        found = InUse(reader_of(disk), size)
+        ranges = ExtentMap(found.ranges())
+        is_long = length < 20 * MiB
+        assert found.end == (min(21 * MiB, size) if is_long else length + MiB)
+        assert bool(found.areas[0].note) == is_long
+        assert ranges.covers(Extent(MiB, found.end - MiB)) == is_long
+        if not is_long:
+            continue
+        with disk.open("r+b") as file:
+            file.truncate(20 * MiB)
+        with opened_source(WantedImage(str(disk))) as opened, opened.source.read(SIZE) as reading:
+            read = sum(len(data) for _, data in reading.pieces())
+        assert read > 19 * MiB, "an image that ends with its partitions is whole"
 
 
 def test_who_cannot_go_ahead_to_an_extended_partition_takes_it_whole(two: Path) -> None:

@@ -181,7 +181,38 @@ def test_what_an_extended_partition_lies_behind_is_not_made_smaller(
     run_tool(["sfdisk", "--quiet", card], stdin=table)
     run_tool(["mke2fs", "-q", "-t", "ext4", "-E", f"offset={MiB}", card, "4m"])
     said = typed("read", card, tmp_path / "saved.img", "--shrink")
-    assert said.code == 2 and "an extended partition reaches further" in said.err
+    assert said.code == 2 and "what lies behind it counts too" in said.err
+
+
+@pytest.mark.parametrize("entry", [0, 1])
+def test_a_partition_of_type_00_is_saved(
+    card: Path, tmp_path: Path, typed: Typed, entry: int
+) -> None:
+    own = Path(shutil.copy(card, tmp_path / "own.img"))
+    poke(own, 446 + 16 * entry + 4, b"\0")
+    said = typed("read", own, tmp_path / "saved.img")
+    assert said.code == 0 and "p1: FAT16" in said.err and "p2: ext4" in said.err
+    assert_is_the_card(tmp_path / "saved.img", tmp_path)
+
+
+def test_a_partition_that_the_table_has_lost_is_saved_and_told(
+    card: Path, tmp_path: Path, typed: Typed
+) -> None:
+    own = Path(shutil.copy(card, tmp_path / "own.img"))
+    poke(own, 446 + 16, bytes(16))
+    said = typed("read", own, tmp_path / "saved.img")
+    assert said.code == 0
+    assert f"all behind the last partition too: ext4 begins at byte {ROOT}" in said.err
+    assert_is_the_card(tmp_path / "saved.img", tmp_path)
+    assert typed("read", own, tmp_path / "small.img", "--shrink").code == 2
+    told = typed("clone", own, tmp_path / "copy.img", "--dry-run")
+    assert f"ext4 begins at byte {ROOT}" in told.err
+
+
+def poke(card: Path, at: int, data: bytes) -> None:
+    with card.open("r+b") as file:
+        file.seek(at)
+        file.write(data)
 
 
 def with_journal(card: Path, folder: Path) -> None:

@@ -3,23 +3,26 @@ cards also what was written on it.
 
 In: an open card. Out: a CardMap. Where the card does not answer while its tables are read, all of
 that partition is read. What lies behind the last partition is left out, but for the last MiB of a
-disk with a GPT, where the second copy of the table is.
+disk with a GPT, where the second copy of the table is; and unless something begins there that looks
+like a partition which the table has lost.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from imager.base.errors import CardIOError
-from imager.base.units import SECTOR_BYTES, KiB, MiB
+from imager.base.units import SECTOR_BYTES, KiB, MiB, align_up
 from imager.card.inspect.stamp import read_stamp
 from imager.card.medium.raw import RawCard, is_gone
 from imager.card.medium.reopen import reader_of, remembering
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.in_use import Area, InUse
 from imager.disk.manifest import NotAtHand, Reader
+from imager.disk.signature import Form, signature_at
 from imager.node.stamp.facts import StampError
 
 BLOCK_BYTES = 4 * KiB
@@ -30,12 +33,16 @@ _MOST_RANGES = 100_000
 _HEAD_BYTES = 8 * KiB
 """Here every filesystem notes that it was written to: the superblock of an ext4, say."""
 _UNKNOWN = "-"
+_BOUNDARIES = (SECTOR_BYTES, MiB, 4 * MiB, 8 * MiB)
+"""Programs that make partitions let the next one begin at once, or at a multiple of these."""
+_OF_A_PARTITION = (Form.FILESYSTEM, Form.CONTAINER, Form.SWAP)
 
 
 @dataclass(frozen=True, slots=True)
 class CardMap:
-    """``extents`` of the card are to be read, whole blocks of 4 KiB. Its last partition ends at
-    byte ``end_bytes``; ``left_out_bytes`` of what lies behind it are not read. ``marks`` tell
+    """``extents`` of the card are to be read, whole blocks of 4 KiB. What counts of it ends at
+    byte ``end_bytes``, mostly with the last partition; ``left_out_bytes`` of what lies behind that
+    are not read. ``note`` says what is odd about the card as a whole, or nothing. ``marks`` tell
     whether the card is the same and still as it was: a few letters for its first sectors and those
     of each partition, ``-`` for what cannot be read."""
 
@@ -71,8 +78,11 @@ def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
     read = remembering(_answering(raw), size)
     found = InUse(read, size)
     ranges = gathered(found.ranges())
-    behind = found.behind
-    if sector_bytes != SECTOR_BYTES:
+    behind, note = found.behind, found.note
+    is_all_read = sector_bytes != SECTOR_BYTES
+    if not is_all_read and (lost := _begins_in(read, behind)):
+        is_all_read, note = True, f"all behind the last partition too: {lost}, in no partition"
+    if is_all_read:
         ranges |= ExtentMap([behind])
     elif found.has_gpt:
         ranges |= ExtentMap([Extent(max(found.end, size - MiB), min(MiB, behind.length))])
@@ -83,12 +93,22 @@ def map_card(raw: RawCard, *, sector_bytes: int = SECTOR_BYTES) -> CardMap:
         size,
         extents,
         tuple(found.areas),
-        size if sector_bytes != SECTOR_BYTES else found.end,
+        size if is_all_read else found.end,
         left_out,
         found.has_gpt,
-        found.note,
+        note,
         _marks(read, found.areas),
     )
+
+
+def _begins_in(read: Reader, behind: Extent) -> str:
+    """What begins in ``behind`` as in a partition, and where; nothing where nothing does."""
+    for place in sorted({align_up(behind.offset, unit) for unit in _BOUNDARIES}):
+        with suppress(NotAtHand):
+            found = signature_at(read, place, behind.end - place)
+            if found is not None and found.form in _OF_A_PARTITION:
+                return f"{found.kind} begins at byte {place}"
+    return ""
 
 
 def _written(read: Reader, size: int) -> ExtentMap:

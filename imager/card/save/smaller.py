@@ -55,8 +55,8 @@ def require_shrinkable(card: CardMap) -> Area:
         why = last.note
     elif not number:
         why = "it is not one partition of a table"
-    elif last.extent.end < card.end_bytes and not is_logical:
-        why = "an extended partition reaches further"
+    elif last.extent.end < card.end_bytes and (card.note or not is_logical):
+        why = "what lies behind it counts too"
     if why:
         raise UsageError(
             f"--shrink: the last partition ({last.name}) cannot be made smaller: {why}",

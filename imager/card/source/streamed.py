@@ -124,15 +124,16 @@ class StreamReading:
         """What filesystems use, and all that lies outside of them."""
         window, tails = self._window, self._tails()
         usage = InUse(window.read, sys.maxsize, Budget())
+        partitions_end = usage.end  # a filesystem may say that it is longer
         for extent in usage.ranges():
             yield from self._passed(tails, extent.offset)
             yield from window.take(extent)
         yield from self._passed(tails, usage.end)
         yield from window.take(Extent(window.low, sys.maxsize - window.low))
-        if window.high < usage.end < sys.maxsize:
+        if window.high < partitions_end < sys.maxsize:
             raise MalformedRelease(
                 f"{self._source.name}: the image ends at byte {window.high}, and its partitions "
-                f"at byte {usage.end}: the rest is missing",
+                f"at byte {partitions_end}: the rest is missing",
                 hint=_AGAIN,
             )
 

@@ -18,6 +18,7 @@ from imager.card.make.order import SourceOrder
 from imager.card.make.pour import make_poured_card
 from imager.card.save.at_rest import require_different
 from imager.card.save.original import Original, opened_original
+from imager.card.save.smaller import require_shrinkable
 from imager.card.write.options import options_for
 from imager.cli.card.clone_node import made_other, stamp_of, wish_of
 from imager.cli.card.write_image import folders_of_ours, own_receipts
@@ -160,14 +161,23 @@ def _against(original: Original, target: Target, limits: Limits) -> Iterator[Ref
             yield reason
             continue
         size, need = target.size_bytes, original.size_bytes
-        shrunk = command_line("read", original.name, "smaller.img", "--shrink")
-        write = command_line("write", target.node, "--image", "smaller.img")
         yield Refusal(
             reason.code,
             f"{target.node} is too small: it has {size} bytes ({format_size(size)}), and the "
             f"partitions of {original.name} end at byte {need}: {need - size} bytes short",
-            f"make them smaller in a copy: {shrunk}, then {write}",
+            _instead(original, target),
         )
+
+
+def _instead(original: Original, target: Target) -> str:
+    """What to do where ``target`` is too small."""
+    try:
+        require_shrinkable(original.card)
+    except UsageError:
+        return f"take a card of {original.size_bytes} bytes or more"
+    shrunk = command_line("read", original.name, "smaller.img", "--shrink")
+    write = command_line("write", target.node, "--image", "smaller.img")
+    return f"make them smaller in a copy: {shrunk}, then {write}"
 
 
 def _warn_of_twins(session: Session, original: Original) -> None:

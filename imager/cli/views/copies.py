@@ -21,7 +21,8 @@ def plan_lines(original: Original, targets: Sequence[Target]) -> list[str]:
     """What will be done, for a person."""
     card = original.card
     copied, size = original.extents.total_bytes, card.size_bytes
-    notes = [
+    notes = [f"          {card.note}"] if card.note else []
+    notes += [
         f"          {area.name}: all of it, for {area.note}" for area in card.areas if area.note
     ]
     dirty = ", ".join(area.name for area in card.areas if area.dirty)

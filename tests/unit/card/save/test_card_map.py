@@ -105,6 +105,42 @@ def test_a_table_that_counts_in_larger_sectors_is_not_believed_where_it_ends() -
     assert (found.end_bytes, found.left_out_bytes) == (SIZE, 0)
 
 
+BTRFS = bytes(65536 + 64) + b"_BHRfS_M"
+LUKS = b"LUKS\xba\xbe"
+
+
+@pytest.mark.parametrize(
+    ("place", "mark", "kind"),
+    [
+        (5 * MiB, LUKS, "LUKS"),
+        (6 * MiB, BTRFS, "btrfs"),
+        (8 * MiB, LUKS, "LUKS"),
+        (5 * MiB, b"#!/bin/sh\n", ""),
+        (5 * MiB + 4 * KiB, LUKS, ""),
+    ],
+)
+def test_a_lost_partition_behind_the_last_one_is_read_and_told(
+    place: int, mark: bytes, kind: str
+) -> None:
+    size = 10 * MiB
+    card = FaultyCard(size)
+    card.data[:SIZE] = image_with("dos")
+    card.data[place : place + len(mark)] = mark
+    end = 5 * MiB if place < 6 * MiB else place - MiB // 2
+    card.data[446 + 12 : 446 + 16] = ((end - MiB) // 512).to_bytes(4, "little")
+    found = map_card(card)
+    if kind:
+        assert found.note == (
+            f"all behind the last partition too: {kind} begins at byte {place}, in no partition"
+        )
+        assert found.extents.covers(Extent(end, size - end))
+        assert (found.end_bytes, found.left_out_bytes) == (size, 0)
+    else:
+        assert (found.end_bytes, found.left_out_bytes, found.note) == (end, size - end, "")
+    card.read_errors = {place: errno.EIO}
+    assert map_card(card).left_out_bytes == size - end, "what does not answer is no mark"
+
+
 def test_what_a_card_refuses_is_no_mark_and_leaves_nothing_out() -> None:
     whole = map_card(card_with("dos"))
     assert len(whole.marks) == 2 and "-" not in whole.marks

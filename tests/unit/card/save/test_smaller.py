@@ -61,8 +61,15 @@ def test_what_cannot_be_made_smaller_is_said_before_anything_is_read(last: Area,
 
 def test_an_extended_partition_behind_it_would_be_cut_off() -> None:
     for last in (ROOT, replace(ROOT, name="p4")):
-        with pytest.raises(UsageError, match="an extended partition reaches further"):
+        with pytest.raises(UsageError, match="what lies behind it counts too"):
             require_shrinkable(card(BOOT, last, end=ROOT.extent.end + MiB))
+
+
+def test_what_was_found_behind_the_last_partition_is_never_cut_off() -> None:
+    fifth = replace(ROOT, name="p5")
+    found = replace(card(BOOT, fifth, end=SIZE), note="all behind the last partition too: …")
+    with pytest.raises(UsageError, match="what lies behind it counts too"):
+        require_shrinkable(found)
 
 
 @pytest.fixture
