@@ -54,7 +54,7 @@ from imager.card.inspect.firstboot import parse_firstboot
 from imager.card.receipt.receipt import ReceiptError, decode_receipt
 from imager.card.source.packed import packing_in
 from imager.card.source.streamed import StreamedSource
-from imager.card.source.sums import sum_of
+from imager.card.source.sums import UnclearSums, sum_of
 from imager.disk.bmap import BmapError, encode_bmap, parse_bmap
 from imager.disk.budget import Budget, OverBudget, ReadLimits
 from imager.disk.ext4.filesystem import Ext4, Inode
@@ -206,8 +206,9 @@ def _source(data: bytes) -> None:
 
 def _told_sums(data: bytes) -> None:
     for alone in (False, True):
-        found = sum_of(data, "any.img", alone=alone)
-        assert found is None or len(bytes.fromhex(found)) == 32
+        with suppress(UnclearSums):
+            found = sum_of(data, "any.img", alone=alone)
+            assert found is None or len(bytes.fromhex(found)) == 32
 
 
 def _bmap(data: bytes) -> None:

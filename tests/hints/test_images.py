@@ -33,6 +33,13 @@ IMAGES = {
     "say --size {} or more, or leave it out": Row(
         f"{WRITE} --size 1024", r"--size \d+(?= or)", f"{WRITE} {{said}}", 20
     ),
+    "give the right sum with --sha256, or have the image in a folder without that file": Row(
+        WRITE,
+        "--sha256",
+        f"{WRITE} {{said}} {hashlib.sha256(bytes(1 << 20)).hexdigest()}",
+        13,
+        before=("$ echo nonsense > card.img.sha256",),
+    ),
     "fetch it again, or say --no-bmap": Row(
         WRITE, "--no-bmap", f"{WRITE} {{said}}", 13, before=("$ echo nonsense > card.img.bmap",)
     ),

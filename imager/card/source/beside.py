@@ -6,6 +6,7 @@ In: an Origin. Out: a file of the same folder by its name, None where there is n
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -14,6 +15,8 @@ from imager.base.errors import NetworkError
 from imager.card.source.origin import LocalFile, Origin, RemoteFile, local_file
 from imager.disk.bmap import MAX_BMAP_BYTES
 
+_WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+)?html\b", re.IGNORECASE)
+"""Some servers say so, and with the status of success, that they have no such file."""
 PACKED_NAMES = (".xz", ".gz", ".bz2", ".zst", ".zip")
 
 
@@ -38,9 +41,9 @@ def beside(origin: Origin, name: str) -> bytes | None:
         if query:
             return None
         with suppress(NetworkError):
-            return origin.web.small_file(
-                f"{address.rpartition('/')[0]}/{quote(name)}", MAX_BMAP_BYTES
-            )
+            url = f"{address.rpartition('/')[0]}/{quote(name)}"
+            content = origin.web.small_file(url, MAX_BMAP_BYTES)
+            return None if _WEB_PAGE.match(content) else content
         return None
     if isinstance(origin, LocalFile):
         path = Path(origin.name).with_name(name)

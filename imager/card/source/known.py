@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from pysequoia import Cert
 from imager.base.errors import MalformedRelease, NotAuthentic, UsageError
 from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import Origin
-from imager.card.source.sums import first_name, sum_of
+from imager.card.source.sums import ALGORITHMS, UnclearSums, first_name, sum_of
 from imager.disk.bmap import Bmap, BmapError, parse_bmap
 from imager.disk.rescue_map import LOST, RescueMap, RescueMapError
 from imager.release.openpgp import parse_signatures, verify_detached
@@ -32,23 +32,46 @@ _SUM = re.compile(r"[0-9a-fA-F]{64}")
 
 @dataclass(frozen=True, slots=True)
 class KnownImage:
-    """``sha256`` (hex) of the source as it is packed, empty where nobody says it; its ``bmap``,
-    None where there is none; how many bytes the map of a rescue beside it calls lost; and what
-    there is to say about the first two."""
+    """``sums`` (hex) of the source as it is packed, by what hashlib calls them, as far as somebody
+    says them; its ``bmap``, None where there is none; how many bytes the map of a rescue beside it
+    calls lost; and what there is to say about the first two."""
 
-    sha256: str
+    sums: Mapping[str, str]
     bmap: Bmap | None
     lacks_bytes: int
     told: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 among the sums; empty where nobody says it."""
+        return self.sums.get("sha256", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """A file ``name`` of sums with the content ``text``, and which sum it has for the image."""
+
+    name: str
+    text: bytes
+    algorithm: str
+    digest: str
+
+    def is_of(self, own: str) -> bool:
+        """Whether it says that this is the sum of the file ``own``."""
+        try:
+            return sum_of(self.text, own, self.algorithm) == self.digest
+        except UnclearSums:
+            return False
 
 
 def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: bool) -> KnownImage:
     """Look beside ``origin``. ``asked`` is the sum that the person gave, ``key`` who must have
     signed; the block map is looked for where it is ``mapped``.
 
-    Raises UsageError for an impossible sum, MalformedRelease for a block map that cannot be used,
-    and NotAuthentic for a signature that is wrong or over a sum of another file, or where a key was
-    named and nothing that it signed proves the image.
+    Raises UsageError for an impossible sum, MalformedRelease for a block map that cannot be used or
+    a file of sums that is about this image and gives it none, and NotAuthentic for a signature that
+    is wrong or over a sum of another file, or where a key was named and nothing that it signed
+    proves the image.
     """
     if asked is not None and not _SUM.fullmatch(asked):
         raise UsageError(
@@ -57,20 +80,21 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
         )
     told: list[str] = []
     signed = False
-    sha256 = (asked or "").lower()
-    if sha256:
+    sums = {"sha256": asked.lower()} if asked else {}
+    if sums:
         told.append("its SHA-256 is held against the one you gave")
-    for name, text, found in _sums(origin):
-        if _is_signed(origin, name, text, key, told):
-            _require_named(origin, name, text)
+    for found in _sums(origin, told, is_asked=bool(asked)):
+        if _is_signed(origin, found.name, found.text, key, told):
+            _require_named(origin, found)
             signed = True
-        if sha256 not in ("", found):
+        label, known = ALGORITHMS[found.algorithm], sums.setdefault(found.algorithm, found.digest)
+        if known != found.digest:
             raise NotAuthentic(
-                f"{name} beside {origin.name} says another SHA-256 than {sha256}: {found}",
+                f"{found.name} beside {origin.name} says another {label} than {known}: "
+                f"{found.digest}",
                 hint="see which of both is of this version of the image",
             )
-        sha256 = found
-        told.append(f"its SHA-256 is held against {name} beside it")
+        told.append(f"its {label} is held against {found.name} beside it")
     bmap = None
     if mapped and (there := _bmap(origin)) is not None:
         name, text, bmap = there
@@ -92,7 +116,7 @@ def known_of(origin: Origin, asked: str | None, key: Cert | None, *, mapped: boo
         told.append("nothing is known of it beforehand: no sums, no block map, no --sha256")
     if origin.name.lower().startswith("http://") and not signed and asked is None:
         told.append("it and what is beside it come over http: anybody on the way can change them")
-    return KnownImage(sha256, bmap, _lost(origin), tuple(told))
+    return KnownImage(sums, bmap, _lost(origin), tuple(told))
 
 
 def _of_map(name: str, bmap: Bmap | None, *, proves: bool) -> str:
@@ -104,25 +128,41 @@ def _of_map(name: str, bmap: Bmap | None, *, proves: bool) -> str:
     return f"its block map {name} says what is written, and has no checksums of all that"
 
 
-def _require_named(origin: Origin, name: str, text: bytes) -> None:
-    """Raise NotAuthentic where the signed sums in the file ``name`` are of another file: an older
-    version, put beside its own sums under the name of the new one, would pass."""
+def _require_named(origin: Origin, sums: _Beside) -> None:
+    """Raise NotAuthentic where the signed ``sums`` are of another file: an older version, put
+    beside its own sums under the name of the new one, would pass."""
     own = file_name(origin)
-    if sum_of(text, own) is None:
+    if not sums.is_of(own):
+        other = first_name(sums.text, sums.algorithm) or "a file without a name"
         raise NotAuthentic(
-            f"{name} is signed, and its sum is of {first_name(text) or 'a file without a name'}, "
-            f"not of {own}",
+            f"{sums.name} is signed, and its sum is of {other}, not of {own}",
             hint="if it is that file, give it that name; else get the sums of this one",
         )
 
 
-def _sums(origin: Origin) -> Iterator[tuple[str, bytes, str]]:
+def _sums(origin: Origin, told: list[str], *, is_asked: bool) -> Iterator[_Beside]:
+    """The sums beside ``origin``. A file that is about it and gives no sum is not passed by, as if
+    there were none, unless a person gave one: then that goes to ``told``."""
     own = file_name(origin)
-    for name, alone in ((f"{own}.sha256", True), (f"{own}.sha256sum", True), ("SHA256SUMS", False)):
-        text = beside(origin, name)
-        found = sum_of(text, own, alone=alone) if text else None
-        if text and found:
-            yield name, text, found
+    for algorithm in ALGORITHMS:
+        names = (f"{own}.{algorithm}", f"{own}.{algorithm}sum", f"{algorithm.upper()}SUMS")
+        for name in names:
+            text = beside(origin, name)
+            if text is None:
+                continue
+            try:
+                digest = sum_of(text, own, algorithm, alone=name != names[-1])
+            except UnclearSums as unclear:
+                if not is_asked:
+                    raise MalformedRelease(
+                        f"{name} beside {origin.name} {unclear}",
+                        hint="give the right sum with --sha256, or have the image in a folder "
+                        "without that file",
+                    ) from unclear
+                told.append(f"{name} beside it is passed by: it {unclear}")
+                continue
+            if digest:
+                yield _Beside(name, text, algorithm, digest)
 
 
 def _lost(origin: Origin) -> int:
@@ -137,7 +177,7 @@ def _bmap(origin: Origin) -> tuple[str, bytes, Bmap] | None:
     for stem in unpacked_names(file_name(origin)):
         name = f"{stem}.bmap"
         text = beside(origin, name)
-        if text:
+        if text is not None:
             try:
                 bmap = parse_bmap(text)
                 if not bmap.ranges:

@@ -62,7 +62,7 @@ def opened_source(
                 f"and it has {packing.size_bytes}",
                 hint="fetch both again, or say --no-bmap",
             )
-        source = StreamedSource(origin, packing, known.sha256, known.bmap)
+        source = StreamedSource(origin, packing, known.sums, known.bmap)
         yield OpenedSource(source, packing.name, known)
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.card.source.origin import Origin
 from imager.card.source.packed import LOOKED_AT, Packing, refuse_other_kinds
 from imager.card.source.source import Piece
+from imager.card.source.sums import ALGORITHMS
 from imager.card.source.window import Window
 from imager.disk.bmap import Bmap, BmapRange
 from imager.disk.budget import Budget
@@ -36,12 +37,12 @@ _AGAIN = "fetch it again; if it is the same then, its publisher has to mend it"
 
 @dataclass(frozen=True, slots=True)
 class StreamedSource:
-    """An open source. ``expected`` is the SHA-256 (hex) it must have, as packed; empty where nobody
-    said one. ``bmap`` says what counts; None where only the image itself does."""
+    """An open source. ``expected`` are the sums (hex) it must have, as packed, by what hashlib
+    calls them. ``bmap`` says what counts; None where only the image itself does."""
 
     origin: Origin
     packing: Packing
-    expected: str = ""
+    expected: Mapping[str, str] = field(default_factory=dict)
     bmap: Bmap | None = None
 
     @property
@@ -81,7 +82,7 @@ class StreamReading:
         self.size_bytes = 0
         self.sha256 = ""
         self._source = source
-        self._whole = hashlib.sha256()
+        self._sums = {name: hashlib.new(name) for name in ("sha256", *source.expected)}
         self._limit_bytes = limit_bytes
         self._blocks = source.origin.blocks()
         self._content = source.packing.unpack(self._hashed())
@@ -102,7 +103,7 @@ class StreamReading:
             window.skip(sys.maxsize)
         except PackingError as error:
             raise MalformedRelease(f"{source.name}: {error}", hint=_AGAIN) from error
-        self.size_bytes, self.sha256 = window.high, self._whole.hexdigest()
+        self.size_bytes, self.sha256 = window.high, self._sums["sha256"].hexdigest()
         self._require_proven()
 
     def _hashed(self) -> Generator[bytes]:
@@ -117,7 +118,8 @@ class StreamReading:
                         "than an image that fits can be, however it is packed",
                         hint=_AGAIN,
                     )
-                self._whole.update(block)
+                for whole in self._sums.values():
+                    whole.update(block)
                 yield block
 
     def _used(self) -> Iterator[Piece]:
@@ -190,12 +192,14 @@ class StreamReading:
                 f"{source.size_bytes} it should have",
                 hint=_AGAIN,
             )
-        if source.expected not in ("", self.sha256):
-            raise NotAuthentic(
-                f"{source.name} is not what it should be: its SHA-256 is {self.sha256}, "
-                f"not {source.expected}",
-                hint="fetch it again; if it is the same then, do not use it",
-            )
+        for algorithm, expected in source.expected.items():
+            found = self._sums[algorithm].hexdigest()
+            if found != expected:
+                raise NotAuthentic(
+                    f"{source.name} is not what it should be: its {ALGORITHMS[algorithm]} is "
+                    f"{found}, not {expected}",
+                    hint="fetch it again; if it is the same then, do not use it",
+                )
 
 
 def _zeros(pieces: Iterable[Piece]) -> Iterator[Piece]:

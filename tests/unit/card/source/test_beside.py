@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import tracemalloc
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 from imager.base.errors import ConfigurationError, HostStorage, UsageError
+from imager.base.run import run
 from imager.base.units import MiB
 from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import LocalFile, RemoteFile, local_file
-from imager.card.source.sums import first_name, sum_of
+from imager.card.source.sums import UnclearSums, first_name, sum_of
 from imager.release.transfer.download import Version
 from imager.release.transfer.web import TransferLimits, Web
 from tests.support.mirror import serving
@@ -31,9 +33,14 @@ def test_names_of_what_is_not_packed() -> None:
     assert unpacked_names("any") == ("any",)
 
 
+PAGE = b"\n<!DOCTYPE HTML>\n<HTML lang=en><title>Not found</title></HTML>"
+
+
 def test_beside_a_url_names_are_spelt_as_urls() -> None:
     with (
-        serving({"/d/a%20b.img": b"i", "/d/a%20b.bmap": b"map", "/d/SHA256SUMS": b""}) as server,
+        serving(
+            {"/d/a%20b.img": b"i", "/d/a%20b.bmap": b"map", "/d/SHA256SUMS": b"", "/d/page": PAGE}
+        ) as server,
         closing(Web(TransferLimits(back_off_seconds=0))) as web,
     ):
         url = f"{server.address}/d/a%20b.img"
@@ -41,6 +48,7 @@ def test_beside_a_url_names_are_spelt_as_urls() -> None:
         assert file_name(file) == "a b.img"
         assert beside(file, "a b.bmap") == b"map"
         assert (beside(file, "SHA256SUMS"), beside(file, "none")) == (b"", None)
+        assert beside(file, "page") is None, "so a server says that there is no such file"
         asked = RemoteFile(f"{url}?token=1", web, url, True, Version(None, None, None))
         assert file_name(asked) == "a b.img"
         assert beside(asked, "a b.bmap") is None, "nobody knows what such a server calls it"
@@ -71,15 +79,78 @@ def test_what_cannot_be_opened_is_this_computers_fault(tmp_path: Path) -> None:
         (f"{A}\tany.img\r\n{B}  other.img", A, A),
         (f"\\{A} *./d/any.img", A, A),
         (f"{A.upper()}  other.img", None, A),
-        (f"{A}  one\n{B}  other.img", None, None),
         (f"SHA256 (d/any.img) = {A.upper()}\nMD5 (any.img) = {'a' * 32}", A, A),
-        (f"{A[1:]}  any.img\n{A}0  any.img\n# {A}  any.img", None, None),
-        (f"{A}  any.img\n{B}  any.img", B, B),
+        (f"SHA256(any.img)= {A}", A, A),
+        (f"SHA2-256(d/any.img)= {A}\nSHA2-512(any.img)= {B}{B}", A, A),
+        (f"any.img: {A}\nother.img: {B}", A, A),
+        (f"SHA256    {A.upper()}    C:\\Users\\me\\any.img", A, A),
+        (f"{A}  C:\\Users\\me\\any.img\n{B}  .\\other.img", A, A),
+        (f"{A}  any.img\n{A}  any.img\n{B}  old/any.img", A, A),
+        (f"{B}  any.img.bmap\n{B}  many.img\n", None, B),
+        (f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{A}  any.img\n", A, A),
     ],
 )
-def test_the_sum_of_one_name(text: str, named: str | None, alone: str | None) -> None:
-    assert sum_of(text.encode(), "any.img") == named
-    assert sum_of(text.encode(), "any.img", alone=True) == alone
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_sum_of_one_name(
+    text: str, named: str | None, alone: str | None, encoding: str
+) -> None:
+    data = text.encode(encoding)
+    assert sum_of(data, "any.img") == named
+    assert sum_of(data, "any.img", alone=True) == alone
+    longer = text.replace(A, A * 2).replace(A.upper(), A.upper() * 2).replace(B, B * 2)
+    if "SHA2" not in text:
+        found = sum_of(longer.encode(encoding), "any.img", "sha512")
+        assert found == (named * 2 if named else None)
+
+
+POWERSHELL = f"\r\nAlgorithm : SHA256\r\nHash      : {A.upper()}\r\nPath      : C:\\any.img\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_windows_writes_about_one_file_has_its_sum(encoding: str) -> None:
+    assert sum_of(POWERSHELL.encode(encoding), "any.img", alone=True) == A
+    certutil = f"SHA256 hash of any.img:\r\n{A}\r\nCertUtil: -hashfile command completed.\r\n"
+    assert sum_of(certutil.encode(encoding), "any.img", alone=True) == A
+
+
+@pytest.mark.parametrize("name", ["we\\ird.img", "two\nlines.img", "a\rb.img", "a \\n.img"])
+@pytest.mark.parametrize("options", [["--tag"], []])
+def test_a_name_with_a_backslash_is_read_as_sha256sum_writes_it(
+    tmp_path: Path, name: str, options: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(b"image")
+    text = run(["sha256sum", *options, name], cwd=tmp_path).stdout
+    assert text.startswith(b"\\")
+    assert sum_of(text, name) == hashlib.sha256(b"image").hexdigest()
+    assert sum_of(text, "ird.img") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "named", "alone"),
+    [
+        (b"", False, "has no SHA-256 of any.img"),
+        (b"\n", False, "has no SHA-256 of any.img"),
+        (A[1:].encode(), False, "has no SHA-256 of any.img"),
+        (f"# {A}  any.img".encode(), False, "has no SHA-256 of any.img"),
+        (f"{A}{A}  any.img".encode(), True, "has no SHA-256 of any.img"),
+        (f"{A[1:]}  any.img\n{A}0  any.img".encode(), True, "has no SHA-256 of any.img"),
+        (f"MD5 (any.img) = {A[:32]}".encode(), True, "has no SHA-256 of any.img"),
+        (f"{A}  one\n{B}  other.img".encode(), False, "more than one SHA-256"),
+        (f"{A}  any.img\n{B}  any.img".encode(), True, "more than one SHA-256"),
+        (f"{A}  any.img\nany.img: {B}\n".encode(), True, "more than one SHA-256"),
+        (f"{A}  a/any.img\n{B}  b/any.img".encode(), True, "more than one SHA-256"),
+        (POWERSHELL.encode(), True, ""),
+    ],
+)
+def test_sums_that_are_about_an_image_and_give_it_none(
+    text: bytes, named: bool, alone: str
+) -> None:
+    for whole, is_refused in ((False, named), (True, bool(alone))):
+        with pytest.raises(UnclearSums) if is_refused else nullcontext():
+            sum_of(text, "any.img", alone=whole)
+    if alone:
+        with pytest.raises(UnclearSums, match=alone):
+            sum_of(text, "any.img", alone=True)
 
 
 def test_the_file_that_sums_are_of() -> None:
@@ -92,7 +163,8 @@ def test_a_file_of_very_many_lines_takes_little_more_than_its_text(line: bytes) 
     text = line * (MiB // 2 // len(line))
     tracemalloc.start()
     try:
-        sum_of(text, "any.img")
+        with suppress(UnclearSums):
+            sum_of(text, "any.img", alone=True)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(text)
     finally:
         tracemalloc.stop()

@@ -401,6 +401,61 @@ def test_sums_beside_it_are_used_and_said(plain: Path, name: str, text: str) -> 
         read_whole(plain)
 
 
+SHA512 = hashlib.sha512(IMAGE).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("any.img.sha512", SHA512),
+        ("any.img.sha512sum", f"SHA2-512(any.img)= {SHA512}\n"),
+        ("SHA512SUMS", f"{'0' * 128}  other.img\n{SHA512}  any.img\n"),
+    ],
+)
+def test_a_sha_512_beside_it_is_held_against_it_too(plain: Path, name: str, text: str) -> None:
+    plain.with_name(name).write_text(text)
+    with opened_source(WantedImage(str(plain), DIGEST)) as opened:
+        assert opened.known.told == (
+            "its SHA-256 is held against the one you gave",
+            f"its SHA-512 is held against {name} beside it",
+        )
+        assert content_of(opened) == IMAGE
+    plain.write_bytes(IMAGE[:-1] + b"x")
+    with pytest.raises(NotAuthentic, match="its SHA-512 is"):
+        read_whole(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("any.img.sha256", b"", "has no SHA-256"),
+        ("any.img.sha256sum", DIGEST[:-1].encode(), "has no SHA-256"),
+        ("any.img.sha256", f"{DIGEST}  any.img\n{'0' * 64}  any.img".encode(), "more than one"),
+        ("SHA256SUMS", f"{'0' * 64}  any.img\n{DIGEST}  any.img\n".encode(), "more than one"),
+        ("SHA256SUMS", f"Hash : {DIGEST}\nPath : C:\\any.img\n".encode("utf-16"), "has no SHA-256"),
+        ("any.img.sha512", f"{DIGEST}  any.img".encode(), "has no SHA-512"),
+    ],
+)
+def test_sums_of_this_image_that_nobody_understands_are_not_passed_by(
+    plain: Path, name: str, text: bytes, said: str
+) -> None:
+    plain.with_name(name).write_bytes(text)
+    with pytest.raises(MalformedRelease, match=f"{name} beside .*{said}") as caught:
+        read_whole(plain)
+    assert "--sha256" in str(caught.value.hint)
+    with opened_source(WantedImage(str(plain), DIGEST)) as opened:
+        assert f"{name} beside it is passed by" in opened.known.told[1]
+        assert content_of(opened) == IMAGE
+
+
+def test_an_empty_block_map_is_one_that_cannot_be_used(plain: Path) -> None:
+    plain.with_name("any.bmap").touch()
+    with pytest.raises(MalformedRelease, match="no block map that can be used"):
+        read_whole(plain)
+    with opened_source(WantedImage(str(plain), mapped=False)) as opened:
+        assert content_of(opened) == IMAGE
+
+
 def test_an_empty_map_beside_it_says_nothing(plain: Path) -> None:
     for text, lacks in ((b"", 0), (b"0 ?\n0 512 +\n512 1024 -\n1536 512 *\n", 1536), (b"x", 0)):
         plain.with_name("any.img.map").write_bytes(text)
