@@ -21,6 +21,9 @@ MAX_LOADED_BYTES = 256 * MiB
 _MAX_JUDGED_BYTES = 96 * MiB
 """A file that is judged must be in memory whole. A larger one is only digested."""
 
+_PIECE_STEPS = 10
+"""To read one piece of a file that lies in many."""
+
 Judged = TypeVar("Judged")
 Judge = Callable[[bytes, Budget], Judged]
 """Says what the content of a file is, or what is wrong with it; raises OverBudget."""
@@ -83,6 +86,7 @@ class Contents:
         self.budget = budget
         self.unseen: dict[str, str] = {}
         self._digests: dict[str, str] = {}
+        self._texts: dict[str, bytes] = {}
         self._known: dict[tuple[str, object], object] = {}
 
     def entry(self, path: str) -> FatEntry | None:
@@ -98,15 +102,26 @@ class Contents:
         return self.volume.read_file(path)
 
     def text(self, path: str) -> bytes | None:
-        """The content of a file that people write, cut where no such file is longer."""
+        """The content of a file that people write, cut where no such file is longer. It is read
+        once, though each board asks for it and other files may include it over and over."""
         entry = self.entry(path)
         if entry is None:
             return None
+        if entry.path not in self._texts:
+            self._texts[entry.path] = self._text(entry)
+        return self._texts[entry.path]
+
+    def _text(self, entry: FatEntry) -> bytes:
         if entry.size_bytes > MAX_TEXT_BYTES:
             self.unseen[entry.path] = (
                 f"it has {entry.size_bytes} bytes; the first {MAX_TEXT_BYTES} were read"
             )
-        return self.volume.read_file(path, limit_bytes=MAX_TEXT_BYTES)
+        try:
+            self.budget.step(_PIECE_STEPS * len(entry.extents))
+        except OverBudget as spent:
+            self.unseen[entry.path] = str(spent)
+            return b""
+        return self.volume.read_file(entry.path, limit_bytes=MAX_TEXT_BYTES)
 
     def digest(self, path: str) -> str:
         """Its SHA-256 in hex."""

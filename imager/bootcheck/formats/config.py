@@ -270,13 +270,16 @@ class _ConfigParser:
     def include(self, path: str, number: int, name: str) -> None:
         if self.filters.hold is False or not self.program.includes:
             return
+        if self.includes >= _MAX_INCLUDES:
+            if self.includes == _MAX_INCLUDES:
+                what = f"includes {name} after {_MAX_INCLUDES} others: is it including itself?"
+                self.note(NoteKind.SYNTAX, path, number, what)
+                self.includes += 1  # said once
+            return
         data = self.read(name) if name else None
         if data is None:
             what = f"includes {name or 'nothing'}, which is not there"
             self.note(NoteKind.INCLUDE_MISSING, path, number, what)
-        elif self.includes >= _MAX_INCLUDES:
-            what = f"includes {name} after {_MAX_INCLUDES} others: is it including itself?"
-            self.note(NoteKind.SYNTAX, path, number, what)
         else:
             self.includes += 1
             self.read_lines(name, data)

@@ -88,6 +88,24 @@ def test_what_an_earlier_run_heard_is_not_asked_again_and_paid_for_all_the_same(
     assert budget.spent[1] == 60
 
 
+def test_a_text_is_read_once_and_paid_for_by_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = Budget()
+    contents = Contents(volume_of({"config.txt": b"a=1\n", "empty.txt": b""}), {}, budget)
+    before = budget.spent[0]
+    assert contents.text("CONFIG.TXT") == b"a=1\n"
+    assert contents.text("empty.txt") == b""
+    assert budget.spent[0] > before
+    monkeypatch.setattr(type(contents.volume), "read_file", lambda *_, **__: b"read again")
+    assert contents.text("config.txt") == b"a=1\n"
+    assert contents.text("none.txt") is None
+
+
+def test_a_text_that_cannot_be_paid_for_is_there_and_not_looked_at() -> None:
+    contents = Contents(volume_of({"config.txt": b"a=1\n"}), {}, Budget(ReadLimits(steps=5)))
+    assert contents.text("config.txt") == b""
+    assert contents.unseen == {"config.txt": "looking at it takes too long"}
+
+
 def test_what_was_heard_is_told_by_digest_of_one_judge_alone() -> None:
     judge, other = judge_of([]), judge_of([])
     looked_at(b"heard", judge, Budget())

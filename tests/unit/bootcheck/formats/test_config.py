@@ -223,6 +223,21 @@ def test_a_file_that_includes_itself_comes_to_an_end() -> None:
     read = config("include a.txt\n", a="include a.txt\ninclude a.txt\nkernel=x\n")
     assert read.value("kernel") == "x"
     assert "is it including itself?" in read.notes[0].what
+    assert len(read.notes) == 1
+
+
+@pytest.mark.parametrize("lines", [1, 300])
+def test_a_file_that_is_included_over_and_over_is_read_so_often_and_no_more(lines: int) -> None:
+    """10,000 lines that include a file in many pieces took half a minute."""
+    asked: list[str] = []
+    files = {"config.txt": b"include a.txt\n" * 5000, "a.txt": b"\n" * lines}
+
+    def read(path: str) -> bytes | None:
+        asked.append(path)
+        return files.get(path)
+
+    read_config(read, BOARDS[0])
+    assert asked == ["config.txt", *["a.txt"] * 32]
 
 
 LINES = st.one_of(
