@@ -365,7 +365,7 @@ def _firmware(data: bytes) -> None:
     fixup_fault(fixup)
     pair_fault(start, fixup)
     bootcode_fault(start)
-    known_filters(start, MODEL_FILTERS | KIND_FILTERS)
+    known_filters(start, MODEL_FILTERS | KIND_FILTERS, Budget())
 
 
 def _kernel(data: bytes) -> None:

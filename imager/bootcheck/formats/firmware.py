@@ -16,17 +16,28 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from imager.disk.budget import Budget
+
 _VIDEOCORE = 137
 _ADDRESS_BITS = 0x3FFFFFFF  # the two upper bits of a VideoCore address choose how it is cached
 _FLOOR = 0xFFFFF  # the firmware also points to the start of the MiB it is loaded into
 _BUILD = re.compile(rb"VC_BUILD_ID_VERSION: ([0-9a-f]{7,40})")
 _BOOTCODE_MIN = 4096
+BOOTCODE_MAX = 128 * 1024
+"""The boot ROM loads it into a cache of this size."""
 _FIXUP_MAX = 256 * 1024  # the largest of those releases has 10 KiB
-_BOARD_WORD = re.compile(rb"(?s)([pc](?<![!-Z\\^-~].)[im][0-5][0-9w+s]{0,3})(?![!-Z\\^-~])")
 # Its maker: "if there is no cmdline.txt, start.elf does fill in a usable one"
 # (raspberrypi/linux issue 119). It is one text, to a zero byte.
 _CMDLINE = re.compile(rb"(?<![ -~])[ -~]{0,500}?(?<![!-~])root=/dev/[ -~]{1,500}+(?=\0)")
+_BOARD_WORDS = tuple(
+    re.compile(rb"(?s)(%s(?<![!-Z\\^-~]..)[0-5][0-9w+s]{0,3})(?![!-Z\\^-~])" % begin)
+    for begin in (b"pi", b"cm")
+)
+"""Two, because what begins with certain letters is looked for ten times as fast."""
+_LIST_GAP = 64
+"""In the list of filters of those releases at most 40 bytes stand between two names of boards."""
 _MOST_LOOKS = 2000
+_BYTES_A_STEP = 64
 _ENTRY_AT, _HEADERS_AT, _HEADER_BYTES = 24, 52, 32
 
 
@@ -77,16 +88,34 @@ def build_id(data: bytes) -> str | None:
     return match[1].decode() if match else None
 
 
-def known_filters(data: bytes, names: Collection[str]) -> frozenset[str] | None:
-    """Which of ``names``, sections of config.txt, a start*.elf or bootcode.bin knows: those that
-    stand in it as words of their own. None where there is no list of them in it."""
-    boards = {match[1].decode() for match in islice(_BOARD_WORD.finditer(data), _MOST_LOOKS)}
-    if not boards & set(names):
+def known_filters(data: bytes, names: Collection[str], budget: Budget) -> frozenset[str] | None:
+    """Which of ``names``, sections of config.txt, a start*.elf or bootcode.bin knows: of boards
+    those in its list of them, of others those that stand in it as words of their own. None where
+    there is no such list in it. Raises OverBudget."""
+    budget.step(len(data) // _BYTES_A_STEP)
+    boards = max((run & set(names) for run in _runs(data)), key=len)
+    if not boards:
         return None
     others = (name for name in names if not name.startswith(("pi", "cm")))
-    return frozenset(boards & set(names)).union(
-        name for name in others if _has_word(data, name.encode())
+    return boards.union(name for name in others if _has_word(data, name.encode()))
+
+
+def _runs(data: bytes) -> Iterator[frozenset[str]]:
+    """The names of boards that stand close together, as in the list of filters: a single one may
+    stand anywhere and mean anything."""
+    found = sorted(
+        (match.start(), match.end(), match[1].decode())
+        for words in _BOARD_WORDS
+        for match in islice(words.finditer(data), _MOST_LOOKS)
     )
+    run, end = set[str](), 0
+    for start, stop, name in found:
+        if start - end > _LIST_GAP:
+            yield frozenset(run)
+            run = set()
+        run.add(name)
+        end = stop
+    yield frozenset(run)
 
 
 def _has_word(data: bytes, word: bytes) -> bool:
@@ -112,14 +141,14 @@ def is_cut_down(data: bytes) -> bool:
 
 
 def bootcode_fault(data: bytes) -> str | None:
-    """What is wrong with a bootcode.bin. It must fit in the cache of 128 KiB into which the ROM
-    loads it, and must contain the name of the file it loads next."""
+    """What is wrong with a bootcode.bin. It must fit where the ROM loads it, and must contain the
+    name of the file it loads next."""
     if data.count(0) == len(data):
         return "it holds only zeros"
     if len(data) < _BOOTCODE_MIN:
         return f"it is cut off: {len(data)} bytes, and no bootcode.bin is below {_BOOTCODE_MIN}"
-    if len(data) > 128 * 1024:
-        return f"it is {len(data)} bytes long; the boot ROM loads at most 131072"
+    if len(data) > BOOTCODE_MAX:
+        return f"it is {len(data)} bytes long; the boot ROM loads at most {BOOTCODE_MAX}"
     if b"start" not in data and b"START" not in data:
         return "nowhere in it stands the name of start.elf, which it must load"
     return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imager.base.boards import Board
+from imager.base.units import MiB
 from imager.bootcheck.contents import Contents
 from imager.bootcheck.formats import firmware
 from imager.bootcheck.formats.config import (
@@ -20,11 +21,12 @@ from imager.bootcheck.formats.config import (
     Program,
     read_config,
 )
-from imager.bootcheck.route.needs import cheap
+from imager.disk.budget import Budget
 
 BOOTCODE = "bootcode.bin"
 _FILTERS = MODEL_FILTERS | KIND_FILTERS
-_KNOWN = cheap(lambda data: firmware.known_filters(data, _FILTERS))
+_START_MOST = 16 * MiB
+"""Three times the largest start*.elf of today; a larger one is not searched for what it knows."""
 _CUT_DOWN_MEMORY = 16
 
 
@@ -41,11 +43,23 @@ class BootSettings:
     def of(cls, contents: Contents, first: Contents, model: Board) -> BootSettings:
         """The settings on the partition ``contents``; ``first`` is the card's first one, from which
         bootcode.bin comes."""
-        knows = first.about(BOOTCODE, _KNOWN) if model.needs_bootcode else None
+        knows = _known(first, BOOTCODE, firmware.BOOTCODE_MAX) if model.needs_bootcode else None
         read = read_config(contents.text, model, Program(False, knows or _FILTERS))
         pair = _pair(read, model)
-        knows = contents.about(pair[0], _KNOWN) if pair else None
+        knows = _known(contents, pair[0], _START_MOST) if pair else None
         return cls(read, read_config(contents.text, model, Program(True, knows or _FILTERS)), pair)
+
+
+def _filters_in(data: bytes, budget: Budget) -> frozenset[str] | None:
+    return firmware.known_filters(data, _FILTERS, budget)
+
+
+def _known(contents: Contents, path: str, most_bytes: int) -> frozenset[str] | None:
+    """Which filters the program in the file ``path`` knows; None where that cannot be told."""
+    entry = contents.entry(path)
+    if entry is None or entry.size_bytes > most_bytes:
+        return None
+    return contents.about(path, _filters_in)
 
 
 def has_little_memory(loader: Config, model: Board) -> bool:

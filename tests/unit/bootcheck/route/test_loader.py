@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from imager.base.units import KiB, MiB
+from imager.bootcheck.formats import firmware
+from imager.bootcheck.formats.firmware import known_filters
+from imager.disk.budget import Budget, OverBudget, ReadLimits
 from tests.support import bootfiles
 from tests.support.bootfiles import CONFIG_TXT, minimal_boot_files
 from tests.support.bootmemory import errors_of, found, judged
@@ -112,6 +116,37 @@ def test_a_word_in_another_one_is_no_filter() -> None:
     files = with_config(CM4 | {"start4.elf": bootfiles.start_elf(filler=words)}, b"[pi5]\n")
     files["config.txt"] += b"kernel=kernel_2712.img\n"
     assert errors_of(files, "cm4") == []
+
+
+def test_a_board_named_elsewhere_in_the_firmware_is_no_filter() -> None:
+    """As cm3 in that of 2022: among the models, far from the list of filters."""
+    models = b"\0pi0\0rev2\0\0\0\0pi02w\0\0cm5\0400\0cm4s\0"
+    filters = b"\0all\0pi0\0pi1\0pi3\0pi4\0N/A\0pi0w\0\0\0\0edid\0\0\0\0gpio\0\0\0\0pi400\0"
+    for words in (models + bytes(70) + filters, filters + bytes(70) + models):
+        elf = bootfiles.start_elf(filler=words)
+        names = {"pi0", "pi1", "pi400", "cm5", "gpio", "tryboot"}
+        assert known_filters(elf, names, Budget()) == frozenset(names - {"cm5", "tryboot"})
+        files = with_config(CM4 | {"start4.elf": elf}, b"[cm5]\nkernel=kernel_2712.img\n")
+        assert errors_of(files, "cm4") == ["kernel"]
+
+
+def test_to_look_for_filters_costs_what_it_takes() -> None:
+    with pytest.raises(OverBudget):
+        known_filters(bytes(MiB), {"pi4"}, Budget(ReadLimits(steps=MiB // 64 - 1)))
+    budget = Budget()
+    assert known_filters(b"p" * MiB + b"\0pi4\0", {"pi4"}, budget) == frozenset({"pi4"})
+    assert budget.spent[0] >= MiB // 64
+
+
+def test_in_a_file_too_large_for_a_firmware_no_filters_are_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lengths: list[int] = []
+    monkeypatch.setattr(firmware, "known_filters", lambda data, *_: lengths.append(len(data)))
+    for name, most in (("bootcode.bin", 128 * KiB), ("start.elf", 16 * MiB)):
+        for size in (most, most + 1):
+            errors_of(PI3 | {name: PI3[name].ljust(size, b"\0")}, "pi3")
+        assert most in lengths and most + 1 not in lengths
 
 
 def test_bootcode_bin_has_a_list_of_filters_of_its_own() -> None:
