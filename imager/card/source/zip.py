@@ -107,8 +107,7 @@ def _the_image(name: str, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
         raise MalformedRelease(
             f"{name}: it holds {len(entries)} files", hint="unpack it and give the image in it"
         )
-    files = [entry for entry in entries if not entry.filename.endswith("/")]
-    images = [one for one in files if not one.filename.lower().endswith(_BESIDE)]
+    images = [entry for entry in entries if _may_be_image(entry.filename)]
     if len(images) != 1:
         raise MalformedRelease(
             f"{name}: it holds {len(images)} files that could be the image, not one",
@@ -133,6 +132,14 @@ def _the_image(name: str, entries: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
             hint="unpack it and give the image itself",
         )
     return one
+
+
+def _may_be_image(name: str) -> bool:
+    """No folder, no text or sums, and nothing that macOS puts into each zip file of its own: a file
+    that begins with a dot, or lies in ``__MACOSX``."""
+    folder, _, base = name.rpartition("/")
+    of_macos = folder.split("/")[0] == "__MACOSX" or base.startswith(".")
+    return bool(base) and not of_macos and not base.lower().endswith(_BESIDE)
 
 
 def _require_one_story(name: str, one: zipfile.ZipInfo, header: bytes) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from imager.base.errors import TargetRefused
 from imager.base.progress import Progress
-from imager.base.units import MiB, align_down, format_size
+from imager.base.units import SECTOR_BYTES, MiB, align_down, format_size
 from imager.card.claim.blank import blank_unless_done
 from imager.card.diagnosis.places import Places
 from imager.card.medium.in_flight import in_flight
@@ -32,7 +32,10 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.gpt import SIGNATURE, GptError, resized
 from imager.disk.layout import FIRST_MIB
 from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, build_manifest, chunks_of
+from imager.disk.mbr import MbrError, parse
+from imager.disk.table import TYPE_PROTECTIVE
 
+_SECTORS = (SECTOR_BYTES, 4096)
 Seal = Callable[[Manifest], tuple[int, bytes]]
 """From what a card will hold, without the seal itself, to the seal and its place: a stamp."""
 
@@ -171,20 +174,36 @@ def _pour_body(
 
 def _fit_table(ends: Ends, image_bytes: int, card: ClaimedCard, progress: Progress) -> None:
     """A GPT has its second copy at the end of the disk, and says where that is."""
+    _warn_of_sectors(ends, card, progress)
     if image_bytes == ends.card_bytes:
         return
     try:
         pieces = resized(ends.read, ends.card_bytes, ends.card_bytes)
     except GptError:
-        if ends.read(4096, len(SIGNATURE)) == SIGNATURE:
-            progress.warn(
-                f"its partition table (GPT) is for sectors of 4096 bytes: see that "
-                f"{card.target.node} has such, or its partitions are not found"
-            )
         return
     for offset, data in pieces:
         ends.put(offset, data)
     progress.note("the second copy of its partition table (GPT) goes to the end of the card")
+
+
+def _warn_of_sectors(ends: Ends, card: ClaimedCard, progress: Progress) -> None:
+    """A GPT begins in the second sector of a disk, and counts in its sectors. Which those are
+    nobody knows of an image file."""
+    has = card.target.facts.logical_bytes
+    made_for = [size for size in _SECTORS if ends.read(size, len(SIGNATURE)) == SIGNATURE]
+    if has and made_for and has not in made_for and _promises_gpt(ends):
+        progress.warn(
+            f"its partition table (GPT) is for sectors of {made_for[0]} bytes, and "
+            f"{card.target.node} has sectors of {has}: no partition is found on it there"
+        )
+
+
+def _promises_gpt(ends: Ends) -> bool:
+    try:
+        table = parse(ends.read(0, SECTOR_BYTES))
+    except MbrError:
+        return False
+    return any(part.type_id == TYPE_PROTECTIVE for part in table.partitions)
 
 
 def too_small(node: str, card_bytes: int, image_bytes: int, share: Share) -> TargetRefused:

@@ -43,17 +43,25 @@ many bytes of one."""
 
 
 def gunzipped(blocks: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """The content of a gzip file (RFC 1952: one member or more) given as blocks of bytes."""
+    """The content of a gzip file (RFC 1952: one member or more) given as blocks of bytes. Zeros at
+    its end are passed by, as gzip(1) does: what writes in whole blocks leaves them there."""
     member = zlib.decompressobj(_GZIP)
-    position, step = 0, CHUNK_BYTES
+    position, step, padded = 0, CHUNK_BYTES, False
     for block in blocks:
         at = 0
         while at < len(block):
             waiting = block[at : at + step]
             if member.eof:
-                # Behind a member nothing may follow but another member.
-                if not waiting.startswith(GZIP_MAGIC[: len(waiting)]):
-                    raise PackingError(f"trailing garbage at its byte {position + at}")
+                # Behind a member nothing may follow but another member, and then zeros.
+                zeros = len(waiting) - len(waiting.lstrip(b"\0"))
+                padded = padded or bool(zeros)
+                if zeros < len(waiting) and (
+                    padded or not waiting.startswith(GZIP_MAGIC[: len(waiting)])
+                ):
+                    raise PackingError(f"trailing garbage at its byte {position + at + zeros}")
+                if padded:
+                    at, step = at + len(waiting), CHUNK_BYTES
+                    continue
                 member = zlib.decompressobj(_GZIP)
             at, step = at + len(waiting), min(2 * step, CHUNK_BYTES)
             while waiting and not member.eof:

@@ -47,6 +47,18 @@ def test_it_is_found_between_others_in_blocks_of_any_size(path: Path, way: int, 
     assert unpacked(path, block) == content
 
 
+def test_what_macos_puts_beside_it_is_no_image(path: Path) -> None:
+    names = ("__MACOSX/._a.img", "a.img", "__MACOSX/d/b.img", ".DS_Store", "d/._a.img")
+    path.write_bytes(made(*names))
+    assert unpacked(path) == CONTENT
+    path.write_bytes(made("__MACOSX/._a.img", "._a.img", ".a.img"))
+    with pytest.raises(MalformedRelease, match="0 files that could be the image"):
+        unpacked(path)
+    path.write_bytes(made("a.img", "MACOSX/a.img"))
+    with pytest.raises(MalformedRelease, match="2 files that could be the image"):
+        unpacked(path)
+
+
 def field(data: bytearray, at: int, value: int) -> bytes:
     """``data`` with another number at byte ``at`` of the image's entry in the directory, and where
     it begins."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -21,6 +22,7 @@ from imager.base.errors import (
 from imager.base.progress import Quiet
 from imager.base.units import MiB
 from imager.card.diagnosis.damage import DamageKind
+from imager.card.host.disks import Disk
 from imager.card.stages import VerifiedCard, WriteOptions, WrittenCard
 from imager.card.write.pour import Pouring
 from imager.card.write.read_back import read_back
@@ -29,6 +31,7 @@ from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
 from imager.disk.mbr import encode
 from tests.support.cards import FaultyCard, Flush, Write, claimed, press_ctrl_c
+from tests.support.proving import Heard
 from tests.support.sources import MemorySource
 
 SIZE = 12 * MiB
@@ -281,3 +284,22 @@ def test_of_a_slow_source_more_is_held_in_the_same_memory(
     time.sleep(0.1)
     assert least <= len(seen) <= most
     assert [bytes(block.data) for block in [first, *blocks]] == data
+
+
+@pytest.mark.parametrize("kind", [0xEE, 0x0C])
+@pytest.mark.parametrize("made_for", [512, 4096])
+@pytest.mark.parametrize("card_has", [0, 512, 4096])
+@pytest.mark.parametrize("size", [SIZE, SIZE + MiB])
+def test_a_gpt_for_other_sectors_than_the_card_has_is_told(
+    kind: int, made_for: int, card_has: int, size: int
+) -> None:
+    table = bytearray(TABLE)
+    table[446 + 4] = kind
+    given = MemorySource([(0, bytes(table)), (made_for, b"EFI PART")], SIZE)
+    card, heard = claimed(FaultyCard(size)), Heard()
+    assert isinstance(card.target, Disk)
+    card = replace(card, target=replace(card.target, logical_bytes=card_has))
+    pour_card(Pouring(given, block_bytes=MiB), card, heard, OPTIONS)
+    assert bool(heard.warnings) == (kind == 0xEE and card_has not in (0, made_for))
+    for said in heard.warnings:
+        assert f"for sectors of {made_for} bytes" in said and f"has sectors of {card_has}:" in said

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import HostStorage
+from imager.base.run import run
 from imager.base.units import KiB, MiB
-from imager.image.unpack.inflate import Inflater, PackingError
+from imager.image.unpack.inflate import Inflater, PackingError, gunzipped
 
 LONG = bytes(20 * MiB)
 """More than is decompressed ahead of whoever reads."""
@@ -116,6 +117,17 @@ def test_a_file_that_cannot_be_read_is_an_error_of_this_computer(tmp_path: Path)
             ask()
 
 
+@pytest.mark.parametrize("zeros", [1, 511, 3 * MiB])
+@pytest.mark.parametrize("block", [1000, MiB])
+def test_zeros_behind_a_gzip_file_are_passed_by(tmp_path: Path, zeros: int, block: int) -> None:
+    """As gzip(1) does, which says so and ends with 0."""
+    data = FIRST + FIRST + bytes(zeros)
+    blocks = (data[at : at + block] for at in range(0, len(data), block))
+    unpacked = b"".join(gunzipped(blocks))
+    (tmp_path / "x.gz").write_bytes(data)
+    assert unpacked == run(["gzip", "-dc", tmp_path / "x.gz"]).stdout
+
+
 FIRST = gzip.compress(os.urandom(300 * KiB), compresslevel=0)
 
 
@@ -123,6 +135,10 @@ FIRST = gzip.compress(os.urandom(300 * KiB), compresslevel=0)
     ("data", "says"),
     [
         (FIRST + b"x", f"trailing garbage at its byte {len(FIRST)}$"),
+        (FIRST + bytes(9) + b"x", f"trailing garbage at its byte {len(FIRST) + 9}$"),
+        (FIRST + bytes(9) + FIRST, f"trailing garbage at its byte {len(FIRST) + 9}$"),
+        (FIRST + bytes(MiB) + b"x", f"trailing garbage at its byte {len(FIRST) + MiB}$"),
+        (bytes(20), "before its byte 20$"),
         (FIRST + b"\x1f", f"in the middle, at its byte {len(FIRST) + 1}$"),
         (FIRST + b"\x1fx", f"trailing garbage at its byte {len(FIRST)}$"),
         (FIRST[:-1], f"in the middle, at its byte {len(FIRST) - 1}$"),
