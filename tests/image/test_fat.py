@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imager.base.run import run
 from imager.base.units import MiB
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatError, FatVolume, FaultKind
@@ -111,6 +112,33 @@ def test_find_ignores_case_and_read_file_refuses_what_is_no_file(fat12: bytes) -
         volume.read_file("overlays")
     with pytest.raises(FileNotFoundError):
         volume.read_file("nothing")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["MY-VER~1.IMG", "my-ver~1.img", "A-LONG~1/plain.txt", "a long folder/MY-VER~1.IMG",
+     "A-LONG~1/MY-VER~2.IMG", "Two Dots.v1.txt", "TWODOT~1.TXT"],
+)  # fmt: skip
+def test_a_file_is_found_by_its_short_name_too_as_mtools_does(tmp_path: Path, path: str) -> None:
+    files = {
+        "my-very-long-kernel.img": b"first",
+        "My-very-other-kernel.img": b"second",
+        "a-long-folder/plain.txt": b"plain",
+        "a-long-folder/my-very-long-kernel.img": b"third",
+        "a-long-folder/my-very-other-kernel.img": b"fourth",
+        "Two Dots.v1.txt": b"two dots",
+    }
+    image = tmp_path / "disk"
+    make_fat(image, files, size_kib=600, kind=12, offset_bytes=OFFSET)
+    volume = FatVolume.parse(reader(image.read_bytes()), OFFSET, 600 * 1024)
+    found = volume.find(path)
+    given = run(["mcopy", "-i", f"{image}@@{OFFSET}", f"::{path}", "-"], ok=(0, 1))
+    assert (found is None) == bool(given.returncode)
+    if found is not None:
+        assert volume.read_file(path) == given.stdout == files[found.path]
+        assert found is volume.entries[found.path]
+    assert volume.find("MY-VER~9.IMG") is volume.find("NONE~1/plain.txt") is None
+    assert volume.find("") is volume.find("MY-VER~1.IMG/plain.txt") is None
 
 
 def test_a_deleted_file_is_gone_and_its_clusters_are_not_used(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ _FORBIDDEN = frozenset('"*/:<>?\\|') | {chr(code) for code in range(32)} | {chr(
 @dataclass(frozen=True, slots=True)
 class DirectoryRecord:
     """One name in a directory: where its data begins (cluster number, 0 = none) and its size.
+    ``alias`` is the short name of one that also has a long one, such as ``MY-VER~1.IMG``.
 
     ``written`` is the time of the last change: FAT's date in the upper and FAT's time in the lower
     16 bits, so a later time is a larger number. It is local time of the computer that wrote, in
@@ -34,6 +35,7 @@ class DirectoryRecord:
     first_cluster: int
     size_bytes: int
     written: int
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,7 @@ def parse_directory(data: bytes, *, wide: bool) -> tuple[list[DirectoryRecord], 
         if not record[11] & VOLUME and (not name or not _FORBIDDEN.isdisjoint(name)):
             damage.append(f"a name FAT does not allow: {name!r}")
             continue
-        records.append(_record(record, name, wide=wide))
+        records.append(_record(record, name, _short_name(record) if long else "", wide=wide))
     if long_name.pending:
         damage.append("a long name without its file")
     return records, damage
@@ -152,7 +154,7 @@ def has_own_entries(data: bytes) -> bool:
     return data.startswith(_OWN) and data.startswith(_ABOVE, RECORD_BYTES)
 
 
-def _record(record: bytes, name: str, *, wide: bool) -> DirectoryRecord:
+def _record(record: bytes, name: str, alias: str, *, wide: bool) -> DirectoryRecord:
     high, time, date, low, size = struct.unpack_from("<HHHHI", record, 20)
     return DirectoryRecord(
         name=name,
@@ -161,4 +163,5 @@ def _record(record: bytes, name: str, *, wide: bool) -> DirectoryRecord:
         first_cluster=(high << 16 if wide else 0) | low,
         size_bytes=size,
         written=date << 16 | time,
+        alias=alias,
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from types import MappingProxyType
 
@@ -70,6 +70,7 @@ class FatVolume:
     hurt: frozenset[str]
     _read: Reader
     _folded: Mapping[str, str]
+    _aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(
@@ -86,9 +87,21 @@ class FatVolume:
         return _FatParser(read, geometry, sector, (budget or Budget()).share()).volume()
 
     def find(self, path: str) -> FatEntry | None:
-        """The entry at ``path``, or None. As always on FAT, upper and lower case are the same."""
-        found = self._folded.get(path.strip("/").casefold())
+        """The entry at ``path``, or None. As always on FAT, upper and lower case are the same, and
+        a long name's short one does as well where no other file is called so."""
+        wanted = path.strip("/").casefold()
+        found = self._folded.get(wanted) or self._by_alias(wanted)
         return None if found is None else self.entries[found]
+
+    def _by_alias(self, wanted: str) -> str | None:
+        """The path that folder by folder is found by one name or the other."""
+        found: str | None = ""
+        for name in wanted.split("/"):
+            step = f"{found.casefold()}/{name}" if found else name
+            found = self._folded.get(step) or self._aliases.get(step)
+            if found is None:
+                break
+        return found
 
     def read_file(self, path: str, *, limit_bytes: int | None = None) -> bytes:
         """The content of a file, or its first ``limit_bytes``; shorter than its size where its
@@ -145,6 +158,7 @@ class _FatParser:
         self.chains = Chains(self.table, budget)
         self.entries: dict[str, FatEntry] = {}
         self.folded: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
         self.faults = FaultList()
         self.directories: list[Extent] = []
         self.files: list[Extent] = []
@@ -186,6 +200,7 @@ class _FatParser:
             hurt=frozenset(self.faults.hurt | self.chains.faults.hurt),
             _read=self.read,
             _folded=MappingProxyType(self.folded),
+            _aliases=MappingProxyType(self.aliases),
         )
 
     def _fault(self, kind: FaultKind, what: str, *paths: str, offset: int | None = None) -> None:
@@ -233,6 +248,9 @@ class _FatParser:
                 entry = self._entry(path, record)
                 self.entries[path] = entry
                 self.folded[path.casefold()] = path
+                if record.alias:
+                    alias = f"{folder}/{record.alias}" if folder else record.alias
+                    self.aliases.setdefault(alias.casefold(), path)
                 if entry.is_dir:
                     waiting.append((path, entry))
             for why in left_out:
