@@ -28,7 +28,10 @@ BOOTCODE_MAX = 128 * 1024
 _FIXUP_MAX = 256 * 1024  # the largest of those releases has 10 KiB
 # Its maker: "if there is no cmdline.txt, start.elf does fill in a usable one"
 # (raspberrypi/linux issue 119). It is one text, to a zero byte.
-_CMDLINE = re.compile(rb"(?<![ -~])[ -~]{0,500}?(?<![!-~])root=/dev/[ -~]{1,500}+(?=\0)")
+_ROOT, _HALF_LINE = b"root=/dev/", 500
+_CMDLINE = re.compile(
+    rb"(?<![ -~])[ -~]{0,%d}?(?<![!-~])%s[ -~]{1,%d}+(?=\0)" % (_HALF_LINE, _ROOT, _HALF_LINE)
+)
 _BOARD_WORDS = tuple(
     re.compile(rb"(?s)(%s(?<![!-Z\\^-~]..)[0-5][0-9w+s]{0,3})(?![!-Z\\^-~])" % begin)
     for begin in (b"pi", b"cm")
@@ -131,8 +134,16 @@ def _has_word(data: bytes, word: bytes) -> bool:
 def built_in_cmdline(data: bytes) -> bytes | None:
     """The command line that a start*.elf hands to the kernel where the card has no cmdline.txt;
     None where none is in it."""
-    found = _CMDLINE.search(data)
-    return found[0] if found else None
+    at = data.find(_ROOT)
+    for _ in range(_MOST_LOOKS):
+        if at < 0:
+            break
+        # Looked for in the whole file, this form takes a second for each 20 MiB.
+        found = _CMDLINE.search(data, max(0, at - _HALF_LINE), at + len(_ROOT) + _HALF_LINE + 1)
+        if found:
+            return found[0]
+        at = data.find(_ROOT, at + 1)
+    return None
 
 
 def is_cut_down(data: bytes) -> bool:

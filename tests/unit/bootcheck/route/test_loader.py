@@ -149,6 +149,25 @@ def test_in_a_file_too_large_for_a_firmware_no_filters_are_looked_for(
         assert most in lengths and most + 1 not in lengths
 
 
+@pytest.mark.parametrize(
+    ("data", "line"),
+    [
+        (b"\0console=tty1 root=/dev/mmcblk0p2 rw\0", b"console=tty1 root=/dev/mmcblk0p2 rw"),
+        (b"xroot=/dev/sda1\0\nroot=/dev/sda2\0", b"root=/dev/sda2"),
+        (b"\0" + b"p" * 499 + b" root=/dev/a\0", b"p" * 499 + b" root=/dev/a"),
+        (b"\0" + b"p" * 500 + b" root=/dev/a\0", None),
+        (b"\0root=/dev/" + b"a" * 500 + b"\0", b"root=/dev/" + b"a" * 500),
+        (b"\0root=/dev/" + b"a" * 501 + b"\0", None),
+        (b"\0root=/dev/a\n\0root=/dev/", None),
+        (b"xroot=/dev/a\0" * 2100 + b"root=/dev/b\0", None),
+    ],
+)
+def test_the_command_line_in_the_firmware_is_one_text_around_its_root(
+    data: bytes, line: bytes | None
+) -> None:
+    assert firmware.built_in_cmdline(data) == line
+
+
 def test_bootcode_bin_has_a_list_of_filters_of_its_own() -> None:
     bootcode = PI3["bootcode.bin"] + b"\0pi1\0pi2\0pi3\0"
     files = with_config(PI3, b"[pi4]\nstart_file=nope.elf\n")
