@@ -21,6 +21,7 @@ class Code(StrEnum):
 
     MBR_MISSING = "mbr-missing"
     GPT_ONLY = "gpt-only"
+    GPT_LOST = "gpt-lost"
     BOOT_PARTITION_MISSING = "boot-partition-missing"
     BOOT_PARTITION_LATER = "boot-partition-later"
     PARTITION_TYPE_REFUSED = "partition-type-refused"

@@ -33,6 +33,12 @@ MEANINGS: Mapping[Code, Meaning] = {
         _DARK,
         "Partition the card with an MBR ('label: dos' in sfdisk), or write it with this tool.",
     ),
+    Code.GPT_LOST: error(
+        "Where an entry of the table says that there is a GPT, the kernel takes partitions from "
+        "the GPT only.",
+        _NO_ROOT,
+        "Take that entry out ('sfdisk --delete DISK N'), or write the card again.",
+    ),
     Code.BOOT_PARTITION_MISSING: error(
         "The boot ROM looks for bootcode.bin in the first entry of the table only; the EEPROM of a "
         "Pi 4 or 5 takes the first FAT partition.",

@@ -146,6 +146,11 @@ def _table_findings(table: PartitionTable, size_bytes: int) -> Iterator[Finding]
         what = f"partition 1 has type {boot.type_id:02x}"
         known = boot.type_id in TYPES_REPORTED
         yield finding(Code.PARTITION_TYPE_UNPROVEN if known else Code.PARTITION_TYPE_REFUSED, what)
+    if table.gpt_fault and not _protects(table):
+        protective = next(p for p in table.mbr.partitions if p.type_id == TYPE_PROTECTIVE)
+        # The kernel's block/partitions/msdos.c leaves such a table alone altogether.
+        what = f"entry {protective.index} of the table says that there is a GPT, and "
+        yield finding(Code.GPT_LOST, what + table.gpt_fault)
     ordered = sorted(table.partitions, key=lambda partition: partition.extent.offset)
     for low, high in pairwise(ordered):
         if low.extent.end > high.extent.offset:

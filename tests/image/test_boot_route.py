@@ -160,6 +160,19 @@ def make_gpt_disk(image: Path, model: str, kind: str) -> Disk:
     return Disk(image)
 
 
+def test_an_entry_for_a_gpt_that_is_not_there_hides_all_others_from_the_kernel(
+    tmp_path: Path,
+) -> None:
+    image = tmp_path / "card.img"
+    make_disk(image, minimal_boot_files("pi2"))
+    disk = Disk(image)
+    assert disk.check("pi2").bootable
+    disk.poke(446 + 3 * 16, bytes.fromhex("00000200ee00020001000000ff070000"))
+    report = disk.check("pi2")
+    assert errors(report) == {"gpt-lost"}
+    assert report.findings[0].what.startswith("entry 4 of the table says that there is a GPT, and ")
+
+
 @pytest.mark.parametrize("kind", [BASIC, EFI])
 def test_an_eeprom_boots_from_a_gpt(tmp_path: Path, kind: str) -> None:
     disk = make_gpt_disk(tmp_path / "card.img", "cm4", kind)
