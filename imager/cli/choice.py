@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from imager.base.boards import Board, board_named, kernel_among
@@ -131,13 +132,21 @@ def _key_for(session: Session, release: str) -> str | None:
 
 
 def proven_release(
-    session: Session, rack: Rack, node: Node, *, update: bool = False
+    session: Session,
+    rack: Rack,
+    node: Node,
+    *,
+    update: bool = False,
+    not_before: datetime | None = None,
+    looking: bool = False,
 ) -> VerifiedRelease:
-    """The release chosen for ``node``, fetched if need be, proven and archived."""
+    """The release chosen for ``node``, fetched if need be, proven and archived; ``update``,
+    ``not_before`` and ``looking`` are those of FetchTerms. Raises as fetch_release."""
+    terms = _terms(session, update=update)
     return fetch_release(
         chosen_release(session, rack, node),
         RackLock.load(rack.lock_file),
-        _terms(session, update=update),
+        replace(terms, not_before=not_before, looking=looking),
         KeySources(file=session.settings.signing_key),
     )
 

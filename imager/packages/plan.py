@@ -29,7 +29,8 @@ from imager.release.lock import RackLock, SetPin
 class LockChange:
     """A package of rack.lock that would change: ``old`` or ``new`` is None for one that comes or
     goes. ``size_bytes`` is what would be fetched, ``asked_by`` names the packages that need it,
-    none for one that was asked for; ``base`` is the version that the release itself has."""
+    none for one that was asked for; ``base`` is the version that the release itself has.
+    ``is_older`` is for a version that goes back."""
 
     name: str
     old: str | None
@@ -37,6 +38,7 @@ class LockChange:
     size_bytes: int = 0
     asked_by: tuple[str, ...] = ()
     base: str | None = None
+    is_older: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class LockPlan:
     def size_bytes(self) -> int:
         """How much is to be fetched."""
         return sum(change.size_bytes for change in self.changes)
+
+    @property
+    def older(self) -> tuple[str, ...]:
+        """The packages that would go back to an older version."""
+        return tuple(change.name for change in self.changes if change.is_older)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +185,7 @@ def _changes(
                 new.size_bytes if new.url else 0,
                 () if name in wanted else needed_by[name],
                 installed[name][1].version if name in installed else None,
+                before is not None
+                and before.version != new.version
+                and is_newer(before.version, new.version),
             )

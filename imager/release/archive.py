@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -21,12 +22,15 @@ from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
 from imager.base.json_fields import read_object
 from imager.base.progress import Phase, Progress
-from imager.base.trusted_folder import TrustedFolder, kept_file
-from imager.base.units import MiB
+from imager.base.trusted_folder import TrustedFolder, kept_bytes, kept_file
+from imager.base.units import KiB, MiB
 from imager.release.content_store import placed, record_in, set_aside, size_in
+from imager.release.openpgp import signed_at
 from imager.release.verified import VerifiedRelease
 
 TARBALL, SIGNATURE, RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
+SIGNATURE_BYTES = 64 * KiB
+"""As much as is read of a signature."""
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -64,6 +68,14 @@ class ArchivedTarball:
     @property
     def signature(self) -> Path:
         return self.folder / self.signature_name
+
+    @property
+    def signed_at(self) -> datetime | None:
+        """When it was signed, as its signature says; None where that cannot be read."""
+        try:
+            return signed_at(kept_bytes(self.signature, SIGNATURE_BYTES))
+        except (OSError, RuntimeError, ValueError):
+            return None
 
 
 class DamagedEntry(NotAuthentic):

@@ -36,7 +36,8 @@ def fetch_release(
     ``offline`` never uses the network.
 
     Raises NetworkError, NotAuthentic (also when the mirrors no longer have the pinned bytes),
-    HostStorage, ConfigurationError for ``sources.file``, and Interrupted on Ctrl-C.
+    OlderRelease where the pin would move to one that was signed before it, HostStorage,
+    ConfigurationError for ``sources.file``, and Interrupted on Ctrl-C.
     """
     run = Wanted(spec, lock, terms)
     entry = run.archived(mend=not terms.offline)
@@ -52,5 +53,6 @@ def fetch_release(
             entry = run.archived(mend=True)
             if entry is None:
                 entry = from_mirrors(run, sources or KeySources(), limits)
+                run.require_newer(entry)
                 run.pin(entry)
     return verified(entry, spec.models)

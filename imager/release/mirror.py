@@ -17,22 +17,21 @@ from pysequoia import Cert
 
 from imager.base.durable import host_storage
 from imager.base.errors import NetworkError, NotAuthentic
-from imager.base.progress import Progress
 from imager.base.trusted_folder import kept_file
 from imager.base.units import KiB
-from imager.release.archive import sha256_of
+from imager.release.archive import SIGNATURE_BYTES, sha256_of
 from imager.release.openpgp import parse_signatures, verify_detached
+from imager.release.request import Wanted
 from imager.release.transfer.download import Partial, TarballLocation, Version, download
 from imager.release.transfer.web import NotThere, Web
 
-SIGNATURE_BYTES = 64 * KiB
 _MD5_BYTES = 4 * KiB
 _MD5 = re.compile(rb"\s*([0-9a-fA-F]{32})(\s|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenSet:
-    """A tarball whose bytes the pinned key signed, with that signature and their hash."""
+    """A tarball whose bytes the pinned key signed, with that signature alone and their hash."""
 
     source_url: str
     version: Version
@@ -47,19 +46,23 @@ class _DamagedOnTheWay(NotAuthentic):
 
 
 def fetch_set(
-    web: Web, place: TarballLocation, key: Cert, partial: Partial, name: str, progress: Progress
+    web: Web,
+    place: TarballLocation,
+    key: Cert,
+    partial: Partial,
+    run: Wanted,
 ) -> ProvenSet:
     """Fetch and prove the files at ``place``; a transfer that was damaged is tried once more.
 
-    ``name`` is the release's, for messages. A tarball that is not authentic is kept beside the
-    partial folder under a name ending in ``.rejected``. Raises NetworkError, NotAuthentic and
-    HostStorage.
+    A tarball that is not authentic is kept beside the
+    partial folder under a name ending in ``.rejected``. Raises NetworkError, NotAuthentic,
+    OlderRelease and HostStorage.
     """
     try:
-        return _fetch_once(web, place, key, partial, name, progress)
+        return _fetch_once(web, place, key, partial, run)
     except _DamagedOnTheWay as error:
-        progress.note(f"{error.what}, nor what its .md5 says; fetching it once more")
-    return _fetch_once(web, place, key, partial, name, progress)
+        run.terms.progress.note(f"{error.what}, nor what its .md5 says; fetching it once more")
+    return _fetch_once(web, place, key, partial, run)
 
 
 def parse_md5(data: bytes) -> str | None:
@@ -69,29 +72,31 @@ def parse_md5(data: bytes) -> str | None:
 
 
 def _fetch_once(
-    web: Web, place: TarballLocation, key: Cert, partial: Partial, name: str, progress: Progress
+    web: Web, place: TarballLocation, key: Cert, partial: Partial, run: Wanted
 ) -> ProvenSet:
+    name, progress = run.spec.name, run.terms.progress
     signature = signature_beside(
         web, place, "a release is used only with its .sig beside it; try another mirror"
     )
-    candidates = parse_signatures(signature, key, f"{place.url}.sig")
+    candidates = run.not_older(parse_signatures(signature, key, f"{place.url}.sig"), place.url)
     md5 = _md5(web, place)
     download(web, place, partial, f"fetch {name}", progress)
     size = partial.size_bytes()
     with progress.phase(f"prove {name}", size) as phase:
         sha256 = sha256_of(partial.path, phase)
         try:
-            verify_detached(partial.path, candidates, key)
+            proof = verify_detached(partial.path, candidates, key, place.url)
         except NotAuthentic as error:
             broken = md5 is not None and md5 != _md5_of(partial.path)
             rejected = _set_aside(partial, place, signature)
             raise (_DamagedOnTheWay if broken else NotAuthentic)(
-                f"{place.url} is not what the key {key.fingerprint.upper()} signed",
+                error.what,
                 hint=f"{error.hint}; nothing was unpacked, the file is kept as {rejected}",
             ) from error
     # The mirror may have got a new file since it was located.
     version = partial.version() or place.version
-    return ProvenSet(place.url, version, partial.path, sha256, size, signature)
+    # What else came beside it proves nothing, and may claim another time.
+    return ProvenSet(place.url, version, partial.path, sha256, size, bytes(proof))
 
 
 def signature_beside(web: Web, place: TarballLocation, hint: str) -> bytes:

@@ -19,7 +19,7 @@ from imager.base.units import format_size
 from imager.release.archive import ArchivedTarball, TarballRecord
 from imager.release.lock import Pin
 from imager.release.mirror import ProvenSet, fetch_set
-from imager.release.request import Wanted
+from imager.release.request import OlderRelease, Wanted
 from imager.release.signing_keys import find_key
 from imager.release.terms import KeySources
 from imager.release.transfer.download import Partial, TarballLocation, Version, locate
@@ -83,13 +83,13 @@ def _locate(run: Wanted, web: Web, url: str) -> TarballLocation:
 def _from_mirror(run: Wanted, web: Web, place: TarballLocation, key: Cert) -> ArchivedTarball:
     pin, size = run.honoured, place.version.size_bytes
     if pin is None:
-        for entry in run.of_name():
+        for entry in run.known_by_headers():
             if place.version.is_same_file(_version_of(entry.record)):
                 run.terms.progress.note(f"{place.url} is the one that is archived already")
                 return entry
     elif size is not None and size != pin.size_bytes:
         raise _not_the_pin(run, pin, place, f"{size} bytes instead of {pin.size_bytes}")
-    proven = fetch_set(web, place, key, _partial(run), run.spec.name, run.terms.progress)
+    proven = fetch_set(web, place, key, _partial(run), run)
     entry = run.archive.publish(proven.tarball, proven.signature, _record(run, proven))
     _partial(run).discard()
     if pin is not None and proven.sha256 != pin.sha256:
@@ -130,13 +130,18 @@ def _version_of(record: TarballRecord) -> Version:
 
 
 def _worst(name: str, failures: list[PicloudError]) -> PicloudError:
-    """The error to end with: one about authenticity counts more than a mirror that is down."""
-    forged = [error for error in failures if isinstance(error, NotAuthentic)]
+    """The error to end with: one about authenticity counts more than a mirror that is behind, and
+    that more than one that is down."""
     if len(failures) == 1:
         return failures[0]
     details = [error.what for error in failures]
-    if forged:
-        return NotAuthentic(forged[0].what, hint=forged[0].hint, details=details)
+    older = [error for error in failures if isinstance(error, OlderRelease)]
+    for error in failures:
+        if isinstance(error, NotAuthentic) and error not in older:
+            return NotAuthentic(error.what, hint=error.hint, details=details)
+    if older:
+        last = max(older, key=lambda error: error.signed_at)
+        return OlderRelease(last.what, last.signed_at, details)
     return NetworkError(
         f"none of {len(failures)} mirrors gave {name}",
         hint="check the network, then run it again; what came in so far is kept",

@@ -1,6 +1,6 @@
 """Is this file what the pinned key signed? The library Sequoia decides; here it is put in words.
 
-In: a file, its detached signature, the pinned certificate. Out: nothing, or NotAuthentic.
+In: a file, its detached signature, the pinned certificate. Out: the proof, or NotAuthentic.
 pysequoia gives one answer for every failure ("no valid signatures found"). So what can be seen
 without it is checked first and named: which key, which hash, what kind of signature.
 """
@@ -8,6 +8,7 @@ without it is checked first and named: which key, which hash, what kind of signa
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from pysequoia import Cert, Sig, verify
@@ -95,20 +96,36 @@ def parse_signatures(data: bytes, certificate: Cert, name: str) -> tuple[Sig, ..
     return tuple(strong)
 
 
-def verify_detached(tarball: Path, signatures: Iterable[Sig], certificate: Cert) -> None:
-    """Return only when ``certificate`` made one of ``signatures`` over the bytes of ``tarball``.
+def verify_detached(
+    tarball: Path, signatures: Iterable[Sig], certificate: Cert, name: str | None = None
+) -> Sig:
+    """The one of ``signatures`` that ``certificate`` made over the bytes of ``tarball``.
 
     Sequoia's standard policy decides which of its keys may sign: a key must not have expired when
-    it signed, and a revoked one never counts. Raises NotAuthentic.
+    it signed, and a revoked one never counts. Raises NotAuthentic, which calls the file ``name``,
+    where that is not the name it has here.
     """
     for signature in signatures:
         if _made(tarball, signature, certificate):
-            return
-    state = ", which is revoked" if certificate.is_revoked else ""
+            return signature
+    called, key = name or tarball.name, certificate.fingerprint.upper()
+    if certificate.is_revoked:
+        raise NotAuthentic(
+            f"{called} cannot be proven: the key {key} is revoked",
+            hint="its owner said that it is not to be trusted any more; look where the release is "
+            "published which key signs it now",
+        )
     raise NotAuthentic(
-        f"{tarball.name} is not what the key {certificate.fingerprint.upper()}{state} signed",
+        f"{called} is not what the key {key} signed",
         hint="a byte was altered on the way or on the mirror, or the signature is an older one",
     )
+
+
+def signed_at(data: bytes) -> datetime | None:
+    """When the signatures in ``data``, which were proven, were made: the earliest time that one of
+    them gives. None where none gives a time."""
+    made = [Sig.from_bytes(packet).created for packet in signature_packets(data)]
+    return min((each for each in made if each is not None), default=None)
 
 
 def _made(tarball: Path, signature: Sig, certificate: Cert) -> bool:

@@ -2,12 +2,13 @@
 
 In: a fingerprint. Out: the certificate of exactly that primary key, kept in the cache for next
 time. The sources, in this order: a file that the person names, the cache, this computer's pacman
-keyrings, and keyservers over HTTPS.
+keyrings, and keyservers over HTTPS. What the cache has is part of it in any case: a revocation that
+was seen once is not forgotten for an older copy of the key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from pysequoia import Cert
@@ -32,18 +33,20 @@ def find_key(
     progress: Progress,
     sources: KeySources,
 ) -> Cert:
-    """The certificate whose primary key is ``fingerprint``, from the first source that has it.
+    """The certificate whose primary key is ``fingerprint``, from the first source that has it,
+    with what the cache knows of it.
 
     Raises ConfigurationError when ``sources.file`` cannot be read or holds no key, NotAuthentic
     when it holds another one, and NetworkError when no source has the key.
     """
     kept = f"{fingerprint}.asc"
+    known = _from_cache(cache, kept, fingerprint)
     if sources.file is not None:
-        certificate = _from_file(sources.file, fingerprint)
+        named = _from_file(sources.file, fingerprint)
+        certificate = named if known is None else known.merge(named)
+    elif known is not None:
+        return known
     else:
-        known = _from_cache(cache, kept, fingerprint)
-        if known is not None:
-            return known
         local = _from_keyrings(sources.keyrings, fingerprint)
         certificate = local or _from_keyservers(sources.keyservers, fingerprint, web)
         where = "a pacman keyring of this computer" if local else "a keyserver"
@@ -100,11 +103,16 @@ def _from_keyrings(keyrings: Iterable[Path], fingerprint: str) -> Cert | None:
     return None
 
 
-def _from_keyservers(keyservers: Iterable[str], fingerprint: str, web: Web) -> Cert:
+def _from_keyservers(keyservers: Collection[str], fingerprint: str, web: Web) -> Cert:
     """The key with all that the keyservers know of it: only one of them may know that it was
     revoked."""
     found: list[Cert] = []
     failures: list[str] = []
+    if not keyservers:
+        raise NetworkError(
+            f"the public key {fingerprint} is not here, and no keyserver was to be asked",
+            hint="run it once without --offline, or name the key's file with --signing-key FILE",
+        )
     for template in keyservers:
         url = template.format(fingerprint=fingerprint)
         try:

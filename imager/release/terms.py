@@ -7,6 +7,7 @@ plain data, so that a run that needs no network does not load what speaks to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -19,13 +20,18 @@ class FetchTerms:
     """On what terms one run fetches: into which cache, telling whom, and with the network or not.
 
     ``update`` asks for what is published now, whatever is archived, and moves the pins to it;
-    ``offline`` never touches the network. Raises UsageError where both are asked for.
+    ``offline`` never touches the network; ``looking`` pins nothing. ``not_before`` is
+    for a person who was told that what is published is older than what is pinned: what was signed
+    then, or later, is taken all the same. Raises UsageError where
+    ``offline`` and ``update`` are asked for.
     """
 
     cache: Cache
     progress: Progress
     offline: bool = False
     update: bool = False
+    looking: bool = False
+    not_before: datetime | None = None
 
     def __post_init__(self) -> None:
         if self.offline and self.update:

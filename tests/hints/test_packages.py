@@ -34,6 +34,13 @@ def _is_off(place: Locked) -> None:
     master(place.folder, minions=[])
 
 
+def _older(place: Locked) -> None:
+    """The mirror has docker older than it is pinned."""
+    depend = ["containerd>=1.7", "glibc"]
+    made = package(place.folder, "docker", "1:1.5.0-1", {"x": ""}, arch="armv7h", depend=depend)
+    place.offer(made)
+
+
 def _both_newer(place: Locked, what: str = "docker") -> None:
     """The mirror's newer ``what`` needs a newer containerd."""
     made = partial(package, place.folder, arch="armv7h")
@@ -79,6 +86,12 @@ PACKAGES = {
     ),
     "look with --dry-run, then say --yes": Row(
         "lock --update", "--yes", "lock --update {said}", before=(newer,)
+    ),
+    "if they are to go back, name them: {}": Row(
+        "lock --update --yes",
+        "picloud-image lock --update docker --yes",
+        code=12,
+        before=(_older,),
     ),
     "name what may move: picloud-image lock --update PKG…, or without names for all": Row(
         "lock --update docker --yes",

@@ -35,6 +35,14 @@ def _without_python(place: Locked) -> None:
     assert place.typed("fetch --update").code in (0, 10)
 
 
+def _behind(place: Locked) -> None:
+    """The mirror goes back to the release before the one that is pinned."""
+    before = dict(place.workplace.mirror.files)
+    another_release(place)
+    assert place.typed("fetch --update").code == 0
+    place.workplace.mirror.files = before
+
+
 def _beside(place: Locked, arch: str) -> None:
     """What Salt needs is in the folder ``packages``, for computers of that kind."""
     python_package(place.workplace.rack / "packages", arch=arch)
@@ -125,6 +133,21 @@ RELEASES = {
         code=12,
         before=(another_release,),
         again=0,
+    ),
+    "if it is to be that one, say picloud-image fetch --update --yes": Row(
+        "fetch --update",
+        "picloud-image fetch --update --yes",
+        code=12,
+        before=(_behind,),
+        again=0,
+    ),
+    "run it once without --offline, or name the key's file with --signing-key FILE": Row(
+        "PICLOUD_SIGNING_KEY= lock --verify --offline",
+        "--signing-key FILE",
+        "PICLOUD_SIGNING_KEY= lock --verify --offline {said}",
+        11,
+        fill={"FILE": "signing-key.asc"},
+        before=("$ rm cache/keys/*",),
     ),
     "get the key's file some other way and name it with --signing-key FILE": Row(
         "PICLOUD_SIGNING_KEY= https_proxy=http://127.0.0.1:1 fetch --cache new",

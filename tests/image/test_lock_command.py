@@ -25,6 +25,7 @@ from tests.support.repository import (
     release_tree,
 )
 from tests.support.signing import SigningKey, make_key
+from tests.support.terminal import on_terminal
 from tests.support.workplace import Workplace, workplace
 
 pytestmark = pytest.mark.image
@@ -107,6 +108,48 @@ def test_a_rack_is_locked_shown_moved_and_brought_back(
     back = place.json("lock", "--offline")
     assert back.code == 0, back.err
     assert "1.1.0-1" in json.dumps(back.result)
+
+
+def test_what_gets_older_is_marked_and_must_be_named(
+    place: Workplace, repository: Mirror, tmp_path: Path, key: SigningKey
+) -> None:
+    """A database is signed by nobody: an old one may come back, and old packages have signatures
+    that are right."""
+    assert place.run("lock").code == 0
+    lock = place.rack / "rack.lock"
+    before = lock.read_bytes()
+    names = ("docker", "containerd", "runc")
+    kept = [
+        path
+        for path in packages_in(tmp_path / "old")
+        if path.name.partition("-")[0] not in ("docker", "containerd")
+    ]
+    older = [
+        package(tmp_path / "old", name, version, {name: ""}, arch="armv7h", depend=depend)
+        for name, version, depend in (
+            ("docker", "1:1.5.0-1", "containerd"),
+            ("containerd", "1.6.0-1", "runc"),
+        )
+    ]
+    paths = [*kept, *older]
+    repository.files = files_of(paths, database_of(paths, tmp_path / "old"), key)
+    looked = place.run("lock", "--update", "--dry-run")
+    assert "~ docker 1:1.6.2-1 -> 1:1.5.0-1 OLDER! (" in looked.out
+    assert "change, 2 of them to an OLDER version" in looked.out
+    refused = place.json("lock", "--update", "--yes")
+    assert (refused.code, lock.read_bytes()) == (12, before)
+    (error,) = [each for each in refused.events if each["event"] == "error"]
+    assert "--yes alone does not agree to that" in error["what"]
+    assert any("docker" in line for line in error["details"])
+    env = place.environment
+    words = ["lock", "--update"]
+    shown = on_terminal(words, 200, cwd=place.folder, typed="yes\n", env=env)
+    assert shown.status == 0, shown.text
+    assert b'version = "1:1.5.0-1"' in lock.read_bytes()
+    lock.write_bytes(before)
+    named = place.json("lock", "--update", *names, "--yes")
+    assert named.code == 0, named.err
+    assert {each["name"] for each in named.result["changes"] if each["older"]} == {*names[:2]}
 
 
 def test_a_lock_that_is_killed_goes_on_where_it_was(place: Workplace, repository: Mirror) -> None:

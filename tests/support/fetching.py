@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from imager.base.cache import Cache
@@ -103,11 +104,12 @@ class Scene:
         limits: TransferLimits = LIMITS,
         key_sources: KeySources = NO_SOURCES,
         with_key: bool = True,
+        not_before: datetime | None = None,
     ) -> VerifiedRelease:
         return fetch_release(
             self.spec(*mirrors),
             RackLock.load(self.lock_path) if locked else None,
-            FetchTerms(self.cache, self.heard, offline, update),
+            FetchTerms(self.cache, self.heard, offline, update, not_before=not_before),
             replace(key_sources, file=self.key_file if with_key else None),
             limits,
         )

@@ -216,11 +216,6 @@ def _verify(name: str, text: bytes, signature: bytes, key: Cert) -> None:
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as file:
             file.write(text)
-        try:
-            verify_detached(Path(f"/proc/{os.getpid()}/fd/{descriptor}"), made, key)
-        except NotAuthentic as error:
-            raise NotAuthentic(
-                f"{name} is not what the key {key.fingerprint.upper()} signed", hint=error.hint
-            ) from error
+        verify_detached(Path(f"/proc/{os.getpid()}/fd/{descriptor}"), made, key, name)
     finally:
         os.close(descriptor)

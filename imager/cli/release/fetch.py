@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 
 import click
 
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release, proven_salt, require_programs
+from imager.cli.consent import ask
 from imager.cli.packages import package_orders
 from imager.cli.session import CommandResult, Session, command
 from imager.cli.views.packages import package_fields
+from imager.config.rack import Rack
 from imager.packages.locking import packages_of, verify_archive
 from imager.packages.verified import PackageSet
 from imager.release.archive import prove
-from imager.release.verified import VerifiedSalt
+from imager.release.request import OlderRelease
+from imager.release.verified import VerifiedRelease, VerifiedSalt
+
+_EVER = datetime.fromtimestamp(0, UTC)
 
 
 @command("fetch")
 @click.option("--update", is_flag=True, help="Move the pin in rack.lock to what is new now.")
-def fetch(session: Session, update: bool) -> CommandResult:
+@click.option("--yes", is_flag=True, help="Do not ask: move it to an older one, too.")
+def fetch(session: Session, update: bool, yes: bool) -> CommandResult:
     """Fetch the release, packages and Salt, prove them, archive and pin them.
 
     What is pinned, in rack.lock, is used from then on, whatever is published later. What is
     archived already is read again and compared with its hash. --update leaves packages as they
-    are: picloud-image lock --update moves those.
+    are: picloud-image lock --update moves those. It asks where what is published was signed
+    before what is pinned.
 
     Examples:
         picloud-image fetch
@@ -34,7 +43,7 @@ def fetch(session: Session, update: bool) -> CommandResult:
     """
     rack = open_rack(session)
     require_programs(rack)
-    release = proven_release(session, rack, rack.nodes[0], update=update)
+    release = _released(session, rack, update=update, yes=yes)
     prove(release, session.cache, session.console)
     orders = package_orders(session, rack, release)
     sets = tuple(dict.fromkeys(found for order in orders for found in packages_of(order)))
@@ -72,6 +81,19 @@ def fetch(session: Session, update: bool) -> CommandResult:
         ],
         "sets": [package_fields(each) for each in sets],
     }
+
+
+def _released(session: Session, rack: Rack, *, update: bool, yes: bool) -> VerifiedRelease:
+    """The release, or what is published now; an older one than what is pinned only if the person
+    wants it."""
+    chosen = partial(proven_release, session, rack, rack.nodes[0], update=update)
+    try:
+        return chosen(not_before=_EVER if yes else None)
+    except OlderRelease as error:
+        if not session.console.can_ask:
+            raise
+        ask(session, [f"{error.what}."], "yes")
+        return chosen(not_before=error.signed_at)
 
 
 def _salt_lines(salt: VerifiedSalt | None) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
-from imager.base.errors import UsageError
+from imager.base.errors import NotAuthentic, UsageError
 from imager.base.text import command_line
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release
@@ -19,6 +19,7 @@ from imager.cli.views.packages import (
     HEAD,
     change_fields,
     change_lines,
+    count_of,
     package_fields,
     package_rows,
     plan_fields,
@@ -35,7 +36,7 @@ from imager.packages.locking import (
     plan_packages,
     verify_archive,
 )
-from imager.packages.plan import offer_of
+from imager.packages.plan import LockPlan, offer_of
 from imager.packages.resolve.resolve import asked_for_by
 from imager.packages.verified import PackageSet
 from imager.rack.master.connection import Way
@@ -48,7 +49,7 @@ from imager.release.verified import VerifiedRelease
 @click.option("--update", is_flag=True, help="Move PKG, or all, to what the mirrors have now.")
 @click.option("--verify", is_flag=True, help="Prove every archived package anew.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, and touch nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; what gets older must be named.")
 @master_options
 def lock(
     session: Session,
@@ -143,10 +144,12 @@ def _updated(
     if dry_run:
         session.console.lines(*lines, "Nothing was touched (--dry-run).")
         return {"dry_run": True, **plan_fields(plan)}
+    if yes:
+        _require_named(plan, names)
     if plan.changes and not yes:
         if not session.console.can_ask:
             raise UsageError(
-                f"{len(plan.changes)} packages would change and there is nobody to ask",
+                f"{count_of(plan)} would change and there is nobody to ask",
                 hint="look with --dry-run, then say --yes",
             )
         ask(session, lines, "yes")
@@ -155,6 +158,21 @@ def _updated(
     with alone(order.terms):
         carry_out(order, plan, rack.candidate_file if on_trial else None)
     return {**plan_fields(plan), **_shown(session, rack, order.release)}
+
+
+def _require_named(plan: LockPlan, names: Collection[str]) -> None:
+    """Raise NotAuthentic for a package that would become older and that no one of ``names`` is:
+    --yes alone is said by timers, too, and no mirror that is right offers less than it did."""
+    older = [change for change in plan.changes if change.is_older and change.name not in names]
+    if older:
+        named = dict.fromkeys((*names, *plan.older))
+        raise NotAuthentic(
+            f"the mirrors have {len(older)} of the packages older than rack.lock pins them, and "
+            "--yes alone does not agree to that",
+            hint="if they are to go back, name them: "
+            f"{command_line('lock', '--update', *named, '--yes')}",
+            details=change_lines(older),
+        )
 
 
 def _shown(session: Session, rack: Rack, release: VerifiedRelease) -> CommandResult:

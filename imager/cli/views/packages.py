@@ -59,8 +59,14 @@ def plan_lines(plan: LockPlan) -> list[str]:
         return ["Nothing would change: rack.lock has what the mirrors offer now."]
     lines = [_change_line(change) for change in plan.changes]
     fetched = f", {format_size(plan.size_bytes)} to fetch" if plan.size_bytes else ""
+    back = f", {len(plan.older)} of them to an OLDER version" if plan.older else ""
+    return [*lines, f"{count_of(plan)} would change{back}{fetched}"]
+
+
+def count_of(plan: LockPlan) -> str:
+    """How many packages would change."""
     count = len(plan.changes)
-    return [*lines, f"{count} package{'s' if count > 1 else ''} would change{fetched}"]
+    return f"{count} package{'s' if count > 1 else ''}"
 
 
 def change_lines(changes: Sequence[LockChange]) -> list[str]:
@@ -84,6 +90,7 @@ def plan_fields(plan: LockPlan) -> dict[str, object]:
                 "size_bytes": change.size_bytes,
                 "asked_by": list(change.asked_by),
                 "release_has": change.base,
+                "older": change.is_older,
             }
             for change in plan.changes
         ],
@@ -106,7 +113,8 @@ def _moved(change: LockChange) -> str:
         return f"+ {change.name} {change.new}"
     if change.old == change.new:
         return f"~ {change.name} {change.new}, built anew"
-    return f"~ {change.name} {change.old} -> {change.new}"
+    older = " OLDER!" if change.is_older else ""
+    return f"~ {change.name} {change.old} -> {change.new}{older}"
 
 
 def _change_line(change: LockChange) -> str:

@@ -28,9 +28,8 @@ from imager.base.units import MiB
 from imager.packages.carry.entries import FoundEntry, entries_of, found
 from imager.packages.carry.form import END, LOCK, SUMS, encode_sums, header, key_member, padding
 from imager.packages.fetch.archive import PackageArchive
-from imager.release.archive import Archive, sha256_of
+from imager.release.archive import SIGNATURE_BYTES, Archive, sha256_of
 from imager.release.lock import Pin, RackLock, encode_lock
-from imager.release.mirror import SIGNATURE_BYTES
 from imager.release.openpgp import parse_signatures, verify_detached
 
 _BLOCK = 4 * MiB

@@ -24,9 +24,9 @@ from imager.base.units import GiB
 from imager.packages.fetch.archive import PackageArchive
 from imager.packages.metadata import UNREADABLE, read_pkginfo
 from imager.packages.verified import VerifiedPacman
-from imager.release.archive import sha256_of
+from imager.release.archive import SIGNATURE_BYTES, sha256_of
 from imager.release.lock import PacmanPin
-from imager.release.mirror import SIGNATURE_BYTES, signature_beside
+from imager.release.mirror import signature_beside
 from imager.release.openpgp import parse_signatures, verify_detached
 from imager.release.transfer.download import Partial, download, locate
 from imager.release.transfer.web import NotThere, TransferLimits, Web
@@ -128,11 +128,11 @@ def _from(
     with Quiet().phase("") as phase:
         digest = sha256_of(partial.path, phase)
     try:
-        verify_detached(partial.path, candidates, key)
+        verify_detached(partial.path, candidates, key, place.url)
     except NotAuthentic as error:
         rejected = partial.reject(expected.file)
         raise NotAuthentic(
-            f"{place.url} is not what the key {key.fingerprint.upper()} signed",
+            error.what,
             hint=f"{error.hint}; the file is kept as {rejected}",
         ) from error
     if expected.pinned and digest != expected.sha256:

@@ -360,8 +360,10 @@ def test_one_keyserver_that_knows_of_a_revocation_is_enough(tmp_path: Path) -> N
     with serving(scene.files) as mirror, serving() as servers:
         servers.files = {"/1": key.certificate, "/2": revoked}
         sources = KeySources((), (f"{servers.address}/1", f"{servers.address}/2"))
-        with pytest.raises(NotAuthentic, match="is not what the key"):
+        with pytest.raises(NotAuthentic, match=f"the key {key.fingerprint} is revoked") as caught:
             scene.fetch(mirror, with_key=False, key_sources=sources)
+    assert mirror.address + PATH in caught.value.what
+    assert "not to be trusted any more" in caught.value.hint
 
 
 def test_without_any_key_the_hint_names_the_option(scene: Scene, mirror: Mirror) -> None:
