@@ -66,7 +66,7 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
             raise _changed(order)
         order = replace(order, lock=now)
         base = base_of(order.release, order.terms.cache, order.terms.progress)
-        if (base.has_pacman or not _only_salt(order)) and _unlocked(order):
+        if (base.has_pacman or not _only_salt(order)) and is_unlocked(order):
             order = replace(order, lock=_locked(order))
         _pinned(order, _named(order))
         here = packages_at_hand(order)
@@ -311,7 +311,7 @@ def _only_salt(order: PackageOrder) -> bool:
     return all(wish.is_plain or _is_salts(order, wish) for wish in order.wishes)
 
 
-def _unlocked(order: PackageOrder) -> bool:
+def is_unlocked(order: PackageOrder) -> bool:
     """Whether rack.lock does not say yet what one of the wishes means."""
     sets = (order.lock.sets.get(wish.key) for wish in order.wishes if not wish.is_plain)
     return any(pin is None or pin.release != order.release.sha256 for pin in sets)

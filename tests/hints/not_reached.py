@@ -18,6 +18,7 @@ NOT_REACHED: dict[str, str] = {
     ),
     "picloud-image receipt": TELLS,
     "Nothing was touched (--dry-run).": TELLS,
+    "rack.lock is as it was (--dry-run); what had to be known for this is in the cache.": TELLS,
     "Nothing was touched (--dry-run); signatures are checked when it is.": TELLS,
     "nothing is known of it beforehand: no sums, no block map, no --sha256": TELLS,
     "see [salt] in rack.toml: the master needs Salt": TELLS,

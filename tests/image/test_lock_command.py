@@ -69,7 +69,7 @@ def test_a_rack_is_locked_shown_moved_and_brought_back(
     assert {change["name"] for change in planned.result["changes"]} == {
         "htop", "docker", "containerd", "runc", "linux-rpi-16k",
     }  # fmt: skip
-    assert "[set" not in (place.rack / "rack.lock").read_text()
+    assert not (place.rack / "rack.lock").exists()
 
     said = place.run("lock")
     assert said.code == 0, said.err
@@ -108,6 +108,40 @@ def test_a_rack_is_locked_shown_moved_and_brought_back(
     back = place.json("lock", "--offline")
     assert back.code == 0, back.err
     assert "1.1.0-1" in json.dumps(back.result)
+
+
+def test_a_dry_run_pins_nothing_and_fetches_no_package(place: Workplace) -> None:
+    lock, made = place.rack / "rack.lock", {path.name for path in place.rack.iterdir()}
+    for words in ((), ("--update",)):
+        said = place.run("lock", *words, "--dry-run")
+        assert said.code == 0, said.err
+        assert "+ docker 1:1.6.2-1" in said.out
+        assert "would be pinned\nrack.lock is as it was (--dry-run)" in said.out
+        assert "pin moved" not in said.err
+        assert {path.name for path in place.rack.iterdir()} == made
+    assert not list(place.cache.glob("packages/*"))
+    assert len(list(place.cache.glob("releases/*"))) == 1
+
+    assert place.run("lock").code == 0
+    before = lock.read_bytes()
+    said = place.run("lock", "--dry-run", "--cache", "another")
+    assert said.code == 0, said.err
+    assert "5 of those that rack.lock pins are not in the archive" in said.out
+    assert not list((place.folder / "another").glob("packages/*"))
+    assert lock.read_bytes() == before
+    assert "would be pinned" not in place.run("lock", "--dry-run").out
+    assert place.run("lock", "--verify", "--dry-run").code == 2
+
+
+def test_a_dry_run_asks_a_release_without_pacman_for_no_package(tmp_path: Path) -> None:
+    """Salt is all that is wanted, and such a release may have what it needs."""
+    with workplace(tmp_path, tree=everyday_tree()) as place:
+        toml = place.rack / "rack.toml"
+        toml.write_text(toml.read_text().replace("[salt]\n", '[salt]\nversion = "3008.3"\n'))
+        said = place.run("lock", "--dry-run")
+        assert said.code == 0, said.err
+        assert "pinned in" not in said.out
+        assert not (place.rack / "rack.lock").exists()
 
 
 def test_what_gets_older_is_marked_and_must_be_named(

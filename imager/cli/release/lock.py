@@ -28,15 +28,19 @@ from imager.cli.views.packages import (
 from imager.config.nodeset import fold
 from imager.config.rack import Rack
 from imager.packages.candidate import changes_between
+from imager.packages.carry.entries import EntryOrigin
+from imager.packages.carry.lists import missing_of
 from imager.packages.locking import (
     PackageOrder,
     alone,
     carry_out,
+    is_unlocked,
     packages_at_hand,
     plan_packages,
     verify_archive,
 )
 from imager.packages.plan import LockPlan, offer_of
+from imager.packages.resolve.base_system import base_of
 from imager.packages.resolve.resolve import asked_for_by
 from imager.packages.verified import PackageSet
 from imager.rack.master.connection import Way
@@ -48,7 +52,7 @@ from imager.release.verified import VerifiedRelease
 @click.argument("names", nargs=-1, metavar="[PKG]... | promote | undo")
 @click.option("--update", is_flag=True, help="Move PKG, or all, to what the mirrors have now.")
 @click.option("--verify", is_flag=True, help="Prove every archived package anew.")
-@click.option("--dry-run", is_flag=True, help="Say what would change, and touch nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; no lock is written.")
 @click.option("--yes", is_flag=True, help="Do not ask; what gets older must be named.")
 @master_options
 def lock(
@@ -75,27 +79,26 @@ def lock(
             Give all nodes what the canary nodes tried.
     """
     if not update and not verify and names in (("promote",), ("undo",)):
-        rack = open_rack(session)
+        rack = open_rack(session, looking=dry_run)
         if names == ("undo",):
             return undone(session, rack, dry_run=dry_run)
         return promoted(session, rack, way, dry_run=dry_run)
-    _require_sense(session, names, update=update, verify=verify)
-    rack = open_rack(session)
-    orders = package_orders(session, rack, proven_release(session, rack, rack.nodes[0]))
+    _require_sense(session, names, update=update, verify=verify, dry_run=dry_run)
+    rack = open_rack(session, looking=dry_run)
+    release = proven_release(session, rack, rack.nodes[0], looking=dry_run)
+    orders = package_orders(session, rack, release)
     if verify:
         return _verified(session, orders)
     if update:
         return _updated(session, rack, orders, names, dry_run=dry_run, yes=yes)
-    for order in orders if dry_run else ():
-        if packages_at_hand(order) is None:
-            plan = plan_packages(order)
-            session.console.event("plan", **plan_fields(plan))
-            session.console.lines(*plan_lines(plan), "Nothing was touched (--dry-run).")
-            return {"dry_run": True, **plan_fields(plan)}
-    return _shown(session, rack, orders[0].release)
+    if dry_run:
+        return _looked(session, rack, orders)
+    return _shown(session, rack, release)
 
 
-def _require_sense(session: Session, names: tuple[str, ...], *, update: bool, verify: bool) -> None:
+def _require_sense(
+    session: Session, names: tuple[str, ...], *, update: bool, verify: bool, dry_run: bool
+) -> None:
     if names and not update:
         raise UsageError(
             f"lock {names[0]}: names of packages belong to --update",
@@ -104,8 +107,48 @@ def _require_sense(session: Session, names: tuple[str, ...], *, update: bool, ve
         )
     if update and verify:
         raise UsageError("--update and --verify exclude each other", hint="leave one of them out")
+    if verify and dry_run:
+        # What is damaged is set aside.
+        raise UsageError("--verify and --dry-run exclude each other", hint="leave one of them out")
     if update and session.settings.offline:
         raise UsageError("--offline and --update exclude each other", hint="leave one of them out")
+
+
+def _looked(session: Session, rack: Rack, orders: Sequence[PackageOrder]) -> CommandResult:
+    """Say what would be pinned and fetched. The release itself had to be fetched for that."""
+    release = orders[0].release
+    base_of(release, session.cache, session.console)
+    order = next((each for each in orders if packages_at_hand(each) is None), None)
+    fields = _planned(session, order) if order else _shown(session, rack, release)
+    session.console.lines(*_left_alone(rack, release))
+    return {"dry_run": True, **fields}
+
+
+def _left_alone(rack: Rack, release: VerifiedRelease) -> list[str]:
+    """How a dry run ends: the release, too, is pinned by none."""
+    is_pinned = RackLock.load(rack.lock_file).pin(release.name) is not None
+    return [
+        *([] if is_pinned else [f"{release.name} ({release.sha256[:12]}…) would be pinned"]),
+        "rack.lock is as it was (--dry-run); what had to be known for this is in the cache.",
+    ]
+
+
+def _planned(session: Session, order: PackageOrder) -> CommandResult:
+    """What would change in the lock of ``order``, or else what it pins and is not here."""
+    if is_unlocked(order):
+        plan = plan_packages(order)
+        session.console.event("plan", **plan_fields(plan))
+        session.console.lines(*plan_lines(plan))
+        return plan_fields(plan)
+    pinned = (each for each in missing_of(session.cache, order.lock))
+    missing = [each for each in pinned if each.kind is EntryOrigin.PACMAN]
+    size = sum(each.size_bytes for each in missing)
+    session.console.lines(
+        *(f"{each.called} ({format_size(each.size_bytes)})" for each in missing),
+        f"{len(missing)} of those that {order.lock.path.name} pins are not in the archive, "
+        f"{format_size(size)} to fetch",
+    )
+    return {"changes": [], "fetch_bytes": size}
 
 
 def _verified(session: Session, orders: Sequence[PackageOrder]) -> CommandResult:
@@ -142,7 +185,7 @@ def _updated(
     if on_trial:
         lines.append(f"on {fold(rack.canary)} alone, until picloud-image lock promote")
     if dry_run:
-        session.console.lines(*lines, "Nothing was touched (--dry-run).")
+        session.console.lines(*lines, *_left_alone(rack, order.release))
         return {"dry_run": True, **plan_fields(plan)}
     if yes:
         _require_named(plan, names)
@@ -190,7 +233,8 @@ def _shown(session: Session, rack: Rack, release: VerifiedRelease) -> CommandRes
         if packages.install:
             needed_by = asked_for_by(offer_of(package) for package in packages.install)
             session.console.table(HEAD, package_rows(packages, needed_by, salts_alone(rack)))
-    session.console.lines(f"pinned in {rack.lock_file}")
+    if rack.lock_file.exists():
+        session.console.lines(f"pinned in {rack.lock_file}")
     return {
         "lock": str(rack.lock_file),
         "candidate": _on_trial(session, rack),

@@ -41,6 +41,9 @@ LOOKING: dict[str, tuple[int, ...]] = {
     "read card.img saved.img --dry-run": (0, 20),
     "receipt --node pi1": (0, 10),
     "write card.img --image none.img --dry-run": (10,),
+    "lock --dry-run --offline": (11,),
+    "lock promote --dry-run": (0, 10),
+    "lock undo --dry-run": (0,),
     "version": (0,),
     "write new.img --node pi1 --dry-run": (0,),
     "write new.img --node pi1 --dry-run --offline": (11,),
@@ -69,7 +72,6 @@ LOOKING: dict[str, tuple[int, ...]] = {
 CHANGING = (
     "compose",
     "fetch",
-    "lock",
     "probe",
     "rack init",
     "rack slots forget",
