@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from pysequoia import Cert
+
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
@@ -25,7 +27,7 @@ from imager.base.progress import Phase, Progress
 from imager.base.trusted_folder import TrustedFolder, kept_bytes, kept_file
 from imager.base.units import KiB, MiB
 from imager.release.content_store import placed, record_in, set_aside, size_in
-from imager.release.openpgp import signed_at
+from imager.release.openpgp import parse_signatures, signed_at, verify_detached
 from imager.release.verified import VerifiedRelease
 
 TARBALL, SIGNATURE, RECORD = "release.tar.gz", "release.tar.gz.sig", "release.json"
@@ -219,11 +221,14 @@ def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease
     )
 
 
-def prove(release: VerifiedRelease, cache: Cache, progress: Progress) -> None:
-    """Read every byte of an archived release and compare with its hash, before it is composed.
+def prove(
+    release: VerifiedRelease, cache: Cache, progress: Progress, key: Cert | None = None
+) -> None:
+    """Read every byte of an archived release and compare with its hash, before it is composed; with
+    its ``key`` prove its signature, too.
 
     A release that fails is renamed, so that the next fetch brings it anew, and NotAuthentic
-    says so.
+    says so. Where it is the key that fails, the release stays.
     """
     with progress.phase(f"check {release.name}", release.size_bytes) as phase:
         found = sha256_of(release.tarball, phase)
@@ -233,6 +238,11 @@ def prove(release: VerifiedRelease, cache: Cache, progress: Progress) -> None:
             f"{release.tarball} was altered since it was archived: its sha256 is {found[:12]}…",
             hint=f"run picloud-image fetch to get it anew; the altered one is kept as {aside.name}",
         )
+    entry = Archive(cache).find(release.sha256, release.fingerprint) if key else None
+    if key is not None and entry is not None:
+        name = f"{entry.signature}"
+        made = parse_signatures(kept_bytes(entry.signature, SIGNATURE_BYTES), key, name)
+        verify_detached(entry.tarball, made, key, f"{entry.tarball}")
 
 
 def _damaged(path: Path, why: str) -> DamagedEntry:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain
 
 import click
+from pysequoia import Cert
 
 from imager.base.units import format_size
 from imager.cli.choice import open_rack, proven_release, proven_salt, require_programs
@@ -19,6 +20,7 @@ from imager.packages.locking import packages_of, verify_archive
 from imager.packages.verified import PackageSet
 from imager.release.archive import prove
 from imager.release.request import OlderRelease
+from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 
 _EVER = datetime.fromtimestamp(0, UTC)
@@ -31,7 +33,8 @@ def fetch(session: Session, update: bool, yes: bool) -> CommandResult:
     """Fetch the release, packages and Salt, prove them, archive and pin them.
 
     What is pinned, in rack.lock, is used from then on, whatever is published later. What is
-    archived already is read again and compared with its hash. --update leaves packages as they
+    archived already is read again and compared with its hash, and with --signing-key its
+    signature is proven anew. --update leaves packages as they
     are: picloud-image lock --update moves those. It asks where what is published was signed
     before what is pinned.
 
@@ -44,7 +47,7 @@ def fetch(session: Session, update: bool, yes: bool) -> CommandResult:
     rack = open_rack(session)
     require_programs(rack)
     release = _released(session, rack, update=update, yes=yes)
-    prove(release, session.cache, session.console)
+    prove(release, session.cache, session.console, _named_key(session, release))
     orders = package_orders(session, rack, release)
     sets = tuple(dict.fromkeys(found for order in orders for found in packages_of(order)))
     orders = package_orders(session, rack, release)
@@ -94,6 +97,18 @@ def _released(session: Session, rack: Rack, *, update: bool, yes: bool) -> Verif
             raise
         ask(session, [f"{error.what}."], "yes")
         return chosen(not_before=error.signed_at)
+
+
+def _named_key(session: Session, release: VerifiedRelease) -> Cert | None:
+    """The key in the file that was named, which is kept: it may know of a revocation. None where
+    none was named; what is archived was proven when it came."""
+    if session.settings.signing_key is None:
+        return None
+    # Not imported above: the modules for the network take 0.1 s to import.
+    from imager.packages.fetch.network import signing_key
+
+    terms = FetchTerms(session.cache, session.console, session.settings.offline)
+    return signing_key(release.fingerprint, terms, KeySources(file=session.settings.signing_key))
 
 
 def _salt_lines(salt: VerifiedSalt | None) -> list[str]:
