@@ -182,7 +182,8 @@ class Archive:
             write_atomically(staged / RECORD, text)
             tarball.chmod(0o444)
             tarball.rename(staged / TARBALL)
-        return ArchivedTarball(folder, record)
+        # Another run may have put it there meanwhile, with the signature of another key.
+        return self.find(record.sha256, signer) or self.publish(tarball, signature, record)
 
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""

@@ -6,6 +6,7 @@ folder is renamed too, so that the right bytes can have its name.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import TypeVar
 
 from imager.base.cache import Cache
 from imager.base.durable import fsync_folder, host_storage
-from imager.base.errors import NotAuthentic
+from imager.base.errors import HostStorage, NotAuthentic
 from imager.base.json_fields import JsonFault
 from imager.base.trusted_folder import TrustedFolder
 from imager.base.units import MiB
 
 _LARGEST_RECORD = MiB
+_THERE_ALREADY = (errno.ENOTEMPTY, errno.EEXIST)
+"""What rename(2) says where a folder has that name; which of the two, the filesystem decides."""
 _T = TypeVar("_T")
 Damage = Callable[[Path, str], NotAuthentic]
 """The error for a file of a folder, and what is wrong with it."""
@@ -28,7 +31,9 @@ Damage = Callable[[Path, str], NotAuthentic]
 def placed(cache: Cache, folder: Path) -> Iterator[Path]:
     """An empty private folder, which becomes ``folder`` when the block ends without an error.
 
-    The block must fsync its files; their names are made durable here.
+    The block must fsync its files; their names are made durable here. Where another run has put the
+    same content there meanwhile, as ``fetch`` beside ``archive import``, that one stays. Who placed
+    it looks at it again: its signature may be another key's.
     """
     kept = cache.made(folder.parent.name)
     with host_storage(folder), cache.work_folder("archive") as work:
@@ -36,7 +41,12 @@ def placed(cache: Cache, folder: Path) -> Iterator[Path]:
         staged.mkdir()
         yield staged
         fsync_folder(staged)
-        kept.adopt(staged, folder.name)
+        try:
+            kept.adopt(staged, folder.name)
+        except HostStorage as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _THERE_ALREADY:
+                raise
 
 
 def set_aside(folder: TrustedFolder) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from imager.base.cache import Cache
 from imager.base.errors import NotAuthentic
 from imager.base.progress import Quiet
+from imager.release import archive, content_store
 from imager.release.archive import (
     Archive,
     ArchivedTarball,
@@ -67,6 +69,30 @@ def test_a_published_release_is_found_with_all_that_is_known(cache: Cache, tmp_p
     assert entry.tarball.stat().st_mode & 0o777 == 0o444
     assert entry.signature.read_bytes() == b"signature"
     assert not (tmp_path / "partial").exists()
+    assert [path.name for path in cache.releases.iterdir()] == [SHA256]
+
+
+@pytest.mark.parametrize("signer", [KEY, OTHER])
+def test_of_two_runs_at_once_each_has_its_entry(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signer: str
+) -> None:
+    """A fetch and an ``archive import``, which wait for each other's locks nowhere."""
+    really = content_store.placed
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+
+    @contextmanager
+    def placed(cache: Cache, folder: Path) -> Iterator[Path]:
+        with really(cache, folder) as staged:
+            yield staged
+            monkeypatch.undo()
+            publish(cache, theirs, replace(record(), fingerprint=signer))
+
+    monkeypatch.setattr(archive, "placed", placed)
+    entry = publish(cache, tmp_path, record())
+    assert entry == Archive(cache).find(SHA256, KEY)
+    assert Archive(cache).find(SHA256, signer) is not None
+    assert entry.tarball.read_bytes() == DATA
     assert [path.name for path in cache.releases.iterdir()] == [SHA256]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from imager.base.cache import Cache
+from imager.base.errors import HostStorage
 from imager.release.content_store import placed
 from tests.support.syncing import fsyncs
 
@@ -19,3 +22,25 @@ def test_names_are_on_the_disk_before_the_folder_has_its_own(tmp_path: Path) -> 
         done.clear()
     assert [sync.path for sync in done] == [staged, cache.releases]
     assert [path.name for path in folder.iterdir()] == ["file"]
+
+
+def test_what_another_run_has_put_there_meanwhile_stays(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    folder = cache.releases / ("ab" * 32)
+    with placed(cache, folder) as staged:
+        (staged / "file").write_text("ours")
+        folder.mkdir()
+        (folder / "file").write_text("theirs")
+    assert (folder / "file").read_text() == "theirs"
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+def test_anything_else_in_its_place_is_still_an_error(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    folder = cache.releases / ("ab" * 32)
+    with (
+        pytest.raises(HostStorage, match="Not a directory"),
+        placed(cache, folder) as staged,
+    ):
+        (staged / "file").touch()
+        folder.touch()
