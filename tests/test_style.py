@@ -62,9 +62,9 @@ BY_PATH = {
         "node/keys/export.py",
         "packages/carry/carried.py",
         "packages/carry/export.py",
+        "packages/rack_folder.py",
         "rack/plan/saved.py",
         "rack/plan/to_save.py",
-        "release/pacman_packages.py",
         "release/signing_keys.py",
     ),
     "the key of a station in /run, and what is offered to all minions": (

@@ -65,8 +65,8 @@ class NotAuthentic(PicloudError):
 
 class MalformedRelease(PicloudError):
     """The release is signed but no card can be made of it: a dangerous or damaged file, a missing
-    kernel. Or a file that carries an archive is not as it was exported, or an image from elsewhere
-    is none, or not whole."""
+    kernel; or it is another file that is signed. Or a file that carries an archive is not as it was
+    exported, or an image from elsewhere is none, or not whole."""
 
     exit_code = 13
 

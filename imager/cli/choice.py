@@ -36,6 +36,7 @@ from imager.doctor.programs import uses_of
 from imager.image.compose.compose import cached_golden, compose
 from imager.image.compose.golden import GoldenImage
 from imager.packages.locking import require_archived as require_packages_archived
+from imager.packages.rack_folder import bundle_in
 from imager.packages.verified import PackageSet
 from imager.rack.history.ledger import read_ledger
 from imager.rack.plan.survey import GoldenImages, wants_of
@@ -44,7 +45,6 @@ from imager.release.catalogue import ReleaseSpec, spec_for
 from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
 from imager.release.openpgp import fingerprints_in
-from imager.release.pacman_packages import bundle_in
 from imager.release.salt.salt import fetch_salt, salt_at_hand
 from imager.release.salt.salt import require_archived as require_salt_archived
 from imager.release.signing_keys import key_file

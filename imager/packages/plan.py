@@ -14,7 +14,7 @@ from imager.base.cache import Cache
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, NotAuthentic
 from imager.base.trusted_folder import kept_file
-from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.metadata import read_pkginfo
 from imager.packages.resolve.base_system import BaseSystem
 from imager.packages.resolve.complaints import PINNED
 from imager.packages.resolve.database import Database, PackageOffer, own_database
@@ -23,6 +23,7 @@ from imager.packages.resolve.resolve import Resolution, asked_for_by, installed_
 from imager.packages.verified import VerifiedPacman
 from imager.packages.wish import PackageWish, name_in
 from imager.release.lock import RackLock, SetPin
+from imager.release.tarball import UNREADABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,9 @@ def fetch_release(
     ``offline`` never uses the network.
 
     Raises NetworkError, NotAuthentic (also when the mirrors no longer have the pinned bytes),
-    OlderRelease where the pin would move to one that was signed before it, HostStorage,
-    ConfigurationError for ``sources.file``, and Interrupted on Ctrl-C.
+    OlderRelease where the pin would move to one that was signed before it, MalformedRelease for
+    what is signed and is no release, HostStorage, ConfigurationError for ``sources.file``, and
+    Interrupted on Ctrl-C.
     """
     run = Wanted(spec, lock, terms)
     entry = run.archived(mend=not terms.offline)

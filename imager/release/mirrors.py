@@ -13,7 +13,13 @@ from pathlib import Path
 
 from pysequoia import Cert
 
-from imager.base.errors import Interrupted, NetworkError, NotAuthentic, PicloudError
+from imager.base.errors import (
+    Interrupted,
+    MalformedRelease,
+    NetworkError,
+    NotAuthentic,
+    PicloudError,
+)
 from imager.base.timestamps import timestamp
 from imager.base.units import format_size
 from imager.release.archive import ArchivedTarball, TarballRecord
@@ -21,6 +27,7 @@ from imager.release.lock import Pin
 from imager.release.mirror import ProvenSet, fetch_set
 from imager.release.request import OlderRelease, Wanted
 from imager.release.signing_keys import find_key
+from imager.release.tarball import require_release
 from imager.release.terms import KeySources
 from imager.release.transfer.download import Partial, TarballLocation, Version, locate
 from imager.release.transfer.web import TransferLimits, Web
@@ -53,7 +60,8 @@ def from_mirrors(
 ) -> ArchivedTarball:
     """The release of the first mirror that has an authentic one, put into the archive.
 
-    Raises NetworkError, NotAuthentic, HostStorage, and ConfigurationError for ``sources.file``.
+    Raises NetworkError, NotAuthentic, MalformedRelease for what is signed and is no release,
+    HostStorage, and ConfigurationError for ``sources.file``.
     """
     with closing(Web(limits or TransferLimits())) as web:
         return _first_authentic(run, web, sources)
@@ -65,8 +73,10 @@ def _first_authentic(run: Wanted, web: Web, sources: KeySources) -> ArchivedTarb
     failures: list[PicloudError] = []
     for url in run.spec.urls:
         try:
-            return _from_mirror(run, web, _locate(run, web, url), key)
-        except (NetworkError, NotAuthentic) as error:
+            entry = _from_mirror(run, web, _locate(run, web, url), key)
+            require_release(entry.tarball, entry.record.source_url)
+            return entry
+        except (NetworkError, NotAuthentic, MalformedRelease) as error:
             failures.append(error)
             if url != run.spec.urls[-1]:
                 run.terms.progress.note(f"{error.what}; asking the next mirror")
@@ -137,6 +147,8 @@ def _worst(name: str, failures: list[PicloudError]) -> PicloudError:
     details = [error.what for error in failures]
     older = [error for error in failures if isinstance(error, OlderRelease)]
     for error in failures:
+        if isinstance(error, MalformedRelease):
+            return MalformedRelease(error.what, hint=error.hint, details=details)
         if isinstance(error, NotAuthentic) and error not in older:
             return NotAuthentic(error.what, hint=error.hint, details=details)
     if older:

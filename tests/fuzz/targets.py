@@ -73,7 +73,7 @@ from imager.image.unpack.tar_stream import read_members, unpacked
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import parse_stamp
 from imager.packages.carry.carried import opened
-from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.metadata import read_pkginfo
 from imager.packages.resolve.base_system import BaseSystem
 from imager.packages.resolve.database import Database
 from imager.packages.resolve.repositories import repositories_of
@@ -82,6 +82,7 @@ from imager.rack.live.snapshot import decode_live, encode_live
 from imager.rack.master.answers import NoAnswer, card_said, who
 from imager.rack.master.presence import parse_presence
 from imager.release.openpgp import fingerprints_in, parse_signatures
+from imager.release.tarball import UNREADABLE
 from imager.stations.wire.delta import DeltaFault, pack_delta, unpack_delta
 from imager.stations.wire.order import order_from
 from imager.stations.wire.report import progress_from

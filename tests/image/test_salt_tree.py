@@ -23,7 +23,7 @@ from imager.image.compose.compose import cached_golden, compose
 from imager.image.compose.golden import GoldenImage
 from imager.image.salt import tree as salt_tree
 from imager.image.salt.bytecode import interpreter
-from imager.release.pacman_packages import bundle_in
+from imager.packages.rack_folder import bundle_in
 from imager.release.verified import VerifiedRelease, VerifiedSalt
 from tests.support.fetching import Heard
 from tests.support.pacman import arch_tree, package, python_package

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import random
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from imager.release.terms import FetchTerms, KeySources
 from imager.release.transfer.web import TransferLimits
 from imager.release.verified import VerifiedRelease
 from tests.support.mirror import Mirror
+from tests.support.release import ReleaseTree
 from tests.support.signing import SigningKey, sign_detached
 
 FILE_NAME = "StandIn-rpi-latest.tar.gz"
@@ -30,8 +32,19 @@ NO_SOURCES = KeySources(keyrings=(), keyservers=())
 
 
 def some_bytes(seed: int = 0, size_bytes: int = 200_000) -> bytes:
-    """Bytes that no two seeds share; what is fetched is never unpacked, so they need no form."""
-    return random.Random(seed).randbytes(size_bytes)
+    """Bytes that no two seeds share. They begin as a release does: nothing of what is fetched is
+    unpacked but that."""
+    return _START + random.Random(seed).randbytes(size_bytes - len(_START))
+
+
+def _start() -> bytes:
+    tree = ReleaseTree()
+    for name in (".", "./boot", "./etc"):
+        tree.folder(name)
+    return gzip.compress(tree.pack(), mtime=0)
+
+
+_START = _start()
 
 
 def md5_line(data: bytes) -> bytes:

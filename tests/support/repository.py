@@ -73,6 +73,7 @@ def release_tree(*servers: str) -> ReleaseTree:
     """A release of INSTALLED packages whose mirrors are ``servers``, the later ones commented out,
     as in the distribution's own list."""
     tree = ReleaseTree()
+    tree.folder("./boot")
     add_pacman(tree, *servers)
     return tree
 

@@ -48,10 +48,10 @@ from imager.node.content import recipe_of
 from imager.node.edit.edit import opened
 from imager.node.image import NodeImage
 from imager.node.personalise import layout_on, personalise
+from imager.packages.rack_folder import package_names
 from imager.rack.history.recorded import Work, recorded
 from imager.release.archive import Archive, DamagedEntry
 from imager.release.lock import RackLock
-from imager.release.pacman_packages import package_names
 from imager.release.salt.salt import archived_salt, pinned_salt
 
 

@@ -21,7 +21,7 @@ from imager.image.unpack.members import EntryKind, TreeEntry, entry_of
 from imager.image.unpack.stager import Stager
 from imager.image.unpack.tar_stream import TarStream
 from imager.packages.metadata import PacmanPackage
-from imager.release.pacman_packages import package_bytes
+from imager.packages.rack_folder import package_bytes
 from imager.release.verified import PackageFile
 
 FOLDER = "usr/lib/picloud/packages"

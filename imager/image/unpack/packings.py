@@ -28,7 +28,7 @@ from imager.image.unpack.inflate import (
     Unpack,
     gunzipped,
 )
-from imager.packages.metadata import XZ_MEMORY
+from imager.release.tarball import XZ_MEMORY
 
 _LARGEST = 4 * GiB
 PZSTD = b"\x50\x2a\x4d\x18"

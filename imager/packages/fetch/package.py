@@ -22,12 +22,13 @@ from imager.base.timestamps import timestamp
 from imager.base.trusted_folder import kept_bytes, kept_file
 from imager.base.units import GiB
 from imager.packages.fetch.archive import PackageArchive
-from imager.packages.metadata import UNREADABLE, read_pkginfo
+from imager.packages.metadata import read_pkginfo
 from imager.packages.verified import VerifiedPacman
 from imager.release.archive import SIGNATURE_BYTES, sha256_of
 from imager.release.lock import PacmanPin
 from imager.release.mirror import signature_beside
 from imager.release.openpgp import parse_signatures, verify_detached
+from imager.release.tarball import UNREADABLE
 from imager.release.transfer.download import Partial, download, locate
 from imager.release.transfer.web import NotThere, TransferLimits, Web
 

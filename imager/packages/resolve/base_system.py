@@ -17,16 +17,21 @@ from imager.base.errors import MalformedRelease
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.progress import Phase, Progress
 from imager.base.trusted_folder import kept_file
-from imager.base.units import GiB, MiB
-from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, archive_of
+from imager.base.units import MiB
+from imager.packages.metadata import LARGEST_TEXT
 from imager.release.archive import prove
+from imager.release.tarball import (
+    LARGEST_RELEASE,
+    UNREADABLE,
+    Unpacked,
+    archive_of,
+    members_of,
+)
 from imager.release.verified import VerifiedRelease
 
 _SETTINGS = re.compile(r"etc/(pacman\.conf|pacman\.d/[A-Za-z0-9._-]+)\Z")
 _ENTRY = re.compile(r"var/lib/pacman/local/([A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,250})/desc\Z")
-_MOST_MEMBERS = 400_000
 _MOST_ENTRIES = 20_000
-_LARGEST_RELEASE = 64 * GiB
 _LARGEST_FILE = 64 * MiB
 _MOST_TEXT = 32 * MiB
 """All of it is in memory; a desktop of 2,000 packages has 6 MiB."""
@@ -86,21 +91,19 @@ def _texts(read: JsonObject, name: str) -> Mapping[str, str]:
 def _from_tarball(release: VerifiedRelease, phase: Phase) -> BaseSystem:
     settings: dict[str, str] = {}
     local: dict[str, str] = {}
-    members, room, done = 0, _MOST_TEXT, 0
+    room, done = _MOST_TEXT, 0
     try:
         with (
             kept_file(release.tarball) as file,
-            archive_of(Unpacked(file, _LARGEST_RELEASE)) as archive,
+            archive_of(Unpacked(file, LARGEST_RELEASE)) as archive,
         ):
-            while (info := archive.next()) is not None:
-                vars(archive)["members"].clear()  # tarfile keeps every header otherwise
-                members += 1
+            for info in members_of(archive):
                 phase.advance(file.tell() - done)
                 done = file.tell()
                 name = info.name.removeprefix("./")
                 place = settings if _SETTINGS.match(name) else local
                 entry = _ENTRY.match(name)
-                if members > _MOST_MEMBERS or len(local) > _MOST_ENTRIES:
+                if len(local) > _MOST_ENTRIES:
                     raise ValueError("it has too many files")
                 if info.isreg() and (entry or place is settings):
                     if info.size > LARGEST_TEXT:

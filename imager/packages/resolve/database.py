@@ -15,8 +15,9 @@ from io import BytesIO
 from types import MappingProxyType
 
 from imager.base.units import MiB
-from imager.packages.metadata import LARGEST_TEXT, UNREADABLE, Unpacked, description_fields
+from imager.packages.metadata import LARGEST_TEXT, description_fields
 from imager.release.lock import ARCHITECTURE, PACKAGE_NAME, PACKAGE_VERSION
+from imager.release.tarball import UNREADABLE, Unpacked
 
 LARGEST_UNPACKED = 96 * MiB
 """Twice what the distribution's largest repository has; it is held in memory."""

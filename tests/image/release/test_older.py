@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from imager.base.cache import Cache
-from imager.base.errors import NotAuthentic
+from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.release.lock import Pin, RackLock
 from imager.release.openpgp import signed_at
 from imager.release.request import OlderRelease
 from tests.support.fetching import PATH, Scene, md5_line, some_bytes
 from tests.support.mirror import Manners, Mirror, serving
+from tests.support.pacman import package
 from tests.support.signing import GnuPG, gnupg, make_key
 from tests.support.terminal import on_terminal
 from tests.support.workplace import TARBALL, workplace
@@ -40,6 +41,7 @@ class Dated(Scene):
 
     def __init__(self, tmp_path: Path, gpg: GnuPG) -> None:
         super().__init__(tmp_path, make_key())
+        self.gpg = gpg
         words = ("--faked-system-time", "20200101T000000", "--quick-gen-key", "s <s@x>", "rsa2048")
         gpg(*words, "sign", "never")
         lines = gpg("--with-colons", "--list-keys").splitlines()
@@ -255,3 +257,29 @@ def test_whoever_runs_it_is_asked(dated: Dated, tmp_path: Path) -> None:
         lock.write_bytes(before)
         assert place.run("fetch", "--update", "--yes").code == 0
         assert lock.read_bytes() != before
+
+
+def test_a_signed_package_is_no_release(
+    dated: Dated, mirror: Mirror, second: Mirror, tmp_path: Path
+) -> None:
+    """The same key signs packages. It stays in the archive, pins nothing, and stops nobody: not the
+    next mirror, and not the next run."""
+    other = package(tmp_path, "docker", "1:1.5.0-1", {"etc/": ""}).read_bytes()
+    signed = dated.gpg("--detach-sign", stdin=other)
+    mirror.files = {PATH: other, f"{PATH}.sig": signed}
+    for _ in range(2):  # the second time it is known by its headers
+        with pytest.raises(MalformedRelease, match=r"is the package docker 1:1\.5\.0-1") as caught:
+            dated.fetch(mirror, locked=True)
+        assert mirror.address + PATH in caught.value.what
+        assert not dated.lock_path.exists()
+    second.files = {}
+    with pytest.raises(MalformedRelease) as both:
+        dated.fetch(mirror, second, locked=True)
+    assert len(both.value.details) == 2
+    dated.offer(second, OLD)
+    dated.fetch(mirror, second, locked=True)
+    assert dated.pin.size_bytes == len(OLD)
+    before = dated.lock_path.read_bytes()
+    with pytest.raises(MalformedRelease):
+        dated.fetch(mirror, locked=True, update=True)
+    assert dated.lock_path.read_bytes() == before

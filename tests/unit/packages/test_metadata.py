@@ -12,9 +12,10 @@ import pytest
 
 from imager.base.errors import NotAuthentic
 from imager.base.units import MiB
-from imager.packages.metadata import UNREADABLE, Unpacked, read_pkginfo
+from imager.packages.metadata import read_pkginfo
 from imager.packages.plan import offer_of
 from imager.packages.verified import VerifiedPacman
+from imager.release.tarball import UNREADABLE, Unpacked
 
 
 def test_an_archived_package_that_is_none_any_more_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError, HostStorage
-from imager.release.pacman_packages import bundle_in, package_bytes
+from imager.packages.rack_folder import bundle_in, package_bytes
 
 NAMES = (
     "python-3.13.1-1-armv7h.pkg.tar.xz",
