@@ -16,7 +16,7 @@ import click
 
 from imager.base.errors import Interrupted, PicloudError, UsageError
 from imager.cli.lazy import BareGroup, LazyCommand, LazyGroup
-from imager.cli.settings import common_options, settings_of, take
+from imager.cli.settings import VersionAsked, common_options, settings_of, take
 from imager.cli.terminal.streams import NO_READER, prepare_streams, silence
 
 _COMMANDS = {
@@ -132,6 +132,8 @@ def run(words: Sequence[str]) -> int:
 def _carried_out(words: Sequence[str]) -> int:
     try:
         status = cli.main(list(words), prog_name="picloud-image", standalone_mode=False)
+    except VersionAsked:
+        return _carried_out(["version", *(["--json"] if settings_of(words).as_json else [])])
     except click.Abort:
         hint = "run the command again"
         return _show_error(words, Interrupted("interrupted; no command was at work", hint=hint))

@@ -98,7 +98,25 @@ _OPTIONS = (
     click.option("-v", "--verbose", is_flag=True, help="Also each command that is run."),
     _COLOUR,
 )
-_VERSION = click.version_option(package_name="picloud-image", message="picloud-image %(version)s")
+
+
+class VersionAsked(Exception):
+    """``--version`` was given: what is shown then, and how, the whole command line decides."""
+
+
+def _ask_version(context: click.Context, _option: click.Parameter, is_given: bool) -> None:
+    if is_given and not context.resilient_parsing:
+        raise VersionAsked
+
+
+_VERSION = click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_ask_version,
+    help="Show the version and exit.",
+)
 COMMON = tuple(entry.name for entry in fields(Settings))
 """The names of the common options."""
 

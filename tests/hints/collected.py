@@ -28,7 +28,7 @@ _ABOUT = re.compile(
     r"(Error|Refused|Authentic|Release|Faulty|Mismatch|Storage|Failed|Interrupted)$"
 )
 """Classes whose first argument says what is wrong, not what to do."""
-_DECLARES = re.compile(r"click\.(option|argument|version_option)|LazyCommand|re\.compile")
+_DECLARES = re.compile(r"click\.(option|argument)|LazyCommand|re\.compile")
 
 
 def texts_to_follow() -> dict[str, str]:

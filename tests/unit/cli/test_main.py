@@ -111,7 +111,7 @@ def test_help_of_what_is_no_command_is_a_usage_error(
 
 
 def test_the_version_is_the_same_however_it_is_asked_for(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run(["--version"]) == 0
     said = capsys.readouterr().out
@@ -120,7 +120,14 @@ def test_the_version_is_the_same_however_it_is_asked_for(
     assert run(["version"]) == 0
     assert capsys.readouterr().out == said
     assert run(["version", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["version"] in said
+    found = json.loads(capsys.readouterr().out)
+    assert found["version"] in said
+    for words in (["--json", "--version"], ["rack", "show", "--version", "--json"]):
+        assert run(words) == 0
+        assert json.loads(capsys.readouterr().out) == found
+    monkeypatch.setenv("PICLOUD_JSON", "1")
+    assert run(["--version"]) == 0
+    assert json.loads(capsys.readouterr().out) == found
 
 
 @pytest.mark.parametrize("before", [[], ["rack", "flash"]], ids=str)
