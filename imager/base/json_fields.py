@@ -141,7 +141,10 @@ def read_object(data: bytes | str) -> JsonObject:
 
 def shown(value: object) -> str:
     """``value`` as it would stand in a JSON or TOML file, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except ValueError:  # TOML may have a number that has more digits than Python writes
+        text = "a number of too many digits"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 

@@ -12,14 +12,18 @@ import os
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _LONG_KEY = re.compile(
-    r"""(?<![A-Za-z0-9_-])
+    r"""(?<![A-Za-z0-9_\\-])
     (?: (?: [A-Za-z0-9_-]++ | "(?:[^"\\\n]|\\.)*+" | '[^'\n]*+' ) [ \t]*+ \. [ \t]*+ ){32}""",
     re.VERBOSE,
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+MOST_LINES = 200
+"""So many faults, reasons or findings are told; whoever has more begins with these."""
+_LONGEST = 500
 
 
 def printable(text: str) -> str:
@@ -44,6 +48,22 @@ def json_line(value: object) -> str:
         return line
     line = _SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", line)
     return "".join(letter if letter.isprintable() else _json_escape(letter) for letter in line)
+
+
+def cut(text: str, most: int = _LONGEST) -> str:
+    """``text`` in ``most`` letters: a name may be as long as its file."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def and_more(count: int) -> Iterator[str]:
+    """What comes behind the first MOST_LINES of ``count`` lines: a line that says how many more."""
+    if count > MOST_LINES:
+        yield f"and {count - MOST_LINES} more"
+
+
+def told(lines: Sequence[str]) -> tuple[str, ...]:
+    """As much of ``lines`` as a person is told of what is wrong with a file."""
+    return (*map(cut, lines[:MOST_LINES]), *and_more(len(lines)))
 
 
 def as_counted(name: str) -> tuple[str | tuple[int, str], ...]:

@@ -40,7 +40,7 @@ _MEASURED = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _CHOSEN = ((1024 * GiB, "TiB"), (GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB"))
 _HARDLY = 0.05
 """Seconds that would be shown as none."""
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*\Z")
+_SIZE = re.compile(r"\s*+(\d++(?:\.\d++)?)\s*+([A-Za-z]*+)\s*+\Z")
 
 
 def parse_size(text: str) -> int:

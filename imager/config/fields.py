@@ -9,18 +9,45 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TypeVar
 
+from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
-from imager.base.text import as_counted, toml_tree
+from imager.base.text import MOST_LINES, and_more, as_counted, cut, toml_tree
 
 T = TypeVar("T")
 
-_HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[^\[\]#]+?)\s*\]\]?\s*(?:#.*)?\Z")
-_KEY = re.compile(r"\s*(?P<name>(?:\"[^\"]*\"|'[^']*'|[A-Za-z0-9_.\-\s])+?)\s*=")
-_PART = re.compile(r"\"([^\"]*)\"|'([^']*)'|([A-Za-z0-9_\-]+)")
+# Files may be a stranger's, so nothing here goes back: each quantifier is possessive.
+_HEADER = re.compile(r"\s*+\[\[?+(?P<name>[^\[\]#]++)\]\]?+\s*+(?:#.*+)?\Z")
+_KEY = re.compile(r"\s*+(?P<name>(?:\"[^\"]*+\"|'[^']*+'|[A-Za-z0-9_.\-\s]++)++)=")
+_PART = re.compile(r"\"([^\"]*+)\"|'([^']*+)'|([A-Za-z0-9_\-]++)")
+_LONGEST_NAME = 64
+_MOST_COMPARED = 4096
+"""So many names are compared with wrong ones before no more is said of which may be meant: each
+takes up to half a millisecond."""
+_MOST_KNOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A ``name`` that is none of the ``known``: what a fault says of it ends with ``nearest``."""
+
+    name: str
+    known: Collection[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """``key`` is dotted, in its parts; empty where ``number``, the line, is known."""
+
+    message: str
+    key: tuple[str, ...] = ()
+    number: int = 0
+    unknown: Unknown | None = None
 
 
 class Faults:
@@ -28,32 +55,51 @@ class Faults:
 
     def __init__(self, file_name: str, text: str = "") -> None:
         self._file_name = file_name
-        self._numbers = _line_numbers(text)
-        self._found: list[tuple[int, str]] = []
+        self._text = text
+        self._found: list[_Fault] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One text for each fault, in the order of the file's lines; faults of missing keys, which
-        have no line, come first."""
-        ordered = sorted(self._found, key=lambda found: found[0])
-        return tuple(
-            f"{self._file_name}:{number}: {message}" if number else f"{self._file_name}: {message}"
-            for number, message in ordered
+        """A text for each fault, in the order of the file's lines; faults of missing keys, which
+        have no line, come first. Of more than MOST_LINES the last one says how many."""
+        numbers = _line_numbers(self._text, {found.key for found in self._found if found.key})
+        numbered = [(found.number or numbers.get(found.key, 0), found) for found in self._found]
+        numbered.sort(key=lambda item: item[0])
+        lines, room = [], _MOST_COMPARED
+        for number, found in numbered[:MOST_LINES]:
+            where = f"{self._file_name}:{number}" if number else self._file_name
+            key = f"{cut(_dotted(found.key))}: " if found.key else ""
+            line = f"{where}: {key}{cut(found.message)}"
+            if found.unknown is not None:
+                room -= len(found.unknown.known)
+                line += f"; {_nearest(found.unknown, is_compared=room >= 0)}"
+            lines.append(line)
+        return (*lines, *and_more(len(numbered)))
+
+    def error(self, path: Path, hint: str) -> ConfigurationError:
+        """What to raise for the file at ``path``, which has these faults."""
+        count = len(self._found)
+        return ConfigurationError(
+            f"{path}: {count} fault{'s' if count > 1 else ''}", hint=hint, details=self.lines
         )
 
-    def add(self, key: str, message: str) -> None:
-        """Note that the dotted ``key`` is wrong: ``message`` says how, and what is allowed."""
-        self._found.append((self._numbers.get(key, 0), f"{key}: {message}"))
+    def add(self, key: tuple[str, ...], message: str, unknown: Unknown | None = None) -> None:
+        """Note that the ``key``, in its parts, is wrong: ``message`` says how, and what is allowed;
+        of an ``unknown`` name which one may be meant."""
+        self._found.append(_Fault(message, key, unknown=unknown))
 
     def add_at(self, number: int, message: str) -> None:
         """Note a fault of line ``number``; 0 for the file as a whole."""
-        self._found.append((number, message))
+        self._found.append(_Fault(message, number=number))
 
 
 class Table:
     """One table of a TOML file. A key that was read is known; ``close`` reports all others."""
 
-    def __init__(self, faults: Faults, path: str, values: Mapping[str, object]) -> None:
+    def __init__(self, faults: Faults, path: tuple[str, ...], values: Mapping[str, object]) -> None:
         self.faults = faults
         self._path = path
         self._values = values
@@ -69,11 +115,11 @@ class Table:
 
     def key(self, name: str) -> str:
         """The dotted path of ``name`` in this table."""
-        return f"{self._path}.{name}" if self._path else name
+        return _dotted((*self._path, name))
 
-    def fault(self, name: str, message: str) -> None:
-        """Note a fault of the key ``name`` of this table."""
-        self.faults.add(self.key(name), message)
+    def fault(self, name: str, message: str, unknown: Unknown | None = None) -> None:
+        """Note a fault of the key ``name`` of this table, as ``Faults.add``."""
+        self.faults.add((*self._path, name), message, unknown)
 
     def string(self, name: str, *, example: str) -> str | None:
         """The text under ``name``; None when it is absent, empty or no text."""
@@ -110,7 +156,11 @@ class Table:
     def table(self, name: str) -> Table:
         """The table under ``name``; an empty one when it is absent or no table."""
         value = self._take(name, dict, f"a table; begin it with [{self.key(name)}]")
-        return Table(self.faults, self.key(name), value or {})
+        return self.empty(name) if value is None else Table(self.faults, (*self._path, name), value)
+
+    def empty(self, name: str) -> Table:
+        """The table that is called ``name`` here, without a key."""
+        return Table(self.faults, (*self._path, name), {})
 
     def tables(self) -> Iterable[tuple[str, Table]]:
         """Every table inside this one, by name (for tables whose keys are names)."""
@@ -119,12 +169,8 @@ class Table:
     def close(self) -> None:
         """Report every key that nothing read, with the known key nearest to it."""
         for name in self._values:
-            if name in self.known:
-                continue
-            near = get_close_matches(name, self.known, n=1)
-            known = ", ".join(sorted(self.known))
-            hint = f"did you mean {near[0]}?" if near else f"known here: {known or 'none'}"
-            self.fault(name, f"no such key; {hint}")
+            if name not in self.known:
+                self.fault(name, "no such key", Unknown(name, self.known))
 
     def _take(self, name: str, kind: type[T], allowed: str) -> T | None:
         self.known.add(name)
@@ -144,7 +190,7 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
     """
     faults = Faults(file_name, text)
     try:
-        return Table(faults, "", toml_tree(text)), faults
+        return Table(faults, (), toml_tree(text)), faults
     except tomllib.TOMLDecodeError as error:
         said = str(error)
         place = re.search(r" \(at line (\d+), column (\d+)\)", said)
@@ -154,38 +200,53 @@ def parse_document(file_name: str, text: str) -> tuple[Table, Faults]:
             number, column = int(place[1]), place[2]
             line = text.split("\n")[number - 1].strip()[:60]
             faults.add_at(number, f"not TOML: {said[: place.start()]}, column {column} of {line!r}")
-        return Table(faults, "", {}), faults
+        return Table(faults, (), {}), faults
     except ValueError:
         # A number of 5,000 digits, a date that cannot be, lists in lists without end.
         faults.add_at(0, "not TOML: a value in it is too large, or nested too deeply")
-        return Table(faults, "", {}), faults
+        return Table(faults, (), {}), faults
 
 
-def nearest(name: str, known: Iterable[str], most: int | None = None) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
     """A clause that names the entry of ``known`` nearest to ``name``, or all of them, in the order
-    in which people count. If that were more than ``most``, it only says how many they are."""
-    choices = sorted(known, key=as_counted)
-    near = get_close_matches(name, choices, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    if most is not None and len(choices) > most:
-        return f"{len(choices)} are known"
-    return f"known: {', '.join(choices) or 'none'}"
+    in which people count. If they are many, it only says how many."""
+    return _nearest(Unknown(name, known), is_compared=True)
 
 
-def _line_numbers(text: str) -> dict[str, int]:
-    """Dotted key -> the line on which it stands first. It is used in messages only and may be
-    wrong: text inside a string of several lines can look like a key."""
-    numbers: dict[str, int] = {}
+def _nearest(unknown: Unknown, *, is_compared: bool) -> str:
+    name, known = unknown.name, unknown.known
+    if is_compared and len(name) <= _LONGEST_NAME:
+        near = get_close_matches(name, known, n=1)
+        if near:
+            return f"did you mean {near[0]}?"
+    if len(known) > _MOST_KNOWN:
+        return f"{len(known)} are known"
+    return f"known: {', '.join(map(cut, sorted(known, key=as_counted))) or 'none'}"
+
+
+def _line_numbers(text: str, wanted: Collection[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    """Each of the ``wanted`` keys -> the line on which it stands first. It is used in messages only
+    and may be wrong: text inside a string of several lines can look like a key."""
+    numbers: dict[tuple[str, ...], int] = {}
+    for number, key in _keys_in(text) if wanted else ():
+        if key in wanted:
+            numbers.setdefault(key, number)
+    return numbers
+
+
+def _keys_in(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.split("\n"), 1):
         header, key = _HEADER.match(line), _KEY.match(line)
         if header:
             table = _parts(header["name"])
-            numbers.setdefault(".".join(table), number)
+            yield number, table
         elif key:
-            numbers.setdefault(".".join((*table, *_parts(key["name"]))), number)
-    return numbers
+            yield number, (*table, *_parts(key["name"]))
+
+
+def _dotted(key: tuple[str, ...]) -> str:
+    return ".".join(key)
 
 
 def _parts(dotted: str) -> tuple[str, ...]:

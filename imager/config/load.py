@@ -15,7 +15,7 @@ from imager.base.text import command_line
 from imager.base.trusted_folder import TrustedFolder
 from imager.config import sections
 from imager.config.addresses import address_in, deal_addresses, read_network
-from imager.config.fields import Table, nearest, parse_document
+from imager.config.fields import Table, Unknown, parse_document
 from imager.config.packages import (
     read_canary,
     read_check,
@@ -52,14 +52,12 @@ def parse_rack(folder: Path, text: str) -> Rack:
     """The rack described by ``text``, as if it were ``folder``/rack.toml; raises as load_rack."""
     folder = folder.absolute()
     top, faults = parse_document(RACK_FILE, text)
-    rack = None if faults.lines else _read(folder, top)
-    if rack is None or faults.lines:
-        count = len(faults.lines)
-        raise ConfigurationError(
-            f"{folder / RACK_FILE}: {count} fault{'s' if count > 1 else ''}",
-            hint="mend what is named here; picloud-image rack init --rack NEW writes a commented "
+    rack = None if faults else _read(folder, top)
+    if rack is None or faults:
+        raise faults.error(
+            folder / RACK_FILE,
+            "mend what is named here; picloud-image rack init --rack NEW writes a commented "
             "example",
-            details=faults.lines,
         )
     return rack
 
@@ -143,12 +141,12 @@ def _own_tables(top: Table, names: tuple[str, ...]) -> dict[str, Table]:
     """Each node's own table, empty where the file has none. A table for a name that is no node is
     a fault."""
     nodes = top.table("nodes")
-    found = {name: Table(top.faults, nodes.key(name), {}) for name in names}
+    found = {name: nodes.empty(name) for name in names}
     for name, table in nodes.tables():
         if name in found:
             found[name] = table
         elif names:
-            nodes.fault(name, f"is not one of the nodes under [rack]; {nearest(name, names)}")
+            nodes.fault(name, "is not one of the nodes under [rack]", Unknown(name, names))
     return found
 
 

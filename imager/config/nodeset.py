@@ -16,9 +16,13 @@ LIMIT = 4096
 """No rack has more nodes than this: a longer range is a typing error."""
 
 _EXAMPLE = "pi[0-13] or pi[0-3],head"
-_COMMA = re.compile(r",(?![^\[]*\])")
-_ALLOWED = re.compile(r"[A-Za-z0-9_.\-\[\],/]+\Z")
-_RANGES = re.compile(r"\[([^\]]*)\]")
+_LONGEST = 1 << 16
+"""Room for LIMIT addresses, each written out."""
+_UNCOUNTED = 10**9
+_PIECE = re.compile(r"\[[^\]]*+\]?+|,|[^\[,]++")
+"""What stands between brackets, a comma that parts two names, or anything between those."""
+_ALLOWED = re.compile(r"[A-Za-z0-9_.\-\[\],/]++\Z")
+_RANGES = re.compile(r"\[([^\[\]]*+)\]")
 _RANGE = re.compile(r"\s*(\d{1,9})(?:-(\d{1,9})(?:/(\d{1,4}))?)?\s*\Z")
 
 
@@ -30,12 +34,15 @@ def expand(text: str, *, example: str = _EXAMPLE) -> tuple[str, ...]:
     """
     # ClusterShell's groups (@all) and operators (! & ^) are refused: what they mean depends on
     # files of the computer that reads them.
-    parts = [part.strip() for part in _COMMA.split(text)]
+    if len(text) > _LONGEST:
+        raise ValueError(f"is longer than {_LONGEST} letters; write it in ranges, like {example}")
+    parts = [part.strip() for part in _parts(text)]
     if not all(_ALLOWED.match(part) for part in parts):
         raise ValueError(f"is not a list of names; write it like {example}")
     expected = sum(_count(part) for part in parts)
     if expected > LIMIT:
-        raise ValueError(f"stands for {expected} names; a rack has at most {LIMIT}")
+        over = "more than " if expected >= _UNCOUNTED else ""
+        raise ValueError(f"stands for {over}{expected} names; a rack has at most {LIMIT}")
     # Part by part, because a whole NodeSet would sort them: addresses are dealt out in the
     # order in which a person wrote the names.
     names = [name for part in parts for name in _expand_part(part, example)]
@@ -45,6 +52,17 @@ def expand(text: str, *, example: str = _EXAMPLE) -> tuple[str, ...]:
     if times > 1:
         raise ValueError(f"has {repeated} in it twice")
     return tuple(names)
+
+
+def _parts(text: str) -> list[str]:
+    """``text`` at its commas, but for those between brackets."""
+    parts = [""]
+    for piece in _PIECE.findall(text):
+        if piece == ",":
+            parts.append("")
+        else:
+            parts[-1] += piece
+    return parts
 
 
 def _expand_part(part: str, example: str) -> list[str]:
@@ -62,7 +80,7 @@ def fold(names: Sequence[str]) -> str:
 def _count(part: str) -> int:
     count = 1
     for ranges in _RANGES.findall(part):
-        count *= sum(_range_size(one) for one in ranges.split(","))
+        count = min(_UNCOUNTED, count * sum(_range_size(one) for one in ranges.split(",")))
     return count
 
 

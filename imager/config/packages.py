@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from imager.base.json_fields import shown
-from imager.config.fields import Table, nearest
+from imager.config.fields import Table, Unknown
 from imager.config.rack import MINION, Node
 from imager.packages.wish import UNIT_EXAMPLE, PackageWish, name_fault, name_in, unit_fault
 
 _LONGEST_CHECK = 1000
+_MOST_WORDS = 500
+"""What the rack asks for is put together with what each of its nodes asks for."""
 
 
 def read_packages(table: Table) -> PackageWish:
@@ -21,7 +23,7 @@ def read_packages(table: Table) -> PackageWish:
     install = _words(table, "install", '["docker"]', lambda word: name_fault(word, bounded=True))
     remove = _words(table, "remove", '["nano"]', name_fault)
     enable = _words(table, "enable", f'["{UNIT_EXAMPLE}"]', unit_fault)
-    replaced = _read_replace(table.table("replace"))
+    replaced = _read_replace(table)
     both = {name_in(word) for word in install} & {*remove, *replaced}
     for name in sorted(both):
         table.fault("install", f"{shown(name)} is to be removed, too; leave it out of one of them")
@@ -39,7 +41,7 @@ def read_canary(table: Table, nodes: Sequence[Node]) -> tuple[str, ...]:
     names = table.strings("canary", example='["pi3"]') or ()
     for name in names:
         if name not in known:
-            table.fault("canary", f"{shown(name)} is not a node; {nearest(name, list(known))}")
+            table.fault("canary", f"{shown(name)} is not a node", Unknown(name, known))
         elif MINION not in known[name].roles:
             table.fault("canary", f"{shown(name)} has not the role {MINION}, so Salt cannot ask it")
     if len(set(names)) != len(names):
@@ -65,7 +67,7 @@ def read_roles_packages(top: Table, roles: Sequence[str]) -> dict[str, PackageWi
     found = {}
     for name, own in table.tables():
         if name not in roles:
-            table.fault(name, f"is not a role; {nearest(name, roles)}")
+            table.fault(name, "is not a role", Unknown(name, roles))
         packages = own.table("packages")
         found[name] = read_packages(packages)
         packages.close()
@@ -87,12 +89,13 @@ def wish_of(
 def _read_replace(table: Table) -> dict[str, str]:
     """``replace``: the new package by the name of the release's own that goes."""
     found = {}
-    for old in table.names():
-        new = table.string(old, example='linux-rpi = "linux-rpi-16k"')
+    replace = table.table("replace")
+    for old in _at_most(table, "replace", replace.names()):
+        new = replace.string(old, example='linux-rpi = "linux-rpi-16k"')
         for word in (old, new):
             fault = name_fault(word) if word is not None else None
             if fault:
-                table.fault(old, f"{shown(word)} {fault}")
+                replace.fault(old, f"{shown(word)} {fault}")
         if new is not None:
             found[old] = new
     return found
@@ -101,7 +104,7 @@ def _read_replace(table: Table) -> dict[str, str]:
 def _words(
     table: Table, name: str, example: str, fault_of: Callable[[str], str | None]
 ) -> tuple[str, ...]:
-    words = table.strings(name, example=example) or ()
+    words = _at_most(table, name, table.strings(name, example=example) or ())
     for word in words:
         fault = fault_of(word)
         if fault:
@@ -109,3 +112,9 @@ def _words(
     if len(set(words)) != len(words):
         table.fault(name, "names one twice")
     return words
+
+
+def _at_most(table: Table, name: str, words: tuple[str, ...]) -> tuple[str, ...]:
+    if len(words) > _MOST_WORDS:
+        table.fault(name, f"has {len(words)} names; at most {_MOST_WORDS} can be given")
+    return words[:_MOST_WORDS]

@@ -141,7 +141,7 @@ class Rack:
         if name_fault(name):
             hint = f"give the name of one node, such as {names[0]}"
         raise ConfigurationError(
-            f"{self.folder / RACK_FILE}: no node is called {name!r} ({nearest(name, names, 20)})",
+            f"{self.folder / RACK_FILE}: no node is called {name!r} ({nearest(name, names)})",
             hint=hint,
         )
 

@@ -24,7 +24,7 @@ from imager.base.units import GiB, MiB, format_chosen, parse_size
 from imager.config.addresses import address_in, parse_address
 from imager.config.authorized_keys import EXAMPLE, key_fault, keys_in
 from imager.config.example import DEFAULT_MASTER
-from imager.config.fields import Table, nearest
+from imager.config.fields import Table, Unknown
 from imager.config.hostname import domain_fault, name_fault
 from imager.config.nodeset import expand
 from imager.config.rack import MASTER, MINION, Master, Node, ReleaseChoice
@@ -38,8 +38,9 @@ DEFAULT_SWAP_BYTES = GiB
 _SWAP_BYTES = (MiB, 64 * GiB)
 """mkswap(8) makes none below 40 KiB; more than 64 GiB is a slip of the finger."""
 _LARGEST_KEY_FILE = MiB
+_MOST_KEY_FILES = 100
 _PUBLIC_KEY = re.compile(
-    r"-----BEGIN (RSA )?PUBLIC KEY-----\s+[A-Za-z0-9+/=\s]+-----END (RSA )?PUBLIC KEY-----"
+    r"-----BEGIN (RSA )?PUBLIC KEY-----\s[A-Za-z0-9+/=\s]++-----END (RSA )?PUBLIC KEY-----"
 )
 _ZONE = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}\Z")
 
@@ -77,9 +78,10 @@ def read_model(table: Table, default: str) -> str:
     model = table.string("model", example='"pi2"')
     if model is None or model in MODELS:
         return model or default
-    unknown = f"is not a board; {nearest(model, MODELS)}"
-    why = NO_ARMV6 if model.lower() in ARMV6_NAMES else unknown
-    table.fault("model", f"{shown(model)} {why}")
+    if model.lower() in ARMV6_NAMES:
+        table.fault("model", f"{shown(model)} {NO_ARMV6}")
+    else:
+        table.fault("model", f"{shown(model)} is not a board", Unknown(model, MODELS))
     return default
 
 
@@ -90,14 +92,14 @@ def read_roles(table: Table, known: Sequence[str], *, is_master: bool) -> tuple[
         return (MINION, MASTER) if is_master else (MINION,)
     for role in roles:
         if role not in known:
-            table.fault("roles", f"{shown(role)} is not a role; {nearest(role, known)}")
+            table.fault("roles", f"{shown(role)} is not a role", Unknown(role, known))
     if len(set(roles)) != len(roles):
         table.fault("roles", "names a role twice")
     if is_master and MASTER not in roles:
         table.fault("roles", f'the node named by [rack] master needs "{MASTER}" among its roles')
     if not is_master and MASTER in roles:
         table.fault("roles", f'only the node named by [rack] master can have "{MASTER}"')
-    return roles
+    return tuple(dict.fromkeys(role for role in roles if role in known))
 
 
 def read_keys(table: Table) -> tuple[str, ...]:
@@ -115,12 +117,17 @@ def read_keys(table: Table) -> tuple[str, ...]:
 
 
 def read_key_files(table: Table, folder: Path) -> tuple[str, ...]:
-    """[login] authorized_keys_files: the keys in these files. A name may begin with ``~`` and is
-    else relative to the rack's folder."""
+    """[login] authorized_keys_files: the keys in these files, all of which may be as large as one
+    could be. A name may begin with ``~`` and is else relative to the rack's folder."""
     example = '["~/.ssh/id_ed25519.pub"]'
     found = []
-    for name in table.strings("authorized_keys_files", example=example) or ():
-        text = _read_beside(table, "authorized_keys_files", folder, name)
+    names = table.strings("authorized_keys_files", example=example) or ()
+    if len(names) > _MOST_KEY_FILES:
+        table.fault("authorized_keys_files", f"names more than {_MOST_KEY_FILES} files")
+    room = _LARGEST_KEY_FILE
+    for name in names[:_MOST_KEY_FILES]:
+        text = _read_beside(table, "authorized_keys_files", folder, name, room)
+        room -= len(text)
         for line in keys_in(text):
             fault = key_fault(line)
             if fault:
@@ -247,8 +254,8 @@ def read_salt_packages(table: Table, folder: Path, version: str | None) -> Path 
     name = table.string("packages", example='"packages"')
     if name is None:
         return None
-    place = folder / at_home(name)
-    if not place.is_dir():
+    place = _folder_at(folder, name)
+    if place is None:
         table.fault("packages", f"{shown(name)}: no such folder{_taken_from(folder, name)}")
     elif version is None:
         table.fault("packages", "needs version beside it: they are what that Salt needs")
@@ -287,11 +294,22 @@ def _taken_from(folder: Path, name: str) -> str:
     return f"; the path is taken from {folder}" if relative else ""
 
 
-def _read_beside(table: Table, key: str, folder: Path, name: str) -> str:
-    """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
-    be read."""
+def _folder_at(folder: Path, name: str) -> Path | None:
+    """The folder ``name``, relative to the rack's; None where there is none of that name."""
     try:
-        data = read_named(folder / at_home(name), _LARGEST_KEY_FILE)
+        place = folder / at_home(name)
+        return place if place.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _read_beside(
+    table: Table, key: str, folder: Path, name: str, most_bytes: int = _LARGEST_KEY_FILE
+) -> str:
+    """The text of the file ``name``, relative to the rack's folder; "" and a fault when it cannot
+    be read, or is larger than ``most_bytes``."""
+    try:
+        data = read_named(folder / at_home(name), most_bytes)
         return "\n".join(data.decode().splitlines())
     except (OSError, RuntimeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "is not a text file"

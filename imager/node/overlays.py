@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imager.base.below import Below
 from imager.base.errors import ConfigurationError
+from imager.base.text import told
 from imager.config.fields import nearest
 from imager.config.rack import Node
 from imager.node.files.overlay import BOOT, ROOT, OverlayFolder
@@ -64,7 +65,9 @@ class Overlays:
                 f"overlays: {len(faults)} fault{'s' if len(faults) > 1 else ''}",
                 hint="mend the files named here; overlays/README.md says what an overlay may hold",
                 # A name of any bytes must not stop the line that tells of it from being printed.
-                details=(fault.encode(errors="backslashreplace").decode() for fault in faults),
+                details=told(
+                    [fault.encode(errors="backslashreplace").decode() for fault in faults]
+                ),
             )
         return merge(*trees)
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _WANTED = re.compile(r"(?P<name>[A-Za-z0-9@_+][A-Za-z0-9@._+-]*)((<|<=|=|>=|>)[A-Za-z0-9:._+~-]+)?")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|target|mount)")
@@ -27,6 +28,8 @@ class PackageWish:
 
     def then(self, later: PackageWish) -> PackageWish:
         """This wish and a ``later`` one, which wins where one installs what the other removes."""
+        if later == PackageWish():
+            return self
         new, gone = {name_in(word) for word in later.install}, set(later.remove)
         kept = (word for word in self.install if name_in(word) not in new | gone)
         removed = (name for name in self.remove if name not in new | gone)
@@ -53,6 +56,7 @@ class PackageWish:
         return frozenset(name_in(word) for word in self.install)
 
 
+@lru_cache(maxsize=1 << 14)
 def name_in(word: str) -> str:
     """``openssl`` for ``openssl>=3.6``."""
     found = _WANTED.match(word)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from imager.base.errors import ConfigurationError
-from imager.base.text import toml_text, toml_tree
+from imager.base.text import cut, told, toml_text, toml_tree
 from imager.base.trusted_folder import TrustedFolder
 
 _HEAD = """\
@@ -132,9 +132,9 @@ class RackLock:
         found, faults = parse_lock(data)
         if faults:
             raise ConfigurationError(
-                f"{path}: {faults[0]}",
+                f"{path}: {cut(faults[0])}",
                 hint="take the file's last good state from git, or remove it and fetch again",
-                details=faults,
+                details=told(faults),
             )
         return cls.of(path, found)
 
@@ -235,16 +235,17 @@ def parse_lock(data: bytes) -> tuple[dict[tuple[str, str], AnyPin], list[str]]:
             faults.append(f"{section}: must be a table")
             continue
         for name, table in tables.items():
-            found = _pin_faults(f"{section}.{name}", table, kind)
+            where = f"{section}.{cut(name)}"
+            found = _pin_faults(where, table, kind)
             if kind is PacmanPin and not PACKAGE_NAME.fullmatch(name):
-                found.append(f"pacman.{name}: is not the name of a package")
+                found.append(f"{where}: is not the name of a package")
             if not found:
                 lists = {key: tuple(value) for key, value in table.items() if type(value) is list}
                 pins[section, name] = kind(**(table | lists))
             faults += found
     for (_, key), pin in pins.items():
         gone = [name for name in getattr(pin, "packages", ()) if ("pacman", name) not in pins]
-        faults += [f"set.{key}.packages: there is no [pacman.{name}]" for name in gone]
+        faults += [f"set.{cut(key)}.packages: there is no [pacman.{name}]" for name in gone]
     return pins, faults
 
 

@@ -16,8 +16,8 @@ from textwrap import wrap
 _HEAD = re.compile(r" *(?:→ |-> |\d+\. |[^\s:]{1,10}: +|\S{1,14} {2,})?")
 """What stands before the text of a line: its indent, an arrow, a number, a label. What is folded
 goes on below the text."""
-_PIECE = re.compile(r" *(?:\d[\d.]* (?:[kMGT]?i?B|s)\b\S*|\S+)")
-"""A word; a number and its unit are one."""
+_PIECE = re.compile(r"(?<! ) *+(?:\d[\d.]*+ (?:[kMGT]?i?B|s)\b\S*+|\S++)")
+"""A word; a number and its unit are one. Blanks at the end are none, and are looked at once."""
 _DEEPER = 4
 """How far the rest of a line that has no label is set in."""
 _GAP = 2

@@ -17,7 +17,7 @@ from imager.base.errors import ConfigurationError
 from imager.base.json_fields import shown
 from imager.base.text import toml_text
 from imager.base.trusted_folder import TrustedFolder
-from imager.config.fields import Table, nearest, parse_document
+from imager.config.fields import Faults, Table, nearest, parse_document
 from imager.config.slot_labels import by_place, label_fault
 
 SLOTS_FILE = "slots.toml"
@@ -70,32 +70,31 @@ def load_slots(folder: Path) -> Slots:
         raise ConfigurationError(f"{path}: is not UTF-8 text", hint=_HINT) from error
     slots, faults = parse_slots(text)
     if faults:
-        count = len(faults)
-        raise ConfigurationError(
-            f"{path}: {count} fault{'s' if count > 1 else ''}", hint=_HINT, details=faults
-        )
+        raise faults.error(path, _HINT)
     return slots
 
 
-def parse_slots(text: str) -> tuple[Slots, tuple[str, ...]]:
-    """The slots in ``text``, and a text for each fault with its line, key and value."""
+def parse_slots(text: str) -> tuple[Slots, Faults]:
+    """The slots in ``text``, and what is wrong with it."""
     top, faults = parse_document(SLOTS_FILE, text)
-    names: dict[str, str] = {}
+    labels: dict[str, str] = {}
     table = top.table("slots")
     for label in table.names():
-        name = _read_name(table, label, names)
+        name = _read_name(table, label, labels)
         if name is not None:
-            names[label] = name
+            labels[name] = label
     top.close()
-    return Slots(names), faults.lines
+    return Slots({label: name for name, label in labels.items()}), faults
 
 
-def _read_name(table: Table, label: str, others: Mapping[str, str]) -> str | None:
+def _read_name(table: Table, label: str, labels: Mapping[str, str]) -> str | None:
+    """The slot that ``label`` is given to; None and a fault where it cannot be, or is one of those
+    that have ``labels``."""
     text = table.string(label, example=_EXAMPLE)
     if text is None:
         return None
     name = _bare(text)
-    owner = next((other for other, taken in others.items() if taken == name), None)
+    owner = labels.get(name)
     fault = label_fault(label)
     if fault:
         fault = f"{shown(label)} {fault}"

@@ -766,6 +766,37 @@ def test_only_the_rack_holds_packages_and_only_roles_there_are_have_some(tmp_pat
     text = RACK + '[roles.salt-minon.packages]\n[nodes.pi2.packages]\nhold = ["a"]\n'
     assert faults_of(tmp_path, text) == [
         "rack.toml: roles.salt-minon: is not a role; did you mean salt-minion?",
-        "rack.toml:5: nodes.pi2.packages.hold: no such key; known here: enable, install, "
+        "rack.toml:5: nodes.pi2.packages.hold: no such key; known: enable, install, "
         "remove, replace",
     ]
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x", "x" * 300, "\\u0000"])
+def test_what_can_be_no_folder_is_a_fault(tmp_path: Path, name: str) -> None:
+    (line,) = faults_of(tmp_path, f'{RACK}[salt]\nversion = "3008.3"\npackages = "{name}"\n')
+    assert "no such folder" in line
+
+
+def test_a_number_of_many_digits_is_a_fault_in_a_short_line(tmp_path: Path) -> None:
+    (line,) = faults_of(tmp_path, f"{RACK}[network]\nprefix = 0x{5000 * 'f'}\n")
+    assert "a number of too many digits is not a whole number from 1 to 30" in line
+
+
+def test_many_names_of_packages_are_refused(tmp_path: Path) -> None:
+    words = ", ".join(f'"a{n}"' for n in range(501))
+    pairs = "\n".join(f'a{n} = "b"' for n in range(501))
+    text = f"{RACK}[packages]\nremove = [{words}]\n[packages.replace]\n{pairs}\n"
+    assert faults_of(tmp_path, text) == [
+        "rack.toml:4: packages.remove: has 501 names; at most 500 can be given",
+        "rack.toml:5: packages.replace: has 501 names; at most 500 can be given",
+    ]
+
+
+def test_many_key_files_are_not_all_read(tmp_path: Path) -> None:
+    (tmp_path / "k").write_text(f"{KEY}\n" * 8000)
+    few = f"{RACK}[login]\nauthorized_keys_files = {json.dumps(['k'] * 3)}\n"
+    first, second = faults_of(tmp_path, few)
+    assert "is larger than" in first
+    assert "is larger than" in second
+    many = f"{RACK}[login]\nauthorized_keys_files = {json.dumps(['gone'] * 101)}\n"
+    assert "authorized_keys_files: names more than 100 files" in faults_of(tmp_path, many)[0]
