@@ -21,7 +21,7 @@ from imager.stations.salt.offering import files_root, send
 from imager.stations.salt.on_minion import PILLAR, PLACE
 from imager.stations.salt.program import PackedProgram, pack_program
 from imager.stations.salt.salt_bus import opened_bus
-from imager.stations.salt.scripts import END, PILLAR_FOLDER, listed
+from imager.stations.salt.scripts import AS_OWNER, END, PILLAR_FOLDER, listed
 from imager.stations.wire.survey import NO_KEY
 
 MASTER_FILE = "picloud-image.conf"
@@ -49,6 +49,16 @@ def master_settings() -> str:
     )
 
 
+_ABOVE = PILLAR_FOLDER.rpartition("/")[0]
+# The folder above is root's, so nobody else decides what the pillars' own folder is; what an
+# earlier user of the master left in it goes as that user, and with it only what batches handed.
+_MAKING = f"""\
+mkdir -p {_ABOVE} && chmod 0755 {_ABOVE} && (umask 077; mkdir -p {PILLAR_FOLDER}) &&
+if [ "$(stat -c %u {PILLAR_FOLDER})" != "$(id -u "${{user:-root}}")" ]
+then as_owner rm -rf {PILLAR_FOLDER}/hosts; fi &&
+chown "${{user:-root}}:" {PILLAR_FOLDER} &&
+as_owner sh -c 'umask 077 && mkdir -p {PILLAR_FOLDER}/hosts' &&
+"""
 _SETTING = (
     f"mkdir -p master.d && cat >master.d/{MASTER_FILE} <<'{END}' &&\n{master_settings()}{END}\n"
 )
@@ -86,8 +96,7 @@ def prepare_master(door: Door) -> None:
     said = door.run(
         "PATH=$PATH:/usr/sbin:/sbin; cd /etc/salt\n"
         f"user=$(cat master master.d/*.conf 2>/dev/null | sed -n 's/{_USER}/\\1/p' | tail -n 1)\n"
-        f"(umask 077; mkdir -p {PILLAR_FOLDER}/hosts) &&\n"
-        f'chown "${{user:-root}}" -R {PILLAR_FOLDER} &&\n{setting}'
+        f"{AS_OWNER}{_MAKING}{setting}"
         "echo done || echo failed\n"
     )
     if said.strip() != "done":

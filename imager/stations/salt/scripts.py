@@ -20,6 +20,16 @@ from imager.stations.salt.on_minion import PILLAR
 PILLAR_FOLDER = "/srv/picloud-image/pillar"
 """Where the master looks for what is handed to minions; ``rack stations install`` makes it."""
 
+AS_OWNER = f"""\
+as_owner() {{
+    owner=$(stat -c %u {PILLAR_FOLDER} 2>/dev/null || id -u)
+    if [ "$owner" = "$(id -u)" ]; then "$@"; return; fi
+    (cd / && exec setpriv --reuid="$owner" --regid="$(stat -c %g {PILLAR_FOLDER})" \\
+        --clear-groups "$@")
+}}
+"""
+"""``as_owner PROGRAM …`` runs it as who owns the pillars, as whom the master runs: what that user
+puts in the place of a folder would lead root anywhere."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9:+._-]{0,200}\Z")
 END = "==picloud-end=="
 """What ends a text within a script; no line of such a text is it."""
@@ -55,25 +65,22 @@ def beginning(station: str, word: str) -> str:
 def handing(station: str, session: str, name: str, text: str) -> str:
     """Put ``text`` into the pillar of ``station`` alone."""
     folder = _folder(station, session)
-    return (
-        f"(umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name, _NAME)} <<'{END}'\n"
-        f"{text}\n{END}\n"
-        f") && chown $(stat -c %u {PILLAR_FOLDER}) -R {PILLAR_FOLDER}/hosts/{_plain(station)} "
-        "|| exit 3\n"
-    )
+    writing = f"umask 077 && mkdir -p {folder} && cat >{folder}/{_plain(name, _NAME)}"
+    return f"{AS_OWNER}as_owner sh -c '{writing}' <<'{END}' || exit 3\n{text}\n{END}\n"
 
 
 def taking_back(station: str, session: str, name: str | None = None) -> str:
     """Remove what was handed as ``name``, or all that ``station`` has of this session."""
     folder = _folder(station, session)
-    return f"rm -f {folder}/{_plain(name, _NAME)}\n" if name else f"rm -rf {folder}\n"
+    what = f"-f {folder}/{_plain(name, _NAME)}" if name else f"-rf {folder}"
+    return f"{AS_OWNER}as_owner rm {what}\n"
 
 
 def forgetting_old() -> str:
     """Remove what runs that were killed left, after a day."""
     return (
-        f"find {PILLAR_FOLDER}/hosts -mindepth 3 -maxdepth 3 -type d -mmin +{_OLD_MINUTES} "
-        "-exec rm -rf {} + 2>/dev/null\n"
+        f"{AS_OWNER}as_owner find {PILLAR_FOLDER}/hosts -mindepth 3 -maxdepth 3 -type d "
+        f"-mmin +{_OLD_MINUTES} -exec rm -rf {{}} + 2>/dev/null\n"
     )
 
 
