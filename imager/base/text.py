@@ -24,6 +24,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 MOST_LINES = 200
 """So many faults, reasons or findings are told; whoever has more begins with these."""
 _LONGEST = 500
+_LONGEST_LINE = 5000
+"""Room for a path and what is said of it."""
 
 
 def printable(text: str) -> str:
@@ -63,7 +65,7 @@ def and_more(count: int) -> Iterator[str]:
 
 def told(lines: Sequence[str]) -> tuple[str, ...]:
     """As much of ``lines`` as a person is told of what is wrong with a file."""
-    return (*map(cut, lines[:MOST_LINES]), *and_more(len(lines)))
+    return (*(cut(line, _LONGEST_LINE) for line in lines[:MOST_LINES]), *and_more(len(lines)))
 
 
 def as_counted(name: str) -> tuple[str | tuple[int, str], ...]:

@@ -21,7 +21,8 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from imager.base.below import Below
@@ -52,6 +53,8 @@ CONFIG = "overlay.toml"
 BOOT, ROOT = "boot", "root"
 _PRIVATE = (STATE, ".git")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
+_MOST_ATTRIBUTES = 200
+"""Each file of the overlay is held against each line of [files]."""
 _LARGEST_ID = (1 << 32) - 2
 _MODE = re.compile(r"0?[0-7]{3,4}\Z")
 _OWNER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?\Z")
@@ -63,7 +66,7 @@ _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+\.(service|socket|timer|target|path|mount
 class _Attributes:
     """One line of [files]."""
 
-    pattern: str
+    pattern: re.Pattern[str]
     mode: int | None
     owner: str | None
 
@@ -101,9 +104,9 @@ class OverlayFolder:
                 self._fault((self._folder / name).path, f"is not {BOOT}/, {ROOT}/ or {CONFIG}")
         config = self._folder / CONFIG
         top, found = parse_document(str(config.path), self._config_text(config))
-        self._attributes = list(_read_attributes(top.table("files")))
-        sources = [*_below(self._folder), *self._included(top.table("include"))]
-        for source in sources:
+        self._attributes = list(_read_attributes(top, top.table("files")))
+        # One by one: who brings too many is found out before all of them were looked at.
+        for source in chain(_below(self._folder), self._included(top.table("include"))):
             self._room.count(source)
             self._entry(source)
         self._links(top.table("links"))
@@ -193,7 +196,7 @@ class OverlayFolder:
     def _mode_and_owner(self, place: str) -> tuple[int | None, str | None]:
         mode, owner = None, None
         for line in self._attributes:
-            if fnmatchcase(place, line.pattern):
+            if line.pattern.match(place):
                 mode = mode if line.mode is None else line.mode
                 owner = line.owner or owner
         return mode, owner
@@ -296,8 +299,11 @@ def _is_place(table: Table, place: str) -> bool:
     return good
 
 
-def _read_attributes(table: Table) -> Iterator[_Attributes]:
-    for pattern, line in table.tables():
+def _read_attributes(top: Table, table: Table) -> Iterator[_Attributes]:
+    lines = list(table.tables())
+    if len(lines) > _MOST_ATTRIBUTES:
+        top.fault("files", f"has {len(lines)} lines; at most {_MOST_ATTRIBUTES} can be given")
+    for pattern, line in lines[:_MOST_ATTRIBUTES]:
         mode = line.string("mode", example='"0644"')
         owner = line.string("owner", example='"root:root"')
         line.close()
@@ -309,7 +315,8 @@ def _read_attributes(table: Table) -> Iterator[_Attributes]:
         if owner is not None and not _is_owner(owner):
             line.fault("owner", f'{shown(owner)} is not user:group; write it like "root:root"')
             owner = None
-        yield _Attributes(pattern, None if mode is None else int(mode, 8), owner)
+        matching = re.compile(translate(pattern))
+        yield _Attributes(matching, None if mode is None else int(mode, 8), owner)
 
 
 def _is_owner(text: str) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imager.base.below import Below
 from imager.base.errors import ConfigurationError
 from imager.config.load import parse_rack
 from imager.node.files import overlay_files
@@ -241,3 +242,29 @@ def test_after_a_limit_nothing_more_is_rendered(stranger: Stranger) -> None:
         f"{stranger.base}/root/etc/a.j2:1: 'nobody' is undefined",
         f"{stranger.base}/root/etc/b.j2: needs more than 256 MiB of memory",
     ]
+
+
+def test_too_many_files_are_found_out_before_all_are_looked_at(
+    stranger: Stranger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(500):
+        (stranger.base / f"root/etc/{number}").touch()
+    room, status = overlay_files.OverlayRoom, Below.status
+    looked_at: list[Path] = []
+
+    def counted(at: Below) -> os.stat_result | None:
+        looked_at.append(at.path)
+        return status(at)
+
+    monkeypatch.setattr("imager.node.overlays.OverlayRoom", lambda: room(entries=10))
+    monkeypatch.setattr(Below, "status", counted)
+    assert "with it the overlays hold more than" in stranger.fault()
+    assert len(looked_at) < 100
+
+
+def test_many_lines_about_files_are_refused(stranger: Stranger) -> None:
+    lines = "".join(f'"root/{n}" = {{ mode = "0600" }}\n' for n in range(201))
+    stranger.config(f"[files]\n{lines}")
+    assert stranger.fault() == (
+        f"{stranger.base}/overlay.toml:1: files: has 201 lines; at most 200 can be given"
+    )
