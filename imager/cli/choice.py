@@ -35,6 +35,7 @@ from imager.config.rack import Node, Rack
 from imager.doctor.programs import uses_of
 from imager.image.compose.compose import cached_golden, compose
 from imager.image.compose.golden import GoldenImage
+from imager.node.files.templates import Allowance
 from imager.packages.locking import require_archived as require_packages_archived
 from imager.packages.rack_folder import bundle_in
 from imager.packages.verified import PackageSet
@@ -283,7 +284,8 @@ def recipes_now(session: Session, rack: Rack) -> dict[str, str]:
     lasts = ((node, ledger.state_of(node.name).last) for node in rack.nodes)
     made = [node for node, last in lasts if last is not None and last.is_verified]
     # Without one, nobody asks which Pythons there are, which takes longer than all the rest.
-    wants = wants_of(rack, made, ledger, dict(_composed(session, rack, made)))
+    images = dict(_composed(session, rack, made))
+    wants = wants_of(rack, made, ledger, images, Allowance(len(made)))
     return {want.node.name: want.recipe for want in wants if want.recipe}
 
 

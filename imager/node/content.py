@@ -18,7 +18,7 @@ from imager.node.edit.edit import CardContent, Filesystems, OpenGolden
 from imager.node.files.boot import Released, boot_files, node_file
 from imager.node.files.card_values import card_values
 from imager.node.files.identity_files import can_log_in, node_files
-from imager.node.files.templates import Renderer, Templates
+from imager.node.files.templates import Allowance, Renderer, Templates
 from imager.node.files.tree import CardEntry, CardFile, CardFolder, CardLink, merge
 from imager.node.keys.identity import Identity, identity_at_hand, identity_of
 from imager.node.overlays import Overlays
@@ -68,11 +68,17 @@ def _overlays(rack: Rack) -> Overlays:
 
 
 def _content(
-    golden: Foundation, rack: Rack, node: Node, identity: Identity, overlays: Overlays, time: int
+    golden: Foundation,
+    rack: Rack,
+    node: Node,
+    identity: Identity,
+    overlays: Overlays,
+    time: int,
+    together: Allowance | None = None,
 ) -> NodeContent:
     old = golden.filesystems
     card = card_values(identity, time)
-    given = overlays.tree(node, Templates(golden.renderer, rack, node, card))
+    given = overlays.tree(node, Templates(golden.renderer, rack, node, card, together))
     files = merge(given, node_files(rack, node, identity, old.root, given))
     about = node_file(golden.image, rack, node, card)
     boot = boot_files(golden.image, old.boot, files, about, card)
@@ -87,17 +93,18 @@ def recipe_of(golden: OpenGolden, rack: Rack, node: Node) -> str:
 
 
 def recipes_at_hand(
-    golden: OpenGolden, rack: Rack, nodes: Iterable[Node]
+    golden: OpenGolden, rack: Rack, nodes: Iterable[Node], together: Allowance | None = None
 ) -> Iterator[tuple[Node, str | None]]:
     """As ``recipe_of`` for each of ``nodes``, whose overlays are read once for all; None for a
-    node that has not all of its keys yet: none is made. Raises as ``node_content``."""
+    node that has not all of its keys yet: none is made. Their templates take from ``together``.
+    Raises as ``node_content``."""
     overlays = _overlays(rack)
     for node in nodes:
         identity = identity_at_hand(rack, node)
         if identity is None:
             yield node, None
         else:
-            content = _content(golden, rack, node, identity, overlays, _NO_TIME)
+            content = _content(golden, rack, node, identity, overlays, _NO_TIME, together)
             yield node, _recipe(golden, content)
 
 

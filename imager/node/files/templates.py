@@ -24,7 +24,13 @@ from imager.base.errors import ToolFailed
 from imager.base.run import running
 from imager.config.rack import Node, Rack
 from imager.node.files.card_values import CardValues
-from imager.node.files.template_limits import OUTPUT_BYTES, SECONDS, SOURCE_BYTES, MiB
+from imager.node.files.template_limits import (
+    OUTPUT_BYTES,
+    SECONDS,
+    SECONDS_MORE,
+    SOURCE_BYTES,
+    MiB,
+)
 from imager.node.files.template_values import Plain, card_plain, node_values, rack_values
 
 SUFFIX = ".j2"
@@ -128,21 +134,41 @@ class Renderer:
         self._link = self._rack = self._values = None
 
 
-class Templates:
-    """Renders the templates of one card."""
+class Allowance:
+    """The seconds in which the templates of ``cards`` cards are to be rendered together, for who
+    only looks: a stranger's rack may say that it has as many good cards as it has nodes."""
 
-    def __init__(self, renderer: Renderer, rack: Rack, node: Node, card: CardValues) -> None:
+    def __init__(self, cards: int) -> None:
+        self.seconds = SECONDS + cards * SECONDS_MORE
+
+
+class Templates:
+    """Renders the templates of one card; what that takes is taken from ``together``, too."""
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        rack: Rack,
+        node: Node,
+        card: CardValues,
+        together: Allowance | None = None,
+    ) -> None:
         self._renderer = renderer
         self._rack = rack
         self._values = {"node": node_values(node), "card": card_plain(card)}
         self._seconds = float(SECONDS)
+        self._together = together
 
     def render(self, path: Path, text: str) -> str:
         """``text`` (of the file ``path``) with its expressions replaced; raises as Renderer."""
         if len(text) > SOURCE_BYTES:
             raise TemplateOverLimit(f"{path}: is larger than {SOURCE_BYTES // MiB} MiB")
+        if self._together is not None and self._together.seconds <= 0:
+            raise TemplateOverLimit(f"{path}: the templates of all cards take too long to look at")
         made, took = self._renderer.render(path, text, self._rack, self._values, self._seconds)
         self._seconds = max(0.0, self._seconds - took)
+        if self._together is not None:
+            self._together.seconds -= took
         return made
 
 

@@ -20,6 +20,7 @@ from imager.config.rack import Node, Rack
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipes_at_hand
 from imager.node.edit.edit import opened
+from imager.node.files.templates import Allowance
 from imager.rack.history.ledger import Ledger
 from imager.rack.plan.candidates import Candidate, Unfit, look_at, reasons_against, sort_disks
 from imager.rack.plan.plan import Want
@@ -34,14 +35,19 @@ was added. No card has it, and whoever only looks makes no key to learn the real
 
 
 def wants_of(
-    rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
+    rack: Rack,
+    nodes: Sequence[Node],
+    ledger: Ledger,
+    images: GoldenImages,
+    together: Allowance | None = None,
 ) -> tuple[Want, ...]:
     """What is known of ``nodes``. The recipe of a card made now is calculated only for nodes that
-    have a good card: the others may have no keys yet, and a plan makes none.
+    have a good card: the others may have no keys yet, and a plan makes none. All templates take
+    from ``together``.
 
     Raises ConfigurationError for what is wrong with overlays or keys.
     """
-    recipes = dict(_recipes(rack, nodes, ledger, images))
+    recipes = dict(_recipes(rack, nodes, ledger, images, together))
     return tuple(
         Want(
             node,
@@ -54,7 +60,11 @@ def wants_of(
 
 
 def _recipes(
-    rack: Rack, nodes: Sequence[Node], ledger: Ledger, images: GoldenImages
+    rack: Rack,
+    nodes: Sequence[Node],
+    ledger: Ledger,
+    images: GoldenImages,
+    together: Allowance | None,
 ) -> Iterator[tuple[str, str]]:
     for golden in different(images):
         with opened(golden) as view:
@@ -66,7 +76,7 @@ def _recipes(
                 and node.name in images
                 and images[node.name].key == golden.key
             ]
-            for node, recipe in recipes_at_hand(view, rack, its):
+            for node, recipe in recipes_at_hand(view, rack, its, together):
                 yield node.name, recipe or KEYS_TO_BE_MADE
 
 

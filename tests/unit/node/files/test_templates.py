@@ -20,7 +20,13 @@ from imager.node.files import template_limits, templates
 from imager.node.files.card_values import CardValues
 from imager.node.files.sandbox import Environment, Record, TextRecord, Value, frozen
 from imager.node.files.template_values import card_plain, node_values, rack_values
-from imager.node.files.templates import Renderer, TemplateFault, TemplateOverLimit, Templates
+from imager.node.files.templates import (
+    Allowance,
+    Renderer,
+    TemplateFault,
+    TemplateOverLimit,
+    Templates,
+)
 
 RACK = parse_rack(
     Path("/nowhere"),
@@ -189,6 +195,23 @@ def test_the_templates_of_a_card_have_one_clock(
     with pytest.raises(TemplateOverLimit, match="the templates of one card have 2 s"):
         for _ in range(1000):
             card.render(PATH, slow)
+
+
+def test_cards_that_are_looked_at_have_one_clock(
+    monkeypatch: pytest.MonkeyPatch, renderer: Renderer
+) -> None:
+    monkeypatch.setattr(templates, "SECONDS", 1)
+    together = Allowance(5)
+    assert together.seconds == 1 + 5 * template_limits.SECONDS_MORE
+    slow = "{% for i in [0] * 3000 %}{% for j in [0] * 100 %}{% endfor %}{% endfor %}"
+    made = 0
+    with pytest.raises(TemplateOverLimit, match="the templates of all cards take too long"):
+        for _ in range(1000):
+            card = Templates(renderer, RACK, NODE, CARD, together)
+            card.render(PATH, slow)
+            made += 1
+    assert 1 < made < 1000
+    assert rendered(renderer, "x") == "x", "who makes a card has the clock of that card alone"
 
 
 @pytest.fixture
