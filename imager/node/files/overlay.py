@@ -55,6 +55,8 @@ _PRIVATE = (STATE, ".git")
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 _MOST_ATTRIBUTES = 200
 """Each file of the overlay is held against each line of [files]."""
+_LONGEST_PATTERN = 1000
+"""fnmatch takes the square of the brackets that are open in one."""
 _LARGEST_ID = (1 << 32) - 2
 _MODE = re.compile(r"0?[0-7]{3,4}\Z")
 _OWNER = re.compile(r"[a-z0-9_][a-z0-9_.-]*(:[a-z0-9_][a-z0-9_.-]*)?\Z")
@@ -315,6 +317,9 @@ def _read_attributes(top: Table, table: Table) -> Iterator[_Attributes]:
         if owner is not None and not _is_owner(owner):
             line.fault("owner", f'{shown(owner)} is not user:group; write it like "root:root"')
             owner = None
+        if len(pattern) > _LONGEST_PATTERN:
+            table.fault(pattern, f"is longer than {_LONGEST_PATTERN} letters")
+            continue
         matching = re.compile(translate(pattern))
         yield _Attributes(matching, None if mode is None else int(mode, 8), owner)
 
