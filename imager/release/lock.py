@@ -37,6 +37,8 @@ _LIMIT_BYTES = 4 << 20
 # Of pacman's packages; each is to be matched whole.
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
 PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}")
+PACKAGE_FILE = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\.pkg\.tar(\.[a-z0-9]{1,5})?")
+"""As makepkg(8) names it, and so never like a file that lies beside it in the archive."""
 ARCHITECTURE = re.compile(r"[a-z0-9_]{1,20}")
 _WANTED = re.compile(PACKAGE_NAME.pattern + r"((<|<=|=|>=|>)[A-Za-z0-9:._+~-]{1,120})?")
 _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
@@ -46,7 +48,7 @@ _PATTERNS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "fetched_at": (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)"), "a time"),
     "version": (re.compile(r"\d[0-9A-Za-z.!+]{0,63}"), "a version"),
     "arch": (ARCHITECTURE, "an architecture"),
-    "file": (re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}"), "a file's name"),
+    "file": (PACKAGE_FILE, "the name of a package's file"),
     "signer": (re.compile(r"([0-9A-F]{40}|[0-9A-F]{64})"), "40 upper-case hex digits"),
     "release": (re.compile(r"[0-9a-f]{64}"), "64 lower-case hex digits"),
 }
@@ -276,4 +278,9 @@ def _pin_faults(where: str, table: object, kind: type[AnyPin]) -> list[str]:
             isinstance(word, str) and allowed_words.fullmatch(word) for word in value
         ):
             faults.append(f"{where}.{key}: is not a list of names of packages")
+        elif key != "wanted":  # there a person's own words stand
+            faults += [
+                f"{where}.{key}: has {name} more than once"
+                for name in sorted({name for name in value if value.count(name) > 1})
+            ]
     return faults

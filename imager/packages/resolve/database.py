@@ -16,12 +16,11 @@ from types import MappingProxyType
 
 from imager.base.units import MiB
 from imager.packages.metadata import LARGEST_TEXT, description_fields
-from imager.release.lock import ARCHITECTURE, PACKAGE_NAME, PACKAGE_VERSION
+from imager.release.lock import ARCHITECTURE, PACKAGE_FILE, PACKAGE_NAME, PACKAGE_VERSION
 from imager.release.tarball import UNREADABLE, Unpacked
 
 LARGEST_UNPACKED = 96 * MiB
 """Twice what the distribution's largest repository has; it is held in memory."""
-_FILE = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+:~-]{0,220}\.pkg\.tar(\.[a-z0-9]{1,5})?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[0-9]{1,12}")
 _OCTAL = re.compile(rb"[0-7]{1,11}")
@@ -169,7 +168,7 @@ def _offer(text: bytes, server: str) -> PackageOffer:
             raise ValueError(f"its {key} is {values[0]!r}" if values else f"it tells no {key}")
         return values[0]
 
-    file = one("FILENAME", _FILE)
+    file = one("FILENAME", PACKAGE_FILE)
     return PackageOffer(
         name=one("NAME", PACKAGE_NAME),
         version=one("VERSION", PACKAGE_VERSION),

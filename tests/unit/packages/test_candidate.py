@@ -14,7 +14,8 @@ from imager.release.lock import PacmanPin, Pin, RackLock, SetPin
 
 AT = "2026-11-02T10:00:00Z"
 RELEASE = Pin("ab" * 32, 612, "http://m/os/x.tar.gz", "AB" * 20, AT)
-OLD = PacmanPin("1.6-1", "any", "docker.pkg", "01" * 32, 5, "AB" * 20, "http://m/docker.pkg", AT)
+FILE = "docker-1.6-1-any.pkg.tar.xz"
+OLD = PacmanPin("1.6-1", "any", FILE, "01" * 32, 5, "AB" * 20, f"http://m/{FILE}", AT)
 NEW = replace(OLD, version="1.7-1", sha256="02" * 32)
 SETS = {"k": SetPin("ab" * 32, ("docker",), ("docker",), ())}
 

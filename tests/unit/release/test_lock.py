@@ -60,7 +60,7 @@ set_pins = st.builds(
     release=hexes,
     wanted=st.lists(package_names.map(lambda name: f"{name}>=1"), max_size=3).map(tuple),
     packages=st.just(()),
-    remove=st.lists(package_names, max_size=3).map(tuple),
+    remove=st.lists(package_names, max_size=3, unique=True).map(tuple),
 )
 names = st.text(st.characters(exclude_categories=["Cs"]))
 section_pins = st.dictionaries(st.tuples(st.just("release"), names), pins, max_size=3)
@@ -200,7 +200,11 @@ def test_a_lock_without_pins_is_filled_and_no_other_one(tmp_path: Path) -> None:
 
 def test_a_pin_from_elsewhere_is_held_against_the_same_rules() -> None:
     assert pin_faults(RUNC) == []
-    assert pin_faults(replace(RUNC, file="../x")) == ["pin.file: '../x' is not a file's name"]
+    for file in ("../x", "package.json", f"{RUNC.file}.sig", f"{RUNC.signer}.json", ".pkg.tar"):
+        fault = f"pin.file: {file!r} is not the name of a package's file"
+        assert pin_faults(replace(RUNC, file=file)) == [fault]
+    for file in ("a.pkg.tar", "a.pkg.tar.zst"):
+        assert pin_faults(replace(RUNC, file=file)) == []
     assert pin_faults(replace(PIN, size_bytes=-1)) == [
         "pin.size_bytes: -1 is not a number of bytes"
     ]
@@ -213,6 +217,10 @@ PACKAGE_FAULTS = {
         "set.k.wanted: is not a list of names of packages",
     f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = []\npackages = ["runc"]\nremove = []\n':
         "set.k.packages: there is no [pacman.runc]",
+    f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = []\npackages = ["b", "a", "b"]\nremove = []\n':
+        "set.k.packages: has b more than once",
+    f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = []\npackages = []\nremove = ["a", "a"]\n':
+        "set.k.remove: has a more than once",
 }  # fmt: skip
 
 
