@@ -196,7 +196,7 @@ def carry_out(order: PackageOrder, plan: LockPlan, into: Path | None = None) -> 
 def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
     """Prove every package that rack.lock pins anew: its bytes, its signature, and what it says of
     itself. Yields each after its proof; raises NotAuthentic for the first that fails, which is
-    renamed, NetworkError for one that is not here."""
+    renamed unless it is the key that failed, NetworkError for one that is not here."""
     from imager.packages.fetch.network import signing_key
     from imager.packages.fetch.package import prove
 
@@ -212,6 +212,8 @@ def verify_archive(order: PackageOrder) -> Iterator[VerifiedPacman]:
         try:
             prove(package, key)
         except NotAuthentic as error:
+            if key.is_revoked:
+                raise  # the package is what it was, and may have the signature of another key, too
             aside = archive.set_aside(package.sha256)
             raise NotAuthentic(error.what, hint=f"{GET_ANEW} {aside.name}") from error
         yield package

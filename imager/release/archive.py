@@ -26,7 +26,7 @@ from imager.base.json_fields import read_object
 from imager.base.progress import Phase, Progress
 from imager.base.trusted_folder import TrustedFolder, kept_bytes, kept_file
 from imager.base.units import KiB, MiB
-from imager.release.content_store import placed, record_in, set_aside, size_in
+from imager.release.content_store import names_beside, placed, record_in, set_aside, size_in
 from imager.release.openpgp import parse_signatures, signed_at, verify_detached
 from imager.release.verified import VerifiedRelease
 
@@ -134,7 +134,7 @@ class Archive:
             return None
         entry = _entry(folder, RECORD, SIGNATURE)
         if signer is not None and signer != entry.record.fingerprint:
-            own_record, own_signature = _names_of(signer)
+            own_record, own_signature = names_beside(signer)
             if own_record not in folder.names():
                 return None
             entry = _entry(folder, own_record, own_signature)
@@ -172,7 +172,7 @@ class Archive:
         folder = self._cache.releases / record.sha256
         text = encode_record(record)
         if first is not None:
-            own_record, own_signature = _names_of(signer)
+            own_record, own_signature = names_beside(signer)
             kept = self._cache.looked_at("releases") / record.sha256
             kept.write(own_signature, signature)
             kept.write(own_record, text)  # last: it is what makes them count
@@ -188,11 +188,6 @@ class Archive:
     def set_aside(self, sha256: str) -> Path:
         """Rename a damaged entry so that its hash is free again; returns its new name."""
         return set_aside(self._cache.looked_at("releases") / sha256)
-
-
-def _names_of(signer: str) -> tuple[str, str]:
-    """The names of record and signature of a key that was not the first."""
-    return f"{signer}.json", f"{signer}.sig"
 
 
 def _entry(folder: TrustedFolder, record_name: str, signature_name: str) -> ArchivedTarball:

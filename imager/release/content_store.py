@@ -49,6 +49,12 @@ def placed(cache: Cache, folder: Path) -> Iterator[Path]:
                 raise
 
 
+def names_beside(signer: str) -> tuple[str, str]:
+    """The names of record and signature of a key that signed the content, too, and was not the
+    first."""
+    return f"{signer}.json", f"{signer}.sig"
+
+
 def set_aside(folder: TrustedFolder) -> Path:
     """Rename the damaged ``folder``; returns its new name."""
     taken, number = folder.parent.names(), 1

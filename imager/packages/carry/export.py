@@ -168,7 +168,7 @@ def _members(
             yield _small(f"{entry.folder}/{record}", each.record)
             made = kept_bytes(each.signature, SIGNATURE_BYTES)
             yield _small(f"{entry.folder}/{signature}", made)
-        name = f"{entry.folder}/{each.content.name}"
+        name = f"{entry.folder}/{entry.content or each.content.name}"
         yield _Member(name, each.content, entry.size_bytes, entry.sha256)
 
 

@@ -7,6 +7,7 @@ import signal
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from imager.base.errors import ConfigurationError, Interrupted, NotAuthentic, Pi
 from imager.base.progress import Phase, Quiet
 from imager.packages.carry import form
 from imager.packages.carry.carried import opened
+from imager.packages.carry.lists import missing_of
+from imager.packages.fetch.archive import PackageArchive
 from tests.support.carrying import (
     Carrying,
     Members,
@@ -258,6 +261,32 @@ def test_a_long_name_is_carried(tmp_path: Path, cache: Cache, key: SigningKey) -
     carrying.export()
     assert take(carrying.file, cache, key) == 5
     assert archived(cache) == archived(carrying.cache)
+
+
+def test_a_file_is_carried_under_the_name_that_is_pinned(
+    tmp_path: Path, cache: Cache, key: SigningKey
+) -> None:
+    """Another mirror may call the same bytes otherwise."""
+    carrying = Carrying(tmp_path / "called", key)
+    pin = replace(carrying.lock.pacman["docker"], file="d.pkg.tar.xz")
+    carrying.lock.with_pin("docker", pin)
+    carrying.export()
+    assert take(carrying.file, cache, key) == 4
+    found = PackageArchive(cache).find("docker", pin)
+    assert found is not None
+    assert found.path.name == "d.pkg.tar.xz"
+
+
+def test_what_another_key_signed_too_is_taken_in_beside(
+    carrying: Carrying, tmp_path: Path, cache: Cache, key: SigningKey
+) -> None:
+    other = make_key()
+    both = Carrying(tmp_path / "both", other)
+    both.export()
+    assert take(carrying.file, cache, key) == 4
+    assert take(both.file, cache, other) == 3, "all but Salt, which has no signature"
+    for each in (carrying, both):
+        assert missing_of(cache, each.lock) == ()
 
 
 def test_what_is_no_file_is_not_opened_for_long(tmp_path: Path) -> None:
