@@ -43,6 +43,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "python",
         "fetch",
         "plan",
+        "fulfilled",
         "locking",
         "carry",
     ),

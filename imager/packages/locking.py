@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from imager.base.errors import ConfigurationError, Interrupted, NetworkError, NotAuthentic
 from imager.packages.fetch.archive import GET_ANEW, DamagedPackage, PackageArchive
+from imager.packages.fulfilled import elsewhere, require_fulfilled
 from imager.packages.plan import LockPlan, PlanInput, plan_lock
 from imager.packages.python import require_python
 from imager.packages.resolve.base_system import BaseSystem, base_at_hand, base_of
@@ -53,9 +54,12 @@ class PackageOrder:
 def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
     """What the nodes of each of the wishes have, in their order.
 
-    Raises ConfigurationError for a wish that cannot be fulfilled, NetworkError, NotAuthentic,
-    MissingTool without pacman where something is to be resolved, HostStorage, Interrupted.
+    Raises ConfigurationError for a wish that cannot be fulfilled and for a rack.lock that is not
+    what was written, NetworkError, NotAuthentic, MissingTool without pacman where something is to
+    be resolved, HostStorage, Interrupted.
     """
+    if _leaves_to_release(order):
+        base_of(order.release, order.terms.cache, order.terms.progress)  # is at hand from then on
     here = packages_at_hand(order)
     if here is not None:
         return here
@@ -78,7 +82,7 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
 def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
     """As ``packages_of`` where that needs neither the network nor a change; else None. Nothing is
     made or changed. Raises NotAuthentic for a pin of another key, ConfigurationError where Salt
-    does not work on the nodes' Python."""
+    does not work on the nodes' Python, or where rack.lock does not give what rack.toml asks for."""
     base = base_at_hand(order.release, order.terms.cache) if order.wishes else None
     archived: dict[str, tuple[VerifiedPacman, ...]] = {}  # by wish: many nodes have the same
     found: list[PackageSet] = []
@@ -93,6 +97,7 @@ def packages_at_hand(order: PackageOrder) -> tuple[PackageSet, ...] | None:
                 here = _archived(order, pin.packages)
                 if here is None:
                     return None
+                require_fulfilled(order.lock.path, wish, pin, here, base)
                 archived[wish.key] = here
             found.append(_set_of(wish, pin, archived[wish.key]))
         if base is not None:
@@ -317,6 +322,12 @@ def is_unlocked(order: PackageOrder) -> bool:
     """Whether rack.lock does not say yet what one of the wishes means."""
     sets = (order.lock.sets.get(wish.key) for wish in order.wishes if not wish.is_plain)
     return any(pin is None or pin.release != order.release.sha256 for pin in sets)
+
+
+def _leaves_to_release(order: PackageOrder) -> bool:
+    """Whether rack.lock has no package for something that was wished: the release must have it."""
+    sets = order.lock.sets
+    return any(wish.key in sets and elsewhere(wish, sets[wish.key]) for wish in order.wishes)
 
 
 def _named(order: PackageOrder) -> list[str]:
