@@ -245,12 +245,13 @@ def _require_python(
 
 def _require_same_release(order: PackageOrder) -> None:
     """One rack has one release: two would move the same names to and fro."""
-    names = {pin.sha256: name for name, pin in order.lock.pins.items()}
+    release = order.release
+    others = {pin.sha256: name for name, pin in order.lock.pins.items() if name != release.name}
     for locked in order.lock.sets.values():
-        other = names.get(locked.release)
-        if other not in (None, order.release.name):
+        if locked.release != release.sha256 and locked.release in others:
             raise ConfigurationError(
-                f"{order.lock.path} has the packages of {other}, not of {order.release.name}",
+                f"{order.lock.path} has the packages of {others[locked.release]}, not of "
+                f"{release.name}",
                 hint="use a rack of its own for it, or say picloud-image lock --update",
             )
 

@@ -202,11 +202,12 @@ def _entry(folder: TrustedFolder, record_name: str, signature_name: str) -> Arch
     return entry
 
 
-def verified(entry: ArchivedTarball, models: tuple[str, ...]) -> VerifiedRelease:
-    """``entry`` as a VerifiedRelease that boots ``models``."""
+def verified(entry: ArchivedTarball, name: str, models: tuple[str, ...]) -> VerifiedRelease:
+    """``entry`` as a VerifiedRelease that boots ``models``, under the ``name`` by which whoever
+    asks calls it: the record has the one of whoever fetched it, from another place perhaps."""
     record = entry.record
     return VerifiedRelease(
-        name=record.name,
+        name=name,
         models=models,
         sha256=record.sha256,
         tarball=entry.tarball,

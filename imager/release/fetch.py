@@ -56,4 +56,4 @@ def fetch_release(
                 entry = from_mirrors(run, sources or KeySources(), limits)
                 run.require_newer(entry)
                 run.pin(entry)
-    return verified(entry, spec.models)
+    return verified(entry, spec.name, spec.models)

@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -463,3 +464,6 @@ def test_the_cache_is_asked_first(
     assert cached_golden(release, cache) == golden
     assert compose(release, cache, Quiet()) == golden
     assert stat.S_IMODE(golden.path.stat().st_mode) == 0o444
+    called = replace(release, name="as another rack calls it")
+    for found in (cached_golden(called, cache), compose(called, cache, Quiet())):
+        assert found == replace(golden, release_name=called.name)

@@ -62,7 +62,7 @@ def cached_golden(
     require_tools(*_TOOLS)
     made_of = Ingredients(release, salt, packages)
     try:
-        golden = golden_cache.load(release.sha256, cache, golden_key(release, salt, packages))
+        golden = _loaded(made_of, cache, golden_key(release, salt, packages))
     except UnusableEntry:
         return None
     return golden and replace(golden, made_of=made_of)
@@ -115,11 +115,18 @@ def _loaded_or_composed(
 ) -> GoldenImage:
     """The image under ``key``, whose lock the caller holds."""
     try:
-        golden = golden_cache.load(made_of.release.sha256, cache, key)
+        golden = _loaded(made_of, cache, key)
     except UnusableEntry as reason:
         progress.note(f"the cached image is composed again: {reason}")
         golden = None
     return golden or _compose(made_of, cache, key, progress)
+
+
+def _loaded(made_of: Ingredients, cache: Cache, key: str) -> GoldenImage | None:
+    """The cached image under ``key``, if there is one. A rack that calls the same release otherwise
+    may have composed it. Raises as ``load``."""
+    golden = golden_cache.load(made_of.release.sha256, cache, key)
+    return golden and replace(golden, release_name=made_of.release.name)
 
 
 @contextmanager

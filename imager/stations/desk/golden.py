@@ -146,7 +146,7 @@ def _at_hand(its: MadeOf, cache: Cache) -> Ingredients | None:
     if its.salt and salt is None:
         return None
     chosen = PackageSet(install, its.remove, frozenset(its.explicit), its.enable)
-    return Ingredients(verified(entry, its.models), salt, chosen)
+    return Ingredients(verified(entry, entry.record.name, its.models), salt, chosen)
 
 
 class _Fetching(Quiet):

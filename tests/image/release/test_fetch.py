@@ -27,9 +27,10 @@ from imager.base.errors import (
 )
 from imager.base.progress import Phase
 from imager.release.archive import DamagedEntry
+from imager.release.fetch import fetch_release
 from imager.release.lock import RackLock
-from imager.release.terms import KeySources
-from tests.support.fetching import PATH, Scene, release_files, some_bytes
+from imager.release.terms import FetchTerms, KeySources
+from tests.support.fetching import LIMITS, NO_SOURCES, PATH, Scene, release_files, some_bytes
 from tests.support.mirror import Manners, Mirror, serving
 from tests.support.signing import SigningKey, make_key, sign_detached
 
@@ -58,6 +59,19 @@ def test_a_fetched_release_is_archived_with_all_that_is_known(scene: Scene, mirr
     assert record["source_url"] == mirror.address + PATH
     assert sum(scene.heard.phases["prove stand-in"]) == len(scene.data)
     assert list(scene.partial.iterdir()) == []
+
+
+def test_a_release_is_called_as_its_rack_calls_it(scene: Scene, mirror: Mirror) -> None:
+    """Another rack, with the same cache, took the same bytes from another place."""
+    first, path = scene.fetch(mirror, locked=True), "/os/rpi-2026.11.tar.gz"
+    mirror.files.update({f"{path}{end}": mirror.files[f"{PATH}{end}"] for end in ("", ".sig")})
+    spec = replace(scene.spec(mirror), name="rpi-2026.11", url=mirror.address + path)
+    sources = replace(NO_SOURCES, file=scene.key_file)
+    for offline in (False, True):
+        lock = RackLock.load(scene.lock_path.with_name("other.lock"))
+        terms = FetchTerms(scene.cache, scene.heard, offline)
+        assert fetch_release(spec, lock, terms, sources, LIMITS) == replace(first, name=spec.name)
+    assert scene.archived() == [first.sha256]
 
 
 # --- pins -------------------------------------------------------------------------------------

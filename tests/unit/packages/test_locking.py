@@ -488,3 +488,13 @@ def test_a_rack_has_the_packages_of_one_release(scene: PackageScene) -> None:
     other = replace(built, name="other", fingerprint=scene.key.fingerprint)
     with pytest.raises(ConfigurationError, match="has the packages of stand-in-rpi-armv7"):
         packages_of(replace(scene.order(DOCKER), release=other))
+
+
+def test_a_release_under_two_names_is_one_release(scene: PackageScene) -> None:
+    first = packages_of(scene.order(DOCKER))
+    called = replace(scene.release, name="other")
+    (htop, docker) = packages_of(
+        replace(scene.order(PackageWish(("htop",)), DOCKER), release=called)
+    )
+    assert (docker,) == first
+    assert [each.name for each in htop.install] == ["htop"]

@@ -194,7 +194,7 @@ def test_publishing_over_a_damaged_entry_keeps_both(cache: Cache, tmp_path: Path
 
 
 def test_prove_reads_every_byte(cache: Cache, tmp_path: Path) -> None:
-    release = verified(publish(cache, tmp_path, record()), ("pi2",))
+    release = verified(publish(cache, tmp_path, record()), "stand-in", ("pi2",))
     prove(release, cache, Quiet())
     release.tarball.chmod(0o644)
     release.tarball.write_bytes(DATA[:-1] + b"!")
