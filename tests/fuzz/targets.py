@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import struct
 import tempfile
 import zlib
@@ -305,7 +306,8 @@ def _carried(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, Quiet().phase("") as phase:
         path = Path(folder) / "rack.tar"
         path.write_bytes(data)
-        with opened(path) as file:
+        known = {name.decode() for name in re.findall(rb"[0-9A-F]{40}", data)}
+        with opened(path, known) as file:
             for entry in file.entries:
                 file.read(entry, lambda _: None, phase)
             file.end()

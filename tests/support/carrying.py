@@ -96,7 +96,7 @@ def take(file: Path, cache: Cache, key: SigningKey, progress: Progress | None = 
     """Take in all of ``file``, as for a rack without a rack.lock; how many entries it was."""
     certificate = parse_certificate(key.certificate, key.fingerprint)
     assert certificate is not None
-    with opened(file) as carried:
+    with opened(file, {key.fingerprint}) as carried:
         entries = [each.entry for each in carried.entries]
         wanted = intake_of(entries, carried.lock, cache).wanted
         terms = FetchTerms(cache, progress or Quiet(), offline=True)

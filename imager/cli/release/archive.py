@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from imager.base.errors import NetworkError, NotAuthentic, UsageError
+from imager.base.errors import NetworkError, UsageError
 from imager.base.progress import Quiet
 from imager.base.units import format_size
 from imager.cli.choice import by_boot, chosen_release, existing_rack, rack_at_hand
@@ -29,7 +29,7 @@ from imager.cli.views.archive import (
 )
 from imager.config.folder import find_rack
 from imager.config.rack import Rack
-from imager.packages.carry.carried import CarriedFile, opened
+from imager.packages.carry.carried import opened
 from imager.packages.carry.entries import Entry
 from imager.packages.carry.export import all_found, prove, require_free
 from imager.packages.carry.export import export as export_file
@@ -106,9 +106,8 @@ def import_(session: Session, file: Path, dry_run: bool, yes: bool) -> CommandRe
 
     rack = existing_rack(session)
     own, terms = RackLock.load(rack.lock_file), _terms(session)
-    with opened(file) as carried:
+    with opened(file, _known_keys(session, rack, own)) as carried:
         entries = [each.entry for each in carried.entries]
-        _require_known_keys(session, rack, own, carried, entries)
         brings_lock = not own.all_pins()
         intake = intake_of(entries, carried.lock if brings_lock else own, session.cache)
         differing = [] if brings_lock else differences(own, carried.lock)
@@ -222,20 +221,10 @@ def _require_locked(session: Session, rack: Rack, lock: RackLock) -> None:
         require_pinned(rack.salt_version, lock)
 
 
-def _require_known_keys(
-    session: Session, rack: Rack, own: RackLock, carried: CarriedFile, entries: Iterable[Entry]
-) -> None:
-    """Raise unless the rack itself names each key that signed something: what a stranger's file
-    says of that is no reason to trust it."""
-    known = {chosen_release(session, rack, node).signing_key for node in rack.nodes}
-    known |= {pin.fingerprint for pin in own.pins.values()}
-    for entry in entries:
-        if entry.signer is not None and entry.signer not in known:
-            raise NotAuthentic(
-                f"{carried.path}: {entry.called} is signed by the key {entry.signer}, which this "
-                "rack does not name",
-                hint="if you trust it, name it as signing_key under [release] in rack.toml",
-            )
+def _known_keys(session: Session, rack: Rack, own: RackLock) -> frozenset[str]:
+    """The fingerprints of the keys that the rack names."""
+    asked = (chosen_release(session, rack, node).signing_key for node in rack.nodes)
+    return frozenset([*asked, *(pin.fingerprint for pin in own.pins.values())])
 
 
 def _ask_for_lock(session: Session, rack: Rack, file: Path, entries: Iterable[Entry]) -> None:

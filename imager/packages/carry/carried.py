@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,11 +151,13 @@ class CarriedFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[CarriedFile]:
-    """The file at ``path``, until the block ends.
+def opened(path: Path, known: Collection[str]) -> Iterator[CarriedFile]:
+    """The file at ``path``, until the block ends. ``known`` are the fingerprints of the keys that
+    the rack itself names.
 
     Raises ConfigurationError for what is no regular file, MalformedRelease for one that was not
-    written by ``archive export`` or is not whole, NotAuthentic, HostStorage.
+    written by ``archive export`` or is not whole, NotAuthentic, also for anything that another key
+    signed, HostStorage.
     """
     with host_storage(path):
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -165,13 +167,14 @@ def opened(path: Path) -> Iterator[CarriedFile]:
             raise ConfigurationError(
                 f"{path} is no regular file", hint="name a file that archive export wrote"
             )
-        yield _begun(_Stream(path, descriptor), status.st_size)
+        yield _begun(_Stream(path, descriptor), status.st_size, known)
     finally:
         os.close(descriptor)
 
 
-def _begun(stream: _Stream, size_bytes: int) -> CarriedFile:
-    """Read what comes before the entries."""
+def _begun(stream: _Stream, size_bytes: int, known: Collection[str]) -> CarriedFile:
+    """Read what comes before the entries. All of it stays in memory, so what the file has of keys
+    is not read before it is clear that the rack goes by each of them."""
     try:
         sums = form.parse_sums(stream.small(form.SUMS, form.LARGEST_SUMS))
     except ValueError as error:
@@ -188,11 +191,24 @@ def _begun(stream: _Stream, size_bytes: int) -> CarriedFile:
     claimed = sum(entry.size_bytes for entry in entries)
     if claimed > size_bytes:
         raise stream.broken(f"it has {size_bytes} bytes, and its {form.LOCK} speaks of {claimed}")
+    _require_known(stream.path, entries, known)
     signers = sorted({entry.signer for entry in entries if entry.signer})
     carried = _carried(stream, entries)
     _require_members(stream, carried, signers)
     keys = {signer: stream.small(form.key_member(signer), form.LARGEST_KEY) for signer in signers}
     return CarriedFile(stream.path, lock, carried, keys, stream)
+
+
+def _require_known(path: Path, entries: Iterable[Entry], known: Collection[str]) -> None:
+    """Raise unless the rack itself names each key that signed something: what a stranger's file
+    says of that is no reason to trust it."""
+    for entry in entries:
+        if entry.signer is not None and entry.signer not in known:
+            raise NotAuthentic(
+                f"{path}: {entry.called} is signed by the key {entry.signer}, which this rack does "
+                "not name",
+                hint="if you trust it, name it as signing_key under [release] in rack.toml",
+            )
 
 
 def _carried(stream: _Stream, entries: Iterable[Entry]) -> tuple[CarriedEntry, ...]:

@@ -32,6 +32,7 @@ LARGEST_LOCK = 4 * MiB
 LARGEST_SMALL = 64 * KiB
 """A record, a signature."""
 LARGEST_KEY = MiB
+"""As much as a fetch takes. A packager's key with the signatures of others on it has 105 KiB."""
 _SIZE = slice(124, 136)
 """Where the last block of a header has the size (ustar, POSIX.1-1988)."""
 _OCTAL = re.compile(rb"[0-7]{11}\0\Z")

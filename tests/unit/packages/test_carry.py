@@ -51,10 +51,15 @@ def cache(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "elsewhere")
 
 
-def refused(data: bytes, cache: Cache, key: SigningKey) -> PicloudError:
-    """Why a file of ``data`` is refused; nothing of it stays."""
+def written(cache: Cache, data: bytes) -> Path:
     file = cache.root.parent / "given.tar"
     file.write_bytes(data)
+    return file
+
+
+def refused(data: bytes, cache: Cache, key: SigningKey) -> PicloudError:
+    """Why a file of ``data`` is refused; nothing of it stays."""
+    file = written(cache, data)
     with pytest.raises(PicloudError) as caught:
         take(file, cache, key)
     assert archived(cache) == {}
@@ -215,6 +220,20 @@ def test_a_header_that_claims_much_costs_nothing(
         assert "may have" in error.what
 
 
+def test_no_key_is_read_that_the_rack_does_not_name(
+    carrying: Carrying, cache: Cache, key: SigningKey
+) -> None:
+    """There may be as many as fit into rack.lock, each of a MiB of zeros that a file need not
+    even have on the disk."""
+    members = members_of(carrying.file)
+    (name,) = (name for name in members if name.startswith("keys/"))
+    head = carrying.file.read_bytes().partition(form.header(name, len(members[name])))[0]
+    with pytest.raises(NotAuthentic, match="which this rack does not name"):
+        take(written(cache, head), cache, make_key())
+    with pytest.raises(PicloudError, match=f"in the middle of {name}"):
+        take(written(cache, head), cache, key)
+
+
 def test_what_another_key_signed_is_refused(tmp_path: Path, cache: Cache, key: SigningKey) -> None:
     other = make_key()
     carrying = Carrying(tmp_path / "other", key, {"docker": sign_detached(other, b"x")})
@@ -293,7 +312,7 @@ def test_what_is_no_file_is_not_opened_for_long(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, tmp_path):
-        with pytest.raises(ConfigurationError, match="no regular file"), opened(path):
+        with pytest.raises(ConfigurationError, match="no regular file"), opened(path, ()):
             pass
 
 
