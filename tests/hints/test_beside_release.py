@@ -115,6 +115,12 @@ def _of_linux(place: Shop) -> None:
     subprocess.run(["sfdisk", "-q", "--part-type", str(card.path), "1", "83"], check=True)
 
 
+def _of_gpt(place: Shop) -> None:
+    """A copy of pi7's card with a third entry that says that there is a GPT."""
+    entry = bytes.fromhex("00000200ee00020001000000ff070000")
+    _copy(place, "torn.img").write(446 + 2 * len(entry), entry)
+
+
 def _wanting_utf8(place: Shop) -> None:
     """Have the folder ``odd`` on a filesystem that takes no name but UTF-8."""
     if why := why_no_fuse():
@@ -287,6 +293,15 @@ SHOP = {
         25,
         fill={"DISK": "torn.img"},
         before=(_of_linux,),
+        between=("$ {said} >sfdisk.log",),
+    ),
+    "Take that entry out ('sfdisk --delete DISK N'), or write the card again.": Row(
+        "inspect torn.img",
+        "sfdisk --delete DISK N",
+        "inspect torn.img",
+        25,
+        fill={"DISK": "torn.img", "N": "3"},
+        before=(_of_gpt,),
         between=("$ {said} >sfdisk.log",),
     ),
 }
