@@ -173,6 +173,17 @@ def shown_by(loop: Loop) -> str:
         return ""
 
 
+def _holders(loop: Loop) -> list[str]:
+    """What its node shows, and the processes that have it open."""
+    found = [shown_by(loop)]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(fd.readlink() == loop.node for fd in process.glob("fd/*")):
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found.append(f"{process.name} {words}")
+    return found
+
+
 @contextmanager
 def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
     """The same device node over another file, as when somebody swaps the card in a reader."""
@@ -184,7 +195,7 @@ def exchanged(loop: Loop, other: Path) -> Iterator[Loop]:
         while subprocess.run(
             ["losetup", str(loop.node), str(other)], capture_output=True, check=False
         ).returncode:
-            assert time.monotonic() < deadline, f"{loop.node} stays busy"
+            assert time.monotonic() < deadline, f"{loop.node} stays busy: {_holders(loop)}"
             time.sleep(0.05)
     note_loop(loop.name)
     swapped = Loop(loop.node, other.resolve(), times_attached(loop.name))
