@@ -165,7 +165,9 @@ def test_nothing_is_cached_between_the_program_and_the_card(card: FaultCard) -> 
         device.read(0)
         device.read(0)
     counts = card.counts()
-    assert (counts["write"], counts["read"]) == (4 * MiB, 8 * MiB)
+    # udevd may have looked, too, at what was written: some sectors, and never as much as was read.
+    assert counts["write"] == 4 * MiB
+    assert 8 * MiB <= counts["read"] < 12 * MiB
     assert counts["flush"] >= 1
 
 
