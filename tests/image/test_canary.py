@@ -12,10 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mirror import Mirror, serving
+from tests.support.mirror import Mirror
 from tests.support.pacman import package
 from tests.support.release import everyday_tree
-from tests.support.repository import add_pacman, database_of, files_of, packages_in
+from tests.support.repository import (
+    add_pacman,
+    database_of,
+    files_of,
+    packages_in,
+    serving_packages,
+)
 from tests.support.signing import SigningKey, make_key
 from tests.support.workplace import Workplace, workplace
 
@@ -38,9 +44,7 @@ def key() -> SigningKey:
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Iterator[Mirror]:
-    folder = tmp_path_factory.mktemp("repository")
-    paths = packages_in(folder)
-    with serving(files_of(paths, database_of(paths, folder), key)) as found:
+    with serving_packages(tmp_path_factory.mktemp("repository"), key) as found:
         yield found
 
 

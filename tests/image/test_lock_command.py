@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imager.image.salt.needs import ARCH_PACKAGES
-from tests.support.mirror import Mirror, serving
+from tests.support.mirror import Mirror
 from tests.support.pacman import package, python_package
 from tests.support.pypi import index
 from tests.support.release import everyday_tree
@@ -23,6 +23,7 @@ from tests.support.repository import (
     files_of,
     packages_in,
     release_tree,
+    serving_packages,
 )
 from tests.support.signing import SigningKey, make_key
 from tests.support.terminal import on_terminal
@@ -45,9 +46,7 @@ def key() -> SigningKey:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Iterator[Mirror]:
-    folder = tmp_path_factory.mktemp("repository")
-    paths = packages_in(folder)
-    with serving(files_of(paths, database_of(paths, folder), key)) as mirror:
+    with serving_packages(tmp_path_factory.mktemp("repository"), key) as mirror:
         yield mirror
 
 

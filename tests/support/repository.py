@@ -7,7 +7,8 @@ by the key that signed the release.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from imager.release.lock import Pin, RackLock
 from imager.release.terms import FetchTerms, KeySources
 from imager.release.verified import VerifiedRelease
 from tests.support.fetching import LIMITS, Heard
-from tests.support.mirror import Mirror
+from tests.support.mirror import Mirror, serving
 from tests.support.pacman import description, package
 from tests.support.release import ReleaseTree, build_release
 from tests.support.signing import SigningKey, sign_detached
@@ -67,6 +68,19 @@ def files_of(paths: Sequence[Path], database: bytes, key: SigningKey) -> dict[st
         files[f"{FOLDER}/{path.name}"] = data
         files[f"{FOLDER}/{path.name}.sig"] = sign_detached(key, data)
     return files
+
+
+def repository_in(folder: Path, key: SigningKey) -> dict[str, bytes]:
+    """The files of the repository, which is made in ``folder``."""
+    paths = packages_in(folder)
+    return files_of(paths, database_of(paths, folder), key)
+
+
+@contextmanager
+def serving_packages(folder: Path, key: SigningKey) -> Iterator[Mirror]:
+    """A mirror of the repository, which is made in ``folder``."""
+    with serving(repository_in(folder, key)) as mirror:
+        yield mirror
 
 
 def release_tree(*servers: str) -> ReleaseTree:

@@ -140,8 +140,8 @@ def _planned(session: Session, order: PackageOrder) -> CommandResult:
         session.console.event("plan", **plan_fields(plan))
         session.console.lines(*plan_lines(plan))
         return plan_fields(plan)
-    pinned = (each for each in missing_of(session.cache, order.lock))
-    missing = [each for each in pinned if each.kind is EntryOrigin.PACMAN]
+    found = missing_of(session.cache, order.lock)
+    missing = [each for each in found if each.kind is EntryOrigin.PACMAN]
     size = sum(each.size_bytes for each in missing)
     session.console.lines(
         *(f"{each.called} ({format_size(each.size_bytes)})" for each in missing),

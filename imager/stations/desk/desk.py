@@ -11,6 +11,8 @@ from imager.stations.desk.records import Records
 from imager.stations.wire.golden import Bring
 from imager.stations.wire.report import StationProgress
 
+EVERY_SECONDS = 1.0
+"""How often something is said to the head, and its stop looked for."""
 Tell = Callable[[StationProgress], None]
 """Says something to the head, if it still listens; it never raises."""
 

@@ -32,13 +32,11 @@ from imager.packages.verified import PackageSet
 from imager.rack.batch.card_progress import Moment
 from imager.release.archive import Archive, DamagedEntry, verified
 from imager.release.salt.salt import salt_of
-from imager.stations.desk.desk import Desk
+from imager.stations.desk.desk import EVERY_SECONDS, Desk
 from imager.stations.wire.golden import golden_at_hand, take_golden, wanted_golden
 from imager.stations.wire.made_of import MadeOf
 from imager.stations.wire.order import GoldenWanted, WorkOrder
 from imager.stations.wire.report import NodeMoment, StationProgress
-
-_EVERY_SECONDS = 1.0
 
 
 def ordered_golden(desk: Desk, order: WorkOrder, stop: Path) -> GoldenImage:
@@ -74,7 +72,7 @@ def _interrupted_by(stop: Path) -> Iterator[None]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(_EVERY_SECONDS):
+        while not over.wait(EVERY_SECONDS):
             if stop.exists():
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
@@ -177,7 +175,7 @@ class _Fetched:
         with self._lock:
             self._done += done
             seconds = time.monotonic() - self._began
-            if seconds - self._told < _EVERY_SECONDS:
+            if seconds - self._told < EVERY_SECONDS:
                 return
             self._told = seconds
             steps, size = (self._done, 0) if self._moment.total_steps else (0, self._done)

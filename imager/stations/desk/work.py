@@ -39,7 +39,7 @@ from imager.rack.batch.workers import (
     worked_off,
 )
 from imager.rack.history.outcome import outcome_of
-from imager.stations.desk.desk import Desk
+from imager.stations.desk.desk import EVERY_SECONDS, Desk
 from imager.stations.desk.golden import ordered_golden
 from imager.stations.desk.image import ordered_image
 from imager.stations.desk.records import report_on
@@ -52,7 +52,6 @@ from imager.stations.wire.order import (
 )
 from imager.stations.wire.report import NodeMoment, StationProgress, Told
 
-_EVERY_SECONDS = 1.0
 _MOST_SAID = 200
 """Of what workers say in a second; the rest is in the receipts."""
 
@@ -226,7 +225,7 @@ class _Teller:
     def turn(self, crew: AtWork) -> None:
         """See Watch."""
         now = time.monotonic()
-        if now - self._last < _EVERY_SECONDS and not self._ended:
+        if now - self._last < EVERY_SECONDS and not self._ended:
             return
         self._last = now
         moments = (

@@ -11,8 +11,11 @@ import pytest
 from imager.base.errors import ConfigurationError
 from imager.packages.locking import carry_out, packages_at_hand, packages_of, plan_packages
 from imager.packages.wish import PackageWish
-from tests.support.mirror import Mirror, serving
-from tests.support.repository import PackageScene, database_of, files_of, packages_in
+from tests.support.mirror import Mirror
+from tests.support.repository import (
+    PackageScene,
+    serving_packages,
+)
 from tests.support.signing import SigningKey, make_key
 
 DOCKER = PackageWish(("docker",), ("nano",))
@@ -25,9 +28,7 @@ def key() -> SigningKey:
 
 @pytest.fixture(scope="module")
 def mirror(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> Iterator[Mirror]:
-    folder = tmp_path_factory.mktemp("repository")
-    paths = packages_in(folder)
-    with serving(files_of(paths, database_of(paths, folder), key)) as found:
+    with serving_packages(tmp_path_factory.mktemp("repository"), key) as found:
         yield found
 
 

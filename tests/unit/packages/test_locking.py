@@ -40,6 +40,7 @@ from tests.support.repository import (
     files_of,
     packages_in,
     release_tree,
+    repository_in,
 )
 from tests.support.signing import SigningKey, make_key, sign_detached
 
@@ -53,9 +54,7 @@ def key() -> SigningKey:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, key: SigningKey) -> dict[str, bytes]:
-    folder = tmp_path_factory.mktemp("repository")
-    paths = packages_in(folder)
-    return files_of(paths, database_of(paths, folder), key)
+    return repository_in(tmp_path_factory.mktemp("repository"), key)
 
 
 @pytest.fixture
