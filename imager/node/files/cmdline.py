@@ -17,14 +17,16 @@ _FOR_INIT = b"--"
 def with_root(text: bytes, partuuid: str) -> bytes:
     """``text`` with ``root=PARTUUID=<partuuid>`` and ``rootwait``, on one line.
 
-    All other words stay as they are. Lines after the first are left out: the firmware does not
-    read them (Raspberry Pi documentation, "Kernel command line"). Without ``rootwait`` the kernel
-    would panic, because the card becomes readable a little later than the kernel looks for it.
+    All other words stay as they are, and so do those for init. Lines after the first are left out:
+    the firmware does not read them (Raspberry Pi documentation, "Kernel command line"). Without
+    ``rootwait`` the kernel would panic, because the card becomes readable a little later than the
+    kernel looks for it.
     """
     root = b"root=PARTUUID=" + partuuid.encode()
     words = next((line.split() for line in text.splitlines() if line.strip()), [])
+    own = _own(words)
     found: list[bytes] = []
-    for word in words:
+    for word in words[:own]:
         if not word.startswith(b"root="):
             found.append(word)
         elif root not in found:
@@ -33,7 +35,7 @@ def with_root(text: bytes, partuuid: str) -> bytes:
         found.insert(0, root)
     if b"rootwait" not in found:
         found.insert(found.index(root) + 1, b"rootwait")
-    return b" ".join(found) + b"\n"
+    return b" ".join([*found, *words[own:]]) + b"\n"
 
 
 def with_words(line: bytes, words: Iterable[str]) -> bytes:
@@ -42,10 +44,15 @@ def with_words(line: bytes, words: Iterable[str]) -> bytes:
     They come last because the kernel takes the last value of most keys.
     """
     kept = line.split()
-    place = kept.index(_FOR_INIT) if _FOR_INIT in kept else len(kept)
+    place = _own(kept)
     missing = dict.fromkeys(word.encode() for word in words)
     kept[place:place] = [word for word in missing if word not in kept[:place]]
     return b" ".join(kept)
+
+
+def _own(words: list[bytes]) -> int:
+    """How many of ``words`` are the kernel's own."""
+    return words.index(_FOR_INIT) if _FOR_INIT in words else len(words)
 
 
 def word_fault(word: str) -> str | None:
