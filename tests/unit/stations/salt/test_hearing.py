@@ -142,6 +142,9 @@ def test_a_silent_listener_is_replaced_and_nothing_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hearing_module, "SILENT_SECONDS", 0.3)
+    # The one that is stopped may be just being opened: it is given up then, and another one tried.
+    monkeypatch.setattr(hearing_module, "_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(listening_module, "_READY_SECONDS", 5.0)
     master, is_expected = Master(tmp_path), threading.Event()
     with hearing(master.listener, is_expected.is_set) as hears:
         time.sleep(0.5)
@@ -189,7 +192,7 @@ def test_a_master_that_is_away_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hearing_module, "_AGAIN_SECONDS", 0.1)
-    monkeypatch.setattr("imager.stations.salt.listening._READY_SECONDS", 2.0)
+    monkeypatch.setattr(listening_module, "_READY_SECONDS", 2.0)
     master = Master(tmp_path)
     with hearing(master.listener, lambda: False) as hears:
         (tmp_path / "off").touch()
