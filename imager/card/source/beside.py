@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from imager.base.errors import NetworkError
 from imager.card.source.origin import LocalFile, Origin, RemoteFile, local_file
 from imager.disk.bmap import MAX_BMAP_BYTES
+from imager.release.transfer.web import NotGiven
 
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+)?html\b", re.IGNORECASE)
 """Some servers say so, and with the status of success, that they have no such file."""
@@ -35,14 +35,18 @@ def unpacked_names(name: str) -> tuple[str, ...]:
 
 def beside(origin: Origin, name: str) -> bytes | None:
     """The whole file ``name`` beside the source, of at most MAX_BMAP_BYTES; None where there is
-    none, or none that can be read."""
+    none.
+
+    Raises what ``local_file`` does, and NetworkError where a server does not say whether there is
+    one: who can hold it up would else decide that nothing is known of the image.
+    """
     if isinstance(origin, RemoteFile):
         address, query, _ = origin.name.partition("?")
         if query:
             return None
-        with suppress(NetworkError):
-            url = f"{address.rpartition('/')[0]}/{quote(name)}"
-            content = origin.web.small_file(url, MAX_BMAP_BYTES)
+        web, url = origin.web, f"{address.rpartition('/')[0]}/{quote(name)}"
+        with suppress(NotGiven):
+            content = web.patiently(lambda: web.small_file(url, MAX_BMAP_BYTES))
             return None if _WEB_PAGE.match(content) else content
         return None
     if isinstance(origin, LocalFile):

@@ -55,7 +55,11 @@ class TryAgain(NetworkError):
     """A failure that may not happen again: a broken connection, a busy server."""
 
 
-class NotThere(NetworkError):
+class NotGiven(NetworkError):
+    """The server answered, and gives no such file (4xx): some say 403 where there is none."""
+
+
+class NotThere(NotGiven):
     """The server answered and has no such file (404, 410)."""
 
 
@@ -89,8 +93,9 @@ class Web:
         followed.
 
         Raises NetworkError for any failure, in the request or while the body is read, NotThere
-        for 404 and 410, and TryAgain for what may not happen again. An answer with status 416
-        (no such range) is yielded, because the caller knows what range it asked for.
+        for 404 and 410, NotGiven for another 4xx, and TryAgain for what may not happen again. An
+        answer with status 416 (no such range) is yielded, because the caller knows what range it
+        asked for.
         """
         patience = (self.limits.connect_seconds, self.limits.read_seconds)
         try:
@@ -214,7 +219,8 @@ def _check_status(url: str, response: requests.Response) -> None:
         raise TryAgain(what, hint="the server is busy or broken; run it again later")
     if status in (404, 410):
         raise NotThere(what, hint="check the URL, or wait until the mirror is complete again")
-    raise NetworkError(what, hint="check the URL and whether a proxy is in the way")
+    kind = NotGiven if 400 <= status < 500 else NetworkError
+    raise kind(what, hint="check the URL and whether a proxy is in the way")
 
 
 def _network_error(url: str, error: Exception, limits: TransferLimits) -> NetworkError:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from imager.base.errors import NetworkError
 from imager.base.units import MiB
 from imager.card.source.opened import WantedImage, opened_source
-from imager.release.transfer.web import NotThere, TryAgain, Web
+from imager.release.transfer.web import NotGiven, NotThere, TryAgain, Web
 from tests.support.fetching import LIMITS
 from tests.support.mirror import Manners, Mirror, serving
 
@@ -45,7 +45,8 @@ def web() -> Iterator[Web]:
     [
         (TryAgain, (408, 425, 429, 500, 502, 503, 504)),
         (NotThere, (404, 410)),
-        (NetworkError, (400, 403, 407, 409, 424, 428, 430, 499, 501, 505)),
+        (NotGiven, (400, 403, 407, 409, 424, 428, 430, 499)),
+        (NetworkError, (501, 505, 520)),
     ],
 )
 def test_a_status_says_whether_to_try_again(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import tracemalloc
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
-from imager.base.errors import ConfigurationError, HostStorage, UsageError
+from imager.base.errors import ConfigurationError, HostStorage, NetworkError, UsageError
 from imager.base.run import run
 from imager.base.units import MiB
 from imager.card.source.beside import beside, file_name, unpacked_names
@@ -17,7 +18,7 @@ from imager.card.source.origin import LocalFile, RemoteFile, local_file
 from imager.card.source.sums import UnclearSums, first_name, sum_of
 from imager.release.transfer.download import Version
 from imager.release.transfer.web import TransferLimits, Web
-from tests.support.mirror import serving
+from tests.support.mirror import Manners, serving
 
 A, B = "ab" * 32, "cd" * 32
 
@@ -52,6 +53,37 @@ def test_beside_a_url_names_are_spelt_as_urls() -> None:
         asked = RemoteFile(f"{url}?token=1", web, url, True, Version(None, None, None))
         assert file_name(asked) == "a b.img"
         assert beside(asked, "a b.bmap") is None, "nobody knows what such a server calls it"
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 410])
+def test_what_a_server_does_not_give_is_not_there(status: int) -> None:
+    with _sums_on_a_server(Manners(status=status)) as file:
+        assert beside(file, "SHA256SUMS") is None
+
+
+@pytest.mark.parametrize("status", [429, 500, 501, 503, 520])
+def test_a_server_that_is_held_up_does_not_say_that_there_are_no_sums(status: int) -> None:
+    with (
+        _sums_on_a_server(Manners(status=status)) as file,
+        pytest.raises(NetworkError, match=f"/SHA256SUMS: the server answered {status}"),
+    ):
+        beside(file, "SHA256SUMS")
+
+
+def test_a_file_of_sums_whose_connection_breaks_is_asked_for_again() -> None:
+    with _sums_on_a_server(Manners(cut_after=[2])) as file:
+        assert beside(file, "SHA256SUMS") == b"sums"
+
+
+@contextmanager
+def _sums_on_a_server(manners: Manners) -> Iterator[RemoteFile]:
+    with (
+        serving({"/any.img": b"i", "/SHA256SUMS": b"sums"}) as server,
+        closing(Web(TransferLimits(back_off_seconds=0))) as web,
+    ):
+        server.misbehave("/SHA256SUMS", manners)
+        url = f"{server.address}/any.img"
+        yield RemoteFile(url, web, url, True, Version(None, None, None))
 
 
 def test_beside_a_file_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None:
