@@ -115,23 +115,31 @@ def parse(sector: bytes) -> Mbr:
     Raises MbrError when they are no partition table. That partitions overlap or reach past the
     end of the disk is no error here: the table is returned as it is.
     """
+    partitions = entries(sector)
+    for number in range(4):
+        status = sector[_TABLE_OFFSET + number * _ENTRY.size]
+        if status not in (0, _BOOTABLE):
+            raise MbrError(f"entry {number + 1} begins with {status:#04x}: no partition table")
+    (disk_id,) = struct.unpack_from("<I", sector, _DISK_ID_OFFSET)
+    return Mbr(disk_id, partitions)
+
+
+def entries(sector: bytes) -> tuple[Partition, ...]:
+    """The entries in use in a ``sector`` with a table, as one inside an extended partition: there
+    Linux asks for the mark at its end only (parse_extended in block/partitions/msdos.c), whatever
+    byte an entry begins with. Raises MbrError where there is no such mark."""
     if len(sector) < SECTOR_BYTES:
-        raise MbrError(f"the first sector is {len(sector)} bytes long, not {SECTOR_BYTES}")
+        raise MbrError(f"the sector is {len(sector)} bytes long, not {SECTOR_BYTES}")
     if sector[510:512] != _SIGNATURE:
         raise MbrError("bytes 510 and 511 are not 55 AA: there is no partition table")
-    (disk_id,) = struct.unpack_from("<I", sector, _DISK_ID_OFFSET)
-    partitions = []
+    found = []
     for number in range(4):
         status, _, type_id, _, start, count = _ENTRY.unpack_from(
             sector, _TABLE_OFFSET + number * _ENTRY.size
         )
-        if status not in (0, _BOOTABLE):
-            raise MbrError(f"entry {number + 1} begins with {status:#04x}: no partition table")
         if count:
-            partitions.append(
-                Partition(number + 1, type_id, status == _BOOTABLE, start, count),
-            )
-    return Mbr(disk_id, tuple(partitions))
+            found.append(Partition(number + 1, type_id, status == _BOOTABLE, start, count))
+    return tuple(found)
 
 
 def _chs(lba: int) -> bytes:

@@ -15,7 +15,7 @@ from imager.base.units import SECTOR_BYTES
 from imager.disk.extents import Extent
 from imager.disk.gpt import Gpt, GptError, read_gpt, resized
 from imager.disk.manifest import Reader
-from imager.disk.mbr import Mbr, MbrError, Partition, parse, with_end
+from imager.disk.mbr import Mbr, MbrError, Partition, entries, parse, with_end
 
 TYPE_PROTECTIVE = 0xEE
 EXTENDED = frozenset({0x05, 0x0F, 0x85})
@@ -92,13 +92,13 @@ def ending_at(
     table = read_table(read, size_bytes)
     if table.gpt is not None:
         return resized(read, size_bytes, new_size_bytes, (index, end_bytes))
-    entries = [_Entry(0, index)]
+    changed: tuple[_Entry, ...] = (_Entry(0, index),)
     for logical in _logical(read, table.mbr, size_bytes):
         if logical.partition.index == index:
-            entries = [*logical.entries]
+            changed = logical.entries
     return [
         (entry.sector * SECTOR_BYTES, with_end(sector, entry.number, end_bytes, entry.from_lba))
-        for entry in entries
+        for entry in changed
         for sector in (read(entry.sector * SECTOR_BYTES, SECTOR_BYTES),)
     ]
 
@@ -134,11 +134,11 @@ def _logical(read: Reader, mbr: Mbr, size_bytes: int) -> Iterator[_Logical]:
             if (at + 1) * SECTOR_BYTES > size_bytes:
                 break
             try:
-                entries = parse(read(at * SECTOR_BYTES, SECTOR_BYTES)).partitions
+                inner = entries(read(at * SECTOR_BYTES, SECTOR_BYTES))
             except MbrError:
                 break
             here, at, leads, inside = at, 0, led[:1], room
-            for entry in entries:
+            for entry in inner:
                 if entry.type_id not in EXTENDED:
                     place = replace(entry, index=index, start_lba=here + entry.start_lba)
                     if not _is_meant(entry, place, outer, inside):

@@ -107,6 +107,21 @@ def test_more_entries_before_a_logical_partition_count_where_they_fit(
     assert any(row[2] == str(count) for row in rows) == counts
 
 
+@pytest.mark.parametrize("entry", range(4))
+@pytest.mark.parametrize("status", [0x80, 0x01, 0xFF])
+def test_what_an_entry_begins_with_counts_in_the_first_sector_only(
+    tmp_path: Path, entry: int, status: int
+) -> None:
+    """Linux's own rule, and that of libblkid: the chain of logical partitions goes on."""
+    image = made(tmp_path, DOS)
+    before = table_of(image).partitions
+    poke(image, 4096 * 512 + 446 + 16 * entry, bytes([status]))
+    told = run(["partx", "-g", "-r", "-o", "NR,TYPE", image]).stdout.decode()
+    rows = [line.split() for line in told.splitlines()]
+    assert [part.index for part in before] == [int(row[0]) for row in rows if row[1] != "0x5"]
+    assert table_of(image).partitions == before
+
+
 def test_logical_partitions_have_the_kernels_partuuid(tmp_path: Path) -> None:
     table = table_of(made(tmp_path, DOS))
     assert [p.partuuid for p in table.partitions if p.index > 4] == [
