@@ -33,6 +33,12 @@ def make_key(user_id: str = "picloud-image stand-in (throwaway) <nobody@localhos
     return SigningKey(str(certificate).encode(), secret, certificate.fingerprint.upper())
 
 
+def revoked(key: SigningKey) -> bytes:
+    """Its certificate after its owner said that it is not to be trusted any more."""
+    certificate = key.secret.extract_certificate()
+    return bytes(certificate) + bytes(certificate.revoke(key.secret.certifier()))
+
+
 def sign_detached(key: SigningKey, data: bytes, *, armor: bool = False) -> bytes:
     """A detached signature over ``data``."""
     return bytes(sign(key.secret.signer(), data, mode=SignatureMode.DETACHED, armor=armor))

@@ -90,7 +90,7 @@ def _proven(
     record, signature = beside
     key = keys[entry.signer or ""]
     where = f"{file.path}: {entry.folder}"
-    verify(path, signature, key, f"{where}/{entry.beside[1]}", f"{where}/{carried.file}")
+    _verify(path, signature, key, f"{where}/{entry.beside[1]}", f"{where}/{carried.file}")
     if isinstance(pin, PacmanPin):
         if record != record_of(entry.name, pin):
             raise _altered(f"{where}/{entry.beside[0]}", "it is not what its rack.lock says")
@@ -99,13 +99,15 @@ def _proven(
     return _Staged(entry, path, signature, _release_record(record, pin, f"{where}/release.json"))
 
 
-def verify(content: Path, signature: bytes, key: Cert, signature_name: str, name: str) -> None:
+def _verify(content: Path, signature: bytes, key: Cert, signature_name: str, name: str) -> None:
     """Return only when ``key`` made ``signature`` over ``content``; NotAuthentic, which says the
     names that are given, otherwise."""
     made = parse_signatures(signature, key, signature_name)
     try:
-        verify_detached(content, made, key)
+        verify_detached(content, made, key, name)
     except NotAuthentic:
+        if key.is_revoked:
+            raise
         raise _altered(name, f"the key {key.fingerprint.upper()} did not sign it") from None
 
 

@@ -32,7 +32,7 @@ from imager.release.lock import RackLock
 from imager.release.terms import FetchTerms, KeySources
 from tests.support.fetching import LIMITS, NO_SOURCES, PATH, Scene, release_files, some_bytes
 from tests.support.mirror import Manners, Mirror, serving
-from tests.support.signing import SigningKey, make_key, sign_detached
+from tests.support.signing import SigningKey, make_key, revoked, sign_detached
 
 pytestmark = pytest.mark.image
 ROOT = Path(__file__).resolve().parents[3]
@@ -369,10 +369,8 @@ def test_the_key_comes_from_the_keyserver_that_has_it(
 def test_one_keyserver_that_knows_of_a_revocation_is_enough(tmp_path: Path) -> None:
     key = make_key("revoked")
     scene = Scene(tmp_path, key)
-    cert = key.secret.extract_certificate()
-    revoked = bytes(cert) + bytes(cert.revoke(key.secret.certifier()))
     with serving(scene.files) as mirror, serving() as servers:
-        servers.files = {"/1": key.certificate, "/2": revoked}
+        servers.files = {"/1": key.certificate, "/2": revoked(key)}
         sources = KeySources((), (f"{servers.address}/1", f"{servers.address}/2"))
         with pytest.raises(NotAuthentic, match=f"the key {key.fingerprint} is revoked") as caught:
             scene.fetch(mirror, with_key=False, key_sources=sources)

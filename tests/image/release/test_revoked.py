@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.signing import make_key
+from tests.support.signing import make_key, revoked
 from tests.support.workplace import TARBALL, workplace
 
 pytestmark = pytest.mark.image
@@ -15,9 +15,7 @@ pytestmark = pytest.mark.image
 def test_a_key_that_is_named_is_asked_about_what_is_archived(tmp_path: Path) -> None:
     """And what it says is kept: an older copy of it does not help any more."""
     key = make_key()
-    cert = key.secret.extract_certificate()
-    revoked = tmp_path / "revoked.asc"
-    revoked.write_bytes(bytes(cert) + bytes(cert.revoke(key.secret.certifier())))
+    (tmp_path / "revoked.asc").write_bytes(revoked(key))
     with workplace(tmp_path, key=key) as place:
         assert place.run("fetch").code == 0
         before = (place.rack / "rack.lock").read_bytes()

@@ -30,7 +30,7 @@ from tests.support.carrying import (
     take,
 )
 from tests.support.pacman import package
-from tests.support.signing import SigningKey, make_key, sign_detached
+from tests.support.signing import SigningKey, make_key, revoked, sign_detached
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +257,15 @@ def test_a_package_under_another_name_is_refused(
     error = refused(carrying.file.read_bytes(), cache, key)
     assert error.exit_code == 12
     assert "is backdoor 1:1.6-1 any, and should be openssh" in error.what
+
+
+def test_a_key_that_was_revoked_is_called_so(
+    carrying: Carrying, cache: Cache, key: SigningKey
+) -> None:
+    gone = replace(key, certificate=revoked(key))
+    error = refused(carrying.file.read_bytes(), cache, gone)
+    assert error.exit_code == 12
+    assert f"cannot be proven: the key {key.fingerprint} is revoked" in error.what
 
 
 @pytest.mark.parametrize("record", ["package.json", "release.json"])

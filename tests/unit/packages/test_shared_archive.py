@@ -20,10 +20,9 @@ from imager.packages.locking import (
 )
 from imager.packages.wish import PackageWish
 from imager.release.lock import PacmanPin
-from imager.release.openpgp import parse_certificate
 from tests.support.mirror import Mirror, serving
 from tests.support.repository import PackageScene, database_of, files_of, packages_in
-from tests.support.signing import SigningKey, make_key
+from tests.support.signing import SigningKey, make_key, revoked
 
 RUNC = PackageWish(("runc",))
 
@@ -207,10 +206,7 @@ def test_a_key_that_was_revoked_makes_no_package_a_damaged_one(
 ) -> None:
     scene, _ = racks
     packages_of(scene.order(RUNC))
-    certificate = parse_certificate(scene.key.certificate, scene.key.fingerprint)
-    assert certificate is not None
-    revoked = bytes(certificate) + bytes(certificate.revoke(scene.key.secret.certifier()))
-    (scene.folder / "key.asc").write_bytes(revoked)
+    (scene.folder / "key.asc").write_bytes(revoked(scene.key))
     before = folders(scene)
     with pytest.raises(NotAuthentic, match="is revoked"):
         list(verify_archive(scene.order(RUNC)))

@@ -16,7 +16,7 @@ from imager.release import signing_keys
 from imager.release.signing_keys import find_key, key_file
 from imager.release.terms import KeySources
 from imager.release.transfer.web import TransferLimits, Web
-from tests.support.signing import make_key
+from tests.support.signing import make_key, revoked
 
 
 def test_the_bytes_of_a_file_of_a_keys_size(tmp_path: Path) -> None:
@@ -43,11 +43,10 @@ def _known(cache: Cache, file: Path | None, fingerprint: str) -> Cert:
 def test_a_revocation_is_not_forgotten(tmp_path: Path) -> None:
     """Neither for an older copy of the key that a person names, nor for the cached one."""
     key = make_key()
-    plain, revoked = tmp_path / "plain.asc", tmp_path / "revoked.asc"
+    plain, without = tmp_path / "plain.asc", tmp_path / "revoked.asc"
     plain.write_bytes(key.certificate)
-    cert = key.secret.extract_certificate()
-    revoked.write_bytes(bytes(cert) + bytes(cert.revoke(key.secret.certifier())))
-    for number, files in enumerate(([revoked, plain], [plain, revoked])):
+    without.write_bytes(revoked(key))
+    for number, files in enumerate(([without, plain], [plain, without])):
         cache = Cache(tmp_path / f"cache{number}")
         for file in files:
             _known(cache, file, key.fingerprint)
