@@ -56,17 +56,24 @@ def furnish(root: Path, package: Path, release: StandIn) -> None:
 
 @contextmanager
 def cards_in(root: Path) -> Iterator[list[Loop]]:
-    """Files that stand in for cards, attached: in the order of their devices' numbers."""
+    """Files that stand in for cards, attached: the first has the lowest number, and so on, whatever
+    numbers others gave back meanwhile."""
+    home = root / "home/me"
     with ExitStack() as stack:
         loops = []
-        for number in range(1, len(CARDS) + 1):
-            file = root / f"home/me/card{number}.raw"
+        for number in range(len(CARDS)):
+            file = home / f"blank{number}.raw"
             with file.open("xb") as card:
                 card.truncate(CARD_BYTES)
             loops.append(stack.enter_context(loop_over(file)))
-        for loop in loops:
+        loops.sort(key=lambda loop: int(loop.name.removeprefix("loop")))
+        cards = []
+        for number, loop in enumerate(loops, 1):
             os.mknod(root / "dev" / loop.name, 0o060660, loop.node.stat().st_rdev)
-        yield sorted(loops, key=lambda loop: int(loop.name.removeprefix("loop")))
+            file = loop.backing.rename(home / f"card{number}.raw")  # which the kernel shows
+            stack.callback(file.rename, loop.backing)
+            cards.append(replace(loop, backing=file))
+        yield cards
 
 
 @contextmanager
