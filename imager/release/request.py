@@ -145,7 +145,7 @@ class Wanted:
         if old is not None and (old.sha256, old.fingerprint) == (record.sha256, record.fingerprint):
             if self.terms.update:
                 same = f"sha256 {old.sha256[:12]}… is still the newest"
-                self.terms.progress.note(f"{record.name}: {same}")
+                self.terms.progress.note(f"{self.spec.name}: {same}")
             return
         new = Pin(
             sha256=record.sha256,
@@ -157,7 +157,7 @@ class Wanted:
         self.lock.with_pin(self.spec.name, new)
         before = f"{old.sha256[:12]}… ({_dated(old, self._signed_at(old))})" if old else "nothing"
         self.terms.progress.note(
-            f"{record.name}: pin moved from {before} to {new.sha256[:12]}… "
+            f"{self.spec.name}: pin moved from {before} to {new.sha256[:12]}… "
             f"({_dated(new, entry.signed_at)})"
         )
 

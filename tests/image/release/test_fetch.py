@@ -71,6 +71,7 @@ def test_a_release_is_called_as_its_rack_calls_it(scene: Scene, mirror: Mirror) 
         lock = RackLock.load(scene.lock_path.with_name("other.lock"))
         terms = FetchTerms(scene.cache, scene.heard, offline)
         assert fetch_release(spec, lock, terms, sources, LIMITS) == replace(first, name=spec.name)
+    assert any(note.startswith("rpi-2026.11: pin moved") for note in scene.heard.notes)
     assert scene.archived() == [first.sha256]
 
 
