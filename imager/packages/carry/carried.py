@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from imager.base.below import NotUsed, named
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic, PicloudError
 from imager.base.progress import Phase
@@ -160,14 +161,15 @@ def opened(path: Path, known: Collection[str]) -> Iterator[CarriedFile]:
     signed, HostStorage.
     """
     with host_storage(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
+        try:
+            descriptor = named(path, stat.S_ISREG)
+        except NotUsed:
             raise ConfigurationError(
                 f"{path} is no regular file", hint="name a file that archive export wrote"
-            )
-        yield _begun(_Stream(path, descriptor), status.st_size, known)
+            ) from None
+    try:
+        size_bytes = os.fstat(descriptor).st_size
+        yield _begun(_Stream(path, descriptor), size_bytes, known)
     finally:
         os.close(descriptor)
 

@@ -317,9 +317,12 @@ def test_what_another_key_signed_too_is_taken_in_beside(
         assert missing_of(cache, each.lock) == ()
 
 
-def test_what_is_no_file_is_not_opened_for_long(tmp_path: Path) -> None:
+def test_what_is_no_file_is_not_even_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
+    monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened"))
     for path in (pipe, tmp_path):
         with pytest.raises(ConfigurationError, match="no regular file"), opened(path, ()):
             pass
