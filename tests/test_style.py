@@ -60,7 +60,6 @@ BY_PATH = {
         "config/sections.py",
         "doctor/storage.py",
         "node/keys/export.py",
-        "packages/carry/carried.py",
         "packages/carry/export.py",
         "packages/rack_folder.py",
         "rack/plan/saved.py",
