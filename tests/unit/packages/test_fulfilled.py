@@ -12,10 +12,7 @@ from imager.base.errors import ConfigurationError
 from imager.packages.locking import carry_out, packages_at_hand, packages_of, plan_packages
 from imager.packages.wish import PackageWish
 from tests.support.mirror import Mirror
-from tests.support.repository import (
-    PackageScene,
-    serving_packages,
-)
+from tests.support.repository import PackageScene, serving_packages
 from tests.support.signing import SigningKey, make_key
 
 DOCKER = PackageWish(("docker",), ("nano",))

@@ -43,10 +43,10 @@ def _known(cache: Cache, file: Path | None, fingerprint: str) -> Cert:
 def test_a_revocation_is_not_forgotten(tmp_path: Path) -> None:
     """Neither for an older copy of the key that a person names, nor for the cached one."""
     key = make_key()
-    plain, without = tmp_path / "plain.asc", tmp_path / "revoked.asc"
+    plain, withdrawn = tmp_path / "plain.asc", tmp_path / "revoked.asc"
     plain.write_bytes(key.certificate)
-    without.write_bytes(revoked(key))
-    for number, files in enumerate(([without, plain], [plain, without])):
+    withdrawn.write_bytes(revoked(key))
+    for number, files in enumerate(([withdrawn, plain], [plain, withdrawn])):
         cache = Cache(tmp_path / f"cache{number}")
         for file in files:
             _known(cache, file, key.fingerprint)
