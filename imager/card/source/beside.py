@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
+from imager.base.errors import NetworkError
 from imager.card.source.origin import LocalFile, Origin, RemoteFile, local_file
 from imager.disk.bmap import MAX_BMAP_BYTES
 from imager.release.transfer.web import NotGiven
 
 _WEB_PAGE = re.compile(rb"\s*<(?:!doctype\s+)?html\b", re.IGNORECASE)
 """Some servers say so, and with the status of success, that they have no such file."""
+_HELD_UP = "run it again later; if that does not help, fetch the image first, and give its path"
+"""Some servers never say of a file that they have not got it."""
 PACKED_NAMES = (".xz", ".gz", ".bz2", ".zst", ".zip")
 
 
@@ -45,10 +47,13 @@ def beside(origin: Origin, name: str) -> bytes | None:
         if query:
             return None
         web, url = origin.web, f"{address.rpartition('/')[0]}/{quote(name)}"
-        with suppress(NotGiven):
+        try:
             content = web.patiently(lambda: web.small_file(url, MAX_BMAP_BYTES))
-            return None if _WEB_PAGE.match(content) else content
-        return None
+        except NotGiven:
+            return None
+        except NetworkError as error:
+            raise NetworkError(error.what, hint=_HELD_UP) from error
+        return None if _WEB_PAGE.match(content) else content
     if isinstance(origin, LocalFile):
         path = Path(origin.name).with_name(name)
         if os.path.lexists(path):

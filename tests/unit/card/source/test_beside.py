@@ -65,9 +65,10 @@ def test_what_a_server_does_not_give_is_not_there(status: int) -> None:
 def test_a_server_that_is_held_up_does_not_say_that_there_are_no_sums(status: int) -> None:
     with (
         _sums_on_a_server(Manners(status=status)) as file,
-        pytest.raises(NetworkError, match=f"/SHA256SUMS: the server answered {status}"),
+        pytest.raises(NetworkError, match=f"/SHA256SUMS: the server answered {status}") as caught,
     ):
         beside(file, "SHA256SUMS")
+    assert "fetch the image first, and give its path" in caught.value.hint
 
 
 def test_a_file_of_sums_whose_connection_breaks_is_asked_for_again() -> None:
