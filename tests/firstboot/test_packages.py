@@ -241,6 +241,16 @@ def test_an_install_that_was_cut_off_is_done_again(bare_node: FakeNode) -> None:
     assert bare_node.note(SALT) == "installed from the card's own packages"
 
 
+def test_a_package_manager_that_runs_keeps_its_lock(bare_node: FakeNode) -> None:
+    bundle = bare_node.root / "usr/lib/picloud/packages"
+    salt(bundle)
+    lock = bare_node.write("var/lib/pacman/db.lck", "")
+    bare_node.write("proc/421/comm", "pacman\n")
+    assert bare_node.boot().status == 1
+    assert lock.exists()
+    assert bare_node.note(SALT) == "pacman could not install Salt from the card's own packages"
+
+
 def test_a_package_that_is_damaged_is_said(bare_node: FakeNode) -> None:
     bundle = bare_node.root / "usr/lib/picloud/packages"
     path = salt(bundle)
