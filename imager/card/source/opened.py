@@ -77,7 +77,7 @@ def _origin(wanted: WantedImage, limits: TransferLimits) -> Iterator[Origin]:
             f"{wanted.name} would have to be fetched, and --offline forbids it",
             hint="fetch it first and give its path, or leave --offline out",
         )
-    with closing(Web(limits)) as web:
+    with closing(Web(limits, keeps_https=True)) as web:
         yield remote_file(wanted.name, web)
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from requests import Response
-
 from imager.base.below import NotUsed, named
 from imager.base.errors import ConfigurationError, HostStorage, NetworkError, UsageError
 from imager.base.units import MiB
@@ -132,7 +130,6 @@ class RemoteFile:
         with self.web.open(self.url, headers=headers, follow=self.follow) as response:
             if response.status_code == 416:
                 return b""
-            self._require_https(response)
             if offset and not continues(response, offset, self.version):
                 raise NetworkError(
                     f"{self.name}: the server does not give the end of the file by itself",
@@ -143,15 +140,6 @@ class RemoteFile:
                 if len(found) >= length:
                     break
         return bytes(found[:length])
-
-    def _require_https(self, response: Response) -> None:
-        """Who gave an https address relies on it, and a redirection must not take that away."""
-        if self.name.lower().startswith("https://") and response.url.startswith("http://"):
-            raise NetworkError(
-                f"{self.name}: the server redirects to http, where anybody on the way can change "
-                "the file",
-                hint=f"use another address, or {response.url} itself with --sha256",
-            )
 
     def blocks(self) -> Generator[bytes]:
         """See Origin: goes on where the connection broke, as long as it brings anything."""
@@ -178,7 +166,6 @@ class RemoteFile:
             if self.version.validator is not None:
                 headers["If-Range"] = self.version.validator
         with self.web.open(self.url, headers=headers, follow=self.follow) as response:
-            self._require_https(response)
             same = (
                 continues(response, position, self.version)
                 if position

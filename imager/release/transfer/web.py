@@ -64,10 +64,15 @@ class NotThere(NotGiven):
 
 
 class Web:
-    """One HTTP session. Proxies are taken from the environment, as other programs do."""
+    """One HTTP session. Proxies are taken from the environment, as other programs do.
 
-    def __init__(self, limits: TransferLimits) -> None:
+    With ``keeps_https`` no redirection leads from https to http: for files that nothing else
+    proves.
+    """
+
+    def __init__(self, limits: TransferLimits, *, keeps_https: bool = False) -> None:
         self.limits = limits
+        self._keeps_https = keeps_https
         self._session = requests.Session()
         self._session.max_redirects = _MAX_REDIRECTS
         self._deadline = Deadline()
@@ -107,6 +112,8 @@ class Web:
             raise _network_error(url, error, self.limits) from error
         with response:
             try:
+                if self._keeps_https:
+                    _require_https(url, response)
                 _check_status(url, response)
                 _check_length(url, response)
                 yield response
@@ -189,6 +196,18 @@ def content_length(response: requests.Response) -> int | None:
     """The number of bytes that the answer's headers announce; None when they do not."""
     text = response.headers.get("Content-Length", "")
     return int(text) if _LENGTH.match(text) else None
+
+
+def _require_https(url: str, response: requests.Response) -> None:
+    """Who gave an https address relies on it. One step over http is enough to change the file, to
+    say that there is none, or to lead elsewhere."""
+    way = [hop.url for hop in (*response.history, response)]
+    plain = next((each for each in way if each.lower().startswith("http://")), None)
+    if plain is not None and url.lower().startswith("https://"):
+        raise NetworkError(
+            f"{url}: the server redirects to http, where anybody on the way can change the file",
+            hint=f"use another address, or {plain} itself with --sha256",
+        )
 
 
 def _check_length(url: str, response: requests.Response) -> None:

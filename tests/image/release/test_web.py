@@ -220,6 +220,31 @@ def test_an_image_behind_https_is_not_fetched_over_http(
         address = caught.value.hint.removeprefix("use another address, or ").partition(" ")[0]
         with opened_source(WantedImage(address, known)) as opened, opened.source.read(MiB) as found:
             assert b"".join(bytes(data) for _, data in found.pieces()) == image
+        server.misbehave("/other.img", Manners(redirect=f"{plain.address}/on"))
+        plain.misbehave("/on", Manners(redirect=f"{server.address}/again/other.img"))
+        server.files["/again/other.img"] = image
+        with (
+            pytest.raises(NetworkError, match=r"/other\.img: the server redirects to http"),
+            opened_source(WantedImage(f"{server.address}/other.img")),
+        ):
+            raise AssertionError("it was opened")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_sums_behind_https_are_not_asked_for_over_http(
+    tls: tuple[Mirror, Path], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    server, certificate = tls
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    server.files["/one/any.img"] = image = b"\xeb\x3c\x90".ljust(MiB, b"\1")
+    sums = f"{hashlib.sha256(image).hexdigest()}  any.img\n".encode()
+    with serving({"/SHA256SUMS": sums} if there else {}) as plain:
+        server.misbehave("/one/SHA256SUMS", Manners(redirect=f"{plain.address}/SHA256SUMS"))
+        with (
+            pytest.raises(NetworkError, match="/SHA256SUMS: the server redirects to http"),
+            opened_source(WantedImage(f"{server.address}/one/any.img")),
+        ):
+            raise AssertionError("it was opened")
 
 
 def test_the_cause_of_a_failure_is_said_in_one_line(web: Web) -> None:
