@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from imager.base.errors import NetworkError
+from imager.base.errors import ConfigurationError, NetworkError
+from imager.base.units import format_chosen
 from imager.card.source.origin import LocalFile, Origin, RemoteFile, local_file
 from imager.disk.bmap import MAX_BMAP_BYTES
 from imager.release.transfer.web import NotGiven
@@ -39,8 +40,9 @@ def beside(origin: Origin, name: str) -> bytes | None:
     """The whole file ``name`` beside the source, of at most MAX_BMAP_BYTES; None where there is
     none.
 
-    Raises what ``local_file`` does, and NetworkError where a server does not say whether there is
-    one: who can hold it up would else decide that nothing is known of the image.
+    Raises what ``local_file`` does, ConfigurationError for a file that is larger, and NetworkError
+    where a server does not say whether there is one: who can hold it up would else decide that
+    nothing is known of the image.
     """
     if isinstance(origin, RemoteFile):
         address, query, _ = origin.name.partition("?")
@@ -58,5 +60,11 @@ def beside(origin: Origin, name: str) -> bytes | None:
         path = Path(origin.name).with_name(name)
         if os.path.lexists(path):
             with local_file(path) as found:
-                return found.look(0, MAX_BMAP_BYTES)
+                content = found.look(0, MAX_BMAP_BYTES + 1)
+            if len(content) > MAX_BMAP_BYTES:
+                raise ConfigurationError(
+                    f"{path} is larger than {format_chosen(MAX_BMAP_BYTES)}",
+                    hint="give it another name, if it is neither sums nor a block map",
+                )
+            return content
     return None

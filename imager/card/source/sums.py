@@ -66,21 +66,29 @@ def first_name(text: bytes, algorithm: str = "sha256") -> str:
 def _read(text: bytes, algorithm: str, name: str = "") -> Iterator[tuple[str, str]]:
     """Paths and their sums, one after the other: a stranger's file may have millions of lines. A
     line in a form of its own has the path ``name`` if that stands in it; a path or a sum that it
-    does not give is empty."""
+    does not give is empty. One that names ``name`` and is of another path comes twice, as who wrote
+    it may have meant both."""
     line_form, tagged, loose = _LINE[algorithm], _TAGGED[algorithm], _LOOSE[algorithm]
     mention = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])") if name else None
     encoding = "utf-16" if text.startswith(_UTF_16) else "utf-8-sig"
     for raw in TextIOWrapper(BytesIO(text), encoding, "replace"):
         line = raw.strip()
         if match := tagged.fullmatch(line):
-            yield _path(match[1], line), match[2].lower()
+            path, digest = _path(match[1], line), match[2].lower()
         elif match := line_form.fullmatch(line):
-            yield _path((match[2] or "").strip(), line), match[1].lower()
-        elif not line.startswith("#"):
+            path, digest = _path((match[2] or "").strip(), line), match[1].lower()
+        elif line.startswith("#"):
+            continue
+        else:
             said = name if mention and mention.search(line) else ""
             digests = [match[0].lower() for match in loose.finditer(line)]
             for digest in digests or [""] * bool(said):
                 yield said, digest
+            continue
+        yield path, digest
+        # "any.img 12345" is hardly a name; a backslash that is left in a path belongs to one.
+        if mention and _last(path) != name and mention.search(path.replace("\\", "-")):
+            yield name, ""
 
 
 def _path(said: str, line: str) -> str:

@@ -16,6 +16,7 @@ from imager.base.units import MiB
 from imager.card.source.beside import beside, file_name, unpacked_names
 from imager.card.source.origin import LocalFile, RemoteFile, local_file
 from imager.card.source.sums import UnclearSums, first_name, sum_of
+from imager.disk.bmap import MAX_BMAP_BYTES
 from imager.release.transfer.download import Version
 from imager.release.transfer.web import TransferLimits, Web
 from tests.support.mirror import Manners, serving
@@ -98,6 +99,16 @@ def test_beside_a_file_a_link_that_leads_nowhere_is_told(tmp_path: Path) -> None
         beside(file, "any.bmap")
 
 
+def test_beside_a_file_what_is_too_large_is_not_read_in_part(tmp_path: Path) -> None:
+    file = LocalFile(str(tmp_path / "any.img"), -1, 0)
+    with (tmp_path / "SHA256SUMS").open("wb") as sums:
+        sums.truncate(MAX_BMAP_BYTES)
+        assert len(beside(file, "SHA256SUMS") or b"") == MAX_BMAP_BYTES
+        sums.truncate(MAX_BMAP_BYTES + 1)
+    with pytest.raises(ConfigurationError, match=r"SHA256SUMS is larger than 32 MiB"):
+        beside(file, "SHA256SUMS")
+
+
 def test_what_cannot_be_opened_is_this_computers_fault(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HostStorage, match="Not a directory"), local_file(tmp_path / "file/a.img"):
@@ -173,6 +184,12 @@ def test_a_name_with_a_backslash_is_read_as_sha256sum_writes_it(
         (f"{A}  any.img\nany.img: {B}\n".encode(), True, "more than one SHA-256"),
         (f"{A}  a/any.img\n{B}  b/any.img".encode(), True, "more than one SHA-256"),
         (POWERSHELL.encode(), True, ""),
+        (f"{A}  any.img 12345".encode(), True, ""),
+        (f"{A}  12345 any.img".encode(), True, ""),
+        (f'{A} *"any.img"'.encode(), True, ""),
+        (f"{A}  any.img # built today".encode(), True, ""),
+        (f"SHA256 (any.img ) = {A}".encode(), True, ""),
+        (f"{A}  any.img 12345\n{B}  other.img".encode(), True, "more than one SHA-256"),
     ],
 )
 def test_sums_that_are_about_an_image_and_give_it_none(
