@@ -274,17 +274,17 @@ BARE = {
         before=("rack keys rotate pi1 --ssh", _known),
         between=("$ {said} -f known_hosts 2>&1 | grep -q 'pi1 found'",),
     ),
-    "restore it from a backup; or remove the folder {} to have it made anew, and make the others "
-    "forget the old one (salt-key -d NODE, ssh-keygen -R NODE)": Row(
+    "restore it from a backup; or have it made anew (rm -r {}) and make the others forget the old "
+    "one (salt-key -d NODE, ssh-keygen -R NODE)": Row(
         "rack known-hosts",
-        "(?<=remove the folder ).*(?= to have)",
+        r"rm -r [^)]*",
         "rack keys rotate pi1 --ssh",
         10,
         before=(
             "rack keys rotate pi1 --ssh",
             "$ : > rack/.picloud/keys/pi1/ssh/ssh_host_rsa_key.pub",
         ),
-        between=("$ rm -r {said}",),
+        between=("$ {said}",),
     ),
     "gpg --show-keys FILE prints the fingerprint of a key": Row(
         "rack show",

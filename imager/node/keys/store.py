@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class KeyFolder:
 
     def damaged(self, name: str, why: str) -> ConfigurationError:
         """The error for the file ``name``, which cannot be used."""
-        return _damaged(self.path / name, why)
+        return _damaged(self.folder, name, why)
 
     def former(self) -> KeyFolder:
         """The files kept aside; raises ConfigurationError when nothing was kept."""
@@ -236,14 +237,18 @@ def _read(folder: TrustedFolder, names: Sequence[str]) -> dict[str, bytes]:
     for name in names:
         if not files.get(name):
             why = "is empty" if name in files else os.strerror(errno.ENOENT)
-            raise _damaged(folder.path / name, why)
+            raise _damaged(folder, name, why)
     return files
 
 
-def _damaged(path: Path, why: str) -> ConfigurationError:
-    """The error for a file of the store that cannot be used."""
+def _damaged(folder: TrustedFolder, name: str, why: str) -> ConfigurationError:
+    """The error for the file ``name`` of the store, which cannot be used."""
+    folders = [folder.path]
+    if (aside := _aside(folder)).exists():  # it would be put back, and may have been stolen
+        folders.append(aside.path)
     return ConfigurationError(
-        f"{path}: {why}",
-        hint=f"restore it from a backup; or remove the folder {path.parent} to have it made anew, "
-        "and make the others forget the old one (salt-key -d NODE, ssh-keygen -R NODE)",
+        f"{folder.path / name}: {why}",
+        hint="restore it from a backup; or have it made anew (rm -r "
+        f"{shlex.join(map(str, folders))}) and make the others forget the old one "
+        "(salt-key -d NODE, ssh-keygen -R NODE)",
     )

@@ -117,6 +117,17 @@ def test_a_damaged_key_is_named_and_nothing_is_changed(rack: Rack) -> None:
     assert files_of(rack) == before
 
 
+def test_a_key_out_of_use_does_not_come_back_for_a_damaged_one(rack: Rack) -> None:
+    done = rotate(rack, rack.node("pi1"), KeyKind.SALT)
+    (rack.keys.path / "pi1/salt/minion.pub").unlink()
+    with pytest.raises(ConfigurationError) as caught:
+        identity(rack)
+    *_, folders = caught.value.hint.partition(")")[0].partition("rm -r ")
+    for folder in shlex.split(folders):
+        shutil.rmtree(folder)
+    assert fingerprint(identity(rack).minion.public) not in (done.before, done.after)
+
+
 @pytest.mark.parametrize("name", ["salt", "salt.old"])
 def test_an_undo_that_finds_a_damaged_key_changes_nothing(rack: Rack, name: str) -> None:
     rotate(rack, rack.node("pi1"), KeyKind.SALT)
