@@ -212,6 +212,8 @@ def test_one_wrong_bit_in_any_number_of_a_key_is_seen(
         setattr(key, number, getattr(key, number) ^ 1 << 100)
     is_whole = runpy.run_path(os.fspath(ROLE / "salt-minion"))["is_whole"]
     assert is_whole(key) is not bool(number)
+    key.p, key.q = 1, numbers.public_numbers.n
+    assert not is_whole(key)
 
 
 def test_a_key_that_a_bad_card_changed_is_refused_as_by_salt(

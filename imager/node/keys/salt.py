@@ -75,7 +75,8 @@ def is_whole(key: rsa.RSAPrivateKey) -> bool:
     p, q, d = numbers.p, numbers.q, numbers.d
     e, n = numbers.public_numbers.e, numbers.public_numbers.n
     return (
-        p * q == n
+        min(p, q) > 1
+        and p * q == n
         and e * d % (p - 1) == e * d % (q - 1) == 1
         and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
         and numbers.iqmp * q % p == 1

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -364,6 +366,34 @@ def test_one_wrong_letter_anywhere_in_a_private_key_is_found(
     with pytest.raises(ConfigurationError) as caught:
         identity(rack)
     assert str(path) in caught.value.what
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_private_key_of_a_prime_that_is_1_is_damaged(rack: Rack, first: bool) -> None:
+    path = rack.keys.path / "pi1/salt/minion.pem"
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    own = key.private_numbers()
+    n, e = own.public_numbers.n, own.public_numbers.e
+    p, q = (1, n) if first else (n, 1)
+    path.write_bytes(_pem(0, n, e, own.d, p, q, own.dmp1, own.dmq1, own.iqmp))
+    with pytest.raises(ConfigurationError, match="numbers do not fit together") as caught:
+        identity(rack)
+    assert str(path) in caught.value.what
+
+
+def _pem(*numbers: int) -> bytes:
+    """A private RSA key of these numbers, which no program would make (RFC 8017, A.1.2)."""
+    body = b"".join(_der(2, each.to_bytes(each.bit_length() // 8 + 1, "big")) for each in numbers)
+    text = base64.encodebytes(_der(0x30, body))
+    kind = b"RSA PRIVATE KEY-----\n"
+    return b"-----BEGIN " + kind + text + b"-----END " + kind
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    length = len(content)
+    long = length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes([tag, *([length] if length < 128 else [128 + len(long), *long])]) + content
 
 
 def test_a_store_reached_through_a_symlink_in_place_of_a_key_is_refused(
