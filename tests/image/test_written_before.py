@@ -14,6 +14,7 @@ import json
 import lzma
 import os
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -268,6 +269,39 @@ def test_the_same_node_again_has_the_same_keys_and_one_more_receipt(
     assert [shape_of(line) for line in lines[-2:]] == [began | added, ended]
     old = json.loads(receipt_of(place, "pi1").read_bytes())
     assert shape_of(json.loads(receipt.read_bytes())) == shape_of(old)
+
+
+CHANGING_MEANWHILE = """
+import sys
+from imager.cli.card import write_node
+from imager.cli.main import main
+overlay, text = sys.argv.pop(1), sys.argv.pop(1)
+make = write_node.personalise_one
+def make_then_change(*given):
+    image = make(*given)
+    with open(overlay, "w") as file:
+        file.write(text)
+    return image
+write_node.personalise_one = make_then_change
+main()
+"""
+
+
+@pytest.mark.parametrize(("then", "standing"), [("as it was", "current"), ("changed", "stale")])
+def test_a_card_whose_overlay_is_changed_while_it_is_made_is_stale(
+    place: Workplace, then: str, standing: str
+) -> None:
+    overlay = place.rack / "overlays/base/root/etc/issue"
+    overlay.write_text("as it was")
+    words = ("write", "new.img", "--node", "pi1", "--size", "2GiB", "--offline")
+    subprocess.run(
+        [sys.executable, "-c", CHANGING_MEANWHILE, overlay, then, *words],
+        cwd=place.folder,
+        env=place.environment,
+        check=True,
+    )
+    nodes = {node["node"]: node for node in place.json("rack", "show").result["nodes"]}
+    assert nodes["pi1"]["card"]["standing"] == standing
 
 
 def test_an_image_composed_now_is_described_alike(place: Workplace, tmp_path: Path) -> None:

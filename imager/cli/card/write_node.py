@@ -47,7 +47,8 @@ from imager.image.compose.golden import GoldenImage
 from imager.node.content import recipe_of
 from imager.node.edit.edit import opened
 from imager.node.image import NodeImage
-from imager.node.personalise import layout_on, personalise
+from imager.node.keys.identity import count_missing_keys, make_keys
+from imager.node.personalise import layout_on, personalise_one
 from imager.packages.rack_folder import package_names
 from imager.rack.history.recorded import Work, recorded
 from imager.release.archive import Archive, DamagedEntry
@@ -104,8 +105,8 @@ def write_node(session: Session, wish: CardWish, node_name: str, *, update: bool
         return {"dry_run": True, **plan.to_json()}
     allowed = consented(session, found, request.limits, yes=wish.yes)
     request = replace(request, limits=allowed)
-    image, check = _node_image(session, request)
-    made = _make(session, request, image, check)
+    image, check, recipe = _node_image(session, request)
+    made = _make(session, request, image, check, recipe)
     return _show_result(session, request, made)
 
 
@@ -170,9 +171,12 @@ def _is_archived(session: Session, sha256: str) -> bool:
         return False
 
 
-def _node_image(session: Session, request: WriteRequest) -> tuple[NodeImage, BootCheck]:
-    """Release and Salt, golden image, node image, each proven before the card is touched."""
-    golden = golden_of(session, request.rack, request.node)
+def _node_image(session: Session, request: WriteRequest) -> tuple[NodeImage, BootCheck, str]:
+    """Release and Salt, golden image, node image, each proven before the card is touched; and the
+    recipe. What is changed meanwhile makes the card one of an old recipe: were it read after the
+    image, a card of old keys or overlays would pass for a new one."""
+    rack, node = request.rack, request.node
+    golden = golden_of(session, rack, node)
     if request.size_bytes is not None and request.size_bytes < golden.layout.size_bytes:
         accept(request.target, golden.layout.size_bytes, request.limits)
         raise TargetRefused(
@@ -180,27 +184,32 @@ def _node_image(session: Session, request: WriteRequest) -> tuple[NodeImage, Boo
             f"{golden.layout.size_bytes} bytes ({format_size(golden.layout.size_bytes)})",
             hint=f"say --size {_round_size(golden)} or more",
         )
-    require_swap_room(request.target, golden, request.rack)
+    require_swap_room(request.target, golden, rack)
     size = request.size_bytes or golden.layout.size_bytes
-    image = personalise(golden, request.rack, request.node, size, session.console)
-    check = BootCheck(request.node, image)
+    if lacking := count_missing_keys(rack, node):
+        with session.console.steps("make keys", lacking) as phase:
+            make_keys(rack, node, phase)
+    with opened(golden) as view:
+        recipe = recipe_of(view, rack, node)
+        image = personalise_one(view, rack, node, size, session.console)
+    check = BootCheck(node, image)
     check.of_image()
-    return image, check
+    return image, check, recipe
 
 
 def _round_size(golden: GoldenImage) -> str:
     return f"{-(-golden.layout.size_bytes // (1 << 30))}GiB"
 
 
-def _make(session: Session, request: WriteRequest, image: NodeImage, check: BootCheck) -> MadeCard:
+def _make(
+    session: Session, request: WriteRequest, image: NodeImage, check: BootCheck, recipe: str
+) -> MadeCard:
     mapped = image.manifest.extents.total_bytes
     session.console.note(
         f"{format_size(mapped)} of {format_size(image.layout.size_bytes)} to write, "
         f"{format_size(image.delta.extents.total_bytes)} of it {request.node.name}'s own"
     )
     accepted = accept(request.target, image.layout.size_bytes, request.limits)
-    with opened(image.golden) as golden:
-        recipe = recipe_of(golden, request.rack, request.node)
     work = Work(image.node, accepted.target, image.golden.release_sha256, recipe)
     order = CardOrder(
         image,
