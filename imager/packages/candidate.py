@@ -48,14 +48,24 @@ def promote(candidate: RackLock, lock_file: Path) -> None:
     """Make what ``candidate`` pins the packages of ``lock_file``, and remove the candidate. Cut
     short, it can be done again. Raises ConfigurationError when the file of the candidate is another
     one by now."""
+    _require_same(candidate)
+    RackLock.load(lock_file).with_packages(candidate.pacman, candidate.sets)
+    drop(candidate.path)
+
+
+def undo(candidate: RackLock) -> None:
+    """Remove ``candidate`` alone; raises as ``promote``."""
+    _require_same(candidate)
+    drop(candidate.path)
+
+
+def _require_same(candidate: RackLock) -> None:
     now = RackLock.load(candidate.path)
     if (now.sets, now.pacman) != (candidate.sets, candidate.pacman):
         raise ConfigurationError(
-            f"{candidate.path} was changed while its nodes were asked",
+            f"{candidate.path} was changed meanwhile",
             hint="run the same command again; it goes by what is there now",
         )
-    RackLock.load(lock_file).with_packages(candidate.pacman, candidate.sets)
-    drop(candidate.path)
 
 
 def drop(path: Path) -> None:

@@ -188,6 +188,14 @@ def test_one_that_is_well_goes_to_all(place: Workplace) -> None:
     looked = place.run("lock", "promote", "--dry-run", "--local")
     assert f"~ docker {OLD} -> {NEW}" in looked.out
     assert (place.rack / "canary.lock").exists()
+    toml = place.rack / "rack.toml"
+    toml.write_text(toml.read_text().replace('["docker"]', '["docker", "nano"]'))
+    other = place.json("lock", "promote", "--local")
+    assert other.code == 30
+    assert other.result["nodes"][0]["faults"] == [
+        "canary.lock has no packages for what rack.toml asks for it now: picloud-image lock --update"
+    ]
+    assert place.json("lock", "--update", "--yes").code == 0
     done = place.json("lock", "promote", "--local")
     assert done.code == 0, done.err
     assert done.result["promoted"] is True

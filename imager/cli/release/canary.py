@@ -15,7 +15,7 @@ from imager.cli.session import CommandResult, Session
 from imager.cli.views.packages import change_fields, change_lines
 from imager.config.nodeset import fold
 from imager.config.rack import Rack
-from imager.packages.candidate import candidate_in, changes_between, drop, not_tried, promote
+from imager.packages.candidate import candidate_in, changes_between, not_tried, promote, undo
 from imager.packages.locking import alone
 from imager.packages.plan import LockChange
 from imager.rack.master.connection import Way, door_to_master
@@ -82,7 +82,7 @@ def undone(session: Session, rack: Rack, *, dry_run: bool) -> CommandResult:
         session.console.lines("Nothing was touched (--dry-run).")
         return {"dry_run": True, "undone": False, **fields}
     with alone(FetchTerms(session.cache, session.console, offline=True)):
-        drop(rack.candidate_file)
+        undo(candidate)
     session.console.lines(
         f"{rack.candidate_file} is gone, and {rack.lock_file} is what all nodes have",
         *(
@@ -132,9 +132,16 @@ def _faults(rack: Rack, name: str, candidate: RackLock, trial: Trial) -> list[st
 
 
 def _wrong_packages(rack: Rack, name: str, candidate: RackLock, trial: Trial) -> list[str]:
-    pin = candidate.sets.get(wish_of_node(rack, rack.node(name)).key)
+    wish = wish_of_node(rack, rack.node(name))
+    pin = candidate.sets.get(wish.key)
     if pin is None:
-        return []
+        if wish.is_plain:
+            return []
+        # rack.toml was changed since: what it asks for was never tried.
+        return [
+            f"{candidate.path.name} has no packages for what rack.toml asks for it now: "
+            "picloud-image lock --update"
+        ]
     if trial.installed is None:
         return ["it does not say which packages it has (pacman -Q)"]
     has = trial.installed

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.errors import ConfigurationError
-from imager.packages.candidate import candidate_in, changes_between, drop, not_tried, promote
+from imager.packages.candidate import candidate_in, changes_between, drop, not_tried, promote, undo
 from imager.packages.plan import LockChange
 from imager.release.lock import PacmanPin, Pin, RackLock, SetPin
 
@@ -43,7 +43,7 @@ def test_it_is_a_lock_with_a_head_of_its_own_and_leaves_the_release(candidate: R
 
 
 @pytest.mark.parametrize("dropped", [True, False])
-def test_another_one_than_was_asked_about_is_not_promoted(
+def test_another_one_than_was_asked_about_is_not_promoted_nor_dropped(
     candidate: RackLock, dropped: bool
 ) -> None:
     if dropped:
@@ -54,3 +54,11 @@ def test_another_one_than_was_asked_about_is_not_promoted(
     with pytest.raises(ConfigurationError, match="was changed"):
         promote(candidate, path)
     assert RackLock.load(path).pacman["docker"] == OLD
+    with pytest.raises(ConfigurationError, match="was changed"):
+        undo(candidate)
+    assert candidate.path.exists() is not dropped
+
+
+def test_what_was_seen_is_dropped(candidate: RackLock) -> None:
+    undo(candidate)
+    assert candidate_in(candidate.path) is None
