@@ -91,9 +91,15 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
 def make_folder(folder: Path, mode: int = 0o755) -> None:
     """Make ``folder``, with no more than ``mode``, and what is missing on the way to it. Each
     belongs to whom the folder above it belongs to, where that is somebody trusted: what is made
-    with sudo in a person's home is theirs. One that is there stays as it is. Raises OSError."""
+    with sudo in a person's home is theirs. One that is there stays as it is. Raises OSError, and
+    HostStorage for a link to what is not there, such as a disk that is not mounted."""
     if folder.is_dir():
         return
+    if folder.is_symlink():
+        raise HostStorage(
+            f"{folder} is a link to {folder.readlink()}, where no folder is",
+            hint="mount the disk that it is on, or remove the link",
+        )
     make_folder(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir(mode)

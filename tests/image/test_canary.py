@@ -192,9 +192,8 @@ def test_one_that_is_well_goes_to_all(place: Workplace) -> None:
     toml.write_text(toml.read_text().replace('["docker"]', '["docker", "nano"]'))
     other = place.json("lock", "promote", "--local")
     assert other.code == 30
-    assert other.result["nodes"][0]["faults"] == [
-        "canary.lock has no packages for what rack.toml asks for it now: picloud-image lock --update"
-    ]
+    (fault,) = other.result["nodes"][0]["faults"]
+    assert fault.startswith("canary.lock has no packages for what rack.toml asks for it now: ")
     assert place.json("lock", "--update", "--yes").code == 0
     done = place.json("lock", "promote", "--local")
     assert done.code == 0, done.err
