@@ -88,18 +88,27 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def require_links_lead_on(folder: Path) -> None:
+    """Raise HostStorage where ``folder``, which need not be there yet, or what is above it is a
+    link to what is not there: it would be made on a disk that is not mounted."""
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            return
+        if path.is_symlink():
+            raise HostStorage(
+                f"{path} is a link to {path.readlink()}, where no folder is",
+                hint="mount the disk that it is on, or remove the link",
+            )
+
+
 def make_folder(folder: Path, mode: int = 0o755) -> None:
     """Make ``folder``, with no more than ``mode``, and what is missing on the way to it. Each
     belongs to whom the folder above it belongs to, where that is somebody trusted: what is made
-    with sudo in a person's home is theirs. One that is there stays as it is. Raises OSError, and
-    HostStorage for a link to what is not there, such as a disk that is not mounted."""
+    with sudo in a person's home is theirs. One that is there stays as it is. Raises OSError,
+    and as ``require_links_lead_on``."""
     if folder.is_dir():
         return
-    if folder.is_symlink():
-        raise HostStorage(
-            f"{folder} is a link to {folder.readlink()}, where no folder is",
-            hint="mount the disk that it is on, or remove the link",
-        )
+    require_links_lead_on(folder)
     make_folder(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir(mode)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imager.base.cache import Cache
-from imager.base.durable import free_bytes
+from imager.base.durable import free_bytes, require_links_lead_on
 from imager.base.errors import HostStorage, PicloudError
 from imager.base.ownership import user_name
 from imager.base.units import GiB, format_size
@@ -37,12 +37,16 @@ def cache_checkups(cache: Cache) -> Iterator[Checkup]:
 
 def place_checkup(area: str, folder: Path) -> Checkup:
     """Whether whoever runs this may write in ``folder``, or make it."""
+    try:
+        require_links_lead_on(folder)
+    except HostStorage as error:
+        return failed(area, "folder", error)
     there = _nearest(folder)
     if not os.access(there, os.W_OK | os.X_OK):
         name = user_name(os.geteuid())
         what = f"{there}: {name} may not write there"
-        error = HostStorage(what, hint=f"give it to {name}, or name another folder")
-        return failed(area, "folder", error)
+        hint = f"give it to {name}, or name another folder"
+        return failed(area, "folder", HostStorage(what, hint=hint))
     made = "" if there == folder else ", made when it is first used"
     return well(area, "folder", f"{folder}{made}")
 

@@ -15,6 +15,8 @@ from imager.base.cache import Cache
 from imager.base.durable import free_bytes, remove_tree, require_free, write_atomically
 from imager.base.errors import HostStorage
 from imager.base.trusted_folder import TrustedFolder
+from imager.doctor.checkup import Verdict
+from imager.doctor.storage import place_checkup
 
 
 def mode_of(path: Path) -> int:
@@ -52,6 +54,25 @@ def test_an_unwritable_place_is_host_storage() -> None:
     with pytest.raises(HostStorage) as caught:
         write_atomically(Path("/proc/picloud/file"), b"x")
     assert "/proc/picloud" in caught.value.what
+
+
+@pytest.mark.parametrize("below", ["", "folder"])
+def test_nothing_is_made_where_the_disk_of_a_link_is_not_mounted(
+    tmp_path: Path, below: str
+) -> None:
+    disk, link = tmp_path / "disk", tmp_path / "link"
+    link.symlink_to(disk)
+    said = f"{link} is a link to {disk}, where no folder is"
+    with pytest.raises(HostStorage, match=said):
+        write_atomically(link / below / "file", b"x")
+    with pytest.raises(HostStorage, match=said):
+        TrustedFolder(link / below).make()
+    told = place_checkup("cache", link / below)
+    assert (told.verdict, told.found) == (Verdict.WRONG, said)
+    assert not disk.exists()
+    disk.mkdir()
+    TrustedFolder(link / below).make()
+    assert place_checkup("cache", link / below).verdict is Verdict.OK
 
 
 def test_room_is_that_of_the_nearest_folder_and_who_runs_this(
