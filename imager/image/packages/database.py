@@ -66,12 +66,16 @@ class Installed:
     @property
     def place(self) -> str:
         """Its folder in the database."""
-        return f"{FOLDER}/{self.name}-{self.package.version}"
+        return _place(self.package)
+
+
+def _place(package: PacmanPackage) -> str:
+    return f"{FOLDER}/{package.name}-{package.version}"
 
 
 def installed_packages(stager: Stager) -> Iterator[PacmanPackage]:
-    """The packages in the release. An entry that cannot be read is left out: pacman itself reports
-    it better."""
+    """The packages in the release. An entry that cannot be read, or that says that it is another
+    one, is left out: pacman itself reports it better."""
     return (package for _, package, _ in _described(stager))
 
 
@@ -96,9 +100,12 @@ def _described(
         if found:
             text = stager.text_of_root(path)
             try:
-                yield found[1], parse_description(text), description_fields(text)
+                package, facts = parse_description(text), description_fields(text)
             except ValueError:
                 continue
+            # A path is made of both, and the release may be a stranger's.
+            if found[1] == _place(package):
+                yield found[1], package, facts
 
 
 def _split(line: str) -> tuple[str, str]:
@@ -108,8 +115,8 @@ def _split(line: str) -> tuple[str, str]:
 
 def forget(stager: Stager, installed: Installed) -> None:
     """Take the package out of the database."""
-    for file in sorted((stager.root_folder / installed.place).iterdir()):
-        stager.remove(f"{installed.place}/{file.name}")
+    for path in sorted((stager.root_folder / installed.place).rglob("*"), reverse=True):
+        stager.remove(str(path.relative_to(stager.root_folder)))
     stager.remove(installed.place)
 
 

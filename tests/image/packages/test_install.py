@@ -142,6 +142,23 @@ def test_a_package_taken_out_leaves_what_is_not_its_own(tmp_path: Path) -> None:
     assert not [path for path in found.root.entries if path.startswith(f"{LOCAL}/nano")]
 
 
+@pytest.mark.parametrize("said", ["1-2", "1-1/../../../../../../../../etc/apt", "1-1/sub"])
+def test_a_database_that_speaks_of_another_place_is_not_believed(tmp_path: Path, said: str) -> None:
+    tree = owning(with_pacman(plain_tree()), "foo", "1-1", usr__bin__foo="f")
+    place = f"./{LOCAL}/foo-1-1"
+    tree.file(f"{place}/desc", f"%NAME%\nfoo\n\n%VERSION%\n{said}\n\n%ARCH%\narmv7h\n\n")
+    tree.symlink(f"./{LOCAL}/foo-1-2", "/etc")
+    told = faults(tmp_path, set_of(remove=("foo",)), tree)
+    assert told == (f"foo cannot be taken out, as {NAME} has none",)
+
+
+def test_a_folder_in_an_entry_of_the_database_goes_with_it(tmp_path: Path) -> None:
+    tree = owning(with_pacman(plain_tree()), "foo", "1-1", usr__bin__foo="f")
+    tree.file(f"./{LOCAL}/foo-1-1/sub/file", "")
+    found = staged(tmp_path, set_of(remove=("foo",)), tree)
+    assert not [path for path in found.root.entries if path.startswith(f"{LOCAL}/foo")]
+
+
 def test_what_is_needed_is_not_taken_out(tmp_path: Path) -> None:
     tree = owning(with_pacman(plain_tree()), "libx", "1-1", usr__lib__x="x")
     app = package(tmp_path, "app", "1-1", {"usr/bin/app": ""}, depend=["libx>=1", "nothing"])
