@@ -142,22 +142,30 @@ class RemoteFile:
         return bytes(found[:length])
 
     def blocks(self) -> Generator[bytes]:
-        """See Origin: goes on where the connection broke, as long as it brings anything."""
+        """See Origin: goes on where the connection broke, as long as it brings anything.
+
+        What a few bytes unpack to may keep a card busy for minutes. That is not the server's time,
+        and a server that hangs up meanwhile has not failed.
+        """
         position = before = failures = 0
         self.web.forget_failures()
         while True:
-            began = time.monotonic()
+            began, paused = time.monotonic(), 0.0
             try:
                 for block in self._from(position):
                     position += len(block)
+                    given = time.monotonic()
                     yield block
+                    paused += time.monotonic() - given
                 return
             except TryAgain as error:
-                if position - before >= self.web.limits.headway_bytes:
+                gained, wasted = position - before, time.monotonic() - began - paused
+                limits = self.web.limits
+                if gained >= limits.headway_bytes or (gained and paused > limits.read_seconds):
                     self.web.forget_failures()
-                    failures, began = 0, time.monotonic()
+                    failures, wasted = 0, 0.0
                 failures, before = failures + 1, position
-                self.web.try_again(error, failures, time.monotonic() - began)
+                self.web.try_again(error, failures, wasted)
 
     def _from(self, position: int) -> Iterator[bytes]:
         headers = {}

@@ -29,6 +29,10 @@ class Deadline:
         """Let it be so many seconds from now."""
         self._end = time.monotonic() + seconds
 
+    def pause(self, seconds: float) -> None:
+        """Add so many seconds, in which nothing was asked of the server."""
+        self._end += seconds
+
     def is_over(self) -> bool:
         """Whether it has passed."""
         return time.monotonic() > self._end

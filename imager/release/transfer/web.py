@@ -138,13 +138,16 @@ class Web:
         return bytes(body)
 
     def chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body of ``response`` as it arrives. Raises TryAgain when it is too slow or stops."""
+        """The body of ``response`` as it arrives. Raises TryAgain when it is too slow or stops; how
+        long the caller takes with each chunk does not count."""
         gained, seconds = 0, self.limits.window_seconds
         self._deadline.put_off(seconds)
         try:
             # read1 gives what has arrived; read would wait for a full chunk, however long it takes.
             while chunk := response.raw.read1(_CHUNK_BYTES, decode_content=False):
+                given = time.monotonic()
                 yield chunk
+                self._deadline.pause(time.monotonic() - given)
                 gained += len(chunk)
                 if gained >= self.limits.least_bytes:
                     self._deadline.put_off(seconds)

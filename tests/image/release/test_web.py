@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -73,6 +74,17 @@ def test_a_small_file_is_whole_and_small(server: Mirror, web: Web) -> None:
     server.misbehave("/x", Manners(chunked=True, cut_after=[5]))
     with pytest.raises(TryAgain, match=r"/x: the connection was cut$"):
         web.small_file(url, 8)
+
+
+def test_a_slow_reader_is_no_slow_server(server: Mirror) -> None:
+    server.files["/long"] = bytes(60_000)
+    limits = replace(LIMITS, window_seconds=0.5, least_bytes=100_000)
+    size = 0
+    with closing(Web(limits)) as web, web.open(f"{server.address}/long") as response:
+        for chunk in web.chunks(response):
+            size += len(chunk)
+            time.sleep(len(chunk) / 60_000)
+    assert size == 60_000
 
 
 def test_five_redirections_are_followed_and_no_more(web: Web) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,7 +14,7 @@ import pytest
 from imager.base.errors import NetworkError
 from imager.base.units import KiB, MiB
 from imager.card.source.opened import WantedImage, opened_source
-from imager.card.source.origin import RemoteFile
+from imager.card.source.origin import RemoteFile, remote_file
 from imager.release.transfer.download import Version
 from imager.release.transfer.web import TransferLimits, Web
 from tests.support.mirror import Manners, serving
@@ -75,3 +77,17 @@ def test_headway_counts_from_where_it_broke_and_not_from_the_beginning() -> None
     assert read([10, 20, 2 * MiB, 30]) == 5
     with pytest.raises(NetworkError, match="connection was cut"):
         read([2 * MiB, 1, 1])
+
+
+def test_a_slow_card_is_no_slow_server() -> None:
+    """Neither its seconds count against the server, nor that it hangs up meanwhile."""
+    image = IMAGE[: 800 * KiB]
+    limits = replace(QUICK, read_seconds=0.5, window_seconds=0.5, wasted_seconds=1)
+    with serving({"/any.img": image}) as server, closing(Web(limits)) as web:
+        file = remote_file(f"{server.address}/any.img", web)
+        server.misbehave("/any.img", Manners(cut_after=[200 * KiB] * 3))
+        found = bytearray()
+        for block in file.blocks():
+            found += block
+            time.sleep(0.7 * len(block) / (200 * KiB))
+    assert found == image
