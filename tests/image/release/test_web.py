@@ -76,17 +76,6 @@ def test_a_small_file_is_whole_and_small(server: Mirror, web: Web) -> None:
         web.small_file(url, 8)
 
 
-def test_a_slow_reader_is_no_slow_server(server: Mirror) -> None:
-    server.files["/long"] = bytes(60_000)
-    limits = replace(LIMITS, window_seconds=0.5, least_bytes=100_000)
-    size = 0
-    with closing(Web(limits)) as web, web.open(f"{server.address}/long") as response:
-        for chunk in web.chunks(response):
-            size += len(chunk)
-            time.sleep(len(chunk) / 60_000)
-    assert size == 60_000
-
-
 def test_five_redirections_are_followed_and_no_more(web: Web) -> None:
     with serving({"/5": b"here"}) as way:
         for number in range(5):
@@ -205,6 +194,20 @@ def test_tls_is_spoken_and_a_slow_server_given_up(
     limits = replace(LIMITS, window_seconds=0.2, least_bytes=100_000)
     with closing(Web(limits)) as hasty, pytest.raises(TryAgain, match=r"came in in 0\.2 s"):
         hasty.small_file(f"{server.address}/slow", 100_000)
+
+
+def test_a_slow_reader_is_no_slow_server(
+    tls: tuple[Mirror, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, certificate = tls  # one that does not give all at once
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    server.files["/long"] = bytes(60_000)
+    limits, size = replace(LIMITS, window_seconds=0.5, least_bytes=100_000), 0
+    with closing(Web(limits)) as web, web.open(f"{server.address}/long") as response:
+        for chunk in web.chunks(response):
+            size += len(chunk)
+            time.sleep(len(chunk) / 60_000)
+    assert size == 60_000
 
 
 def test_a_server_nobody_vouches_for_is_not_spoken_to(tls: tuple[Mirror, Path], web: Web) -> None:
