@@ -129,8 +129,10 @@ class Records:
         reports: list[CardReport] = []
         making: list[AtDesk] = []
         unreadable: dict[str, str] = {}
-        # Known before the records are read: none of such a job is written afterwards.
-        over = tuple(job for job in self._jobs() if not self._is_held(job))
+        # Known before the records are read: none of such a job is written afterwards. While nothing
+        # begins: the file of a job's lock is there before it is locked.
+        with self.folder.make_private().locked(_BEGIN):
+            over = tuple(job for job in self._jobs() if not self._is_held(job))
         for name in [name for name in self._work.names() if name.endswith(_RECORD)]:
             stem = name.removesuffix(_RECORD)
             try:

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from imager.rack.history.outcome import Outcome
 from imager.stations.desk.records import Records, report_on
 from imager.stations.wire.order import CardWork, GoldenWanted, WorkOrder
 from imager.stations.wire.report import CardReport
-from imager.stations.wire.reports import AtDesk
+from imager.stations.wire.reports import AtDesk, Reports
 from tests.support.rackhistory import receipt_of
 
 SHA, RACK = "a" * 64, "b" * 64
@@ -105,6 +106,21 @@ def test_what_the_program_did_not_end_was_cut_short(records: Records) -> None:
     assert first.reason == "/dev/sd1: the station's program was ended while it made this card"
     assert first.hint == "the card is blank or whole; run the same command again"
     assert records.hand_over(RACK, ()).over == ("b.1",)
+
+
+def test_a_job_in_the_moment_it_begins_is_not_over(records: Records) -> None:
+    found: list[Reports] = []
+    asking = threading.Thread(target=lambda: found.append(records.hand_over(RACK, ())))
+    records.since()
+    with ExitStack() as held:
+        with records.folder.locked("begin.lock"):  # as the program that begins it does
+            work = (records.folder / "work").make_private()
+            work.write("b.1.lock", b"")
+            asking.start()
+            asking.join(0.3)
+            held.enter_context(work.locked("b.1.lock"))
+        asking.join(30)
+        assert found[0].over == ()
 
 
 def test_another_racks_reports_are_not_given(records: Records) -> None:
