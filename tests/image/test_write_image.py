@@ -83,7 +83,7 @@ def test_an_image_packed_in_any_way(place: Place, image: Path, packer: str) -> N
         subprocess.run([*packer.split(), "any.img"], cwd=place.folder, check=True)
     source, card = place.folder / name, place.folder / "card.img"
     card.unlink(missing_ok=True)
-    said = place.run("write", card, "--image", source, "--json")
+    said = place.run("write", card, "--image", name, "--json")
     assert said.code == 0, said.err
     result = said.result
     assert result["verified"]
@@ -103,6 +103,9 @@ def test_an_image_packed_in_any_way(place: Place, image: Path, packer: str) -> N
     damaged = place.run("verify", card, "--receipt", receipt)
     assert damaged.code == 23
     assert "partition 1: " in damaged.err
+    helpless = place.run("verify", card, "--receipt", receipt, "--repair")
+    assert helpless.code == 23
+    assert f"write it again: picloud-image write {card} --image {source}\n" in helpless.err
 
 
 def test_the_plan_and_a_dry_run_that_touches_nothing(place: Place, image: Path) -> None:

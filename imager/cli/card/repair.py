@@ -24,6 +24,7 @@ from imager.card.inspect.verify import Proof, open_target
 from imager.card.make.boot_check import BootCheck
 from imager.card.make.order import CardOrder
 from imager.card.make.restore import restore_boot_files, restore_card
+from imager.card.receipt.receipt import Receipt
 from imager.card.write.options import options_for
 from imager.cli.choice import golden_of, open_rack, own_folders
 from imager.cli.consent import consented, limits_of, refuse_early
@@ -67,9 +68,11 @@ def damaged_card(path: Path, found: Verification, proof: Proof) -> DamagedCard:
     """
     held = proof.held
     if held.layout is None:
+        source = held.image.source if isinstance(held, Receipt) else None
+        image = source.name if source else "IMAGE"
         raise StampMismatch(
             f"{path}: it holds an image that is none of ours, which cannot be made again",
-            hint=f"write it again: {command_line('write', path, '--image', held.node)}",
+            hint=f"write it again: {command_line('write', path, '--image', image)}",
         )
     with open_target(path) as fresh:
         read = fresh.reader()
