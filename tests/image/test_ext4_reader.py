@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from imager.base.run import search_path
 from imager.base.units import KiB, MiB
+from imager.disk.budget import Budget, OverBudget, ReadLimits
 from imager.disk.ext4.filesystem import Ext4, Ext4Error
 from imager.disk.ext4.remembered import RememberedExt4
 from imager.disk.extents import Extent, ExtentMap
@@ -378,3 +379,32 @@ def test_what_is_remembered_is_what_is_there_and_is_read_once(
     for _ in range(2):
         with pytest.raises(Ext4Error, match="too many symbolic links"):
             remembered.lookup("/loop")
+
+
+def test_a_folder_that_leads_into_itself_is_gone_through_once_for_each_time(tmp_path: Path) -> None:
+    """Through forty links of two thousand names each, as many as are followed."""
+    files, card, again, links = tmp_path / "files", tmp_path / "card", "a/" * 2000, 40
+    files.mkdir()
+    (files / "hostname").write_text("pi7\n")
+    for number in range(links - 1):
+        (files / f"l{number}").symlink_to(f"{again}l{number + 1}")
+    (files / f"l{links - 1}").symlink_to(f"{again}hostname")
+    tool("mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", files, card, "8M")
+    tool("debugfs", "-w", "-R", "link <2> a", card)
+    ext4 = Ext4.open(reader_of(card), 0)
+    assert ext4.read_file("/l0") == b"pi7\n"
+    steps, _ = ext4.budget.spent
+    assert steps > links * 2000
+    with pytest.raises(OverBudget, match="takes too long"):
+        Ext4.open(reader_of(card), 0, Budget(ReadLimits(steps=steps // 2))).read_file("/l0")
+
+
+def test_the_older_checksum_of_groups_costs_what_it_takes(tmp_path: Path) -> None:
+    spent = {}
+    for feature in ("^uninit_bg", "uninit_bg"):
+        card = tmp_path / feature
+        features = f"^metadata_csum,^64bit,{feature}"
+        tool("mke2fs", "-q", "-t", "ext4", "-b", "1024", "-O", features, card, "64M")
+        spent[feature] = Ext4.open(reader_of(card), 0).budget.spent[0]
+    groups, descriptor = 8, 32
+    assert spent["uninit_bg"] - spent["^uninit_bg"] == groups * (descriptor - descriptor // 8)

@@ -246,53 +246,55 @@ class Ext4:
         """What ``path`` names, or None. Symbolic links on the way are followed inside this
         filesystem; a link at the end of the path is followed only with ``follow``. Raises
         Ext4Error for links that lead in a circle."""
-        number = self._find(self._resolve(path, follow_last=follow))
+        _, number = self._resolve(path, follow_last=follow)
         return None if number is None else self.inode(number)
 
     def resolve(self, path: str) -> str:
         """``path`` with every symbolic link replaced by its target, as ``realpath -m`` does it on
         a system that runs from this filesystem. Parts that do not exist are kept. The result
         begins with a slash."""
-        return "/" + "/".join(self._resolve(path, follow_last=True))
+        parts, _ = self._resolve(path, follow_last=True)
+        return "/" + "/".join(parts)
 
-    def _resolve(self, path: str, *, follow_last: bool) -> list[str]:
+    def _resolve(self, path: str, *, follow_last: bool) -> tuple[list[str], int | None]:
+        """The path without symbolic links, and the inode number there, None where nothing is."""
         waiting = [part for part in reversed(path.split("/")) if part]
-        reached: list[str] = []
+        parts: list[str] = []
+        # Of each part, behind that of the root: a folder may lead into itself thousands of times.
+        numbers: list[int | None] = [ROOT_INODE]
         followed = 0
         while waiting:
+            self.budget.step()
             part = waiting.pop()
             if part == ".":
                 continue
             if part == "..":
-                reached = reached[:-1]
+                if parts:
+                    parts.pop()
+                    numbers.pop()
                 continue
-            number = self._find([*reached, part])
-            if number is None or not (waiting or follow_last):
-                reached.append(part)
-                continue
-            if number in self._directories:
-                reached.append(part)
-                continue
-            raw = self._volume.inode(number)
-            if not stat.S_ISLNK(raw.mode):
-                reached.append(part)
-                continue
-            followed += 1
-            if followed > _MAX_LINKS_FOLLOWED:
-                raise Ext4Error(f"{path}: too many symbolic links lead to one another")
-            target = self._link_target(raw)
-            reached = [] if target.startswith("/") else reached
-            waiting.extend(word for word in reversed(target.split("/")) if word)
-        return reached
+            number = self._child(numbers[-1], part)
+            is_on_the_way = bool(waiting) or follow_last
+            if number is not None and is_on_the_way and number not in self._directories:
+                raw = self._volume.inode(number)
+                if stat.S_ISLNK(raw.mode):
+                    followed += 1
+                    if followed > _MAX_LINKS_FOLLOWED:
+                        raise Ext4Error(f"{path}: too many symbolic links lead to one another")
+                    target = self._link_target(raw)
+                    if target.startswith("/"):
+                        parts, numbers = [], [ROOT_INODE]
+                    waiting.extend(word for word in reversed(target.split("/")) if word)
+                    continue
+            parts.append(part)
+            numbers.append(number)
+        return parts, numbers[-1]
 
-    def _find(self, parts: list[str]) -> int | None:
-        """The inode number at a path without symbolic links."""
-        number: int | None = ROOT_INODE
-        for part in parts:
-            if number is None or not self._is_directory(number):
-                return None
-            number = self._entries(number).get(part)
-        return number
+    def _child(self, number: int | None, part: str) -> int | None:
+        """What is called ``part`` in the directory ``number``."""
+        if number is None or not self._is_directory(number):
+            return None
+        return self._entries(number).get(part)
 
     def _is_directory(self, number: int) -> bool:
         """Whether the inode ``number`` is a directory; one whose names are known is not read

@@ -19,6 +19,7 @@ from imager.disk.ext4.format import (
     EXTENTS_FL,
     INCOMPAT_META_BG,
     INODE_UNINIT,
+    RO_COMPAT_GDT_CSUM,
     SUPERBLOCK_BYTES,
     SUPERBLOCK_OFFSET,
     Ext4Error,
@@ -130,7 +131,9 @@ class Volume:
             table += self.blocks(superblock.first_data_block + 1, plain)
         for index in range(plain, self.descriptor_blocks):
             table += self.blocks(self.meta_group_descriptor_block(index))
-        self.budget.step((5 + (superblock.desc_size >> 3)) * superblock.group_count)
+        # The older checksum is worked out byte by byte here.
+        summed = superblock.desc_size >> (0 if superblock.ro_compat & RO_COMPAT_GDT_CSUM else 3)
+        self.budget.step((5 + summed) * superblock.group_count)
         for number in range(superblock.group_count):
             start = number * superblock.desc_size
             raw = bytes(table[start : start + superblock.desc_size])

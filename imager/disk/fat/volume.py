@@ -225,7 +225,7 @@ class _FatParser:
         while waiting:
             folder, directory = waiting.pop()
             data = self._root() if directory is None else self._content(directory)
-            self.budget.step(len(data) >> 5)
+            self.budget.step(len(data) >> 3)  # a record of 32 bytes takes 4 µs
             records, damage = parse_directory(data, wide=self.geometry.kind == 32)
             if data and directory is not None and not has_own_entries(data):
                 damage.insert(0, "it does not begin with its entries . and ..")

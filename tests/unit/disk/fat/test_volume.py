@@ -91,13 +91,13 @@ def test_a_sound_filesystem_is_all_there(disk: Surgeon) -> None:
 
 
 def test_a_sound_filesystem_costs_what_its_folders_cost(disk: Surgeon) -> None:
-    """16 records in each cluster of a folder, and a step to follow each of the two."""
+    """16 records of 4 steps in each cluster of a folder, and a step to follow each of the two."""
     budget = Budget()
     disk.volume(budget)
-    assert budget.spent == (2 * (16 + 1), 0)
+    assert budget.spent == (2 * (16 * 4 + 1), 0)
     disk.put((32 + TABLE_SECTORS) * 512 + 4 * 3, b"\xff")
     disk.volume(budget)
-    assert budget.spent == (4 * (16 + 1) + TABLE_BYTES // 8, 0)
+    assert budget.spent == (4 * (16 * 4 + 1) + TABLE_BYTES // 8, 0)
 
 
 @pytest.mark.parametrize("cluster", [0xFFFF, 0x10000, 70_001])
