@@ -21,7 +21,7 @@ from imager.base.progress import Progress
 from imager.base.units import MiB
 from imager.release.openpgp import fingerprints_in, merged, parse_certificate
 from imager.release.terms import KeySources
-from imager.release.transfer.web import Web
+from imager.release.transfer.web import NotThere, Web
 
 _KEY_BYTES = MiB
 
@@ -48,7 +48,7 @@ def find_key(
         return known
     else:
         local = _from_keyrings(sources.keyrings, fingerprint)
-        certificate = local or _from_keyservers(sources.keyservers, fingerprint, web)
+        certificate = local or _from_keyservers(sources.keyservers, fingerprint, web, progress)
         where = "a pacman keyring of this computer" if local else "a keyserver"
         progress.note(f"the public key {fingerprint} came from {where}")
     cache.made("keys").write(kept, str(certificate).encode())
@@ -103,11 +103,14 @@ def _from_keyrings(keyrings: Iterable[Path], fingerprint: str) -> Cert | None:
     return None
 
 
-def _from_keyservers(keyservers: Collection[str], fingerprint: str, web: Web) -> Cert:
+def _from_keyservers(
+    keyservers: Collection[str], fingerprint: str, web: Web, progress: Progress
+) -> Cert:
     """The key with all that the keyservers know of it: only one of them may know that it was
-    revoked."""
+    revoked, so it is said which was not heard."""
     found: list[Cert] = []
     failures: list[str] = []
+    unheard: list[str] = []
     if not keyservers:
         raise NetworkError(
             f"the public key {fingerprint} is not here, and no keyserver was to be asked",
@@ -119,6 +122,8 @@ def _from_keyservers(keyservers: Collection[str], fingerprint: str, web: Web) ->
             data = web.small_file(url, _KEY_BYTES)
         except NetworkError as error:
             failures.append(error.what)
+            if not isinstance(error, NotThere):
+                unheard.append(error.what)
             continue
         certificate = parse_certificate(data, fingerprint)
         if certificate is None:
@@ -132,4 +137,6 @@ def _from_keyservers(keyservers: Collection[str], fingerprint: str, web: Web) ->
             hint="get the key's file some other way and name it with --signing-key FILE",
             details=failures,
         )
+    for what in unheard:
+        progress.warn(f"{what}; if the key was revoked, only that keyserver may know it")
     return whole

@@ -122,8 +122,13 @@ class Web:
 
     def small_file(self, url: str, cap_bytes: int, *, follow: bool = True) -> bytes:
         """The whole body of ``url``, which must not be larger than ``cap_bytes``. Raises
-        NetworkError, also where it is larger, or shorter than was announced."""
+        NetworkError, also where it is larger, or shorter than was announced, or only a part."""
         with self.open(url, follow=follow) as response:
+            if response.status_code != 200:
+                raise NetworkError(
+                    f"{url}: the server answered {response.status_code} to a request for all of it",
+                    hint="this is no sound web server; try another mirror or network",
+                )
             body = bytearray()
             for chunk in self.chunks(response):
                 body += chunk

@@ -365,6 +365,8 @@ def test_the_key_comes_from_the_keyserver_that_has_it(
         sources = KeySources((), tuple(f"{servers.address}/{n}/{{fingerprint}}" for n in (1, 2)))
         scene.fetch(mirror, with_key=False, key_sources=sources)
     assert any("keyserver" in note for note in scene.heard.notes)
+    unheard = ["only that keyserver may know it" in said for said in scene.heard.warnings]
+    assert unheard == [True] * (first == "busy"), "one that has not got it has said so"
 
 
 def test_one_keyserver_that_knows_of_a_revocation_is_enough(tmp_path: Path) -> None:

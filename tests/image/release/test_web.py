@@ -47,7 +47,7 @@ def web() -> Iterator[Web]:
         (TryAgain, (408, 425, 429, 500, 502, 503, 504)),
         (NotThere, (404, 410)),
         (NotGiven, (400, 403, 407, 409, 424, 428, 430, 499)),
-        (NetworkError, (501, 505, 520)),
+        (NetworkError, (206, 416, 501, 505, 520)),
     ],
 )
 def test_a_status_says_whether_to_try_again(
