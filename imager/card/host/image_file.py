@@ -32,8 +32,9 @@ from imager.card.host.target import (
     Target,
     TargetFacts,
 )
-from imager.card.medium.raw import Descriptor, RawCard
+from imager.card.medium.raw import Descriptor
 from imager.card.medium.reopen import fresh_read
+from imager.disk.extents import Extent
 
 _HOLE_BYTES = 64 * KiB
 _ZEROS = bytes(_HOLE_BYTES)
@@ -42,12 +43,9 @@ _BLOCK_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class SparseFile:
-    """A RawCard over a file that holds nothing but holes at first; zeros stay holes.
+    """A RawCard over a file: zeros stay holes where it has holes, and are written elsewhere."""
 
-    Only for the first writing of a fresh file: zeros written over other bytes would be lost.
-    """
-
-    inner: RawCard
+    inner: Descriptor
     name: str = field(init=False)
     size_bytes: int = field(init=False)
     block_bytes: int = field(init=False)
@@ -61,17 +59,26 @@ class SparseFile:
         return self.inner.pread(offset, buffer)
 
     def pwrite(self, offset: int, data: memoryview) -> int:
-        """Write up to the next stretch of zeros, or skip such a stretch; a short write either
-        way, which the caller's loop continues."""
+        """Write up to the next stretch of zeros, or skip such a stretch in a hole; a short write
+        either way, which the caller's loop continues."""
         zeros, length = is_zero(data[:_HOLE_BYTES]), 0
         while length < len(data) and is_zero(data[length : length + _HOLE_BYTES]) == zeros:
             length += _HOLE_BYTES
         length = min(length, len(data))
-        return length if zeros else self.inner.pwrite(offset, data[:length])
+        if zeros and self._is_hole(Extent(offset, length)):
+            return length
+        return self.inner.pwrite(offset, data[:length])
 
     def flush(self) -> None:
         """See RawCard."""
         self.inner.flush()
+
+    def _is_hole(self, extent: Extent) -> bool:
+        """Whether nothing but zeros is there. A filesystem that knows no holes says no."""
+        try:
+            return os.lseek(self.inner.fd, extent.offset, os.SEEK_DATA) >= extent.end
+        except OSError as error:
+            return error.errno == errno.ENXIO  # nothing but a hole is left
 
 
 def is_zero(piece: memoryview) -> bool:

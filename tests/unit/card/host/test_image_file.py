@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 from hypothesis import given
@@ -275,23 +276,21 @@ def test_a_claimed_file_says_that_it_is_one(tmp_path: Path) -> None:
         assert card.target.made_anew
 
 
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 200 * KiB)), max_size=8))
-def test_skipping_zeros_changes_no_byte(pieces: list[tuple[bool, int]]) -> None:
-    data = b"".join((b"x" if full else b"\0") * length for full, length in pieces)
-    memory = bytearray(len(data))
+Pieces = list[tuple[bool, int]]
+PIECES = st.lists(st.tuples(st.booleans(), st.integers(1, 200 * KiB)), max_size=8)
 
-    class Memory:
-        name, size_bytes, block_bytes = "memory", len(data), 1
 
-        def pread(self, offset: int, buffer: memoryview) -> int:
-            raise NotImplementedError
-
-        def pwrite(self, offset: int, piece: memoryview) -> int:
-            memory[offset : offset + len(piece)] = piece
-            return len(piece)
-
-        def flush(self) -> None:
-            raise NotImplementedError
-
-    write_fully(SparseFile(Memory()), 0, memoryview(data))
-    assert memory == data
+@given(PIECES, PIECES)
+def test_skipping_zeros_changes_no_byte(before: Pieces, pieces: Pieces) -> None:
+    """Neither in a file of holes nor over what an earlier run wrote to it."""
+    first, data = (
+        b"".join((letter if full else b"\0") * length for full, length in listed)
+        for letter, listed in ((b"y", before), (b"x", pieces))
+    )
+    with TemporaryFile() as file:
+        size = max(len(first), len(data))
+        os.ftruncate(file.fileno(), size)
+        raw = SparseFile(Descriptor(file.fileno(), "the file", size, 1))
+        for written in (first, data):
+            write_fully(raw, 0, memoryview(written))
+        assert os.pread(file.fileno(), size, 0) == data + first[len(data) :]

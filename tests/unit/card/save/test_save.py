@@ -201,6 +201,35 @@ def test_what_reads_otherwise_the_second_time_is_bad(tmp_path: Path) -> None:
     assert RescueMap.parse(files.map.read_bytes()).having(BlockState.BAD) == found.lost
 
 
+def test_what_was_read_wrongly_is_right_when_it_is_read_again(tmp_path: Path) -> None:
+    """Also where it is zeros: they are written over what was there."""
+    size, zeros = 8 * MiB, Extent(4 * MiB, 4 * MiB)
+    raw = FaultyCard(size, lies={5 * MiB: 1})
+    raw.data[zeros.offset : zeros.end] = bytes(zeros.length)
+    honest = FaultyCard(size)
+    honest.data[:] = raw.data
+    files, card = SavedFile.at(tmp_path / "saved.img"), map_card(honest)
+    first = save_card(FreshRead(raw, True), card, files, SaveOrder(verify=True), Quiet())
+    assert first.lost == ExtentMap([zeros])
+    second = save_card(FreshRead(honest, True), card, files, SaveOrder(), Quiet())
+    assert second.went_on and not second.lost
+    assert files.path.read_bytes() == honest.data
+
+
+def test_what_a_killed_run_wrote_and_did_not_note_is_written_anew(tmp_path: Path) -> None:
+    """Its state is up to two seconds older than its file."""
+    size = 8 * MiB
+    raw = FaultyCard(size)
+    raw.data[4 * MiB :] = bytes(4 * MiB)
+    files = SavedFile.at(tmp_path / "saved.img")
+    with files.hold(size) as held:
+        held.state.put(Extent(0, 4 * MiB), BlockState.SAVED)
+        held.keep_state(held.state.encode())
+        os.pwrite(held.fd, b"\xa5" * 4 * MiB + b"wrong", 0)
+    save_card(FreshRead(raw, True), map_card(raw), files, SaveOrder(), Quiet())
+    assert files.path.read_bytes() == raw.data
+
+
 def test_a_map_that_is_none_is_not_gone_on_with(tmp_path: Path) -> None:
     files = SavedFile.at(tmp_path / "saved.img")
     files.partial.touch()
