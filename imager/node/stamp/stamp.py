@@ -21,7 +21,7 @@ from imager.bootcheck.sums import MAX_SUMS_BYTES, SUMS_PATH, parse_sums
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.disk.layout import FIRST_MIB, Layout
-from imager.disk.manifest import CHUNK_BYTES, Chunk, Manifest, chunks_of
+from imager.disk.manifest import Chunk, Manifest, has_chunks
 from imager.disk.mbr import MAX_DISK_BYTES
 from imager.image.compose.file_digests import ROW_BYTES, FileDigests
 from imager.node.stamp.facts import StampError, StampFacts
@@ -224,8 +224,7 @@ def _manifest(facts: StampFacts, ranges: bytes, digests: bytes) -> Manifest:
             raise StampError(f"its map ends past byte {size_bytes}, the size of the card")
     covered = ExtentMap(extents)
     count = len(digests) // _DIGEST_BYTES
-    # Counting chunks takes as many steps as there are chunks: look at the sum before.
-    if covered.total_bytes > count * CHUNK_BYTES or count != sum(1 for _ in chunks_of(covered)):
+    if not has_chunks(covered, count):
         raise StampError("its map has not as many chunks as digests")
     hashes = (digests[at : at + _DIGEST_BYTES] for at in range(0, len(digests), _DIGEST_BYTES))
     return Manifest(facts.layout.size_bytes, covered, tuple(hashes))

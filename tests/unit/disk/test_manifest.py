@@ -87,3 +87,16 @@ def test_what_is_written_is_what_is_read() -> None:
 def test_what_cannot_be_is_named(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Manifest.from_json(JsonObject({**built(Disk()).to_json(), **changes}))
+
+
+def test_a_range_of_8_eib_with_three_digests_is_refused_without_counting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def count(extents: ExtentMap) -> list[Chunk]:
+        raise AssertionError("it began to count eight million million chunks")
+
+    huge = {"size_bytes": 2**63 - 1, "extents": [[0, 2**63 - 1]]}
+    read = JsonObject({**built(Disk()).to_json(), **huge})
+    monkeypatch.setattr("imager.disk.manifest.chunks_of", count)
+    with pytest.raises(ValueError, match="as many digests as there are chunks"):
+        Manifest.from_json(read)

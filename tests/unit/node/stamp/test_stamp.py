@@ -162,7 +162,7 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
     def count(extents: ExtentMap) -> list[Chunk]:
         raise AssertionError("it began to count two million chunks")
 
-    monkeypatch.setattr("imager.node.stamp.stamp.chunks_of", count)
+    monkeypatch.setattr("imager.disk.manifest.chunks_of", count)
     huge = by_hand({**DOCUMENT, "size_bytes": 1 << 41}, [(0, 1 << 41)], [b"d" * 32])
     with pytest.raises(StampError, match="as many chunks"):
         parse_stamp(huge)
