@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
 from imager.base.timestamps import timestamp
+from imager.base.units import SECTOR_BYTES
 from imager.config.hostname import name_fault
 from imager.disk.extents import Extent
-from imager.disk.layout import Layout
+from imager.disk.layout import FIRST_MIB, Layout
 from imager.disk.mbr import MAX_DISK_BYTES
 
 _MAX_TEXT = 1000
@@ -130,7 +131,12 @@ def _digits(read: JsonObject, key: str, count: int) -> str:
 
 
 def _extent(read: JsonObject, key: str, size_bytes: int) -> Extent:
+    """A partition that a table can hold: the table that was written is made of it again."""
     extent = Extent(*read.pair(key, size_bytes))
+    if extent.offset < FIRST_MIB.end or not extent.length:
+        raise read.fault(key, "is no partition behind the first MiB")
+    if extent.offset % SECTOR_BYTES or extent.length % SECTOR_BYTES:
+        raise read.fault(key, f"is not whole sectors of {SECTOR_BYTES} bytes")
     if extent.end > size_bytes:
         raise read.fault(key, "ends past the card")
     return extent

@@ -15,7 +15,9 @@ from imager.base.units import MiB
 from imager.bootcheck.sums import SUMS_PATH
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatVolume
+from imager.disk.layout import Layout
 from imager.disk.manifest import Chunk, Manifest
+from imager.disk.mbr import MAX_DISK_BYTES, encode, parse
 from imager.image.compose.file_digests import FileDigests
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import (
@@ -189,7 +191,12 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
         ("size_bytes", 2**42),
         ("boot", [0]),
         ("root", [0, 2**41]),
-        ("root", [264 * MiB, 760 * MiB + 1]),  # a byte past the card
+        ("root", [264 * MiB, 760 * MiB + 512]),  # a sector past the card
+        ("boot", [0, 0]),
+        ("boot", [8 * MiB, 0]),
+        ("boot", [MiB - 512, MiB]),  # where the stamp lies
+        ("boot", [8 * MiB + 256, MiB]),
+        ("root", [264 * MiB, 511]),
         ("release_sha256", "zz" * 32),
         ("image_id", None),
     ],
@@ -197,6 +204,16 @@ def test_a_map_of_2_tib_with_one_digest_is_refused_without_counting(
 def test_a_wrong_fact_is_named_by_its_key(key: str, value: object) -> None:
     with pytest.raises(StampError, match=key):
         parse_stamp(by_hand({**DOCUMENT, key: value}))
+
+
+@pytest.mark.parametrize("end", [MiB + 1024, MAX_DISK_BYTES])
+def test_partitions_that_a_table_can_hold_are_believed(end: int) -> None:
+    boot, root = Extent(MiB, 512), Extent(MiB + 512, end - MiB - 512)
+    pairs = {"boot": [boot.offset, boot.length], "root": [root.offset, root.length]}
+    facts = parse_stamp(by_hand({**DOCUMENT, **pairs, "size_bytes": MAX_DISK_BYTES})).facts
+    assert facts.layout == Layout(MAX_DISK_BYTES, boot, root)
+    table = parse(encode(facts.layout, facts.disk_id))
+    assert [part.extent for part in table.partitions] == [boot, root]
 
 
 def test_a_missing_fact_is_named() -> None:
