@@ -25,7 +25,7 @@ from imager.base.errors import (
     TargetRefused,
 )
 from imager.base.progress import Progress
-from imager.base.units import SECTOR_BYTES, align_down, align_up
+from imager.base.units import SECTOR_BYTES, align_down, align_up, format_size
 from imager.bootcheck.instead import no_card
 from imager.card.diagnosis.places import Places
 from imager.card.inspect.card_files import CardFiles
@@ -194,30 +194,38 @@ def _mismatches(wrong: ExtentMap, unreadable: ExtentMap, places: Places) -> Iter
 
 
 def _wrong_chunks(pieces: Piecewise, held: CardRecord, progress: Progress, log: Log) -> ExtentMap:
-    """Every chunk whose digest is another one; a chunk that cannot be read whole is one of them."""
+    """Every chunk whose digest is another one; a chunk that cannot be read whole, also when it is
+    read a second time, is one of them."""
     wrong: list[Extent] = []
+    late: list[Extent] = []
     lock = threading.Lock()
 
     def work(job: tuple[Chunk, bytes], buffer: memoryview) -> None:
         chunk, digest = job
+        asked_again = False
         try:
-            found = digest_on_card(pieces.raw, chunk, buffer, held)
+            found = _digest_on_card(pieces.raw, chunk, buffer, held)
         except CardIOError as error:
             if is_gone(error):
                 raise
             progress.warn(f"{error.what}; going on")
-            low, high = _around(chunk, pieces.raw)
-            for _ in pieces.parts(Extent(low, high - low), buffer):
-                pass
-            found = None
-        if found != digest:
-            with lock:
+            found, asked_again = _digest_in_pieces(pieces, chunk, buffer, held), True
+        with lock:
+            if found != digest:
                 wrong.extend(chunk.extents)
+            if found is not None and asked_again:
+                late.extend(chunk.extents)
         meter.advance(sum(extent.length for extent in chunk.extents))
 
     with metered(progress, "verify", held.manifest.extents.total_bytes, log.phases) as meter:
         in_flight(
             held.manifest.chunks(), work, depth=_DEPTH, tools=lambda: aligned_buffer(CHUNK_BYTES)
+        )
+    if late:
+        size, first = format_size(ExtentMap(late).total_bytes), min(late).offset
+        progress.warn(
+            f"{pieces.raw.name}: it refused {size} from byte {first} on, and gave them when it was "
+            "asked again: the reader, its cable or its port is not reliable"
         )
     return ExtentMap(wrong)
 
@@ -228,7 +236,7 @@ def _around(chunk: Chunk, raw: RawCard) -> tuple[int, int]:
     return low, min(align_up(chunk.extents[-1].end, raw.block_bytes), raw.size_bytes)
 
 
-def digest_on_card(
+def _digest_on_card(
     raw: RawCard, chunk: Chunk, buffer: memoryview, held: CardRecord
 ) -> bytes | None:
     """SHA-256 of the chunk's bytes on the card, read in one go, without what ``held`` leaves
@@ -237,11 +245,31 @@ def digest_on_card(
         return None
     low, high = _around(chunk, raw)
     read_fully(raw, low, buffer[: high - low])
+    return _digest(chunk, low, buffer, held)
+
+
+def _digest_in_pieces(
+    pieces: Piecewise, chunk: Chunk, buffer: memoryview, held: CardRecord
+) -> bytes | None:
+    """The same of a chunk that was not read in one go; None when some of its bytes cannot be read
+    now either."""
+    low, high = _around(chunk, pieces.raw)
+    data, counts = bytearray(), ExtentMap(chunk.extents)
+    whole = True
+    for part, read in pieces.parts(Extent(low, high - low), buffer):
+        data += bytes(part.length) if read is None else read
+        if read is None and next(counts.within(part.offset, part.length), None) is not None:
+            whole = False
+    return _digest(chunk, low, memoryview(data), held) if whole else None
+
+
+def _digest(chunk: Chunk, low: int, data: memoryview, held: CardRecord) -> bytes:
+    """The digest of the chunk in ``data``, which begins at byte ``low`` of the card."""
     if low == chunk.offset:
-        held.without_itself(chunk, buffer)
+        held.without_itself(chunk, data)
     sha256 = hashlib.sha256()
     for extent in chunk.extents:
-        sha256.update(buffer[extent.offset - low : extent.end - low])
+        sha256.update(data[extent.offset - low : extent.end - low])
     return sha256.digest()
 
 

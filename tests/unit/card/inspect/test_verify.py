@@ -183,6 +183,46 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_looked_at(
     assert len(caught.value.details) == 3
 
 
+class Heard(Quiet):
+    """Remembers the warnings."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+@pytest.mark.parametrize("damaged", [(), (9 * MiB + 5000,)])
+def test_what_is_read_when_it_is_asked_for_again_counts(
+    tmp_path: Path, receipt: Receipt, damaged: tuple[int, ...]
+) -> None:
+    """A reader that failed once: what came is held against the receipt as any other."""
+    for byte in damaged:
+        damage(tmp_path / "pi7.img", byte)
+    once = {3 * MiB + 700, 4 * MiB + 70_000, 9 * MiB + 4096}
+    card, heard = card_like(tmp_path / "pi7.img", failing_once=once), Heard()
+    found = verify_card(FreshRead(card, cache_bypassed=True), receipt, heard)
+    different = [Extent(9 * MiB + 4096, 8192)] if damaged else []
+    assert [(m.extent, m.unreadable) for m in found.mismatches] == [(e, False) for e in different]
+    assert heard.warned[-1] == (
+        f"/dev/faulty: it refused 2.1 MB from byte {3 * MiB} on, and gave them when it was asked "
+        "again: the reader, its cable or its port is not reliable"
+    )
+    assert len(heard.warned) == 4, "one for each refusal, and that one"
+
+
+def test_what_cannot_be_read_beside_what_was_written_is_nothing(tmp_path: Path) -> None:
+    two = ExtentMap([Extent(6 * MiB + 4096, 4096), Extent(7 * MiB - 4096, 4096)])
+    image = make_image(tmp_path, SIZE, two)
+    accepted = accept(target_at(tmp_path / "pi7.img"), SIZE)
+    receipt = make_card(
+        CardOrder(image, accepted, TrustedFolder(tmp_path) / "receipts"), Quiet()
+    ).receipt
+    card = card_like(tmp_path / "pi7.img", read_errors={6 * MiB + 300_000: errno.EIO})
+    assert verify_card(FreshRead(card, cache_bypassed=True), receipt, Quiet()).sound
+
+
 def test_a_card_that_refuses_everything_is_told_of_in_the_end(
     tmp_path: Path, receipt: Receipt
 ) -> None:
