@@ -13,7 +13,7 @@ from imager.disk.fat.geometry import FatError
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenImage
-from imager.node.image import NodeImage, golden_open
+from imager.node.image import Delta, NodeImage, golden_open
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import STAMP_AREA, Stamp, parse_stamp
 from imager.stations.wire.delta import DeltaFault, unpack_delta
@@ -33,6 +33,7 @@ def ordered_image(
     except (DeltaFault, StampError) as error:
         raise _refused(card, str(error)) from None
     _require_ordered(order, card, golden, stamp)
+    _require_signed(card, golden, delta, stamp)
     with golden_open(golden, delta) as reader:
         manifest = build_manifest(
             stamp.layout.size_bytes,
@@ -66,6 +67,25 @@ def _require_ordered(order: WorkOrder, card: CardWork, golden: GoldenImage, stam
     for what, wanted, found in pairs:
         if wanted != found:
             raise _refused(card, f"its {what} is {found}, and {wanted} was ordered")
+
+
+def _require_signed(card: CardWork, golden: GoldenImage, delta: Delta, stamp: Stamp) -> None:
+    """Raise NotAuthentic where the card would hold other bytes than the stamp's map says: the
+    delta, and the golden image that the order names, prove nothing by themselves."""
+    unstamped = delta.inside(delta.extents - ExtentMap([stamp.extent]))
+    with golden_open(golden, unstamped) as reader:
+        made = build_manifest(
+            stamp.layout.size_bytes,
+            stamp.manifest.extents,
+            reader.read,
+            base=golden.manifest,
+            changed=unstamped.extents,
+        )
+    for (chunk, digest), signed in zip(made.chunks(), stamp.manifest.digests, strict=True):
+        if digest != signed:
+            raise _refused(
+                card, f"its MiB from byte {chunk.offset} on is not what the rack's key signed"
+            )
 
 
 def _refused(card: CardWork, why: str) -> NotAuthentic:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from imager.base.errors import NotAuthentic
 from imager.base.units import MiB
+from imager.disk.manifest import build_manifest
 from imager.node.image import Delta
 from imager.node.stamp.stamp import STAMP_AREA
 from imager.stations.desk.image import ordered_image
 from imager.stations.wire.delta import pack_delta
+from tests.support.bootdisk import reading
 from tests.support.deskcard import Ordered, ordered_card
-from tests.support.smallcard import LAYOUT
+from tests.support.smallcard import LAYOUT, SIZE
 
 
 @pytest.fixture(scope="module")
@@ -67,16 +71,49 @@ def packed_with(ordered: Ordered, at: int, data: bytes) -> bytes:
     return pack_delta(Delta(pieces))
 
 
+def packed_and(ordered: Ordered, at: int, data: bytes) -> bytes:
+    """The delta with bytes at a place that is none of its own."""
+    return pack_delta(ordered.image.delta.with_piece(at, data))
+
+
 @pytest.mark.parametrize(
     ("packed", "why"),
     [
         (lambda ordered: b"", "cut short"),
         (lambda ordered: pack_delta(Delta([(0, b"x")])), "carries no stamp"),
         (lambda ordered: packed_with(ordered, STAMP_AREA.offset + 40, b"?"), "its signature"),
-        (lambda ordered: packed_with(ordered, LAYOUT.boot.offset, bytes(512)), "FAT"),
+        (
+            lambda ordered: packed_with(ordered, ordered.image.delta.pieces[-1][0], b"?"),
+            f"its MiB from byte {12 * MiB} on is not what the rack's key signed",
+        ),
+        (lambda ordered: packed_and(ordered, 440, b"\x07"), "its MiB from byte 0 on is not"),
+        (lambda ordered: packed_and(ordered, MiB - 1, b"x"), "its MiB from byte 0 on is not"),
+        (
+            lambda ordered: packed_and(ordered, LAYOUT.root.end - 1, b"x"),
+            f"its MiB from byte {LAYOUT.root.end - MiB} on is not",
+        ),
     ],
 )
 def test_what_cannot_be_a_card_of_the_rack(ordered: Ordered, packed: object, why: str) -> None:
     assert callable(packed)
     with pytest.raises(NotAuthentic, match=why):
         ordered_image(ordered.order, ordered.card, ordered.golden, packed(ordered))
+
+
+def test_a_golden_image_of_the_same_key_that_is_another_one(
+    ordered: Ordered, tmp_path: Path
+) -> None:
+    """Whoever alters the order can name one of their own, with its right digest."""
+    shutil.copyfile(ordered.golden.path, tmp_path / "golden.raw")
+    at = LAYOUT.root.end - MiB
+    with (tmp_path / "golden.raw").open("r+b") as file:
+        file.seek(at)
+        file.write(b"x")
+    with reading(tmp_path / "golden.raw") as read:
+        manifest = build_manifest(SIZE, ordered.golden.manifest.extents, read)
+    mtime = (tmp_path / "golden.raw").stat().st_mtime_ns
+    another = replace(
+        ordered.golden, path=tmp_path / "golden.raw", manifest=manifest, mtime_ns=mtime
+    )
+    with pytest.raises(NotAuthentic, match=f"its MiB from byte {at} on is not what the rack's key"):
+        ordered_image(ordered.order, ordered.card, another, ordered.packed)
