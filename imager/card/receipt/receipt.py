@@ -145,6 +145,11 @@ class Receipt:
         """A receipt is not a stamp."""
         return
 
+    @property
+    def is_hearsay(self) -> bool:
+        """Whether it is a station's, which nobody proved: the card's path begins with its name."""
+        return not self.target.path.startswith("/")
+
     def boot_digests(self, volume: FatVolume) -> Mapping[str, str]:
         """Path -> SHA-256 (hex) of every boot file, in the order of their names."""
         del volume

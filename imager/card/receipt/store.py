@@ -101,12 +101,15 @@ def _newest_first(folder: TrustedFolder) -> list[str]:
 def find_receipt(
     folder: TrustedFolder, matches: Callable[[Receipt], bool]
 ) -> tuple[Path, Receipt] | None:
-    """The newest receipt of a proven card for which ``matches`` holds."""
+    """The newest receipt of a card that was proven here for which ``matches`` holds; what a station
+    says of one proves nothing."""
     return next(
         (
             (path, receipt)
             for path, receipt in all_receipts(folder)
-            if receipt.result is ReceiptResult.VERIFIED and matches(receipt)
+            if receipt.result is ReceiptResult.VERIFIED
+            and not receipt.is_hearsay
+            and matches(receipt)
         ),
         None,
     )

@@ -102,6 +102,22 @@ def test_the_newest_proven_one_is_found(tmp_path: Path) -> None:
     assert find_receipt(TrustedFolder(tmp_path / "none"), by_disk_id(0xABCDEF)) is None
 
 
+def test_what_a_station_says_of_a_card_proves_nothing(tmp_path: Path) -> None:
+    """It could name the disk id of any card, and what it likes as what that should hold."""
+    path = f"desk1:{RECEIPT.target.path}"
+    told = replace(
+        RECEIPT,
+        finished_at="2999-01-01T00:00:00.000Z",
+        target=replace(RECEIPT.target, path=path),
+    )
+    save_receipt(told, TrustedFolder(tmp_path))
+    assert find_receipt(TrustedFolder(tmp_path), by_disk_id(0xABCDEF)) is None
+    own = save_receipt(RECEIPT, TrustedFolder(tmp_path))
+    found = find_receipt(TrustedFolder(tmp_path), by_disk_id(0xABCDEF))
+    assert found is not None
+    assert found[0] == own
+
+
 def test_the_disk_id_is_written_as_the_partuuid_has_it() -> None:
     assert json.loads(RECEIPT.encode())["image"]["disk_id"] == "00abcdef"
 

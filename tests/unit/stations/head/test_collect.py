@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from imager.card.receipt.receipt import ReceiptResult
-from imager.card.receipt.store import load_receipt
+from imager.card.receipt.store import all_receipts, by_disk_id, find_receipt, load_receipt
 from imager.config.rack import Rack
 from imager.node.keys.signing import rack_key
 from imager.rack.history.events import Assigned, CardFinished, Standing
@@ -161,6 +161,14 @@ def test_every_report_is_taken_and_forgotten_there(rack: Rack) -> None:
     assert faulty.image_id == "", "it is not good"
     assert faulty.receipt
     assert (gone.outcome, gone.receipt, found.settled[2].receipt_name) == ("io-error", "", "")
+
+
+def test_a_station_s_receipt_is_kept_and_proves_nothing(rack: Rack) -> None:
+    begun(rack, "pi0")
+    collect_one(rack, ScriptBus({"desk1": Station(report("pi0"))}))
+    ((_, kept),) = all_receipts(rack.receipts)
+    assert kept.node == "pi0"
+    assert find_receipt(rack.receipts, by_disk_id(kept.image.disk_id)) is None
 
 
 def test_many_stations_are_asked_together(rack: Rack) -> None:
