@@ -19,7 +19,15 @@ from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES, KiB, MiB
 from imager.card.medium.in_flight import in_flight
 from imager.card.medium.meter import Meter, PhaseFigures, metered
-from imager.card.medium.raw import RawCard, aligned_buffer, flush, is_gone, read_fully, write_fully
+from imager.card.medium.raw import (
+    RawCard,
+    aligned_buffer,
+    flush,
+    is_gone,
+    read_fully,
+    read_stubbornly,
+    write_fully,
+)
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.rescue_map import BlockState, RescueMap
 
@@ -137,14 +145,14 @@ def _on_this_computer() -> Iterator[None]:
 def differing(
     raw: RawCard, digests: dict[Extent, bytes], progress: Progress, phases: list[PhaseFigures]
 ) -> ExtentMap:
-    """The pieces that are not read a second time as they were the first time, or not at all.
-    Raises CardIOError when the card is gone."""
+    """The pieces that are not read a second time as they were the first time, or not at all; what
+    is refused is tried once more. Raises CardIOError when the card is gone."""
     wrong: list[Extent] = []
 
     def work(piece: Extent, buffer: memoryview) -> None:
         data = buffer[: piece.length]
         try:
-            read_fully(raw, piece.offset, data)
+            read_stubbornly(raw, piece.offset, data)
         except CardIOError as error:
             if is_gone(error):
                 raise

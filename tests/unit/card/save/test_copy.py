@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import threading
@@ -18,6 +19,7 @@ from imager.card.medium.raw import Descriptor
 from imager.card.save.copy import PIECE_BYTES, CardCopy, differing
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.rescue_map import BlockState, RescueMap
+from tests.support.cards import FaultyCard
 
 SIZE = 20 * MiB
 CONTENT = random.Random(7).randbytes(SIZE)
@@ -168,6 +170,20 @@ def test_a_second_reading_finds_what_is_not_read_twice_alike(fd: int) -> None:
     assert differing(silent, digests, Quiet(), []) == ExtentMap(
         [other, Extent(4 * PIECE_BYTES, PIECE_BYTES)]
     )
+
+
+def test_what_is_refused_once_when_it_is_read_again_does_not_differ() -> None:
+    card = FaultyCard(8 * MiB)
+    digests = {
+        piece: hashlib.sha256(card.holds(piece)).digest()
+        for piece in ExtentMap([Extent(0, card.size_bytes)]).split(PIECE_BYTES)
+    }
+    card.failing_once = {700, 5 * MiB}
+    assert not differing(card, digests, Quiet(), [])
+    assert not card.failing_once
+    card.failing_once = {700}
+    card.data[5 * MiB] ^= 1
+    assert differing(card, digests, Quiet(), []) == ExtentMap([Extent(PIECE_BYTES, PIECE_BYTES)])
 
 
 def test_a_card_that_is_gone_is_not_taken_for_one_that_differs(fd: int) -> None:
