@@ -90,21 +90,23 @@ def _proven(
     record, signature = beside
     key = keys[entry.signer or ""]
     where = f"{file.path}: {entry.folder}"
-    _verify(path, signature, key, f"{where}/{entry.beside[1]}", f"{where}/{carried.file}")
+    signed = f"{where}/{carried.file}"
+    proof = _verified(path, signature, key, f"{where}/{entry.beside[1]}", signed)
     if isinstance(pin, PacmanPin):
         if record != record_of(entry.name, pin):
             raise _altered(f"{where}/{entry.beside[0]}", "it is not what its rack.lock says")
-        require_itself(path, entry.name, pin.version, pin.arch, f"{where}/{carried.file}")
-        return _Staged(entry, path, signature, None)
-    return _Staged(entry, path, signature, _release_record(record, pin, f"{where}/release.json"))
+        require_itself(path, entry.name, pin.version, pin.arch, signed)
+        return _Staged(entry, path, proof, None)
+    return _Staged(entry, path, proof, _release_record(record, pin, f"{where}/release.json"))
 
 
-def _verify(content: Path, signature: bytes, key: Cert, signature_name: str, name: str) -> None:
-    """Return only when ``key`` made ``signature`` over ``content``; NotAuthentic, which says the
-    names that are given, otherwise."""
+def _verified(content: Path, signature: bytes, key: Cert, signature_name: str, name: str) -> bytes:
+    """The one in ``signature`` that ``key`` made over ``content``; NotAuthentic, which says the
+    names that are given, where there is none. What else is in it proves nothing, and may claim
+    another time."""
     made = parse_signatures(signature, key, signature_name)
     try:
-        verify_detached(content, made, key, name)
+        return bytes(verify_detached(content, made, key, name))
     except NotAuthentic:
         if key.is_revoked:
             raise

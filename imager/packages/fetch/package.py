@@ -129,7 +129,7 @@ def _from(
     with Quiet().phase("") as phase:
         digest = sha256_of(partial.path, phase)
     try:
-        verify_detached(partial.path, candidates, key, place.url)
+        proof = verify_detached(partial.path, candidates, key, place.url)
     except NotAuthentic as error:
         rejected = partial.reject(expected.file)
         raise NotAuthentic(
@@ -154,7 +154,7 @@ def _from(
         url=place.url,
         fetched_at=timestamp(),
     )
-    package = PackageArchive(cache).publish(expected.name, pin, partial.path, signature)
+    package = PackageArchive(cache).publish(expected.name, pin, partial.path, bytes(proof))
     partial.discard()
     return pin, package
 

@@ -248,6 +248,21 @@ def test_what_another_key_signed_is_refused(tmp_path: Path, cache: Cache, key: S
     assert "release.tar.gz: the key" in error.what
 
 
+def test_no_signature_is_kept_that_proved_nothing(
+    tmp_path: Path, cache: Cache, key: SigningKey
+) -> None:
+    """When something was signed is read of its signatures: one that is older, of something else,
+    would let an older release in."""
+    carrying = Carrying(tmp_path / "two", key)
+    before = archived(carrying.cache)
+    for path in carrying.cache.root.glob("*/*/*.sig"):
+        path.write_bytes(sign_detached(key, b"something else") + path.read_bytes())
+    assert archived(carrying.cache) != before
+    carrying.export()
+    assert take(carrying.file, cache, key) == 4
+    assert archived(cache) == before
+
+
 def test_a_package_under_another_name_is_refused(
     tmp_path: Path, cache: Cache, key: SigningKey
 ) -> None:

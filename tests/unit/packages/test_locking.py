@@ -382,6 +382,14 @@ def test_what_is_not_authentic_is_never_used(
     assert not list(scene.cache.packages.glob("*/runc*"))
 
 
+def test_no_signature_is_kept_that_proved_nothing(scene: PackageScene, mirror: Mirror) -> None:
+    path = f"{FOLDER}/htop-3.3-1-any.pkg.tar.xz.sig"
+    right = mirror.files[path]
+    mirror.files[path] = sign_detached(scene.key, b"something else") + right
+    (found,) = packages_of(scene.order(PackageWish(("htop",))))
+    assert found.install[0].signature.read_bytes() == right
+
+
 def test_another_build_of_the_pinned_version_is_not_the_pinned_one(scene: PackageScene) -> None:
     packages_of(scene.order(DOCKER))
     runc = replace(scene.lock.pacman["runc"], sha256="ab" * 32)
