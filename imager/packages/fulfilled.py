@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from imager.base.errors import ConfigurationError
+from imager.base.text import told
 from imager.packages.metadata import without_bound
 from imager.packages.plan import offer_of
 from imager.packages.resolve.base_system import BaseSystem
@@ -29,7 +30,7 @@ def require_fulfilled(
 ) -> None:
     """Raise ConfigurationError unless ``pin``, whose ``packages`` are archived, fulfils ``wish`` on
     ``base``. Without a base nothing is said of what the release itself may have."""
-    faults = [*_other_wish(wish, pin), *_missing(wish, pin, packages, base)]
+    faults = told([*_other_wish(wish, pin), *_missing(wish, pin, packages, base)])
     if faults:
         raise ConfigurationError(
             f"{lock_file}: set.{wish.key} {faults[0]}",

@@ -9,6 +9,7 @@ node made next year is like one made today.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -34,6 +35,8 @@ _HEAD_OF_CANDIDATE = """\
 """
 _HEADS = {"canary.lock": _HEAD_OF_CANDIDATE}
 _LIMIT_BYTES = 4 << 20
+_MOST_NAMES = 10_000
+"""Of one list. So many [pacman] tables are about as large as a rack.lock may be."""
 # Of pacman's packages; each is to be matched whole.
 PACKAGE_NAME = re.compile(r"[A-Za-z0-9@_+][A-Za-z0-9@._+-]{0,120}")
 PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z:._+~]{0,120}-[0-9.]{1,9}")
@@ -278,9 +281,13 @@ def _pin_faults(where: str, table: object, kind: type[AnyPin]) -> list[str]:
             isinstance(word, str) and allowed_words.fullmatch(word) for word in value
         ):
             faults.append(f"{where}.{key}: is not a list of names of packages")
+        elif len(value) > _MOST_NAMES:
+            faults.append(
+                f"{where}.{key}: has {len(value)} names; at most {_MOST_NAMES} can be given"
+            )
         elif key != "wanted":  # there a person's own words stand
             faults += [
                 f"{where}.{key}: has {name} more than once"
-                for name in sorted({name for name in value if value.count(name) > 1})
+                for name in sorted(name for name, count in Counter(value).items() if count > 1)
             ]
     return faults

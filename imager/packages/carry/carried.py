@@ -20,6 +20,7 @@ from imager.base.below import NotUsed, named
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, MalformedRelease, NotAuthentic, PicloudError
 from imager.base.progress import Phase
+from imager.base.text import cut
 from imager.base.units import MiB
 from imager.packages.carry import form
 from imager.packages.carry.entries import LARGEST_CONTENT, Entry, entries_of
@@ -184,7 +185,7 @@ def _begun(stream: _Stream, size_bytes: int, known: Collection[str]) -> CarriedF
     stream.sums = sums
     pins, faults = parse_lock(stream.small(form.LOCK, form.LARGEST_LOCK))
     if faults:
-        raise stream.broken(f"its {form.LOCK} is wrong: {faults[0]}")
+        raise stream.broken(f"its {form.LOCK} is wrong: {cut(faults[0])}")
     lock = RackLock.of(stream.path, pins)
     entries = entries_of(lock)
     for entry in entries:

@@ -18,6 +18,7 @@ from imager.base.durable import write_atomically
 from imager.base.errors import ConfigurationError, NotAuthentic
 from imager.base.json_fields import JsonFault, read_object
 from imager.base.progress import Quiet
+from imager.base.text import cut
 from imager.packages.verified import VerifiedPacman
 from imager.release.archive import sha256_of
 from imager.release.content_store import names_beside, placed, record_in, set_aside, size_in
@@ -208,7 +209,7 @@ def parse_record(data: bytes) -> tuple[str, PacmanPin]:
         fetched_at=read.text("fetched_at"),
     )
     if faults := pin_faults(pin):
-        raise JsonFault(faults[0])
+        raise JsonFault(cut(faults[0]))
     return read.text("name"), pin
 
 

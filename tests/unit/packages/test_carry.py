@@ -234,6 +234,17 @@ def test_no_key_is_read_that_the_rack_does_not_name(
         take(written(cache, head), cache, key)
 
 
+def test_a_fault_of_its_lock_is_told_in_a_line(
+    carrying: Carrying, cache: Cache, key: SigningKey
+) -> None:
+    def change(members: Members) -> None:
+        members[form.LOCK] += f'[release.y]\nsize_bytes = 1\nsha256 = "{"x" * 9000}"\n'.encode()
+
+    error = refused(altered(carrying.file, change), cache, key)
+    assert "its rack.lock is wrong: release.y.sha256" in error.what
+    assert len(error.what) < 1000
+
+
 def test_what_another_key_signed_is_refused(tmp_path: Path, cache: Cache, key: SigningKey) -> None:
     other = make_key()
     carrying = Carrying(tmp_path / "other", key, {"docker": sign_detached(other, b"x")})

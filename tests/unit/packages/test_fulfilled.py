@@ -114,3 +114,11 @@ def test_what_the_release_has_is_looked_up_where_nobody_did_so_yet(scene: Packag
     known.unlink()
     with pytest.raises(ConfigurationError, match="has no docker, which"):
         packages_of(scene.order(wish, offline=True))
+
+
+def test_a_long_list_is_told_in_a_line(scene: PackageScene) -> None:
+    packages_of(scene.order(DOCKER))
+    edited(scene, DOCKER, wanted=tuple(f"name-{number}" for number in range(9_000)))
+    with pytest.raises(ConfigurationError, match="wants name-0, ") as caught:
+        packages_at_hand(scene.order(DOCKER))
+    assert len(caught.value.what) < 6_000

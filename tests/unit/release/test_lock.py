@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,3 +228,23 @@ PACKAGE_FAULTS = {
 @pytest.mark.parametrize("text", PACKAGE_FAULTS)
 def test_a_fault_of_packages_is_named_by_its_key(text: str) -> None:
     assert PACKAGE_FAULTS[text] in parse_lock(text.encode())[1]
+
+
+@pytest.mark.parametrize("key", ["wanted", "packages", "remove"])
+def test_a_list_of_very_many_names_costs_little(key: str) -> None:
+    names = [f"n{number}" for number in range(20_000)]
+    lists = {"wanted": [], "packages": [], "remove": []} | {key: names}
+    text = f'[set.k]\nrelease = "{"ab" * 32}"\n'
+    text += "".join(f"{name} = {words}\n" for name, words in lists.items())
+    began = time.process_time()
+    faults = parse_lock(text.encode())[1]
+    assert time.process_time() - began < 2
+    assert faults == [f"set.k.{key}: has 20000 names; at most 10000 can be given"]
+
+
+def test_names_that_stand_twice_are_found_at_once() -> None:
+    names = [f"n{number // 2}" for number in range(10_000)]
+    text = f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = []\npackages = []\nremove = {names}\n'
+    began = time.process_time()
+    assert len(parse_lock(text.encode())[1]) == 5_000
+    assert time.process_time() - began < 0.5
