@@ -22,11 +22,13 @@ from pysequoia import Cert
 from imager.base.cache import Cache
 from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import NotAuthentic
-from imager.base.json_fields import read_object
+from imager.base.json_fields import JsonFault, read_object
 from imager.base.progress import Phase, Progress
+from imager.base.text import cut
 from imager.base.trusted_folder import TrustedFolder, kept_bytes, kept_file
 from imager.base.units import KiB, MiB
 from imager.release.content_store import names_beside, placed, record_in, set_aside, size_in
+from imager.release.lock import Pin, pin_faults
 from imager.release.openpgp import parse_signatures, signed_at, verify_detached
 from imager.release.verified import VerifiedRelease
 
@@ -53,6 +55,17 @@ class TarballRecord:
     fetched_at: str
     last_modified: str | None
     etag: str | None
+
+    @property
+    def pin(self) -> Pin:
+        """What a rack.lock says of it."""
+        return Pin(
+            sha256=self.sha256,
+            size_bytes=self.size_bytes,
+            url=self.source_url,
+            fingerprint=self.fingerprint,
+            fetched_at=self.fetched_at,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +100,7 @@ class DamagedEntry(NotAuthentic):
 def parse_record(data: bytes) -> TarballRecord:
     """The inverse of what ``publish`` writes. Raises JsonFault that names the field."""
     read = read_object(data)
-    return TarballRecord(
+    record = TarballRecord(
         name=read.text("name"),
         sha256=read.text("sha256"),
         size_bytes=read.integer("size_bytes"),
@@ -98,6 +111,9 @@ def parse_record(data: bytes) -> TarballRecord:
         last_modified=read.optional("last_modified", read.text),
         etag=read.optional("etag", read.text),
     )
+    if faults := pin_faults(record.pin):
+        raise JsonFault(cut(faults[0]))
+    return record
 
 
 def encode_record(record: TarballRecord) -> bytes:

@@ -147,13 +147,7 @@ class Wanted:
                 same = f"sha256 {old.sha256[:12]}… is still the newest"
                 self.terms.progress.note(f"{self.spec.name}: {same}")
             return
-        new = Pin(
-            sha256=record.sha256,
-            size_bytes=record.size_bytes,
-            url=record.source_url,
-            fingerprint=record.fingerprint,
-            fetched_at=record.fetched_at,
-        )
+        new = record.pin
         self.lock.with_pin(self.spec.name, new)
         before = f"{old.sha256[:12]}… ({_dated(old, self._signed_at(old))})" if old else "nothing"
         self.terms.progress.note(

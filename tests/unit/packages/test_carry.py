@@ -20,6 +20,7 @@ from imager.packages.carry.carried import opened
 from imager.packages.carry.lists import missing_of
 from imager.packages.fetch.archive import PackageArchive
 from tests.support.carrying import (
+    NOW,
     Carrying,
     Members,
     altered,
@@ -305,6 +306,28 @@ def test_a_record_that_says_something_else_is_refused(
     error = refused(altered(carrying.file, change), cache, key)
     assert error.exit_code == 12
     assert f"{record}: it is not what its rack.lock says" in error.what
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('"source_url": "http://m/', '"source_url": "gopher://m/'),
+        (f'"fetched_at": "{NOW}"', '"fetched_at": "once"'),
+    ],
+)
+def test_a_record_that_no_rack_lock_could_hold_is_refused(
+    right: str, wrong: str, carrying: Carrying, cache: Cache, key: SigningKey
+) -> None:
+    """It goes into rack.lock when the release is pinned."""
+
+    def change(members: Members) -> None:
+        name = next(name for name in members if name.endswith("release.json"))
+        assert right in members[name].decode()
+        members[name] = members[name].replace(right.encode(), wrong.encode())
+
+    error = refused(altered(carrying.file, change), cache, key)
+    assert error.exit_code == 12
+    assert "release.json: pin." in error.what
 
 
 def test_a_long_name_is_carried(tmp_path: Path, cache: Cache, key: SigningKey) -> None:
