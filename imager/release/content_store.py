@@ -56,12 +56,26 @@ def names_beside(signer: str) -> tuple[str, str]:
 
 
 def set_aside(folder: TrustedFolder) -> Path:
-    """Rename the damaged ``folder``; returns its new name."""
-    taken, number = folder.parent.names(), 1
-    while (aside := f"{folder.name}.damaged-{number}") in taken:
+    """Rename the damaged ``folder``; returns its new name. Where it is gone, another run has found
+    the damage, too, and renamed it."""
+    number = _last_aside(folder) + 1
+    try:
+        folder.parent.rename(folder.name, _aside(folder, number))
+    except FileNotFoundError:
+        number = _last_aside(folder)
+    return folder.parent.path / _aside(folder, number)
+
+
+def _aside(folder: TrustedFolder, number: int) -> str:
+    return f"{folder.name}.damaged-{number}"
+
+
+def _last_aside(folder: TrustedFolder) -> int:
+    """The number of the last one that has such a name; 0 where none has."""
+    taken, number = folder.parent.names(), 0
+    while _aside(folder, number + 1) in taken:
         number += 1
-    folder.parent.rename(folder.name, aside)
-    return folder.parent.path / aside
+    return number
 
 
 def size_in(folder: TrustedFolder, name: str, damage: Damage) -> int:

@@ -8,7 +8,8 @@ import pytest
 
 from imager.base.cache import Cache
 from imager.base.errors import HostStorage
-from imager.release.content_store import placed
+from imager.base.trusted_folder import TrustedFolder
+from imager.release.content_store import placed, set_aside
 from tests.support.syncing import fsyncs
 
 
@@ -44,3 +45,26 @@ def test_anything_else_in_its_place_is_still_an_error(tmp_path: Path) -> None:
     ):
         (staged / "file").touch()
         folder.touch()
+
+
+def test_what_another_run_has_set_aside_meanwhile_is_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found the same damage; the other one was the first to rename it."""
+    cache = Cache(tmp_path / "cache")
+    damaged = cache.made("releases") / ("ab" * 32)
+    damaged.path.mkdir()
+    (damaged.parent.path / f"{damaged.name}.damaged-1").mkdir()
+    really, theirs = TrustedFolder.rename, []
+
+    def rename(folder: TrustedFolder, old: str, new: str) -> None:
+        monkeypatch.undo()
+        theirs.append(set_aside(damaged))
+        really(folder, old, new)
+
+    monkeypatch.setattr(TrustedFolder, "rename", rename)
+    ours = set_aside(damaged)
+    assert [ours] == theirs
+    assert ours.name.endswith(".damaged-2")
+    assert set_aside(damaged) == ours, "and as well where it was gone from the beginning"
+    assert len(list(damaged.parent.path.iterdir())) == 2
