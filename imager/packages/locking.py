@@ -135,18 +135,27 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
 
     Raises as ``packages_of``, and ConfigurationError for a name in ``moving`` that is not locked.
     """
-    base = base_of(order.release, order.terms.cache, order.terms.progress)
-    repositories = repositories_of(base)
     names = set(order.lock.pacman)
     if moving is not None:
         _require_movable(order, moving)
         names = names - set(moving) if moving else names & order.hold
+    kept = _archived(order, sorted(names))
+    if kept is None:
+        with alone(order.terms):
+            kept = _pinned(order, sorted(names))
+    return _plan(order, kept, fresh=moving is not None)
+
+
+def _plan(order: PackageOrder, kept: Sequence[VerifiedPacman], *, fresh: bool) -> LockPlan:
+    """See ``plan_packages``; what is ``kept`` does not move."""
+    base = base_of(order.release, order.terms.cache, order.terms.progress)
+    repositories = repositories_of(base)
     given = PlanInput(
         release_sha256=order.release.sha256,
         base=base,
         arch=repositories.arch,
         lock=order.lock,
-        kept=_pinned(order, sorted(names)),
+        kept=kept,
         repositories=(),
         cache=order.terms.cache,
     )
@@ -155,7 +164,7 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
     def planned(repositories: Sequence[Database]) -> LockPlan:
         with order.terms.progress.phase("resolve packages"):
             its = replace(given, repositories=repositories)
-            return plan_lock(its, wishes, fresh=moving is not None)
+            return plan_lock(its, wishes, fresh)
 
     try:
         if order.terms.offline:
@@ -230,11 +239,12 @@ def _locked(order: PackageOrder) -> RackLock:
 
     _require_same_release(order)
     order.terms.progress.note("rack.lock does not say yet which packages the nodes have")
+    kept = _pinned(order, sorted(order.lock.pacman))
     try:
-        return carry_out(order, plan_packages(order))
+        return carry_out(order, _plan(order, kept, fresh=False))
     except MirrorMoved as error:
         order.terms.progress.note(f"{error.what}; asking again what there is")
-    return carry_out(order, plan_packages(order))
+    return carry_out(order, _plan(order, kept, fresh=False))
 
 
 def _require_python(
@@ -271,7 +281,8 @@ def _require_movable(order: PackageOrder, moving: Collection[str]) -> None:
 
 
 def _pinned(order: PackageOrder, names: Sequence[str]) -> tuple[VerifiedPacman, ...]:
-    """The pinned packages ``names``, fetched where they are not archived."""
+    """The pinned packages ``names``, fetched where they are not archived. No other run may fetch
+    meanwhile: both would add to what came in so far of a package."""
     archive = PackageArchive(order.terms.cache)
     missing = {name: pin for name in names if not _sound(order, name, pin := _pin(order, name))}
     if missing and order.terms.offline:

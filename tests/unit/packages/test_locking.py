@@ -7,12 +7,15 @@ import hashlib
 import lzma
 import re
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from imager.base.cache import Cache
 from imager.base.errors import (
     ConfigurationError,
     MissingTool,
@@ -21,6 +24,7 @@ from imager.base.errors import (
     PicloudError,
 )
 from imager.packages.locking import (
+    alone,
     carry_out,
     packages_at_hand,
     packages_of,
@@ -28,6 +32,7 @@ from imager.packages.locking import (
     require_archived,
     verify_archive,
 )
+from imager.packages.plan import LockPlan
 from imager.packages.resolve.database import Database, own_database
 from imager.packages.wish import PackageWish
 from tests.support.mirror import Mirror, serving
@@ -250,6 +255,28 @@ def test_a_new_wish_does_not_move_what_is_pinned(
     assert runc.install[0] == docker.install[0]
     assert runc.install[0].version == "1.1.0-1"
     assert len(scene.lock.sets) == 2
+
+
+@pytest.mark.parametrize("moving", [None, ["docker"]])
+def test_a_plan_that_fetches_waits_for_who_fetches_already(
+    scene: PackageScene, mirror: Mirror, moving: list[str] | None
+) -> None:
+    """Both would write to the same file of what came in so far."""
+    packages_of(scene.order(DOCKER))
+    scene.cache = Cache(scene.folder / "another")
+    order = scene.order(DOCKER)
+    mirror.log.clear()
+    plans: list[LockPlan] = []
+    planning = threading.Thread(target=lambda: plans.append(plan_packages(order, moving)))
+    with alone(order.terms):
+        planning.start()
+        while planning.is_alive() and not any("another run" in n for n in scene.heard.notes):
+            time.sleep(0.01)
+        assert planning.is_alive()
+        assert not any(".pkg.tar" in each.path for each in mirror.log)
+    planning.join()
+    assert [plan.changes for plan in plans] == [()]
+    assert any(".pkg.tar" in each.path for each in mirror.log)
 
 
 def test_what_would_have_to_move_is_named(
