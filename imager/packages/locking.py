@@ -9,19 +9,21 @@ means the same bytes on all of them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imager.base.errors import ConfigurationError, Interrupted, NetworkError, NotAuthentic
+from imager.base.errors import ConfigurationError, NetworkError, NotAuthentic
+from imager.packages.fetch.alone import alone
 from imager.packages.fetch.archive import GET_ANEW, DamagedPackage, PackageArchive
 from imager.packages.fulfilled import elsewhere, require_fulfilled
-from imager.packages.plan import LockPlan, PlanInput, plan_lock
+from imager.packages.plan import LockPlan, PlanInput, plan_lock, require_agreed
 from imager.packages.python import require_python
 from imager.packages.resolve.base_system import BaseSystem, base_at_hand, base_of
 from imager.packages.resolve.database import Database, PackageOffer
 from imager.packages.resolve.repositories import repositories_of
+from imager.packages.resolve.resolve import installed_of
 from imager.packages.verified import PackageSet, VerifiedPacman
 from imager.packages.wish import PackageWish, name_in
 from imager.release.lock import PacmanPin, RackLock, SetPin
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
 class PackageOrder:
     """What one run asks for: the packages of ``wishes``, all that the nodes of a rack want beyond
     ``release``, as ``lock`` pins them. ``salt`` are names that Salt needs: a wish for nothing else
-    is no wish where the release has no pacman. ``hold`` are names that never move. ``salt_version``
-    is the Salt that must work on the Python they bring."""
+    is no wish where the release has no pacman. ``hold`` are names that never move, ``agreed`` those
+    that a person agreed to have older. ``salt_version`` is the Salt that must work on the Python
+    they bring."""
 
     release: VerifiedRelease
     wishes: Sequence[PackageWish]
@@ -47,6 +50,7 @@ class PackageOrder:
     sources: KeySources = field(default_factory=KeySources)
     salt: frozenset[str] = frozenset()
     hold: frozenset[str] = frozenset()
+    agreed: frozenset[str] = frozenset()
     salt_version: str | None = None
     limits: TransferLimits | None = None
 
@@ -55,8 +59,9 @@ def packages_of(order: PackageOrder) -> tuple[PackageSet, ...]:
     """What the nodes of each of the wishes have, in their order.
 
     Raises ConfigurationError for a wish that cannot be fulfilled and for a rack.lock that is not
-    what was written, NetworkError, NotAuthentic, MissingTool without pacman where something is to
-    be resolved, HostStorage, Interrupted.
+    what was written, NetworkError, NotAuthentic, also where what is not locked yet would be older
+    than it was, MissingTool without pacman where something is to be resolved, HostStorage,
+    Interrupted.
     """
     if _leaves_to_release(order):
         base_of(order.release, order.terms.cache, order.terms.progress)  # is at hand from then on
@@ -133,17 +138,21 @@ def plan_packages(order: PackageOrder, moving: Collection[str] | None = None) ->
     """What rack.lock is to say. Without ``moving`` only what it does not say yet is resolved; with
     it everything is, and only the packages in it may change, or all when it is empty.
 
-    Raises as ``packages_of``, and ConfigurationError for a name in ``moving`` that is not locked.
+    Raises as ``packages_of``, and ConfigurationError for a name in ``moving`` that is not locked
+    and would not be.
     """
     names = set(order.lock.pacman)
     if moving is not None:
-        _require_movable(order, moving)
+        base = base_of(order.release, order.terms.cache, order.terms.progress)
+        _require_movable(order, moving, installed_of(base))
         names = names - set(moving) if moving else names & order.hold
     kept = _archived(order, sorted(names))
     if kept is None:
         with alone(order.terms):
             kept = _pinned(order, sorted(names))
-    return _plan(order, kept, fresh=moving is not None)
+    plan = _plan(order, kept, fresh=moving is not None)
+    _require_movable(order, moving or (), plan.offers)
+    return plan
 
 
 def _plan(order: PackageOrder, kept: Sequence[VerifiedPacman], *, fresh: bool) -> LockPlan:
@@ -241,10 +250,17 @@ def _locked(order: PackageOrder) -> RackLock:
     order.terms.progress.note("rack.lock does not say yet which packages the nodes have")
     kept = _pinned(order, sorted(order.lock.pacman))
     try:
-        return carry_out(order, _plan(order, kept, fresh=False))
+        return carry_out(order, _agreed(order, kept))
     except MirrorMoved as error:
         order.terms.progress.note(f"{error.what}; asking again what there is")
-    return carry_out(order, _plan(order, kept, fresh=False))
+    return carry_out(order, _agreed(order, kept))
+
+
+def _agreed(order: PackageOrder, kept: Sequence[VerifiedPacman]) -> LockPlan:
+    """What is to be locked though nobody is shown it."""
+    plan = _plan(order, kept, fresh=False)
+    require_agreed(plan, order.agreed)
+    return plan
 
 
 def _require_python(
@@ -266,14 +282,16 @@ def _require_same_release(order: PackageOrder) -> None:
             )
 
 
-def _require_movable(order: PackageOrder, moving: Collection[str]) -> None:
+def _require_movable(order: PackageOrder, moving: Collection[str], others: Collection[str]) -> None:
+    """Raise for a name that is not locked, and is none of ``others`` either, or is held: what the
+    release has itself may be locked as an older one, and is named as that."""
     for name in moving:
-        if name not in order.lock.pacman:
+        if name not in order.lock.pacman and name not in others:
             raise ConfigurationError(
                 f"{name} is not among the {len(order.lock.pacman)} packages of {order.lock.path}",
                 hint="picloud-image lock shows them; what is new goes into [packages] in rack.toml",
             )
-        if name in order.hold:
+        if name in order.lock.pacman and name in order.hold:
             raise ConfigurationError(
                 f"{name} is held by [packages] hold",
                 hint="take it out of hold in rack.toml if it is to move",
@@ -375,22 +393,3 @@ def _network(order: PackageOrder) -> Iterator[PackageSource]:
     given = (order.release.fingerprint, repositories, order.terms, order.sources, order.limits)
     with package_source(*given) as source:
         yield source
-
-
-@contextmanager
-def alone(terms: FetchTerms) -> Iterator[None]:
-    """Let one run at a time lock and fetch packages; others wait for what it makes."""
-    folder = terms.cache.made("packages")
-    try:
-        with ExitStack() as held:
-            try:
-                held.enter_context(folder.locked("pacman.lock", wait=False))
-            except BlockingIOError:
-                terms.progress.note("another run is fetching packages; waiting for it")
-                held.enter_context(folder.locked("pacman.lock"))
-            yield
-    except KeyboardInterrupt:
-        raise Interrupted(
-            "interrupted while fetching packages; those that came in are kept",
-            hint="run the same command again; it goes on from there",
-        ) from None

@@ -7,12 +7,13 @@ it is, unless it may move.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from imager.base.cache import Cache
 from imager.base.durable import host_storage
 from imager.base.errors import ConfigurationError, NotAuthentic
+from imager.base.text import command_line
 from imager.base.trusted_folder import kept_file
 from imager.packages.metadata import read_pkginfo
 from imager.packages.resolve.base_system import BaseSystem
@@ -31,7 +32,7 @@ class LockChange:
     """A package of rack.lock that would change: ``old`` or ``new`` is None for one that comes or
     goes. ``size_bytes`` is what would be fetched, ``asked_by`` names the packages that need it,
     none for one that was asked for; ``base`` is the version that the release itself has.
-    ``is_older`` is for a version that goes back."""
+    ``older_than`` is the version from which it goes back: the pinned one, or the release's own."""
 
     name: str
     old: str | None
@@ -39,7 +40,7 @@ class LockChange:
     size_bytes: int = 0
     asked_by: tuple[str, ...] = ()
     base: str | None = None
-    is_older: bool = False
+    older_than: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class LockPlan:
     @property
     def older(self) -> tuple[str, ...]:
         """The packages that would go back to an older version."""
-        return tuple(change.name for change in self.changes if change.is_older)
+        return tuple(change.name for change in self.changes if change.older_than)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,20 @@ def plan_lock(given: PlanInput, wishes: Mapping[str, PackageWish], fresh: bool) 
             details=faults if len(faults) > 1 else (),
         )
     return LockPlan(sets, offers, tuple(_changes(given, sets, offers)))
+
+
+def require_agreed(plan: LockPlan, agreed: Collection[str]) -> None:
+    """Raise NotAuthentic for a package that would become older and is none of ``agreed``, where
+    nobody is shown the plan: a database is signed by nobody."""
+    older = [each for each in plan.changes if each.older_than and each.name not in agreed]
+    if older:
+        raise NotAuthentic(
+            f"the mirrors have {len(older)} of the packages older than the release or rack.lock, "
+            "and nobody agreed to that",
+            hint="if they are to be that old, name them: "
+            f"{command_line('lock', '--update', *plan.older, '--yes')}",
+            details=[f"{each.name} {each.older_than} -> {each.new}" for each in older],
+        )
 
 
 def offer_of(package: VerifiedPacman) -> PackageOffer:
@@ -174,19 +189,31 @@ def _changes(
     needed_by = asked_for_by(offers.values())
     installed = installed_of(given.base)
     old = given.lock.pacman
+    of_release = {
+        name
+        for each in given.lock.sets.values()
+        if each.release == given.release_sha256
+        for name in each.packages
+    }
     for name in sorted({*offers, *old}):
         new, before = offers.get(name), old.get(name)
         if new is None:
             yield LockChange(name, old[name].version, None)
-        elif before is None or before.version != new.version or before.sha256 != new.sha256:
+            continue
+        base = installed[name][1].version if name in installed else None
+        has = [before.version] if before else []
+        if base and name not in of_release:
+            has.append(base)  # else the nodes have the pinned one instead
+        others = (each for each in has if each != new.version)
+        older_than = next((each for each in others if is_newer(each, new.version)), None)
+        is_same = before and (before.version, before.sha256) == (new.version, new.sha256)
+        if older_than or not is_same:
             yield LockChange(
                 name,
                 before.version if before else None,
                 new.version,
                 new.size_bytes if new.url else 0,
                 () if name in wanted else needed_by[name],
-                installed[name][1].version if name in installed else None,
-                before is not None
-                and before.version != new.version
-                and is_newer(before.version, new.version),
+                base,
+                older_than,
             )

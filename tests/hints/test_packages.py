@@ -42,6 +42,14 @@ def _older(place: Locked) -> None:
     place.offer(made)
 
 
+def _older_than_the_release(place: Locked) -> None:
+    """htop is wanted, too, and the mirror says that it needs an older openssl than it has."""
+    made = partial(package, place.folder, arch="armv7h")
+    needs = made("htop", "3.3-1", {"h": ""}, depend="openssl<3.5")
+    place.offer(made("openssl", "3.4.0-1", {"o": ""}, depend="glibc"), needs)
+    htop(place)
+
+
 def _both_newer(place: Locked, what: str = "docker") -> None:
     """The mirror's newer ``what`` needs a newer containerd."""
     made = partial(package, place.folder, arch="armv7h")
@@ -102,6 +110,13 @@ PACKAGES = {
         "picloud-image lock --update docker --yes",
         code=12,
         before=(_older,),
+    ),
+    "if they are to be that old, name them: {}": Row(
+        "lock",
+        "picloud-image lock --update openssl --yes",
+        code=12,
+        before=(_older_than_the_release,),
+        again=0,
     ),
     "name what may move: picloud-image lock --update PKG…, or without names for all": Row(
         "lock --update docker --yes",

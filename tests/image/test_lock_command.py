@@ -185,6 +185,54 @@ def test_what_gets_older_is_marked_and_must_be_named(
     assert {each["name"] for each in named.result["changes"] if each["older"]} == {*names[:2]}
 
 
+@pytest.mark.parametrize(
+    ("canary", "named"), [(False, ["openssl"]), (True, ["openssl"]), (True, ["openssl", "runc"])]
+)
+def test_what_the_release_has_newer_must_be_named(
+    place: Workplace,
+    repository: Mirror,
+    tmp_path: Path,
+    key: SigningKey,
+    canary: bool,
+    named: list[str],
+) -> None:
+    """Also the first time, when nobody is asked, and for a wish that is new in a locked rack."""
+    toml, lock = place.rack / "rack.toml", place.rack / "rack.lock"
+    if canary:
+        assert place.run("lock").code == 0
+    before = '[packages]\ninstall = ["htop"'
+    wanted = before.replace("\n", '\ncanary = ["pi3"]\n') if canary else before
+    toml.write_text(toml.read_text().replace(f"\n{before}]", f'\n{wanted}, "old"]'))
+    given = {"openssl": ("3.4.0-1", "glibc"), "old": ("1-1", "openssl<3.5")}
+    if len(named) > 1:
+        given["runc"] = ("1.2-1", "glibc")
+    folder = tmp_path / "old"
+    paths = [path for path in packages_in(folder) if path.name.split("-")[0] not in given]
+    paths += [
+        package(folder, name, version, {name: ""}, arch="armv7h", depend=depend)
+        for name, (version, depend) in given.items()
+    ]
+    repository.files = files_of(paths, database_of(paths, folder), key)
+    looked = place.run("lock", "--dry-run")
+    assert "~ openssl 3.5.0-1 -> 3.4.0-1 OLDER! (" in looked.out
+    assert "change, 1 of them to an OLDER version" in looked.out
+    for words in (["lock"], ["fetch"], ["lock", "--update", "--yes"]):
+        refused = place.json(*words)
+        assert refused.code == 12, words
+        (error,) = [each for each in refused.events if each["event"] == "error"]
+        assert "lock --update openssl --yes" in error["hint"]
+        assert any("3.5.0-1 -> 3.4.0-1" in line for line in error["details"])
+    assert b"3.4.0-1" not in lock.read_bytes()
+    moved = place.json("lock", "--update", *named, "--yes")
+    assert moved.code == 0, moved.err
+    assert {each["name"] for each in moved.result["changes"] if each["older"]} == {"openssl"}
+    assert b"3.4.0-1" in lock.read_bytes()
+    again = place.json("lock", "--offline")
+    assert again.code == 0, again.err
+    tried = again.result["candidate"]
+    assert [each["name"] for each in tried["changes"]] == ["runc"] if tried else len(named) == 1
+
+
 def test_a_lock_that_is_killed_goes_on_where_it_was(place: Workplace, repository: Mirror) -> None:
     """kill -9 while a package comes in: nothing is pinned, what is archived is whole."""
     slow = f"{FOLDER}/docker-1:1.6.2-1-armv7h.pkg.tar.xz"

@@ -16,7 +16,7 @@ from imager.cli.views.packages import change_fields, change_lines
 from imager.config.nodeset import fold
 from imager.config.rack import Rack
 from imager.packages.candidate import candidate_in, changes_between, not_tried, promote, undo
-from imager.packages.locking import alone
+from imager.packages.fetch.alone import alone
 from imager.packages.plan import LockChange
 from imager.rack.master.connection import Way, door_to_master
 from imager.rack.master.status import ask_status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import click
 
@@ -30,12 +31,13 @@ from imager.config.rack import Rack
 from imager.packages.candidate import changes_between
 from imager.packages.carry.entries import EntryOrigin
 from imager.packages.carry.lists import missing_of
+from imager.packages.fetch.alone import alone
 from imager.packages.locking import (
     PackageOrder,
-    alone,
     carry_out,
     is_unlocked,
     packages_at_hand,
+    packages_of,
     plan_packages,
     verify_archive,
 )
@@ -178,8 +180,8 @@ def _updated(
 ) -> CommandResult:
     order = orders[-1]
     plan = plan_packages(order, frozenset(names))
-    # Nothing is on trial in a rack whose packages are locked for the first time.
-    on_trial = bool(plan.changes and rack.canary and order.lock.sets)
+    # Nothing is on trial where nothing moves: what is new was never on other nodes.
+    on_trial = bool(rack.canary) and any(change.old for change in plan.changes)
     session.console.event("plan", **plan_fields(plan))
     lines = plan_lines(plan)
     if on_trial:
@@ -200,18 +202,20 @@ def _updated(
         session.console.lines(*lines)
     with alone(order.terms):
         carry_out(order, plan, rack.candidate_file if on_trial else None)
+    # What rack.lock does not say yet is never on trial.
+    packages_of(replace(orders[0], agreed=frozenset(plan.older)))
     return {**plan_fields(plan), **_shown(session, rack, order.release)}
 
 
 def _require_named(plan: LockPlan, names: Collection[str]) -> None:
     """Raise NotAuthentic for a package that would become older and that no one of ``names`` is:
     --yes alone is said by timers, too, and no mirror that is right offers less than it did."""
-    older = [change for change in plan.changes if change.is_older and change.name not in names]
+    older = [change for change in plan.changes if change.older_than and change.name not in names]
     if older:
         named = dict.fromkeys((*names, *plan.older))
         raise NotAuthentic(
-            f"the mirrors have {len(older)} of the packages older than rack.lock pins them, and "
-            "--yes alone does not agree to that",
+            f"the mirrors have {len(older)} of the packages older than rack.lock or the release, "
+            "and --yes alone does not agree to that",
             hint="if they are to go back, name them: "
             f"{command_line('lock', '--update', *named, '--yes')}",
             details=change_lines(older),

@@ -90,7 +90,7 @@ def plan_fields(plan: LockPlan) -> dict[str, object]:
                 "size_bytes": change.size_bytes,
                 "asked_by": list(change.asked_by),
                 "release_has": change.base,
-                "older": change.is_older,
+                "older": change.older_than is not None,
             }
             for change in plan.changes
         ],
@@ -109,12 +109,13 @@ def _reason(explicit: bool, needed_by: Sequence[str]) -> str:
 def _moved(change: LockChange) -> str:
     if change.new is None:
         return f"- {change.name} {change.old}: nobody needs it any more"
+    if change.older_than:
+        return f"~ {change.name} {change.older_than} -> {change.new} OLDER!"
     if change.old is None:
         return f"+ {change.name} {change.new}"
     if change.old == change.new:
         return f"~ {change.name} {change.new}, built anew"
-    older = " OLDER!" if change.is_older else ""
-    return f"~ {change.name} {change.old} -> {change.new}{older}"
+    return f"~ {change.name} {change.old} -> {change.new}"
 
 
 def _change_line(change: LockChange) -> str:

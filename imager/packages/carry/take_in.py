@@ -17,9 +17,9 @@ from imager.base.errors import NotAuthentic
 from imager.base.json_fields import JsonFault
 from imager.packages.carry.carried import CarriedEntry, CarriedFile
 from imager.packages.carry.entries import Entry, found
+from imager.packages.fetch.alone import alone
 from imager.packages.fetch.archive import PackageArchive, record_of
 from imager.packages.fetch.package import require_itself
-from imager.packages.locking import alone
 from imager.release.archive import Archive, TarballRecord, encode_record, parse_record
 from imager.release.lock import PackagePin, PacmanPin, Pin
 from imager.release.openpgp import parse_signatures, verify_detached

@@ -23,8 +23,8 @@ from imager.base.errors import (
     NotAuthentic,
     PicloudError,
 )
+from imager.packages.fetch.alone import alone
 from imager.packages.locking import (
-    alone,
     carry_out,
     packages_at_hand,
     packages_of,
@@ -255,6 +255,75 @@ def test_a_new_wish_does_not_move_what_is_pinned(
     assert runc.install[0] == docker.install[0]
     assert runc.install[0].version == "1.1.0-1"
     assert len(scene.lock.sets) == 2
+
+
+def older_openssl(mirror: Mirror, folder: Path, key: SigningKey) -> None:
+    """Let the mirror have an openssl older than the release's, which htop is said to need."""
+    kept = [
+        path for path in packages_in(folder) if path.name.split("-")[0] not in ("openssl", "htop")
+    ]
+    made = [
+        package(folder, "openssl", "3.4.0-1", {"usr/x": ""}, arch="armv7h"),
+        package(folder, "htop", "3.3-1", {"usr/x": ""}, arch="any", depend="openssl<3.5"),
+    ]
+    paths = [*kept, *made]
+    mirror.files |= files_of(paths, database_of(paths, folder), key)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_what_the_release_has_does_not_become_older_unasked(
+    scene: PackageScene, mirror: Mirror, tmp_path: Path, locked: bool
+) -> None:
+    """Neither with the first lock nor with a later one: nobody signs a database."""
+    wishes = (PackageWish(("htop",)), *((DOCKER,) if locked else ()))
+    if locked:
+        packages_of(scene.order(DOCKER))
+    older_openssl(mirror, tmp_path / "old", scene.key)
+    error = refused(scene, *wishes)
+    assert isinstance(error, NotAuthentic)
+    assert error.details == ("openssl 3.5.0-1 -> 3.4.0-1",)
+    assert error.hint.endswith("picloud-image lock --update openssl --yes")
+    held = scene.order(*wishes, hold=frozenset({"openssl"}))
+    plan = plan_packages(held, ["openssl"])
+    assert plan.older == ("openssl",)
+    assert {each.name: each.older_than for each in plan.changes} == {
+        "htop": None,
+        "openssl": "3.5.0-1",
+    }
+    with pytest.raises(ConfigurationError, match="glibc is not among the"):
+        plan_packages(held, ["glibc"])
+    carry_out(held, plan)
+    found = packages_of(scene.order(*wishes))[0]
+    assert [each.version for each in found.install] == ["3.4.0-1", "3.3-1"]
+    assert plan_packages(scene.order(*wishes), []).changes == (), "that was agreed to"
+
+
+def test_what_a_person_agreed_to_have_older_is_locked(
+    scene: PackageScene, mirror: Mirror, tmp_path: Path
+) -> None:
+    older_openssl(mirror, tmp_path / "old", scene.key)
+    order = replace(scene.order(PackageWish(("htop",))), agreed=frozenset({"openssl"}))
+    (found,) = packages_of(order)
+    assert [each.version for each in found.install] == ["3.4.0-1", "3.3-1"]
+
+
+def test_a_newer_release_is_not_made_older_by_what_was_agreed_for_the_last_one(
+    scene: PackageScene, mirror: Mirror, tmp_path: Path
+) -> None:
+    wish = PackageWish(("htop",))
+    older_openssl(mirror, tmp_path / "old", scene.key)
+    order = scene.order(wish)
+    carry_out(order, plan_packages(order, ["openssl"]))
+    (scene.folder / "newer").mkdir()
+    tree = release_tree(mirror.address)
+    tree.file("./etc/issue", "newer")
+    built = build_release(scene.folder / "newer", tree)
+    order = replace(scene.order(wish), release=replace(built, fingerprint=scene.key.fingerprint))
+    with pytest.raises(NotAuthentic) as caught:
+        packages_of(order)
+    assert caught.value.details == ("openssl 3.5.0-1 -> 3.4.0-1",)
+    carry_out(order, plan_packages(order, ["openssl"]))
+    assert len(packages_of(replace(order, lock=scene.lock))) == 1
 
 
 @pytest.mark.parametrize("moving", [None, ["docker"]])

@@ -233,7 +233,7 @@ def test_a_fault_of_packages_is_named_by_its_key(text: str) -> None:
 @pytest.mark.parametrize("key", ["wanted", "packages", "remove"])
 def test_a_list_of_very_many_names_costs_little(key: str) -> None:
     names = [f"n{number}" for number in range(20_000)]
-    lists = {"wanted": [], "packages": [], "remove": []} | {key: names}
+    lists: dict[str, list[str]] = {"wanted": [], "packages": [], "remove": []} | {key: names}
     text = f'[set.k]\nrelease = "{"ab" * 32}"\n'
     text += "".join(f"{name} = {words}\n" for name, words in lists.items())
     began = time.process_time()
