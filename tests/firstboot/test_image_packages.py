@@ -17,6 +17,7 @@ from tests.support.svc import LIBSVC, MARK, SVC_2
 
 STEP = "45-packages"
 FOLDER = "var/lib/picloud/packages"
+SYNCED = "the new mark is synced"
 SCRIPTLET = (
     'post_install() { echo "$1" >>"$PICLOUD_ROOT/ran"; }\nfailing() { echo no >&2; false; }\n'
 )
@@ -108,6 +109,28 @@ def test_a_kernel_of_a_package_gets_its_modules(tmp_path: Path) -> None:
         "mkinitcpio -P",
     ]
     assert node.note(STEP) == "3 things done, of which failed: modules 6.18-rpi: status 1"
+
+
+@pytest.mark.parametrize("done", ["", "\n", "1", "x\n", "1x\n"])
+def test_a_mark_that_tells_nothing_counts_as_none(tmp_path: Path, done: str) -> None:
+    """As a loss of power leaves it that took the data and kept the name."""
+    node = with_queue(tmp_path, "scriptlet post_install svc 1-1")
+    node.write(f"{FOLDER}/done", done)
+    boot = node.boot()
+    assert boot.status == 0, boot.output
+    assert node.note(STEP) == "1 things done"
+    assert node.read(f"{FOLDER}/done") == "1\n"
+    assert node.read("ran") == "1-1\n"
+
+
+def test_a_mark_has_reached_the_card_before_it_takes_the_old_ones_place(tmp_path: Path) -> None:
+    node = with_queue(tmp_path, "scriptlet post_install svc 1-1")
+    new = f"$PICLOUD_ROOT/{FOLDER}/done.new"
+    node.fake_tool("sync", f'[ ! -s "{new}" ] || echo "{SYNCED}" >>"$FAKE/calls"\n')
+    calls = node.boot().calls
+    mark = next(n for n, call in enumerate(calls) if call.endswith(f"{FOLDER}/done"))
+    assert calls[mark - 2 : mark] == ("sync ", SYNCED)
+    assert calls[mark + 1] == "sync "
 
 
 @pytest.mark.long(minutes=1)
