@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from imager.base.units import MiB
+from imager.card.receipt.store import load_receipt
 from imager.disk.gpt import read_gpt
 from imager.disk.manifest import Reader
 from tests.support.bootdisk import SIZE, make_disk
@@ -106,6 +107,28 @@ def test_an_image_packed_in_any_way(place: Place, image: Path, packer: str) -> N
     helpless = place.run("verify", card, "--receipt", receipt, "--repair")
     assert helpless.code == 23
     assert f"write it again: picloud-image write {card} --image {source}\n" in helpless.err
+
+
+NO_UTF_8 = os.fsdecode(b"caf\xe9")
+
+
+@pytest.mark.parametrize(
+    ("card", "source"), [(f"{NO_UTF_8}.img", "any.img"), ("card.img", f"{NO_UTF_8}/any.img")]
+)
+def test_a_path_that_is_no_utf_8_gets_its_receipt(
+    place: Place, image: Path, card: str, source: str
+) -> None:
+    (place.folder / NO_UTF_8).mkdir(exist_ok=True)
+    if source != image.name:
+        (place.folder / source).unlink(missing_ok=True)
+        (place.folder / source).hardlink_to(image)
+    said = place.run("write", card, "--image", source, "--json")
+    assert said.code == 0, said.err
+    receipt = load_receipt(Path(said.result["receipt"]))
+    assert receipt.target.path == str(place.folder / card)
+    verified = place.run("verify", card, "--receipt", said.result["receipt"])
+    assert verified.code == 0, verified.err
+    (place.folder / card).unlink()
 
 
 def test_the_plan_and_a_dry_run_that_touches_nothing(place: Place, image: Path) -> None:

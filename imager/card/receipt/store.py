@@ -23,9 +23,11 @@ _NAME_ONE = "name a receipt's file; those of a rack lie in its .picloud/receipts
 
 
 def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
-    """Write ``receipt`` into ``folder`` (mode 0600) under its time and node; returns the path."""
+    """Write ``receipt`` into ``folder`` (mode 0600) under its time and node; returns the path,
+    which every program can name: of what is no UTF-8 nothing is in it."""
     taken = folder.make_private().names()
     stem = receipt.finished_at.replace(":", "").replace("-", "") + "-" + _named(receipt)
+    stem = stem.encode(errors="ignore").decode()
     name = f"{stem}.json"
     while name in taken:
         name = f"{stem}-{secrets.token_hex(2)}.json"

@@ -43,12 +43,13 @@ def report(session: Session, out: Path | None) -> CommandResult:
         )
     rack = existing_rack(session)
     page = render_report(rack, spoken_now(), recipes_at_hand(session, rack))
+    document = page.encode(errors="backslashreplace")  # JSON can name half a character
     if to_stdout:
         for line in page.rstrip("\n").split("\n"):
             session.console.data(line)
         return {}
     if out is None:
-        TrustedFolder(rack.folder).write(_DEFAULT_NAME, page.encode())
+        TrustedFolder(rack.folder).write(_DEFAULT_NAME, document)
         path = (rack.folder / _DEFAULT_NAME).absolute()
     else:
         path = (out / _DEFAULT_NAME if out.is_dir() else out).absolute()
@@ -57,6 +58,6 @@ def report(session: Session, out: Path | None) -> CommandResult:
                 f"{path} is no file",
                 hint="name a new file, such as rack.html, or - for standard output",
             )
-        write_atomically(path, page.encode())
+        write_atomically(path, document)
     session.console.lines(f"wrote {path}", "    open it in a browser, or print it from there")
     return {"report": str(path), "nodes": len(rack.nodes)}

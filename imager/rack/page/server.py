@@ -118,7 +118,8 @@ def page_app(lookout: Lookout, token: str | None) -> ASGIApp:
     streams = 0
 
     async def page(_: Request) -> Response:
-        return HTMLResponse((await feed.newest()).whole())
+        whole = (await feed.newest()).whole()
+        return HTMLResponse(whole.encode(errors="backslashreplace"))  # half a character, too
 
     async def style(_: Request) -> Response:
         return PlainTextResponse(STYLE, media_type="text/css")

@@ -117,8 +117,9 @@ def made_golden(wanted: GoldenWanted, its: MadeOf, cache: Cache, progress: Progr
         if wanted_golden(golden) != wanted:
             raise HostStorage("it became another image than the head's", hint="")
     except PicloudError as error:
+        why = f"{error.what}\n".encode(errors="backslashreplace")
         with suppress(PicloudError):
-            cache.made("golden", 0o700).write(_failed(wanted), f"{error.what}\n".encode())
+            cache.made("golden", 0o700).write(_failed(wanted), why)
         raise HostStorage(
             f"the golden image could not be made of this station's archive: {error.what}",
             hint="run the same command again: it is fetched from the head then",

@@ -133,3 +133,21 @@ def test_an_altered_archive_makes_no_image_and_the_next_one_is_fetched(
         made_golden(wanted_golden(golden), its, cache, Quiet())
     assert "run the same command again" in caught.value.hint
     assert surveyed(bus, head).makes == ()
+
+
+def test_a_cache_whose_path_is_no_utf_8_fails_as_any_other(
+    bus: PipeBus, head: tuple[Rack, GoldenImages], tmp_path: Path
+) -> None:
+    golden = head[1]["pi1"]
+    its = made_of(golden)
+    assert its is not None
+    cache = Cache(tmp_path / os.fsdecode(b"caf\xe9"))
+    shutil.copytree(bus.cache("desk1"), cache.root)
+    (release,) = (cache.root / "releases" / its.release).glob("*.tar.gz")
+    release.chmod(0o644)
+    os.truncate(release, 4096)
+    wanted = wanted_golden(golden)
+    with pytest.raises(HostStorage, match="could not be made of this station's archive"):
+        made_golden(wanted, its, cache, Quiet())
+    (failed,) = (cache.root / "golden").glob("*.failed")
+    assert r"caf\udce9" in failed.read_text()

@@ -72,6 +72,13 @@ def test_a_receipt_survives_its_file(tmp_path: Path) -> None:
     assert path.name == "20261123T060504.123Z-pi7.json"
 
 
+def test_text_that_no_encoding_has_survives_too(tmp_path: Path) -> None:
+    """A path that is no UTF-8; a word of a station, whose JSON can name half a character."""
+    target = replace(RECEIPT.target, path="/media/caf\udce9.img")
+    strange = replace(RECEIPT, target=target, failure="\ud800")
+    assert load_receipt(save_receipt(strange, TrustedFolder(tmp_path))) == strange
+
+
 def test_it_is_private(tmp_path: Path) -> None:
     path = save_receipt(RECEIPT, TrustedFolder(tmp_path / "receipts"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from imager.card.receipt.receipt import ReceiptResult
 from imager.cli.main import run
+from tests.support.rackhistory import rack_with_history, receipt_of
 from tests.support.racks import rack_in
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a device")
@@ -61,6 +64,23 @@ def test_a_hint_that_names_another_place_works(
         assert report(rack, tmp_path / name) == 0
     assert report(rack, tmp_path) == 0
     assert (tmp_path / "report.html").is_file()
+
+
+def test_half_a_character_is_shown_as_its_escape(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which JSON can name: in a receipt of a station, or in what came with a stranger's rack."""
+    rack = rack_with_history(tmp_path, 7)
+    its = receipt_of("pi0", 50, result=ReceiptResult.FAILED, failure="half\ud800").to_json()
+    (rack.receipts.path / "20991123T060504.123Z-pi0.json").write_text(json.dumps(its))
+    for out in (tmp_path / "rack.html", tmp_path / "folder"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        assert report(rack.folder, out) == 0
+    assert run(["--rack", str(rack.folder), "rack", "report"]) == 0
+    assert report(rack.folder, "-") == 0
+    pages = [rack.folder / "report.html", tmp_path / "rack.html", tmp_path / "folder/report.html"]
+    for page in (*(path.read_text() for path in pages), capsys.readouterr().out):
+        assert r"half\ud800" in page
 
 
 @as_root

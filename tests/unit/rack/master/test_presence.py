@@ -28,6 +28,13 @@ def test_what_is_saved_is_loaded_and_other_nodes_are_kept(tmp_path: Path) -> Non
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_half_a_character_is_kept_as_it_came(tmp_path: Path) -> None:
+    """JSON can name one, so a file that came with a stranger's rack may."""
+    strange = Seen(Presence.JOINED, "\ud800")
+    save_presence(tmp_path, {"pi0": strange})
+    assert load_presence(tmp_path) == {"pi0": strange}
+
+
 @pytest.mark.parametrize(
     "damage", ['{"presence": "here"}', '{"presence": ["joined"]}', '{"asked_at": 3}', "[]", "null"]
 )

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from imager.base.errors import UsageError
+from imager.card.receipt.receipt import ReceiptResult
 from imager.config.rack import Rack
 from imager.rack.live.snapshot import write_live
 from imager.rack.page import connection, feed
@@ -23,7 +24,7 @@ from imager.rack.page.connection import BoundedConnection
 from imager.rack.page.guard import is_own_name, new_token, query_of
 from imager.rack.page.server import listening, place_named
 from tests.support.liverun import at_work, moment_at, run_at
-from tests.support.rackhistory import rack_with_history
+from tests.support.rackhistory import rack_with_history, receipt_of
 from tests.support.racks import rack_in
 from tests.support.served import ask, connected, reply, served, streaming
 
@@ -77,6 +78,16 @@ def test_the_page_and_its_two_files_are_there_and_nothing_else(port: int) -> Non
         "/" + "a" * 9000,
     ):
         assert ask(port, path).status in (307, 400, 404), path
+
+
+def test_half_a_character_of_a_strangers_json_is_shown_as_its_escape(tmp_path: Path) -> None:
+    rack = rack_with_history(tmp_path, 7)
+    its = receipt_of("pi0", 50, result=ReceiptResult.FAILED, failure="half\ud800").to_json()
+    (rack.receipts.path / "20991123T060504.123Z-pi0.json").write_text(json.dumps(its))
+    with served(rack) as port:
+        page = ask(port, "/")
+    assert page.status == 200
+    assert r"half\ud800" in page.body
 
 
 def test_every_answer_forbids_what_the_page_does_not_need(port: int, guarded: int) -> None:
