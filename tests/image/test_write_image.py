@@ -131,6 +131,15 @@ def test_a_path_that_is_no_utf_8_gets_its_receipt(
     (place.folder / card).unlink()
 
 
+def test_names_that_are_long_get_their_receipt(place: Place, image: Path) -> None:
+    card, source = f"{'c' * 130}.img", f"{'s' * 130}.img"
+    (place.folder / source).hardlink_to(image)
+    said = place.run("write", card, "--image", source, "--json")
+    assert said.code == 0, said.err
+    assert load_receipt(Path(said.result["receipt"])).target.path == str(place.folder / card)
+    (place.folder / card).unlink()
+
+
 def test_the_plan_and_a_dry_run_that_touches_nothing(place: Place, image: Path) -> None:
     said = place.run("write", "new.img", "--image", image, "--dry-run")
     assert said.code == 0, said.err

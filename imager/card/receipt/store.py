@@ -19,15 +19,19 @@ from imager.card.receipt.receipt import Receipt, ReceiptError, ReceiptResult, de
 
 MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 _SUFFIX = ".json"
+_LONGEST_STEM = 200
+"""In bytes. Linux has room for 255, of which making it unique, the suffix and ``replace_in`` take
+some."""
 _NAME_ONE = "name a receipt's file; those of a rack lie in its .picloud/receipts"
 
 
 def save_receipt(receipt: Receipt, folder: TrustedFolder) -> Path:
     """Write ``receipt`` into ``folder`` (mode 0600) under its time and node; returns the path,
-    which every program can name: of what is no UTF-8 nothing is in it."""
+    which every program can name: of what is no UTF-8 nothing is in it, of a long name the
+    beginning."""
     taken = folder.make_private().names()
     stem = receipt.finished_at.replace(":", "").replace("-", "") + "-" + _named(receipt)
-    stem = stem.encode(errors="ignore").decode()
+    stem = stem.encode(errors="ignore")[:_LONGEST_STEM].decode(errors="ignore")
     name = f"{stem}.json"
     while name in taken:
         name = f"{stem}-{secrets.token_hex(2)}.json"

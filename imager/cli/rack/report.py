@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from imager.base.durable import write_atomically
+from imager.base.durable import host_storage, write_atomically
 from imager.base.errors import TargetRefused, UsageError
 from imager.base.trusted_folder import TrustedFolder
 from imager.cli.choice import existing_rack, recipes_at_hand
@@ -52,8 +52,10 @@ def report(session: Session, out: Path | None) -> CommandResult:
         TrustedFolder(rack.folder).write(_DEFAULT_NAME, document)
         path = (rack.folder / _DEFAULT_NAME).absolute()
     else:
-        path = (out / _DEFAULT_NAME if out.is_dir() else out).absolute()
-        if os.path.lexists(path) and not path.is_file():
+        with host_storage(out):
+            path = (out / _DEFAULT_NAME if out.is_dir() else out).absolute()
+            is_taken = os.path.lexists(path) and not path.is_file()
+        if is_taken:
             raise TargetRefused(
                 f"{path} is no file",
                 hint="name a new file, such as rack.html, or - for standard output",

@@ -26,6 +26,7 @@ from imager.card.receipt.receipt import (
     Receipt,
     ReceiptError,
     ReceiptResult,
+    SourceFacts,
     decode_receipt,
 )
 from imager.card.receipt.store import (
@@ -90,6 +91,18 @@ def test_two_in_one_moment_are_both_kept(tmp_path: Path) -> None:
         RECEIPT, TrustedFolder(tmp_path)
     )
     assert len(list(all_receipts(TrustedFolder(tmp_path)))) == 2
+
+
+@pytest.mark.parametrize("letter", ["n", "ü", "木", "\U0001f600"])
+def test_names_that_are_too_long_together_are_cut(tmp_path: Path, letter: str) -> None:
+    """And stay apart, though all that is left of them is the same."""
+    long = letter * (250 // len(letter.encode()))
+    image = ImageFacts("ab" * 32, "", "", "", 7, None, source=SourceFacts(long, "cd" * 32, MiB))
+    targets = (replace(RECEIPT.target, path=f"/media/{long}{number}") for number in range(3))
+    receipts = [replace(RECEIPT, node=long, target=target, image=image) for target in targets]
+    paths = [save_receipt(receipt, TrustedFolder(tmp_path)) for receipt in receipts]
+    assert [load_receipt(path) for path in paths] == receipts
+    assert all(path.name.startswith(f"20261123T060504.123Z-{letter * 40}") for path in paths)
 
 
 def test_the_newest_proven_one_is_found(tmp_path: Path) -> None:

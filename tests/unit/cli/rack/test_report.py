@@ -66,6 +66,14 @@ def test_a_hint_that_names_another_place_works(
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.parametrize("below", ["", "/rack.html"])
+def test_a_name_that_is_too_long_is_told(
+    rack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], below: str
+) -> None:
+    assert report(rack, f"{tmp_path}/{'n' * 300}{below}") == 41
+    assert "File name too long" in capsys.readouterr().err
+
+
 def test_half_a_character_is_shown_as_its_escape(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
