@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from imager.base.boards import MODELS
-from imager.base.errors import ConfigurationError, Interrupted
+from imager.base.durable import host_storage
+from imager.base.errors import ConfigurationError, Interrupted, UsageError
 from imager.base.ownership import at_home
 from imager.base.text import command_line
 from imager.cli.session import CommandResult, Session, command
@@ -90,10 +91,19 @@ def init(
 
 def _from_here(folder: Path, key_file: str) -> str:
     """``--ssh-key`` as rack.toml is to name it, which takes paths from its own folder; a person
-    at a shell means the folder they are in."""
-    if key_file in _NONE or key_file.startswith("~") or (folder / key_file).exists():
-        return key_file
-    return str(Path(key_file).absolute())
+    at a shell means the folder they are in. Raises UsageError for a path that no TOML can have,
+    and HostStorage for a name that is too long."""
+    with host_storage(folder / key_file):
+        as_it_is = key_file in _NONE or key_file.startswith("~") or (folder / key_file).exists()
+    named = key_file if as_it_is else str(Path(key_file).absolute())
+    try:
+        named.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{named} is not UTF-8, as all of rack.toml is",
+            hint="copy the key to a path that is, and name it there",
+        ) from None
+    return named
 
 
 def _choices_given(given: Mapping[str, str]) -> Choices:

@@ -103,6 +103,23 @@ def test_and_left_out_on_request(place: Path) -> None:
     assert toml(place)["login"] == {}
 
 
+@pytest.mark.parametrize(
+    ("key", "code", "what"),
+    [
+        ("n" * 300, 41, "File name too long"),
+        (os.fsdecode(b"caf\xe9.pub"), 2, r"caf\udce9.pub is not UTF-8, as all of rack.toml is"),
+    ],
+)
+def test_a_key_that_rack_toml_cannot_name_is_told(
+    place: Path, key: str, code: int, what: str
+) -> None:
+    (place / "rack" / key[:200]).write_text(f"{KEY}\n")
+    done = run(place, "--ssh-key", key)
+    assert done.returncode == code, done.stderr
+    assert what in done.stderr
+    assert not (place / "rack.toml").exists()
+
+
 def test_options_say_it_all(place: Path) -> None:
     words = ["--nodes", "n[1-3]", "--master", "salt", "--model", "pi3", "--slots", "none"]
     said = run(place, *words, "--addresses", "10.0.0.[11-13]", "--json")
