@@ -17,6 +17,8 @@ _MAGIC = 0xD00DFEED
 _HEADER_BYTES = 40
 _MAX_COMPATIBLE = 4096
 _MAX_MAPPED = 10_000
+_LONGEST_NAME = 256
+"""In bytes; the Devicetree Specification (0.4, 2.2.4.1) allows 31. What is longer is cut."""
 _BEGIN, _END, _PROPERTY, _NOP, _FINISH = 1, 2, 3, 4, 9
 _VERSION = 17
 
@@ -57,8 +59,9 @@ def overlay_map(data: bytes, budget: Budget | None = None) -> Mapping[str, Mappi
     """What overlays/overlay_map.dtb says: for each overlay its ``renamed``, ``deprecated``, or a
     platform such as ``bcm2711`` with the overlay's name there. Raises as ``root_compatible``."""
     nodes: dict[str, dict[str, str]] = {}
-    for found in _properties(data, budget):
-        if found.depth == 2 and len(nodes) < _MAX_MAPPED:
+    mapped = (found for found in _properties(data, budget) if found.depth == 2)
+    for count, found in enumerate(mapped):
+        if count < _MAX_MAPPED:
             name = found.name.decode("ascii", errors="replace")
             nodes.setdefault(found.node, {})[name] = found.strings[0]
     return nodes
@@ -98,6 +101,7 @@ def _check_reservations(data: bytes, at: int) -> None:
 
 def _walk(blocks: bytes, strings: bytes) -> Iterator[_Property]:
     nodes: list[str] = []
+    last_end = strings.rfind(b"\0")
     at, roots = 0, 0
     while at + 4 <= len(blocks):
         (token,) = struct.unpack_from(">I", blocks, at)
@@ -116,10 +120,11 @@ def _walk(blocks: bytes, strings: bytes) -> Iterator[_Property]:
         elif token == _PROPERTY and nodes and at + 8 <= len(blocks):
             size, name_at = struct.unpack_from(">II", blocks, at)
             value = blocks[at + 8 : at + 8 + size]
-            name_end = strings.find(b"\0", name_at)
-            if len(value) != size or name_end < 0:
+            if len(value) != size or name_at > last_end:
                 break
-            yield _Property(len(nodes), nodes[-1], strings[name_at:name_end], value)
+            # Thousands of properties may name the same megabyte.
+            name = strings[name_at : name_at + _LONGEST_NAME].partition(b"\0")[0]
+            yield _Property(len(nodes), nodes[-1], name, value)
             at = _aligned(at + 8 + size)
         elif token == _FINISH and not nodes and roots:
             return

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Mapping
 
 import pytest
 
+from imager.base.units import MiB
+from imager.bootcheck.formats.device_tree import overlay_map as read_overlay_map
+from imager.bootcheck.formats.device_tree import root_compatible
 from tests.support import bootfiles
 from tests.support.bootfiles import CONFIG_TXT, minimal_boot_files
 from tests.support.bootmemory import errors_of, found, judged
@@ -107,6 +111,24 @@ def overlay_map(nodes: Mapping[str, Mapping[str, str]]) -> bytes:
     head = (0xD00DFEED, 56 + len(blocks) + len(strings), 56, 56 + len(blocks), 40, 17, 16, 0,
             len(strings), len(blocks))  # fmt: skip
     return struct.pack(">10I", *head) + bytes(16) + blocks + strings
+
+
+def test_properties_that_all_name_one_megabyte_cost_no_gigabytes() -> None:
+    """Each of them takes twelve bytes; their names would be ten thousand MiB, or minutes."""
+    blocks = struct.pack(">IIII", 1, 0, 1, 0x61000000)
+    blocks += b"".join(struct.pack(">III", 3, 0, at) for at in range(20_000))
+    blocks += struct.pack(">III", 2, 2, 9)
+    strings = b"n" * MiB + b"\0"
+    head = (0xD00DFEED, 56 + len(blocks) + len(strings), 56, 56 + len(blocks), 40, 17, 16, 0,
+            len(strings), len(blocks))  # fmt: skip
+    data = struct.pack(">10I", *head) + bytes(16) + blocks + strings
+    tracemalloc.start()
+    try:
+        assert root_compatible(data) == ()
+        assert len(read_overlay_map(data)["a"]) == 1
+        assert tracemalloc.get_traced_memory()[1] < 20 * MiB
+    finally:
+        tracemalloc.stop()
 
 
 MAP = overlay_map(
