@@ -109,6 +109,8 @@ class SavedFile:
                 self._lock(fd)
                 give_to(fd, self.path.parent.stat())
                 os.fchmod(fd, 0o600)
+                if not os.fstat(fd).st_size:
+                    self._forget_map()
                 state = self._earlier(size_bytes) or RescueMap(size_bytes)
                 if not state.having(BlockState.SAVED):
                     os.ftruncate(fd, 0)
@@ -116,6 +118,14 @@ class SavedFile:
             yield HeldFile(self, fd, state)
         finally:
             os.close(fd)
+
+    def _forget_map(self) -> None:
+        """Remove a map without its image: what it calls saved is not here. A power cut right after
+        the image had its name leaves one."""
+        with suppress(FileNotFoundError):
+            os.close(self._own(self.partial_map, os.O_RDONLY))
+            self.partial_map.unlink()
+            fsync_folder(self.partial_map.parent)
 
     def _take_up(self) -> None:
         """Make the image that lacks something the unfinished one again. Its map is copied first and
@@ -218,3 +228,4 @@ class HeldFile:
             whole.replace(names.path)
             fsync_folder(names.path.parent)
             names.discard()
+            fsync_folder(names.path.parent)

@@ -232,10 +232,25 @@ def test_what_a_killed_run_wrote_and_did_not_note_is_written_anew(tmp_path: Path
 
 def test_a_map_that_is_none_is_not_gone_on_with(tmp_path: Path) -> None:
     files = SavedFile.at(tmp_path / "saved.img")
-    files.partial.touch()
+    files.partial.write_bytes(b"hello")
     files.partial_map.write_text("hello")
     with pytest.raises(TargetRefused, match="is no map: it does not begin with a status line"):
         files.hold(MiB).__enter__()
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_a_map_whose_image_is_gone_says_nothing_of_the_next(tmp_path: Path, left: bool) -> None:
+    """A power cut leaves one, or who removes a large hidden file to have room."""
+    raw, files = FaultyCard(MiB), SavedFile.at(tmp_path / "saved.img")
+    whole = RescueMap(raw.size_bytes)
+    whole.put(Extent(0, raw.size_bytes), BlockState.SAVED)
+    files.put_beside(files.partial_map, whole.encode())
+    if left:
+        files.partial.touch()
+    with files.hold(raw.size_bytes):
+        assert not files.partial_map.exists(), "a run that is killed now leaves zeros"
+    save_card(FreshRead(raw, True), map_card(raw), files, SaveOrder(), Quiet())
+    assert files.path.read_bytes() == raw.data
 
 
 def saved(folder: Path, lost: int, known: int) -> SavedCard:
