@@ -122,21 +122,23 @@ def refusals_are_named(place: Workplace, saves: Path, bad: Path, card: Loop) -> 
     """What is no whole card of its node is said before anything is written."""
     bad.mkdir(mode=0o700)
     image = saves / "pi1.img.zst"
-    for node in ("pi1", "pi2", "pi3"):
+    for node in ("pi1", "pi2", "pi3", "pi7"):
         shutil.copy(image, bad / f"{node}.img.zst")
     lost = RescueMap(SIZE)
     lost.put(Extent(MiB, 4096), BlockState.BAD)
     (bad / "pi3.img.zst.map").write_bytes(lost.encode())
+    (bad / "pi7.img.zst.map").write_bytes(b"torn")
     (bad / "pi4.img").write_bytes(bytes(2 * MiB))
     (bad / "pi5.img").write_bytes(b"")
     (bad / "pi5.img.xz").write_bytes(b"")
     whole = bytes_of(card)
-    said = place.json("rack", "restore", bad, "--nodes", "pi[1-6]", "--dry-run", *named(card))
+    said = place.json("rack", "restore", bad, "--nodes", "pi[1-7]", "--dry-run", *named(card))
     assert said.code == 0, said.err
     cannot: dict[str, Any] = {one["node"]: one["refused"] for one in said.result["cannot"]}
     assert [step["node"] for step in said.result["steps"]] == ["pi1"]
     assert "is pi1's card, not pi2's" in cannot["pi2"]
     assert "is not whole: 4.1 kB of its card could not be read" in cannot["pi3"]
+    assert "whether it is whole cannot be told" in cannot["pi7"]
     assert "no card of ours" in cannot["pi4"]
     assert "several saved cards of pi5" in cannot["pi5"]
     assert "has no saved card of pi6" in cannot["pi6"]

@@ -132,6 +132,10 @@ def test_an_image_that_lacks_something_is_copied_with_a_warning(typed: Typed, ca
     code, _, err = typed("clone", card, "one.img")
     assert code == 0
     assert f"card.img is not whole: {format_size(4096)} were lost" in err
+    card.with_name("card.img.map").write_bytes(b"torn")
+    code, _, err = typed("clone", card, "two.img")
+    assert code == 0
+    assert "card.img is whole cannot be told" in err
 
 
 def test_a_source_that_changes_while_it_is_read_makes_no_card(

@@ -334,6 +334,12 @@ def test_ddrescue_s_map_beside_an_image_is_gone_on_with(
     Path(f"{image}.map").write_bytes(state.encode())
     warned = typed("write", tmp_path / "other.img", "--image", image, "--dry-run", "--json")
     assert warned.result["lacks_bytes"] == MiB and "is not whole" in warned.out
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "saved.img.map").write_text("torn")
+    shutil.copy(image, other)
+    torn = typed("write", tmp_path / "other.img", "--image", other / "saved.img", "--dry-run")
+    assert "whether" in torn.err and "is whole cannot be told" in torn.err
     said = typed("read", card, image, "--json")
     assert said.code == 0, said.err
     assert not Path(f"{image}.map").exists()

@@ -47,7 +47,8 @@ _NO_DELTA = Delta(())
 class Original:
     """An open card, and what of it is copied. ``size_bytes`` is where its last partition ends, and
     with a GPT the second copy of that: what a copy needs. ``read_at`` gives any bytes of it.
-    ``lost_bytes`` of a saved card were not read when it was saved.
+    ``lost_bytes`` of a saved card were not read when it was saved; None where the map that says it
+    cannot be read.
 
     ``delta`` is what a copy has in the place of the card's own bytes, and ``called`` what the
     card is called then; empty for its path.
@@ -57,7 +58,7 @@ class Original:
     raw: RawCard
     card: CardMap
     read_at: Reader
-    lost_bytes: int = 0
+    lost_bytes: int | None = 0
     delta: Delta = _NO_DELTA
     called: str = ""
 
@@ -180,12 +181,15 @@ def opened_original(path: Path, kernel: HostTrees | None = None) -> Iterator[Ori
         yield Original(target, fresh.raw, card, fresh.reader(), lost)
 
 
-def _lost_of(image: Path) -> int:
-    """How many bytes the map beside a saved card calls lost."""
-    with suppress(OSError, RescueMapError):
+def _lost_of(image: Path) -> int | None:
+    """How many bytes the map beside a saved card calls lost; None where it cannot be read."""
+    try:
         text = read_named(map_beside(image), MAX_MAP_BYTES)
         return RescueMap.parse(text).having(*LOST).total_bytes
-    return 0
+    except FileNotFoundError:
+        return 0
+    except (OSError, RescueMapError):
+        return None
 
 
 @contextmanager

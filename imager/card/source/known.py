@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,11 +33,11 @@ _SUM = re.compile(r"[0-9a-fA-F]{64}")
 class KnownImage:
     """``sums`` (hex) of the source as it is packed, by what hashlib calls them, as far as somebody
     says them; its ``bmap``, None where there is none; how many bytes the map of a rescue beside it
-    calls lost; and what there is to say about the first two."""
+    calls lost, None where that cannot be read; and what there is to say about the first two."""
 
     sums: Mapping[str, str]
     bmap: Bmap | None
-    lacks_bytes: int
+    lacks_bytes: int | None
     told: tuple[str, ...]
 
     @property
@@ -165,12 +164,14 @@ def _sums(origin: Origin, told: list[str], *, is_asked: bool) -> Iterator[_Besid
                 yield _Beside(name, text, algorithm, digest)
 
 
-def _lost(origin: Origin) -> int:
-    """How many bytes of a card were lost when the image was read from it."""
+def _lost(origin: Origin) -> int | None:
+    """How many bytes of a card were lost when the image was read from it; None where a map beside
+    it cannot be read: it would not be there if nothing were."""
     text = beside(origin, f"{file_name(origin)}.map")
-    with suppress(RescueMapError):
-        return RescueMap.parse(text).having(*LOST).total_bytes if text else 0
-    return 0
+    try:
+        return 0 if text is None else RescueMap.parse(text).having(*LOST).total_bytes
+    except RescueMapError:
+        return None
 
 
 def _bmap(origin: Origin) -> tuple[str, bytes, Bmap] | None:

@@ -84,7 +84,12 @@ def clone(
         for line in plan_lines(original, found):
             session.console.say(line)
         session.console.event("plan", **plan_fields(original, found))
-        if original.lost_bytes:
+        if original.lost_bytes is None:
+            session.console.warn(
+                f"whether {original.name} is whole cannot be told: the map beside it, of what its "
+                "card did not give, cannot be read"
+            )
+        elif original.lost_bytes:
             session.console.warn(
                 f"{original.name} is not whole: {format_size(original.lost_bytes)} were lost when "
                 "it was saved, and are zeros in each copy"

@@ -94,7 +94,13 @@ def write_image(session: Session, wish: CardWish, image: ImageWish) -> CommandRe
         session.console.event("plan", **_plan_fields(request))
         for line in _plan_lines(request):
             session.console.say(line)
-        if lacks := opened.known.lacks_bytes:
+        lacks = opened.known.lacks_bytes
+        if lacks is None:
+            session.console.warn(
+                f"whether {image.source} is whole cannot be told: the map beside it, of what its "
+                "card did not give, cannot be read"
+            )
+        elif lacks:
             session.console.warn(
                 f"{image.source} is not whole: {format_size(lacks)} of it could not be read from "
                 "its card, and are zeros (the map beside it says which)"

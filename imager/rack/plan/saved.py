@@ -145,14 +145,20 @@ def _saved_at(source: StreamedSource, path: Path, ledger: Ledger) -> str:
         return timestamp(path.stat().st_mtime)
 
 
-def _require_whole(path: Path, lacks_bytes: int) -> None:
-    """Raise TargetRefused for an image that lacks what its card did not give."""
-    if lacks_bytes:
-        write = command_line("write", "TARGET", "--image", path)
+def _require_whole(path: Path, lacks_bytes: int | None) -> None:
+    """Raise TargetRefused for an image that lacks what its card did not give, or may."""
+    if lacks_bytes == 0:
+        return
+    map_name, write = SavedFile(path).map.name, command_line("write", "TARGET", "--image", path)
+    if lacks_bytes is None:
         raise TargetRefused(
-            f"{path} is not whole: {format_size(lacks_bytes)} of its card could not be read",
-            hint=f"{SavedFile(path).map.name} says which; to write it all the same: {write}",
+            f"{path}: whether it is whole cannot be told, as {map_name} beside it cannot be read",
+            hint=f"to write it all the same: {write}",
         )
+    raise TargetRefused(
+        f"{path} is not whole: {format_size(lacks_bytes)} of its card could not be read",
+        hint=f"{map_name} says which; to write it all the same: {write}",
+    )
 
 
 def _stamp_of(source: StreamedSource) -> Stamp | None:

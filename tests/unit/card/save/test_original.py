@@ -69,6 +69,9 @@ def test_what_a_saved_card_lost_is_known(tmp_path: Path) -> None:
     map_beside(card).write_bytes(state.encode())
     with opened_original(card) as original:
         assert original.lost_bytes == 1024
+    map_beside(card).write_bytes(b"torn")
+    with opened_original(card) as original:
+        assert original.lost_bytes is None, "it would not be there if nothing were lost"
 
 
 def test_the_bad_sector_is_named_and_what_fails_once_is_read_again(tmp_path: Path) -> None:
