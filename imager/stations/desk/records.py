@@ -186,8 +186,11 @@ class Records:
 
     def _is_past(self, name: str) -> bool:
         """Whether no order can be begun that was made before the file ``name`` was."""
-        with self._work.open(name) as file:
-            age = time.time() - os.fstat(file).st_mtime
+        try:
+            with self._work.open(name) as file:
+                age = time.time() - os.fstat(file).st_mtime
+        except FileNotFoundError:
+            return False  # whoever asked at the same time has swept it
         return age > ORDER_SECONDS + 2 * CLOCK_SECONDS
 
     def _jobs(self) -> list[str]:

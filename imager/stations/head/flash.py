@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from imager.base.cache import Cache
+from imager.base.durable import remove_tree
 from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.batch import begin_batch, end_batch
 from imager.rack.batch.crew import Orders
@@ -89,6 +90,10 @@ class _Publisher:
                 return
             folder = self._work / golden.key
             folder.mkdir()
-            lay_out_pieces(golden, folder)
-            self._bus.publish(published_name(wanted_golden(golden)), folder)
+            try:
+                lay_out_pieces(golden, folder)
+                self._bus.publish(published_name(wanted_golden(golden)), folder)
+            except BaseException:
+                remove_tree(folder)  # the next station's turn begins anew
+                raise
             self._done.add(golden.key)

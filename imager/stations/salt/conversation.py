@@ -8,7 +8,6 @@ arguments, the secrets opened, and those files. None of it is written anywhere.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from imager.base.json_fields import JsonFault, JsonObject, read_object
-from imager.stations.salt.sealing import NotSealed, own_key, public_of, unseal
+from imager.stations.salt.sealing import own_key, public_of, unseal
 from imager.stations.wire.bus import Document
 
 _MOST_BYTES = 64 << 20
@@ -62,5 +61,5 @@ def conversation(source: BinaryIO, private: X25519PrivateKey | None = None) -> C
 def _opened(handed: JsonObject, own: X25519PrivateKey) -> bytes:
     try:
         return unseal(own, base64.b64decode(handed.text("base64"), validate=True))
-    except (NotSealed, binascii.Error) as error:
+    except ValueError as error:  # of base64 or of the seal
         raise JsonFault(f"secret {handed.text('secret')!r}: {error}") from None

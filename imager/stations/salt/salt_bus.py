@@ -49,6 +49,7 @@ class SaltBus:
         self._lock = threading.Lock()
         self._few = threading.Semaphore(_MOST_AT_ONCE)
         self._tokens: dict[str, str] = {}
+        self._handed: set[str] = set()
         self._keys: dict[str, bytes] = {}
         self._begun: dict[tuple[str, str], int] = {}
         self._jobs: dict[tuple[str, str], object] = {}
@@ -68,9 +69,9 @@ class SaltBus:
         if not stations:
             return {}
         request, word = self._asked(action, arguments, (), own)
-        script = self._introduced(stations) + scripts.asking(stations, word, max(1, int(seconds)))
         try:
-            printed = self._run(script)
+            asking = scripts.asking(stations, word, max(1, int(seconds)))
+            printed = self._run_for(stations, asking)
         except NetworkError as error:
             if isinstance(error.__cause__, TooMuch) and len(stations) > 1:
                 return self._one_by_one(stations, action, arguments, seconds, own)
@@ -90,8 +91,8 @@ class SaltBus:
         request, word = self._asked(action, arguments, secrets, streams=True)
         self._begun[station, request] = 0
         self._jobs[station, request] = arguments.get("job")
-        script = self._introduced([station]) + scripts.beginning(station, word)
-        begun = parts_of(self._run(script)).get("begun")
+        printed = self._run_for([station], scripts.beginning(station, word))
+        begun = parts_of(printed).get("begun")
         if begun is None or begun.status:
             said = printable(begun.text.strip())[:LONGEST_FAULT] if begun else "nothing"
             raise NetworkError(
@@ -155,14 +156,18 @@ class SaltBus:
         }
         return request, scripts.word_of(asked)
 
-    def _introduced(self, stations: Sequence[str]) -> str:
-        """A script that gives each of ``stations`` its token, where it has none yet."""
-        script = "" if self._tokens else scripts.forgetting_old()
-        for name in stations:
-            if name not in self._tokens:
-                self._tokens[name] = secrets.token_hex(32)
-                script += scripts.handing(name, self._session, "token", self._tokens[name])
-        return script
+    def _run_for(self, stations: Sequence[str], script: str) -> str:
+        """What ``script`` prints; before, each of ``stations`` is handed its token where it has
+        none. One that failed may have handed none, and the same one twice does no harm."""
+        with self._lock:
+            before = "" if self._handed else scripts.forgetting_old()
+            for name in stations:
+                token = self._tokens.setdefault(name, secrets.token_hex(32))
+                if name not in self._handed:
+                    before += scripts.handing(name, self._session, "token", token)
+        printed = self._run(before + script)
+        self._handed.update(stations)
+        return printed
 
     def _run(self, script: str) -> str:
         with self._few:

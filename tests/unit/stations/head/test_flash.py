@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from imager.base.cache import Cache
+from imager.base.errors import NetworkError
 from imager.config.rack import Rack
 from imager.image.compose.golden import GoldenImage
 from imager.rack.batch.workers import CardResult
@@ -98,6 +99,24 @@ def test_a_batch_over_two_stations(
     assert not head.bus.published[name].exists(), "it is gone when the batch has ended"
     assert head.bus.handed == {}
     assert head.actions("stop") == []
+
+
+def test_a_golden_image_that_was_not_handed_out_is_handed_to_the_next_station(
+    head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def publish(name: str, folder: Path) -> None:
+        tried.append(name)
+        if len(tried) == 1:
+            raise NetworkError("the master was away", hint="")
+        head.bus.published[name] = folder
+
+    monkeypatch.setattr(head.bus, "publish", publish)
+    head.bus.beginning = ends_well(head)
+    results = flashed(head, tmp_path, pi2="desk2", pi0="desk1")
+    assert sorted(result.outcome for result in results) == [Outcome.FAILED, Outcome.VERIFIED]
+    assert len(tried) == 2
 
 
 def test_a_signal_stops_the_stations(

@@ -84,7 +84,13 @@ def test_a_station_hears_its_arguments_and_opens_its_secrets() -> None:
     assert told == [{"event": "bring", "name": "golden/0001"}]
     with pytest.raises(FileNotFoundError, match="nobody fetches it"):
         talk.bring(told.append, "golden/0002")
-    for bad in (b"", b"[]\n\n", b'{}\n{"secret": "a"}\n', b'{}\n{"secret": "a", "base64": "aa"}\n'):
+    for bad in (
+        b"",
+        b"[]\n\n",
+        b'{}\n{"secret": "a"}\n',
+        b'{}\n{"secret": "a", "base64": "aa"}\n',
+        b'{}\n{"secret": "a", "base64": "\xc3\xa4"}\n',
+    ):
         with pytest.raises(JsonFault):
             conversation(BytesIO(bad), own)
 

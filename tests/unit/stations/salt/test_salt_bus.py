@@ -8,6 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
+from imager.base.errors import PicloudError
 from imager.base.json_fields import JsonObject
 from imager.rack.master.connection import Door
 from imager.stations.salt.hearing import Hearing
@@ -42,3 +45,16 @@ def test_one_that_never_falls_silent_holds_up_nobody(tmp_path: Path) -> None:
         assert bus.heard(0.1) == []
         assert 0.1 <= time.monotonic() - before < 5
         assert bus.heard(0.0) == []
+
+
+def test_a_token_counts_as_handed_when_its_script_has_ended_well(tmp_path: Path) -> None:
+    heard, fails = tmp_path / "heard", tmp_path / "fails"
+    fails.touch()
+    door = Door("it", ("sh", "-c", f"cat >>{heard}; [ ! -e {fails} ]"), is_local=True)
+    with opened_bus(door) as bus:
+        for _ in range(3):  # of a master that prints no answers
+            with pytest.raises(PicloudError):
+                bus.ask(["desk1"], "survey", {}, seconds=1)
+            fails.unlink(missing_ok=True)
+    handed = [line for line in heard.read_text().splitlines() if "/token" in line and "cat" in line]
+    assert len(handed) == 2, "again after the failure, and not once more"
