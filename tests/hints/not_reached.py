@@ -26,6 +26,9 @@ NOT_REACHED: dict[str, str] = {
     "    scp {} {}:{}/minions/{}": f"{ELSEWHERE}tests/salt/test_join.py",
     "name an address of this computer (ip address) and a port that is free, for example --listen "
     "127.0.0.1:0": f"{ELSEWHERE}tests/unit/cli/rack/test_serve.py",
+    "{} has no packages for what rack.toml asks for it now: picloud-image lock --update": (
+        f"{ELSEWHERE}tests/image/test_canary.py"
+    ),
     "use another address, or {} itself with --sha256": f"{ELSEWHERE}tests/image/release/"
     "test_web.py",
     "copy it, and the copy is yours: cp -r {} NEW": f"{ELSEWHERE}tests/hints/test_not_allowed.py",

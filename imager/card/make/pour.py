@@ -6,7 +6,6 @@ In: a source and a confirmed target. Out: a finished card and its receipt, as of
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from imager.base.progress import Progress
 from imager.base.units import SECTOR_BYTES
@@ -15,7 +14,6 @@ from imager.card.make.begin import probe_stranger
 from imager.card.make.finish import MadeCard, ReceiptContent, finish_card
 from imager.card.make.order import SourceOrder
 from imager.card.receipt.receipt import ImageFacts, SourceFacts
-from imager.card.source.origin import is_url
 from imager.card.stages import ClaimedCard, WrittenCard
 from imager.card.write.pour import Pouring
 from imager.card.write.poured import PouredImage
@@ -48,10 +46,7 @@ def make_poured_card(
 
     def told(image: CardImage | None) -> ReceiptContent:
         manifest = image.manifest if image else Manifest(0, ExtentMap(), ())
-        # From wherever the receipt is read. A link in it is kept: it may lead elsewhere then.
-        name = order.source.name
-        name = name if is_url(name) else str(Path(name).absolute())
-        source = SourceFacts(name, pouring.sha256, pouring.size_bytes)
+        source = SourceFacts(order.source.address, pouring.sha256, pouring.size_bytes)
         disk_id = _disk_id(image.ends[0]) if isinstance(image, PouredImage) else 0
         facts = ImageFacts(manifest.digest, "", "", "", disk_id, None, source=source)
         node = order.node or file_name_of(order.source.name)

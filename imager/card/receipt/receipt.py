@@ -209,9 +209,9 @@ class Receipt:
         }
 
     def encode(self) -> bytes:
-        """The text of a receipt file, in ASCII: a path need not be UTF-8, and only an escape can
-        say so."""
-        return json.dumps(self.to_json(), ensure_ascii=True, indent=1).encode() + b"\n"
+        """The text of a receipt file. Of a path that is not UTF-8 an escape of JSON says so."""
+        text = json.dumps(self.to_json(), ensure_ascii=False, indent=1)
+        return text.encode(errors="backslashreplace") + b"\n"
 
 
 def decode_receipt(data: bytes) -> Receipt:

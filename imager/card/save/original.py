@@ -68,6 +68,11 @@ class Original:
         return self.called or self.target.node
 
     @property
+    def address(self) -> str:
+        """See ImageSource."""
+        return self.name
+
+    @property
     def title(self) -> str:
         """One line by which a person knows it."""
         size = format_size(self.card.size_bytes)

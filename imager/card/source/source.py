@@ -44,6 +44,10 @@ class ImageSource(Protocol):
         """Its path or URL."""
 
     @property
+    def address(self) -> str:
+        """The same for who reads it in another folder: a path from the root."""
+
+    @property
     def size_bytes(self) -> int | None:
         """The size of the image, unpacked, where the source says it before it is read."""
 

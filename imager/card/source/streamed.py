@@ -12,10 +12,11 @@ import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from imager.base.errors import MalformedRelease, NotAuthentic
 from imager.base.units import SECTOR_BYTES, MiB
-from imager.card.source.origin import Origin
+from imager.card.source.origin import LocalFile, Origin
 from imager.card.source.packed import LOOKED_AT, Packing, refuse_other_kinds
 from imager.card.source.source import Piece
 from imager.card.source.sums import ALGORITHMS
@@ -49,6 +50,12 @@ class StreamedSource:
     def name(self) -> str:
         """See ImageSource."""
         return self.origin.name
+
+    @property
+    def address(self) -> str:
+        """See ImageSource. A link in a path is kept: it may lead elsewhere later."""
+        name = self.name
+        return str(Path(name).absolute()) if isinstance(self.origin, LocalFile) else name
 
     @property
     def size_bytes(self) -> int | None:

@@ -203,7 +203,9 @@ def _updated(
     with alone(order.terms):
         carry_out(order, plan, rack.candidate_file if on_trial else None)
     # What rack.lock does not say yet is never on trial.
-    packages_of(replace(orders[0], agreed=frozenset(plan.older)))
+    for_all = replace(orders[0], lock=RackLock.load(rack.lock_file), agreed=frozenset(plan.older))
+    if is_unlocked(for_all):
+        packages_of(for_all)
     return {**plan_fields(plan), **_shown(session, rack, order.release)}
 
 

@@ -107,8 +107,9 @@ def save_presence(rack: Path, nodes: Mapping[str, Seen]) -> None:
     """Write what is known of ``nodes``; entries of other nodes in the file stay as they are."""
     known = {**load_presence(rack), **nodes}
     document = {"format": _FORMAT, "nodes": {name: asdict(seen) for name, seen in known.items()}}
-    text = json.dumps(document, ensure_ascii=True, indent=1) + "\n"
-    ensure_state(rack).write(PRESENCE_FILE, text.encode(), mode=0o600)
+    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    data = text.encode(errors="backslashreplace")  # as JSON's escape of half a character
+    ensure_state(rack).write(PRESENCE_FILE, data, mode=0o600)
 
 
 def _seen(nodes: JsonObject, name: str) -> Seen | None:

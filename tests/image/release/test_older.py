@@ -52,7 +52,7 @@ class Dated(Scene):
         )
         self.key_file.write_bytes(certificate)
         self.signatures = {
-            data: gpg("--faked-system-time", when, "--detach-sign", stdin=data)
+            data: gpg("--faked-system-time", f"{when}!", "--detach-sign", stdin=data)
             for data, when in _WHEN.items()
         }
 
