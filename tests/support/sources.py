@@ -27,9 +27,10 @@ class MemorySource:
     size_bytes: int | None = None
     is_slow: bool = False
     least_bytes: int = field(init=False)
+    address: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.least_bytes = self.size_bytes or 0
+        self.least_bytes, self.address = self.size_bytes or 0, self.name
 
     @contextmanager
     def read(self, limit_bytes: int) -> Iterator[MemoryReading]:
