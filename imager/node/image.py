@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.layout import Layout
-from imager.disk.manifest import Manifest, Reader
+from imager.disk.manifest import Manifest, Reader, build_manifest
 from imager.image.compose.golden import GoldenFile, GoldenImage
 
 
@@ -115,6 +115,15 @@ def golden_open(golden: GoldenImage, delta: Delta | None = None) -> Iterator[Nod
     does."""
     with golden.open() as file:
         yield NodeReader(file, delta or Delta(()))
+
+
+def manifest_of(golden: GoldenImage, delta: Delta, size_bytes: int, extents: ExtentMap) -> Manifest:
+    """The manifest of ``extents`` on a card of ``size_bytes`` that holds ``golden``, changed by
+    ``delta``: only what that touches is read. Raises as ``golden_open``."""
+    with golden_open(golden, delta) as reader:
+        return build_manifest(
+            size_bytes, extents, reader.read, base=golden.manifest, changed=delta.extents
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from imager.node.content import CONTENT_STEPS, node_content
 from imager.node.edit.edit import EDIT_STEPS, Edited, OpenGolden, edit, opened
 from imager.node.files.boot import digests
 from imager.node.files.card_values import Occasion
-from imager.node.image import NodeImage, golden_open
+from imager.node.image import NodeImage, golden_open, manifest_of
 from imager.node.keys.identity import CardNumbers, count_missing_keys, make_keys
 from imager.node.keys.signing import rack_key
 from imager.node.stamp.facts import StampFacts
@@ -86,14 +86,7 @@ def _image(
     golden: GoldenImage, node: Node, layout: Layout, edited: Edited, boot: Mapping[str, str]
 ) -> NodeImage:
     delta = edited.delta
-    with golden_open(golden, delta) as reader:
-        manifest = build_manifest(
-            layout.size_bytes,
-            edited.extents,
-            reader.read,
-            base=golden.manifest,
-            changed=delta.extents,
-        )
+    manifest = manifest_of(golden, delta, layout.size_bytes, edited.extents)
     return NodeImage(
         golden=golden,
         node=node.name,

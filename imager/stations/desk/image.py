@@ -13,7 +13,7 @@ from imager.disk.fat.geometry import FatError
 from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenImage
-from imager.node.image import Delta, NodeImage, golden_open
+from imager.node.image import Delta, NodeImage, golden_open, manifest_of
 from imager.node.stamp.facts import StampError
 from imager.node.stamp.stamp import STAMP_AREA, Stamp, parse_stamp
 from imager.stations.wire.delta import DeltaFault, unpack_delta
@@ -73,14 +73,7 @@ def _require_signed(card: CardWork, golden: GoldenImage, delta: Delta, stamp: St
     """Raise NotAuthentic where the card would hold other bytes than the stamp's map says: the
     delta, and the golden image that the order names, prove nothing by themselves."""
     unstamped = delta.inside(delta.extents - ExtentMap([stamp.extent]))
-    with golden_open(golden, unstamped) as reader:
-        made = build_manifest(
-            stamp.layout.size_bytes,
-            stamp.manifest.extents,
-            reader.read,
-            base=golden.manifest,
-            changed=unstamped.extents,
-        )
+    made = manifest_of(golden, unstamped, stamp.layout.size_bytes, stamp.manifest.extents)
     for (chunk, digest), signed in zip(made.chunks(), stamp.manifest.digests, strict=True):
         if digest != signed:
             raise _refused(
