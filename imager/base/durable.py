@@ -42,6 +42,8 @@ def host_storage(path: Path) -> Iterator[None]:
 def _mend(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space on its disk; if that is the cache, --cache DIR puts it elsewhere"
+    if error.errno == errno.ENAMETOOLONG:
+        return "give a shorter name"
     if isinstance(error, PermissionError):
         return how_to_be_allowed()
     return "check who owns this path and whether its filesystem is writable"

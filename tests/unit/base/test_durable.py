@@ -50,6 +50,12 @@ def test_a_failure_keeps_the_old_file_and_names_the_path(tmp_path: Path) -> None
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_what_to_do_about_a_long_name_is_said(tmp_path: Path) -> None:
+    with pytest.raises(HostStorage, match="File name too long") as caught:
+        write_atomically(tmp_path / ("a" * 300), b"x")
+    assert caught.value.hint == "give a shorter name"
+
+
 def test_an_unwritable_place_is_host_storage() -> None:
     with pytest.raises(HostStorage) as caught:
         write_atomically(Path("/proc/picloud/file"), b"x")
