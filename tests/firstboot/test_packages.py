@@ -309,6 +309,24 @@ def test_an_install_that_lost_its_power_is_done_again_whole(
     assert not [name for name in bare_node.state if name.startswith(f"{SALT}.begun")]
 
 
+@pytest.mark.parametrize("ending", ["exit 1", "kill -9 0"])
+def test_a_package_that_came_and_had_not_its_name_yet_is_loaded_again(
+    bare_node: FakeNode, ending: str
+) -> None:
+    """pacman goes on where it was in such a file, and fails at its end, each time anew."""
+    bring(bare_node, "repository")
+    loaded = bare_node.root / "var/cache/pacman/pkg"
+    unnamed = f'for it in "{loaded}"/salt-*; do mv "$it" "$it.part"; done\n'
+    folder_of_pacman_7 = loaded / "download-aB3dE9"
+    leaving = f'{LEAVES["no entry"]}{unnamed}mkdir "{folder_of_pacman_7}"\n'
+    pacman_ends(bare_node, leaving, ending)
+    assert bare_node.boot().status != 0
+    bare_node.real_tool("pacman")
+    assert bare_node.boot().status == 0, bare_node.read("boot/picloud/firstboot.log")
+    the_salt_is_whole(bare_node)
+    assert sorted(path.suffix for path in loaded.iterdir()) == [".xz", ".xz"]
+
+
 @pytest.mark.long(minutes=1)
 @pytest.mark.skipif(bool(why_no_fuse()), reason=why_no_fuse())
 @pytest.mark.parametrize("way", WAYS)
