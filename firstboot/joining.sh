@@ -21,6 +21,10 @@ if [ "${MINION-yes}" != yes ]; then
     echo "this node has no Salt minion"
     exit 0
 fi
+if [ -e "$PICLOUD_ROOT/var/lib/picloud/firstboot/50-salt.failed" ]; then
+    echo "not before Salt is on this node"
+    exit 1
+fi
 if ! systemctl cat "$unit" >/dev/null 2>&1; then
     echo "no-salt: Salt is not on this node; once it is: systemctl enable --now $unit"
     exit 0

@@ -43,15 +43,16 @@ as_json() { # of the first step that failed or runs, or of what is no step's fau
             { IFS= read -r note && IFS= read -r hint; } <"$state/$name.$now"
         fi
         [ ! -e "$state/$name.since" ] || IFS= read -r since <"$state/$name.since"
-        printf '%s\n{"name": "%s", "state": "%s", "since": "%s", "note": ' \
-            "$comma" "$name" "$now" "$since"
+        printf '%s\n{"name": ' "$comma" && quoted "$name"
+        printf ', "state": "%s", "since": "%s", "note": ' "$now" "$since"
         quoted "$note" && printf ', "hint": ' && quoted "$hint" && printf '}'
         [ -n "${trouble-}" ] || case $at$now in
         failed | running) at=$name at_since=$since at_note=$note at_hint=$hint ;;
         esac
         comma=,
     done
-    printf '],\n"step": "%s", "since": "%s", "note": ' "$at" "$at_since"
+    printf '],\n"step": ' && quoted "$at"
+    printf ', "since": "%s", "note": ' "$at_since"
     quoted "$at_note" && printf ', "hint": ' && quoted "$at_hint"
     printf ', "tries": %s, "retry_s": %s}' "${tries:-0}" "${delay_s:-0}"
 }

@@ -88,6 +88,25 @@ def test_what_fails_stops_nothing_and_is_told(tmp_path: Path) -> None:
     assert node.report["state"] == "complete"
 
 
+def test_one_that_does_not_end_when_told_to_is_killed(tmp_path: Path) -> None:
+    node = with_queue(tmp_path, "scriptlet post_install svc 1-1", "scriptlet next svc 1-1")
+    deaf = "post_install() { trap '' TERM; while :; do sleep 0.1; done; }\n"
+    node.write(
+        "var/lib/pacman/local/svc-1-1/install", f'{deaf}next() {{ : >"$PICLOUD_ROOT/next"; }}\n'
+    )
+    node.fake_tool(
+        "timeout",
+        f"""[ "$1" = -k ] || exit
+shift 3
+case "$*" in *post_install*) exec {find_tool("timeout")} -k 0.2 0.2 "$@" ;; esac
+exec "$@"
+""",
+    )
+    assert node.boot().status == 0
+    assert node.note(STEP).endswith("of which failed: post_install svc 1-1: status 137")
+    assert (node.root / "next").exists()
+
+
 def test_a_removed_package_is_told_goodbye(tmp_path: Path) -> None:
     node = with_queue(tmp_path, "scriptlet post_install gone 3-1")
     node.write(f"{FOLDER}/removed/gone-3-1", SCRIPTLET)

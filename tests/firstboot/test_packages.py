@@ -225,9 +225,30 @@ def test_a_repository_out_of_reach_is_asked_again_later(
     offer(bare_node, folder)
     assert bare_node.boot().status == 1
     assert bare_node.note(SALT) == "the repositories in /etc/pacman.conf cannot be read"
+    assert bare_node.note("70-start-minion") == "not before Salt is on this node"
     repository(folder, salt(folder))
     assert bare_node.run().status == 0, bare_node.read("boot/picloud/firstboot.log")
     assert bare_node.note(SALT) == "installed from a repository"
+    assert bare_node.note("80-await-master") == "joined pi0"
+
+
+@pytest.mark.parametrize("what", ["a sign-in page", "half of it", "nothing"])
+def test_what_is_no_database_is_no_repository_without_salt(
+    bare_node: FakeNode, tmp_path: Path, what: str
+) -> None:
+    """pacman takes either for a database of no packages, and ends well."""
+    folder = tmp_path / "repository"
+    offer(bare_node, repository(folder, salt(folder)))
+    database = folder / "rack.db"
+    whole = database.read_bytes()
+    page = b"<html><body>Please sign in</body></html>\n"
+    instead = {"a sign-in page": page, "half of it": whole[: len(whole) // 2], "nothing": b""}
+    database.write_bytes(instead[what])
+    assert bare_node.boot().status == 1
+    assert bare_node.note(SALT) == "the repositories in /etc/pacman.conf cannot be read"
+    database.write_bytes(whole)
+    assert bare_node.run().status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert bare_node.note("80-await-master") == "joined pi0"
 
 
 def test_a_repository_without_salt_is_no_salt(bare_node: FakeNode, tmp_path: Path) -> None:
@@ -391,6 +412,56 @@ def test_a_repository_out_of_reach_after_a_cut_costs_nothing_installed_by_hand(
     assert pacman(bare_node, "-Q").split()[::2] == ["libzmq", "python-tornado", "salt", "vim"]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_installed_between_a_cut_and_the_next_try_stays(
+    bare_node: FakeNode, way: str
+) -> None:
+    """An upgrade by hand renames entries: what was there at the cut is not what stays."""
+    bring(bare_node, way)
+    pacman_ends(bare_node, LEAVES["files without their data"], "kill -9 0")
+    bare_node.boot()
+    bare_node.real_tool("pacman")
+    newer = package(bare_node.root.parent, "libzmq", "5-1", {"usr/lib/libzmq.so": "new\n"})
+    pacman(bare_node, "-U", newer)
+    assert bare_node.boot().status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert pacman(bare_node, "-Q").splitlines() == [
+        *("libzmq 5-1", "python-tornado 6.5-1", "salt 3008.3-1"),
+    ]
+    assert {path: bare_node.read(path) for path in WHOLE} == WHOLE
+
+
+def test_a_salt_that_somebody_installed_after_a_failure_stays_theirs(bare_node: FakeNode) -> None:
+    bring(bare_node, "repository")
+    pacman_ends(bare_node, LEAVES["files without their data"], "exit 1")
+    assert bare_node.boot().status == 1
+    bare_node.real_tool("pacman")
+    mine = {UNIT: "[Service]\n# mine\n"}
+    pacman(bare_node, "-U", package(bare_node.root.parent, "salt", "3007.1-1", mine))
+    assert bare_node.run().status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert bare_node.note(SALT) == "on this node already"
+    assert bare_node.read(UNIT) == mine[UNIT]
+    assert "salt 3007.1-1" in pacman(bare_node, "-Q")
+
+
+def test_a_repository_names_nothing_outside_the_database(bare_node: FakeNode) -> None:
+    """What an install adds is listed as the repository calls it, and undone by that list."""
+    bring(bare_node, "repository")
+    precious = bare_node.root / "var/lib/precious-1"
+    precious.mkdir()
+    bare_node.fake_tool(
+        "pacman",
+        f"""case " $* " in
+*" --print-format %n-%v "*) printf '%s\\n' "" . .. ../../precious-1 "$PICLOUD_ROOT" ;;
+*" --overwrite "*) exit 1 ;;
+*) exec {find_tool("pacman")} "$@" ;;
+esac
+""",
+    )
+    assert bare_node.boot().status == 1
+    assert precious.exists()
+    assert pacman(bare_node, "-Q") == "libzmq 4-1\n"
+
+
 def test_a_package_cut_while_it_was_replaced_is_installed(bare_node: FakeNode) -> None:
     """The card's own packages may be newer than the release's: of the old one an entry without
     its description is left."""
@@ -451,3 +522,20 @@ def test_a_node_without_a_minion_gets_none(bare_node: FakeNode) -> None:
     shutil.rmtree(bare_node.root / "var/lib/pacman")
     assert bare_node.boot().status == 0
     assert bare_node.note(SALT) == "this node has no Salt minion"
+
+
+@pytest.mark.parametrize("master", [True, False])
+def test_a_master_without_a_minion_gets_what_its_salt_needs(
+    bare_node: FakeNode, master: bool
+) -> None:
+    bare_node.configure(MINION="no")
+    bare_node.write(UNIT, "[Service]\n")
+    bundle = bare_node.root / "usr/lib/picloud/packages"
+    package(bundle, "python", "3.13.1-1", {"usr/bin/python3.13": "\n"})
+    if master:
+        bare_node.write("enabled/salt-master.service", "")
+    boot = bare_node.boot()
+    assert boot.status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert ("python 3.13.1-1" in pacman(bare_node, "-Q")) == master
+    assert ("systemctl start --no-block salt-master.service" in boot.calls) == master
+    assert "systemctl start --no-block salt-minion.service" not in boot.calls

@@ -141,6 +141,19 @@ def test_a_note_of_any_characters_is_valid_json(node: FakeNode) -> None:
     assert node.report["steps"][-1]["note"] == 'a "quoted" back\\slashand[1m colour'
 
 
+def test_a_step_of_any_name_is_valid_json(node: FakeNode) -> None:
+    node.write('usr/lib/picloud/firstboot/steps/31-my"own', "exit 3\n")
+    node.boot()
+    assert node.report["step"] == '31-my"own'
+    assert node.note('31-my"own') == "ended with status 3"
+
+
+def test_what_a_step_says_after_a_byte_of_zero_is_heard(node: FakeNode) -> None:
+    words = "printf 'all\\0well\\n'\necho 'do: nothing'\necho really well\n"
+    node.write("usr/lib/picloud/firstboot/steps/31-odd", words)
+    assert "31-odd: really well" in node.boot().output
+
+
 def test_a_step_that_says_nothing_leaves_no_words_of_the_one_before(node: FakeNode) -> None:
     node.write("usr/lib/picloud/firstboot/steps/31-silent", "exit 3\n")
     assert node.boot().status == 1
@@ -244,6 +257,12 @@ def test_settings_are_read_and_never_executed(node: FakeNode) -> None:
     assert node.report["node"] == '$(touch "$PICLOUD_ROOT/owned")'
 
 
+def test_settings_without_a_last_newline_are_all_read(node: FakeNode) -> None:
+    settings = node.root / "etc/picloud/firstboot.conf"
+    settings.write_text(settings.read_text().rstrip("\n"))
+    assert node.boot().status == 0
+
+
 def test_without_settings_the_node_says_so_and_still_starts_salt(node: FakeNode) -> None:
     (node.root / "etc/picloud/firstboot.conf").unlink()
     boot = node.boot()
@@ -291,6 +310,20 @@ def test_a_root_that_cannot_be_written_is_a_failure_not_a_success(node: FakeNode
     assert (report["state"], report["step"]) == ("failed", "")
     assert report["note"].startswith("the root filesystem cannot be written")
     assert "make room" in report["hint"]
+
+
+@pytest.mark.parametrize("name", ["30-swap.done", "complete"])
+def test_a_mark_that_cannot_take_its_place_is_a_failure_with_its_reason(
+    node: FakeNode, name: str
+) -> None:
+    says = 'echo "mv: cannot move: Input/output error" >&2; exit 1'
+    node.fake_tool("mv", f'case $2 in */{name}) {says} ;; esac\nexec /bin/mv "$@"\n')
+    boot = node.boot()
+    assert boot.status == 1
+    assert "pi7: complete" not in boot.output
+    report = node.report
+    assert (report["state"], report["step"]) == ("failed", "")
+    assert report["note"] == "the root filesystem cannot be written: Input/output error"
 
 
 def test_everything_a_node_runs_is_clean_posix_shell() -> None:

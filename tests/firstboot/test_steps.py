@@ -111,6 +111,17 @@ def test_the_minion_is_enabled_and_not_waited_for(tmp_path: Path) -> None:
     assert "systemctl start --no-block salt-minion.service" in calls
 
 
+def test_what_the_minion_says_after_bytes_of_zero_is_heard(tmp_path: Path) -> None:
+    """A loss of power leaves them in a log; and firstboot.conf may name no node."""
+    node = FakeNode(tmp_path, NODE="")
+    words = "\\0\\0\\n The Salt Master has cached the public key for this node\\n"
+    logs = "$PICLOUD_ROOT/var/log/salt"
+    node.minion_does(f"mkdir -p \"{logs}\"; printf '{words}' >>\"{logs}/minion\"")
+    assert node.boot().status == 1
+    assert node.note("80-await-master").endswith("nobody has accepted it yet")
+    assert node.hint("80-await-master") == "on pi0 run: salt-key -a NAME"
+
+
 def test_a_minion_that_is_enabled_is_not_enabled_again(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
     node.write("enabled/salt-minion.service", "")
@@ -211,6 +222,21 @@ def test_a_filesystem_cut_before_its_growth_grows_at_the_next_boot(node: FakeNod
     node.fake_tool("resize2fs", f'exec {resize2fs} "$@"\n')
     assert node.boot().status == 0
     assert disk.filesystem_bytes == 60 * MIB
+
+
+@pytest.mark.parametrize("sectors", [2**32 + 16384, 3 << 31])
+def test_a_disk_larger_than_an_mbr_describes_is_used_as_far_as_that_goes(
+    node: FakeNode, sectors: int
+) -> None:
+    """sfdisk wrote the lower half of the number: a partition smaller than its filesystem."""
+    disk = FakeDisk(node)
+    os.truncate(disk.disk, sectors * SECTOR)
+    disk.sys({"size": sectors})
+    node.fake_tool("resize2fs", "exit 1\n")  # a first try that fails does not refuse the second
+    assert node.boot().status == 1
+    node.fake_tool("resize2fs", "")
+    assert node.boot().status == 0, node.read("boot/picloud/firstboot.log")
+    assert f"size={2**32 - 8192:>12}" in disk.run("sfdisk", "-d", disk.disk)
 
 
 def test_less_than_ten_mib_to_gain_leave_the_table_alone(node: FakeNode) -> None:

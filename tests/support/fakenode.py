@@ -68,7 +68,7 @@ esac
     # A network that is well, and a master that answers.
     "ip": "echo 2: eth0 inet 10.0.0.17/24 scope global eth0\n",
     "getent": 'echo "10.0.0.10       STREAM $2"\n',
-    "timeout": 'shift; exec "$@"\n',
+    "timeout": '[ "$1" != -k ] || shift 2; shift; exec "$@"\n',
     "bash": "",
 }
 
