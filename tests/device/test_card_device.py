@@ -50,6 +50,7 @@ from tests.support.loop import (
     Loop,
     call,
     exchanged,
+    free_device,
     loop_over,
     missing_abilities,
     mounted,
@@ -238,8 +239,8 @@ def test_a_card_one_mib_too_small_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_loop_device_without_a_file_has_no_medium() -> None:
-    free = call("losetup", "--find")
-    assert RefusalCode.NO_MEDIUM in codes(Path(free))
+    with free_device() as free:
+        assert RefusalCode.NO_MEDIUM in codes(free)
 
 
 def test_a_symlink_to_a_disk_is_followed_once(card: Loop, tmp_path: Path) -> None:
@@ -325,11 +326,11 @@ def test_a_card_exchanged_after_confirmation_is_refused(tmp_path: Path) -> None:
 def test_the_claim_keeps_mounts_and_other_claims_away(
     card: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exclusive, "_PATIENCE_SECONDS", 0.2)
     call("mkfs.ext4", "-q", str(card.node))
     (tmp_path / "mnt").mkdir()
     target = accepted(card)
     with claim(target, SIZE):
+        monkeypatch.setattr(exclusive, "_PATIENCE_SECONDS", 0.2)
         done = subprocess.run(
             ["mount", str(card.node), str(tmp_path / "mnt")], capture_output=True, check=False
         )
@@ -478,9 +479,10 @@ def test_a_full_disk_under_an_image_file(image: NodeImage, tmp_path: Path) -> No
     assert receipt.result is ReceiptResult.IO_ERROR
 
 
-def start_writer(folder: Path, target: Path) -> subprocess.Popen[str]:
+def start_writer(folder: Path, target: Path, waits_in: str = "") -> subprocess.Popen[str]:
+    """Each block of the phase ``waits_in`` takes long: there the signal hits, however late."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.cardwriter", str(folder), str(target)],
+        [sys.executable, "-m", "tests.support.cardwriter", str(folder), str(target), waits_in],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -498,7 +500,7 @@ def stop_in(process: subprocess.Popen[str], phase: str, delay: float, sign: int)
         pytest.fail(f"the writer never came to {phase}")
     time.sleep(delay)
     process.send_signal(sign)
-    said, trouble = process.communicate(timeout=30)
+    said, trouble = process.communicate(timeout=120)
     assert not trouble or process.returncode == -signal.SIGKILL, trouble
     return said
 
@@ -538,7 +540,7 @@ def test_kill_9_leaves_a_card_blank_or_whole(
 
 @pytest.mark.parametrize("phase", ["blank", "write", "table", "read back"])
 def test_ctrl_c_leaves_a_blank_card_and_a_receipt(card: Loop, tmp_path: Path, phase: str) -> None:
-    process = start_writer(tmp_path, card.node)
+    process = start_writer(tmp_path, card.node, waits_in=phase)
     said = stop_in(process, phase, 0.005, signal.SIGINT)
     assert process.returncode == 130
     assert "visibly blank" in said
@@ -551,7 +553,7 @@ def test_ctrl_c_leaves_a_blank_card_and_a_receipt(card: Loop, tmp_path: Path, ph
 @pytest.mark.parametrize("phase", ["write", "table", "read back"])
 def test_kill_9_leaves_no_image_file(tmp_path: Path, image: NodeImage, phase: str) -> None:
     target = tmp_path / "pi7.img"
-    stop_in(start_writer(tmp_path, target), phase, 0.005, signal.SIGKILL)
+    stop_in(start_writer(tmp_path, target, waits_in=phase), phase, 0.005, signal.SIGKILL)
     assert not target.exists()
     make_card(
         CardOrder(image, accept(target_at(target), SIZE), TrustedFolder(tmp_path / "receipts")),

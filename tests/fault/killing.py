@@ -122,13 +122,16 @@ def sibling(image: NodeImage) -> NodeImage:
     return replace(changed, manifest=manifest)
 
 
-def rounds(at: Desk, how: str, count: int, *, pulled: bool) -> Counter[str]:
-    """Kill ``count`` writers; the states of their cards. The next run must succeed each time."""
+def rounds(at: Desk, how: str, count: int, *, pulled: bool, until: str = "") -> Counter[str]:
+    """Kill ``count`` writers, or up to three times as many ``until`` one left a card of that state;
+    the states of their cards. The next run must succeed each time."""
     chance = random.Random(f"{how} {pulled}")
     at.card.set_speed(write_bps=SPEED, read_bps=SPEED)
     whole = _seconds(at, how)
     states: Counter[str] = Counter()
-    for number in range(count):
+    for number in range(3 * count):
+        if number >= count and (not until or states[until]):
+            break
         at.lay_old()
         at.card.forget_unflushed(pulled)
         moment = chance.uniform(0, whole)

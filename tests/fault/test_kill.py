@@ -41,7 +41,7 @@ def test_a_killed_write_leaves_a_blank_or_a_whole_card(
 ) -> None:
     """``pulled``: of what was written after the last flush, any part may be lost as well."""
     with desk(tmp_path, *images) as at:
-        states = rounds(at, "write", ROUNDS, pulled=pulled)
+        states = rounds(at, "write", ROUNDS, pulled=pulled, until="blank")
     assert set(states) <= {"blank", "new", "old"}
     assert states["blank"], "no moment hit the writing: this proves nothing"
 

@@ -174,17 +174,17 @@ def test_a_node_that_never_gets_a_network_ends_its_first_boot_soon(node: FakeNod
     began = time.monotonic()
     with network("ip link set lo up") as node.entering:
         assert node.boot().status == 1
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 120
     assert {step["state"] for step in node.report["steps"][:5]} == {"done"}
 
 
 def test_a_name_server_that_is_slow_to_fail_does_not_stretch_the_wait(tmp_path: Path) -> None:
     node = FakeNode(tmp_path)
-    node.fake_tool("getent", 'echo "$2" >>"$PICLOUD_ROOT/asked"; sleep 4; exit 2\n')
-    node.wait_s = 6
+    node.fake_tool("getent", 'echo "$2" >>"$PICLOUD_ROOT/asked"; sleep 8; exit 2\n')
+    node.wait_s = 9
     assert node.boot().status == 1
     assert node.note("60-reach-master") == "the name pi0 is not known to this network"
-    assert node.read("asked").split() == ["pi0", "pi0"], "asked at 0 and 7 s, and it is over"
+    assert node.read("asked").split() == ["pi0", "pi0"], "asked at 0 and 11 s, and it is over"
 
 
 AWAIT_ADDRESS = Path("overlays/role/salt-minion/root/usr/lib/picloud/await-address").resolve()

@@ -116,7 +116,7 @@ def test_what_the_minion_says_after_bytes_of_zero_is_heard(tmp_path: Path) -> No
     node = FakeNode(tmp_path, NODE="")
     words = "\\0\\0\\n The Salt Master has cached the public key for this node\\n"
     logs = "$PICLOUD_ROOT/var/log/salt"
-    node.minion_does(f"mkdir -p \"{logs}\"; printf '{words}' >>\"{logs}/minion\"")
+    node.minion_does(f'mkdir -p "{logs}"; printf \'{words}\' >>"{logs}/minion"')
     assert node.boot().status == 1
     assert node.note("80-await-master").endswith("nobody has accepted it yet")
     assert node.hint("80-await-master") == "on pi0 run: salt-key -a NAME"

@@ -57,10 +57,12 @@ def _come_and_go(place: Readers) -> None:
     over = threading.Event()
 
     def come_and_go() -> None:
+        stay_s = 0.3
         while not over.is_set():
             for card in place.cards:
                 with loop_over(card):
-                    over.wait(0.3)
+                    over.wait(stay_s)
+            stay_s = min(2 * stay_s, 10)  # udevd of a busy computer tells it late
 
     thread = threading.Thread(target=come_and_go)
     thread.start()

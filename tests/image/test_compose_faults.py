@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -156,6 +156,15 @@ MOMENTS: dict[str, Callable[[Cache], bool]] = {
 }
 
 
+def at_work_in(folder: Path) -> bool:
+    """Whether a process was started with a path in ``folder``."""
+    for words in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if os.fsencode(folder) in words.read_bytes():
+                return True
+    return False
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_kill_9_the_next_run_sweeps_and_composes(
     moment: str, release: VerifiedRelease, composed: Cache, tmp_path: Path
@@ -169,7 +178,7 @@ def test_after_kill_9_the_next_run_sweeps_and_composes(
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
-    time.sleep(0.2)  # a tool of the dead run may be at its last write
+    wait_until(lambda: not at_work_in(tmp_path))  # a tool of the dead run, at its last write
     golden = compose(release, cache, Quiet())
     assert golden.manifest == whole(composed, release).manifest
     assert [path.name for path in cache.work.glob("*") if path.name != ".guard"] == []

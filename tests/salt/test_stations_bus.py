@@ -83,7 +83,7 @@ def test_all_are_asked_at_once_and_who_is_silent_is_named(bus: SaltBus, lab: Lab
     assert said["desk1"].document == {"arguments": asked}
     assert {name for name in said if "does not answer" in said[name].fault} == {"desk2", "nobody"}
     assert (
-        "it ended with 1: it is broken" in bus.ask(["desk1"], "fail", {}, seconds=20)["desk1"].fault
+        "it ended with 1: it is broken" in bus.ask(["desk1"], "fail", {}, seconds=60)["desk1"].fault
     )
     much = bus.ask(["desk1"], "much", {}, seconds=ASK_SECONDS)["desk1"]
     assert much.document is None and "too much" in much.fault
@@ -149,10 +149,11 @@ def test_what_a_minion_says_in_another_name_is_not_believed(bus: SaltBus, lab: L
         lab.desks["eve"].box.run(
             "salt-call", "event.fire_master", forged, f"{PILLAR}/{session}/forged"
         )
-        came = []
-        while (event := all_events.next(1.0)) is not None:
-            came.append(json.dumps(dict(event.values)))
-    assert any("forged" in event for event in came), "the master passed it on"
+        while True:
+            event = all_events.next(60)
+            assert event is not None, "the master passed it on"
+            if "forged" in json.dumps(dict(event.values)):
+                break
     assert not any("forged" in line for line in heard_until(bus, "secrets"))
 
 

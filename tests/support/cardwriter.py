@@ -1,7 +1,8 @@
 """Writes a card slowly in a process of its own, to be killed at any phase.
 
-``python -m tests.support.cardwriter FOLDER TARGET`` prints the name of each phase as it begins and
-``done`` at the end; every block takes a moment, so that there is time to hit it.
+``python -m tests.support.cardwriter FOLDER TARGET [PHASE]`` prints the name of each phase as it
+begins and ``done`` at the end; every block takes a moment, so that there is time to hit it, and of
+PHASE a long one, so that nothing else is hit.
 """
 
 from __future__ import annotations
@@ -45,17 +46,24 @@ def say(line: str) -> None:
 
 
 class SlowPhase:
+    def __init__(self, block_seconds: float) -> None:
+        self.block_seconds = block_seconds
+
     def advance(self, size_bytes: int) -> None:
-        time.sleep(0.01)
+        time.sleep(self.block_seconds)
 
 
 class Loud(Quiet):
-    """Says which phase begins and holds the work up a little."""
+    """Says which phase begins and holds the work up a little, or in one of them long."""
+
+    def __init__(self, waits_in: str = "") -> None:
+        super().__init__()
+        self.waits_in = waits_in
 
     @contextmanager
     def phase(self, name: str, total_bytes: int | None = None) -> Iterator[Phase]:
         say(name)
-        yield SlowPhase()
+        yield SlowPhase(0.5 if name == self.waits_in else 0.01)
 
 
 def main() -> None:
@@ -68,7 +76,7 @@ def main() -> None:
             CardOrder(
                 image, accepted, TrustedFolder(folder / "receipts"), options=WriteOptions(MiB, 2)
             ),
-            Loud(),
+            Loud(*sys.argv[3:]),
         )
     except Interrupted as error:
         say(error.hint)

@@ -137,6 +137,13 @@ def _numbers(how: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def free_device() -> Iterator[Path]:
+    """The node of a loop device that has no file, and gets none from another test meanwhile."""
+    with _numbers(fcntl.LOCK_EX):
+        yield Path(call("losetup", "--find"))
+
+
 def attach(*words: str) -> Path:
     """The node of a free device, made by losetup with these ``words``."""
     with _numbers(fcntl.LOCK_SH):

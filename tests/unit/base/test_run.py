@@ -101,7 +101,7 @@ def test_a_watch_ends_a_program_with_its_children(
     with pytest.raises(type(end)):
         run_bounded(["sh", "-s"], script, most_bytes=1, cwd=tmp_path, watch=look)
     (handle,) = handles
-    assert select.select([handle], [], [], 20)[0], "its child is still there"
+    assert select.select([handle], [], [], 60)[0], "its child is still there"
     os.close(handle)
 
 

@@ -247,4 +247,4 @@ def test_names_that_stand_twice_are_found_at_once() -> None:
     text = f'[set.k]\nrelease = "{"ab" * 32}"\nwanted = []\npackages = []\nremove = {names}\n'
     began = time.process_time()
     assert len(parse_lock(text.encode())[1]) == 5_000
-    assert time.process_time() - began < 0.5
+    assert time.process_time() - began < 2

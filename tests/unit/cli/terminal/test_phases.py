@@ -20,6 +20,7 @@ def test_steps_show_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> No
     bar = BarCounter("prepare pi7", None, steps=4)
     bar.began = bar._bar.start_t = bar._bar.last_print_t = time.time() - 9
     bar.advance(3)
+    bar._bar.mininterval = 1e6  # however long it takes to the next line
     bar.advance(9)  # more than there are
     assert (bar.done_steps, bar._bar.n) == (4, 4), "no bar goes past its end"
     bar.close()

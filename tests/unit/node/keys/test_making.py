@@ -30,7 +30,7 @@ def salt_of(keys: TrustedFolder, count: int) -> list[KeyFolder]:
 
 def test_every_core_makes_keys(keys: TrustedFolder) -> None:
     cores = len(os.sched_getaffinity(0))
-    together = threading.Barrier(cores, timeout=20)
+    together = threading.Barrier(cores, timeout=60)
 
     def make() -> dict[str, KeyFile]:
         together.wait()  # passes only when as many threads as there are cores are in here

@@ -260,7 +260,7 @@ def test_streams_are_counted_too(rack: Rack, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_who_asks_nothing_is_cut(rack: Rack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "LIFE_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "LIFE_SECONDS", 2.0)
     with served(rack) as port, streaming(port) as stream:
         with connected(port) as idle, connected(port) as slow:
             slow.sendall(b"GET / HT")

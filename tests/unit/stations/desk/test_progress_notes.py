@@ -19,7 +19,7 @@ from imager.stations.desk.progress_notes import Notes
 from imager.stations.wire.report import NodeMoment, StationProgress, Told
 from tests.support.liverun import moment_at
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def said(job: str, done: float, *ended: str) -> StationProgress:

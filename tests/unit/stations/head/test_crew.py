@@ -58,7 +58,7 @@ from tests.support.racks import rack_in
 from tests.support.scriptbus import ScriptBus
 
 SHA, IMAGE = "c" * 64, "ab" * 32
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 BATCH = "b"
 LAYOUT = Layout(16 * MiB, Extent(MiB, 8 * MiB), Extent(9 * MiB, 7 * MiB))
 GOLDEN = GoldenImage(

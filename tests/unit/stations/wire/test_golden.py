@@ -133,7 +133,7 @@ def test_the_next_piece_is_on_its_way_while_one_is_written(
 
     class Waiting(Counting):
         def advance(self, done: int) -> None:
-            assert second.wait(20)
+            assert second.wait(60)
 
     taken = take_golden(wanted_golden(golden), Cache(tmp_path / "cache"), bringing, Waiting())
     assert taken.path.read_bytes() == golden.path.read_bytes()
