@@ -24,6 +24,7 @@ from imager.base.errors import CardFaulty, ConfigurationError, HostStorage, Targ
 from imager.card.host.image_file import ImageFile
 from imager.card.make.finish import MadeCard
 from imager.config.rack import STATE
+from imager.rack.history import ledger as ledger_module
 from imager.rack.history.events import (
     Assigned,
     BatchBegun,
@@ -139,6 +140,28 @@ def test_a_line_that_is_no_event_is_counted(line: bytes) -> None:
     ledger = parse_ledger(line + b"\n" + encode_event(BatchEnded(AT, "b", 0)))
     assert ledger.unread == 1
     assert len(ledger.events) == 1
+
+
+def test_of_very_many_lines_the_newest_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_MOST_LINES", 3)
+    events = [assigned(f"pi{n}") for n in range(5)]
+    for number in (3, 4, 5):
+        data = b"".join(map(encode_event, events[:number])) + b"torn"
+        read = parse_ledger(data)
+        assert read.events == tuple(events[:number][-3:])
+        assert read.unread == number - 3
+
+
+def test_a_ledger_of_nothing_but_line_breaks_costs_little() -> None:
+    began = time.process_time()
+    data = encode_event(assigned("pi1")) * 2 + b"\n" * 3_000_000 + encode_event(assigned("pi2"))
+    assert parse_ledger(data).events == (assigned("pi2"),)
+    assert time.process_time() - began < 5
+
+
+def test_a_line_of_megabytes_is_none_of_ours() -> None:
+    long = encode_event(replace(assigned("pi1"), target="x" * 2**20))
+    assert parse_ledger(long + encode_event(assigned("pi2"))) == Ledger((assigned("pi2"),), 1)
 
 
 def test_a_later_version_may_say_more() -> None:
