@@ -99,6 +99,8 @@ def install_words(*names: str) -> str:
     """How to install the programs ``names``, as far as the table knows them, on each
     distribution."""
     known = [TOOLS[name].package for name in names if name in TOOLS]
+    if not known:  # a Python, by its path
+        return "see that it is there, and that you may run it"
     debian = " ".join(sorted({package.debian for package in known}))
     arch = " ".join(sorted({package.arch for package in known}))
     return f"Debian, Ubuntu: apt install {debian} · Arch: pacman -S {arch}"

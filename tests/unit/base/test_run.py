@@ -42,6 +42,12 @@ def test_every_missing_tool_is_named_with_its_packages(
     assert "apt install dosfstools mtools" in caught.value.hint
 
 
+def test_a_missing_program_of_no_package_gets_words_that_can_be_followed() -> None:
+    with pytest.raises(MissingTool, match="not installed: /nowhere/python") as caught:
+        require_tools("/nowhere/python")
+    assert caught.value.hint == "see that it is there, and that you may run it"
+
+
 def test_a_failure_carries_the_tools_own_words() -> None:
     with pytest.raises(ToolFailed) as caught:
         run(["sh", "-c", "echo one; echo the reason >&2; exit 3"])
