@@ -66,7 +66,8 @@ def read_network(table: Table) -> AddressPlan:
     prefix = table.number("prefix", 1, 30) or DEFAULT_PREFIX
     gateway = address_in(table, "gateway")
     interface = table.string("interface", example=shown(DEFAULT_INTERFACE)) or DEFAULT_INTERFACE
-    if not all(letter.isalnum() or letter in "-_.*?[]! " for letter in interface):
+    letters = all(letter.isalnum() or letter in "-_.*?[]! " for letter in interface)
+    if not letters or not all(name.lstrip("!") for name in interface.split() or [""]):
         table.fault(
             "interface",
             f"{shown(interface)} is not a list of interface names; write it like "
@@ -113,6 +114,12 @@ def deal_addresses(
     which it stands. The others get the address of [network] at their place in ``names``. Faults
     are noted in the table that an address comes from."""
     dealt = plan.addresses
+    if plan.network.gateway and dealt is None and not own:
+        plan.table.fault(
+            "gateway",
+            "counts only for a node with an address of its own, and here each asks DHCP; give "
+            "addresses, or leave it out",
+        )
     if dealt is not None and len(dealt) != len(names):
         plan.table.fault(
             "addresses",

@@ -152,6 +152,8 @@ def read_master(
         if public_key:
             salt.fault("master_public_key", f"{name} is a node, so its key is made here; leave out")
         return Master(name, True, own.ip if own else address)
+    if name.lower() in nodes:  # to a DNS server they are one
+        rack.fault("master", f'{shown(name)} is a node; write master = "{name.lower()}"')
     try:
         address = parse_address(name)
     except ValueError:
@@ -159,10 +161,12 @@ def read_master(
         if fault:
             names = f"a node ({', '.join(list(nodes)[:3])}, …) or another computer's name"
             rack.fault("master", f"{shown(name)} {fault}; write {names} or address")
-        return Master(name, False, address, public_key)
     owner = next((node for node, own in nodes.items() if own and own.ip == address), None)
-    if owner:
+    if owner and str(address) == name:
         rack.fault("master", f'{shown(name)} is the address of {owner}; write master = "{owner}"')
+    elif owner:
+        what = f"{address} is the address of {owner}, and the master is {name}"
+        salt.fault("master_address", f'{what}; if they are one, write master = "{owner}"')
     return Master(name, False, address, public_key)
 
 

@@ -100,6 +100,27 @@ def test_a_salt_with_a_python_of_its_own_is_run_by_its_command(tmp_path: Path) -
     assert done.stdout == f"{own} --an-option\n"
 
 
+def test_a_salt_that_only_its_unit_knows_is_run_as_that_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    own = tmp_path / "its bin" / "salt-minion"
+    own.parent.mkdir()
+    own.write_text('#!/bin/sh\necho "$*"\n')
+    own.chmod(0o755)
+    unit = tmp_path / "salt-minion.service"
+    words = f"{own.parent.parent}/'its bin'/salt-minion -c /etc/salt"
+    unit.write_text(f"[Service]\nExecStartPre=/bin/true\nExecStart={words}\n")
+    units = repr(["/nowhere", os.fspath(unit)])
+    salt = {"minion": "raise ImportError\n"}
+    assert said(tmp_path, salt, UNITS=units, OWN_PYTHON="'/nowhere'") == ["-c /etc/salt"]
+
+
+def test_a_salt_that_is_not_as_todays_starts_all_the_same(tmp_path: Path) -> None:
+    salt = {"minion": "import salt.engines\nclass Minion: pass\n", "engines": ""}
+    assert said(tmp_path, salt) == ["started []"]
+
+
 def test_what_only_orders_need_is_imported_when_it_is_asked_for(tmp_path: Path) -> None:
     use = "import salt.fileclient, salt.utils.http\n"
     scripts = (
@@ -229,6 +250,23 @@ def test_a_key_that_a_bad_card_changed_is_refused_as_by_salt(
     own.write_bytes(b"\n".join((begin, b64encode(changed), end, b"")))
     scripts = f"FILES = {[os.fspath(own)]}\n{READ_KEYS}"
     assert said(tmp_path, {"scripts": scripts}, OWN_KEY=repr(os.fspath(own))) == ["bad"]
+
+
+def test_a_key_of_no_known_kind_is_left_to_salt(
+    tmp_path: Path, numbers: rsa.RSAPrivateNumbers
+) -> None:
+    """One bit of its kind's number is another."""
+    own = tmp_path / "minion.pem"
+    whole = numbers.private_key().private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    rsa_kind = bytes.fromhex("2a864886f70d010101")
+    assert whole.count(rsa_kind) == 1
+    changed = b64encode(whole.replace(rsa_kind, rsa_kind[:-1] + b"\x41"))
+    own.write_bytes(b"-----BEGIN PRIVATE KEY-----\n%b\n-----END PRIVATE KEY-----\n" % changed)
+    assert said(tmp_path, {}, OWN_KEY=repr(os.fspath(own))) == ["started []"]
 
 
 def test_engines_are_started_where_there_are_any(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ HOSTS = "127.0.0.1 localhost\n10.0.0.17 pi0"
 ADDRESSES = ("fd00::17", "10.0.0.17")
 DEAD_DNS = "nameserver 10.0.0.53\noptions timeout:1 attempts:1"
 NO_DNS = "# none"
+DOCKERS_OWN = (
+    "ip link set lo up; ip link add docker0 type bridge; ip link set docker0 up; "
+    "ip address add 172.17.0.1/16 dev docker0"
+)
+"""A network, and no way out of the node."""
 LISTEN = """
 import socket, sys, time
 sockets = [socket.create_server(("", int(port))) for port in sys.argv[1:]]
@@ -91,6 +96,7 @@ def test_python_asks_where_there_is_no_bash(node: FakeNode) -> None:
     ("script", "files", "ports", "said", "to_do"),
     [
         ("ip link set lo up", {"hosts": HOSTS}, (), "no address: ", "DHCP server"),
+        (DOCKERS_OWN, {"hosts": HOSTS}, (), "no address: ", "DHCP server"),
         (
             LIVE_WIRE,
             {"hosts": "127.0.0.1 localhost", "resolv_conf": DEAD_DNS},
@@ -127,7 +133,15 @@ def test_python_asks_where_there_is_no_bash(node: FakeNode) -> None:
             "switch the master on",
         ),
     ],
-    ids=["no DHCP", "dead DNS", "no DNS", "nobody listens", "one port", "nobody there"],
+    ids=[
+        "no DHCP",
+        "no DHCP, and Docker",
+        "dead DNS",
+        "no DNS",
+        "nobody listens",
+        "one port",
+        "nobody there",
+    ],
 )
 def test_what_is_missing_is_named(
     node: FakeNode,
@@ -190,8 +204,9 @@ def test_a_name_server_that_is_slow_to_fail_does_not_stretch_the_wait(tmp_path: 
 AWAIT_ADDRESS = Path("overlays/role/salt-minion/root/usr/lib/picloud/await-address").resolve()
 
 
-def test_a_minion_that_gets_no_address_starts_all_the_same() -> None:
-    with network("ip link set lo up") as entering:
+@pytest.mark.parametrize("script", ["ip link set lo up", DOCKERS_OWN])
+def test_a_minion_that_gets_no_address_starts_all_the_same(script: str) -> None:
+    with network(script) as entering:
         began = time.monotonic()
         subprocess.run([*entering, AWAIT_ADDRESS, "1"], check=True)
         assert time.monotonic() - began > 1

@@ -247,15 +247,28 @@ def test_static_addresses_gateway_and_name_servers(golden: GoldenImage, tmp_path
             "",
             "[Network]",
             "MulticastDNS=yes",
-            "Address=10.0.0.17/16",
-            "Gateway=10.0.0.1",
             "DNS=10.0.0.1",
             "DNS=9.9.9.9",
+            "Address=10.0.0.17/16",
+            "Gateway=10.0.0.1",
         ]
         hosts = card.text("/etc/hosts").splitlines()
         assert hosts[-2:] == ["10.0.0.17 pi7", "10.0.0.18 pi8"]
         assert "127.0.1.1" not in card.text("/etc/hosts")
         assert card.text("/etc/resolv.conf") == "nameserver 10.0.0.1\nnameserver 9.9.9.9\n"
+
+
+def test_a_node_that_asks_dhcp_has_its_domain_and_the_rack_s_name_servers(
+    golden: GoldenImage, tmp_path: Path
+) -> None:
+    rack = rack_in(tmp_path / "rack", f'{RACK}[network]\ndns = ["10.0.0.53"]\n')
+    with card_of(golden, rack, tmp_path) as card:
+        network = card.text("/etc/systemd/network/10-picloud.network")
+        sections = network.partition("[Network]\n")[2].partition("[DHCPv4]\n")
+        assert {"DNS=10.0.0.53", "DHCP=yes"} < set(sections[0].splitlines())
+        assert sections[2] == "UseDomains=yes\n"
+        resolved = "/etc/systemd/resolved.conf.d/10-picloud.conf"
+        assert "ResolveUnicastSingleLabel=yes" in card.text(resolved)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from imager.base.boards import BOARDS, Board
 from imager.base.errors import ConfigurationError
 from imager.base.units import GiB, MiB
+from imager.config.authorized_keys import key_fault
 from imager.config.example import Choices, initial_rack_toml
 from imager.config.fields import Table
 from imager.config.load import load_rack
@@ -424,6 +425,35 @@ def test_a_master_given_by_the_address_of_a_node_is_told_its_name(tmp_path: Path
     ]
 
 
+def test_a_master_that_is_a_node_by_another_spelling_or_by_its_address_is_told(
+    tmp_path: Path,
+) -> None:
+    nodes = '[rack]\nnodes = "pi[0-1]"\n'
+    assert faults_of(tmp_path, f'{nodes}master = "PI0"\n') == [
+        'rack.toml:3: rack.master: "PI0" is a node; write master = "pi0"'
+    ]
+    addresses = '[network]\naddresses = "10.0.0.[2-3]"\n'
+    text = f'{nodes}master = "salt.lab"\n{addresses}[salt]\nmaster_address = "10.0.0.3"\n'
+    assert faults_of(tmp_path, text) == [
+        "rack.toml:7: salt.master_address: 10.0.0.3 is the address of pi1, and the master is "
+        'salt.lab; if they are one, write master = "pi1"'
+    ]
+
+
+def test_a_gateway_that_no_node_would_get_is_told(tmp_path: Path) -> None:
+    """Name servers are added to those that DHCP names; a node of its own address has both."""
+    text = RACK + '[network]\ngateway = "10.0.0.1"\ndns = ["10.0.0.1"]\n'
+    (fault,) = faults_of(tmp_path, text)
+    assert fault.startswith("rack.toml:4: network.gateway: counts only for a node with an address")
+    rack_of(tmp_path, f'{text}[nodes.pi1]\naddress = "10.0.0.9"\n')
+
+
+@pytest.mark.parametrize("interface", [" ", "! eth0", "!"])
+def test_interfaces_that_networkd_would_not_know(tmp_path: Path, interface: str) -> None:
+    (fault,) = faults_of(tmp_path, RACK + f'[network]\ninterface = "{interface}"\n')
+    assert "is not a list of interface names" in fault
+
+
 def test_slots_are_dealt_out_in_the_order_of_the_nodes(tmp_path: Path) -> None:
     rack = rack_of(tmp_path, RACK + 'slots = "A[1-2],left-[9-10]"\n[nodes.pi2]\nslot = "top"\n')
     assert [node.slot for node in rack.nodes] == ["A1", "A2", "top", "left-10"]
@@ -482,7 +512,26 @@ LOGIN_FAULTS = [
      "longer takes; make a key with ssh-keygen -t ed25519"),
     (f"{KEY}\\nroot", f'"{KEY[:56]}... has a line break or a control character in it; give one key '
      "per entry"),
+    (f"# {KEY}", f'"# {KEY[:54]}... is a comment to sshd; remove the # or the line'),
+    (f"my laptop {KEY}", f'"my laptop {KEY[:46]}... is not a public key; what is before it sshd '
+     'takes for options; write it like "ssh-ed25519 AAAA… you@laptop"'),
+    (f"no-pty, {KEY}", f'"no-pty, {KEY[:48]}... is not a public key; what is before it sshd '
+     'takes for options; write it like "ssh-ed25519 AAAA… you@laptop"'),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        'from="10.0.0.*",no-pty',
+        'no-pty,command="echo \\"a, b\\""',
+        'ENVIRONMENT="A=1",environment="B=2"  ',
+        "restrict",
+    ],
+)
+def test_options_of_sshd_may_stand_before_a_key(options: str) -> None:
+    assert key_fault(f"{options} {KEY} me@laptop") is None
+    assert key_fault(f'command="{options} {KEY}"'.replace("\\", "")) is not None
 
 
 @pytest.mark.parametrize(("key", "fault"), LOGIN_FAULTS, ids=[k[:12] for k, _ in LOGIN_FAULTS])
