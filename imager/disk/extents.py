@@ -147,3 +147,13 @@ class ExtentMap:
 
 def _pair(extent: Extent) -> tuple[int, int]:
     return extent.offset, extent.length
+
+
+def beginning_of(extents: Iterable[Extent], size_bytes: int) -> Iterator[Extent]:
+    """The first ``size_bytes`` of ``extents``, in their order."""
+    left = size_bytes
+    for extent in extents:
+        if left <= 0:
+            return
+        yield Extent(extent.offset, min(left, extent.length))
+        left -= extent.length

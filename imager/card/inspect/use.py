@@ -143,8 +143,11 @@ def damaged_boot_files(
     if isinstance(volume, ValueError):
         return 0, (Damaged("boot partition (p1)", f"cannot be read: {volume}"),)
     expected = held.boot_digests(volume)
-    found = []
+    found, unseen = [], 0
     for path, digest in expected.items():
+        if volume.unseen_at(path) is not None:
+            unseen += 1
+            continue
         entry = volume.find(path)
         if entry is None or entry.is_dir:
             lost = "is missing" if not volume.metadata & unreadable else _FOLDER_UNREADABLE
@@ -152,7 +155,7 @@ def damaged_boot_files(
         elif _sha256(volume, path) != digest:
             refused = ExtentMap(entry.extents) & unreadable
             found.append(Damaged(f"/boot/{path}", UNREADABLE if refused else DIFFERS))
-    return len(expected) - len(found), tuple(found)
+    return len(expected) - len(found) - unseen, tuple(found)
 
 
 def _sha256(volume: FatVolume, path: str) -> str:

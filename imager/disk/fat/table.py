@@ -81,6 +81,8 @@ def _widened(entries: Iterable[int], bad: int) -> Iterator[int]:
     return (entry + lift if entry >= bad else entry for entry in entries)
 
 
+_NAMED = 5
+
 Runs = list[tuple[int, int]]
 """Clusters of a chain in file order, as (first cluster, how many)."""
 
@@ -103,7 +105,8 @@ class FaultList:
 
 
 class Chains:
-    """Gives every cluster of a table to the file or directory that uses it."""
+    """Gives every cluster of a table to the file or directory that uses it. ``unfollowed`` are the
+    paths whose chains go on where they were not followed, and why."""
 
     def __init__(self, table: Table, budget: Budget) -> None:
         self._table = table
@@ -113,6 +116,7 @@ class Chains:
         # The straight chains of a sound filesystem share no cluster: together no longer than this.
         self._comparable = len(table)
         self.faults = FaultList()
+        self.unfollowed: dict[str, str] = {}
 
     def claim(self, path: str, first: int, wanted: int | None) -> Runs:
         """The clusters of ``path``, whose chain begins at ``first`` and whose size needs
@@ -192,6 +196,7 @@ class Chains:
             self._budget.keep_pieces()
             self._budget.step()
         except OverBudget as spent:
+            self.unfollowed[path] = str(spent)
             self._fault(FaultKind.NOT_LOOKED_AT, f"{path}: {spent}: not followed further", path)
             return False
         return True
@@ -227,3 +232,11 @@ class Chains:
                 self._budget.keep_pieces()
                 runs.append((cluster, 1))
         return runs
+
+
+def naming(paths: tuple[str, ...]) -> str:
+    """The first of ``paths``, for the end of a sentence about them."""
+    if not paths:
+        return ""
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return f": {', '.join(paths[:_NAMED])}{more}"

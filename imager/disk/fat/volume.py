@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from imager.base.units import SECTOR_BYTES, MiB
 from imager.disk.budget import Budget, OverBudget
-from imager.disk.extents import Extent, ExtentMap
+from imager.disk.extents import Extent, ExtentMap, beginning_of
 from imager.disk.fat.directory import (
     RECORD_BYTES,
     DirectoryRecord,
@@ -34,6 +34,7 @@ from imager.disk.fat.table import (
     Runs,
     Table,
     decode_table,
+    naming,
 )
 from imager.disk.manifest import Reader
 
@@ -41,7 +42,6 @@ __all__ = ["FatEntry", "FatError", "FatFault", "FatVolume", "FaultKind"]
 
 MAX_DIRECTORY_BYTES = 2 * MiB
 """The largest directory the format allows (65,536 records)."""
-_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class FatVolume:
     everything but the content of files: reserved sectors, all copies of the table, directories.
     ``used`` is ``metadata`` and every cluster that the table does not call free. ``faults`` are
     the first faults, ``faults_left_out`` how many more there are, ``hurt`` the paths of all.
+    ``unseen`` are the folders and files that were not read to their end, by path (the root is an
+    empty one), and why.
     """
 
     kind: int
@@ -71,6 +73,7 @@ class FatVolume:
     _read: Reader
     _folded: Mapping[str, str]
     _aliases: Mapping[str, str] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(
@@ -92,6 +95,22 @@ class FatVolume:
         wanted = path.strip("/").casefold()
         found = self._folded.get(wanted) or self._by_alias(wanted)
         return None if found is None else self.entries[found]
+
+    def unseen_at(self, path: str) -> str | None:
+        """Why it is not known what lies at ``path``, or what all of it is: the file, or the folder
+        where it would be, was not read to its end. None where it is known."""
+        if not self.unseen:
+            return None
+        found = self.find(path)
+        if found is not None:
+            return self.unseen.get(found.path)
+        folder = path.strip("/")
+        while folder:
+            folder = folder.rpartition("/")[0]
+            above = self.find(folder) if folder else None
+            if above is not None or not folder:
+                return self.unseen.get(above.path if above else "")
+        return None
 
     def _by_alias(self, wanted: str) -> str | None:
         """The path that folder by folder is found by one name or the other."""
@@ -160,6 +179,7 @@ class _FatParser:
         self.folded: dict[str, str] = {}
         self.aliases: dict[str, str] = {}
         self.faults = FaultList()
+        self.unseen: dict[str, str] = {}
         self.directories: list[Extent] = []
         self.files: list[Extent] = []
         self.label = "" if geometry.label == "NO NAME" else geometry.label
@@ -201,6 +221,7 @@ class _FatParser:
             _read=self.read,
             _folded=MappingProxyType(self.folded),
             _aliases=MappingProxyType(self.aliases),
+            unseen=MappingProxyType(self.unseen | self._unfollowed()),
         )
 
     def _fault(self, kind: FaultKind, what: str, *paths: str, offset: int | None = None) -> None:
@@ -222,40 +243,56 @@ class _FatParser:
 
     def _walk(self) -> None:
         waiting: list[tuple[str, FatEntry | None]] = [("", None)]
-        while waiting:
-            folder, directory = waiting.pop()
-            data = self._root() if directory is None else self._content(directory)
-            self.budget.step(len(data) >> 3)  # a record of 32 bytes takes 4 µs
-            records, damage = parse_directory(data, wide=self.geometry.kind == 32)
-            if data and directory is not None and not has_own_entries(data):
-                damage.insert(0, "it does not begin with its entries . and ..")
-            if damage:
-                more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
-                self._damaged(folder, damage[0] + more)
-            left_out: dict[str, None] = {}
-            for record in records:
-                if record.is_volume_label:
-                    self.label = record.name.replace(".", "") if not folder else self.label
-                    continue
-                path = f"{folder}/{record.name}" if folder else record.name
-                if path.casefold() in self.folded:
-                    self._damaged(folder, f"two entries are called {record.name}")
-                    continue
-                if too_far := self.budget.path_fault(path):
-                    left_out[too_far] = None
-                    continue
-                self.budget.keep_name(path)
-                entry = self._entry(path, record)
-                self.entries[path] = entry
-                self.folded[path.casefold()] = path
-                if record.alias:
-                    alias = f"{folder}/{record.alias}" if folder else record.alias
-                    self.aliases.setdefault(alias.casefold(), path)
-                if entry.is_dir:
-                    waiting.append((path, entry))
-            for why in left_out:
-                what = f"directory {folder or '/'}: {why}: not looked at further"
-                self._fault(FaultKind.NOT_LOOKED_AT, what)
+        folder = ""
+        try:
+            while waiting:
+                folder, directory = waiting.pop()
+                self._enter(folder, directory, waiting)
+        except OverBudget as spent:
+            self.unseen |= dict.fromkeys((folder, *(path for path, _ in waiting)), str(spent))
+            raise
+
+    def _enter(
+        self, folder: str, directory: FatEntry | None, waiting: list[tuple[str, FatEntry | None]]
+    ) -> None:
+        """Take the names in one folder (None is the root); the folders among them are put to
+        those that are ``waiting``."""
+        data = self._root() if directory is None else self._content(directory)
+        self.budget.step(len(data) >> 3)  # a record of 32 bytes takes 4 µs
+        records, damage = parse_directory(data, wide=self.geometry.kind == 32)
+        if data and directory is not None and not has_own_entries(data):
+            damage.insert(0, "it does not begin with its entries . and ..")
+        if damage:
+            more = f" (and {len(damage) - 1} more)" if len(damage) > 1 else ""
+            self._damaged(folder, damage[0] + more)
+        left_out: dict[str, None] = {}
+        for record in records:
+            if record.is_volume_label:
+                self.label = record.name.replace(".", "") if not folder else self.label
+                continue
+            path = f"{folder}/{record.name}" if folder else record.name
+            if path.casefold() in self.folded:
+                self._damaged(folder, f"two entries are called {record.name}")
+                continue
+            if too_far := self.budget.path_fault(path):
+                left_out[too_far] = None
+                continue
+            self.budget.keep_name(path)
+            entry = self._entry(path, record)
+            self.entries[path] = entry
+            self.folded[path.casefold()] = path
+            if record.alias:
+                alias = f"{folder}/{record.alias}" if folder else record.alias
+                self.aliases.setdefault(alias.casefold(), path)
+            if entry.is_dir:
+                waiting.append((path, entry))
+        for why in left_out:
+            self.unseen[folder] = why
+            what = f"directory {folder or '/'}: {why}: not looked at further"
+            self._fault(FaultKind.NOT_LOOKED_AT, what)
+
+    def _unfollowed(self) -> dict[str, str]:
+        return {path.strip("/"): why for path, why in self.chains.unfollowed.items()}
 
     def _root(self) -> bytes:
         if self.geometry.kind != 32:
@@ -277,14 +314,14 @@ class _FatParser:
             return FatEntry(path, True, 0, self._directory(path, runs))
         extents = tuple(self._extents(runs))
         self.files.extend(extents)
-        return FatEntry(path, False, size, tuple(_cut(extents, size)), record.written)
+        return FatEntry(path, False, size, tuple(beginning_of(extents, size)), record.written)
 
     def _directory(self, path: str, runs: Runs) -> tuple[Extent, ...]:
         extents = tuple(self._extents(runs))
         self.directories.extend(extents)
         if sum(extent.length for extent in extents) > MAX_DIRECTORY_BYTES:
             self._damaged(path, f"it is longer than {MAX_DIRECTORY_BYTES // RECORD_BYTES} records")
-            return tuple(_cut(extents, MAX_DIRECTORY_BYTES))
+            return tuple(beginning_of(extents, MAX_DIRECTORY_BYTES))
         return extents
 
     def _damaged(self, folder: str, what: str) -> None:
@@ -321,7 +358,7 @@ class _FatParser:
         self._fault(
             FaultKind.COPIES_DIFFER,
             f"its two tables differ in {len(clusters)} entries, first at byte {at} of the table "
-            f"(cluster {clusters[0] if clusters else 0}){_naming(tuple(holders))}",
+            f"(cluster {clusters[0] if clusters else 0}){naming(tuple(holders))}",
             *holders,
             offset=offset,
         )
@@ -358,19 +395,3 @@ class _FatParser:
                 f"it claims {geometry.cluster_count} clusters; its table and partition have room "
                 f"for {geometry.readable_clusters}",
             )
-
-
-def _naming(paths: tuple[str, ...]) -> str:
-    if not paths:
-        return ""
-    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return f": {', '.join(paths[:_NAMED])}{more}"
-
-
-def _cut(extents: tuple[Extent, ...], size_bytes: int) -> Iterator[Extent]:
-    left = size_bytes
-    for extent in extents:
-        if left <= 0:
-            return
-        yield Extent(extent.offset, min(left, extent.length))
-        left -= extent.length

@@ -169,3 +169,14 @@ def test_what_was_not_looked_at_is_said_and_paid_from_one_purse(tmp_path: Path) 
     assert files.boot_unseen == "there are more than 2 names: not looked at further"
     assert isinstance(files.boot, FatVolume)
     assert files.boot is files.boot
+
+
+def test_a_file_whose_folder_was_not_read_to_its_end_is_not_said_to_be_lost(tmp_path: Path) -> None:
+    fat = HostileFat()
+    for name in "abc":
+        fat.put(name, b"x")
+    read, layout = made(tmp_path / "card", fat)
+    held: Any = Held(dict.fromkeys("abcd", sha256(b"x")))
+    assert damaged_boot_files(held, CardFiles(read, layout))[0] == 3
+    files = CardFiles(read, layout, Budget(ReadLimits(names=2)))
+    assert damaged_boot_files(held, files) == (2, ())

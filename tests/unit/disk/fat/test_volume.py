@@ -13,7 +13,7 @@ from imager.disk.budget import MAX_FINDINGS, Budget, ReadLimits
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.fat.volume import FatError, FatVolume, FaultKind
 from imager.disk.layout import Layout
-from tests.support.hostile import HostileFat, record
+from tests.support.hostile import END, OWN_ENTRIES, HostileFat, record
 from tests.unit.disk.fat.test_geometry import NARROW, sector
 
 TABLE_BYTES = 70_002 * 4
@@ -355,3 +355,42 @@ def test_what_costs_too_much_is_not_looked_at(fat: HostileFat, tmp_path: Path) -
     assert "Sub" in deep.entries
     assert "Sub/File" not in deep.entries
     assert deep.faults[0].what.startswith("directory d")
+
+
+def test_of_what_was_not_read_it_is_not_known_whether_it_is_there(tmp_path: Path) -> None:
+    fat = HostileFat()
+    fat.folder("A", record("kernel.img", fat.claim(b"k"), 1) + record("B", fat.claim(b""), 0))
+    fat.folder("many", b"".join(record(f"{n}", 0, 0) for n in range(20)))
+    disk = made(tmp_path, fat)
+    volume, why = disk.volume(Budget(ReadLimits(names=10))), "there are more than 10 names"
+    assert volume.unseen == {"A": why, "many": why}
+    for path in ("A/kernel.img", "a/b/c", "many/19", "/MANY/x/y/", "A", "many"):
+        assert volume.unseen_at(path) == why
+    for path in ("many/1", "none", "none/a", ""):
+        assert volume.unseen_at(path) is None
+    assert not disk.volume().unseen
+    whole = disk.volume(Budget(ReadLimits(names=1)))
+    assert whole.unseen_at("none") == whole.unseen_at("many/1") == "there are more than 1 names"
+
+
+def test_a_folder_within_one_that_was_not_read_to_its_end_is_not_read(tmp_path: Path) -> None:
+    fat = HostileFat()
+    inner = fat.claim(OWN_ENTRIES + record("kernel.img", fat.claim(b"k"), 1))
+    many = b"".join(record(f"{n}", 0, 0) for n in range(20))
+    fat.folder("A", record("B", inner, 0, is_dir=True) + many)
+    volume = made(tmp_path, fat).volume(Budget(ReadLimits(names=10)))
+    assert "A/B" in volume.entries
+    assert volume.unseen_at("A/B/kernel.img") == "there are more than 10 names"
+
+
+def test_a_chain_that_is_not_followed_to_its_end_leaves_its_file_unseen(tmp_path: Path) -> None:
+    fat = HostileFat()
+    fat.put("whole", b"x" * 512)
+    first = fat.claim(b"x" * 2048)
+    fat.table[first], fat.table[first + 2] = first + 2, first + 1
+    fat.table[first + 1], fat.table[first + 3] = first + 3, END
+    fat.root += record("pieces", first, 2048)
+    volume = made(tmp_path, fat).volume(Budget(ReadLimits(pieces=2)))
+    assert volume.unseen == {"pieces": "its files lie in more than 2 pieces"}
+    assert volume.unseen_at("PIECES") is not None
+    assert volume.unseen_at("whole") is None
