@@ -11,7 +11,7 @@ of the EEPROM, 2022-10-18). Both depend on its age.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from imager.base.boards import Board
@@ -58,7 +58,9 @@ class BootPartitions:
         self._others: dict[int, BootPartition] = {}
 
     def of(self, model: Board) -> BootPartition:
-        """The one that ``model`` boots from."""
+        """The one that ``model`` boots from. What was not looked at is noted anew, for it."""
+        for contents in self._all():
+            contents.unseen.clear()
         sent = Autoboot.of(self.first, model)
         if sent.partition == 1:
             other = None if model.needs_bootcode else self._next_bootable(model)
@@ -68,6 +70,15 @@ class BootPartitions:
             back = [replace(each, severity=Severity.WARNING) for each in other.findings]
             return BootPartition(1, self.first, (*sent.findings, *back))
         return replace(other, findings=(*sent.findings, *other.findings))
+
+    @property
+    def unseen(self) -> Mapping[str, str]:
+        """The files that were asked for since then, and not looked at to their end; why."""
+        return {path: why for each in self._all() for path, why in each.unseen.items()}
+
+    def _all(self) -> Iterator[Contents]:
+        yield self.first
+        yield from (each.contents for each in self._others.values() if each.contents is not None)
 
     def _next_bootable(self, model: Board) -> BootPartition | None:
         """The first other FAT that ``model`` can start from, where the first partition is none."""

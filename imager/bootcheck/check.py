@@ -41,7 +41,9 @@ class BootReport:
     (None when the card has no boot partition). ``node`` is the host name on the root partition,
     ``partuuid`` the one that root= should name, ``root`` that filesystem where it could be read.
     ``left_out`` counts findings past the first MAX_FINDINGS; errors are left out last. ``route`` is
-    the chain that ``judged_as`` starts.
+    the chain that ``judged_as`` starts, None where that cannot be told. ``unseen`` is the first
+    finding about something on the way of its boot that was not looked at: with no error besides
+    it cannot be said whether it boots.
     """
 
     findings: tuple[Finding, ...]
@@ -52,11 +54,17 @@ class BootReport:
     left_out: int = 0
     root: RootFilesystem | None = None
     route: Route | None = None
+    unseen: Finding | None = None
 
     @property
     def bootable(self) -> bool:
-        """Whether nothing stands in the way of a boot: no finding is an error."""
+        """Whether nothing is seen to stand in the way of a boot: no finding is an error."""
         return all(found.severity is not Severity.ERROR for found in self.findings)
+
+    @property
+    def undecided(self) -> Finding | None:
+        """What was not looked at where there is no error, so that nobody may say that it boots."""
+        return self.unseen if self.bootable else None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -66,7 +74,7 @@ class BootReport:
     def to_json(self) -> dict[str, object]:
         """The form of ``inspect --json``."""
         return {
-            "bootable": self.bootable,
+            "bootable": None if self.undecided else self.bootable,
             "models": list(self.models),
             "judged_as": self.judged_as,
             "node": self.node,
@@ -86,28 +94,45 @@ class _Verdict:
     findings: tuple[Finding, ...]
     count: int
     errors: int
+    unseen: Finding | None = None
     root: NamedPartition | None = None
     route: Route | None = None
 
     @property
-    def rank(self) -> tuple[int, bool]:
-        """The lower, the likelier is the card for this board: few errors, and it runs on every
-        board of the name."""
+    def boots(self) -> bool:
+        """Whether all was looked at and nothing stops the boot."""
+        return not self.errors and self.unseen is None
+
+    @property
+    def rank(self) -> tuple[int, bool, bool]:
+        """The lower, the likelier is the card for this board: few errors, all looked at, and it
+        runs on every board of the name."""
         some = any(found.code is Code.KERNEL_BOARD for found in self.findings)
-        return self.errors, some
+        return self.errors, self.unseen is not None, some
 
     @classmethod
     def of(cls, model: str, findings: Iterable[Finding]) -> _Verdict:
-        kept: dict[Severity, list[tuple[int, Finding]]] = {grade: [] for grade in Severity}
+        kept: dict[int, list[tuple[int, Finding]]] = {weight: [] for weight in range(3)}
         count = errors = 0
+        unseen = None
         for found in findings:
+            if found.code is Code.NOT_LOOKED_AT:
+                unseen = unseen or found
             errors += found.severity is Severity.ERROR
-            if len(kept[found.severity]) < MAX_FINDINGS:
-                kept[found.severity].append((count, found))
+            weighed = kept[_weight(found)]
+            if len(weighed) < MAX_FINDINGS:
+                weighed.append((count, found))
             count += 1
-        first = [*kept[Severity.ERROR], *kept[Severity.WARNING]][:MAX_FINDINGS]
+        first = [*kept[0], *kept[1], *kept[2]][:MAX_FINDINGS]
         shown = tuple(found for _, found in sorted(first, key=lambda pair: pair[0]))
-        return cls(model, shown, count, errors)
+        return cls(model, shown, count, errors, unseen)
+
+
+def _weight(found: Finding) -> int:
+    """The lower, the later it is left out where there are too many."""
+    if found.severity is Severity.ERROR:
+        return 0
+    return 1 if found.code is Code.NOT_LOOKED_AT else 2
 
 
 def check_boot(
@@ -147,7 +172,7 @@ def judge_card(
     likely = _likely(verdicts, boots)
     # Of two with as many errors the card is rather for the one whose device tree it has.
     best = own or min(likely, key=lambda one: (*one.rank, not _has_tree(one, boots)))
-    bootable = tuple(verdict.model for verdict in likely if not verdict.errors)
+    bootable = tuple(verdict.model for verdict in likely if verdict.boots)
     return _report(best, bootable, best.model, card)
 
 
@@ -165,6 +190,10 @@ def _judged(
         return replace(verdict, root=card.roots.presumed)
     boot, strict = boots.of(candidate), expected is not None
     first_needed = set(boot.used)
+    if boots.unseen:
+        # Which partition it starts from is not known.
+        every = chain(found, _unseen(boots), _compare(boots.first, first_needed, strict=strict))
+        return _Verdict.of(candidate.name, every)
     if boot.contents is None:
         every = chain(found, boot.findings, _compare(boots.first, first_needed, strict=strict))
         return _Verdict.of(candidate.name, every)
@@ -176,10 +205,11 @@ def _judged(
         boot.findings,
         seen,
         _compare(boots.first, first_needed, strict=strict),
-        _unseen(boot.contents),
+        _unseen(boots),
     )
     verdict = _Verdict.of(candidate.name, every)
-    return replace(verdict, root=requirements.root, route=requirements.route)
+    route = requirements.route if requirements.is_sure else None
+    return replace(verdict, root=requirements.root, route=route)
 
 
 def _report(
@@ -195,6 +225,7 @@ def _report(
         verdict.count - len(verdict.findings),
         root,
         verdict.route,
+        verdict.unseen,
     )
 
 
@@ -208,12 +239,14 @@ def _likely(verdicts: Collection[_Verdict], boots: BootPartitions) -> Collection
     """The verdicts that count, and of which the one with the fewest errors is told.
 
     A board that has its firmware in a chip needs so few files that it would be nearest to any
-    damaged card, so it counts only where the card has a device tree for it.
+    damaged card, so it counts only where the card has a device tree for it. So does a board of
+    which not all was looked at: of that few faults are told.
     """
     found = [
         verdict
         for verdict in verdicts
-        if board_named(verdict.model).firmware is not None or _has_tree(verdict, boots)
+        if _has_tree(verdict, boots)
+        or (board_named(verdict.model).firmware is not None and verdict.unseen is None)
     ]
     return found or verdicts
 
@@ -222,11 +255,11 @@ def _has_tree(verdict: _Verdict, boots: BootPartitions) -> bool:
     """Whether the card has a device tree for the board of ``verdict``."""
     board = board_named(verdict.model)
     contents = boots.of(board).contents or boots.first
-    return any(contents.entry(tree.file) for tree in board.device_trees)
+    return any(contents.may_have(tree.file) for tree in board.device_trees)
 
 
-def _unseen(contents: Contents) -> Iterator[Finding]:
-    for path, why in contents.unseen.items():
+def _unseen(boots: BootPartitions) -> Iterator[Finding]:
+    for path, why in boots.unseen.items():
         yield finding(Code.NOT_LOOKED_AT, f"{path}: {why}: not looked at further", path=path)
 
 
@@ -243,7 +276,8 @@ def _contents(
 ) -> tuple[Contents, list[Finding]]:
     """The boot files with the digests they should have, and what is wrong with the list."""
     listed = fat.find(SUMS_PATH)
-    if expected is not None or listed is None or listed.is_dir:
+    unread = fat.unseen_at(SUMS_PATH) is not None
+    if expected is not None or listed is None or listed.is_dir or unread:
         return Contents(fat, expected or {}, card.budget), []
     try:
         if not 0 < listed.size_bytes <= MAX_SUMS_BYTES:
@@ -266,6 +300,8 @@ def _compare(contents: Contents, needed: Collection[str], *, strict: bool) -> It
         return
     sums = contents.entry(SUMS_PATH)
     for path in sorted(contents.expected):
+        if contents.volume.unseen_at(path) is not None:
+            continue
         entry = contents.entry(path)
         in_use = (entry.path if entry else path) in needed
         gravity = None if in_use else Severity.WARNING

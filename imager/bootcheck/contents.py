@@ -21,9 +21,6 @@ MAX_LOADED_BYTES = 256 * MiB
 _MAX_JUDGED_BYTES = 96 * MiB
 """A file that is judged must be in memory whole. A larger one is only digested."""
 
-_PIECE_STEPS = 10
-"""To read one piece of a file that lies in many."""
-
 Judged = TypeVar("Judged")
 Judge = Callable[[bytes, Budget], Judged]
 """Says what the content of a file is, or what is wrong with it; raises OverBudget."""
@@ -77,7 +74,9 @@ def _keep(key: tuple[str, object], answer: Heard[object]) -> None:
 class Contents:
     """The boot partition's files; paths are matched as FAT does, without regard to case.
 
-    ``unseen`` says which files were not looked at, or not to their end, and why.
+    ``unseen`` says of which files that were asked for it is not known what they hold, or whether
+    they are there, and why: they were not looked at, or not to their end. Of these nothing may be
+    said, neither that they are missing nor what they lack.
     """
 
     def __init__(self, volume: FatVolume, expected: Mapping[str, str], budget: Budget) -> None:
@@ -88,11 +87,31 @@ class Contents:
         self._digests: dict[str, str] = {}
         self._texts: dict[str, bytes] = {}
         self._known: dict[tuple[str, object], object] = {}
+        self._unsaid: dict[tuple[str, object], str] = {}
 
     def entry(self, path: str) -> FatEntry | None:
-        """The regular file at ``path``; None when there is none."""
+        """The regular file at ``path``; None when there is none, or none is seen."""
         found = self.volume.find(path)
+        if found is None:
+            self._note(path)
         return None if found is None or found.is_dir else found
+
+    def _note(self, path: str) -> None:
+        if why := self.volume.unseen_at(path):
+            self.unseen[path] = why
+
+    def is_unseen(self, path: str) -> bool:
+        """Whether ``path`` is one of ``unseen``, by whatever name it was asked for."""
+        entry = self.entry(path)
+        return (path if entry is None else entry.path) in self.unseen
+
+    def may_have(self, path: str) -> bool:
+        """Whether the regular file ``path`` is there, or would not be seen if it were."""
+        return self.entry(path) is not None or self.is_unseen(path)
+
+    def may_have_folder(self, path: str) -> bool:
+        """Whether there is anything at ``path``, or would not be seen if it were."""
+        return self.volume.find(path) is not None or self.volume.unseen_at(path) is not None
 
     def read(self, path: str) -> bytes | None:
         """Its content; None when there is no such file, or one too large to be judged."""
@@ -103,25 +122,35 @@ class Contents:
 
     def text(self, path: str) -> bytes | None:
         """The content of a file that people write, cut where no such file is longer. It is read
-        once, though each board asks for it and other files may include it over and over."""
+        once, though each board asks for it and other files may include it over and over.
+
+        What it costs is bounded by how few such files a board asks for, so it is read whatever is
+        left of the budget: without it nothing could be said of the card. Of one that is not seen
+        nothing is given.
+        """
         entry = self.entry(path)
         if entry is None:
-            return None
-        if entry.path not in self._texts:
-            self._texts[entry.path] = self._text(entry)
-        return self._texts[entry.path]
-
-    def _text(self, entry: FatEntry) -> bytes:
+            return b"" if self.is_unseen(path) else None
+        self._note(entry.path)
         if entry.size_bytes > MAX_TEXT_BYTES:
             self.unseen[entry.path] = (
                 f"it has {entry.size_bytes} bytes; the first {MAX_TEXT_BYTES} were read"
             )
-        try:
-            self.budget.step(_PIECE_STEPS * len(entry.extents))
-        except OverBudget as spent:
-            self.unseen[entry.path] = str(spent)
+        if entry.path not in self._texts:
+            data = self.volume.read_file(entry.path, limit_bytes=MAX_TEXT_BYTES)
+            self._texts[entry.path] = data
+        return self._texts[entry.path]
+
+    def beginning(self, path: str, size_bytes: int) -> bytes:
+        """The first ``size_bytes`` of a file of which nobody reads more; empty where there is
+        none."""
+        entry = self.entry(path)
+        if entry is None:
             return b""
-        return self.volume.read_file(entry.path, limit_bytes=MAX_TEXT_BYTES)
+        data = self.volume.read_file(entry.path, limit_bytes=size_bytes)
+        if len(data) < min(size_bytes, entry.size_bytes):
+            self._note(entry.path)
+        return data
 
     def digest(self, path: str) -> str:
         """Its SHA-256 in hex."""
@@ -139,7 +168,7 @@ class Contents:
         """What is wrong with the file at ``path``: absent, empty, or what ``judge`` says."""
         entry = self.entry(path)
         if entry is None:
-            return f"{path} is missing"
+            return None if self.is_unseen(path) else f"{path} is missing"
         if entry.size_bytes == 0:
             return f"{path} is empty"
         if entry.size_bytes > MAX_LOADED_BYTES:
@@ -151,16 +180,21 @@ class Contents:
     def about(self, path: str, judge: Judge[Judged]) -> Judged | None:
         """What ``judge`` says of the file at ``path``, asked once; None when it cannot be said."""
         entry = self.entry(path)
+        if entry is None:
+            return None
+        self._note(entry.path)
         # A file with wrong clusters is reported as that; its content need not be reported as well.
-        if entry is None or entry.path in self.volume.hurt or not self._fits(entry):
+        if entry.path in self.volume.hurt or not self._fits(entry):
             return None
         key = (entry.path, judge)
         if key not in self._known:
             try:
                 self._known[key] = self._verdict(entry.path, judge)
             except OverBudget as spent:
-                self.unseen[entry.path] = str(spent)
-                self._known[key] = None
+                # Not the error itself, which holds on to all that was in memory.
+                self._unsaid[key], self._known[key] = str(spent), None
+        if why := self._unsaid.get(key):
+            self.unseen[entry.path] = why
         return cast("Judged | None", self._known[key])
 
     def _verdict(self, path: str, judge: Judge[object]) -> object:

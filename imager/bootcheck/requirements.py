@@ -26,6 +26,7 @@ from imager.bootcheck.route.needs import LOST, Needs, cheap
 from imager.bootcheck.route.paths import SystemPaths
 from imager.bootcheck.route.settings import BOOTCODE, BootSettings
 from imager.bootcheck.route.uboot import IMAGE, uboot_findings
+from imager.disk.budget import MAX_TEXT_BYTES
 
 _NOTE_CODES = {
     config.NoteKind.LINE_TOO_LONG: Code.CONFIG_LINE,
@@ -46,7 +47,9 @@ class Requirements:
     """What one board needs of one boot partition; ``needed`` collects the files it uses, and
     ``first_needed`` those of the card's first partition, where that is another.
 
-    ``root`` is the partition that the kernel has for its root, as far as that can be told.
+    ``is_sure`` says whether all that tells which way the boot goes was looked at; where it was not,
+    nothing is said of what comes after that, and ``route`` is a guess. ``root`` is the partition
+    that the kernel has for its root, as far as that can be told.
     ``arrived`` are the steps by which the board came to this partition.
     """
 
@@ -65,9 +68,16 @@ class Requirements:
         self._needs = Needs(contents)
         self._first = self._needs if first in (None, contents) else Needs(first)
         self.settings = BootSettings.of(contents, self._first.contents, model)
+        self._settings_sure = not (self.settings.is_cut or self._has_unseen)
         self.paths = SystemPaths(contents, model, self.settings.firmware)
         began = BOOTCODE if model.needs_bootcode else _EEPROM
         self.route = route_of(contents, model, self.settings, self.paths, (began, *arrived))
+        self.is_sure = self._settings_sure and not self._has_unseen
+
+    @property
+    def _has_unseen(self) -> bool:
+        """Whether something that was asked for so far was not looked at to its end."""
+        return bool(self.contents.unseen or self._first.contents.unseen)
 
     @property
     def needed(self) -> set[str]:
@@ -82,6 +92,9 @@ class Requirements:
     def findings(self) -> Iterator[Finding]:
         """Everything that is wrong for this model."""
         yield from self._config()
+        if not self._settings_sure:
+            yield from bootcode_findings(self._first, self.model)
+            return
         if self.route.chain is Chain.RAMDISK:
             yield from self._needs.whole(Code.BOOT_IMAGE, BOOT_IMAGE, LOST)
             yield from self._not_followed()
@@ -92,6 +105,10 @@ class Requirements:
             return
         yield from loader_findings(self._needs, self._first, self.model, self.settings)
         yield from self._missing_programs()
+        if not self.is_sure:
+            if self.contents.is_unseen(self.paths.kernel):
+                self._needs.use(self.paths.kernel)
+            return
         if self.route.chain is Chain.UBOOT:
             yield from uboot_findings(self._needs, self.model, self.route, self.paths)
             if self.route.followed:
@@ -133,8 +150,8 @@ class Requirements:
     def _has(self, setting: config.Setting) -> bool:
         names = setting.value.split(",")
         if setting.key in _FIRMWARE_KEYS:
-            return all(self.contents.entry(name) for name in names)
-        return all(self.contents.entry(self.paths.path(name)) for name in names if name)
+            return all(self.contents.may_have(name) for name in names)
+        return all(self.contents.may_have(self.paths.path(name)) for name in names if name)
 
     def _missing_programs(self) -> Iterator[Finding]:
         """Programs that config.txt asks for and that the firmware does without."""
@@ -142,7 +159,7 @@ class Requirements:
         if not self.model.needs_bootcode and self.settings.loader.number("boot_ramdisk"):
             asked.append((self.settings.loader, "boot_ramdisk", BOOT_IMAGE))
         for reading, key, path in asked:
-            if path and self.contents.entry(path) is None:
+            if path and not self.contents.may_have(path):
                 setting = reading.settings[key]
                 what = f"{setting.path}, line {setting.line}: {path} is missing"
                 yield finding(Code.PROGRAM_MISSING, what, path=path)
@@ -153,6 +170,8 @@ class Requirements:
         path = self.paths.cmdline
         self._needs.use(path)
         data = self.contents.text(path)
+        if self._cmdline_unseen(path, data):
+            return
         if data is None and (data := self._built_in()) is not None:
             what = f"{path} is missing; the firmware then takes its own: {data.decode()}"
             yield finding(Code.CMDLINE_BUILT_IN, what, path=path)
@@ -171,6 +190,14 @@ class Requirements:
         yield from self.roots.findings(line, path, initramfs=initramfs, bits=bits)
         if named is not None:
             yield from self._modules(self.paths.kernel)
+
+    def _cmdline_unseen(self, path: str, data: bytes | None) -> bool:
+        """Whether nothing can be said of the command line: its file, or the one in start*.elf
+        where there is none, was not looked at. Of a file that is cut the kernel reads no more."""
+        if data is not None:
+            return len(data) < MAX_TEXT_BYTES and self.contents.is_unseen(path)
+        pair = self.settings.pair
+        return pair is not None and self._built_in() is None and self.contents.is_unseen(pair[0])
 
     def _built_in(self) -> bytes | None:
         """The command line in the start*.elf that is loaded, which it takes where there is no

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from imager.base.boards import board_named
@@ -54,9 +55,17 @@ def volume_of(files: Mapping[str, bytes]) -> FatVolume:
     )  # fmt: skip
 
 
-def judged(files: Mapping[str, bytes], model: str) -> Requirements:
-    """The requirements of ``model`` for a partition with ``files``; ask it for ``findings``."""
-    contents = Contents(volume_of(files), {}, Budget())
+def judged(
+    files: Mapping[str, bytes],
+    model: str,
+    *,
+    unseen: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
+) -> Requirements:
+    """The requirements of ``model`` for a partition with ``files``; ask it for ``findings``. Of
+    ``unseen`` are the folders and files that were not read to their end."""
+    volume = replace(volume_of(files), unseen=unseen or {})
+    contents = Contents(volume, {}, budget or Budget())
     return Requirements(contents, board_named(model), _AnyRoot())
 
 

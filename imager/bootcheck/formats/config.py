@@ -98,6 +98,11 @@ class Config:
     undecided: tuple[Setting, ...]
     notes: tuple[Note, ...]
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are lines that were not looked at: they may say anything else."""
+        return any(note.kind is NoteKind.TOO_MUCH for note in self.notes)
+
     def value(self, key: str, default: str = "") -> str:
         """The value of ``key``."""
         found = self.settings.get(key)
@@ -273,7 +278,7 @@ class _ConfigParser:
         if self.includes >= _MAX_INCLUDES:
             if self.includes == _MAX_INCLUDES:
                 what = f"includes {name} after {_MAX_INCLUDES} others: is it including itself?"
-                self.note(NoteKind.SYNTAX, path, number, what)
+                self.note(NoteKind.TOO_MUCH, path, number, what)
                 self.includes += 1  # said once
             return
         data = self.read(name) if name else None

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from imager.disk.budget import Budget
+from imager.disk.budget import Budget, OverBudget
 
 _MAGIC = 0xD00DFEED
 _HEADER_BYTES = 40
@@ -57,13 +57,15 @@ def root_compatible(data: bytes, budget: Budget | None = None) -> tuple[str, ...
 
 def overlay_map(data: bytes, budget: Budget | None = None) -> Mapping[str, Mapping[str, str]]:
     """What overlays/overlay_map.dtb says: for each overlay its ``renamed``, ``deprecated``, or a
-    platform such as ``bcm2711`` with the overlay's name there. Raises as ``root_compatible``."""
+    platform such as ``bcm2711`` with the overlay's name there. Raises as ``root_compatible``, and
+    OverBudget for more names than any has."""
     nodes: dict[str, dict[str, str]] = {}
     mapped = (found for found in _properties(data, budget) if found.depth == 2)
     for count, found in enumerate(mapped):
-        if count < _MAX_MAPPED:
-            name = found.name.decode("ascii", errors="replace")
-            nodes.setdefault(found.node, {})[name] = found.strings[0]
+        if count >= _MAX_MAPPED:
+            raise OverBudget(f"it maps more than {_MAX_MAPPED} names")
+        name = found.name.decode("ascii", errors="replace")
+        nodes.setdefault(found.node, {})[name] = found.strings[0]
     return nodes
 
 

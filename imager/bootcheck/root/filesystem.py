@@ -11,14 +11,15 @@ import struct
 from dataclasses import dataclass
 
 from imager.base.units import MiB
-from imager.bootcheck.root.fstab import FstabLine, mounts_in
+from imager.bootcheck.root.fstab import FstabLine, is_too_long, mounts_in
 from imager.disk.budget import MAX_TEXT_BYTES, Budget, OverBudget
-from imager.disk.ext4.filesystem import Ext4
+from imager.disk.ext4.filesystem import Ext4, Inode
 from imager.disk.ext4.format import Ext4Error
 from imager.disk.ext4.journal import replayed, require_journal
 from imager.disk.manifest import Reader
 from imager.disk.table import TablePartition
 
+_FSTAB = "/etc/fstab"
 _MODULE_FOLDERS = ("/usr/lib/modules", "/lib/modules")
 _SYSTEM_NAMES = ("PRETTY_NAME", "NAME", "ID")
 _LONGEST_NAME = 100
@@ -30,7 +31,8 @@ class RootFilesystem:
     /etc/os-release calls it, ``modules`` the kernels for which it has modules, ``mounts`` its
     /etc/fstab. ``journal`` says whether changes wait in its journal; they are seen here as if they
     were made. With ``damaged_groups``, whose descriptors do not fit their checksums, no kernel
-    mounts it for writing before e2fsck has mended it."""
+    mounts it for writing before e2fsck has mended it. ``cut`` says why its /etc/fstab was not read
+    to its end, empty where it was."""
 
     partition: int
     files: Ext4
@@ -42,6 +44,7 @@ class RootFilesystem:
     mounts: tuple[FstabLine, ...]
     journal: bool
     damaged_groups: tuple[int, ...]
+    cut: str = ""
 
 
 def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesystem:
@@ -63,6 +66,7 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
         raise
     except (ValueError, struct.error) as error:
         raise Ext4Error(f"its root directory cannot be read: {error}") from None
+    fstab, cut = _fstab(files)
     words = (_text(files, "/etc/hostname") or "").split()
     return RootFilesystem(
         partition=part.index,
@@ -72,9 +76,10 @@ def mounted(read: Reader, part: TablePartition, budget: Budget) -> RootFilesyste
         node=words[0] if words else None,
         system=_system(_text(files, "/etc/os-release") or _text(files, "/usr/lib/os-release")),
         modules=_modules(files),
-        mounts=mounts_in(_text(files, "/etc/fstab") or ""),
+        mounts=fstab,
         journal=raw.needs_recovery,
         damaged_groups=raw.damaged_groups,
+        cut=cut,
     )
 
 
@@ -83,9 +88,29 @@ def is_blank(read: Reader, part: TablePartition) -> bool:
     return not any(read(part.extent.offset, min(MiB, part.extent.length)))
 
 
+def _fstab(files: Ext4) -> tuple[tuple[FstabLine, ...], str]:
+    """The lines of /etc/fstab that were read, and why there are more."""
+    found = _lookup(files, _FSTAB)
+    if found is not None and found.size_bytes > MAX_TEXT_BYTES:
+        return (), f"{_FSTAB} has {found.size_bytes} bytes"
+    text = _text(files, _FSTAB) or ""
+    return mounts_in(text), f"{_FSTAB} has more lines than any" if is_too_long(text) else ""
+
+
+def _lookup(files: Ext4, path: str) -> Inode | None:
+    try:
+        return files.lookup(path)
+    except OverBudget:
+        raise
+    except (ValueError, struct.error):
+        return None
+
+
 def _text(files: Ext4, path: str) -> str | None:
     try:
         return files.read_file(path, limit_bytes=MAX_TEXT_BYTES).decode(errors="replace")
+    except OverBudget:
+        raise
     except (ValueError, LookupError, struct.error, FileNotFoundError):
         return None
 
@@ -104,6 +129,8 @@ def _modules(files: Ext4) -> tuple[str, ...]:
     for folder in _MODULE_FOLDERS:
         try:
             found.update(files.list_directory(folder))
+        except OverBudget:
+            raise
         except (ValueError, struct.error):
             continue
     return tuple(sorted(found))

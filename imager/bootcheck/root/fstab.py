@@ -56,7 +56,7 @@ class _Names:
 
 
 def mounts_in(text: str) -> tuple[FstabLine, ...]:
-    """The lines of an fstab that mount something."""
+    """The lines of an fstab that mount something; not all of one that ``is_too_long``."""
     found = []
     for number, line in enumerate(text.splitlines()[: 10 * _MOST_LINES], 1):
         words = [_OCTAL.sub(lambda code: chr(int(code[1], 8)), word) for word in line.split()]
@@ -65,6 +65,11 @@ def mounts_in(text: str) -> tuple[FstabLine, ...]:
             options = frozenset((words[3] if len(words) > 3 else "defaults").split(","))
             found.append(FstabLine(number, words[0], words[1], kind, options))
     return tuple(found[:_MOST_LINES])
+
+
+def is_too_long(text: str) -> bool:
+    """Whether an fstab has more lines than are looked at."""
+    return len(text.splitlines()) > 10 * _MOST_LINES or len(mounts_in(text)) == _MOST_LINES
 
 
 def lost_mounts(

@@ -191,10 +191,13 @@ class Roots:
             return _Looked(None, (finding(Code.ROOT_UNPROVEN, f"{where}: {unknown}"),))
         except ValueError as error:
             return _Looked(None, (finding(Code.ROOT_FILESYSTEM, f"{where}: {error}"),))
+        found = []
         if filesystem.journal:
-            what = f"{where}: its journal is not empty"
-            return _Looked(filesystem, (finding(Code.ROOT_JOURNAL, what),))
-        return _Looked(filesystem)
+            found.append(finding(Code.ROOT_JOURNAL, f"{where}: its journal is not empty"))
+        if filesystem.cut:
+            what = f"{where}: {filesystem.cut}: not looked at further"
+            found.append(finding(Code.NOT_LOOKED_AT, what))
+        return _Looked(filesystem, tuple(found))
 
     def _started(
         self, filesystem: RootFilesystem, line: Cmdline, bits: int | None

@@ -36,7 +36,7 @@ class Autoboot:
         if entry is None:
             return cls(1)
         read = read_config(
-            lambda path: (first.text(path) or b"")[:_MAX_BYTES], model, _PROGRAM, path=AUTOBOOT
+            lambda path: first.beginning(path, _MAX_BYTES), model, _PROGRAM, path=AUTOBOOT
         )
         return cls(max(1, read.number("boot_partition") or 1), tuple(_odd(read, entry.size_bytes)))
 

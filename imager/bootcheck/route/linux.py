@@ -37,7 +37,7 @@ class Linux:
 
     @property
     def has_initramfs(self) -> bool:
-        """Whether an initramfs is loaded or is seen to be built into the kernel."""
+        """Whether an initramfs is loaded, or may be built into the kernel."""
         return bool(self.paths.initramfs) or self._kernel_has_init
 
     @property
@@ -52,13 +52,16 @@ class Linux:
 
     @property
     def _kernel_has_init(self) -> bool:
-        return self._kernel_file is not None and self._kernel_file.own_init
+        seen = self._kernel_file
+        return self.needs.contents.is_unseen(self.paths.kernel) if seen is None else seen.own_init
 
     @property
     def _starts_another(self) -> bool:
-        """Whether the command line names another program of the initramfs than its init."""
-        line = parse_cmdline(text.meant(self.needs.contents.text(self.paths.cmdline) or b""))
-        return line.value("rdinit") is not None
+        """Whether the command line names another program of the initramfs than its init, or was
+        not read."""
+        path = self.paths.cmdline
+        line = parse_cmdline(text.meant(self.needs.contents.text(path) or b""))
+        return line.value("rdinit") is not None or self.needs.contents.is_unseen(path)
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong, in the order in which the firmware meets it."""

@@ -121,7 +121,7 @@ class SystemPaths:
         chip, dash, rest = tree.file.partition("-")
         if self.is_upstream and chip in _UPSTREAM_TREES:
             path = self.path(f"{_UPSTREAM_TREES[chip]}{dash}{rest}")
-            if self._contents.entry(path):
+            if self._contents.may_have(path):
                 return path
         return self.path(tree.file)
 
@@ -137,7 +137,7 @@ class SystemPaths:
         if self._config.number("auto_initramfs") and kernel.startswith("kernel"):
             name = kernel.replace("kernel", "initramfs", 1).removesuffix(".img")
             # The firmware loads it "if found".
-            if self._contents.entry(self.path(name)):
+            if self._contents.may_have(self.path(name)):
                 names.append(name)
         return tuple(self.path(name) for name in names if name)
 
@@ -148,12 +148,17 @@ class SystemPaths:
 
     @property
     def overlays(self) -> Iterator[Overlay]:
-        """Every overlay that config.txt asks for."""
+        """Every overlay that config.txt asks for; where their folder or the map in it was not
+        looked at, only those that are asked for by the name of their file."""
         folder = self._config.value("overlay_prefix", "overlays/")
         # A prefix without a README of its own shares the common overlays.
-        if self.prefix and self._contents.entry(f"{self.prefix}{folder}README"):
+        shared = f"{self.prefix}{folder}README"
+        is_unseen = bool(self.prefix) and self._contents.is_unseen(shared)
+        if self.prefix and self._contents.entry(shared):
             folder = self.prefix + folder
-        known = self._contents.about(f"{folder}overlay_map.dtb", _map_of) or {}
+        named = f"{folder}overlay_map.dtb"
+        known = self._contents.about(named, _map_of) or {}
+        is_unseen = is_unseen or self._contents.is_unseen(named)
         for setting in self._config.overlays:
             name = setting.value.split(",")[0].split(":")[0].strip()
             whole = self.path(name)
@@ -161,7 +166,7 @@ class SystemPaths:
                 yield Overlay(setting, whole)
             elif name.startswith("/"):
                 yield Overlay(setting, f"{whole}.dtbo")
-            else:
+            elif not is_unseen:
                 yield self._mapped(setting, folder, name, known)
 
     def _mapped(
@@ -180,7 +185,7 @@ class SystemPaths:
                 break
             name = other
         old = f"{folder}{name}-overlay.dtb"
-        return Overlay(setting, old if self._contents.entry(old) else f"{folder}{name}.dtbo")
+        return Overlay(setting, old if self._contents.may_have(old) else f"{folder}{name}.dtbo")
 
 
 def _is_64bit(config: Config) -> bool | None:

@@ -39,6 +39,11 @@ class BootSettings:
     firmware: Config
     pair: tuple[str, str] | None
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether config.txt, or a file it includes, has lines that were not looked at."""
+        return self.loader.is_cut or self.firmware.is_cut
+
     @classmethod
     def of(cls, contents: Contents, first: Contents, model: Board) -> BootSettings:
         """The settings on the partition ``contents``; ``first`` is the card's first one, from which

@@ -36,7 +36,8 @@ def uboot_findings(
         # Of a foreign one no more need be known than that it is not lost.
         yield from needs.whole(Code.KERNEL, route.path, LOST)
         # What stands in extlinux is asked for before a script is.
-        if needs.contents.entry(BOOT_SCRIPT) and not needs.contents.volume.find("extlinux"):
+        contents = needs.contents
+        if contents.entry(BOOT_SCRIPT) and not contents.may_have_folder("extlinux"):
             yield from needs.whole(Code.BOOT_SCRIPT, BOOT_SCRIPT, _SCRIPT)
         return
     yield from needs.whole(Code.KERNEL, route.path, inspect_kernel)

@@ -8,7 +8,7 @@ import click
 
 from imager.base.errors import UsageError
 from imager.bootcheck.check import check_boot
-from imager.bootcheck.findings import Finding
+from imager.bootcheck.findings import Code, Finding
 from imager.bootcheck.lights import BLANK, BLINKS, RAINBOW, BoardSign
 from imager.card.inspect.verify import open_target
 from imager.cli.choice import chosen_board
@@ -79,4 +79,6 @@ def _causes(target: Path | None, sign: BoardSign, model: str | None) -> list[Fin
         return []
     with open_target(target) as fresh:
         report = check_boot(fresh.reader(), fresh.raw.size_bytes, model=model)
-    return [finding for finding in report.findings if finding.code in sign.codes]
+    # What was not looked at can cause anything.
+    codes = {*sign.codes, Code.NOT_LOOKED_AT}
+    return [finding for finding in report.findings if finding.code in codes]

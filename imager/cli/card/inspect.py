@@ -74,14 +74,15 @@ def _show_report(
     session: Session, target: Path, report: BootReport, notes: CardNotes, stamp: list[str]
 ) -> None:
     console = session.console
-    console.verdict(f"{target}: {verdict(report)}", good=report.bootable)
+    good = report.bootable and report.undecided is None
+    console.verdict(f"{target}: {verdict(report)}", good=good)
     lines = []
     if notes.node:
         lines.append("    " + ", ".join(map(_told, notes.node.items())))
     lines += stamp
     if notes.salt:
         lines.append(f"    Salt {notes.salt}")
-    if notes.firstboot is not None or report.bootable:
+    if notes.firstboot is not None or good:
         lines += firstboot_lines(notes.firstboot)
     console.lines(*lines)
     for finding in report.findings:

@@ -9,10 +9,16 @@ from imager.base.boards import board_named
 from imager.bootcheck.check import BootReport
 from imager.bootcheck.findings import Finding
 
+UNDECIDED = "not all of it was looked at, so it cannot be said whether it boots"
+
 
 def verdict(report: BootReport) -> str:
     """Would it boot, on what and as whom; if not, the first thing in the way. No verdict on a
-    system that another program than the firmware would start."""
+    system that another program than the firmware would start, and none on a card of which not all
+    was looked at that the boot depends on."""
+    if report.undecided is not None:
+        others = f"; it would boot on {', '.join(report.models)}" if report.models else ""
+        return f"{UNDECIDED}{_board(report)}: {report.undecided.what}{others}"
     if report.bootable and report.route is not None and not report.route.followed:
         started = f"{report.route.path} ({report.route.chain})"
         boards = ", ".join(report.models)
@@ -21,9 +27,12 @@ def verdict(report: BootReport) -> str:
     whom = " ".join(filter(None, (report.node, f"({system})" if system else None)))
     if report.bootable:
         return f"would boot on {', '.join(report.models)}{f' as {whom}' if whom else ''}"
-    board = f" on a {board_named(report.judged_as).title}" if report.judged_as else ""
     others = f"; it would boot on {', '.join(report.models)}" if report.models else ""
-    return f"would not boot{board}: {report.errors[0].what}{others}"
+    return f"would not boot{_board(report)}: {report.errors[0].what}{others}"
+
+
+def _board(report: BootReport) -> str:
+    return f" on a {board_named(report.judged_as).title}" if report.judged_as else ""
 
 
 def finding_lines(finding: Finding) -> list[str]:
@@ -40,7 +49,11 @@ def scope_lines(report: BootReport) -> list[str]:
     """What was looked at, and what was not."""
     seen, unseen = ["the partition table"], []
     if report.judged_as:
-        seen.append("the boot partition and every file the board loads from it")
+        if report.unseen:
+            seen.append("the boot partition")
+            unseen.append("what the warnings [not-looked-at] name, and what depends on it")
+        else:
+            seen.append("the boot partition and every file the board loads from it")
         if report.route:
             seen.append(f"the way {report.route}")
     else:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from imager.bootcheck.contents import Contents, Heard, Judge, remember, said_by
+from imager.bootcheck.route.needs import LOST
 from imager.disk.budget import Budget, ReadLimits
 from tests.support.bootmemory import volume_of
 
@@ -88,22 +89,55 @@ def test_what_an_earlier_run_heard_is_not_asked_again_and_paid_for_all_the_same(
     assert budget.spent[1] == 60
 
 
-def test_a_text_is_read_once_and_paid_for_by_its_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = Budget()
-    contents = Contents(volume_of({"config.txt": b"a=1\n", "empty.txt": b""}), {}, budget)
-    before = budget.spent[0]
+def test_a_text_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = Contents(volume_of({"config.txt": b"a=1\n", "empty.txt": b""}), {}, Budget())
     assert contents.text("CONFIG.TXT") == b"a=1\n"
     assert contents.text("empty.txt") == b""
-    assert budget.spent[0] > before
     monkeypatch.setattr(type(contents.volume), "read_file", lambda *_, **__: b"read again")
     assert contents.text("config.txt") == b"a=1\n"
     assert contents.text("none.txt") is None
 
 
-def test_a_text_that_cannot_be_paid_for_is_there_and_not_looked_at() -> None:
-    contents = Contents(volume_of({"config.txt": b"a=1\n"}), {}, Budget(ReadLimits(steps=5)))
-    assert contents.text("config.txt") == b""
-    assert contents.unseen == {"config.txt": "looking at it takes too long"}
+def test_a_text_is_read_whatever_is_left_of_the_budget() -> None:
+    contents = Contents(volume_of({"config.txt": b"a=1\n"}), {}, Budget(ReadLimits(steps=0)))
+    assert contents.text("config.txt") == b"a=1\n"
+    assert not contents.unseen
+
+
+def test_a_text_that_is_longer_than_any_is_cut_and_each_time_said_to_be() -> None:
+    contents = Contents(volume_of({"config.txt": b"#" * 65_537}), {}, Budget())
+    for _ in range(2):
+        assert contents.text("CONFIG.TXT") == b"#" * 65_536
+        assert contents.unseen == {"config.txt": "it has 65537 bytes; the first 65536 were read"}
+        contents.unseen.clear()
+
+
+def test_what_lies_in_a_folder_that_was_not_read_is_not_said_to_be_missing() -> None:
+    volume = replace(volume_of({"config.txt": b"", "a/b/c": b"x"}), unseen={"a/b": "why"})
+    contents = Contents(volume, {}, Budget())
+    for path in ("a/b/kernel.img", "A/B/no/kernel.img"):
+        assert contents.entry(path) is None
+        assert contents.may_have(path)
+        assert contents.fault(path, LOST) is None
+        assert contents.about(path, LOST) is None
+        assert contents.text(path) == b""
+        assert contents.unseen[path] == "why"
+    contents.unseen.clear()
+    for path in ("kernel.img", "a/kernel.img", "b/kernel.img"):
+        assert contents.fault(path, LOST) == f"{path} is missing"
+        assert contents.text(path) is None
+    assert contents.text("a/b/c") == b"x"
+    assert not contents.unseen
+
+
+def test_a_file_that_was_not_followed_to_its_end_is_not_judged() -> None:
+    volume = volume_of({"kernel.img": b"x" * 2000, "config.txt": b"a=1\n"})
+    left_off = {"kernel.img": "why", "config.txt": "why"}
+    volume = replace(volume, unseen=left_off, hurt=frozenset(left_off))
+    contents = Contents(volume, {}, Budget())
+    assert contents.fault("kernel.img", LOST) is None
+    contents.text("config.txt")
+    assert contents.unseen == left_off
 
 
 def test_what_was_heard_is_told_by_digest_of_one_judge_alone() -> None:
