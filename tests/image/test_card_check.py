@@ -110,3 +110,25 @@ def test_an_image_that_would_not_boot_is_refused(
     broken = personalise(image.golden, rack, node, SIZE, Quiet())
     with pytest.raises(WouldNotBoot, match=r"missing\.img"):
         BootCheck(node, broken).of_image()
+
+
+@pytest.mark.parametrize("kernel", ["missing.img", "kernel7.img"])
+def test_an_image_whose_config_was_not_read_to_its_end_is_refused(
+    made_for: tuple[Node, NodeImage], tmp_path: Path, kernel: str
+) -> None:
+    """Whatever its last line says: no boot check passes that did not read it."""
+    node, image = made_for
+    rack = rack_in(tmp_path / "rack", '[rack]\nnodes = "pi[0-2]"\n')
+    config = rack.overlays / "base" / "boot" / "config.txt"
+    config.parent.mkdir(parents=True)
+    comments = "# a comment of about fifty letters, as many have them\n" * 1500
+    config.write_text(f"initramfs initramfs-linux.img followkernel\n{comments}kernel={kernel}\n")
+    made = personalise(image.golden, rack, node, SIZE, Quiet())
+    with pytest.raises(WouldNotBoot, match=r"it cannot be said .*: config\.txt: it has") as caught:
+        BootCheck(node, made).of_image()
+    (told,) = caught.value.details
+    size = config.stat().st_size
+    assert told == (
+        f"not-looked-at: config.txt: it has {size} bytes; the first 65536 were read: not looked at "
+        "further"
+    )

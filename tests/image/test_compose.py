@@ -401,6 +401,14 @@ def test_a_release_without_a_kernel_is_named_before_any_card(tmp_path: Path) -> 
     assert list((tmp_path / "cache" / "work").iterdir()) in ([], [tmp_path / "cache/work/.guard"])
 
 
+def test_a_release_whose_config_is_longer_than_any_is_no_image(tmp_path: Path) -> None:
+    tree = everyday_tree()
+    tree.members = [m for m in tree.members if m[0].name != "./boot/config.txt"]
+    tree.file("./boot/config.txt", "# a comment\n" * 6000)
+    with pytest.raises(MalformedRelease, match=r"it cannot be said .* would boot a pi2: config"):
+        compose(build_release(tmp_path, tree), Cache(tmp_path / "cache"), Quiet())
+
+
 def test_odd_device_names_and_access_lists_arrive(tmp_path: Path) -> None:
     tree = everyday_tree()
     names = ['with "quotes"', "with space", "<7>", "back\\slash", "-dash", "größe", "#hash"]

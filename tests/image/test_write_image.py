@@ -156,6 +156,15 @@ def test_an_image_that_would_not_boot_is_written_with_a_warning(place: Place) ->
     assert "warning: a Raspberry Pi would not start from it: " in said.err
 
 
+def test_an_image_that_was_not_looked_at_to_its_end_is_not_said_to_boot(place: Place) -> None:
+    files = minimal_boot_files("pi2")
+    files["config.txt"] += b"#" * 65_536
+    make_disk(place.folder / "long.img", files)
+    said = place.run("write", "new-long.img", "--image", "long.img")
+    assert said.code == 0, said.err
+    assert "it is not known whether a Raspberry Pi starts from it: config.txt" in said.err
+
+
 @pytest.fixture(scope="module")
 def gpt(place: Place) -> Path:
     """A GPT as genimage makes them: a FAT and an ext4, the second copy at the image's end."""

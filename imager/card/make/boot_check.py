@@ -11,6 +11,7 @@ from typing import Protocol
 from imager.base.errors import WouldNotBoot
 from imager.bootcheck.check import check_boot
 from imager.bootcheck.contents import remember
+from imager.bootcheck.findings import Code
 from imager.bootcheck.formats.kernel import inspect_kernel
 from imager.disk.extents import Extent, ExtentMap
 from imager.disk.manifest import Reader
@@ -68,7 +69,8 @@ class BootCheck:
 def require_bootable(
     node: Booted, boot_files: Mapping[str, str], read: Reader, size_bytes: int
 ) -> None:
-    """Raise WouldNotBoot for a card, or an image of one, that would not boot ``node``.
+    """Raise WouldNotBoot for a card, or an image of one, that would not boot ``node``, or of
+    which not all was looked at that says whether it does: nothing passes here unread.
     ``boot_files`` has the digest (SHA-256 in hex) of each boot file it should have."""
     report = check_boot(read, size_bytes, model=node.model, expected=dict(boot_files))
     if not report.bootable:
@@ -76,4 +78,14 @@ def require_bootable(
             f"{node.name} would not boot: {report.errors[0].what}",
             hint=report.errors[0].mend,
             details=[f"{found.code}: {found.what}" for found in report.errors],
+        )
+    if report.undecided is not None:
+        raise WouldNotBoot(
+            f"it cannot be said whether {node.name} would boot: {report.undecided.what}",
+            hint="make that file smaller: it is far larger than any Raspberry Pi needs",
+            details=[
+                f"{found.code}: {found.what}"
+                for found in report.findings
+                if found.code is Code.NOT_LOOKED_AT
+            ],
         )

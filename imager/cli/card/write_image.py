@@ -209,6 +209,11 @@ def _boot_warnings(session: Session) -> Check:
         report = judge_card(card)
         for found in report.errors:
             session.console.warn(f"a Raspberry Pi would not start from it: {found.what}")
+        if report.undecided is not None:
+            session.console.warn(
+                "not all of it was looked at, so it is not known whether a Raspberry Pi starts "
+                f"from it: {report.undecided.what}"
+            )
 
     return check
 

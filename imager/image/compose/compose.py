@@ -268,8 +268,14 @@ def _require_bootable(
     apply rules that were learned from older firmware and may be wrong for this one.
     """
     for model in release.models:
-        errors = check_boot(read, layout.size_bytes, model=model, expected=boot_files).errors
-        if errors:
+        report = check_boot(read, layout.size_bytes, model=model, expected=boot_files)
+        if report.undecided is not None:
+            raise MalformedRelease(
+                f"it cannot be said whether {release.name} would boot a {model}: "
+                f"{report.undecided.what}",
+                hint="choose another release: this one has more than a Raspberry Pi needs",
+            )
+        if errors := report.errors:
             raise MalformedRelease(
                 f"{release.name} would not boot a {model}: {errors[0].what}",
                 hint="choose a release made for this model, or name the model it is made for",
