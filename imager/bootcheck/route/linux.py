@@ -37,7 +37,7 @@ class Linux:
 
     @property
     def has_initramfs(self) -> bool:
-        """Whether an initramfs is loaded, or may be built into the kernel."""
+        """Whether an initramfs is loaded or is seen to be built into the kernel."""
         return bool(self.paths.initramfs) or self._kernel_has_init
 
     @property
@@ -52,8 +52,7 @@ class Linux:
 
     @property
     def _kernel_has_init(self) -> bool:
-        seen = self._kernel_file
-        return self.needs.contents.is_unseen(self.paths.kernel) if seen is None else seen.own_init
+        return self._kernel_file is not None and self._kernel_file.own_init
 
     @property
     def _starts_another(self) -> bool:

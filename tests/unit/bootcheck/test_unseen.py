@@ -80,6 +80,25 @@ def test_an_overlay_is_not_missing_where_overlays_were_not_read() -> None:
     ]
 
 
+def test_a_command_line_in_a_folder_that_was_not_read_is_not_empty() -> None:
+    files = {**PI2, "config.txt": CONFIG_TXT + b"cmdline=b/line.txt\n", "b/x": b""}
+    assert errors_among(list(judged(files, "pi2").findings())) == ["b/line.txt is missing"]
+    seen = judged(files, "pi2", unseen={"b": "why"})
+    assert not list(seen.findings())
+    assert seen.contents.unseen == {"b/line.txt": "why"}
+
+
+def test_an_initramfs_without_init_may_be_all_there_is_to_a_line_that_was_not_read() -> None:
+    files = {**PI2, "initramfs-linux.img": bootfiles.cpio({"other": b"x"})}
+    files["config.txt"] = CONFIG_TXT + b"cmdline=b/line.txt\n"
+    files["b/x"] = b""
+    (what,) = errors_among(
+        list(judged({**files, "b/line.txt": PI2["cmdline.txt"]}, "pi2").findings())
+    )
+    assert "there is no init in it" in what
+    assert not list(judged(files, "pi2", unseen={"b": "why"}).findings())
+
+
 def test_an_initramfs_that_costs_all_there_is_leaves_the_command_line_read() -> None:
     costly = bz2.compress(bootfiles.cpio({"init": random.Random(1).randbytes(300_000)}))
     files = {**PI2, "initramfs-linux.img": costly}

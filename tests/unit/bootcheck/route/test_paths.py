@@ -250,3 +250,16 @@ def test_a_kernel_for_another_processor_is_told(
     (finding,) = found(files, model)
     assert (finding.code, finding.path) == ("kernel-width", "a.img")
     assert said in finding.what
+
+
+def test_a_map_that_was_not_read_leaves_every_overlay_without_a_file() -> None:
+    mapped = overlay_map({"old": {"renamed": "new"}})
+    files = {
+        **PI2,
+        "config.txt": CONFIG_TXT + b"dtoverlay=old\n",
+        "overlays/overlay_map.dtb": mapped,
+    }
+    (what,) = (one.what for one in found(files, "pi2"))
+    assert what.endswith("overlays/new.dtbo is missing")
+    seen = judged(files, "pi2", unseen={"overlays/overlay_map.dtb": "why"})
+    assert not list(seen.findings())
