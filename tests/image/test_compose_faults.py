@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from imager.base.cache import Cache
-from imager.base.errors import ConfigurationError, HostStorage, MissingTool
+from imager.base.errors import ConfigurationError, HostStorage, MalformedRelease, MissingTool
 from imager.base.progress import Phase, Quiet
 from imager.image.compose import compose as compose_module
 from imager.image.compose.compose import cached_golden, compose
 from imager.image.compose.golden import GoldenImage
 from imager.release.verified import VerifiedRelease
-from tests.support.release import build_release
+from tests.support.release import build_release, everyday_tree
 from tests.support.sampling import a_part_of
 
 pytestmark = pytest.mark.image
@@ -74,6 +74,19 @@ def nothing_is_left(cache: Cache) -> bool:
     images = list(cache.golden.glob("*/*")) if cache.golden.exists() else []
     work = [path for path in cache.work.glob("*") if path.name != ".guard"]
     return not images and not work
+
+
+def test_a_boot_file_that_mtools_write_as_another_after_all_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mtools of another version may know other letters."""
+    monkeypatch.setattr("imager.image.unpack.tree.name_fault", lambda _: None)
+    tree = everyday_tree()
+    tree.file("./boot/€.txt", "x")
+    cache = Cache(tmp_path / "cache")
+    with pytest.raises(MalformedRelease, match=r"'boot/€\.txt' is written by mtools under another"):
+        compose(build_release(tmp_path, tree), cache, Quiet())
+    assert nothing_is_left(cache)
 
 
 @pytest.mark.parametrize("when", ["unpack", "make filesystems", "check filesystems", "hash"])

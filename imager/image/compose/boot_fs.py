@@ -22,7 +22,7 @@ from imager.disk.fat.volume import FatVolume
 from imager.disk.manifest import Reader
 from imager.image.compose.ids import FilesystemIds
 from imager.image.compose.staging import Staged
-from imager.image.unpack.members import EntryKind, TreeEntry
+from imager.image.unpack.members import EntryKind, TreeEntry, refuse
 from imager.image.unpack.tree import Tree
 
 LABEL = "PICLOUD"
@@ -85,7 +85,8 @@ def _files_by_folder(tree: Tree) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def check_boot_fs(image: Path, where: Extent, staged: Staged, read: Reader) -> FatVolume:
-    """The finished filesystem, parsed; raises ToolFailed unless it is clean and complete."""
+    """The finished filesystem, parsed; raises ToolFailed unless it is clean and complete, and
+    MalformedRelease for a name that mtools wrote as another."""
     part = image.parent / "boot.img"
     _extract(image, where, part)
     try:
@@ -95,6 +96,9 @@ def check_boot_fs(image: Path, where: Extent, staged: Staged, read: Reader) -> F
     volume = FatVolume.parse(read, where.offset, where.length, Budget.of_our_image())
     wanted = {path: (e.kind is EntryKind.FOLDER, e.size_bytes) for path, e in staged.boot.files()}
     found = {path: (e.is_dir, e.size_bytes) for path, e in volume.entries.items()}
+    renamed = sorted(wanted.keys() - found.keys())
+    if renamed and not volume.faults and len(found) == len(wanted):
+        raise refuse(f"boot/{renamed[0]}", "is written by mtools under another name")
     if volume.faults or found != wanted:
         differing = sorted(dict(wanted.items() ^ found.items()))
         faults = [*map(str, volume.faults), *differing]
