@@ -23,7 +23,7 @@ from imager.disk.manifest import build_manifest
 from imager.image.compose.golden import GoldenImage
 from imager.node.content import CONTENT_STEPS, node_content
 from imager.node.edit.edit import EDIT_STEPS, Edited, OpenGolden, edit, opened
-from imager.node.files.boot import digests
+from imager.node.files.boot import digests, laid_over
 from imager.node.files.card_values import Occasion
 from imager.node.image import NodeImage, golden_open, manifest_of
 from imager.node.keys.identity import CardNumbers, count_missing_keys, make_keys
@@ -94,7 +94,7 @@ def _image(
         layout=layout,
         delta=delta,
         manifest=manifest,
-        boot_files={**golden.boot_files, **boot},
+        boot_files=laid_over(golden.boot_files, boot),
     )
 
 

@@ -19,18 +19,19 @@ from imager.base.progress import Progress
 from imager.base.run import require_tools
 from imager.base.text import command_line
 from imager.base.units import MiB
-from imager.bootcheck.own_files import FIRSTBOOT_PREFIX
+from imager.bootcheck.own_files import FIRSTBOOT_PREFIX, place_fault
 from imager.bootcheck.sums import SUMS_PATH
 from imager.config.rack import Node, Rack
 from imager.disk.ext4.filesystem import Ext4
 from imager.disk.extents import ExtentMap
+from imager.disk.fat.names import same_on_fat
 from imager.disk.layout import Layout
 from imager.disk.manifest import Manifest, Reader, chunks_of
 from imager.disk.mbr import MbrError, parse
 from imager.image.compose.file_digests import FileDigests
 from imager.node.content import CONTENT_STEPS, node_content
 from imager.node.edit.edit import EDIT_STEPS, Filesystems, edit
-from imager.node.files.boot import digests
+from imager.node.files.boot import digests, laid_over
 from imager.node.files.card_values import Occasion
 from imager.node.files.templates import Renderer
 from imager.node.files.tree import CardFolder, CardTree
@@ -134,6 +135,7 @@ def twin_of(
         with _said_of(name):
             layout = _layout(name, read, card)
             used = _used_card(read, layout, card, renderer)
+            _require_own_places(name, used.filesystems)
             phase.advance(CONTENT_STEPS)
             root, boot = used.filesystems.root, used.filesystems.boot
             if root.metadata.total_bytes + boot.metadata.total_bytes > _MOST_METADATA_BYTES:
@@ -170,7 +172,7 @@ def twin_of(
         card,
         layout,
         edited.delta.with_piece(STAMP_AREA.offset, bytes(STAMP_AREA.length)),
-        {**used.image.boot_files, **digests(files.boot)},
+        laid_over(used.image.boot_files, digests(files.boot)),
         content.card.numbers,
         occasion,
     )
@@ -201,6 +203,13 @@ def _used_card(read: Reader, layout: Layout, card: StampFacts, renderer: Rendere
     )
 
 
+def _require_own_places(name: str, filesystems: Filesystems) -> None:
+    for path, entry in filesystems.boot.entries.items():
+        fault = place_fault(path, is_folder=entry.is_dir)
+        if fault is not None:
+            raise _unusable(name, f"{path} on its boot partition {fault}")
+
+
 def _layout(name: str, read: Reader, card: StampFacts) -> Layout:
     """Where the partitions are now: first boot may have made the second one larger."""
     try:
@@ -228,7 +237,9 @@ def _kept_by(root: Ext4) -> Iterator[str]:
 
 def _reports(filesystems: Filesystems) -> tuple[str, ...]:
     """What first boot wrote on the boot partition."""
-    return tuple(path for path in filesystems.boot.entries if path.startswith(FIRSTBOOT_PREFIX))
+    return tuple(
+        path for path in filesystems.boot.entries if same_on_fat(path).startswith(FIRSTBOOT_PREFIX)
+    )
 
 
 def _unusable(name: str, why: str) -> StampMismatch:

@@ -195,3 +195,30 @@ def test_a_damaged_root_filesystem_becomes_no_node(made: Made, tmp_path: Path) -
     assert said.code == 23, said.err
     assert "its filesystems cannot be" in said.err
     assert not (tmp_path / "no.img").exists()
+
+
+def test_a_folder_where_our_file_belongs_is_said_of_the_card(made: Made, tmp_path: Path) -> None:
+    with copied(made.used.path, tmp_path / "odd.img") as card:
+        drive = f"{card.path}@@{card.layout.boot.offset}"
+        tool("mdel", "-i", drive, "::/cmdline.txt")
+        tool("mmd", "-i", drive, "::/cmdline.txt")
+        said = made.place.run("clone", card.path, tmp_path / "no.img", "--node", "pi8")
+    assert said.code == 23, said.err
+    assert "cmdline.txt on its boot partition is a folder" in said.err
+    assert not (tmp_path / "no.img").exists()
+
+
+def test_files_that_somebody_spelt_anew_are_on_the_copy_once(made: Made, tmp_path: Path) -> None:
+    with copied(made.used.path, tmp_path / "odd.img") as card:
+        drive = f"{card.path}@@{card.layout.boot.offset}"
+        tool("mren", "-i", drive, "::/picloud", "::/was")
+        tool("mren", "-i", drive, "::/was", "::/PiCloud")
+        said = made.place.run("clone", card.path, tmp_path / "copy.img", "--node", "pi8")
+    assert said.code == 0, said.err
+    boot = UsedCard(tmp_path / "copy.img").boot
+    assert boot.find("picloud/firstboot.json") is None
+    assert json.loads(boot.read_file("picloud/node.json"))["node"] == "pi8"
+    sums = boot.read_file("picloud/SHA256SUMS").decode().casefold()
+    assert sums.count("picloud/") == sums.count("picloud/node.json") == 1
+    verified = made.place.run("verify", tmp_path / "copy.img")
+    assert verified.code == 0, verified.err

@@ -57,6 +57,30 @@ def two_lines(said: Said, code: int) -> tuple[str, str]:
     return what, lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("€.txt", "the name has '€' in it and is so short"),
+        ("picloud", "picloud is a file, and picloud-image writes into a folder of that name"),
+        ("KERNEL7.IMG/x", "KERNEL7.IMG is a file in the release"),
+    ],
+)
+def test_a_boot_file_that_would_land_elsewhere_is_named_and_nothing_is_written(
+    place: Workplace, tmp_path: Path, name: str, says: str
+) -> None:
+    boot = place.rack / "overlays/base/boot"
+    file = boot / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    try:
+        said = place.run("write", tmp_path / "new.img", "--node", "pi7", "--size", "2GiB")
+    finally:
+        shutil.rmtree(boot)
+    two_lines(said, 10)
+    assert any(f"{file}: " in line and says in line for line in said.err.splitlines())
+    assert not (tmp_path / "new.img").exists()
+
+
 def flip_byte_of(image: Path, name: str) -> None:
     """Flip one bit in the middle of a boot file."""
     with image.open("r+b") as file:

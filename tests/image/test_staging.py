@@ -84,6 +84,22 @@ HOSTILE: dict[str, tuple[list[Add], str]] = {
         "'boot/tty' is a character device, and FAT",
     ),
     "name FAT cannot hold": ([put("file", "boot/a:b")], "'boot/a:b' cannot be on the FAT"),
+    "name mtools would write as another": (
+        [put("file", "boot/€.txt")],
+        "'boot/€.txt' cannot be on the FAT boot partition: its name has '€' in it",
+    ),
+    "a file where our folder is": (
+        [put("file", "boot/PiCloud")],
+        "'boot/PiCloud' is a file, and picloud-image writes into a folder of that name",
+    ),
+    "a folder where our file is": (
+        [put("file", "boot/picloud/node.json/x")],
+        "'boot/picloud/node.json' is a folder, and picloud-image writes a file of that name",
+    ),
+    "a folder where cmdline.txt is": (
+        [put("folder", "boot/CMDLINE.TXT")],
+        "'boot/CMDLINE.TXT' is a folder, and picloud-image writes a file of that name",
+    ),
     "one name on FAT": (
         [put("file", "boot/overlays/A"), put("file", "boot/Overlays/a")],
         "are one name on FAT",

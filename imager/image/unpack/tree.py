@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from imager.base.units import align_up
+from imager.bootcheck.own_files import place_fault
 from imager.disk.fat.names import LARGEST_FILE, name_fault, same_on_fat
 from imager.image.unpack.members import EntryKind, TreeEntry, refuse
 
@@ -103,6 +104,9 @@ class Tree:
             raise refuse(
                 self._named(path), f"cannot be on the FAT boot partition: its name {fault}"
             )
+        fault = place_fault(path, is_folder=entry.kind is EntryKind.FOLDER)
+        if fault is not None:
+            raise refuse(self._named(path), fault)
         if entry.size_bytes > LARGEST_FILE:
             raise refuse(self._named(path), "is larger than the 4 GiB - 1 FAT allows")
         first = self._fat_names.setdefault(same_on_fat(path), path)

@@ -25,7 +25,7 @@ from imager.disk.manifest import Reader
 from imager.image.compose.block_map import block_map
 from imager.image.compose.golden import GoldenImage
 from imager.node.edit.ext4 import apply_edits, plan_edits, tool_times
-from imager.node.edit.fat import put_files, remove_files, set_volume_id
+from imager.node.edit.fat import put_files, remove_files, set_volume_id, written_files
 from imager.node.edit.working_copy import WorkingPartition, part_of
 from imager.node.files.identity_files import accounts_of, shared_secrets
 from imager.node.files.templates import Renderer
@@ -165,8 +165,7 @@ def _contents(files: CardTree, root: Ext4) -> Iterator[tuple[int, bytes]]:
 
 
 def _written_on_boot(files: CardTree, boot: FatVolume) -> ExtentMap:
-    content = (extent for file in files.boot for extent in boot.entries[file.path].extents)
-    return boot.metadata | ExtentMap(content)
+    return boot.metadata | written_files(boot, files.boot)
 
 
 def _written_on_root(files: CardTree, old: Ext4, root: Ext4) -> ExtentMap:

@@ -10,12 +10,13 @@ import struct
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from imager.base.errors import ConfigurationError
 from imager.base.run import run
 from imager.base.units import SECTOR_BYTES, format_size
+from imager.disk.extents import ExtentMap
 from imager.disk.fat.volume import FatVolume
 from imager.node.edit.ext4 import tool_times
 from imager.node.edit.memory_file import MemoryFile, scratch
+from imager.node.files.boot import unplaceable
 from imager.node.files.tree import CardFile
 
 _MTOOLS = {"MTOOLS_SKIP_CHECK": "1", "MTOOLSRC": os.devnull, "HOME": os.devnull}
@@ -27,8 +28,8 @@ _BACKUP_SECTOR_OFFSET = 50
 
 def put_files(work: MemoryFile, volume: FatVolume, files: Sequence[CardFile], time: int) -> None:
     """Write ``files`` onto the filesystem in ``work``, which holds ``volume``; folders on the
-    way are made. Raises ConfigurationError when one cannot be written or all do not fit."""
-    _check(volume, files)
+    way are made. Raises ConfigurationError when they do not fit."""
+    _check_room(volume, files)
     env = tool_times(time) | _MTOOLS
     for folder in _missing_folders(volume, files):
         run(["mmd", "-i", work.path, f"::/{folder}"], env=env, inherit=[work.descriptor])
@@ -58,23 +59,27 @@ def set_volume_id(work: MemoryFile, volume_id: int) -> None:
         work.write(sector * SECTOR_BYTES + _VOLUME_ID_OFFSET, struct.pack("<I", volume_id))
 
 
-def _check(volume: FatVolume, files: Sequence[CardFile]) -> None:
-    faults = []
-    for file in files:
-        found = volume.find(file.path)
-        if found is not None and found.is_dir:
-            faults.append(f"{file.source}: {file.path} is a folder in the release")
+def _check_room(volume: FatVolume, files: Sequence[CardFile]) -> None:
     cluster = volume.sectors_per_cluster * volume.sector_bytes
     needed = sum(len(file.content) + cluster for file in files)
     free = volume.cluster_count * cluster - (volume.used - volume.metadata).total_bytes
     if needed > free:
-        faults.append(f"{format_size(needed)} do not fit; the partition has {format_size(free)}")
+        fault = f"{format_size(needed)} do not fit; the partition has {format_size(free)}"
+        raise unplaceable([fault])
+
+
+def written_files(volume: FatVolume, files: Sequence[CardFile]) -> ExtentMap:
+    """Where the content of ``files`` lies on ``volume``, onto which they were put. Raises
+    ConfigurationError for those that mtools wrote under another name."""
+    found = [(file, volume.find(file.path)) for file in files]
+    faults = [
+        f"{file.source}: mtools cannot write the name {file.path}"
+        for file, entry in found
+        if entry is None or entry.is_dir
+    ]
     if faults:
-        raise ConfigurationError(
-            "some files of the node cannot be put on its boot partition",
-            hint="change the overlays' boot/ folders",
-            details=faults,
-        )
+        raise unplaceable(faults)
+    return ExtentMap(extent for _, entry in found if entry for extent in entry.extents)
 
 
 def _missing_folders(volume: FatVolume, files: Sequence[CardFile]) -> list[str]:

@@ -29,7 +29,7 @@ from imager.base.below import Below
 from imager.base.json_fields import shown
 from imager.config.fields import Table, parse_document
 from imager.config.rack import STATE
-from imager.disk.fat.names import name_fault
+from imager.disk.fat.names import name_fault, same_on_fat
 from imager.node.files.cmdline import word_fault
 from imager.node.files.overlay_files import (
     LARGEST_CONFIG,
@@ -253,12 +253,15 @@ class OverlayFolder:
             self._found.append(CardLink(_on_card(place), target, source))
 
     def _find_twins(self) -> None:
-        seen: dict[str, str] = {}
+        seen: dict[str, CardFile | CardLink] = {}
         entries = [found for found in self._found if isinstance(found, CardFile | CardLink)]
         for entry in sorted(entries, key=lambda entry: not entry.path.startswith("/")):
-            if entry.path in seen:
-                self._found.append(f"{seen[entry.path]} and {entry.source} are for one path")
-            seen[entry.path] = entry.source
+            on_boot = not entry.path.startswith("/")
+            key = same_on_fat(entry.path) if on_boot else entry.path
+            twin = seen.setdefault(key, entry)
+            if twin is not entry:
+                alike = "for one path" if twin.path == entry.path else "one name on FAT"
+                self._found.append(f"{twin.source} and {entry.source} are {alike}")
 
     def _fault(self, path: Path, message: str) -> None:
         self._found.append(f"{path}: {message}")

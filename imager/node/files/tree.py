@@ -6,7 +6,7 @@ Pure; later entries win over earlier ones of the same path.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from imager.base.errors import ConfigurationError
@@ -77,7 +77,7 @@ def merge(*trees: CardTree) -> CardTree:
     for tree in trees:
         _lay_over(root, tree.root)
         boot |= {same_on_fat(file.path): file for file in tree.boot}
-    conflicts = [*_conflicts(root.values()), *_conflicts(boot.values())]
+    conflicts = [*_conflicts(root), *_conflicts(boot)]
     if conflicts:
         raise ConfigurationError(
             "the overlays contradict each other",
@@ -107,8 +107,7 @@ def _lay_over(root: dict[str, CardEntry], entries: Iterable[CardEntry]) -> None:
         root[entry.path] = entry
 
 
-def _conflicts(entries: Iterable[CardEntry]) -> Iterable[str]:
-    by_path = {entry.path: entry for entry in entries}
+def _conflicts(by_path: Mapping[str, CardEntry]) -> Iterable[str]:
     for path, entry in sorted(by_path.items()):
         above = path.rpartition("/")[0]
         while above:

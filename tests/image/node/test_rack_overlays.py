@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from imager.base.programs import ToolUse, tools_for
 from imager.base.progress import Quiet
 from imager.base.run import find_tool
 from imager.base.units import GiB
+from imager.bootcheck.own_files import NODE_PATH
 from imager.bootcheck.sums import SUMS_PATH, parse_sums
 from imager.config.rack import Rack
 from imager.image.compose.compose import compose
@@ -27,7 +29,7 @@ from imager.node.keys.identity import identity_of
 from imager.node.keys.salt import fingerprint
 from imager.node.personalise import personalise
 from tests.support.racks import Card, Heard, check_filesystems, rack_in, written
-from tests.support.release import build_release
+from tests.support.release import build_release, everyday_tree
 
 pytestmark = pytest.mark.image
 
@@ -211,6 +213,19 @@ REFUSED = [
     ("root/etc/hostname/x", "", "/etc/hostname"),
     ("root/srv/new\nline", "", "has a control character in its name"),
     ("boot/overlays", "", "overlays is a folder in the release"),
+    ("boot/OVERLAYS", "", "OVERLAYS is a folder in the release"),
+    ("boot/kernel7.img/x", "", "kernel7.img is a file in the release"),
+    ("boot/KERNEL7.IMG/x/y", "", "KERNEL7.IMG is a file in the release"),
+    ("boot/in [x]/y", "", "the name has '[' in it"),
+    ("boot/€.txt", "", "the name has '€' in it"),
+    ("boot/a b~", "", "the name has a '~' in a place"),
+    ("boot/picloud/node.json", "", "picloud/node.json is a file that picloud-image writes"),
+    ("boot/picloud/sha256sums", "", "picloud/sha256sums is a file that picloud-image writes"),
+    ("boot/picloud/firstboot.json", "", "firstboot.json is a file that picloud-image writes"),
+    ("boot/picloud", "", "picloud is a file, and picloud-image writes into a folder"),
+    ("boot/PICLOUD", "", "PICLOUD is a file, and picloud-image writes into a folder"),
+    ("boot/picloud/node.json/x", "", "picloud/node.json is a folder, and picloud-image writes"),
+    ("boot/cmdline.TXT/x", "", "cmdline.TXT is a folder, and picloud-image writes"),
 ]
 
 
@@ -222,6 +237,76 @@ def test_what_cannot_be_laid_over_the_release_is_named(
     lines = refused(golden, rack)
     assert any(fault in line for line in lines)
     assert any(str(path).split("\n")[0] in line for line in lines)
+
+
+def test_boot_files_are_spelt_as_what_is_there_or_was_there_first(
+    golden: GoldenImage, rack: Rack, tmp_path: Path
+) -> None:
+    put(rack, "boot/OVERLAYS/Mine.dtbo", "a")
+    put(rack, "boot/PICLOUD/Mine.txt", "b")
+    put(rack, "boot/CmdLine.txt", "quiet\n")
+    put(rack, "boot/New/a", "c")
+    node = rack.overlays / "node/pi7/boot/new/b"
+    node.parent.mkdir(parents=True)
+    node.write_text("d")
+    with card_of(golden, rack, tmp_path) as card:
+        for path, content in {
+            "overlays/Mine.dtbo": b"a",
+            "picloud/Mine.txt": b"b",
+            "New/a": b"c",
+            "New/b": b"d",
+        }.items():
+            assert path in card.boot.entries
+            assert card.boot.read_file(path) == content
+        assert [p for p in card.boot.entries if p.casefold() == "cmdline.txt"] == ["cmdline.txt"]
+        assert card.boot.read_file("cmdline.txt").endswith(b" quiet\n")
+        sums = parse_sums(card.boot.read_file(SUMS_PATH))
+        assert sums.keys() | {SUMS_PATH} == {
+            path for path, entry in card.boot.entries.items() if not entry.is_dir
+        }
+
+
+ODD_BOOT_NAMES = [
+    *("x", "x]", "a;b", "$HOME`id`;", "a+b=c,d.e", ".a", "-i", "@@1", "n" * 255),
+    *("größe-日本語 №1.txt", "Übersicht.txt", "config.txt~", "kernel-seven~.img"),
+]
+
+
+def test_odd_names_on_the_boot_partition_arrive_as_they_are(
+    golden: GoldenImage, rack: Rack, tmp_path: Path
+) -> None:
+    for name in ODD_BOOT_NAMES:
+        put(rack, f"boot/{name}", f"content of {name}")
+        put(rack, f"boot/in {name[:200]}/{name}", f"below {name}")
+    with card_of(golden, rack, tmp_path) as card:
+        for name in ODD_BOOT_NAMES:
+            for path, says in ((name, "content of"), (f"in {name[:200]}/{name}", "below")):
+                assert path in card.boot.entries
+                assert card.boot.read_file(path).decode() == f"{says} {name}"
+
+
+def test_a_name_that_mtools_write_as_another_after_all_is_named(
+    golden: GoldenImage, rack: Rack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mtools of another version may know other letters."""
+    monkeypatch.setattr("imager.node.files.overlay.name_fault", lambda _: None)
+    path = put(rack, "boot/€.txt")
+    assert refused(golden, rack) == [f"{path}: mtools cannot write the name €.txt"]
+
+
+def test_a_release_with_our_files_in_another_spelling_has_them_once(tmp_path: Path) -> None:
+    tree = everyday_tree()
+    tree.file("./boot/Picloud/sha256sums", "of another card")
+    tree.file("./boot/Picloud/NODE.json", "another card")
+    golden = compose(build_release(tmp_path, tree), Cache(tmp_path / "cache"), Quiet())
+    rack = rack_in(tmp_path / "rack", RACK)
+    with card_of(golden, rack, tmp_path) as card:
+        node = json.loads(card.boot.read_file(NODE_PATH))
+        assert node["node"] == "pi7"
+        sums = parse_sums(card.boot.read_file(SUMS_PATH))
+        assert [path for path in sums if path.casefold().startswith("picloud/")] == [NODE_PATH]
+        for path, digest in sums.items():
+            assert hashlib.sha256(card.boot.read_file(path)).hexdigest() == digest
 
 
 def test_an_owner_the_release_does_not_have_is_named(golden: GoldenImage, rack: Rack) -> None:

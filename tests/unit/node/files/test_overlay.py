@@ -282,6 +282,50 @@ def test_a_template_and_a_file_of_one_name_are_refused(folders: Folders) -> None
     assert "are for one path" in folders.faults()[0]
 
 
+def test_two_boot_files_of_one_overlay_that_are_one_name_on_fat_are_refused(
+    folders: Folders,
+) -> None:
+    upper = folders.put("base/boot/x/A.TXT")
+    lower = folders.put("base/boot/X/a.txt")
+    assert folders.faults() == [f"{lower} and {upper} are one name on FAT"] or (
+        folders.faults() == [f"{upper} and {lower} are one name on FAT"]
+    )
+
+
+def test_an_included_boot_file_is_one_name_with_another_of_the_overlay(folders: Folders) -> None:
+    file = folders.put("base/boot/a.txt")
+    included = folders.put("../mine")
+    folders.put("base/overlay.toml", '[include]\n"boot/A.txt" = "mine"\n')
+    assert folders.faults() == [f"{file} and {included.resolve()} are one name on FAT"]
+
+
+def test_of_two_overlays_the_later_one_wins_also_where_fat_takes_their_names_for_one(
+    folders: Folders,
+) -> None:
+    folders.put("base/boot/x.txt", "first")
+    folders.put("own/base/boot/X.TXT", "last")
+    (file,) = folders.load().boot
+    assert (file.path, file.content) == ("X.TXT", b"last")
+
+
+def test_a_boot_file_in_the_place_of_a_folder_is_refused_whatever_the_case(
+    folders: Folders,
+) -> None:
+    below = folders.put("base/boot/x/y")
+    file = folders.put("own/base/boot/X")
+    assert folders.faults() == [f"{file} is no folder, but {below} lies below it"]
+
+
+def test_a_boot_name_that_would_be_written_as_another_is_refused(folders: Folders) -> None:
+    folder = folders.put("base/boot/é/x")
+    file = folders.put("base/boot/€.txt.j2")
+    faults = folders.faults()
+    assert len(faults) == 2
+    for path, letter in ((folder, "é"), (file, "€")):
+        says = f"{path}: the name has {letter!r} in it and is so short"
+        assert any(fault.startswith(says) for fault in faults)
+
+
 def test_a_symbolic_link_on_the_boot_partition_is_refused(folders: Folders) -> None:
     folders.put("base/boot/a").with_name("b").symlink_to("a")
     assert folders.faults() == [
