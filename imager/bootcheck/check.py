@@ -111,12 +111,16 @@ class _Verdict:
         return self.errors, self.unseen is not None, some
 
     @classmethod
-    def of(cls, model: str, findings: Iterable[Finding]) -> _Verdict:
+    def of(
+        cls, model: str, findings: Iterable[Finding], aside: Collection[Finding] = ()
+    ) -> _Verdict:
+        """The verdict that ``findings`` make. What those ``aside`` say was not looked at may be
+        nothing that the boot needs."""
         kept: dict[int, list[tuple[int, Finding]]] = {weight: [] for weight in range(3)}
         count = errors = 0
         unseen = None
         for found in findings:
-            if found.code is Code.NOT_LOOKED_AT:
+            if found.code is Code.NOT_LOOKED_AT and found not in aside:
                 unseen = unseen or found
             errors += found.severity is Severity.ERROR
             weighed = kept[_weight(found)]
@@ -193,10 +197,10 @@ def _judged(
     if boots.unseen:
         # Which partition it starts from is not known.
         every = chain(found, _unseen(boots), _compare(boots.first, first_needed, strict=strict))
-        return _Verdict.of(candidate.name, every)
+        return _Verdict.of(candidate.name, every, card.findings)
     if boot.contents is None:
         every = chain(found, boot.findings, _compare(boots.first, first_needed, strict=strict))
-        return _Verdict.of(candidate.name, every)
+        return _Verdict.of(candidate.name, every, card.findings)
     requirements = Requirements(boot.contents, candidate, card.roots, boots.first, boot.arrived)
     seen = list(boot.placed(requirements.findings()))
     first_needed |= requirements.first_needed
@@ -207,7 +211,7 @@ def _judged(
         _compare(boots.first, first_needed, strict=strict),
         _unseen(boots),
     )
-    verdict = _Verdict.of(candidate.name, every)
+    verdict = _Verdict.of(candidate.name, every, card.findings)
     route = requirements.route if requirements.is_sure else None
     return replace(verdict, root=requirements.root, route=route)
 

@@ -352,7 +352,7 @@ MEANINGS: Mapping[Code, Meaning] = {
     ),
     **ROUTE_MEANINGS,
     Code.NOT_LOOKED_AT: warning(
-        "Something on this card is far larger than any Raspberry Pi needs; the rest of it was not "
+        "There is far more of something than any Raspberry Pi needs; the rest of it was not "
         "looked at, so nothing is said of it here.",
         _ANY,
         "If you do not know who made this card, do not start it; else write it again.",

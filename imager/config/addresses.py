@@ -55,8 +55,8 @@ def address_in(table: Table, name: str) -> IPv4Address | None:
         return None
 
 
-def read_network(table: Table) -> AddressPlan:
-    """The [network] table."""
+def read_network(table: Table, *, nodes_have_own: bool) -> AddressPlan:
+    """The [network] table; ``nodes_have_own``: some have an address in a table of their own."""
     dhcp = table.boolean("dhcp")
     addresses = _read_addresses(table)
     if dhcp and "addresses" in table:
@@ -65,9 +65,15 @@ def read_network(table: Table) -> AddressPlan:
         table.fault("dhcp", 'false needs the addresses: addresses = "10.0.0.[10-23]"')
     prefix = table.number("prefix", 1, 30) or DEFAULT_PREFIX
     gateway = address_in(table, "gateway")
+    if gateway and dhcp is not False and "addresses" not in table and not nodes_have_own:
+        table.fault(
+            "gateway",
+            "counts only for a node with an address of its own, and here each asks DHCP; give "
+            "addresses, or leave it out",
+        )
     interface = table.string("interface", example=shown(DEFAULT_INTERFACE)) or DEFAULT_INTERFACE
     letters = all(letter.isalnum() or letter in "-_.*?[]! " for letter in interface)
-    if not letters or not all(name.lstrip("!") for name in interface.split() or [""]):
+    if not letters or not interface.removeprefix("!").split():
         table.fault(
             "interface",
             f"{shown(interface)} is not a list of interface names; write it like "
@@ -114,12 +120,6 @@ def deal_addresses(
     which it stands. The others get the address of [network] at their place in ``names``. Faults
     are noted in the table that an address comes from."""
     dealt = plan.addresses
-    if plan.network.gateway and dealt is None and not own:
-        plan.table.fault(
-            "gateway",
-            "counts only for a node with an address of its own, and here each asks DHCP; give "
-            "addresses, or leave it out",
-        )
     if dealt is not None and len(dealt) != len(names):
         plan.table.fault(
             "addresses",

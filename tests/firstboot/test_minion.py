@@ -109,9 +109,11 @@ def test_a_salt_that_only_its_unit_knows_is_run_as_that_says(
     own.write_text('#!/bin/sh\necho "$*"\n')
     own.chmod(0o755)
     unit = tmp_path / "salt-minion.service"
-    words = f"{own.parent.parent}/'its bin'/salt-minion -c /etc/salt"
-    unit.write_text(f"[Service]\nExecStartPre=/bin/true\nExecStart={words}\n")
-    units = repr(["/nowhere", os.fspath(unit)])
+    words = f"-{own.parent.parent}/'its bin'/salt-minion \\\n    -c /etc/salt $OPTIONS"
+    unit.write_text(f"[Service]\nExecStartPre=/bin/true\nExecStart = {words}\n")
+    other = tmp_path / "other.service"
+    other.write_bytes(b"# \xff\nExecStart=/bin/'false\n")
+    units = repr(["/nowhere", os.fspath(other), os.fspath(unit)])
     salt = {"minion": "raise ImportError\n"}
     assert said(tmp_path, salt, UNITS=units, OWN_PYTHON="'/nowhere'") == ["-c /etc/salt"]
 
@@ -119,6 +121,11 @@ def test_a_salt_that_only_its_unit_knows_is_run_as_that_says(
 def test_a_salt_that_is_not_as_todays_starts_all_the_same(tmp_path: Path) -> None:
     salt = {"minion": "import salt.engines\nclass Minion: pass\n", "engines": ""}
     assert said(tmp_path, salt) == ["started []"]
+    loopless = "import salt.minion\ndef salt_minion(): print(salt.minion.Minion().tune_in())\n"
+    tunes = "import salt.engines\nclass Minion:\n    def tune_in(self): return 'tuned'\n"
+    assert said(tmp_path, {"minion": tunes, "scripts": loopless}) == ["tuned"]
+    engines = "import salt.engines\ndef salt_minion(): salt.engines.start_engines(7, 'them')\n"
+    assert said(tmp_path, {"scripts": engines, "engines": SALT["engines"]}) == ["them"]
 
 
 def test_what_only_orders_need_is_imported_when_it_is_asked_for(tmp_path: Path) -> None:

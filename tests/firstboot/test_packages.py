@@ -443,6 +443,33 @@ def test_a_salt_that_somebody_installed_after_a_failure_stays_theirs(bare_node: 
     assert "salt 3007.1-1" in pacman(bare_node, "-Q")
 
 
+@pytest.mark.parametrize("version", ["3008.3-1", "3008.4-1"])
+def test_a_salt_that_somebody_installed_after_a_cut_is_whole(
+    bare_node: FakeNode, version: str
+) -> None:
+    """They waited until their pacman had a turn; one of the same version is installed again."""
+    bring(bare_node, "repository")
+    pacman_ends(bare_node, LEAVES["files without their data"], "kill -9 0")
+    bare_node.boot()
+    bare_node.real_tool("pacman")
+    theirs = package(bare_node.root.parent, "salt", version, {UNIT: "[Service]\n# theirs\n"})
+    pacman(bare_node, "-U", "--overwrite", "*", theirs)
+    boot = bare_node.boot()
+    assert boot.status == 0, bare_node.read("boot/picloud/firstboot.log")
+    assert f"salt {version}" in pacman(bare_node, "-Q")
+    assert ("theirs" in bare_node.read(UNIT)) == (version != "3008.3-1")
+    assert bare_node.note("80-await-master") == "joined pi0"
+
+
+def test_what_an_install_adds_must_be_known_before_it(bare_node: FakeNode) -> None:
+    bring(bare_node, "repository")
+    listing = 'case " $* " in *" --print-format %n-%v "*) exit 137 ;; esac'
+    bare_node.fake_tool("pacman", f'{listing}\nexec {find_tool("pacman")} "$@"\n')
+    assert bare_node.boot().status == 1
+    assert bare_node.note(SALT) == "pacman could not install Salt from a repository"
+    assert pacman(bare_node, "-Q") == "libzmq 4-1\n"
+
+
 def test_a_repository_names_nothing_outside_the_database(bare_node: FakeNode) -> None:
     """What an install adds is listed as the repository calls it, and undone by that list."""
     bring(bare_node, "repository")

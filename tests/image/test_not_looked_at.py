@@ -144,6 +144,15 @@ def test_a_file_that_the_list_has_is_not_lost_where_its_folder_was_not_read(
     assert {one.path for one in report.findings if one.code.value == "file-lost"} == {"gone"}
 
 
+def test_what_no_boot_needs_is_told_and_does_not_decide(disk: Disk) -> None:
+    """A person's own folders, say: more of them within each other than are read."""
+    disk.write("/".join(["d"] * 70) + "/x", b"")
+    report = disk.check("pi2")
+    assert "not-looked-at" in {one.code.value for one in report.findings}
+    assert (report.models, report.undecided) == (("pi2",), None)
+    require(disk)
+
+
 def test_an_fstab_that_is_longer_than_any(disk: Disk) -> None:
     lost = b"UUID=0f0f0f0f-0000-4000-8000-000000000009 / ext4 defaults 0 1\n"
     for text in (b"#" * 65_536 + b"\n" + lost, b"\n" * 2000 + lost):
@@ -151,6 +160,10 @@ def test_an_fstab_that_is_longer_than_any(disk: Disk) -> None:
         report = undecided(disk)
         assert report.undecided is not None
         assert "/etc/fstab has" in report.undecided.what
+    make_root(
+        disk.image, "pi7", {**INIT, "etc/fstab": (lost.replace(b"/ ext4", b"/x ext4") * 200, 0o644)}
+    )
+    assert disk.check("pi2").undecided is None
     make_root(disk.image, "pi7", {**INIT, "etc/fstab": (b"\n" + lost, 0o644)})
     assert "fstab" in {one.code.value for one in disk.check("pi2").findings}
 

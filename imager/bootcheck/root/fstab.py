@@ -57,6 +57,10 @@ class _Names:
 
 def mounts_in(text: str) -> tuple[FstabLine, ...]:
     """The lines of an fstab that mount something; not all of one that ``is_too_long``."""
+    return _mounts(text)[:_MOST_LINES]
+
+
+def _mounts(text: str) -> tuple[FstabLine, ...]:
     found = []
     for number, line in enumerate(text.splitlines()[: 10 * _MOST_LINES], 1):
         words = [_OCTAL.sub(lambda code: chr(int(code[1], 8)), word) for word in line.split()]
@@ -64,12 +68,12 @@ def mounts_in(text: str) -> tuple[FstabLine, ...]:
             kind = words[2] if len(words) > 2 else "auto"
             options = frozenset((words[3] if len(words) > 3 else "defaults").split(","))
             found.append(FstabLine(number, words[0], words[1], kind, options))
-    return tuple(found[:_MOST_LINES])
+    return tuple(found)
 
 
 def is_too_long(text: str) -> bool:
     """Whether an fstab has more lines than are looked at."""
-    return len(text.splitlines()) > 10 * _MOST_LINES or len(mounts_in(text)) == _MOST_LINES
+    return len(text.splitlines()) > 10 * _MOST_LINES or len(_mounts(text)) > _MOST_LINES
 
 
 def lost_mounts(

@@ -82,7 +82,7 @@ def require_bootable(
     if report.undecided is not None:
         raise WouldNotBoot(
             f"it cannot be said whether {node.name} would boot: {report.undecided.what}",
-            hint="make that file smaller: it is far larger than any Raspberry Pi needs",
+            hint="change or remove what is named: no Raspberry Pi needs as much of it",
             details=[
                 f"{found.code}: {found.what}"
                 for found in report.findings

@@ -104,13 +104,14 @@ class FatVolume:
         found = self.find(path)
         if found is not None:
             return self.unseen.get(found.path)
-        folder = path.strip("/")
-        while folder:
-            folder = folder.rpartition("/")[0]
-            above = self.find(folder) if folder else None
-            if above is not None or not folder:
-                return self.unseen.get(above.path if above else "")
-        return None
+        above = ""
+        # From the top: a stranger's path of a MiB ends at the first folder that is not there.
+        for name in path.strip("/").split("/")[:-1]:
+            folder = self.find(f"{above}/{name}")
+            if folder is None:
+                break
+            above = folder.path
+        return self.unseen.get(above)
 
     def _by_alias(self, wanted: str) -> str | None:
         """The path that folder by folder is found by one name or the other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -371,6 +372,16 @@ def test_of_what_was_not_read_it_is_not_known_whether_it_is_there(tmp_path: Path
     assert not disk.volume().unseen
     whole = disk.volume(Budget(ReadLimits(names=1)))
     assert whole.unseen_at("none") == whole.unseen_at("many/1") == "there are more than 1 names"
+
+
+def test_a_long_path_of_a_stranger_is_not_searched_for_folder_by_folder(tmp_path: Path) -> None:
+    fat = HostileFat()
+    fat.folder("many", b"".join(record(f"{n}", 0, 0) for n in range(20)))
+    volume = made(tmp_path, fat).volume(Budget(ReadLimits(names=10)))
+    began = time.process_time()
+    assert volume.unseen_at("none/" * 200_000 + "x") is None
+    assert volume.unseen_at("many/" + "none/" * 200_000 + "x") is not None
+    assert time.process_time() - began < 5
 
 
 def test_a_folder_within_one_that_was_not_read_to_its_end_is_not_read(tmp_path: Path) -> None:
