@@ -152,8 +152,9 @@ def read_master(
         if public_key:
             salt.fault("master_public_key", f"{name} is a node, so its key is made here; leave out")
         return Master(name, True, own.ip if own else address)
-    if name.lower() in nodes:  # to a DNS server they are one
-        rack.fault("master", f'{shown(name)} is a node; write master = "{name.lower()}"')
+    alike = name.lower().rstrip(".")  # to a DNS server it is the same
+    if alike in nodes:
+        rack.fault("master", f'{shown(name)} is a node; write master = "{alike}"')
     try:
         address = parse_address(name)
     except ValueError:

@@ -54,8 +54,10 @@ def _ledger(rack: Rack) -> Checkup:
     told = counted(len(ledger.events), "line") if ledger.events else "no card was written yet"
     if not ledger.unread:
         return well(AREA, "ledger", told)
-    found = f"{told}, and {ledger.unread} that cannot be read"
-    to_do = "nothing is lost but what they said: rack show tells what is known of each node"
+    found = f"{told}, and {ledger.unread} that were not read"
+    to_do = (
+        "they are damaged, or older than is looked at: rack show tells what is known of each node"
+    )
     return warned(AREA, "ledger", found, to_do)
 
 

@@ -429,9 +429,10 @@ def test_a_master_that_is_a_node_by_another_spelling_or_by_its_address_is_told(
     tmp_path: Path,
 ) -> None:
     nodes = '[rack]\nnodes = "pi[0-1]"\n'
-    assert faults_of(tmp_path, f'{nodes}master = "PI0"\n') == [
-        'rack.toml:3: rack.master: "PI0" is a node; write master = "pi0"'
-    ]
+    for spelt in ("PI0", "pi0."):
+        assert faults_of(tmp_path, f'{nodes}master = "{spelt}"\n') == [
+            f'rack.toml:3: rack.master: "{spelt}" is a node; write master = "pi0"'
+        ]
     addresses = '[network]\naddresses = "10.0.0.[2-3]"\n'
     text = f'{nodes}master = "salt.lab"\n{addresses}[salt]\nmaster_address = "10.0.0.3"\n'
     assert faults_of(tmp_path, text) == [
